@@ -1,0 +1,1 @@
+"""Images to feature vectors to a cache that survives."""

@@ -1,0 +1,1 @@
+"""Pretrained image networks, by name."""

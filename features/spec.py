@@ -1,0 +1,143 @@
+"""What a feature vector depends on: the specification whose digest is the cache key."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Self
+
+import msgspec
+
+__all__ = ["FORMAT_VERSION", "Difference", "Dtype", "FeatureSpec", "Layer", "Precision", "Transform"]
+
+FORMAT_VERSION = 1
+
+Precision = Literal["fp32", "bf16", "fp16"]
+Dtype = Literal["float32", "float16", "bfloat16"]
+
+
+class Difference(NamedTuple):
+    """One field in which two specifications differ."""
+
+    field: str
+    ours: Any
+    theirs: Any
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One output of a backbone and how it is pooled into a vector.
+
+    Attributes:
+        name: The layer, e.g. ``embedding`` or ``blocks.4``.
+        pool: ``avg``, ``max``, ``gem``, ``cls`` or ``none``.
+        dim: Length of the resulting vector.
+    """
+
+    name: str
+    pool: str
+    dim: int
+
+    @property
+    def key(self) -> str:
+        """Name of the layer's dataset in a cache: ``blocks.4:avg``, or ``embedding`` where nothing is pooled."""
+        return self.name if self.pool == "none" else f"{self.name}:{self.pool}"
+
+
+@dataclass(frozen=True)
+class Transform:
+    """How an image becomes the network's input: resize, centre crop (padded where too small), normalise.
+
+    Attributes:
+        resize: Length in pixels of the side that ``resize_mode`` names, or (height, width) for ``squash``.
+        resize_mode: ``shortest`` side to ``resize``, ``longest`` side to ``resize``, or ``squash`` to an exact size.
+        crop: (height, width) in pixels of the network's input.
+        interpolation: ``nearest``, ``bilinear``, ``bicubic``, ``lanczos``, ``box`` or ``hamming``, antialiased.
+        mean: Per-channel mean subtracted from pixels in [0, 1], RGB.
+        std: Per-channel divisor.
+    """
+
+    resize: int | tuple[int, int]
+    resize_mode: Literal["shortest", "longest", "squash"]
+    crop: tuple[int, int]
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """All that a feature vector depends on. Batch size, worker count and file names are not in it.
+
+    Attributes:
+        backbone: Full name, e.g. ``timm:resnet18.a1_in1k``.
+        weights_sha256: Digest of the backbone's parameters and buffers.
+        transform: From image to network input.
+        layers: What is stored, one dataset each.
+        precision: Number format of the forward pass.
+        dtype: Number format in the file.
+        engine: What executed the forward pass.
+        device: ``cpu``, ``cuda`` or ``mps``.
+        decoder: Library and version that turned bytes into pixels.
+        versions: Library versions that the numbers depend on.
+        views: Augmented passes per image; 1 is the plain image.
+        seed: Seed of the views.
+        format_version: Version of the file layout.
+    """
+
+    backbone: str
+    weights_sha256: str
+    transform: Transform
+    layers: tuple[Layer, ...]
+    precision: Precision
+    dtype: Dtype
+    engine: str
+    device: str
+    decoder: str
+    versions: Mapping[str, str] = field(hash=False)
+    views: int = 1
+    seed: int = 0
+    format_version: int = FORMAT_VERSION
+
+    def to_json(self) -> str:
+        """Canonical JSON text: sorted keys, no spaces, ASCII."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"), default=dict)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Rebuild a specification from `to_json`'s text.
+
+        Raises:
+            ValueError: The text is not such a JSON document; the message names the field.
+        """
+        spec = msgspec.json.decode(text, type=cls)
+        if spec.to_json() != text:
+            raise ValueError(f"not a canonical specification; got {text!r}, expected {spec.to_json()!r}")
+        return spec
+
+    @property
+    def digest(self) -> str:
+        """Cache key: SHA-256 of the canonical JSON, 64 hexadecimal digits."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def differences(self, other: Self) -> list[Difference]:
+        """Fields in which `other` differs from this specification, by dotted name."""
+        ours, theirs = _flatten(dataclasses.asdict(self)), _flatten(dataclasses.asdict(other))
+        return [
+            Difference(name, ours.get(name), theirs.get(name))
+            for name in sorted({*ours, *theirs})
+            if ours.get(name) != theirs.get(name)
+        ]
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if name == "layers":
+            flat[name] = ", ".join(Layer(**layer).key for layer in value)
+        elif isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,15 @@
+"""What can go wrong in a stage, beyond what features and classifiers report themselves."""
+
+__all__ = ["PipelineError", "RunError", "TooManyBadImagesError"]
+
+
+class PipelineError(Exception):
+    """Root of every error this package raises on purpose."""
+
+
+class RunError(PipelineError, ValueError):
+    """A run directory that can't be read, or doesn't fit what it is used with."""
+
+
+class TooManyBadImagesError(PipelineError, ValueError):
+    """More images could not be read than the user allows."""
