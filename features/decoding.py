@@ -1,0 +1,257 @@
+"""From an image file's bytes to the exact uint8 pixels that a backbone's own transform would give it.
+
+The pixels equal those of timm's and torchvision's evaluation transforms on a PIL image, bit for bit, with two deliberate
+exceptions: an EXIF orientation is applied (a photo from a phone stands upright, where the reference transforms would
+leave it lying), and 16-bit grey is scaled to 8 bits (where the reference clips it to white). `Image.draft`, which
+decodes a JPEG faster at a reduced size, is not used: it changes pixels.
+"""
+
+import contextlib
+import functools
+import io
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import Image, features
+
+from features.errors import BackboneError, FeaturesError
+from features.spec import Transform
+
+__all__ = [
+    "DECODER",
+    "EXTENSIONS",
+    "FORMATS",
+    "MAX_PIXELS",
+    "DecodeError",
+    "decode",
+    "transform_from_timm",
+    "transform_from_torchvision",
+]
+
+DECODER: Final = (
+    f"pillow {PIL.__version__}, libjpeg {features.version('libjpeg_turbo') or features.version('jpg')}, exif"
+)
+"""What turned bytes into pixels: the library, the codec whose rounding differs between releases, and the orientation."""
+
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""Pillow's names of the formats read. Its others run programs (EPS), guess (TGA has no signature) or hold no photos."""
+
+# fmt: off
+EXTENSIONS: Final = frozenset({
+    ".apng", ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
+    ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+})
+# fmt: on
+"""File name extensions, in lower case, of `FORMATS`."""
+
+MAX_PIXELS: Final = 178_956_970
+"""Largest image decoded, and largest intermediate: Pillow's own limit against decompression bombs, 0.7 GB in memory."""
+
+_ORIENTATION = 0x0112  # the EXIF tag
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # where Pillow's getexif looks
+_RESAMPLING = {name.lower(): member for name, member in Image.Resampling.__members__.items()}
+
+
+class DecodeError(FeaturesError, ValueError):
+    """Bytes that are not a whole, readable image; the message is one short line."""
+
+
+def decode(data: bytes, transform: Transform, out: NDArray[np.uint8]) -> None:
+    """Decode an image to RGB, resize it and crop its centre.
+
+    Alpha is dropped, as `PIL.Image.Image.convert` does; of an animation, the first frame is taken. Safe to call from
+    several threads: Pillow decodes and resizes without the interpreter's lock.
+
+    Args:
+        data: The image file's bytes.
+        transform: How to resize and crop. Its normalisation is the engine's work, not done here.
+        out: (H, W, 3) uint8 array, with (H, W) = ``transform.crop``, that receives the pixels. Untouched on error.
+
+    Raises:
+        DecodeError: The bytes are not an image of a known format, are cut short or damaged, or are too large.
+    """
+    image = _upright_rgb(data)
+    width, height = _resized_size(image.width, image.height, transform)
+    if width * height > MAX_PIXELS:
+        raise DecodeError(
+            f"{image.width} x {image.height} pixels would be resized to {width} x {height}: too elongated"
+        )
+    if image.size != (width, height):
+        image = image.resize((width, height), _RESAMPLING[transform.interpolation])
+    _crop_or_pad(image, transform, out)
+
+
+def _upright_rgb(data: bytes) -> Image.Image:
+    if not data:
+        raise DecodeError("empty file")
+    try:
+        return _open_rgb(data)
+    except DecodeError:
+        raise
+    except PIL.UnidentifiedImageError as error:
+        raise DecodeError(f"not an image in a known format ({', '.join(FORMATS)})") from error
+    except Image.DecompressionBombError as error:
+        raise DecodeError(f"more than {MAX_PIXELS} pixels") from error
+    except Exception as error:  # a damaged file can raise nearly anything from within Pillow's plugins
+        reason = " ".join(str(error).split())
+        raise DecodeError(f"damaged image: {reason or type(error).__name__}") from error
+
+
+def _open_rgb(data: bytes) -> Image.Image:
+    image: Image.Image = Image.open(io.BytesIO(data), formats=_formats())
+    if image.width * image.height > MAX_PIXELS:
+        raise DecodeError(f"{image.width} x {image.height} pixels: more than {MAX_PIXELS}")
+    if not image.width * image.height:
+        raise DecodeError(f"{image.width} x {image.height} pixels")
+    image.load()
+    orientation = _orientation(image)
+    image = _rgb(image)
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.init()  # registers every plugin at once; left to Image.open, threads would race to do it
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _orientation(image: Image.Image) -> int:
+    if not image.info.keys() & _EXIF_KEYS:
+        return 1
+    with contextlib.suppress(
+        Exception
+    ):  # damaged metadata on a sound image makes Pillow's parser raise nearly anything
+        return int(image.getexif().get(_ORIENTATION, 1))
+    return 1
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in {"PNG", "PPM"}):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # as Pillow reads 16-bit colour
+    elif image.mode in {"I", "F"}:
+        raise DecodeError(
+            f"pixels of mode {image.mode!r} have no defined white; save the image with 8 or 16 bits"
+        )
+    image.info.pop(
+        "transparency", None
+    )  # dropped in any case, but convert() would first translate it or warn
+    return image.convert("RGB")
+
+
+def _resized_size(width: int, height: int, transform: Transform) -> tuple[int, int]:
+    """(width, height) before the crop, rounded as the reference transforms round it."""
+    if (
+        isinstance(transform.resize, int) and transform.resize_mode == "shortest"
+    ):  # torchvision.transforms.Resize
+        short, long = transform.resize, int(transform.resize * max(width, height) / min(width, height))
+        return (short, long) if width <= height else (long, short)
+    rows, columns = (
+        transform.resize if isinstance(transform.resize, tuple) else (transform.resize, transform.resize)
+    )
+    if transform.resize_mode == "squash":
+        return columns, rows
+    pick = max if transform.resize_mode == "longest" else min  # timm.data.ResizeKeepRatio
+    ratio = pick(height / rows, width / columns)
+    return max(1, round(width / ratio)), max(1, round(height / ratio))
+
+
+def _crop_or_pad(image: Image.Image, transform: Transform, out: NDArray[np.uint8]) -> None:
+    rows, columns = transform.crop
+    left, width = _window(image.width, columns)
+    top, height = _window(image.height, rows)
+    pixels = np.asarray(image.crop((left, top, left + width, top + height)))
+    if (height, width) == (rows, columns):
+        out[...] = pixels
+        return
+    y, x = (rows - height) // 2, (columns - width) // 2
+    # timm's border mode pads with the mean colour, everything else with black
+    out[...] = [round(255 * value) for value in transform.mean] if transform.resize_mode == "longest" else 0
+    out[y : y + height, x : x + width] = pixels
+
+
+def _window(length: int, crop: int) -> tuple[int, int]:
+    """Start and length of the centre crop along one side; halves round to even, as in torchvision's `center_crop`."""
+    return (round((length - crop) / 2), crop) if length > crop else (0, length)
+
+
+def transform_from_timm(config: Mapping[str, Any]) -> Transform:
+    """Transform equal to `timm.data.create_transform(**config, is_training=False)`.
+
+    Args:
+        config: What `timm.data.resolve_model_data_config` returns.
+
+    Raises:
+        BackboneError: The network takes no RGB image, or its configuration names something unknown here.
+    """
+    *channels, rows, columns = config["input_size"]
+    if channels not in ([], [3]):
+        raise BackboneError(f"the network's input_size is {config['input_size']}; expected 3 channels (RGB)")
+    crop_pct = config.get("crop_pct") or 0.875
+    scaled = math.floor(rows / crop_pct), math.floor(columns / crop_pct)
+    modes = {"center": "shortest", "border": "longest", "squash": "squash"}
+    mode = config.get("crop_mode") or "center"
+    if mode not in modes:
+        raise BackboneError(
+            f"crop_mode {mode!r} in the network's configuration; expected one of {', '.join(modes)}"
+        )
+    return _transform(
+        resize=scaled[0] if scaled[0] == scaled[1] and mode == "center" else scaled,
+        resize_mode=modes[mode],
+        crop=(rows, columns),
+        interpolation=config["interpolation"],
+        mean=config["mean"],
+        std=config["std"],
+    )
+
+
+def transform_from_torchvision(preset: Any) -> Transform:
+    """Transform equal to a torchvision classification preset on a PIL image.
+
+    Args:
+        preset: What ``weights.transforms()`` returns: an object with the attributes ``resize_size``, ``crop_size``,
+            ``interpolation``, ``mean`` and ``std``.
+
+    Raises:
+        BackboneError: The preset is of another task.
+    """
+    missing = [
+        name
+        for name in ("resize_size", "crop_size", "interpolation", "mean", "std")
+        if not hasattr(preset, name)
+    ]
+    if missing:
+        raise BackboneError(
+            f"the preset {preset!r} is not one for image classification: it has no {', '.join(missing)}"
+        )
+    resize, crop = list(preset.resize_size), list(preset.crop_size)
+    return _transform(
+        resize=resize[0] if len(resize) == 1 else (resize[0], resize[1]),
+        resize_mode="shortest" if len(resize) == 1 else "squash",
+        crop=(crop[0], crop[-1]),
+        interpolation=preset.interpolation.value.removesuffix("-exact"),  # on PIL images the two are the same
+        mean=preset.mean,
+        std=preset.std,
+    )
+
+
+def _transform(*, interpolation: str, mean: Any, std: Any, **sizes: Any) -> Transform:
+    if interpolation not in _RESAMPLING:
+        raise BackboneError(f"interpolation {interpolation!r}; expected one of {', '.join(_RESAMPLING)}")
+    return Transform(
+        interpolation=interpolation, mean=tuple(map(float, mean)), std=tuple(map(float, std)), **sizes
+    )
