@@ -111,11 +111,13 @@ def _upright_rgb(data: bytes) -> Image.Image:
 
 
 def _open_rgb(data: bytes) -> Image.Image:
-    image: Image.Image = Image.open(io.BytesIO(data), formats=_formats())
+    stream = io.BytesIO(data)
+    image: Image.Image = Image.open(stream, formats=_formats())
     if image.width * image.height > MAX_PIXELS:
         raise DecodeError(f"{image.width} x {image.height} pixels: more than {MAX_PIXELS}")
-    if not image.width * image.height:
-        raise DecodeError(f"{image.width} x {image.height} pixels")
+    if image.format == "JPEG" and data.rfind(b"\xff\xd9", stream.tell()) < 0:
+        # libjpeg would decode a rest filled with zeros, as a broken download leaves it, to grey
+        raise DecodeError("damaged image: truncated JPEG (no end marker)")
     image.load()
     orientation = _orientation(image)
     image = _rgb(image)
