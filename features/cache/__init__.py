@@ -1,1 +1,8 @@
-"""The feature cache: one HDF5 file, written once, safely, and read without copies."""
+"""The feature cache: one HDF5 file that survives kills, full disks and changing image sets."""
+
+from features.cache.layout import BLOCK_ROWS
+from features.cache.opening import open_writer
+from features.cache.reader import CacheInfo, FeatureCache, VerifyReport
+from features.cache.writer import CacheWriter
+
+__all__ = ["BLOCK_ROWS", "CacheInfo", "CacheWriter", "FeatureCache", "VerifyReport", "open_writer"]
