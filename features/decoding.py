@@ -16,7 +16,8 @@ from typing import Any, Final
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import Image, features
+from PIL import Image
+from PIL import features as pillow_features
 
 from features.errors import BackboneError, FeaturesError
 from features.spec import Transform
@@ -32,9 +33,9 @@ __all__ = [
     "transform_from_torchvision",
 ]
 
-DECODER: Final = (
-    f"pillow {PIL.__version__}, libjpeg {features.version('libjpeg_turbo') or features.version('jpg')}, exif"
-)
+_LIBJPEG = pillow_features.version("libjpeg_turbo") or pillow_features.version("jpg")
+
+DECODER: Final = f"pillow {PIL.__version__}, libjpeg {_LIBJPEG}, exif"
 """What turned bytes into pixels: the library, the codec whose rounding differs between releases, and the orientation."""
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
@@ -149,22 +150,18 @@ def _rgb(image: Image.Image) -> Image.Image:
         raise DecodeError(
             f"pixels of mode {image.mode!r} have no defined white; save the image with 8 or 16 bits"
         )
-    image.info.pop(
-        "transparency", None
-    )  # dropped in any case, but convert() would first translate it or warn
+    # dropped by convert() in any case, but not before it has been translated, or warned about
+    image.info.pop("transparency", None)
     return image.convert("RGB")
 
 
 def _resized_size(width: int, height: int, transform: Transform) -> tuple[int, int]:
     """(width, height) before the crop, rounded as the reference transforms round it."""
-    if (
-        isinstance(transform.resize, int) and transform.resize_mode == "shortest"
-    ):  # torchvision.transforms.Resize
-        short, long = transform.resize, int(transform.resize * max(width, height) / min(width, height))
+    size = transform.resize
+    if isinstance(size, int) and transform.resize_mode == "shortest":  # torchvision.transforms.Resize
+        short, long = size, int(size * max(width, height) / min(width, height))
         return (short, long) if width <= height else (long, short)
-    rows, columns = (
-        transform.resize if isinstance(transform.resize, tuple) else (transform.resize, transform.resize)
-    )
+    rows, columns = size if isinstance(size, tuple) else (size, size)
     if transform.resize_mode == "squash":
         return columns, rows
     pick = max if transform.resize_mode == "longest" else min  # timm.data.ResizeKeepRatio

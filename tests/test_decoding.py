@@ -10,7 +10,8 @@ import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from images import encode, photo
-from PIL import Image, ImageOps, features
+from PIL import Image, ImageOps
+from PIL import features as pillow_features
 from timm.data import create_transform, resolve_data_config
 
 from features import decoding
@@ -191,7 +192,7 @@ class TestModes:
         ],
     )
     def test_converted_as_pillow_does(self, mode, kind):
-        if kind == "AVIF" and not features.check("avif"):
+        if kind == "AVIF" and not pillow_features.check("avif"):
             pytest.skip("this Pillow has no AVIF")
         image = photo(40, 30).convert(mode)
         if mode in {"LA", "RGBA"}:
@@ -290,7 +291,7 @@ class TestDamaged:
     @pytest.mark.parametrize("fraction", [0.02, 0.5, 0.9])
     @pytest.mark.filterwarnings("ignore:Truncated File Read", "ignore:Corrupt EXIF data")
     def test_cut_short(self, kind, fraction):
-        if kind == "AVIF" and not features.check("avif"):
+        if kind == "AVIF" and not pillow_features.check("avif"):
             pytest.skip("this Pillow has no AVIF")
         data = encode(photo(64, 48), kind)
         out = np.full((32, 32, 3), 77, np.uint8)
@@ -365,7 +366,7 @@ class TestDamaged:
 
 
 def test_decoder_names_library_and_codec():
-    codec = features.version("libjpeg_turbo") or features.version("jpg")
+    codec = pillow_features.version("libjpeg_turbo") or pillow_features.version("jpg")
     assert f"pillow {Image.__version__}, libjpeg {codec}, exif" == DECODER
 
 
