@@ -4,6 +4,7 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +93,7 @@ class Committer:
         going = True
         while going:
             batch = [self._queue.get()]
-            while not self._queue.empty():
+            while len(batch) < _QUEUE and not self._queue.empty():
                 batch.append(self._queue.get())
             going = None not in batch
             try:
@@ -116,7 +117,7 @@ class Committer:
     def _write(self, rows: Rows) -> NDArray[np.int64]:
         """Write rows and return the blocks that they made whole."""
         starts = np.flatnonzero(np.diff(rows.rows, prepend=-2) != 1)
-        runs = list(zip(starts.tolist(), [*starts[1:].tolist(), len(rows.rows)], strict=True))
+        runs = list(pairwise([*starts.tolist(), len(rows.rows)]))
         for name, array in rows.arrays.items():
             extent = self._layout.extents[name]
             data = np.ascontiguousarray(array, extent.dtype)

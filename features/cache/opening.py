@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from features.cache.creation import create
 from features.cache.layout import Layout, table_arrays, table_digest
 from features.cache.mapped import MappedFile
-from features.cache.partial import PartialFile, partial_path, salvage_paths
+from features.cache.partial import PartialFile, finished_name, partial_path, salvage_paths
 from features.cache.reader import FeatureCache
 from features.cache.reuse import Contents, find_known, is_current
 from features.cache.trust import NewerFormatError
@@ -59,6 +59,8 @@ def open_writer(
     """
     created = time.time_ns()
     path = Path(path).resolve()
+    if finished_name(path.name) != path.name:
+        raise CacheFormatError(f"{path}: such a name is for unfinished caches; choose another with --cache")
     _check_table(source)
     opening = _Opening(
         path=path,
@@ -122,7 +124,7 @@ class _Opening:
         """Whether the finished cache is of these images, row for row, and there is nothing to do."""
         if final.file.layout.table_digest != self.digest or (self.overwrite and not final.verify().ok):
             return False
-        final.table  # noqa: B018  # raises where the metadata is damaged, before any of it is believed
+        final.check_metadata()  # before any of it is believed
         return is_current(final.file, self.contents, self.source.table, np.arange(final.rows))
 
     def begin(self, partial: PartialFile, final: FeatureCache | None) -> CacheWriter:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import weakref
 from pathlib import Path
 from typing import Self
@@ -9,7 +10,9 @@ from typing import Self
 from features.cache.disk import rename
 from features.errors import CacheBusyError
 
-__all__ = ["PartialFile", "partial_path", "salvage_paths"]
+__all__ = ["PartialFile", "finished_name", "partial_path", "salvage_paths"]
+
+_UNFINISHED = re.compile(r"\.(partial|salvage\d+)$")
 
 
 def partial_path(path: Path) -> Path:
@@ -17,14 +20,15 @@ def partial_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.partial")
 
 
+def finished_name(name: str) -> str:
+    """Name of the cache that a partial or salvaged file is to become, or `name` itself."""
+    return _UNFINISHED.sub("", name)
+
+
 def salvage_paths(path: Path) -> list[Path]:
     """Unfinished caches of earlier image sets, kept for their rows until the cache is complete."""
-    prefix = f"{path.name}.salvage"
-    return sorted(
-        item
-        for item in path.parent.iterdir()
-        if item.name.startswith(prefix) and item.name[len(prefix) :].isdigit()
-    )
+    pattern = re.compile(re.escape(path.name) + r"\.salvage\d+")
+    return sorted(item for item in path.parent.iterdir() if pattern.fullmatch(item.name))
 
 
 def _free_salvage_path(path: Path) -> Path:

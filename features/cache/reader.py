@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from features.cache.encoding import decode
 from features.cache.layout import FAILED, METADATA, OK, Array, feature_name
 from features.cache.mapped import MappedFile
+from features.cache.partial import finished_name, partial_path
 from features.errors import CacheFormatError, CacheMismatchError, ChecksumError, LayerError
 from features.spec import FeatureSpec, Layer
 from features.table import SPLITS, ImageTable
@@ -101,12 +102,19 @@ class FeatureCache:
             ChecksumError: Its ids, labels, splits, groups or classes are damaged.
         """
         path = Path(path).resolve()
-        if path.name.endswith(".partial"):
+        if finished_name(path.name) != path.name:
             raise CacheFormatError(
                 f"{path}: an unfinished cache; run the same extract again, it goes on from where it stopped, "
-                f"and then open {path.with_suffix('').name}"
+                f"and then open {finished_name(path.name)}"
             )
-        file = MappedFile.open(path)
+        try:
+            file = MappedFile.open(path)
+        except FileNotFoundError as error:
+            if partial_path(path).exists():
+                error.add_note(
+                    f"An unfinished one is there, {partial_path(path).name}; run the same extract again"
+                )
+            raise
         if not file.committed().all():
             raise CacheFormatError(
                 f"{path}: an unfinished cache under the name of a finished one; rename it to {path.name}.partial and "
@@ -212,6 +220,14 @@ class FeatureCache:
         failed = np.flatnonzero(self._metadata["status"] == FAILED)
         texts = self._metadata["errors"][failed].tolist()
         return {row: text.decode(errors="replace") for row, text in zip(failed.tolist(), texts, strict=True)}
+
+    def check_metadata(self) -> None:
+        """Verify content, stat, status and errors, unless that was done before.
+
+        Raises:
+            ChecksumError: They are not what was written.
+        """
+        self._verify(-1)
 
     @property
     def table(self) -> ImageTable:
