@@ -145,3 +145,7 @@ def contents(cache):
     """Everything a cache says of its images, by name, to compare two of them."""
     arrays = {name: cache.file.array(name) for name in cache.file.layout.extents if name != "spec"}
     return {name: (array.dtype.str, array.shape, array.tobytes()) for name, array in arrays.items()}
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
