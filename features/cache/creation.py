@@ -35,7 +35,9 @@ __all__ = ["create"]
 _ALIGNMENT = 64  # a cache line, and enough for any dtype to be read in place
 
 
-def create(fd: int, path: Path, spec: FeatureSpec, table: ImageTable, *, source: str, created: int) -> Layout:
+def create(
+    fd: int, path: Path, spec: FeatureSpec, table: ImageTable, *, source: str, weights: str, created: int
+) -> Layout:
     """Lay a cache out in an empty file, reserve its space and write what is known of its images.
 
     Args:
@@ -44,6 +46,7 @@ def create(fd: int, path: Path, spec: FeatureSpec, table: ImageTable, *, source:
         spec: What the features will depend on.
         table: The images, one row each.
         source: Where they come from.
+        weights: What the user gave as the backbone's weights, empty for its own.
         created: Nanoseconds since 1970, not after the first of the images was read.
 
     Returns:
@@ -54,7 +57,7 @@ def create(fd: int, path: Path, spec: FeatureSpec, table: ImageTable, *, source:
         LayerError: A layer's name can't be a dataset's, or two are the same.
     """
     arrays = table_arrays(table)
-    layout, pieces = _lay_out(spec, arrays, source=source, created=created)
+    layout, pieces = _lay_out(spec, arrays, source=source, weights=weights, created=created)
     reserve(fd, path, layout.size)
     for name, array in arrays.items():
         write_at(fd, array, layout.extents[name].offset)
@@ -73,7 +76,7 @@ def create(fd: int, path: Path, spec: FeatureSpec, table: ImageTable, *, source:
 
 
 def _lay_out(
-    spec: FeatureSpec, arrays: Mapping[str, Array], *, source: str, created: int
+    spec: FeatureSpec, arrays: Mapping[str, Array], *, source: str, weights: str, created: int
 ) -> tuple[Layout, list[tuple[int, bytes]]]:
     _check_layers(spec)
     image = _Image()
@@ -91,9 +94,17 @@ def _lay_out(
         file.attrs["block_rows"] = np.int64(BLOCK_ROWS)
         file.attrs["created"] = np.int64(created)
         file.attrs["source"] = np.bytes_(source.encode(errors="surrogateescape"))
+        file.attrs["weights"] = np.bytes_(weights.encode(errors="surrogateescape"))
         file.attrs["table_digest"] = np.bytes_(digest)
     layout = Layout(
-        spec, source, created, BLOCK_ROWS, digest, MappingProxyType(extents), size=image.seek(0, io.SEEK_END)
+        spec,
+        source,
+        weights,
+        created,
+        BLOCK_ROWS,
+        digest,
+        MappingProxyType(extents),
+        size=image.seek(0, io.SEEK_END),
     )
     return layout, image.pieces
 

@@ -86,6 +86,7 @@ class Layout:
     Attributes:
         spec: What its features depend on.
         source: The folder or manifest that its images came from.
+        weights: What the user gave as the backbone's weights, empty for its own.
         created: Nanoseconds since 1970 at which its making began, before any of its images was read.
         block_rows: Rows that one checksum covers.
         table_digest: `table_digest` of the images it was laid out for.
@@ -95,6 +96,7 @@ class Layout:
 
     spec: FeatureSpec
     source: str
+    weights: str
     created: int
     block_rows: int
     table_digest: str

@@ -31,6 +31,7 @@ def open_writer(
     spec: FeatureSpec,
     source: ImageSource,
     *,
+    weights: str = "",
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureCache | CacheWriter:
@@ -45,6 +46,7 @@ def open_writer(
         path: The cache file; its folder is made if need be.
         spec: What the features depend on.
         source: The images.
+        weights: What the user gave as the backbone's weights, kept beside the source for whoever uses the features.
         overwrite: Replace a cache of another specification, or one that can't be read; and check every byte of one of
             this specification, to compute damaged rows again.
         progress: Called with (images read, images to read) while images are compared by their bytes.
@@ -66,6 +68,7 @@ def open_writer(
         path=path,
         spec=spec,
         source=source,
+        weights=weights,
         overwrite=overwrite,
         created=created,
         digest=table_digest(table_arrays(source.table)),
@@ -96,6 +99,7 @@ class _Opening:
     path: Path
     spec: FeatureSpec
     source: ImageSource
+    weights: str
     overwrite: bool
     created: int
     digest: str
@@ -161,6 +165,7 @@ class _Opening:
             self.spec,
             self.source.table,
             source=self.source.root,
+            weights=self.weights,
             created=self.created,
         )
 

@@ -164,6 +164,11 @@ class FeatureCache:
         return self._file.layout.source
 
     @property
+    def weights(self) -> str:
+        """What the user gave as the backbone's weights, e.g. an absolute path; empty for its own."""
+        return self._file.layout.weights
+
+    @property
     def created(self) -> datetime:
         """When the making of the file began, UTC."""
         return datetime.fromtimestamp(self._file.layout.created / 1e9, UTC)

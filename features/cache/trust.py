@@ -121,6 +121,7 @@ def _read_layout(root: h5py.File, spec: FeatureSpec, size: int) -> Layout:
     return Layout(
         spec,
         source=_text_attribute(root, "source").decode(errors="surrogateescape"),
+        weights=_text_attribute(root, "weights").decode(errors="surrogateescape"),
         created=_int_attribute(root, "created"),
         block_rows=block_rows,
         table_digest=_text_attribute(root, "table_digest").decode(),
