@@ -134,9 +134,8 @@ def _formats() -> tuple[str, ...]:
 def _orientation(image: Image.Image) -> int:
     if not image.info.keys() & _EXIF_KEYS:
         return 1
-    with contextlib.suppress(
-        Exception
-    ):  # damaged metadata on a sound image makes Pillow's parser raise nearly anything
+    # damaged metadata, which can raise nearly anything from within Pillow's parser, doesn't damage the image
+    with contextlib.suppress(Exception):
         return int(image.getexif().get(_ORIENTATION, 1))
     return 1
 

@@ -271,12 +271,13 @@ class TestOrientation:
     @pytest.mark.parametrize(
         "exif", [b"Exif\0\0junk", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\0\x01"]
     )
+    @pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("JPEG", {}), ("JPEG", {"dpi": (72, 72)})])
     @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
     @pytest.mark.filterwarnings("ignore:Possibly corrupt EXIF data")
-    def test_damaged_metadata_leaves_a_sound_image(self, exif):
+    def test_damaged_metadata_leaves_a_sound_image(self, exif, kind, options):
         image = photo(40, 30)
-        data = encode(image, "JPEG", exif=exif)
-        expected = np.asarray(Image.open(io.BytesIO(encode(image, "JPEG"))))
+        data = encode(image, kind, exif=exif, **options)
+        expected = np.asarray(Image.open(io.BytesIO(encode(image, kind))))
         np.testing.assert_array_equal(pixels(data, as_is(image)), expected)
 
     def test_nonsense_orientation_is_ignored(self):

@@ -6,6 +6,7 @@ import pytest
 from images import encode, photo, write_folder
 from PIL import Image
 
+from features import loading
 from features.content import file_content
 from features.decoding import decode
 from features.loading import FAILED, OK, default_workers, load_batches
@@ -208,6 +209,26 @@ def test_closing_early_stops_the_threads(files):
     assert read < 40
     time.sleep(0.05)
     assert len(source.reads) == read
+
+
+def test_closing_waits_only_for_the_images_in_hand(files, monkeypatch):
+    source = WaitingSource(files * 4)
+    source.go.set()
+    batches = load(source, batch_size=30, workers=2)
+    next(batches)
+    source.go.clear()
+    while decode_threads() and len(source.reads) < 32:  # until both threads wait, in batches to come
+        time.sleep(0.01)
+    read = len(source.reads)
+    shutdown = loading.ThreadPoolExecutor.shutdown
+
+    def let_go_and_shut_down(pool, **options):
+        source.go.set()
+        shutdown(pool, **options)
+
+    monkeypatch.setattr(loading.ThreadPoolExecutor, "shutdown", let_go_and_shut_down)
+    batches.close()
+    assert len(source.reads) <= read + 2
 
 
 def test_nothing_starts_before_the_first_batch_is_asked_for(files):
