@@ -194,7 +194,7 @@ edits = st.lists(
     st.tuples(
         st.sampled_from(["add", "change", "rename", "remove", "touch", "relabel", "break", "mend"]),
         st.integers(0, 2**32),
-        st.integers(1, 200),
+        st.integers(1, 120),
     ),
     min_size=1,
     max_size=4,
@@ -207,7 +207,7 @@ class Folder:
 
     def __init__(self):
         self.files, self.labels, self.mtimes, self.tick = {}, {}, {}, LONG_AGO
-        self.edit("add", 0, 400)
+        self.edit("add", 0, 280)
 
     def edit(self, kind, seed, count):
         rng = np.random.default_rng(seed)
@@ -260,7 +260,7 @@ class Folder:
             self._write(name, b"mended %d" % numbers[0])
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(runs)
 def test_after_any_edits_and_interruptions_the_cache_equals_one_from_scratch(fast_path, history):
     path = fast_path / "c.h5"
