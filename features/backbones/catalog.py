@@ -1,0 +1,185 @@
+"""What backbones there are, and what each costs: parameters, operations, feature width, input size."""
+
+import contextlib
+import fnmatch
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from features.backbones.layers import discover
+from features.backbones.network import Availability, Network, Source
+from features.backbones.readout import EMBEDDING
+from features.backbones.registry import SOURCES, find
+from features.errors import BackboneError
+
+__all__ = ["BackboneInfo", "count_backbones", "describe", "list_backbones"]
+
+
+@dataclass(frozen=True)
+class BackboneInfo:
+    """A backbone, and what it costs.
+
+    Attributes:
+        name: Full name, with the source and the tag of the weights.
+        source: ``embedded``, ``timm``, ``torchvision``, ``open_clip`` or ``plugin``.
+        parameters: Of the whole network, its classifier included.
+        gflops: 10^9 multiply-adds for one image, the unit that papers call FLOPs.
+        dim: Width of the embedding.
+        input_size: (height, width) in pixels.
+        weights: Whether the pretrained weights are ``here``, to ``download``, or there are ``none``.
+    """
+
+    name: str
+    source: str
+    parameters: int
+    gflops: float
+    dim: int
+    input_size: tuple[int, int]
+    weights: Availability
+
+
+def list_backbones(pattern: str | None = None) -> Iterator[BackboneInfo]:
+    """Describe backbones one by one; a new one takes about a second, a known one none.
+
+    Args:
+        pattern: A glob (``timm:resnet*``) or a part of the name, with or without the source; letter case is ignored.
+            None lists what is usable here without a download.
+
+    Yields:
+        In the order of the sources. What can't be built here, or gives no embedding, is left out.
+    """
+    with _Measurements() as measurements:
+        for source, name in _matching(pattern):
+            with contextlib.suppress(BackboneError):
+                yield measurements.describe(source, name)
+
+
+def describe(name: str) -> BackboneInfo:
+    """Describe one backbone.
+
+    Raises:
+        BackboneError: No such backbone, or one that can't be built here.
+    """
+    source, found = find(name)
+    with _Measurements() as measurements:
+        return measurements.describe(source, found)
+
+
+def count_backbones() -> dict[str, int]:
+    """How many names each source knows; 0 for a source whose library isn't installed."""
+    return {source.prefix: sum(1 for _ in source.names()) for source in SOURCES}
+
+
+def _matching(pattern: str | None) -> Iterator[tuple[Source, str]]:
+    for source in SOURCES:
+        for name in source.names():
+            if (
+                source.availability(name) == "here"
+                if pattern is None
+                else _matches(pattern, source.prefix, name)
+            ):
+                yield source, name
+
+
+def _matches(pattern: str, prefix: str, name: str) -> bool:
+    pattern, full = pattern.lower(), f"{prefix}:{name}".lower()
+    if any(character in pattern for character in "*?["):
+        return fnmatch.fnmatchcase(full, pattern) or fnmatch.fnmatchcase(name.lower(), pattern)
+    return pattern in full
+
+
+class _Measurements:
+    """What was measured before, in a file of the user's cache folder, by backbone and library versions.
+
+    The file is a convenience: one that can't be read is ignored, one that can't be written is left.
+    """
+
+    def __init__(self) -> None:
+        self._path = _cache_folder() / "backbones.json"
+        self._known: dict[str, dict[str, Any]] = {}
+        self._measured: dict[str, dict[str, Any]] = {}
+
+    def __enter__(self) -> Self:
+        self._known = self._read()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._measured:
+            with contextlib.suppress(OSError):
+                _write_atomically(
+                    self._path, json.dumps(self._read() | self._measured, indent=0, sort_keys=True)
+                )
+
+    def describe(self, source: Source, name: str) -> BackboneInfo:
+        full = f"{source.prefix}:{name}"
+        key = f"{full}, {source.version()}, torch {torch.__version__}"
+        try:
+            return self._info(self._known[key], full, source, name)
+        except (KeyError, TypeError, ValueError):  # unknown, or written by something else
+            self._known[key] = self._measured[key] = _measure(source, name)
+        return self._info(self._known[key], full, source, name)
+
+    def _info(self, measured: dict[str, Any], full: str, source: Source, name: str) -> BackboneInfo:
+        height, width = measured["input_size"]
+        return BackboneInfo(
+            name=full,
+            source=source.prefix,
+            parameters=int(measured["parameters"]),
+            gflops=float(measured["gflops"]),
+            dim=int(measured["dim"]),
+            input_size=(int(height), int(width)),
+            weights=source.availability(name),
+        )
+
+    def _read(self) -> dict[str, dict[str, Any]]:
+        with contextlib.suppress(OSError, ValueError):
+            found = json.loads(self._path.read_text("utf-8"))
+            if isinstance(found, dict):
+                return found
+        return {}
+
+
+def _measure(source: Source, name: str) -> dict[str, Any]:
+    network = _on_meta(source, name)
+    module = network.module.eval().requires_grad_(requires_grad=False)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(torch.empty(1, 3, *network.transform.crop, device="meta"))
+    return {
+        "parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "gflops": counter.get_total_flops() / 2e9,  # the counter takes a multiply-add for two operations
+        "dim": discover(network)[EMBEDDING].dim,
+        "input_size": list(network.transform.crop),
+    }
+
+
+def _on_meta(source: Source, name: str) -> Network:
+    """The network without storage: shapes are all that is needed."""
+    try:
+        with torch.device("meta"):
+            return source.build(name, "random")
+    except (NotImplementedError, RuntimeError):  # a constructor that computes with tensors
+        network = source.build(name, "random")
+        network.module.to("meta")
+        return network
+
+
+def _cache_folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "frostline"
+
+
+def _write_atomically(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
+        file.write(text)
+    try:
+        Path(file.name).replace(path)
+    except OSError:
+        Path(file.name).unlink()
+        raise

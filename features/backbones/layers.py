@@ -1,0 +1,219 @@
+"""Which layers a network has, found by watching one forward pass, and the layers that a user names."""
+
+import difflib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from features.backbones.network import Network
+from features.backbones.readout import EMBEDDING, LOGITS, Taps
+from features.errors import BackboneError, LayerError
+from features.spec import Layer
+
+__all__ = ["RESERVED", "LayerInfo", "attach", "discover", "resolve"]
+
+RESERVED = (EMBEDDING, LOGITS)
+
+_POOLS = ("avg", "max", "gem", "none")
+_SAME_AS_INPUT = (
+    nn.Identity,
+    nn.Dropout,
+    nn.Dropout2d,
+)  # in a frozen network, their output is another layer's
+_FIRST_AXIS = (nn.Conv2d, nn.BatchNorm2d)
+_LAST_AXIS = (nn.Linear, nn.LayerNorm)
+_BATCH = 2  # an axis of another length is not the batch
+_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """An output of a network.
+
+    Attributes:
+        name: ``embedding``, ``logits``, or the module's name.
+        kind: ``map`` (one vector per place), ``tokens`` or ``vector``.
+        shape: Of one image's output, as the network lays it out.
+        dim: Channels: length of the pooled vector.
+        pools: Pools that make sense, the default one first.
+        channels_last: Of a map: (h, w, c) rather than (c, h, w).
+        prefix: Of tokens: how many come before the patches'.
+    """
+
+    name: str
+    kind: Literal["map", "tokens", "vector"]
+    shape: tuple[int, ...]
+    dim: int
+    pools: tuple[str, ...]
+    channels_last: bool = False
+    prefix: int = 0
+
+    @property
+    def positions(self) -> tuple[int, ...]:
+        """Dimensions of the batched output that a pool reduces."""
+        if self.kind == "map":
+            return (1, 2) if self.channels_last else (2, 3)
+        return (1,) if self.kind == "tokens" else ()
+
+    def pooled(self, pool: str) -> Layer:
+        """This layer under `pool`, which is one of `pools`."""
+        return Layer(self.name, pool, prod(self.shape) if pool == "none" else self.dim)
+
+
+class _Shapes:
+    """Taps that note the shape of each output, and how often each module ran."""
+
+    def __init__(self) -> None:
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.calls: Counter[str] = Counter()
+        self._muted = False
+
+    def wants(self, name: str) -> bool:  # noqa: ARG002  # the protocol's
+        return True
+
+    def put(self, name: str, output: object) -> None:
+        if self._muted:
+            return
+        self.calls[name] += 1
+        if isinstance(output, Tensor) and output.is_floating_point():
+            self.shapes[name] = tuple(output.shape)
+
+    @contextmanager
+    def muted(self) -> Iterator[None]:
+        self._muted = True
+        try:
+            yield
+        finally:
+            self._muted = False
+
+
+def discover(network: Network) -> dict[str, LayerInfo]:
+    """Run two black images through `network` and list its layers: embedding, logits, then modules as they finish.
+
+    A module is a layer when it ran exactly once and gave one tensor per image: a map, tokens or a vector. Identities
+    and dropouts are left out, since their output is another layer's.
+
+    Raises:
+        BackboneError: The network doesn't turn images into one vector each.
+    """
+    try:
+        taps = _observed(network)
+    except (NotImplementedError, TypeError) as error:  # timm's encoders of language models have no head
+        raise BackboneError(f"the network can't be run from images to an embedding: {error}") from error
+    parts = dict(network.module.named_modules())
+    found = {
+        name: _info(name, shape[1:], parts.get(name), network)
+        for name, shape in taps.shapes.items()
+        if taps.calls[name] == 1 and shape[0] == _BATCH
+    }
+    layers = {name: info for name, info in found.items() if info}
+    embedding = layers.pop(EMBEDDING, None)
+    if embedding is None or embedding.kind != "vector":
+        got = taps.shapes.get(EMBEDDING, "no tensor")
+        raise BackboneError(f"the network's embedding of {_BATCH} images is {got}; expected ({_BATCH}, dim)")
+    logits = {LOGITS: layers.pop(LOGITS)} if LOGITS in layers else {}
+    return {EMBEDDING: embedding, **logits, **layers}
+
+
+def _observed(network: Network) -> _Shapes:
+    module, taps = network.module, _Shapes()
+    handles = network.readout.attach(module, taps)
+    handles += attach(
+        module, taps, [name for name, part in module.named_modules() if not isinstance(part, _SAME_AS_INPUT)]
+    )
+    parameter = next(module.parameters(), torch.empty(0))
+    images = torch.zeros(_BATCH, 3, *network.transform.crop, device=parameter.device, dtype=parameter.dtype)
+    try:
+        with torch.inference_mode():
+            network.readout.run(module, images, taps)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return taps
+
+
+def attach(module: nn.Module, taps: Taps, names: Iterable[str]) -> list[RemovableHandle]:
+    """Put the outputs of the named modules into `taps` whenever they run."""
+
+    def hook(name: str) -> RemovableHandle:
+        def put(_part: nn.Module, _inputs: object, output: object) -> None:
+            taps.put(name, output)
+
+        return module.get_submodule(name).register_forward_hook(put)
+
+    return [hook(name) for name in names if name and name not in RESERVED]
+
+
+def _info(name: str, shape: tuple[int, ...], part: nn.Module | None, network: Network) -> LayerInfo | None:
+    if len(shape) == 1:
+        return LayerInfo(name, "vector", shape, shape[0], ("none",))
+    if len(shape) == 2:
+        tokens = network.tokens
+        if tokens is None or shape[0] != tokens.length:
+            return LayerInfo(name, "tokens", shape, shape[1], _POOLS)
+        pools = ("cls", *_POOLS) if tokens.has_class else _POOLS
+        return LayerInfo(name, "tokens", shape, shape[1], pools, prefix=tokens.prefix)
+    if len(shape) == 3:
+        last = _channels_last(shape, part, network)
+        if last is not None:
+            return LayerInfo(name, "map", shape, shape[2 if last else 0], _POOLS, channels_last=last)
+    return None
+
+
+def _channels_last(shape: tuple[int, ...], part: nn.Module | None, network: Network) -> bool | None:
+    """Whether a map is (h, w, c), by which two sides have the input's proportions; None when it is no map."""
+    height, width = network.transform.crop
+
+    def fits(h: int, w: int) -> bool:
+        return h <= height and w <= width and abs(h * width - w * height) < max(height, width)
+
+    first, last = fits(*shape[1:]), fits(*shape[:2])
+    if first and last and isinstance(part, _FIRST_AXIS):
+        return False
+    if first and last:
+        return network.channels_last or (
+            isinstance(part, _LAST_AXIS) and not type(part).__name__.endswith("2d")
+        )
+    return last if first or last else None
+
+
+def resolve(names: Sequence[str], layers: Mapping[str, LayerInfo]) -> tuple[Layer, ...]:
+    """Turn ``NAME`` or ``NAME:POOL`` into layers, in the order given, each once.
+
+    Raises:
+        LayerError: No names; a layer that isn't there; a pool that makes no sense for it. Lists what is valid.
+    """
+    if not names:
+        raise LayerError(f"no layers asked for; expected some of {_suggestions('', layers)}")
+    return tuple(dict.fromkeys(_resolved(name, layers) for name in names))
+
+
+def _resolved(asked: str, layers: Mapping[str, LayerInfo]) -> Layer:
+    name, _, pool = asked.partition(":")
+    info = layers.get(name)
+    if info is None:
+        raise LayerError(
+            f"layer {name!r}: this backbone has none of that name; expected {_suggestions(name, layers)}"
+        )
+    if pool and pool not in info.pools:
+        shape = " x ".join(map(str, info.shape))
+        raise LayerError(
+            f"layer {name!r}: pool {pool!r} makes no sense for its {info.kind} ({shape}); expected "
+            f"{', '.join(info.pools)}"
+        )
+    return info.pooled(pool or info.pools[0])
+
+
+def _suggestions(name: str, layers: Mapping[str, LayerInfo]) -> str:
+    near = difflib.get_close_matches(name, layers, n=5, cutoff=0.5)
+    main = sorted(layers, key=lambda layer: (layer not in RESERVED, layer.count(".")))
+    shown = list(dict.fromkeys([*near, *main]))[:_SHOWN]
+    more = len(layers) - len(shown)
+    return ", ".join(shown) + (f" or one of {more} modules inside these" if more else "")

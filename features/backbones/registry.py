@@ -1,0 +1,79 @@
+"""From a name to a backbone: the sources, in the order in which a bare name is searched."""
+
+import difflib
+from pathlib import Path
+
+from features.backbones.backbone import Backbone
+from features.backbones.embedded import EmbeddedSource
+from features.backbones.from_open_clip import OpenClipSource
+from features.backbones.from_timm import TimmSource
+from features.backbones.from_torchvision import TorchvisionSource
+from features.backbones.network import Source
+from features.backbones.plugins import PluginSource
+from features.errors import BackboneError
+
+__all__ = ["SOURCES", "find", "load_backbone"]
+
+_SHOWN = 5
+
+SOURCES: tuple[Source, ...] = (
+    EmbeddedSource(),
+    TimmSource(),
+    TorchvisionSource(),
+    OpenClipSource(),
+    PluginSource(),
+)
+
+
+def load_backbone(name: str, *, weights: str | Path | None = None) -> Backbone:
+    """Load a frozen backbone by name.
+
+    Args:
+        name: ``SOURCE:NAME`` with one of the sources ``embedded``, ``timm``, ``torchvision``, ``open_clip`` and
+            ``plugin``, or a bare name, which is searched in that order.
+        weights: None for the pretrained weights, which the source may download; a safetensors or torch file; or
+            ``random`` or ``random:SEED`` for an untrained network.
+
+    Raises:
+        BackboneError: No such backbone, or one that can't be built here; names near matches.
+        WeightsError: The weights can't be had, must not be trusted, or aren't of this backbone.
+    """
+    source, found = find(name)
+    return Backbone(f"{source.prefix}:{found}", source.build(found, weights))
+
+
+def find(name: str) -> tuple[Source, str]:
+    """The source of a backbone, and its full name there.
+
+    Raises:
+        BackboneError: No such backbone; names near matches.
+    """
+    prefix, colon, rest = name.partition(":")
+    sources = {source.prefix: source for source in SOURCES}
+    if colon and prefix not in sources:
+        raise BackboneError(f"backbone {name!r}: no source {prefix!r}; expected one of {', '.join(sources)}")
+    searched = (sources[prefix],) if colon else SOURCES
+    wanted = rest if colon else name
+    for source in searched:
+        found = source.find(wanted)
+        if found is not None:
+            return source, found
+    if colon and (problem := getattr(sources[prefix], "missing", lambda: None)()):
+        raise problem
+    near = _near(wanted, searched)
+    hint = f"did you mean {', '.join(near)}?" if near else "list them with: frostline backbones PATTERN"
+    raise BackboneError(f"backbone {name!r}: not known to {', '.join(s.prefix for s in searched)}; {hint}")
+
+
+def _near(name: str, searched: tuple[Source, ...]) -> list[str]:
+    """Near matches across all sources: other weights of the same network, or networks with a similar name."""
+    first = sorted(SOURCES, key=lambda source: source not in searched)
+    full: dict[str, str] = {}
+    for source in first:
+        for text in source.names():
+            full.setdefault(text, f"{source.prefix}:{text}")
+    siblings = [known for text, known in full.items() if text.partition(".")[0] == name.partition(".")[0]]
+    short = {text.partition(".")[0]: known.partition(".")[0] for text, known in reversed(full.items())}
+    names = short | full
+    near = [names[text] for text in difflib.get_close_matches(name, names, n=_SHOWN, cutoff=0.6)]
+    return (siblings or near)[:_SHOWN]

@@ -1,0 +1,207 @@
+"""Weight files: read without running code, matched key by key, and fingerprinted."""
+
+import hashlib
+import pickle
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor, nn
+
+from features.errors import WeightsError
+
+__all__ = ["download_error", "fingerprint", "load_file", "match", "random_seed", "read_weights", "seeded"]
+
+# What training scripts wrap a state dict in; an exponential moving average is what they evaluate, so it comes first.
+_CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")
+_WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
+_TORCH_MAGIC = (b"PK\x03\x04", b"\x80")  # zip archive, or a bare pickle from before torch 1.6
+_SHOWN = 10
+
+
+def random_seed(weights: str | Path | None) -> int | None:
+    """Seed that ``random`` (0) or ``random:SEED`` asks for; None for anything else."""
+    asked = re.fullmatch(r"random(?::(\d+))?", weights) if isinstance(weights, str) else None
+    return int(asked[1] or 0) if asked else None
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from a generator of our own on the CPU, and leave the caller's as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def fingerprint(module: nn.Module) -> str:
+    """SHA-256 over name, dtype, shape and bytes of all parameters and persistent buffers, sorted by name.
+
+    It depends neither on the device nor on the memory format.
+
+    Returns:
+        64 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def load_file(
+    module: nn.Module, path: str | Path, *, classifier: Iterable[str] = (), ignored: tuple[str, ...] = ()
+) -> bool:
+    """Load a weight file into `module`.
+
+    Args:
+        module: Of exactly the architecture that the file was saved from.
+        path: A safetensors or torch file.
+        classifier: Names of modules that the file may lack, or hold in another shape.
+        ignored: Prefixes of keys that the file may hold and `module` has no use for.
+
+    Returns:
+        Whether the classifier was loaded too.
+
+    Raises:
+        WeightsError: The file can't be read, or isn't of this architecture.
+    """
+    state = {key: value for key, value in read_weights(path).items() if not key.startswith(ignored)}
+    return match(module, state, where=str(path), classifier=classifier)
+
+
+def download_error(name: str, place: str, error: Exception, remedy: str) -> WeightsError:
+    """Pretrained weights that can't be had: what was tried, and what else there is to do."""
+    return WeightsError(
+        f"backbone {name}: its pretrained weights can't be had from {place} ({type(error).__name__}: "
+        f"{_first_line(error)}). {remedy}"
+    )
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a safetensors or torch file. No code in the file is run.
+
+    The containers of common training scripts are unwrapped, and a ``module.`` before every key is taken off.
+
+    Raises:
+        WeightsError: No such file, not one of these formats, or one that holds more than tensors.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            magic = file.read(4)
+        loaded = _read_torch(path) if magic.startswith(_TORCH_MAGIC) else _read_safetensors(path)
+    except OSError as error:
+        raise WeightsError(f"weights {path}: {error.strerror or error}; expected a file") from error
+    return _unwrapped(_state_dict(loaded, path))
+
+
+def _read_safetensors(path: str | Path) -> object:
+    try:
+        return load_safetensors(Path(path).read_bytes())
+    except SafetensorError as error:
+        raise WeightsError(
+            f"weights {path}: neither a safetensors file ({error}) nor a torch file; expected one of the two"
+        ) from error
+
+
+def _read_torch(path: str | Path) -> object:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols that it then refuses anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(_refusal(path, error)) from error
+    except OSError:
+        raise
+    except Exception as error:  # damaged bytes make torch's reader raise anything
+        raise WeightsError(
+            f"weights {path}: a damaged torch file ({_first_line(error)}); get it again"
+        ) from error
+
+
+def _refusal(path: str | Path, error: Exception) -> str:
+    found = re.search(r"(?:GLOBAL|global) (\S+)", str(error))
+    needs = f" ({found[1]})" if found else ""
+    return (
+        f"weights {path}: holds Python objects beside tensors{needs}, and reading those can run any code; expected "
+        'tensors only. If you trust whoever wrote it, convert it once: python -c "import torch; from '
+        f"safetensors.torch import save_file; c = torch.load('{path}', map_location='cpu', weights_only=False); "
+        "c = c.get('state_dict', c.get('model', c)); "
+        "save_file({k: v.contiguous() for k, v in c.items()}, 'weights.safetensors')\""
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _state_dict(loaded: object, path: str | Path) -> Mapping[str, Tensor]:
+    if isinstance(loaded, Mapping):
+        loaded = next((loaded[key] for key in _CONTAINERS if isinstance(loaded.get(key), Mapping)), loaded)
+    if not isinstance(loaded, Mapping) or not loaded:
+        raise WeightsError(
+            f"weights {path}: a {type(loaded).__name__}; expected a state dict: names to tensors"
+        )
+    for key, value in loaded.items():
+        if not isinstance(value, Tensor):
+            raise WeightsError(
+                f"weights {path}: {key!r} is a {type(value).__name__}; expected a state dict of tensors alone, "
+                f"or one under {', '.join(map(repr, _CONTAINERS))}"
+            )
+    return loaded
+
+
+def _unwrapped(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    for wrapper in _WRAPPERS:
+        if all(key.startswith(wrapper) for key in state):
+            state = {key.removeprefix(wrapper): value for key, value in state.items()}
+    return dict(state)
+
+
+def match(
+    module: nn.Module, state: Mapping[str, Tensor], *, where: str, classifier: Iterable[str] = ()
+) -> bool:
+    """Load `state` into `module`, key by key.
+
+    Args:
+        module: What the weights are for.
+        state: Names to tensors.
+        where: What to call the weights in an error.
+        classifier: Names of modules whose keys may be missing, or of another shape.
+
+    Returns:
+        Whether the classifier was loaded too; if not, nothing of it was.
+
+    Raises:
+        WeightsError: Missing or unexpected keys, or shapes that differ; names them, and nothing is loaded.
+    """
+    ours = module.state_dict()
+    heads = tuple(f"{name}." for name in classifier)
+    # torch counts batches for training; files from before it did are whole.
+    missing = [key for key in ours if key not in state and not key.endswith("num_batches_tracked")]
+    reshaped = [key for key in ours if key in state and state[key].shape != ours[key].shape]
+    unexpected = [key for key in state if key not in ours]
+    whole = not any(key.startswith(heads) for key in (*missing, *reshaped))
+    if not whole:
+        missing = [key for key in missing if not key.startswith(heads)]
+        reshaped = [key for key in reshaped if not key.startswith(heads)]
+        state = {key: value for key, value in state.items() if not key.startswith(heads)}
+    shapes = [f"{key} {tuple(state[key].shape)}, expected {tuple(ours[key].shape)}" for key in reshaped]
+    problems = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+    if any(problems.values()):
+        found = "; ".join(f"{len(keys)} {what}: {_some(keys)}" for what, keys in problems.items() if keys)
+        raise WeightsError(
+            f"weights {where} are not of this backbone, which has {len(ours)} tensors: {found}. "
+            "Name the backbone that they were saved from, or rename the keys"
+        )
+    module.load_state_dict(state, strict=False)
+    return whole
+
+
+def _some(keys: list[str]) -> str:
+    return ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")

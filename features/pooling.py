@@ -1,0 +1,59 @@
+"""From a layer's output to one vector per image."""
+
+import torch
+from torch import Tensor
+
+__all__ = ["GEM_EPSILON", "GEM_POWER", "POOLS", "gem", "pool"]
+
+POOLS = ("avg", "max", "gem", "cls", "none")
+
+GEM_POWER = 3.0
+GEM_EPSILON = 1e-6
+
+
+def pool(output: Tensor, how: str, *, positions: tuple[int, ...] = (), prefix: int = 0) -> Tensor:
+    """Reduce a layer's output to one float32 vector per image. The arithmetic is in float32, whatever the input is.
+
+    The result never shares memory with `output`, which a later layer may overwrite in place.
+
+    Args:
+        output: (batch, ...) of any floating-point dtype.
+        how: One of `POOLS`. ``cls`` takes the first token; ``none`` flattens everything.
+        positions: Dimensions that ``avg``, ``max`` and ``gem`` pool over: (2, 3) for NCHW maps, (1, 2) for NHWC maps,
+            (1,) for tokens.
+        prefix: Leading tokens that stand for no place in the image (class, distillation, registers); ``avg``, ``max``
+            and ``gem`` leave them out.
+
+    Returns:
+        (batch, dim) float32.
+
+    Raises:
+        ValueError: `how` is not in `POOLS`.
+    """
+    if how == "none":
+        return output.to(torch.float32, copy=True).flatten(1)
+    if how == "cls":
+        return output[:, 0].to(torch.float32, copy=True)
+    places = output[:, prefix:] if prefix else output
+    if how == "avg":
+        return places.mean(positions, dtype=torch.float32)
+    if how == "max":
+        return places.amax(positions).float()
+    if how == "gem":
+        return gem(places, positions)
+    raise ValueError(f"pool {how!r}; expected one of {', '.join(POOLS)}")
+
+
+def gem(output: Tensor, positions: tuple[int, ...]) -> Tensor:
+    """Generalised mean with p = 3 over `positions`; values are clamped to at least 1e-6, as the reference code does.
+
+    Radenović, Tolias and Chum, "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2018, equation 2.
+
+    Args:
+        output: Any floating-point tensor.
+        positions: Dimensions to pool over.
+
+    Returns:
+        float32, without the pooled dimensions.
+    """
+    return output.float().clamp(min=GEM_EPSILON).pow(GEM_POWER).mean(positions).pow(1 / GEM_POWER)
