@@ -1,6 +1,6 @@
 """What can go wrong between a feature vector and its label."""
 
-__all__ = ["ClassifiersError", "HeadError", "HeadFormatError", "SplitError"]
+__all__ = ["ClassifiersError", "HeadError", "HeadFormatError", "MetricsError", "SplitError"]
 
 
 class ClassifiersError(Exception):
@@ -13,6 +13,10 @@ class HeadError(ClassifiersError, ValueError):
 
 class HeadFormatError(ClassifiersError, ValueError):
     """A saved head that can't be read, or must not be trusted."""
+
+
+class MetricsError(ClassifiersError, ValueError):
+    """Labels and probabilities that can't be scored against each other."""
 
 
 class SplitError(ClassifiersError, ValueError):
