@@ -1,1 +1,514 @@
-"""The frostline command."""
+"""The frostline command: parse, call one pipeline function, print."""
+
+import dataclasses
+import functools
+import importlib.util
+import json
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline.evaluation import EvaluationResult
+    from pipeline.extraction import ExtractResult
+    from pipeline.reporting import Reporter
+    from pipeline.training import TrainResult
+
+__all__ = ["main"]
+
+_PATH = click.Path(path_type=Path)
+
+
+class _Commands(click.Group):
+    """Turns the errors that Frostline raises on purpose into a message and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        _refuse_shadows()
+        signal.signal(signal.SIGTERM, _terminate)
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise click.ClickException(
+                "Interrupted. What was committed is kept; the same command goes on from there."
+            ) from None
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if not isinstance(error, _expected_errors()):
+                raise
+            notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
+            raise click.ClickException(f"{error}{notes}") from error
+
+
+def _terminate(_signal: int, _frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _refuse_shadows() -> None:
+    """Refuse to run where another ``features``, ``classifiers`` or ``pipeline`` would be imported instead of ours."""
+    here = Path(__file__).resolve().parent
+    for name in ("features", "classifiers", "pipeline"):
+        found = importlib.util.find_spec(name)
+        origin = found.origin if found else None
+        if origin is None or Path(origin).resolve().parent != here / name:
+            raise click.ClickException(
+                f"Python imports {name!r} from {origin}, not Frostline's from {here / name}. A file or folder of yours"
+                f" hides it: rename it, or run with: python -P -m cli ... (and check PYTHONPATH)."
+            )
+
+
+def _expected_errors() -> tuple[type[Exception], ...]:
+    from classifiers.errors import ClassifiersError
+    from features.errors import FeaturesError
+    from pipeline.errors import PipelineError
+
+    return (FeaturesError, ClassifiersError, PipelineError, OSError)
+
+
+def _output_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--json`` and ``--quiet``; the command gets them as `as_json` and as a `report` to write to."""
+
+    @click.option(
+        "--json", "as_json", is_flag=True, help="Print one JSON document on stdout instead of text."
+    )
+    @click.option("--quiet", is_flag=True, help="No progress and no notes on stderr.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, quiet: bool, **options: Any) -> Any:
+        return command(*args, report=_reporter(quiet=quiet), **options)
+
+    return wrapped
+
+
+def _reporter(*, quiet: bool) -> "Reporter":
+    from pipeline.reporting import SILENT
+
+    if quiet:
+        return SILENT
+    from pipeline.console import TerminalReporter
+
+    return TerminalReporter()
+
+
+def _print_json(document: Any) -> None:
+    click.echo(json.dumps(_plain(document), indent=2, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold of a result: dataclasses, paths and numpy values become plain ones."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and value != value:  # noqa: PLR0124  # JSON has no NaN
+        return None
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def _example(*lines: str) -> str:
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=_example(
+        "frostline extract photos/",
+        "frostline train-head photos.efficientnet_lite0.h5",
+        "frostline evaluate runs/photos.efficientnet_lite0-linear",
+    ),
+)
+@click.version_option(package_name="frostline")
+def main() -> None:
+    """Extract image features once, cache them safely, train heads on them in seconds."""
+
+
+@main.command(
+    epilog=_example(
+        "frostline extract photos/ --backbone timm:resnet50 --layer embedding --layer layer3:avg --cache photos.h5"
+    )
+)
+@click.argument("data", type=_PATH)
+@click.option(
+    "--backbone", default="efficientnet_lite0", show_default=True, help="Network; see: frostline backbones"
+)
+@click.option("--weights", metavar="FILE", help="Local weights (safetensors, or torch without pickled code).")
+@click.option(
+    "--layer",
+    "layers",
+    multiple=True,
+    metavar="L[:POOL]",
+    default=("embedding",),
+    show_default=True,
+    help="Output to store, pooled by avg, max, gem, cls or none. Repeat for several in one pass.",
+)
+@click.option("--cache", type=_PATH, metavar="FILE", help="Cache to write.  [default: DATA.BACKBONE.h5]")
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="Number format of the forward pass.",
+)
+@click.option(
+    "--store",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    help="Number format in the file.  [default: float32 for fp32, else float16]",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where the network runs.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Images a forward pass.  [default: by device]",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Decoding threads.  [default: one a core]"
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N images, evenly spaced.")
+@click.option(
+    "--max-bad",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    metavar="SHARE",
+    help="Fail when more than this share of the images is unreadable.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace a cache that was made with other settings.")
+@_output_options
+def extract(*, as_json: bool, report: "Reporter", data: Path, **options: Any) -> None:
+    """Compute the feature vectors of DATA that its cache doesn't hold yet.
+
+    DATA is an image folder (CLASS/..., or train|val|test/CLASS/...) or a CSV, TSV or Parquet manifest with the columns
+    path, label and, where wanted, split and group. An interrupted run goes on from its last committed block; of a
+    changed data set only what is new is computed.
+    """
+    from pipeline import extract as run
+
+    result = run(data, report=report, **options)
+    if as_json:
+        _print_json(result)
+    else:
+        _print_extraction(result)
+
+
+def _print_extraction(result: "ExtractResult") -> None:
+    if result.unchanged:
+        click.echo(
+            f"Nothing to do: {result.cache} already holds all {result.rows} images. No image was decoded."
+        )
+    else:
+        parts = [f"{result.computed} computed"]
+        parts += [f"{result.copied} copied from an earlier cache"] if result.copied else []
+        parts += [f"{result.resumed} already committed"] if result.resumed else []
+        rate = f", {result.images_per_second:,.1f} images/s" if result.computed else ""
+        click.echo(
+            f"{result.cache}: {result.rows} images ({', '.join(parts)}{rate}; {result.engine}, {result.precision})"
+        )
+    if result.failed:
+        click.echo(f"{result.failed} unreadable images:")
+        for name, reason in result.errors.items():
+            click.echo(f"  {name}: {reason}")
+
+
+@main.command(
+    "train-head",
+    epilog=_example(
+        "frostline train-head photos.h5 --head linear",
+        "frostline train-head photos.h5 --head mlp --param hidden=256,128 --run runs/mlp",
+    ),
+)
+@click.argument("cache", type=_PATH)
+@click.option(
+    "--head",
+    default="linear",
+    show_default=True,
+    metavar="KIND",
+    help="linear, mlp, logreg, ridge, svm, knn or centroid.",
+)
+@click.option(
+    "--param",
+    "params",
+    multiple=True,
+    metavar="K=V",
+    help="Fix a hyper-parameter of the head; what is not fixed is chosen on validation.",
+)
+@click.option("--layer", metavar="L", help="Layer of the cache; needed where it holds several.")
+@click.option("--run", type=_PATH, metavar="DIR", help="Run directory to write.  [default: runs/CACHE-HEAD]")
+@click.option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of all that is random in the head."
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where linear and mlp train.",
+)
+@click.option(
+    "--fractions",
+    nargs=3,
+    type=click.FloatRange(0, 1),
+    default=(0.6, 0.2, 0.2),
+    show_default=True,
+    metavar="TRAIN VAL TEST",
+    help="Shares of data that comes without splits.",
+)
+@_output_options
+def train_head(
+    *, as_json: bool, report: "Reporter", cache: Path, head: str, params: tuple[str, ...], **options: Any
+) -> None:
+    """Train a classifier on cached features and write it as a run.
+
+    Hyper-parameters are chosen on the validation rows; the test rows are never read. Rows without a split get one by a
+    stable hash of the image, so a data set that grows keeps its old assignment.
+    """
+    from classifiers.heads import parse_params
+    from pipeline import train_head as run
+
+    result = run(cache, head, params=parse_params(head, params), report=report, **options)
+    if as_json:
+        _print_json(result)
+    else:
+        _print_training(result)
+
+
+def _print_training(result: "TrainResult") -> None:
+    chosen = ", ".join(f"{name}={_number(value)}" for name, value in result.params.items())
+    click.echo(f"{result.run}: {result.head} on {result.layer} ({chosen}) in {result.seconds:.1f} s")
+    counts = ", ".join(f"{count} {name}" for name, count in result.counts.items())
+    scores = ", ".join(f"{name} {_number(value)}" for name, value in result.validation.items())
+    click.echo(f"rows: {counts}" + (f"; validation: {scores}" if scores else ""))
+    click.echo(f"Next: frostline evaluate {result.run}")
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+@main.command(epilog=_example("frostline evaluate runs/photos-linear"))
+@click.argument("run", type=_PATH)
+@click.argument("cache", type=_PATH, required=False)
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(min=100),
+    default=2000,
+    show_default=True,
+    metavar="N",
+    help="Resamples behind each interval.",
+)
+@_output_options
+def evaluate(*, as_json: bool, report: "Reporter", **options: Any) -> None:
+    """Judge RUN on the test split of its cache, or of another CACHE made with the same settings.
+
+    The only command that reads the test split. Each look is written into the run's ledger, and a second look says so.
+    """
+    from pipeline import evaluate as judge
+
+    result = judge(report=report, **options)
+    if as_json:
+        _print_json(result)
+    else:
+        _print_evaluation(result)
+
+
+def _print_evaluation(result: "EvaluationResult") -> None:
+    from pipeline.console import print_table
+    from pipeline.evaluation import METRICS
+
+    rows = [
+        [name.replace("_", " "), f"{interval.value:.4f}", f"{interval.low:.4f} - {interval.high:.4f}"]
+        for name, interval in ((name, getattr(result.metrics, name)) for name in METRICS)
+    ]
+    print_table(
+        ["metric", "value", "95 % interval"],
+        rows,
+        title=f"{result.run}: {result.rows} test images, look {result.look}",
+    )
+    click.echo()
+    per_class = [
+        [row.name, f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", str(row.support)]
+        for row in result.metrics.per_class
+    ]
+    print_table(["class", "precision", "recall", "F1", "images"], per_class)
+    click.echo()
+    click.echo(f"confusion matrix: {result.confusion}")
+    if result.mistakes:
+        click.echo(f"most confident mistakes: {result.mistakes}")
+
+
+@main.command(epilog=_example("frostline predict runs/photos-linear new/ one.jpg --format csv > labels.csv"))
+@click.argument("run", type=_PATH)
+@click.argument("paths", type=_PATH, nargs=-1, required=True, metavar="IMAGE|FOLDER...")
+@click.option(
+    "--top-k", type=click.IntRange(min=1), default=5, show_default=True, metavar="K", help="Classes an image."
+)
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["csv", "json"]),
+    default="csv",
+    show_default=True,
+    help="Output format.",
+)
+@click.option("--weights", metavar="FILE", help="The backbone's weights, where they have moved.")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where the network runs.",
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Images a forward pass.  [default: by device]",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Decoding threads.  [default: one a core]"
+)
+@_output_options
+def predict(*, as_json: bool, report: "Reporter", style: str, **options: Any) -> None:
+    """Label new images through RUN's own backbone, transform, layer and head.
+
+    An image that can't be read gets its reason in place of a label, and the command ends with exit code 1.
+    """
+    from pipeline import predict as label
+
+    predictions = label(report=report, **options)
+    if as_json or style == "json":
+        _print_json(predictions)
+    else:
+        from pipeline.prediction import write_csv
+
+        write_csv(predictions, sys.stdout)
+    unread = sum(prediction.error is not None for prediction in predictions)
+    if unread:
+        raise click.ClickException(
+            f"{unread} of {len(predictions)} images could not be read; see the error column."
+        )
+
+
+@main.group()
+def cache() -> None:
+    """Look into a feature cache, or check it."""
+
+
+@cache.command(epilog=_example("frostline cache info photos.h5"))
+@click.argument("file", type=_PATH)
+@_output_options
+def info(*, as_json: bool, report: "Reporter", file: Path) -> None:  # noqa: ARG001
+    """Say what a cache holds and what its features depend on."""
+    from features.cache import FeatureCache
+
+    found = FeatureCache.open(file).info()
+    if as_json:
+        _print_json(found)
+        return
+    for name, value in _plain(found).items():
+        click.echo(f"{name}: {json.dumps(value) if isinstance(value, dict | list) else value}")
+
+
+@cache.command(epilog=_example("frostline cache verify photos.h5"))
+@click.argument("file", type=_PATH)
+@_output_options
+def verify(*, as_json: bool, report: "Reporter", file: Path) -> None:  # noqa: ARG001
+    """Recompute every checksum of a cache; exit code 1 where one is wrong."""
+    from features.cache import FeatureCache
+
+    checked = FeatureCache.open(file).verify()
+    if as_json:
+        _print_json(checked)
+    elif checked.ok:
+        click.echo(f"{file}: {checked.rows} rows in {checked.blocks} blocks, every checksum right.")
+    if not checked.ok:
+        damage = "\n".join(f"  {layer}: rows {first} to {last}" for layer, first, last in checked.bad)
+        raise click.ClickException(
+            f"{file} is damaged:\n{damage}\nDelete it and run extract again; copy it from a backup if there is one."
+        )
+
+
+@main.command(epilog=_example("frostline backbones 'resnet*'"))
+@click.argument("pattern", required=False)
+@_output_options
+def backbones(*, as_json: bool, report: "Reporter", pattern: str | None) -> None:
+    """List backbones whose name matches PATTERN (text, or a glob); without one, those usable here with no download."""
+    from features.backbones import count_backbones, list_backbones
+
+    with report.task("Describing backbones", None):
+        found = list(list_backbones(pattern))
+    if as_json:
+        _print_json(found)
+        return
+    from pipeline.console import print_table
+
+    rows = [
+        [
+            each.name,
+            each.source,
+            f"{each.parameters / 1e6:.2f} M",
+            f"{each.gflops:.2f}",
+            str(each.dim),
+            "x".join(map(str, each.input_size)),
+            each.weights,
+        ]
+        for each in found
+    ]
+    print_table(["name", "source", "parameters", "GFLOPs", "width", "input", "weights"], rows)
+    if pattern is None:
+        counts = ", ".join(f"{count} in {source}" for source, count in count_backbones().items())
+        click.echo(f"\nMore by name or pattern, to be downloaded: {counts}.")
+
+
+@main.command(epilog=_example("frostline demo"))
+@click.option(
+    "--folder", type=_PATH, default=Path("frostline-demo"), show_default=True, help="Where everything goes."
+)
+@_output_options
+def demo(*, as_json: bool, report: "Reporter", folder: Path) -> None:
+    """Run the main job on 1,797 real scanned digits: extract, train a head, look at the test split once."""
+    from pipeline.demo import run_demo
+
+    result = run_demo(folder, report=report)
+    if as_json:
+        _print_json(result)
+        return
+    from pipeline.console import print_table
+
+    _print_extraction(result.extraction)
+    _print_training(result.training)
+    click.echo()
+    _print_evaluation(result.evaluation)
+    click.echo()
+    seconds = {
+        "extract": result.extraction.seconds,
+        "train-head": result.training.seconds,
+        "evaluate": result.evaluation.seconds,
+    }
+    print_table(["stage", "seconds"], [[stage, f"{time:.1f}"] for stage, time in seconds.items()])
+    accuracy = result.evaluation.metrics.top1
+    click.echo()
+    click.echo(
+        f"test accuracy: {accuracy.value:.1%} (95 % interval {accuracy.low:.1%} to {accuracy.high:.1%})"
+    )
+    click.echo(f"images: {result.images}\ncache:  {result.extraction.cache}\nrun:    {result.training.run}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""The evaluate stage: one honest look at the test split."""
+
+import csv
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from classifiers.metrics import Metrics, score
+from features.cache import FeatureCache
+from pipeline.errors import RunError
+from pipeline.plots import Mistake, plot_confusion, plot_mistakes
+from pipeline.reporting import SILENT, Reporter
+from pipeline.runs import Run
+from pipeline.training import split_rows
+
+__all__ = ["METRICS", "EvaluationResult", "evaluate"]
+
+METRICS = ("top1", "top5", "balanced_accuracy", "macro_f1", "log_loss", "ece")
+"""The metrics of `Metrics` that have an interval."""
+
+_SHOWN_MISTAKES = 24
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What one look at the test split showed.
+
+    Attributes:
+        run: The run directory.
+        cache: The cache whose test rows were looked at.
+        rows: Test rows.
+        look: Number of this look in the run's ledger; 1 is the only one that is unbiased by earlier ones.
+        metrics: Each metric with its 95 % bootstrap interval, the per-class table and the confusion matrix.
+        confusion: Picture of the confusion matrix.
+        mistakes: Picture of the most confident mistakes; none where nothing was wrong.
+        seconds: Wall time.
+    """
+
+    run: Path
+    cache: Path
+    rows: int
+    look: int
+    metrics: Metrics
+    confusion: Path
+    mistakes: Path | None
+    seconds: float
+
+
+def evaluate(
+    run: str | Path, cache: str | Path | None = None, *, bootstrap: int = 2000, report: Reporter = SILENT
+) -> EvaluationResult:
+    """Judge a run on the test split of its cache, or of another cache of the same specification.
+
+    The look is written into the run's ledger before any prediction is made.
+
+    Args:
+        run: Run directory.
+        cache: Cache to judge on; by default the one that the run was trained on.
+        bootstrap: Resamples behind each interval.
+        report: Where progress goes.
+
+    Raises:
+        RunError: The run is not readable, the cache was made otherwise, or its test rows were trained on.
+        FeaturesError: The cache is not usable.
+        ClassifiersError: The head or the split is not usable.
+    """
+    started = time.perf_counter()
+    opened = Run.open(run)
+    data = FeatureCache.open(cache if cache is not None else opened.record["cache"]["path"])
+    _check_spec(opened, data)
+    fractions = tuple(opened.record["split"]["fractions"])
+    split, _ = split_rows(data, fractions)
+    test = np.flatnonzero(split == 3)
+    _check_test(opened, data, test)
+    head = opened.head()
+    labels = _head_labels(data, test, head.classes)
+
+    look = opened.record_look({"cache": str(data.path), "key": data.key, "rows": len(test)})
+    if look > 1:
+        report.warn(
+            f"This is look number {look} at the test split by {opened.path}. Choosing between runs, or changing"
+            " anything, after seeing test results makes them optimistic; choose on validation."
+        )
+    with report.task("Evaluating", None):
+        probabilities = head.predict_proba(data.features(opened.layer)[test])
+        metrics = score(labels, probabilities, classes=head.classes, bootstrap=bootstrap)
+    judged = _Judged(
+        data, test, labels, probabilities.argmax(axis=1), probabilities.max(axis=1), tuple(head.classes)
+    )
+    confusion = opened.path / "confusion.png"
+    plot_confusion(
+        metrics.confusion, head.classes, confusion, title=f"{opened.path.name}: {len(test)} test images"
+    )
+    result = EvaluationResult(
+        run=opened.path,
+        cache=data.path,
+        rows=len(test),
+        look=look,
+        metrics=metrics,
+        confusion=confusion,
+        mistakes=_draw_mistakes(judged, opened.path / "mistakes.png"),
+        seconds=time.perf_counter() - started,
+    )
+    _write(result, judged)
+    return result
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The test rows: where they lie in the cache, what they are, and what the head says."""
+
+    cache: FeatureCache
+    rows: NDArray[np.intp]
+    labels: NDArray[np.int64]
+    predicted: NDArray[np.intp]
+    confidence: NDArray[np.float64]
+    classes: tuple[str, ...]
+
+
+def _check_spec(run: Run, cache: FeatureCache) -> None:
+    differences = run.spec.differences(cache.spec)
+    different = [d for d in differences if d.field != "layers"]
+    if not different and run.layer in {layer.key for layer in cache.layers}:
+        return
+    shown = "\n".join(f"  {d.field}: trained on {d.ours!r}, the cache has {d.theirs!r}" for d in differences)
+    raise RunError(
+        f"{cache.path} holds other features than {run.path} was trained on:\n{shown}\n"
+        "Extract the data again with the run's settings, or train on this cache."
+    )
+
+
+def _check_test(run: Run, cache: FeatureCache, test: NDArray[np.intp]) -> None:
+    if not len(test):
+        raise RunError(
+            f"{cache.path} has no labelled test rows to judge {run.path} on. Its data comes with train and val"
+            " only: add a test split to the data and run extract again."
+        )
+    content = np.ascontiguousarray(cache.content[test]).view("V16").ravel()
+    leaked = np.flatnonzero(np.isin(content, run.trained_content()))
+    if len(leaked):
+        names = ", ".join(cache.ids[test[leaked[:5]]])
+        raise RunError(
+            f"{len(leaked)} of the {len(test)} test images of {cache.path} are, byte for byte, images that"
+            f" {run.path} was trained or selected on: {names}{' ...' if len(leaked) > 5 else ''}."
+            " Remove them from one of the two splits, extract and train again."
+        )
+
+
+def _head_labels(cache: FeatureCache, rows: NDArray[np.intp], classes: Sequence[str]) -> NDArray[np.int64]:
+    """Labels of `rows` in the head's own numbering of the classes."""
+    position = {name: index for index, name in enumerate(classes)}
+    unknown = sorted({cache.classes[label] for label in np.unique(cache.labels[rows])} - set(position))
+    if unknown:
+        raise RunError(
+            f"The test rows of {cache.path} have classes that the head was not trained on: {', '.join(unknown)}."
+            " Train again on data that has them, or remove these images."
+        )
+    numbers = np.array([position.get(name, -1) for name in cache.classes], np.int64)
+    return numbers[cache.labels[rows]]
+
+
+def _draw_mistakes(judged: _Judged, path: Path) -> Path | None:
+    predicted, confidence = judged.predicted, judged.confidence
+    wrong = np.flatnonzero(predicted != judged.labels)
+    if not len(wrong):
+        return None
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:_SHOWN_MISTAKES]
+    source = Path(judged.cache.source)
+    root = source if source.is_dir() else source.parent
+    mistakes = [
+        Mistake(
+            root / judged.cache.ids[judged.rows[i]],
+            judged.classes[judged.labels[i]],
+            judged.classes[predicted[i]],
+            float(confidence[i]),
+        )
+        for i in worst
+    ]
+    plot_mistakes(mistakes, path, title=f"The {len(worst)} most confident of {len(wrong)} mistakes on test")
+    return path
+
+
+def _write(result: EvaluationResult, judged: _Judged) -> None:
+    """Write the metrics, the per-class table and every prediction beside the run."""
+    metrics = result.metrics
+    document: Mapping[str, Any] = {
+        "look": result.look,
+        "cache": str(result.cache),
+        "rows": result.rows,
+        "metrics": {name: getattr(metrics, name)._asdict() for name in METRICS},
+        "per_class": [row._asdict() for row in metrics.per_class],
+        "confusion": metrics.confusion.tolist(),
+    }
+    (result.run / "evaluation.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    columns = zip(judged.rows, judged.labels, judged.predicted, judged.confidence, strict=True)
+    with (result.run / "test_predictions.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "label", "predicted", "probability"])
+        writer.writerows(
+            [judged.cache.ids[row], judged.classes[label], judged.classes[best], f"{probability:.6f}"]
+            for row, label, best, probability in columns
+        )

@@ -1,0 +1,236 @@
+"""The extract stage: every image of a data set through a frozen backbone, once, into a cache."""
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from features.backbones import Backbone, load_backbone
+from features.cache import CacheWriter, FeatureCache, open_writer
+from features.decoding import DECODER
+from features.engines import Engine, make_engine
+from features.loading import load_batches
+from features.sources import open_source
+from features.spec import Dtype, FeatureSpec, Layer
+from features.table import ImageSource
+from pipeline.errors import TooManyBadImagesError
+from pipeline.reporting import SILENT, Reporter
+
+__all__ = ["ExtractResult", "default_cache_path", "extract", "specify"]
+
+DEFAULT_BACKBONE = "efficientnet_lite0"
+
+
+@dataclass(frozen=True)
+class ExtractResult:
+    """What one extraction did.
+
+    Attributes:
+        cache: The finished file.
+        key: Cache key, the digest of the specification.
+        rows: Images in the data set.
+        computed: Rows that went through the backbone now.
+        copied: Rows whose image bytes were known from an earlier cache.
+        resumed: Rows that an interrupted run had already committed.
+        failed: Images that could not be read.
+        errors: Reason for each failed image, by id.
+        layers: Names of the stored layers.
+        engine: What executed the forward pass.
+        precision: Number format of the forward pass.
+        seconds: Wall time of the whole stage.
+        images_per_second: Rate of the forward stage alone; 0 where nothing was computed.
+    """
+
+    cache: Path
+    key: str
+    rows: int
+    computed: int
+    copied: int
+    resumed: int
+    failed: int
+    errors: dict[str, str]
+    layers: tuple[str, ...]
+    engine: str
+    precision: str
+    seconds: float
+    images_per_second: float
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether the cache was already complete: nothing decoded, no forward pass."""
+        return self.computed == self.copied == self.resumed == 0
+
+
+def default_cache_path(data: str | Path, backbone: str) -> Path:
+    """``DATA.BACKBONE.h5`` in the current folder, for the data set's and the backbone's names."""
+    data = Path(data).resolve()
+    name = data.name if data.is_dir() else data.stem
+    return Path(re.sub(r"[^\w.-]+", "-", f"{name}.{backbone}") + ".h5")
+
+
+def specify(
+    backbone: Backbone, layers: tuple[Layer, ...], engine: Engine, store: Dtype | None
+) -> FeatureSpec:
+    """Write down all that the features will depend on."""
+    return FeatureSpec(
+        backbone=backbone.name,
+        weights_sha256=backbone.weights_sha256,
+        transform=backbone.transform,
+        layers=layers,
+        precision=engine.precision,
+        dtype=store or ("float32" if engine.precision == "fp32" else "float16"),
+        engine=engine.name,
+        device=engine.device,
+        decoder=DECODER,
+        versions=backbone.versions,
+    )
+
+
+def extract(
+    data: str | Path,
+    *,
+    backbone: str = DEFAULT_BACKBONE,
+    weights: str | Path | None = None,
+    layers: Sequence[str] = ("embedding",),
+    cache: str | Path | None = None,
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    store: Dtype | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    limit: int | None = None,
+    max_bad: float = 0.01,
+    overwrite: bool = False,
+    report: Reporter = SILENT,
+) -> ExtractResult:
+    """Compute the feature vectors of every image of `data` that the cache doesn't hold yet.
+
+    Args:
+        data: Image folder or manifest; see `features.sources.open_source`.
+        backbone: Name; see `features.backbones.load_backbone`.
+        weights: Local weights instead of the backbone's own.
+        layers: ``LAYER`` or ``LAYER:POOL``, all stored in one pass.
+        cache: Where the cache goes; by default `default_cache_path`.
+        precision: Number format of the forward pass.
+        store: Number format in the file; by default float32 for fp32 and float16 otherwise.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        batch_size: Images per forward pass; by default chosen for the device.
+        workers: Decoding threads; by default one per core.
+        limit: Take only this many images, evenly spaced over the data set.
+        max_bad: Largest tolerated fraction of unreadable images.
+        overwrite: Replace a cache of another specification, once the new one is complete.
+        report: Where progress goes.
+
+    Returns:
+        What was done. Interrupted at any instant, the same call goes on from the last committed block.
+
+    Raises:
+        FeaturesError: The data, backbone, weights, layers or cache are not usable; the subclass says which.
+        TooManyBadImagesError: More than `max_bad` of the images are unreadable. The cache is complete and kept.
+    """
+    started = time.perf_counter()
+    source = open_source(data, limit=limit)
+    net = load_backbone(backbone, weights=weights)
+    chosen = net.resolve_layers(layers)
+    engine = make_engine(net, chosen, precision=precision, device=device, batch_size=batch_size)
+    spec = specify(net, chosen, engine, store)
+    path = Path(cache) if cache is not None else default_cache_path(data, backbone)
+
+    opened = _open(path, spec, source, _weights_origin(weights), overwrite=overwrite, report=report)
+    computed = copied = resumed = 0
+    forward_seconds = 0.0
+    if isinstance(opened, FeatureCache):
+        done = opened
+    else:
+        with opened as writer:
+            copied, resumed, computed = writer.copied, writer.resumed, len(writer.todo)
+            forward_started = time.perf_counter()
+            done = _fill(writer, source, net, engine, workers=workers, report=report)
+            forward_seconds = time.perf_counter() - forward_started
+
+    result = ExtractResult(
+        cache=done.path,
+        key=done.key,
+        rows=done.rows,
+        computed=computed,
+        copied=copied,
+        resumed=resumed,
+        failed=int((~done.ok).sum()),
+        errors={str(done.ids[row]): reason for row, reason in done.errors.items()},
+        layers=tuple(layer.key for layer in done.layers),
+        engine=engine.name,
+        precision=engine.precision,
+        seconds=time.perf_counter() - started,
+        images_per_second=computed / forward_seconds if computed else 0.0,
+    )
+    _check_bad(result, max_bad)
+    return result
+
+
+def _weights_origin(weights: str | Path | None) -> str:
+    """What `predict` needs to load these weights again, from whatever folder."""
+    if weights is None:
+        return ""
+    return str(Path(weights).resolve()) if Path(weights).exists() else str(weights)
+
+
+def _open(
+    path: Path, spec: FeatureSpec, source: ImageSource, weights: str, *, overwrite: bool, report: Reporter
+) -> FeatureCache | CacheWriter:
+    with report.task("Looking for known images", len(source.table.ids)) as advance:
+        seen = 0
+
+        def progress(done: int, _total: int) -> None:
+            nonlocal seen
+            advance(done - seen)
+            seen = done
+
+        return open_writer(path, spec, source, weights=weights, overwrite=overwrite, progress=progress)
+
+
+def _fill(
+    writer: CacheWriter,
+    source: ImageSource,
+    net: Backbone,
+    engine: Engine,
+    *,
+    workers: int | None,
+    report: Reporter,
+) -> FeatureCache:
+    with report.task("Extracting", writer.rows) as advance:
+        advance(writer.rows - len(writer.todo))
+        batches = load_batches(
+            source,
+            writer.todo,
+            net.transform,
+            batch_size=engine.batch_size,
+            workers=workers,
+            block_rows=writer.block_rows,
+        )
+        for batch, outputs in engine.run(batches):
+            writer.put(
+                batch.rows,
+                outputs,
+                content=batch.content,
+                stat=batch.stat,
+                status=batch.status,
+                errors=batch.errors,
+            )
+            advance(len(batch.rows))
+        return writer.finish()
+
+
+def _check_bad(result: ExtractResult, max_bad: float) -> None:
+    if result.failed <= max_bad * result.rows:
+        return
+    shown = [f"  {name}: {reason}" for name, reason in list(result.errors.items())[:10]]
+    if len(result.errors) > len(shown):
+        shown.append(f"  ... and {len(result.errors) - len(shown)} more")
+    raise TooManyBadImagesError(
+        f"{result.failed} of {result.rows} images could not be read, more than the allowed {max_bad:.1%}:\n"
+        + "\n".join(shown)
+        + f"\nThe cache is complete and kept at {result.cache}. Mend or remove these images and run again"
+        " (only they are read again), or allow more with --max-bad."
+    )

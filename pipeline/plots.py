@@ -1,0 +1,99 @@
+"""Pictures of a run, as PNG."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from classifiers.selection import Curve
+
+__all__ = ["Mistake", "plot_confusion", "plot_curve", "plot_mistakes"]
+
+DPI = 150
+_SOLVER_FACTS = {"objective", "iterations"}  # for the CSV
+_MAX_LABELLED_CLASSES = 40
+
+
+def plot_curve(curve: Curve, path: Path, *, title: str) -> None:
+    """Draw a regularisation path or a learning curve, one panel per quantity."""
+    panels = _panels(curve)
+    figure = Figure(figsize=(5.2 * len(panels), 3.8), layout="constrained")
+    figure.suptitle(title)
+    for axes, (label, names) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
+    ):
+        for name in names:
+            axes.plot(curve.x, curve.series[name], marker=".", label=name)
+        if curve.log_x:
+            axes.set_xscale("log")
+        if curve.chosen is not None:
+            axes.axvline(curve.chosen, color="grey", linestyle="--", linewidth=1, label="chosen")
+        axes.set_xlabel(curve.x_label)
+        axes.set_ylabel(label)
+        axes.grid(visible=True, alpha=0.3)
+        axes.legend()
+    figure.savefig(path, dpi=DPI)
+
+
+def _panels(curve: Curve) -> dict[str, list[str]]:
+    """Group series that share a unit: ``train loss`` and ``validation loss`` are both ``loss``."""
+    panels: dict[str, list[str]] = {}
+    for name in curve.series:
+        if name in _SOLVER_FACTS:
+            continue
+        panels.setdefault(name.removeprefix("train ").removeprefix("validation "), []).append(name)
+    return panels
+
+
+def plot_confusion(matrix: NDArray[np.int64], classes: Sequence[str], path: Path, *, title: str) -> None:
+    """Draw a confusion matrix (true, predicted), each row as shares of its true class, counts written in."""
+    count = len(classes)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = min(4 + 0.36 * count, 16)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
+    axes.set(title=title, xlabel="predicted", ylabel="true")
+    if count <= _MAX_LABELLED_CLASSES:
+        axes.set_xticks(range(count), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
+        axes.set_yticks(range(count), classes)
+        for (row, column), value in np.ndenumerate(matrix):
+            if value:
+                colour = "white" if shares[row, column] > 0.5 else "black"
+                axes.text(column, row, str(value), ha="center", va="center", color=colour, fontsize=7)
+    figure.savefig(path, dpi=DPI)
+
+
+class Mistake:
+    """A wrong prediction to show: the image's path, its true and predicted class, and the confidence."""
+
+    def __init__(self, path: Path, true: str, predicted: str, probability: float) -> None:
+        self.path, self.true, self.predicted, self.probability = path, true, predicted, probability
+
+
+def plot_mistakes(mistakes: Sequence[Mistake], path: Path, *, title: str) -> None:
+    """Draw the images of `mistakes` in a grid, with what they are and what they were taken for."""
+    columns = min(6, max(len(mistakes), 1))
+    rows = max(-(-len(mistakes) // columns), 1)
+    figure = Figure(figsize=(2.1 * columns, 2.5 * rows + 0.6), layout="constrained")
+    figure.suptitle(title)
+    axes: Any = figure.subplots(rows, columns, squeeze=False)
+    for cell in axes.flat:
+        cell.axis("off")
+    for cell, mistake in zip(axes.flat, mistakes, strict=False):
+        try:
+            with Image.open(mistake.path) as image:
+                picture = ImageOps.exif_transpose(image).convert("RGB")
+                picture.thumbnail((256, 256))
+                cell.imshow(np.asarray(picture))
+        except (OSError, UnidentifiedImageError):
+            cell.text(0.5, 0.5, "(image gone)", ha="center", va="center")
+        cell.set_title(
+            f"{mistake.predicted} {mistake.probability:.0%}\ntrue: {mistake.true}", fontsize=9, wrap=True
+        )
+    figure.savefig(path, dpi=DPI)

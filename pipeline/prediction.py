@@ -1,0 +1,149 @@
+"""The predict stage: labels for new images, through everything that the run was trained with."""
+
+import csv
+import dataclasses
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from classifiers.selection import FittedHead
+from features.backbones import Backbone, load_backbone
+from features.engines import make_engine
+from features.loading import Batch, load_batches
+from features.sources import PathSource, image_paths
+from features.spec import Dtype, FeatureSpec
+from pipeline.errors import RunError
+from pipeline.reporting import SILENT, Reporter
+from pipeline.runs import Run
+
+__all__ = ["Prediction", "predict", "write_csv"]
+
+_BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the run says of one image.
+
+    Attributes:
+        path: The image.
+        label: The most probable class; none where the image could not be read.
+        probability: Its probability.
+        top: The most probable classes with their probabilities, best first.
+        error: Why the image could not be read; none where it could.
+    """
+
+    path: Path
+    label: str | None
+    probability: float | None
+    top: Sequence[tuple[str, float]]
+    error: str | None = None
+
+
+def predict(
+    run: str | Path,
+    paths: Sequence[str | Path],
+    *,
+    top_k: int = 5,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    report: Reporter = SILENT,
+) -> list[Prediction]:
+    """Classify images with a run's own backbone, transform, layer and head.
+
+    Args:
+        run: Run directory.
+        paths: Images, and folders that are searched for images.
+        top_k: Classes to report per image.
+        weights: The backbone's weights, where they are no longer where they were.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        batch_size: Images per forward pass; by default chosen for the device.
+        workers: Decoding threads; by default one per core.
+        report: Where progress goes.
+
+    Returns:
+        One prediction per image, in the order of `paths`. An unreadable image has its reason instead of a label.
+
+    Raises:
+        RunError: The run is not readable, or its backbone's weights are not the ones it was trained with.
+        FeaturesError: An image path doesn't exist, or the backbone can't be built here.
+    """
+    opened = Run.open(run)
+    head = opened.head()
+    spec = opened.spec
+    net = _same_backbone(opened, spec, weights)
+    layer = next(layer for layer in spec.layers if layer.key == opened.layer)
+    source = PathSource(image_paths(paths))
+    count = len(source.table.ids)
+    size = batch_size or min(count, _BATCH_SIZE)
+    engine = make_engine(net, (layer,), precision=spec.precision, device=device, batch_size=size)
+    batches = load_batches(
+        source, np.arange(count), net.transform, batch_size=size, workers=workers, block_rows=size
+    )
+    predictions: list[Prediction] = []
+    with report.task("Predicting", count) as advance:
+        for batch, outputs in engine.run(batches):
+            features = _as_stored(outputs[layer.key][:, 0], spec.dtype)
+            predictions += _label(batch, features, source, head, top_k)
+            advance(len(batch.rows))
+    return predictions
+
+
+def _as_stored(features: NDArray[np.float32], dtype: Dtype) -> NDArray[Any]:
+    """Round features as the cache would: the head was trained on stored numbers."""
+    if dtype == "float32":
+        return features
+    if dtype == "float16":
+        return features.astype(np.float16)
+    return torch.from_numpy(features).to(torch.bfloat16).float().numpy()
+
+
+def _same_backbone(run: Run, spec: FeatureSpec, weights: str | Path | None) -> Backbone:
+    net = load_backbone(spec.backbone, weights=weights or run.record["cache"]["weights"])
+    if net.weights_sha256 != spec.weights_sha256:
+        raise RunError(
+            f"{run.path} was trained on features of {spec.backbone} with weights {spec.weights_sha256[:12]};"
+            f" the weights here are {net.weights_sha256[:12]}. Name the right ones with --weights FILE."
+        )
+    if net.transform == spec.transform:
+        return net
+    return Backbone(net.name, dataclasses.replace(net.network, transform=spec.transform))
+
+
+def _label(
+    batch: Batch, features: NDArray[np.float32], source: PathSource, head: FittedHead, top_k: int
+) -> Iterator[Prediction]:
+    readable = batch.status == 1
+    probabilities = np.zeros((len(batch.rows), len(head.classes)))
+    if readable.any():
+        probabilities[readable] = head.predict_proba(features[readable])
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    for position, row in enumerate(batch.rows):
+        path = source.path(int(row))
+        if not readable[position]:
+            yield Prediction(path, None, None, (), batch.errors[position])
+            continue
+        top = [(head.classes[k], float(probabilities[position, k])) for k in order[position]]
+        yield Prediction(path, top[0][0], top[0][1], top)
+
+
+def write_csv(predictions: Sequence[Prediction], file: TextIO) -> None:
+    """Write one line per image: path, label, probability, then the top classes, then the error."""
+    depth = max((len(prediction.top) for prediction in predictions), default=0)
+    top = [f"{name}_{rank}" for rank in range(1, depth + 1) for name in ("label", "probability")]
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["path", "label", "probability", *top, "error"])
+    for prediction in predictions:
+        cells = [cell for name, probability in prediction.top for cell in (name, f"{probability:.6f}")]
+        cells += [""] * (2 * depth - len(cells))
+        probability = "" if prediction.probability is None else f"{prediction.probability:.6f}"
+        writer.writerow(
+            [prediction.path, prediction.label or "", probability, *cells, prediction.error or ""]
+        )

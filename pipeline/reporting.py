@@ -1,0 +1,36 @@
+"""How a stage tells a person what it is doing, without knowing whether anyone looks."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+__all__ = ["SILENT", "Reporter"]
+
+
+class Reporter(Protocol):
+    """Where a stage sends its notes, warnings and progress."""
+
+    def note(self, message: str) -> None:
+        """Say something worth knowing."""
+
+    def warn(self, message: str) -> None:
+        """Say something that the user should act on."""
+
+    def task(self, description: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+        """Show progress over `total` steps; the context's value is called with the number of steps just done."""
+
+
+class _Silent:
+    def note(self, message: str) -> None:
+        """Drop the note."""
+
+    def warn(self, message: str) -> None:
+        """Drop the warning."""
+
+    @contextmanager
+    def task(self, description: str, total: int | None) -> Iterator[Callable[[int], None]]:  # noqa: ARG002
+        """Count nothing."""
+        yield lambda _done: None
+
+
+SILENT: Reporter = _Silent()

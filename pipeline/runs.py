@@ -1,0 +1,175 @@
+"""A run directory: all that one training wrote, enough to repeat it, judge it and use it."""
+
+import datetime
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from classifiers.persistence import load_head
+from classifiers.selection import FittedHead
+from features.spec import FeatureSpec
+from pipeline.errors import RunError
+
+__all__ = ["Run", "library_versions", "new_run_path", "now", "write_run"]
+
+RUN_FORMAT = "frostline-run"
+RUN_VERSION = 1
+RUN_FILE = "run.json"
+SPLIT_FILE = "split.safetensors"
+LEDGER_FILE = "ledger.jsonl"
+_LIBRARIES = ("frostline", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "h5py", "pillow")
+
+
+def now() -> str:
+    """The time, UTC, to the second, as ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of Python and of the libraries that results depend on."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in _LIBRARIES}
+
+
+def new_run_path(cache: Path, head: str, folder: str | Path = "runs") -> Path:
+    """A name under `folder` that no run has yet: ``CACHE-HEAD``, then ``CACHE-HEAD-2`` and so on."""
+    stem = Path(folder) / f"{cache.stem}-{head}"
+    path, number = stem, 1
+    while path.exists():
+        number += 1
+        path = stem.with_name(f"{stem.name}-{number}")
+    return path
+
+
+@contextmanager
+def write_run(path: Path) -> Iterator[Path]:
+    """Give a temporary folder beside `path` that becomes `path` when the block ends without an error.
+
+    Raises:
+        RunError: Something is at `path` already.
+    """
+    if path.exists():
+        raise RunError(
+            f"{path} exists already, and a run is never overwritten."
+            " Choose another --run, leave --run away for a fresh name, or delete the folder."
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    try:
+        partial.chmod(0o777 & ~_umask())
+        yield partial
+        partial.rename(path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory, read.
+
+    Attributes:
+        path: The directory.
+        record: The document in ``run.json``.
+    """
+
+    path: Path
+    record: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Read a run directory.
+
+        Raises:
+            RunError: There is none at `path`, or it is of a newer format.
+        """
+        path = Path(path)
+        file = path / RUN_FILE
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise RunError(
+                f"{path} is not a run directory: it holds no {RUN_FILE}. Make one with: frostline train-head CACHE"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise RunError(f"{file} can't be read: {error}") from error
+        if not isinstance(record, dict) or record.get("format") != RUN_FORMAT:
+            raise RunError(f"{file} does not describe a Frostline run.")
+        if record.get("format_version") != RUN_VERSION:
+            raise RunError(
+                f"{file} has format version {record.get('format_version')}; this Frostline reads {RUN_VERSION}."
+                " Use the Frostline that wrote it, or train again."
+            )
+        return cls(path, record)
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """Specification of the features that the head was trained on."""
+        return FeatureSpec.from_json(
+            json.dumps(self.record["cache"]["spec"], sort_keys=True, separators=(",", ":"))
+        )
+
+    @property
+    def layer(self) -> str:
+        """Key of the layer that the head reads."""
+        return str(self.record["layer"])
+
+    def head(self) -> FittedHead:
+        """Load the trained head."""
+        return load_head(self.path)
+
+    def trained_content(self) -> NDArray[np.void]:
+        """Digests of the images that the head was fitted or selected on, (n,) void of 16 bytes."""
+        try:
+            content = load_file(self.path / SPLIT_FILE)["content"]
+        except (OSError, KeyError, SafetensorError) as error:
+            raise RunError(f"{self.path / SPLIT_FILE} can't be read: {error}") from error
+        return np.ascontiguousarray(content).view("V16").ravel()
+
+    def looks(self) -> list[dict[str, Any]]:
+        """Entries of the ledger: each look that was taken at the test split, oldest first."""
+        ledger = self.path / LEDGER_FILE
+        if not ledger.exists():
+            return []
+        return [json.loads(line) for line in ledger.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+    def record_look(self, entry: Mapping[str, Any]) -> int:
+        """Append a look to the ledger, on disk before anything is revealed; return its number, from 1."""
+        number = len(self.looks()) + 1
+        line = json.dumps({"look": number, "time": now(), **entry}) + "\n"
+        descriptor = os.open(self.path / LEDGER_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            os.write(descriptor, line.encode())
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return number
+
+
+def save_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write ``run.json``."""
+    document = {"format": RUN_FORMAT, "format_version": RUN_VERSION, **record}
+    (folder / RUN_FILE).write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def save_split(folder: Path, content: NDArray[np.uint8], split: NDArray[np.uint8]) -> None:
+    """Keep which images were trained on: digests (n, 16) and split codes (n,)."""
+    save_file({"content": np.ascontiguousarray(content), "split": split}, folder / SPLIT_FILE)

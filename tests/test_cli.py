@@ -1,0 +1,225 @@
+"""The command line: every command's manners, and the main job from end to end."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import cli
+from features.cache import FeatureCache
+from pipeline.demo import write_digits
+
+BACKBONE = ("--backbone", "timm:test_resnet", "--weights", "random")
+
+
+def every_command(group=cli.main, path=()):
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from every_command(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+COMMANDS = dict(every_command())
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(cli.main, [str(a) for a in arguments])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A hundred real digits, ten of each."""
+    whole = tmp_path_factory.mktemp("whole")
+    write_digits(whole)
+    folder = tmp_path_factory.mktemp("digits")
+    for group in sorted(whole.iterdir()):
+        (folder / group.name).mkdir()
+        for path in sorted(group.iterdir())[:12]:
+            (folder / group.name / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(digits, tmp_path_factory):
+    path = tmp_path_factory.mktemp("cache") / "digits.h5"
+    run("extract", digits, *BACKBONE, "--cache", path, "--quiet")
+    return path
+
+
+@pytest.fixture(scope="module")
+def trained(cache, tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "linear"
+    run("train-head", cache, "--run", path, "--quiet")
+    return path
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_every_command_shows_help_with_an_example_and_the_output_options(path):
+    text = run(*path, "--help").output
+    assert "Example:\n" in text
+    assert f"frostline {' '.join(path)}" in text
+    for option in ("--json", "--quiet"):
+        assert option in text
+    assert all(parameter.help for parameter in COMMANDS[path].params if isinstance(parameter, click.Option))
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
+def test_a_wrong_option_is_a_usage_error(path):
+    run(*path, "--no-such-option", code=2)
+
+
+def test_help_does_not_import_torch():
+    script = "import sys, cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_a_package_that_hides_ours_is_named(tmp_path):
+    (tmp_path / "features.py").write_text("")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "cli", "cache", "info", "x"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "features.py" in done.stderr
+    assert "python -P" in done.stderr
+
+
+def test_main_job(digits, tmp_path):
+    cache, trained = tmp_path / "digits.h5", tmp_path / "run"
+    first = json.loads(run("extract", digits, *BACKBONE, "--cache", cache, "--json").stdout)
+    assert first["rows"] == first["computed"] == 120
+    again = run("extract", digits, *BACKBONE, "--cache", cache)
+    assert "No image was decoded" in again.stdout
+
+    training = json.loads(run("train-head", cache, "--run", trained, "--json").stdout)
+    assert sum(training["counts"].values()) == 120
+    assert training["trials"]
+    for name in ("run.json", "head.safetensors", "curve.csv", "curve.png", "split.safetensors"):
+        assert (trained / name).stat().st_size > 0
+
+    evaluation = json.loads(run("evaluate", trained, "--json").stdout)
+    top1 = evaluation["metrics"]["top1"]
+    assert 0 <= top1["low"] <= top1["value"] <= top1["high"] <= 1
+    assert evaluation["look"] == 1
+    second = run("evaluate", trained)
+    assert "look number 2" in second.stderr
+    assert len((trained / "ledger.jsonl").read_text().splitlines()) == 2
+
+    image = next((digits / "3").iterdir())
+    rows = list(csv.DictReader(io.StringIO(run("predict", trained, image, digits / "4").stdout)))
+    assert len(rows) == 13
+    assert rows[0]["path"] == str(image)
+    assert float(rows[0]["probability"]) == pytest.approx(float(rows[0]["probability_1"]))
+
+
+def test_predict_agrees_with_the_cache_and_the_head(digits, cache, trained):
+    from classifiers.persistence import load_head
+
+    data = FeatureCache.open(cache)
+    expected = load_head(trained).predict_proba(data.features())
+    predictions = json.loads(run("predict", trained, digits, "--top-k", 10, "--format", "json").stdout)
+    assert [Path(p["path"]).relative_to(digits).as_posix() for p in predictions] == list(data.ids)
+    for row, prediction in zip(expected, predictions, strict=True):
+        assert dict(prediction["top"]) == pytest.approx(dict(zip(data.classes, row, strict=True)), abs=1e-4)
+
+
+def test_an_unreadable_image_is_reported_and_shifts_nothing(digits, tmp_path):
+    data = tmp_path / "data"
+    for path in sorted(digits.glob("*/*")):
+        (data / path.parent.name).mkdir(parents=True, exist_ok=True)
+        (data / path.parent.name / path.name).write_bytes(path.read_bytes())
+    bad = sorted(data.glob("*/*"))[5]
+    bad.write_bytes(b"not an image")
+    arguments = ("extract", data, *BACKBONE, "--cache", tmp_path / "c.h5")
+    refused = run(*arguments, "--max-bad", "0.001", code=1)
+    assert bad.name in refused.stderr
+    assert "--max-bad" in refused.stderr
+    kept = run(*arguments, "--max-bad", "0.5")
+    assert bad.name in kept.stdout
+    cache = FeatureCache.open(tmp_path / "c.h5")
+    assert np.flatnonzero(~cache.ok).tolist() == [5]
+    assert np.isnan(cache.features()[5]).all()
+    assert np.isfinite(cache.features()[cache.ok]).all()
+
+
+def test_a_cache_of_other_settings_is_refused_by_field(digits, cache):
+    refused = run("extract", digits, *BACKBONE, "--layer", "layer3:avg", "--cache", cache, code=1)
+    assert "layers" in refused.stderr
+    assert "--overwrite" in refused.stderr
+
+
+def test_sigterm_leaves_a_cache_that_the_next_run_finishes(digits, tmp_path):
+    cache = tmp_path / "c.h5"
+    data = tmp_path / "many"
+    for copy in range(3):
+        for path in digits.glob("*/*"):
+            target = data / path.parent.name / f"{copy}-{path.name}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(path.read_bytes())
+    command = [sys.executable, "-m", "cli", "extract", str(data), *BACKBONE, "--cache", str(cache)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    partial = cache.with_name("c.h5.partial")
+    while process.poll() is None and not partial.exists():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate()
+    if process.returncode:  # a quick machine may have finished before the signal came
+        assert process.returncode == 1
+        assert b"Interrupted" in errors
+        assert not cache.exists()
+    run(*command[3:])
+    whole = tmp_path / "whole.h5"
+    run("extract", data, *BACKBONE, "--cache", whole)
+    one, other = FeatureCache.open(cache), FeatureCache.open(whole)
+    assert (one.ids == other.ids).all()
+    assert one.features().tobytes() == other.features().tobytes()
+
+
+def test_cache_info_and_verify(cache, tmp_path):
+    info = json.loads(run("cache", "info", cache, "--json").stdout)
+    assert info["rows"] == 120
+    assert "every checksum right" in run("cache", "verify", cache).stdout
+    damaged = tmp_path / "damaged.h5"
+    data = bytearray(cache.read_bytes())
+    features = FeatureCache.open(cache).features()[7].tobytes()
+    data[data.index(features)] ^= 1
+    damaged.write_bytes(data)
+    refused = run("cache", "verify", damaged, code=1)
+    assert "embedding" in refused.stderr
+
+
+def test_unknown_names_are_answered_with_near_matches(digits, cache):
+    assert "test_resnet" in run("extract", digits, "--backbone", "timm:test_resnt", code=1).stderr
+    assert "linear" in run("train-head", cache, "--head", "liner", code=1).stderr
+    assert "l2" in run("train-head", cache, "--param", "l3=1", code=1).stderr
+
+
+def test_backbones_lists_what_is_here():
+    found = json.loads(run("backbones", "--json").stdout)
+    assert "embedded:efficientnet_lite0" in [each["name"] for each in found]
+
+
+def test_a_run_is_never_overwritten(cache, trained):
+    before = (trained / "run.json").read_bytes()
+    assert "never overwritten" in run("train-head", cache, "--run", trained, code=1).stderr
+    assert (trained / "run.json").read_bytes() == before
