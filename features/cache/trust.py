@@ -166,11 +166,10 @@ def _checked(root: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype
 
 def _extent(root: h5py.File, name: str, size: int) -> Extent:
     """Where a dataset lies, if that is one plain run of bytes within the file."""
-    if not isinstance(root.get(name, getlink=True), h5py.HardLink) or not isinstance(
-        root[name], h5py.Dataset
-    ):
+    hard = isinstance(root.get(name, getlink=True), h5py.HardLink)
+    dataset = root[name] if hard else None
+    if not isinstance(dataset, h5py.Dataset):
         raise CacheFormatError(f"/{name} is not a dataset of this file")
-    dataset = root[name]
     properties = dataset.id.get_create_plist()
     if properties.get_layout() != h5py.h5d.CONTIGUOUS:
         raise CacheFormatError(f"/{name} is virtual, chunked or compact; expected a contiguous dataset")

@@ -297,6 +297,13 @@ def test_info(cache):
         info.rows = 1
 
 
+@pytest.mark.parametrize("weights", ["", "/models/ü.safetensors", "random:3"])
+def test_keeps_what_the_backbone_was_given(tmp_path, weights):
+    cache, _ = extract(tmp_path / "c.h5", SPEC, source(3), weights=weights)
+    assert FeatureCache.open(cache.path).weights == weights
+    assert extract(tmp_path / "c.h5", SPEC, source(5), weights=weights)[0].weights == weights
+
+
 def test_unlabelled_images_have_no_classes(tmp_path):
     cache, _ = extract(tmp_path / "c.h5", SPEC, MemorySource({"a.png": b"a"}))
     assert cache.classes == ()
