@@ -1,6 +1,6 @@
 """What can go wrong in a stage, beyond what features and classifiers report themselves."""
 
-__all__ = ["PipelineError", "RunError", "TooManyBadImagesError"]
+__all__ = ["LimitError", "PipelineError", "RunError", "TooManyBadImagesError"]
 
 
 class PipelineError(Exception):
@@ -9,6 +9,10 @@ class PipelineError(Exception):
 
 class RunError(PipelineError, ValueError):
     """A run directory that can't be read, or doesn't fit what it is used with."""
+
+
+class LimitError(PipelineError, ValueError):
+    """A limited extraction that would replace a larger cache."""
 
 
 class TooManyBadImagesError(PipelineError, ValueError):

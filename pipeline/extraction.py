@@ -15,7 +15,7 @@ from features.loading import load_batches
 from features.sources import open_source
 from features.spec import Dtype, FeatureSpec, Layer
 from features.table import ImageSource
-from pipeline.errors import TooManyBadImagesError
+from pipeline.errors import LimitError, TooManyBadImagesError
 from pipeline.reporting import SILENT, Reporter
 
 __all__ = ["ExtractResult", "default_cache_path", "extract", "specify"]
@@ -63,11 +63,21 @@ class ExtractResult:
         return self.computed == self.copied == self.resumed == 0
 
 
-def default_cache_path(data: str | Path, backbone: str) -> Path:
-    """``DATA.BACKBONE.h5`` in the current folder, for the data set's and the backbone's names."""
+def default_cache_path(data: str | Path, backbone: str, limit: int | None = None) -> Path:
+    """``DATA.BACKBONE.h5`` in the current folder; a limited extraction has its own file, ``DATA.BACKBONE.LIMIT.h5``."""
     data = Path(data).resolve()
     name = data.name if data.is_dir() else data.stem
-    return Path(re.sub(r"[^\w.-]+", "-", f"{name}.{backbone}") + ".h5")
+    parts = [name, backbone, *([str(limit)] if limit is not None else [])]
+    return Path(re.sub(r"[^\w.-]+", "-", ".".join(parts)) + ".h5")
+
+
+def _keep_larger(path: Path, limit: int) -> None:
+    """Refuse to replace a finished cache by a few of its rows."""
+    if path.exists() and (rows := FeatureCache.open(path).rows) > limit:
+        raise LimitError(
+            f"{path} holds {rows} images, and --limit {limit} would replace it by fewer."
+            " Name another file with --cache, leave --limit away, or replace it with --overwrite."
+        )
 
 
 def specify(
@@ -136,7 +146,9 @@ def extract(
     chosen = net.resolve_layers(layers)
     engine = make_engine(net, chosen, precision=precision, device=device, batch_size=batch_size)
     spec = specify(net, chosen, engine, store)
-    path = Path(cache) if cache is not None else default_cache_path(data, backbone)
+    path = Path(cache) if cache is not None else default_cache_path(data, backbone, limit)
+    if limit is not None and not overwrite:
+        _keep_larger(path, limit)
 
     opened = _open(path, spec, source, _weights_origin(weights), overwrite=overwrite, report=report)
     computed = copied = resumed = 0

@@ -168,6 +168,18 @@ def test_a_cache_of_other_settings_is_refused_by_field(digits, cache):
     assert "--overwrite" in refused.stderr
 
 
+def test_a_limited_extraction_never_replaces_a_larger_cache(digits, cache, tmp_path):
+    before = cache.read_bytes()
+    refused = run("extract", digits, *BACKBONE, "--cache", cache, "--limit", "20", code=1)
+    assert "--overwrite" in refused.stderr
+    assert cache.read_bytes() == before
+    few = tmp_path / "few.h5"
+    run("extract", digits, *BACKBONE, "--cache", few, "--limit", "20")
+    labels = FeatureCache.open(few).labels
+    assert len(labels) == 20
+    assert set(labels.tolist()) == set(range(10))
+
+
 def test_sigterm_leaves_a_cache_that_the_next_run_finishes(digits, tmp_path):
     cache = tmp_path / "c.h5"
     data = tmp_path / "many"
