@@ -1,0 +1,148 @@
+"""A fitted head: features in, probabilities of every class out, in bounded memory."""
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+from sklearn.metrics.pairwise import euclidean_distances
+
+from classifiers.errors import HeadError
+from classifiers.heads import HeadKind, find_head
+
+__all__ = ["Curve", "FittedHead", "as_floats", "probabilities", "scores", "spans"]
+
+_CHUNK_BYTES = 2**26  # features are checked and predicted this much at a time
+
+
+@dataclass(frozen=True)
+class Curve:
+    """How scores run along a regularisation path or over the epochs of a training.
+
+    Attributes:
+        x_label: What x is: ``l2``, ``C``, ``epoch`` ...
+        x: Positions, in the order they were computed.
+        series: One value per position, by name: ``validation accuracy``, ``train loss`` ...
+        chosen: The position that was kept.
+        log_x: Whether x spans orders of magnitude.
+    """
+
+    x_label: str
+    x: tuple[float, ...]
+    series: Mapping[str, tuple[float, ...]]
+    chosen: float
+    log_x: bool
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write one line per position: x, then each series."""
+        with Path(path).open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow([self.x_label, *self.series])
+            writer.writerows(zip(self.x, *self.series.values(), strict=True))
+
+
+@dataclass(frozen=True)
+class FittedHead:
+    """A head that was fitted, and how it was chosen.
+
+    Attributes:
+        name: Kind of head.
+        estimator: The fitted scikit-learn estimator; its labels are indices into classes.
+        classes: The k class names.
+        params: All parameters, the chosen ones included.
+        trials: What was tried: the searched parameters, ``accuracy`` and ``log_loss`` on validation (None without such
+            rows), ``seconds``, and ``converged``.
+        curve: Regularisation path or learning curve; None where nothing varied.
+        validation: ``accuracy`` and ``log_loss`` of the chosen head on validation rows, before any refit; empty
+            without such rows.
+        temperature: Divides the scores of a head that has no probabilities of its own; 1 for the others.
+        seconds: Wall time of search and fit.
+        dim: Length of a feature vector.
+        dtype: Number format of the features it was fitted to.
+    """
+
+    name: str
+    estimator: Any
+    classes: tuple[str, ...]
+    params: Mapping[str, Any]
+    trials: tuple[Mapping[str, Any], ...]
+    curve: Curve | None
+    validation: Mapping[str, float]
+    temperature: float
+    seconds: float
+    dim: int
+    dtype: str
+
+    def predict_proba(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        """(n, k) probabilities of the classes for (n, d) features; 0 for classes that were not trained on.
+
+        Features are read in chunks, e.g. from a memory map.
+
+        Raises:
+            HeadError: Features of another length, not floats, or not finite.
+        """
+        if X.ndim != 2 or X.shape[1] != self.dim:
+            raise HeadError(
+                f"features: got shape {X.shape}, expected (n, {self.dim}), as this head was fitted to"
+            )
+        kind = find_head(self.name)
+        proba = np.zeros((len(X), len(self.classes)))
+        for part in spans(len(X), self.dim):
+            rows = as_floats(X[part], np.arange(part.start, part.stop))
+            proba[part] = probabilities(kind, self.estimator, rows, self.temperature, len(self.classes))
+        return proba
+
+    def predict(self, X: NDArray[Any]) -> NDArray[np.int64]:
+        """(n,) index of the most probable class; raises as `predict_proba`."""
+        chosen: NDArray[np.int64] = self.predict_proba(X).argmax(axis=1)
+        return chosen
+
+
+def spans(n: int, dim: int) -> Iterator[slice]:
+    """Runs of n rows whose float32 copy takes bounded memory."""
+    step = max(1, _CHUNK_BYTES // (4 * dim))
+    return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+
+def as_floats(part: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    """Features as float32, or float64 where they are; `rows` are their numbers, for messages.
+
+    Raises:
+        HeadError: Not floats, or not finite.
+    """
+    if not np.issubdtype(part.dtype, np.floating):
+        raise HeadError(f"features: got {part.dtype}, expected floats")
+    floats = np.asarray(part, np.float64 if part.dtype == np.float64 else np.float32)
+    bad = np.flatnonzero(~np.isfinite(floats).all(axis=1))
+    if bad.size:
+        raise HeadError(
+            f"features of row {rows[bad[0]]} (and {bad.size - 1} more) are not finite; "
+            "leave rows out whose image could not be read, or extract again in a wider number format"
+        )
+    return floats
+
+
+def scores(kind: HeadKind, estimator: Any, X: NDArray[Any]) -> NDArray[np.float64]:
+    """(n, classes of the estimator) numbers, larger for the more likely class."""
+    if kind.scores == "distance":
+        distances = euclidean_distances(estimator[:-1].transform(X), estimator[-1].centroids_, squared=True)
+        return -np.asarray(distances, np.float64)
+    margins = np.asarray(estimator.decision_function(X), np.float64)
+    return np.stack([np.zeros_like(margins), margins], axis=1) if margins.ndim == 1 else margins
+
+
+def probabilities(
+    kind: HeadKind, estimator: Any, X: NDArray[Any], temperature: float, n_classes: int
+) -> NDArray[np.float64]:
+    """(n, n_classes) probabilities, each row of sum 1, by a fitted estimator whose labels are class indices."""
+    proba = np.zeros((len(X), n_classes))
+    if kind.scores == "proba":
+        own = np.asarray(estimator.predict_proba(X), np.float64)
+    else:
+        own = softmax(scores(kind, estimator, X) / temperature, axis=1)
+    proba[:, estimator.classes_] = own / own.sum(axis=1, keepdims=True)
+    return proba

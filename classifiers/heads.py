@@ -1,0 +1,394 @@
+"""The heads there are: how each is built, which parameters it takes, and which values are tried for it."""
+
+import difflib
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Literal
+
+from classifiers.errors import HeadError
+
+__all__ = ["HEADS", "HeadKind", "Parameter", "find_head", "parse_params"]
+
+
+@dataclass(frozen=True)
+class _Values:
+    """What a parameter can be.
+
+    Attributes:
+        expects: In words.
+        parse: From text; ValueError where the text is no such value.
+    """
+
+    expects: str
+    parse: Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of a head.
+
+    Attributes:
+        name: As the user writes it.
+        default: Its value where neither the user nor the search says otherwise.
+        values: What it can be.
+        summary: What it does.
+    """
+
+    name: str
+    default: Any
+    values: _Values
+    summary: str
+
+    def check(self, value: Any) -> Any:
+        """The value in this parameter's own type, from text or from a Python value.
+
+        Raises:
+            HeadError: It can't be that.
+        """
+        try:
+            return self.values.parse(_text(value))
+        except ValueError:
+            raise HeadError(f"{self.name}: got {_text(value)!r}, expected {self.values.expects}") from None
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return ",".join(map(str, value))
+    return str(value).strip()
+
+
+@dataclass(frozen=True)
+class HeadKind:
+    """One kind of head.
+
+    Attributes:
+        name: As the user writes it.
+        summary: What it is.
+        parameters: What it takes, by name.
+        build: Makes an unfitted scikit-learn estimator from all parameters, a seed and a device.
+        grid: Values to try per parameter, given the parameters that the user fixed; strongest regularisation first.
+        search: ``path``: the candidates differ in one strength and are solved as one path; ``epochs``: each stops
+            early on validation and is kept as it is; ``grid``: each is fitted, the chosen one fitted again with
+            the validation rows.
+        scores: What its scores are: ``proba``, probabilities; ``decision``, margins that a temperature turns into
+            probabilities; ``distance``, the same of negative squared distances to class centres.
+    """
+
+    name: str
+    summary: str
+    parameters: Mapping[str, Parameter]
+    build: Callable[[Mapping[str, Any], int, str], Any]
+    grid: Callable[[Mapping[str, Any]], Mapping[str, Sequence[Any]]]
+    search: Literal["path", "epochs", "grid"] = "grid"
+    scores: Literal["proba", "decision", "distance"] = "proba"
+
+    def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Names and values of `params`, checked.
+
+        Raises:
+            HeadError: An unknown name, with near matches, or a value that can't be.
+        """
+        return {name: self._find(name).check(value) for name, value in params.items()}
+
+    def complete(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters: those given, the rest at their defaults."""
+        return {name: params.get(name, parameter.default) for name, parameter in self.parameters.items()}
+
+    def candidates(self, fixed: Mapping[str, Any], rows: int) -> list[dict[str, Any]]:
+        """What to try with `rows` training rows: the searched parameters of each candidate, strongest first."""
+        grid = {name: values for name, values in self.grid(fixed).items() if name not in fixed}
+        if "n_neighbors" in grid:
+            grid["n_neighbors"] = [k for k in grid["n_neighbors"] if k <= rows]
+        return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+
+    def _find(self, name: str) -> Parameter:
+        if name in self.parameters:
+            return self.parameters[name]
+        defaults = ", ".join(f"{p.name}={_text(p.default).lower()}" for p in self.parameters.values())
+        hint = _near(name, self.parameters)
+        raise HeadError(f"head {self.name!r} has no parameter {name!r}{hint}; it has {defaults}")
+
+
+def _near(name: str, names: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(names), n=3)
+    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
+
+
+def find_head(name: str) -> HeadKind:
+    """The kind of head of that name.
+
+    Raises:
+        HeadError: There is none; the message names near matches and all that there are.
+    """
+    if name not in HEADS:
+        raise HeadError(f"no head {name!r}{_near(name, HEADS)}; there are {', '.join(HEADS)}")
+    return HEADS[name]
+
+
+def parse_params(head: str, texts: Iterable[str]) -> dict[str, Any]:
+    """Parameters of a head from texts such as ``l2=1e-3`` or ``hidden=256,128``.
+
+    Raises:
+        HeadError: No such head or parameter (with near matches and defaults), a value that can't be, or one given twice.
+    """
+    kind = find_head(head)
+    params: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = (part.strip() for part in text.partition("="))
+        if not equals:
+            raise HeadError(
+                f"parameter {text!r}: expected NAME=VALUE, e.g. {next(iter(kind.parameters))}=..."
+            )
+        if name in params:
+            raise HeadError(f"parameter {name!r} is given twice: {params[name]!r} and {value!r}")
+        params[name] = value
+    return kind.check(params)
+
+
+def _number(low: float, high: float = float("inf"), *, closed: bool = False) -> _Values:
+    def parse(text: str) -> float:
+        value = float(text)
+        if not (low <= value if closed else low < value) or not value < high:
+            raise ValueError
+        return value
+
+    bound = f"of at least {low:g}" if closed else f"above {low:g}"
+    return _Values(f"a number {bound}" + (f" and below {high:g}" if high < float("inf") else ""), parse)
+
+
+def _whole(low: int) -> _Values:
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < low:
+            raise ValueError
+        return value
+
+    return _Values(f"a whole number of at least {low}", parse)
+
+
+def _one_of(*names: str) -> _Values:
+    def parse(text: str) -> str:
+        if text not in names:
+            raise ValueError
+        return text
+
+    return _Values(f"one of {', '.join(names)}", parse)
+
+
+def _optional(values: _Values) -> _Values:
+    def parse(text: str) -> Any:
+        return None if text.lower() == "none" else values.parse(text)
+
+    return _Values(f"none, or {values.expects}", parse)
+
+
+def _parse_flag(text: str) -> bool:
+    flags = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+    if text.lower() not in flags:
+        raise ValueError
+    return flags[text.lower()]
+
+
+def _parse_widths(text: str) -> tuple[int, ...]:
+    widths = tuple(int(part) for part in text.split(",") if part.strip())
+    if any(width < 1 for width in widths):
+        raise ValueError
+    return widths
+
+
+_FLAG = _Values("true or false", _parse_flag)
+_WIDTHS = _Values("whole numbers with commas between, e.g. 256,128", _parse_widths)
+_POSITIVE = _number(0)
+
+_SCALE = Parameter("scale", "standard", _one_of("standard", "none"), "standardise the features or not")
+_CLASS_WEIGHT = Parameter(
+    "class_weight", None, _optional(_one_of("balanced")), "weigh classes by their inverse frequency"
+)
+
+
+def _kind(
+    name: str,
+    summary: str,
+    parameters: Sequence[Parameter],
+    build: Callable[[Mapping[str, Any], int, str], Any],
+    grid: Callable[[Mapping[str, Any]], Mapping[str, Sequence[Any]]],
+    **options: Any,
+) -> HeadKind:
+    by_name = MappingProxyType({parameter.name: parameter for parameter in parameters})
+    return HeadKind(name, summary, by_name, build, grid, **options)
+
+
+def _build_linear(params: Mapping[str, Any], _seed: int, device: str) -> Any:
+    from classifiers.linear import LinearHead
+
+    return LinearHead(device=device, **params)
+
+
+def _build_mlp(params: Mapping[str, Any], seed: int, device: str) -> Any:
+    from classifiers.mlp import MLPHead
+
+    return MLPHead(device=device, random_state=seed, **params)
+
+
+def _scaled(classifier: Any) -> Any:
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), classifier)
+
+
+def _normalised(classifier: Any, metric: str) -> Any:
+    """Euclidean distances rank as cosine ones do between vectors of length 1."""
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import Normalizer
+
+    return make_pipeline(Normalizer(), classifier) if metric == "cosine" else _scaled(classifier)
+
+
+def _build_logreg(params: Mapping[str, Any], _seed: int, _device: str) -> Any:
+    from sklearn.linear_model import LogisticRegression
+
+    return _scaled(LogisticRegression(**params))
+
+
+def _build_ridge(params: Mapping[str, Any], seed: int, _device: str) -> Any:
+    from sklearn.linear_model import RidgeClassifier
+
+    return _scaled(RidgeClassifier(random_state=seed, **params))
+
+
+def _build_svm(params: Mapping[str, Any], seed: int, _device: str) -> Any:
+    from sklearn.svm import SVC, LinearSVC
+
+    options = dict(params)
+    if options.pop("kernel") == "linear":
+        return _scaled(LinearSVC(dual="auto", random_state=seed, **options))
+    options["max_iter"] = -1  # libsvm counts other steps than liblinear: let it finish
+    return _scaled(SVC(kernel="rbf", **options))
+
+
+def _build_knn(params: Mapping[str, Any], _seed: int, _device: str) -> Any:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    options = dict(params)
+    metric = options.pop("metric")
+    return _normalised(KNeighborsClassifier(algorithm="brute", **options), metric)
+
+
+def _build_centroid(params: Mapping[str, Any], _seed: int, _device: str) -> Any:
+    from sklearn.neighbors import NearestCentroid
+
+    return _normalised(NearestCentroid(), params["metric"])
+
+
+def _svm_grid(fixed: Mapping[str, Any]) -> dict[str, Sequence[float]]:
+    return {"C": (0.1, 1.0, 10.0, 100.0) if fixed.get("kernel") == "rbf" else (1e-5, 1e-4, 1e-3, 1e-2)}
+
+
+_KINDS = (
+    _kind(
+        "linear",
+        "exact multinomial logistic regression by L-BFGS in torch",
+        (
+            Parameter("l2", 0.03, _POSITIVE, "strength of the penalty on the coefficients"),
+            _SCALE,
+            _CLASS_WEIGHT,
+            Parameter("fit_intercept", True, _FLAG, "learn a constant per class"),
+            Parameter("tol", 1e-5, _POSITIVE, "largest relative excess of the objective over its optimum"),
+            Parameter("max_iter", 1000, _whole(1), "largest number of iterations"),
+            Parameter(
+                "dtype", "auto", _one_of("auto", "float32", "float64"), "number format of the products"
+            ),
+        ),
+        _build_linear,
+        lambda _: {"l2": tuple(float(f"{10 ** (1 - step / 3):.3g}") for step in range(19))},
+        search="path",
+    ),
+    _kind(
+        "mlp",
+        "fully connected layers, trained on mini-batches in torch",
+        (
+            Parameter("hidden", (512,), _WIDTHS, "widths of the hidden layers"),
+            Parameter(
+                "activation", "relu", _one_of("relu", "gelu", "silu", "tanh"), "after each hidden layer"
+            ),
+            Parameter(
+                "dropout", 0.5, _number(0, 1, closed=True), "share of hidden units dropped in training"
+            ),
+            Parameter("batch_norm", False, _FLAG, "normalise before each activation"),
+            Parameter("optimizer", "adamw", _one_of("adamw", "adam", "sgd"), "how weights are stepped"),
+            Parameter("lr", 1e-3, _POSITIVE, "peak learning rate"),
+            Parameter("weight_decay", 0.01, _number(0, closed=True), "on weights, not on biases"),
+            Parameter(
+                "schedule", "cosine", _one_of("cosine", "constant"), "of the learning rate after warm-up"
+            ),
+            Parameter("warmup", 0.05, _number(0, 1, closed=True), "share of the steps that warms up"),
+            Parameter("batch_size", 128, _whole(1), "rows per step"),
+            Parameter("epochs", 40, _whole(1), "largest number of passes"),
+            Parameter("patience", 8, _whole(1), "epochs without a lower validation loss before stopping"),
+            _SCALE,
+            _CLASS_WEIGHT,
+        ),
+        _build_mlp,
+        lambda _: {"weight_decay": (1.0, 0.01), "lr": (3e-4, 1e-3)},
+        search="epochs",
+    ),
+    _kind(
+        "logreg",
+        "scikit-learn's LogisticRegression on standardised features",
+        (
+            Parameter("C", 0.01, _POSITIVE, "inverse strength of the penalty"),
+            _CLASS_WEIGHT,
+            Parameter("tol", 1e-4, _POSITIVE, "largest gradient entry at the end"),
+            Parameter("max_iter", 1000, _whole(1), "largest number of iterations"),
+        ),
+        _build_logreg,
+        lambda _: {"C": (1e-4, 1e-3, 1e-2, 1e-1, 1.0)},
+    ),
+    _kind(
+        "ridge",
+        "scikit-learn's RidgeClassifier on standardised features",
+        (Parameter("alpha", 1000.0, _POSITIVE, "strength of the penalty"), _CLASS_WEIGHT),
+        _build_ridge,
+        lambda _: {"alpha": (1e5, 1e4, 1e3, 1e2, 10.0, 1.0)},
+        scores="decision",
+    ),
+    _kind(
+        "svm",
+        "scikit-learn's LinearSVC or, with kernel=rbf, SVC, on standardised features",
+        (
+            Parameter("C", 1e-3, _POSITIVE, "inverse strength of the penalty"),
+            Parameter("kernel", "linear", _one_of("linear", "rbf"), "linear, or radial basis functions"),
+            _CLASS_WEIGHT,
+            Parameter("tol", 1e-3, _POSITIVE, "stopping tolerance"),
+            Parameter("max_iter", 1000, _whole(1), "largest number of iterations of the linear one"),
+        ),
+        _build_svm,
+        _svm_grid,
+        scores="decision",
+    ),
+    _kind(
+        "knn",
+        "scikit-learn's KNeighborsClassifier",
+        (
+            Parameter("n_neighbors", 10, _whole(1), "training rows that vote"),
+            Parameter("metric", "cosine", _one_of("cosine", "euclidean"), "distance; euclidean standardises"),
+            Parameter("weights", "uniform", _one_of("uniform", "distance"), "how neighbours vote"),
+        ),
+        _build_knn,
+        lambda _: {"n_neighbors": (50, 20, 10, 5, 3, 1)},
+    ),
+    _kind(
+        "centroid",
+        "scikit-learn's NearestCentroid",
+        (Parameter("metric", "cosine", _one_of("cosine", "euclidean"), "distance; euclidean standardises"),),
+        _build_centroid,
+        lambda _: {"metric": ("cosine", "euclidean")},
+        scores="distance",
+    ),
+)
+
+HEADS: Mapping[str, HeadKind] = MappingProxyType({kind.name: kind for kind in _KINDS})
+"""Every kind of head, by name."""

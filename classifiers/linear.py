@@ -1,0 +1,317 @@
+"""The linear head: exact multinomial logistic regression, one strength of regularisation or a path of them."""
+
+import copy
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from classifiers.devices import resolve_device
+from classifiers.errors import HeadError
+from classifiers.rows import FLOATS, ClassWeight, Scale, chunks, exact_dtype, standardise, training_rows
+from classifiers.softmax import SoftmaxRegression, minimise
+
+__all__ = ["LinearHead", "LinearSolution", "linear_path"]
+
+Dtype = Literal["auto", "float32", "float64"]
+
+
+@dataclass(frozen=True)
+class LinearSolution:
+    """One point of a regularisation path, in the units of the features as they came in.
+
+    Attributes:
+        l2: Strength of the penalty.
+        coef: float64 (k, d), or (1, d) for two classes.
+        intercept: float64 (k,) or (1,).
+        objective: Mean cross-entropy plus the penalty.
+        gradient_norm: Norm of its gradient.
+        iterations: L-BFGS iterations.
+        converged: Whether the objective is proven as close to its optimum as asked.
+        seconds: What this point took.
+    """
+
+    l2: float
+    coef: NDArray[np.float64]
+    intercept: NDArray[np.float64]
+    objective: float
+    gradient_norm: float
+    iterations: int
+    converged: bool
+    seconds: float
+
+
+def linear_path(
+    X: NDArray[Any],
+    y: NDArray[Any],
+    l2s: Iterable[float],
+    *,
+    sample_weight: NDArray[np.float64] | None = None,
+    fit_intercept: bool = True,
+    scale: Scale = "standard",
+    tol: float = 1e-5,
+    max_iter: int = 1000,
+    device: str = "auto",
+    dtype: Dtype = "auto",
+    start: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+) -> Iterator[LinearSolution]:
+    """Solve multinomial logistic regression for several strengths, from strong to weak, each started at the last.
+
+    The rows are brought to the device once. Solutions are computed as they are asked for, so that a caller may score
+    each and stop.
+
+    Args:
+        X: (n, d) floats, e.g. a memory map of float16.
+        y: (n,) labels of two or more classes; coefficients follow the sorted labels.
+        l2s: Strengths above 0, in any order.
+        sample_weight: (n,) non-negative row weights.
+        fit_intercept: Whether to learn a constant per class, which is not penalised.
+        scale: ``standard`` penalises the coefficients of standardised features, ``none`` those of raw ones.
+        tol: Largest relative excess of the objective over its optimum, which the gradient has to prove.
+        max_iter: Largest number of iterations per strength.
+        device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
+        dtype: Number format of the products; ``auto`` is float64 for float64 input, else float32.
+        start: Coefficients and intercept, in the units of X, to start from.
+
+    Yields:
+        One solution per strength, strongest first.
+
+    Raises:
+        HeadError: An option out of range, a device that is not here, or fewer than two classes.
+    """
+    strengths = sorted(map(float, l2s), reverse=True)
+    _check_options(strengths, scale, tol, max_iter, dtype)
+    classes, targets = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise HeadError(f"a linear head needs rows of at least two classes; got {len(classes)} class")
+    place = resolve_device(device)
+    rows_dtype = _rows_dtype(X, dtype, place)
+    weights = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    weight = torch.as_tensor(weights).to(place, exact_dtype(place))
+    rows, mean, divisor = standardise(X, weight, scale, place, rows_dtype)
+    problem = SoftmaxRegression(
+        rows, torch.as_tensor(targets, device=place), weight, len(classes), fit_intercept=fit_intercept
+    )
+    theta = problem.zeros()
+    if start is not None:
+        coef, intercept = start
+        scaled = np.concatenate([coef * divisor, (intercept + coef @ mean)[:, None]], axis=1)
+        theta = torch.as_tensor(scaled).to(theta)
+    for l2 in strengths:
+        began = time.perf_counter()
+        optimum = minimise(problem, l2, theta, tol=tol, max_iter=max_iter)
+        theta = optimum.theta
+        solved = theta.cpu().to(torch.float64).numpy()
+        coef = solved[:, :-1] / divisor
+        yield LinearSolution(
+            l2,
+            coef,
+            solved[:, -1] - coef @ mean,
+            optimum.objective,
+            optimum.gradient_norm,
+            optimum.iterations,
+            optimum.converged,
+            time.perf_counter() - began,
+        )
+
+
+def _check_options(strengths: list[float], scale: str, tol: float, max_iter: int, dtype: str) -> None:
+    if not strengths or not all(0 < l2 < np.inf for l2 in strengths):
+        raise HeadError(
+            f"l2: got {strengths}, expected strengths above 0: without a penalty, separable rows have no optimum"
+        )
+    if scale not in {"standard", "none"}:
+        raise HeadError(f"scale: got {scale!r}, expected 'standard' or 'none'")
+    if dtype not in {"auto", "float32", "float64"}:
+        raise HeadError(f"dtype: got {dtype!r}, expected 'auto', 'float32' or 'float64'")
+    if not tol > 0 or max_iter < 1:
+        raise HeadError(
+            f"got tol={tol} and max_iter={max_iter}, expected tol above 0 and max_iter of at least 1"
+        )
+
+
+def _rows_dtype(X: NDArray[Any], dtype: str, device: torch.device) -> torch.dtype:
+    wide = dtype == "float64" or (dtype == "auto" and X.dtype == np.float64 and device.type != "mps")
+    return torch.float64 if wide else torch.float32
+
+
+class LinearHead(ClassifierMixin, BaseEstimator):
+    """Exact multinomial logistic regression by L-BFGS in torch, on a CPU or a GPU.
+
+    Minimises the (weighted) mean cross-entropy plus ``l2 / 2`` times the squared norm of the coefficients, without
+    the intercept. scikit-learn's ``LogisticRegression(C)`` minimises the same with ``C = 1 / (l2 * n)`` (n rows).
+
+    Args:
+        l2: Strength of the penalty, above 0.
+        fit_intercept: Whether to learn a constant per class.
+        scale: ``standard`` penalises the coefficients of standardised features, ``none`` those of raw ones.
+        tol: Largest relative excess of the objective over its optimum, which the gradient has to prove.
+        max_iter: Largest number of iterations.
+        class_weight: None, ``balanced``, or a weight per class.
+        device: ``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda[:N]`` or ``mps``.
+        dtype: Number format of the products; ``auto`` is float64 for float64 input, else float32.
+
+    Attributes:
+        classes_: The k sorted labels.
+        coef_: float64 (k, d), or (1, d) for two classes, for features as they come in.
+        intercept_: float64 (k,) or (1,).
+        n_iter_: Iterations taken.
+        objective_: Value reached.
+        converged_: Whether the gradient proves ``objective_`` as close to its optimum as asked.
+    """
+
+    def __init__(
+        self,
+        l2: float = 0.03,
+        *,
+        fit_intercept: bool = True,
+        scale: Scale = "standard",
+        tol: float = 1e-5,
+        max_iter: int = 1000,
+        class_weight: ClassWeight = None,
+        device: str = "auto",
+        dtype: Dtype = "auto",
+    ) -> None:
+        self.l2 = l2
+        self.fit_intercept = fit_intercept
+        self.scale = scale
+        self.tol = tol
+        self.max_iter = max_iter
+        self.class_weight = class_weight
+        self.device = device
+        self.dtype = dtype
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        coef_init: NDArray[np.float64] | None = None,
+        intercept_init: NDArray[np.float64] | None = None,
+    ) -> Self:
+        """Fit to (n, d) features and (n,) labels.
+
+        Args:
+            X: (n, d) floats; float16 and memory maps are read once, in blocks.
+            y: (n,) labels of any kind.
+            sample_weight: (n,) non-negative.
+            coef_init: Coefficients to start from, in the shape of ``coef_``.
+            intercept_init: Intercept to start from, in the shape of ``intercept_``.
+
+        Raises:
+            HeadError: An option out of range, or fewer than two classes.
+        """
+        start = None if coef_init is None or intercept_init is None else (coef_init, intercept_init)
+        (solution,) = self._solve(X, y, [self.l2], sample_weight, start)
+        self._adopt(solution)
+        if not self.converged_:
+            warnings.warn(
+                f"l2={self.l2}: the objective is not proven within tol={self.tol} of its optimum after "
+                f"{self.n_iter_} iterations; raise max_iter or tol, or use dtype='float64'",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def path(
+        self, X: ArrayLike, y: ArrayLike, l2s: Iterable[float], sample_weight: ArrayLike | None = None
+    ) -> Iterator[Self]:
+        """Fit a copy of this head for each of several strengths, each started at the last; see `linear_path`.
+
+        Yields:
+            Fitted heads, strongest penalty first. One that did not converge says so in ``converged_`` only.
+        """
+        for solution in self._solve(X, y, l2s, sample_weight, None):
+            self._adopt(solution)
+            yield copy.copy(self).set_params(l2=solution.l2)
+
+    def _solve(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        l2s: Iterable[float],
+        sample_weight: ArrayLike | None,
+        start: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+    ) -> Iterator[LinearSolution]:
+        rows, labels, weights = training_rows(self, X, y, sample_weight, self.class_weight)
+        self.classes_ = np.unique(labels)
+        return linear_path(
+            rows,
+            labels,
+            l2s,
+            sample_weight=weights,
+            fit_intercept=self.fit_intercept,
+            scale=self.scale,
+            tol=self.tol,
+            max_iter=self.max_iter,
+            device=self.device,
+            dtype=self.dtype,
+            start=start,
+        )
+
+    def _adopt(self, solution: LinearSolution) -> None:
+        self.coef_, self.intercept_ = solution.coef, solution.intercept
+        self.n_iter_, self.objective_ = solution.iterations, solution.objective
+        self.converged_ = solution.converged
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Logits of (n, d) features: (n, k), or (n,) of the second class for two."""
+        check_is_fitted(self)
+        rows = validate_data(self, X, dtype=FLOATS, reset=False)
+        width = np.float64 if rows.dtype == np.float64 else np.float32
+        coef = self.coef_.T.astype(width)
+        parts: list[NDArray[Any]] = [np.dot(part.astype(width, copy=False), coef) for part in chunks(rows)]
+        logits: NDArray[np.float64] = np.concatenate(parts).astype(np.float64) + self.intercept_
+        return logits[:, 0] if logits.shape[1] == 1 else logits
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """(n, k) probabilities of ``classes_``."""
+        logits = self.decision_function(X)
+        if logits.ndim == 1:
+            logits = np.stack([np.zeros_like(logits), logits], axis=1)
+        exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+        proba: NDArray[np.float64] = exponents / exponents.sum(axis=1, keepdims=True)
+        return proba
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """(n,) most probable labels."""
+        logits = self.decision_function(X)
+        chosen = (logits > 0).astype(np.intp) if logits.ndim == 1 else logits.argmax(axis=1)
+        labels: NDArray[Any] = self.classes_[chosen]
+        return labels
+
+    def to_tensors(self) -> dict[str, NDArray[Any]]:
+        """What was learnt, as named arrays: `from_tensors` of a head with the same options restores it."""
+        check_is_fitted(self)
+        return {
+            "coef": self.coef_,
+            "intercept": self.intercept_,
+            "classes": np.asarray(self.classes_, np.int64),
+        }
+
+    def from_tensors(self, tensors: Mapping[str, NDArray[Any]]) -> Self:
+        """Restore what `to_tensors` gave, for integer labels.
+
+        Raises:
+            HeadError: Arrays are missing, or their shapes don't fit each other.
+        """
+        if set(tensors) != {"coef", "intercept", "classes"}:
+            raise HeadError(f"got tensors {sorted(tensors)}, expected classes, coef and intercept")
+        coef, intercept, classes = tensors["coef"], tensors["intercept"], tensors["classes"]
+        outputs = 1 if len(classes) == 2 else len(classes)
+        if coef.ndim != 2 or coef.shape[0] != outputs or intercept.shape != (outputs,):
+            raise HeadError(
+                f"got coef {coef.shape} and intercept {intercept.shape}, expected ({outputs}, d) and ({outputs},)"
+            )
+        self.coef_, self.intercept_, self.classes_ = coef, intercept, classes
+        self.n_features_in_ = coef.shape[1]
+        return self

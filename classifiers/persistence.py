@@ -1,0 +1,243 @@
+"""A fitted head on disk: numbers in safetensors or skops, everything else in JSON, and never a pickle."""
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+import msgspec
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+from skops import io as skops_io
+from skops.io.exceptions import UntrustedTypesFoundException
+
+from classifiers.errors import HeadError, HeadFormatError
+from classifiers.fitted import Curve, FittedHead
+from classifiers.heads import HeadKind, find_head
+
+__all__ = ["FORMAT_VERSION", "load_head", "save_head"]
+
+FORMAT_VERSION = 1
+
+_RECORD = "head.json"
+_TENSORS, _SKOPS = "head.safetensors", "head.skops"
+
+# All that the pipelines of `classifiers.heads` hold, and what reads it: module, class, skops loader.
+# skops itself would trust every estimator of scikit-learn.
+_TRUSTED = frozenset(
+    {
+        ("builtins", "dict", "DictNode"),
+        ("builtins", "list", "ListNode"),
+        ("builtins", "str", "JsonNode"),
+        ("builtins", "str", "TypeNode"),
+        ("builtins", "tuple", "TupleNode"),
+        ("numpy", "float32", "NdArrayNode"),
+        ("numpy", "float64", "NdArrayNode"),
+        ("numpy", "int32", "NdArrayNode"),
+        ("numpy", "int64", "NdArrayNode"),
+        ("numpy", "ndarray", "NdArrayNode"),
+        ("sklearn.linear_model._logistic", "LogisticRegression", "ObjectNode"),
+        ("sklearn.linear_model._ridge", "RidgeClassifier", "ObjectNode"),
+        ("sklearn.neighbors._classification", "KNeighborsClassifier", "ObjectNode"),
+        ("sklearn.neighbors._nearest_centroid", "NearestCentroid", "ObjectNode"),
+        ("sklearn.pipeline", "Pipeline", "ObjectNode"),
+        ("sklearn.preprocessing._data", "Normalizer", "ObjectNode"),
+        ("sklearn.preprocessing._data", "StandardScaler", "ObjectNode"),
+        ("sklearn.preprocessing._label", "LabelBinarizer", "ObjectNode"),
+        ("sklearn.svm._classes", "LinearSVC", "ObjectNode"),
+        ("sklearn.svm._classes", "SVC", "ObjectNode"),
+    }
+)
+
+
+class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The text of head.json."""
+
+    format_version: int
+    name: str
+    file: str
+    sha256: str
+    classes: tuple[str, ...]
+    params: dict[str, Any]
+    trials: tuple[dict[str, Any], ...]
+    curve: Curve | None
+    validation: dict[str, float]
+    temperature: float
+    seconds: float
+    dim: int
+    dtype: str
+    versions: dict[str, str]
+
+
+def save_head(fitted: FittedHead, folder: str | Path) -> None:
+    """Write a head into an existing folder: head.json, and head.safetensors or head.skops beside it.
+
+    Each file is replaced as a whole, the numbers first.
+    """
+    folder = Path(folder)
+    if hasattr(fitted.estimator, "to_tensors"):
+        tensors = {name: np.ascontiguousarray(value) for name, value in fitted.estimator.to_tensors().items()}
+        file, data = _TENSORS, save_tensors(tensors)
+    else:
+        file, data = _SKOPS, skops_io.dumps(fitted.estimator)
+    record = _Record(
+        format_version=FORMAT_VERSION,
+        name=fitted.name,
+        file=file,
+        sha256=hashlib.sha256(data).hexdigest(),
+        classes=fitted.classes,
+        params=dict(fitted.params),
+        trials=tuple(dict(trial) for trial in fitted.trials),
+        curve=fitted.curve,
+        validation=dict(fitted.validation),
+        temperature=fitted.temperature,
+        seconds=fitted.seconds,
+        dim=fitted.dim,
+        dtype=fitted.dtype,
+        versions={name: version(name) for name in ("numpy", "safetensors", "scikit-learn", "skops", "torch")},
+    )
+    text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+    _replace(folder / file, data)
+    _replace(folder / _RECORD, text)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def load_head(folder: str | Path) -> FittedHead:
+    """Read what `save_head` wrote; its probabilities are the same to the last bit.
+
+    Raises:
+        HeadFormatError: Files that are missing, changed, of another version, or hold what no head of ours holds.
+    """
+    folder = Path(folder)
+    record = _read_record(folder / _RECORD)
+    data = _read_numbers(folder / record.file, record.sha256)
+    try:
+        kind = find_head(record.name)
+        params = kind.complete(kind.check(record.params))
+        if record.file == _TENSORS:
+            estimator = _from_tensors(kind, params, data)
+        else:
+            estimator = _from_skops(kind, params, data)
+    except (HeadError, SafetensorError) as error:
+        raise HeadFormatError(f"{folder / record.file} does not fit {folder / _RECORD}: {error}") from error
+    _check_estimator(estimator, record, folder)
+    return FittedHead(
+        name=record.name,
+        estimator=estimator,
+        classes=record.classes,
+        params=params,
+        trials=record.trials,
+        curve=record.curve,
+        validation=record.validation,
+        temperature=record.temperature,
+        seconds=record.seconds,
+        dim=record.dim,
+        dtype=record.dtype,
+    )
+
+
+def _read_record(path: Path) -> _Record:
+    try:
+        record = msgspec.json.decode(path.read_bytes(), type=_Record)
+    except FileNotFoundError:
+        raise HeadFormatError(f"{path} is missing: {path.parent} holds no head; train one first") from None
+    except msgspec.MsgspecError as error:
+        raise HeadFormatError(f"{path} is not the record of a head: {error}; train the head again") from error
+    if record.format_version != FORMAT_VERSION:
+        _refuse(path, "format_version", record.format_version, FORMAT_VERSION)
+    if record.file not in {_TENSORS, _SKOPS}:
+        _refuse(path, "file", record.file, f"{_TENSORS} or {_SKOPS}")
+    if not 0 < record.temperature < float("inf"):
+        _refuse(path, "temperature", record.temperature, "a number above 0")
+    return record
+
+
+def _refuse(path: Path, what: str, got: object, expected: object) -> NoReturn:
+    raise HeadFormatError(f"{path}: {what}: got {got!r}, expected {expected}; train the head again")
+
+
+def _read_numbers(path: Path, sha256: str) -> bytes:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise HeadFormatError(f"{path} is missing; train the head again") from None
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise HeadFormatError(
+            f"{path} is not the file that {_RECORD} was written with: got SHA-256 {found}, expected {sha256}; "
+            "restore it, or train the head again"
+        )
+    return data
+
+
+def _from_tensors(kind: HeadKind, params: Mapping[str, Any], data: bytes) -> Any:
+    estimator = kind.build(params, 0, "auto")
+    if not hasattr(estimator, "from_tensors"):
+        raise HeadError(f"a {kind.name!r} head is not kept as tensors")
+    return estimator.from_tensors(load_tensors(data))
+
+
+def _from_skops(kind: HeadKind, params: Mapping[str, Any], data: bytes) -> Any:
+    foreign = _types(data) - _TRUSTED
+    if foreign:
+        names = ", ".join(sorted(f"{module}.{name} ({loader})" for module, name, loader in foreign))
+        raise HeadError(f"it holds {names}, which no head of ours does; don't use a file you can't trust")
+    try:
+        estimator = skops_io.loads(data, trusted=[])
+    except (UntrustedTypesFoundException, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise HeadError(f"skops can't read it: {error}") from error
+    expected = [type(step) for _, step in kind.build(params, 0, "auto").steps]
+    steps = [type(step) for _, step in getattr(estimator, "steps", [])]
+    if steps != expected:
+        raise HeadError(f"got steps {_names(steps)}, expected {_names(expected)}")
+    return estimator
+
+
+def _names(types: list[type]) -> str:
+    return ", ".join(kind.__name__ for kind in types) or "none"
+
+
+def _types(data: bytes) -> set[tuple[str, str, str]]:
+    """Module, class and loader of everything in a skops file."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            schema = json.loads(archive.read("schema.json"))
+    except (zipfile.BadZipFile, LookupError, ValueError) as error:
+        raise HeadError(f"it is not a skops file: {error}") from error
+    return {
+        (str(node.get("__module__")), str(node.get("__class__")), str(node.get("__loader__")))
+        for node in _nodes(schema)
+        if "__class__" in node or "__loader__" in node
+    }
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(tree, dict):
+        yield tree
+    children = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    for child in children:
+        yield from _nodes(child)
+
+
+def _check_estimator(estimator: Any, record: _Record, folder: Path) -> None:
+    path = folder / record.file
+    if estimator.n_features_in_ != record.dim:
+        _refuse(path, "length of a feature vector", estimator.n_features_in_, record.dim)
+    classes = np.asarray(estimator.classes_)
+    if classes.dtype.kind != "i" or classes.min() < 0 or classes.max() >= len(record.classes):
+        _refuse(path, "labels", classes.tolist(), f"indices of {len(record.classes)} classes")

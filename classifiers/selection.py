@@ -1,0 +1,312 @@
+"""Fitting a head: hyper-parameters chosen on validation rows, and no other row ever read."""
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from classifiers.calibration import fit_temperature
+from classifiers.errors import HeadError, SplitError
+from classifiers.fitted import Curve, FittedHead, as_floats, probabilities, scores, spans
+from classifiers.heads import HeadKind, find_head
+
+__all__ = ["Curve", "FittedHead", "fit_head"]
+
+_CLIP = float(np.finfo(np.float64).eps)
+
+
+def fit_head(
+    name: str,
+    X: NDArray[Any],
+    y: NDArray[np.int64],
+    train: NDArray[np.integer[Any]],
+    val: NDArray[np.integer[Any]],
+    *,
+    classes: Sequence[str],
+    params: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    progress: Callable[[int], None] | None = None,
+) -> FittedHead:
+    """Fit a head on training rows, with the hyper-parameters that do best on validation rows.
+
+    The best validation accuracy wins, and of equal ones the strongest regularisation. The chosen head is then fitted
+    again to training and validation rows together, but for ``mlp``, which keeps the network that stopped early on
+    validation. Where scores need a temperature it is fitted to validation rows before that. Rows outside of ``train``
+    and ``val`` are never read.
+
+    Args:
+        name: Kind of head; see `classifiers.heads.HEADS`.
+        X: (n, d) floats of any width, e.g. a memory map.
+        y: (n,) indices into classes.
+        train: Rows to fit.
+        val: Rows to choose on; may be empty where ``params`` leaves nothing to choose.
+        classes: The k class names.
+        params: Parameters to fix; see `classifiers.heads.parse_params`.
+        seed: Seed of everything random.
+        device: Where torch heads train: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
+        progress: Called with 1 after each candidate.
+
+    Raises:
+        HeadError: No such head or parameter, or rows that can't be fitted.
+        SplitError: Rows that overlap or don't exist, or nothing to choose hyper-parameters on.
+    """
+    began = time.perf_counter()
+    kind = find_head(name)
+    fixed = kind.check(params or {})
+    train, val = _check_rows(X, y, train, val, classes)
+    candidates = kind.candidates(fixed, len(train))
+    if not len(val) and len(candidates) > 1:
+        searched = ", ".join(candidates[0])
+        raise SplitError(
+            f"no validation rows to choose {searched} on; fix {'them' if len(candidates[0]) > 1 else 'it'} "
+            f"(--param {next(iter(candidates[0]))}=...), or give the data a val split"
+        )
+    task = _Task(kind, fixed, seed, device)
+    data = _Data(_take(X, train), y[train], _take(X, val), y[val], len(classes))
+    with _errors_of(kind):
+        search = _search(task, candidates, data, progress)
+        estimator = search.best.estimator
+        if kind.search != "epochs" and len(val):
+            estimator = _refit(task, search.best, data)
+    return FittedHead(
+        name=kind.name,
+        estimator=estimator,
+        classes=tuple(classes),
+        params=task.params(search.best.searched),
+        trials=tuple(search.trials),
+        curve=_curve(search),
+        validation=search.best.scores,
+        temperature=search.best.temperature,
+        seconds=time.perf_counter() - began,
+        dim=X.shape[1],
+        dtype=X.dtype.name,
+    )
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What to fit, apart from rows."""
+
+    kind: HeadKind
+    fixed: Mapping[str, Any]
+    seed: int
+    device: str
+
+    def params(self, searched: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters of a candidate."""
+        return self.kind.complete({**self.fixed, **searched})
+
+    def estimator(self, searched: Mapping[str, Any]) -> Any:
+        """An unfitted estimator of a candidate."""
+        return self.kind.build(self.params(searched), self.seed, self.device)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Training and validation rows, and nothing else."""
+
+    rows: NDArray[Any]
+    labels: NDArray[np.int64]
+    held_rows: NDArray[Any]
+    held_labels: NDArray[np.int64]
+    n_classes: int
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One candidate, fitted to the training rows and judged on the validation rows."""
+
+    searched: Mapping[str, Any]
+    estimator: Any
+    scores: Mapping[str, float]
+    temperature: float
+
+
+@dataclass
+class _Search:
+    """What was tried so far; the best comes first of its equals."""
+
+    best: _Attempt
+    trials: list[dict[str, Any]] = field(default_factory=list)
+
+
+def _check_rows(
+    X: NDArray[Any],
+    y: NDArray[np.int64],
+    train: NDArray[np.integer[Any]],
+    val: NDArray[np.integer[Any]],
+    classes: Sequence[str],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    if len(X.shape) != 2 or not np.issubdtype(X.dtype, np.floating):
+        raise HeadError(f"features: got {X.dtype} of shape {X.shape}, expected floats of shape (n, d)")
+    n = X.shape[0]
+    if y.shape != (n,):
+        raise HeadError(f"labels: got shape {y.shape}, expected ({n},), one per row of features")
+    rows = {name: np.sort(np.asarray(part, np.int64)) for name, part in (("train", train), ("val", val))}
+    for name, part in rows.items():
+        if len(part) and (part[0] < 0 or part[-1] >= n):
+            raise SplitError(f"{name}: got rows {part[0]} to {part[-1]}, expected 0 to {n - 1}")
+        labels = y[part]
+        if len(part) and (labels.min() < 0 or labels.max() >= len(classes)):
+            raise SplitError(
+                f"{name}: got labels {labels.min()} to {labels.max()}, expected 0 to {len(classes) - 1}; "
+                "leave rows without a label (-1) out"
+            )
+    if not len(rows["train"]):
+        raise SplitError("train: no rows to fit a head on")
+    shared = np.intersect1d(rows["train"], rows["val"])
+    if shared.size:
+        raise SplitError(
+            f"{shared.size} rows are in train and in val, e.g. row {shared[0]}; they must not overlap"
+        )
+    return rows["train"], rows["val"]
+
+
+def _take(X: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
+    """A copy of some rows, checked, in float32 where they came narrower."""
+    taken = np.empty((len(rows), X.shape[1]), np.float64 if X.dtype == np.float64 else np.float32)
+    for part in spans(*taken.shape):
+        taken[part] = as_floats(X[rows[part]], rows[part])
+    return taken
+
+
+@contextmanager
+def _errors_of(kind: HeadKind) -> Iterator[None]:
+    """What scikit-learn refuses, as this package's error."""
+    try:
+        yield
+    except HeadError:
+        raise
+    except ValueError as error:
+        raise HeadError(f"head {kind.name!r} can't be fitted: {error}") from error
+
+
+def _search(
+    task: _Task,
+    candidates: Sequence[Mapping[str, Any]],
+    data: _Data,
+    progress: Callable[[int], None] | None,
+) -> _Search:
+    fits = (
+        _fit_path(task, candidates, data) if task.kind.search == "path" else _fit_each(task, candidates, data)
+    )
+    search: _Search | None = None
+    began = time.perf_counter()
+    for searched, estimator, facts in fits:
+        seconds = time.perf_counter() - began
+        judged, temperature = _judge(task.kind, estimator, data)
+        attempt = _Attempt(searched, estimator, judged, temperature)
+        if search is None:
+            search = _Search(attempt)
+        elif judged["accuracy"] > search.best.scores["accuracy"]:
+            search.best = attempt
+        tried = {"accuracy": judged.get("accuracy"), "log_loss": judged.get("log_loss")}
+        search.trials.append({**searched, **tried, "seconds": seconds, **facts})
+        if progress:
+            progress(1)
+        began = time.perf_counter()
+    if search is None:
+        raise HeadError(f"head {task.kind.name!r}: nothing to try")
+    return search
+
+
+_Fits = Iterator[tuple[Mapping[str, Any], Any, dict[str, Any]]]
+
+
+def _fit_path(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data) -> _Fits:
+    """Candidates that differ in l2 alone, each started at the solution of the one before."""
+    l2s = [task.params(candidate)["l2"] for candidate in candidates]
+    path = task.estimator({}).path(data.rows, data.labels, l2s)
+    for candidate, head in zip(candidates, path, strict=True):
+        facts = {"converged": head.converged_, "objective": head.objective_, "iterations": head.n_iter_}
+        yield candidate, head, facts
+
+
+def _fit_each(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data) -> _Fits:
+    known = np.isin(data.held_labels, data.labels)  # a class without training rows can't be learnt
+    options: dict[str, Any] = {}
+    if task.kind.search == "epochs" and known.any():
+        options = {"validation": (data.held_rows[known], data.held_labels[known])}
+    for candidate in candidates:
+        estimator = task.estimator(candidate)
+        with _convergence() as converged:
+            estimator.fit(data.rows, data.labels, **options)
+        yield candidate, estimator, {"converged": converged()}
+
+
+@contextmanager
+def _convergence() -> Iterator[Callable[[], bool]]:
+    """Whether nothing warned of an unfinished optimisation: a fact of the trial, not a message per candidate."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        yield lambda: not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+    for warning in caught:
+        if not issubclass(warning.category, ConvergenceWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def _judge(kind: HeadKind, estimator: Any, data: _Data) -> tuple[dict[str, float], float]:
+    """Accuracy and log loss on validation rows, and the temperature that the scores need."""
+    if not len(data.held_labels):
+        return {}, 1.0
+    temperature = 1.0
+    if kind.scores != "proba":
+        known = np.isin(data.held_labels, estimator.classes_)
+        columns = np.searchsorted(estimator.classes_, data.held_labels[known])
+        temperature = fit_temperature(scores(kind, estimator, data.held_rows[known]), columns)
+    proba = probabilities(kind, estimator, data.held_rows, temperature, data.n_classes)
+    own = proba[np.arange(len(proba)), data.held_labels]
+    accuracy = float((proba.argmax(axis=1) == data.held_labels).mean())
+    return {"accuracy": accuracy, "log_loss": float(-np.log(np.clip(own, _CLIP, 1)).mean())}, temperature
+
+
+def _refit(task: _Task, best: _Attempt, data: _Data) -> Any:
+    """The chosen head on training and validation rows; the linear one starts where the path left it."""
+    rows = np.concatenate([data.rows, data.held_rows])
+    labels = np.concatenate([data.labels, data.held_labels])
+    estimator = task.estimator(best.searched)
+    if task.kind.search == "path" and np.isin(data.held_labels, best.estimator.classes_).all():
+        start = {"coef_init": best.estimator.coef_, "intercept_init": best.estimator.intercept_}
+        return estimator.fit(rows, labels, **start)
+    return estimator.fit(rows, labels)
+
+
+def _curve(search: _Search) -> Curve | None:
+    """The learning curve of a head that has one, else the scores along the one number that was searched."""
+    if hasattr(search.best.estimator, "history_"):
+        return _learning_curve(search.best.estimator)
+    trials, (*names,) = search.trials, search.best.searched
+    if len(names) != 1 or len(trials) < 2 or not isinstance(trials[0][names[0]], int | float):
+        return None
+    x = tuple(float(trial[names[0]]) for trial in trials)
+    labels = {
+        "accuracy": "validation accuracy",
+        "log_loss": "validation loss",
+        "objective": "objective",
+        "iterations": "iterations",
+    }
+    series = {
+        label: tuple(trial[key] for trial in trials) for key, label in labels.items() if key in trials[0]
+    }
+    return Curve(names[0], x, series, float(search.best.searched[names[0]]), max(x) >= 100 * min(x) > 0)
+
+
+def _learning_curve(estimator: Any) -> Curve:
+    epochs = estimator.history_
+    columns = {
+        "train loss": tuple(epoch.train_loss for epoch in epochs),
+        "validation loss": tuple(epoch.validation_loss for epoch in epochs),
+        "validation accuracy": tuple(epoch.validation_accuracy for epoch in epochs),
+        "lr": tuple(epoch.lr for epoch in epochs),
+    }
+    series = {name: column for name, column in columns.items() if not math.isnan(column[0])}
+    x = tuple(float(epoch) for epoch in range(1, len(epochs) + 1))
+    return Curve("epoch", x, series, float(estimator.best_epoch_ + 1), log_x=False)

@@ -1,0 +1,238 @@
+"""The linear head finds the optimum that scikit-learn finds, whatever the classes, weights, strength and format."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+from sklearn.datasets import load_digits
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+from classifiers import LinearHead, linear_path
+from classifiers.errors import HeadError
+
+
+@pytest.fixture(scope="module")
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return X[:700].astype(np.float32), y[:700]
+
+
+def scaled(X, weights=None):
+    return StandardScaler().fit_transform(X.astype(np.float64), sample_weight=weights)
+
+
+def objective(Z, y, model, l2, weights=None):
+    """Mean cross-entropy plus penalty, in float64 and from its definition."""
+    weights = np.ones(len(y)) if weights is None else weights
+    coef, intercept = model
+    scores = Z @ coef.T + intercept
+    if scores.shape[1] == 1:
+        scores = np.hstack([np.zeros_like(scores), scores])
+    losses = -log_softmax(scores, axis=1)[np.arange(len(y)), np.searchsorted(np.unique(y), y)]
+    return float(weights @ losses / weights.sum() + l2 / 2 * (coef**2).sum())
+
+
+def reference(Z, y, l2, weights=None):
+    """scikit-learn's optimum of the same objective, to tight tolerance."""
+    total = len(y) if weights is None else weights.sum()
+    model = LogisticRegression(C=1 / (l2 * total), tol=1e-10, max_iter=50_000).fit(
+        Z, y, sample_weight=weights
+    )
+    return model, objective(Z, y, (model.coef_, model.intercept_), l2, weights)
+
+
+def in_scaled_units(head, X, weights=None):
+    scaler = StandardScaler().fit(X.astype(np.float64), sample_weight=weights)
+    return head.coef_ * scaler.scale_, head.intercept_ + head.coef_ @ scaler.mean_
+
+
+@pytest.mark.parametrize("l2", [1.0, 0.03, 1e-3, 1e-5])
+def test_objective_is_scikit_learns_within_a_millionth(digits, l2):
+    X, y = digits
+    Z = scaled(X)
+    _, best = reference(Z, y, l2)
+    head = LinearHead(l2, tol=1e-6, device="cpu", max_iter=5000).fit(X, y)
+    reached = objective(Z, y, in_scaled_units(head, X), l2)
+    assert reached == pytest.approx(best, rel=2e-6)
+    assert head.objective_ == pytest.approx(reached, rel=1e-5)
+
+
+@pytest.mark.parametrize("tol", [1e-2, 1e-4])
+def test_tolerance_is_an_upper_bound_of_the_excess(digits, tol):
+    X, y = digits
+    for l2 in (0.3, 0.01):
+        _, best = reference(scaled(X), y, l2)
+        head = LinearHead(l2, tol=tol, device="cpu").fit(X, y)
+        assert best * (1 - 1e-9) <= objective(scaled(X), y, in_scaled_units(head, X), l2) <= best * (1 + tol)
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_predictions_are_scikit_learns(make_blobs, k):
+    data = make_blobs(400, 10, k, dtype=np.float64)
+    model, _ = reference(scaled(data.X), data.y, 0.01)
+    head = LinearHead(0.01, tol=1e-14, device="cpu").fit(data.X, data.y)
+    assert head.coef_.shape == (1 if k == 2 else k, 10)
+    assert head.predict_proba(data.X) == pytest.approx(model.predict_proba(scaled(data.X)), abs=1e-6)
+    expected = model.decision_function(scaled(data.X))
+    assert head.decision_function(data.X) == pytest.approx(expected, abs=1e-5)
+    assert np.array_equal(head.predict(data.X), model.predict(scaled(data.X)))
+
+
+def test_raw_features_without_scale_or_intercept(blobs):
+    X = (blobs.X - blobs.X.mean(axis=0)).astype(np.float64)
+    model = LogisticRegression(C=1 / (0.1 * len(X)), tol=1e-12, max_iter=20_000, fit_intercept=False).fit(
+        X, blobs.y
+    )
+    head = LinearHead(0.1, scale="none", fit_intercept=False, tol=1e-13, device="cpu", max_iter=5000).fit(
+        X, blobs.y
+    )
+    assert not head.intercept_.any()
+    assert head.coef_ == pytest.approx(model.coef_, abs=1e-5)
+
+
+def test_row_weights_count_as_copies(blobs):
+    weights = np.random.default_rng(0).integers(0, 4, len(blobs.y))
+    options = {"l2": 0.01, "tol": 1e-14, "dtype": "float64", "device": "cpu"}
+    weighed = LinearHead(**options).fit(blobs.X, blobs.y, weights)
+    copied = LinearHead(**options).fit(np.repeat(blobs.X, weights, axis=0), np.repeat(blobs.y, weights))
+    assert weighed.coef_ == pytest.approx(copied.coef_, rel=1e-4, abs=1e-7)
+    _, best = reference(scaled(blobs.X, weights), blobs.y, 0.01, weights)
+    assert weighed.objective_ == pytest.approx(best, rel=1e-6)
+
+
+def test_balanced_classes_weigh_by_inverse_frequency(make_blobs):
+    data = make_blobs(400, 8, 2, separation=0.3)
+    rows = np.flatnonzero((data.y == 0) | (np.arange(400) < 60))
+    X, y = data.X[rows], data.y[rows]
+    weights = len(y) / (2 * np.bincount(y))[y]
+    options = {"l2": 0.01, "tol": 1e-10, "dtype": "float64", "device": "cpu"}
+    balanced = LinearHead(class_weight="balanced", **options).fit(X, y)
+    assert balanced.coef_ == pytest.approx(LinearHead(**options).fit(X, y, weights).coef_, rel=1e-6)
+    plain = LinearHead(**options).fit(X, y)
+    assert (balanced.predict(X) == 1).mean() > (plain.predict(X) == 1).mean()
+
+
+def test_labels_of_any_kind_come_back(blobs):
+    names = np.array(["owl", "asp", "fox"])[blobs.y]
+    head = LinearHead(device="cpu").fit(blobs.X, names)
+    assert head.classes_.tolist() == ["asp", "fox", "owl"]
+    assert (head.predict(blobs.X) == names).mean() > 0.8
+
+
+def test_half_precision_memory_maps_give_the_same_head(blobs, tmp_path):
+    half = blobs.X.astype(np.float16)
+    path = tmp_path / "features"
+    path.write_bytes(half.tobytes())
+    mapped = np.memmap(path, np.float16, "r", shape=half.shape)
+    from_map = LinearHead(device="cpu").fit(mapped, blobs.y)
+    in_memory = LinearHead(device="cpu").fit(half.astype(np.float32), blobs.y)
+    assert np.array_equal(from_map.coef_, in_memory.coef_)
+    assert np.array_equal(from_map.predict_proba(mapped), in_memory.predict_proba(half.astype(np.float32)))
+
+
+def test_input_is_never_changed(blobs):
+    X, y = blobs.X.copy(), blobs.y.copy()
+    for scale in ("standard", "none"):
+        LinearHead(scale=scale, device="cpu", max_iter=5000).fit(X, y)
+    assert np.array_equal(X, blobs.X)
+    assert np.array_equal(y, blobs.y)
+
+
+def test_blocks_of_rows_change_nothing(blobs, monkeypatch):
+    whole = LinearHead(device="cpu", dtype="float64", tol=1e-10).fit(blobs.X, blobs.y)
+    monkeypatch.setattr("classifiers.rows._BLOCK_BYTES", 7 * 8 * 12)
+    monkeypatch.setattr("classifiers.rows._CHUNK_BYTES", 7 * 4 * 12)
+    parts = LinearHead(device="cpu", dtype="float64", tol=1e-10).fit(blobs.X, blobs.y)
+    assert parts.coef_ == pytest.approx(whole.coef_, rel=1e-6)
+    assert parts.predict_proba(blobs.X) == pytest.approx(whole.predict_proba(blobs.X), rel=1e-5)
+
+
+def test_dead_and_huge_features_do_no_harm(blobs):
+    rng = np.random.default_rng(0)
+    dead = np.full((len(blobs.y), 1), 0.1, np.float32)
+    far = 1000 + rng.normal(size=(len(blobs.y), 1)).astype(np.float32)
+    X = np.hstack([dead, blobs.X, far])
+    head = LinearHead(0.01, device="cpu").fit(X, blobs.y)
+    clean = LinearHead(0.01, device="cpu").fit(np.hstack([blobs.X, far - 1000]), blobs.y)
+    assert np.isfinite(head.coef_).all()
+    assert head.predict_proba(X) == pytest.approx(
+        clean.predict_proba(np.hstack([blobs.X, far - 1000])), abs=0.01
+    )
+
+
+def test_path_meets_single_fits_and_takes_fewer_iterations(digits):
+    X, y = digits
+    l2s = [1e-3, 1.0, 0.03, 1e-4]
+    path = list(linear_path(X, y, l2s, device="cpu", tol=1e-6))
+    assert [solution.l2 for solution in path] == [1.0, 0.03, 1e-3, 1e-4]
+    single = [LinearHead(solution.l2, device="cpu", tol=1e-6).fit(X, y) for solution in path]
+    for solution, head in zip(path, single, strict=True):
+        assert solution.converged
+        assert solution.objective == pytest.approx(head.objective_, rel=2e-6)
+    assert sum(s.iterations for s in path) < sum(head.n_iter_ for head in single)
+
+
+def test_path_is_solved_as_it_is_asked_for(digits):
+    X, y = digits
+    path = linear_path(X, y, [1.0, 1e-8], device="cpu", tol=1e-12, dtype="float64", max_iter=10**9)
+    assert next(path).l2 == 1.0  # the second would take very long
+
+
+def test_starting_at_the_solution_takes_no_iteration(digits):
+    X, y = digits
+    head = LinearHead(0.01, device="cpu").fit(X, y)
+    again = LinearHead(0.01, device="cpu", tol=2e-5).fit(
+        X, y, coef_init=head.coef_, intercept_init=head.intercept_
+    )
+    assert again.n_iter_ == 0
+    assert again.coef_ == pytest.approx(head.coef_, rel=1e-5, abs=1e-9)
+
+
+def test_too_few_iterations_are_a_warning(digits):
+    with pytest.warns(ConvergenceWarning, match=r"l2=1e-05: the objective is not proven within tol=1e-05"):
+        head = LinearHead(1e-5, max_iter=3, device="cpu").fit(*digits)
+    assert (head.n_iter_, head.converged_) == (3, False)
+
+
+def test_a_tolerance_beyond_the_format_ends_with_a_warning(blobs):
+    with pytest.warns(ConvergenceWarning, match="dtype='float64'"):
+        LinearHead(0.01, tol=1e-18, max_iter=10**6, dtype="float32", device="cpu").fit(blobs.X, blobs.y)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"l2": 0}, "l2: got"),
+        ({"l2": float("nan")}, "l2: got"),
+        ({"scale": "minmax"}, "scale: got 'minmax', expected 'standard' or 'none'"),
+        ({"dtype": "float16"}, "dtype: got 'float16'"),
+        ({"tol": 0}, "tol=0"),
+        ({"device": "abacus"}, "device: got 'abacus'"),
+    ],
+)
+def test_options_out_of_range_are_refused(blobs, options, message):
+    with pytest.raises(HeadError, match=message):
+        LinearHead(**options).fit(blobs.X, blobs.y)
+
+
+def test_one_class_is_refused(blobs):
+    with pytest.raises(HeadError, match="at least two classes; got 1 class"):
+        LinearHead(device="cpu").fit(blobs.X, np.zeros(len(blobs.y)))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_missing_gpu_is_named(blobs):
+    with pytest.raises(HeadError, match=r"device: got 'cuda'.*use auto or cpu"):
+        LinearHead(device="cuda").fit(blobs.X, blobs.y)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("l2", [1.0, 1e-3])
+def test_gpu_and_cpu_agree(digits, l2):
+    X, y = digits
+    cpu, gpu = (LinearHead(l2, device=device, tol=1e-6).fit(X, y) for device in ("cpu", "cuda"))
+    assert gpu.objective_ == pytest.approx(cpu.objective_, rel=2e-6)
+    assert gpu.predict_proba(X) == pytest.approx(cpu.predict_proba(X), abs=5e-3)
