@@ -24,8 +24,8 @@ def fit_temperature(scores: NDArray[np.float64], y: NDArray[np.int64]) -> float:
         The temperature; 1 where the scores say nothing.
     """
     n, k = scores.shape
-    spread = float(np.abs(scores - scores.mean(axis=1, keepdims=True)).mean())
-    if n == 0 or spread == 0:
+    spread = float(np.abs(scores - scores.mean(axis=1, keepdims=True)).mean()) if n else 0.0
+    if spread == 0:
         return 1.0
     smoothed = 1 / (n + 2)
     targets = np.full((n, k), smoothed / k)

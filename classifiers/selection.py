@@ -162,6 +162,10 @@ def _check_rows(
             )
     if not len(rows["train"]):
         raise SplitError("train: no rows to fit a head on")
+    if len(np.unique(y[rows["train"]])) < 2:
+        raise HeadError(
+            f"train: got rows of one class only ({classes[y[rows['train'][0]]]!r}), expected two or more"
+        )
     shared = np.intersect1d(rows["train"], rows["val"])
     if shared.size:
         raise SplitError(

@@ -31,9 +31,9 @@ def rings(n, seed=0):
     ],
 )
 def test_learns_what_a_linear_head_cannot(options):
-    X, y = rings(600)
+    X, y = rings(400)
     Xt, yt = rings(300, seed=1)
-    head = MLPHead(**{**QUICK, "epochs": 60, "hidden": (64,), **options}).fit(X, y)
+    head = MLPHead(**{**QUICK, "epochs": 40, "hidden": (32,), **options}).fit(X, y)
     assert head.predict_proba(Xt).sum(axis=1) == pytest.approx(1)
     assert (head.predict(Xt) == yt).mean() > 0.97
     assert (LinearHead(device="cpu").fit(X, y).predict(Xt) == yt).mean() < 0.7
@@ -153,7 +153,7 @@ def test_validation_that_does_not_fit_is_refused(blobs):
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_gpu_learns_repeats_itself_and_leaves_generators_alone():
-    X, y = rings(600)
+    X, y = rings(400)
     before = torch.cuda.get_rng_state()
     options = {**QUICK, "epochs": 60, "hidden": (64,), "device": "cuda"}
     first, second = (MLPHead(**options).fit(X, y) for _ in range(2))

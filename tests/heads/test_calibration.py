@@ -1,0 +1,46 @@
+"""One temperature makes scores into honest probabilities."""
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax, softmax
+
+from classifiers.calibration import fit_temperature
+
+
+def drawn(n, k, *, seed=0):
+    """Logits, and labels drawn from exactly their softmax."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(n, k)) * 2
+    cumulative = softmax(logits, axis=1).cumsum(axis=1)
+    return logits, (rng.random((n, 1)) > cumulative).sum(axis=1).clip(max=k - 1)
+
+
+@pytest.mark.parametrize("factor", [0.01, 1, 700])
+@pytest.mark.parametrize("k", [2, 10])
+def test_recovers_the_factor_that_scores_were_scaled_by(factor, k):
+    logits, y = drawn(20_000, k)
+    assert fit_temperature(logits * factor, y) == pytest.approx(factor, rel=0.04)
+
+
+def test_no_other_temperature_has_less_log_loss():
+    logits, y = drawn(2000, 4)
+    logits = logits * 3 + 1
+
+    def loss(temperature):
+        return -log_softmax(logits / temperature, axis=1)[np.arange(len(y)), y].mean()
+
+    best = loss(fit_temperature(logits, y))
+    assert all(best <= loss(t) + 1e-4 for t in np.geomspace(0.1, 30, 60))
+
+
+def test_rows_without_a_mistake_do_not_make_it_infinitely_sure():
+    scores = np.where(np.eye(3)[np.arange(30) % 3] > 0, 1.0, -1.0)
+    temperature = fit_temperature(scores, np.arange(30) % 3)
+    surest = softmax(scores / temperature, axis=1).max()
+    # What one more row, spread evenly, would leave.
+    assert surest == pytest.approx(1 - 1 / 32 * 2 / 3, abs=1e-3)
+
+
+def test_scores_that_say_nothing_are_left_alone():
+    assert fit_temperature(np.zeros((5, 3)), np.zeros(5, np.int64)) == 1
+    assert fit_temperature(np.zeros((0, 3)), np.zeros(0, np.int64)) == 1

@@ -1,0 +1,172 @@
+"""A head on disk gives the same probabilities, and a file that isn't ours is refused."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import SGDClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from skops import io as skops_io
+
+from classifiers import HEADS, fit_head, load_head, save_head
+from classifiers.errors import HeadFormatError
+
+CASES = [
+    *((name, {}) for name in HEADS),
+    ("mlp", {"batch_norm": True, "hidden": (8, 4)}),
+    ("mlp", {"hidden": ()}),
+    ("svm", {"kernel": "rbf"}),
+    ("knn", {"weights": "distance", "metric": "euclidean"}),
+    ("logreg", {"class_weight": "balanced"}),
+]
+
+
+def fit(name, data, params):
+    quick = {"hidden": (8,), "epochs": 3, **params} if name == "mlp" else params
+    return fit_head(
+        name,
+        data.X,
+        data.y,
+        np.arange(200),
+        np.arange(200, 300),
+        classes=data.classes,
+        params=quick,
+        device="cpu",
+    )
+
+
+@pytest.mark.parametrize(("name", "params"), CASES)
+@pytest.mark.parametrize("k", [2, 3])
+def test_a_round_trip_keeps_everything(name, params, k, make_blobs, tmp_path):
+    data = make_blobs(300, 6, k, dtype=np.float16)
+    head = fit(name, data, params)
+    save_head(head, tmp_path)
+    loaded = load_head(tmp_path)
+    assert np.array_equal(loaded.predict_proba(data.X), head.predict_proba(data.X))
+    for field in (
+        "name",
+        "classes",
+        "params",
+        "trials",
+        "validation",
+        "temperature",
+        "seconds",
+        "dim",
+        "dtype",
+        "curve",
+    ):
+        assert getattr(loaded, field) == getattr(head, field), field
+    numbers = "head.safetensors" if name in {"linear", "mlp"} else "head.skops"
+    assert {path.name for path in tmp_path.iterdir()} == {"head.json", numbers}
+    assert b"pickle" not in (tmp_path / numbers).read_bytes()
+
+
+@pytest.fixture
+def saved(blobs, tmp_path):
+    def save(name):
+        save_head(fit(name, blobs, {}), tmp_path)
+        return tmp_path
+
+    return save
+
+
+def rewrite(folder: Path, **changes):
+    path = folder / "head.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def plant(folder: Path, data: bytes):
+    """Put other numbers in place, with the digest that fits them."""
+    file = json.loads((folder / "head.json").read_text())["file"]
+    (folder / file).write_bytes(data)
+    rewrite(folder, sha256=hashlib.sha256(data).hexdigest())
+
+
+@pytest.mark.parametrize("name", ["linear", "ridge"])
+def test_a_changed_byte_is_found(name, saved):
+    folder = saved(name)
+    (path,) = folder.glob("head.s*")
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(HeadFormatError, match="got SHA-256"):
+        load_head(folder)
+
+
+def test_saving_again_replaces(blobs, saved):
+    folder = saved("linear")
+    other = fit("linear", blobs, {"l2": 5.0})
+    save_head(other, folder)
+    assert load_head(folder).params["l2"] == 5.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": 99}, "format_version: got 99, expected 1"),
+        ({"file": "../head.safetensors"}, "file: got '../head.safetensors'"),
+        ({"file": "head.skops"}, "head.skops is missing"),
+        ({"name": "oracle"}, "no head 'oracle'"),
+        ({"name": "ridge", "params": {}}, "a 'ridge' head is not kept as tensors"),
+        ({"name": "mlp", "params": {}}, "does not fit .*expected mean, scale, classes"),
+        ({"params": {"l3": 1}}, "has no parameter 'l3'"),
+        ({"params": {"l2": "strong"}}, "l2: got 'strong'"),
+        ({"dim": 13}, "length of a feature vector: got 12, expected 13"),
+        ({"classes": ["a"]}, "labels: got"),
+        ({"temperature": 0}, "temperature: got 0"),
+        ({"temperature": "hot"}, "not the record of a head.*temperature"),
+        ({"surprise": 1}, "not the record of a head.*surprise"),
+    ],
+)
+def test_a_record_that_does_not_fit_is_refused(changes, message, saved):
+    folder = saved("linear")
+    rewrite(folder, **changes)
+    with pytest.raises(HeadFormatError, match=message):
+        load_head(folder)
+
+
+def test_missing_and_truncated_files_are_refused(saved, tmp_path):
+    with pytest.raises(HeadFormatError, match=r"head\.json is missing: .* holds no head"):
+        load_head(tmp_path / "nowhere")
+    folder = saved("linear")
+    record = (folder / "head.json").read_bytes()
+    (folder / "head.json").write_bytes(record[:-20])
+    with pytest.raises(HeadFormatError, match="not the record of a head"):
+        load_head(folder)
+
+
+@pytest.mark.parametrize("name", ["linear", "ridge"])
+def test_numbers_that_are_none_are_refused(name, saved):
+    folder = saved(name)
+    plant(folder, b"these are no numbers")
+    with pytest.raises(HeadFormatError, match="does not fit"):
+        load_head(folder)
+
+
+def test_an_estimator_that_skops_would_trust_but_we_never_write_is_refused(blobs, saved):
+    folder = saved("ridge")
+    foreign = make_pipeline(StandardScaler(), SGDClassifier()).fit(blobs.X, blobs.y)
+    plant(folder, skops_io.dumps(foreign))
+    with pytest.raises(HeadFormatError, match=r"SGDClassifier \(ObjectNode\).*which no head of ours does"):
+        load_head(folder)
+
+
+def test_a_function_in_a_file_is_refused_and_not_run(saved):
+    folder = saved("ridge")
+    foreign = make_pipeline(FunctionTransformer(func=Path.mkdir), StandardScaler())
+    plant(folder, skops_io.dumps(foreign))
+    with pytest.raises(HeadFormatError, match="mkdir"):
+        load_head(folder)
+
+
+def test_another_head_of_ours_in_its_place_is_refused(blobs, saved):
+    folder = saved("ridge")
+    plant(folder, skops_io.dumps(fit("logreg", blobs, {}).estimator))
+    with pytest.raises(
+        HeadFormatError,
+        match="got steps StandardScaler, LogisticRegression, expected StandardScaler, RidgeClassifier",
+    ):
+        load_head(folder)
