@@ -41,6 +41,15 @@ GOLDEN_TOLERANCE = (
 )
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Small networks gain nothing from more, and threads that wait for a busy core take very long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def lite0():
     return load_backbone("efficientnet_lite0")

@@ -9,6 +9,15 @@ from features.errors import LayerError
 from features.spec import Transform
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Small networks gain nothing from more, and threads that wait for a busy core take very long."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def resnet():
     return load_backbone("timm:test_resnet", weights="random")
