@@ -30,7 +30,7 @@ Features = dict[str, NDArray[np.float32]]
 Device = Literal["cpu", "cuda", "mps"]
 
 # How far an image's feature vector may move with its neighbours in the batch, its place in it and the batch's size:
-# the norm of the difference, relative to the vector's norm. On the CPUs tried, batches of one size give the same bytes.
+# the norm of the difference, relative to the vector's norm. On the one CPU tried (AVX2), batches of one size gave the same bytes.
 TOLERANCE: Mapping[Precision, float] = {"fp32": 1e-5, "fp16": 1e-2, "bf16": 5e-2}
 
 _REDUCED: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
