@@ -8,7 +8,7 @@ demo: $(VENV)/.installed
 	$(BIN)/frostline demo
 
 test: $(VENV)/.installed lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

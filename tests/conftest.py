@@ -13,3 +13,4 @@ def _seeded():
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002  # what libraries under test may draw from
     torch.manual_seed(0)
+    torch.set_num_threads(1)  # tests run side by side, one process a core
