@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 if TYPE_CHECKING:
+    from features.cache import Part
     from pipeline.evaluation import EvaluationResult
     from pipeline.extraction import ExtractResult
     from pipeline.reporting import Reporter
@@ -114,6 +115,16 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
+def _parse_part(_context: click.Context, _option: click.Parameter, text: str | None) -> "Part | None":
+    from features.cache import Part
+    from features.errors import PartError
+
+    try:
+        return Part.parse(text) if text is not None else None
+    except PartError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 def _example(*lines: str) -> str:
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
 
@@ -189,18 +200,29 @@ def main() -> None:
     metavar="SHARE",
     help="Fail when more than this share of the images is unreadable.",
 )
+@click.option(
+    "--part",
+    callback=_parse_part,
+    metavar="i/N",
+    help="Only the i-th of N parts of the rows, into a file of its own; see: frostline cache merge."
+    "  [default: by torchrun's RANK and WORLD_SIZE]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace a cache that was made with other settings.")
 @_output_options
-def extract(*, as_json: bool, report: "Reporter", data: Path, **options: Any) -> None:
+def extract(*, as_json: bool, report: "Reporter", data: Path, part: "Part | None", **options: Any) -> None:
     """Compute the feature vectors of DATA that its cache doesn't hold yet.
 
     DATA is an image folder (CLASS/..., or train|val|test/CLASS/...) or a CSV, TSV or Parquet manifest with the columns
     path, label and, where wanted, split and group. An interrupted run goes on from its last committed block; of a
     changed data set only what is new is computed.
+
+    Several processes share the work by --part, or are started on every GPU of a machine by
+    torchrun --nproc-per-node gpu --no-python frostline extract DATA ...; then merge their files.
     """
     from pipeline import extract as run
+    from pipeline.launching import join_launcher
 
-    result = run(data, report=report, **options)
+    result = run(data, part=part or join_launcher(), report=report, **options)
     if as_json:
         _print_json(result)
     else:
@@ -224,6 +246,8 @@ def _print_extraction(result: "ExtractResult") -> None:
         click.echo(f"{result.failed} unreadable images:")
         for name, reason in result.errors.items():
             click.echo(f"  {name}: {reason}")
+    if result.merge_command:
+        click.echo(f"This is part {result.part}. Once all are there: {result.merge_command}")
 
 
 @main.command(
@@ -407,7 +431,7 @@ def predict(*, as_json: bool, report: "Reporter", style: str, **options: Any) ->
 
 @main.group()
 def cache() -> None:
-    """Look into a feature cache, or check it."""
+    """Look into a feature cache, check it, or merge its parts."""
 
 
 @cache.command(epilog=_example("frostline cache info photos.h5"))
@@ -442,6 +466,33 @@ def verify(*, as_json: bool, report: "Reporter", file: Path) -> None:  # noqa: A
         raise click.ClickException(
             f"{file} is damaged:\n{damage}\nDelete it and run extract again; copy it from a backup if there is one."
         )
+
+
+@cache.command(
+    epilog=_example(
+        "frostline extract photos/ --cache photos.h5 --part 1/2   # and --part 2/2, elsewhere",
+        "frostline cache merge photos.h5.part-*-of-2",
+    )
+)
+@click.argument("parts", type=_PATH, nargs=-1, required=True, metavar="PART...")
+@click.option("--out", type=_PATH, metavar="FILE", help="Cache to write.  [default: the parts' common name]")
+@click.option("--delete-parts", is_flag=True, help="Delete the parts once the cache is complete.")
+@click.option("--overwrite", is_flag=True, help="Replace a cache that was made with other settings.")
+@_output_options
+def merge(*, as_json: bool, report: "Reporter", parts: tuple[Path, ...], **options: Any) -> None:
+    """Join the parts that extract --part wrote into one cache, equal to that of a single process.
+
+    Every checksum is verified, and nothing is computed. All parts must be there, of the same settings and the same
+    state of the data set.
+    """
+    from features.cache import merge_parts
+
+    with report.task("Merging", None):
+        merged = merge_parts(parts, **options)
+    if as_json:
+        _print_json(merged.info())
+    else:
+        click.echo(f"{merged.path}: {merged.rows} images, merged from {len(parts)} parts.")
 
 
 @main.command(epilog=_example("frostline backbones 'resnet*'"))

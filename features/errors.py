@@ -8,6 +8,7 @@ __all__ = [
     "ChecksumError",
     "FeaturesError",
     "LayerError",
+    "PartError",
     "SourceError",
     "WeightsError",
 ]
@@ -39,6 +40,10 @@ class CacheFormatError(FeaturesError, ValueError):
 
 class CacheMismatchError(FeaturesError, ValueError):
     """A cache that was made from another specification."""
+
+
+class PartError(FeaturesError, ValueError):
+    """A part of a cache that there can't be, or parts that don't make a whole."""
 
 
 class CacheBusyError(FeaturesError, OSError):

@@ -80,10 +80,13 @@ def load_batches(
 
 
 def default_workers() -> int:
-    """How many threads can run at once: the cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """How many threads can run at once: this process's share of the cores that it may use.
+
+    A launcher such as torchrun says in ``LOCAL_WORLD_SIZE`` how many processes share this machine.
+    """
+    sharing = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(sharing)) if sharing.isdecimal() and sharing != "0" else cores
 
 
 def _chunks(rows: NDArray[np.int64], batch_size: int, block_rows: int) -> Iterator[NDArray[np.int64]]:

@@ -1,6 +1,7 @@
 """The extract stage: every image of a data set through a frozen backbone, once, into a cache."""
 
 import re
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from features.backbones import Backbone, load_backbone
-from features.cache import CacheWriter, FeatureCache, open_writer
+from features.cache import CacheWriter, FeatureCache, Part, open_writer
 from features.decoding import DECODER
 from features.engines import Engine, make_engine
 from features.loading import load_batches
@@ -41,6 +42,7 @@ class ExtractResult:
         precision: Number format of the forward pass.
         seconds: Wall time of the whole stage.
         images_per_second: Rate of the forward stage alone; 0 where nothing was computed.
+        part: Which part of the cache `cache` is, e.g. "2/4"; None where it is the whole.
     """
 
     cache: Path
@@ -56,11 +58,21 @@ class ExtractResult:
     precision: str
     seconds: float
     images_per_second: float
+    part: str | None
 
     @property
     def unchanged(self) -> bool:
         """Whether the cache was already complete: nothing decoded, no forward pass."""
         return self.computed == self.copied == self.resumed == 0
+
+    @property
+    def merge_command(self) -> str | None:
+        """What joins this part with the others, for a shell; None where `cache` is the whole."""
+        if self.part is None:
+            return None
+        number, count = self.part.split("/")
+        whole = str(self.cache).removesuffix(f"{number}-of-{count}")
+        return f"frostline cache merge {shlex.quote(whole)}*-of-{count}"
 
 
 def default_cache_path(data: str | Path, backbone: str, limit: int | None = None) -> Path:
@@ -112,6 +124,7 @@ def extract(
     workers: int | None = None,
     limit: int | None = None,
     max_bad: float = 0.01,
+    part: Part | None = None,
     overwrite: bool = False,
     report: Reporter = SILENT,
 ) -> ExtractResult:
@@ -130,6 +143,8 @@ def extract(
         workers: Decoding threads; by default one per core.
         limit: Take only this many images, evenly spaced over the data set.
         max_bad: Largest tolerated fraction of unreadable images.
+        part: Compute only this part of the rows, into a file of its own beside the cache; see `features.cache.Part.path`.
+            `features.cache.merge_parts` joins the parts. Where the whole cache is complete, nothing is done.
         overwrite: Replace a cache of another specification, once the new one is complete.
         report: Where progress goes.
 
@@ -150,7 +165,9 @@ def extract(
     if limit is not None and not overwrite:
         _keep_larger(path, limit)
 
-    opened = _open(path, spec, source, _weights_origin(weights), overwrite=overwrite, report=report)
+    opened = _open(
+        path, spec, source, _weights_origin(weights), part=part, overwrite=overwrite, report=report
+    )
     computed = copied = resumed = 0
     forward_seconds = 0.0
     if isinstance(opened, FeatureCache):
@@ -159,7 +176,7 @@ def extract(
         with opened as writer:
             copied, resumed, computed = writer.copied, writer.resumed, len(writer.todo)
             forward_started = time.perf_counter()
-            done = _fill(writer, source, net, engine, workers=workers, report=report)
+            done = _fill(writer, net, engine, workers=workers, report=report)
             forward_seconds = time.perf_counter() - forward_started
 
     result = ExtractResult(
@@ -176,6 +193,7 @@ def extract(
         precision=engine.precision,
         seconds=time.perf_counter() - started,
         images_per_second=computed / forward_seconds if computed else 0.0,
+        part=str(done.part) if done.part else None,
     )
     _check_bad(result, max_bad)
     return result
@@ -189,7 +207,14 @@ def _weights_origin(weights: str | Path | None) -> str:
 
 
 def _open(
-    path: Path, spec: FeatureSpec, source: ImageSource, weights: str, *, overwrite: bool, report: Reporter
+    path: Path,
+    spec: FeatureSpec,
+    source: ImageSource,
+    weights: str,
+    *,
+    part: Part | None,
+    overwrite: bool,
+    report: Reporter,
 ) -> FeatureCache | CacheWriter:
     with report.task("Looking for known images", len(source.table.ids)) as advance:
         seen = 0
@@ -199,12 +224,13 @@ def _open(
             advance(done - seen)
             seen = done
 
-        return open_writer(path, spec, source, weights=weights, overwrite=overwrite, progress=progress)
+        return open_writer(
+            path, spec, source, part=part, weights=weights, overwrite=overwrite, progress=progress
+        )
 
 
 def _fill(
     writer: CacheWriter,
-    source: ImageSource,
     net: Backbone,
     engine: Engine,
     *,
@@ -214,7 +240,7 @@ def _fill(
     with report.task("Extracting", writer.rows) as advance:
         advance(writer.rows - len(writer.todo))
         batches = load_batches(
-            source,
+            writer.source,
             writer.todo,
             net.transform,
             batch_size=engine.batch_size,

@@ -1,8 +1,19 @@
 """The feature cache: one HDF5 file that survives kills, full disks and changing image sets."""
 
 from features.cache.layout import BLOCK_ROWS
+from features.cache.merge import merge_parts
 from features.cache.opening import open_writer
+from features.cache.part import Part
 from features.cache.reader import CacheInfo, FeatureCache, VerifyReport
 from features.cache.writer import CacheWriter
 
-__all__ = ["BLOCK_ROWS", "CacheInfo", "CacheWriter", "FeatureCache", "VerifyReport", "open_writer"]
+__all__ = [
+    "BLOCK_ROWS",
+    "CacheInfo",
+    "CacheWriter",
+    "FeatureCache",
+    "Part",
+    "VerifyReport",
+    "merge_parts",
+    "open_writer",
+]

@@ -26,6 +26,7 @@ from features.cache.layout import (
     table_digest,
     text_dtype,
 )
+from features.cache.part import PartOf
 from features.errors import LayerError
 from features.spec import FORMAT_VERSION, FeatureSpec
 from features.table import ImageTable
@@ -36,7 +37,15 @@ _ALIGNMENT = 64  # a cache line, and enough for any dtype to be read in place
 
 
 def create(
-    fd: int, path: Path, spec: FeatureSpec, table: ImageTable, *, source: str, weights: str, created: int
+    fd: int,
+    path: Path,
+    spec: FeatureSpec,
+    table: ImageTable,
+    *,
+    source: str,
+    weights: str,
+    created: int,
+    part: PartOf | None = None,
 ) -> Layout:
     """Lay a cache out in an empty file, reserve its space and write what is known of its images.
 
@@ -48,6 +57,7 @@ def create(
         source: Where they come from.
         weights: What the user gave as the backbone's weights, empty for its own.
         created: Nanoseconds since 1970, not after the first of the images was read.
+        part: Which part of what the images are, if they are not all.
 
     Returns:
         Where everything lies.
@@ -57,7 +67,7 @@ def create(
         LayerError: A layer's name can't be a dataset's, or two are the same.
     """
     arrays = table_arrays(table)
-    layout, pieces = _lay_out(spec, arrays, source=source, weights=weights, created=created)
+    layout, pieces = _lay_out(spec, arrays, source=source, weights=weights, created=created, part=part)
     reserve(fd, path, layout.size)
     for name, array in arrays.items():
         write_at(fd, array, layout.extents[name].offset)
@@ -76,7 +86,13 @@ def create(
 
 
 def _lay_out(
-    spec: FeatureSpec, arrays: Mapping[str, Array], *, source: str, weights: str, created: int
+    spec: FeatureSpec,
+    arrays: Mapping[str, Array],
+    *,
+    source: str,
+    weights: str,
+    created: int,
+    part: PartOf | None,
 ) -> tuple[Layout, list[tuple[int, bytes]]]:
     _check_layers(spec)
     image = _Image()
@@ -96,6 +112,9 @@ def _lay_out(
         file.attrs["source"] = np.bytes_(source.encode(errors="surrogateescape"))
         file.attrs["weights"] = np.bytes_(weights.encode(errors="surrogateescape"))
         file.attrs["table_digest"] = np.bytes_(digest)
+        if part:
+            file.attrs["part"] = np.bytes_(str(part.part))
+            file.attrs["whole_digest"] = np.bytes_(part.whole)
     layout = Layout(
         spec,
         source,
@@ -103,6 +122,7 @@ def _lay_out(
         created,
         BLOCK_ROWS,
         digest,
+        part,
         MappingProxyType(extents),
         size=image.seek(0, io.SEEK_END),
     )

@@ -10,6 +10,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
+from features.cache.part import PartOf
 from features.content import CONTENT_BYTES
 from features.spec import FeatureSpec
 from features.table import ImageTable
@@ -90,6 +91,7 @@ class Layout:
         created: Nanoseconds since 1970 at which its making began, before any of its images was read.
         block_rows: Rows that one checksum covers.
         table_digest: `table_digest` of the images it was laid out for.
+        part: Which part of what it is; None for a whole cache.
         extents: Every dataset by name.
         size: Bytes of the file.
     """
@@ -100,6 +102,7 @@ class Layout:
     created: int
     block_rows: int
     table_digest: str
+    part: PartOf | None
     extents: Mapping[str, Extent]
     size: int
 

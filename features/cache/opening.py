@@ -1,29 +1,28 @@
 """Decide what there is to compute: nothing, the rest of an interrupted run, what is new, or everything."""
 
-import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.cache.creation import create
-from features.cache.layout import Layout, table_arrays, table_digest
+from features.cache.earlier import Earlier
+from features.cache.layout import BLOCK_ROWS, Layout, table_arrays, table_digest
 from features.cache.mapped import MappedFile
-from features.cache.partial import PartialFile, finished_name, partial_path, salvage_paths
+from features.cache.part import Part, PartOf, PartSource
+from features.cache.partial import PartialFile, finished_name, partial_path
 from features.cache.reader import FeatureCache
 from features.cache.reuse import Contents, find_known, is_current
-from features.cache.trust import NewerFormatError
 from features.cache.writer import CacheWriter
-from features.errors import CacheFormatError, CacheMismatchError, ChecksumError, SourceError
+from features.errors import CacheFormatError, SourceError
 from features.spec import FeatureSpec
 from features.table import SPLITS, ImageSource
 
 __all__ = ["open_writer"]
-
-_log = logging.getLogger(__name__)
 
 
 def open_writer(
@@ -31,6 +30,7 @@ def open_writer(
     spec: FeatureSpec,
     source: ImageSource,
     *,
+    part: Part | None = None,
     weights: str = "",
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
@@ -40,18 +40,21 @@ def open_writer(
     A finished cache of the same specification and images is returned as it is; if nothing was touched, no image is
     read. Otherwise a writer is, whose `todo` are the rows to compute: an interrupted run goes on from its last
     committed block, and rows whose image bytes an earlier cache or interrupted run of the same specification has are
-    copied. An earlier cache stays in place until the new one is complete.
+    copied, also between a cache and its parts. An earlier cache stays in place until the new one is complete.
 
     Args:
         path: The cache file; its folder is made if need be.
         spec: What the features depend on.
         source: The images.
+        part: Write only this part of the cache, into a file of its own: `Part.path`. Where the whole cache is finished,
+            it is returned.
         weights: What the user gave as the backbone's weights, kept beside the source for whoever uses the features.
         overwrite: Replace a cache of another specification, or one that can't be read; and check every byte of one of
             this specification, to compute damaged rows again.
         progress: Called with (images read, images to read) while images are compared by their bytes.
 
     Raises:
+        PartError: There are fewer blocks than parts.
         SourceError: There are no images, or their table is not in order.
         CacheMismatchError: A finished or unfinished cache of another specification is there.
         CacheFormatError: A file that is not a cache of this version is there.
@@ -66,30 +69,21 @@ def open_writer(
     _check_table(source)
     opening = _Opening(
         path=path,
+        whole=path,
         spec=spec,
         source=source,
         weights=weights,
         overwrite=overwrite,
         created=created,
-        digest=table_digest(table_arrays(source.table)),
-        contents=Contents(source, progress),
+        part=None,
+        progress=progress,
     )
-    seen = _inode(path)
-    final = opening.find_final()
-    if final and opening.is_complete(final):
-        return final
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = PartialFile.acquire(partial_path(path))
-    try:
-        if _inode(path) != seen:  # whoever held the lock until now has finished it
-            final = opening.find_final()
-            if final and opening.is_complete(final):
-                partial.discard_if_empty()
-                return final
-        return opening.begin(partial, final)
-    except BaseException:
-        partial.discard_if_empty()
-        raise
+    if part is not None:
+        final = opening.earlier.final()
+        if final and opening.is_complete(final):
+            return final
+        opening = opening.of_part(part)
+    return opening.open()
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,62 +91,90 @@ class _Opening:
     """One call of `open_writer`."""
 
     path: Path
+    whole: Path
     spec: FeatureSpec
     source: ImageSource
     weights: str
     overwrite: bool
     created: int
-    digest: str
-    contents: Contents
+    part: PartOf | None
+    progress: Callable[[int, int], None] | None
 
-    def find_final(self) -> FeatureCache | None:
-        """The finished cache, if there is one of this specification."""
-        if not self.path.exists():
-            return None
-        try:
-            final = FeatureCache.open(self.path)
-        except (CacheFormatError, ChecksumError) as error:
-            if self.overwrite:
-                return None
-            error.add_note(
-                f"{self.path} is left as it is; name another file with --cache, or replace it with --overwrite"
-            )
-            raise
-        if final.key == self.spec.digest:
+    @cached_property
+    def digest(self) -> str:
+        return table_digest(table_arrays(self.source.table))
+
+    @cached_property
+    def contents(self) -> Contents:
+        return Contents(self.source, self.progress)
+
+    @cached_property
+    def earlier(self) -> Earlier:
+        return Earlier(self.path, self.spec, self.overwrite)
+
+    def of_part(self, part: Part) -> "_Opening":
+        """The same for a part of the images."""
+        rows = part.rows(len(self.source.table.ids), BLOCK_ROWS)
+        return replace(
+            self,
+            path=part.path(self.path),
+            source=PartSource(self.source, rows),
+            part=PartOf(part, self.digest),
+        )
+
+    def open(self) -> FeatureCache | CacheWriter:
+        """The finished cache, or else a writer."""
+        seen = _inode(self.path)
+        final = self.earlier.final()
+        if final and self.is_complete(final):
             return final
-        if self.overwrite:
-            return None
-        raise CacheMismatchError(self._mismatch(final.path, final.spec, "a cache"))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = PartialFile.acquire(partial_path(self.path))
+        try:
+            if _inode(self.path) != seen:  # whoever held the lock until now has finished it
+                final = self.earlier.final()
+                if final and self.is_complete(final):
+                    partial.discard_if_empty()
+                    return final
+            return self.begin(partial, final)
+        except BaseException:
+            partial.discard_if_empty()
+            raise
 
     def is_complete(self, final: FeatureCache) -> bool:
         """Whether the finished cache is of these images, row for row, and there is nothing to do."""
-        if final.file.layout.table_digest != self.digest or (self.overwrite and not final.verify().ok):
+        if not self.is_of_these(final.file) or (self.overwrite and not final.verify().ok):
             return False
         final.check_metadata()  # before any of it is believed
         return is_current(final.file, self.contents, self.source.table, np.arange(final.rows))
 
+    def is_of_these(self, file: MappedFile) -> bool:
+        """Whether a file was laid out for these images, as the same part of the same whole."""
+        return file.layout.table_digest == self.digest and file.layout.part == self.part
+
     def begin(self, partial: PartialFile, final: FeatureCache | None) -> CacheWriter:
         """Lay out a cache, or go on with the unfinished one, and copy all that is known."""
-        earlier = [final.file] if final else []
-        earlier += [file for path in salvage_paths(self.path) if (file := self._open_unfinished(path))]
+        known = [final.file] if final else []
+        known += self.earlier.salvages()
         layout, committed = None, None
         if not partial.is_empty():
-            unfinished = self._open_unfinished(partial.path)
+            unfinished = self.earlier.unfinished(partial.path)
             valid = unfinished.valid_blocks() if unfinished else np.zeros(0, bool)
             if unfinished and self._is_resumable(unfinished, valid):
                 layout, committed = unfinished.layout, valid
             elif unfinished and valid.any():
                 partial.set_aside(self.path)
-                earlier.append(unfinished)
+                known.append(unfinished)
             else:
                 partial.clear()
         if layout is None or committed is None:
             layout = self._create(partial)
             committed = np.zeros(layout.blocks, bool)
-        writer = CacheWriter(self.path, partial, layout, committed)
+        known += self.earlier.relatives(self.whole)
+        writer = CacheWriter(self.path, partial, layout, committed, self.source)
         try:
-            if earlier:
-                writer.reuse(find_known(earlier, self.contents, self.source.table, writer.todo))
+            if known:
+                writer.reuse(find_known(known, self.contents, self.source.table, writer.todo))
         except BaseException:
             writer.close()
             raise
@@ -167,40 +189,12 @@ class _Opening:
             source=self.source.root,
             weights=self.weights,
             created=self.created,
+            part=self.part,
         )
-
-    def _open_unfinished(self, path: Path) -> MappedFile | None:
-        """A partial or salvaged file, if it can be trusted and is of this specification."""
-        try:
-            file = MappedFile.open(path)
-        except NewerFormatError:
-            if self.overwrite:
-                return None
-            raise
-        except (CacheFormatError, ChecksumError) as error:
-            _log.warning("%s; nothing in it can be trusted, so its rows are computed again", error)
-            return None
-        if file.layout.spec.digest == self.spec.digest:
-            return file
-        if self.overwrite or not file.committed().any():
-            return None
-        raise CacheMismatchError(self._mismatch(path, file.layout.spec, "an unfinished cache"))
 
     def _is_resumable(self, file: MappedFile, valid: NDArray[np.bool_]) -> bool:
         rows = np.flatnonzero(file.rows_of(valid))
-        return file.layout.table_digest == self.digest and is_current(
-            file, self.contents, self.source.table, rows
-        )
-
-    def _mismatch(self, path: Path, theirs: FeatureSpec, what: str) -> str:
-        fields = "".join(
-            f"\n  {name}: {ours!r} now, {other!r} in the file"
-            for name, ours, other in self.spec.differences(theirs)
-        )
-        return (
-            f"{path}: {what} of another specification is there; it differs in{fields}\n"
-            "Name another file with --cache, or replace this one with --overwrite"
-        )
+        return self.is_of_these(file) and is_current(file, self.contents, self.source.table, rows)
 
 
 def _inode(path: Path) -> tuple[int, int] | None:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from features.cache.encoding import decode
 from features.cache.layout import FAILED, METADATA, OK, Array, feature_name
 from features.cache.mapped import MappedFile
+from features.cache.part import Part
 from features.cache.partial import finished_name, partial_path
 from features.errors import CacheFormatError, CacheMismatchError, ChecksumError, LayerError
 from features.spec import FeatureSpec, Layer
@@ -64,6 +65,7 @@ class CacheInfo:
         spec: The specification.
         created: When its making began.
         source: The folder or manifest that the images came from.
+        part: Which part of a cache it is, e.g. "2/4"; None for a whole one.
     """
 
     path: Path
@@ -79,6 +81,7 @@ class CacheInfo:
     spec: FeatureSpec
     created: datetime
     source: str
+    part: str | None
 
 
 class FeatureCache:
@@ -167,6 +170,11 @@ class FeatureCache:
     def weights(self) -> str:
         """What the user gave as the backbone's weights, e.g. an absolute path; empty for its own."""
         return self._file.layout.weights
+
+    @property
+    def part(self) -> Part | None:
+        """Which part of a cache this file is; None for a whole one."""
+        return self._file.layout.part.part if self._file.layout.part else None
 
     @property
     def created(self) -> datetime:
@@ -308,6 +316,7 @@ class FeatureCache:
             spec=self.spec,
             created=self.created,
             source=self.source,
+            part=str(self.part) if self.part else None,
         )
 
     @cached_property

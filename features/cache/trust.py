@@ -24,7 +24,8 @@ from features.cache.layout import (
     row_schema,
     text_dtype,
 )
-from features.errors import CacheFormatError
+from features.cache.part import Part, PartOf
+from features.errors import CacheFormatError, PartError
 from features.spec import FORMAT_VERSION, FeatureSpec
 
 __all__ = ["NewerFormatError", "read_layout"]
@@ -125,9 +126,20 @@ def _read_layout(root: h5py.File, spec: FeatureSpec, size: int) -> Layout:
         created=_int_attribute(root, "created"),
         block_rows=block_rows,
         table_digest=_text_attribute(root, "table_digest").decode(),
+        part=_read_part(root),
         extents=MappingProxyType(extents),
         size=size,
     )
+
+
+def _read_part(root: h5py.File) -> PartOf | None:
+    if "part" not in root.attrs:
+        return None
+    try:
+        part = Part.parse(_text_attribute(root, "part").decode())
+    except PartError as error:
+        raise CacheFormatError(str(error)) from error
+    return PartOf(part, _text_attribute(root, "whole_digest").decode())
 
 
 def _check_names(group: h5py.Group, expected: set[str]) -> None:

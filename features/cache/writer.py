@@ -18,6 +18,7 @@ from features.cache.partial import PartialFile, salvage_paths
 from features.cache.reader import FeatureCache
 from features.cache.reuse import Known
 from features.content import CONTENT_BYTES
+from features.table import ImageSource
 
 __all__ = ["CacheWriter"]
 
@@ -36,12 +37,19 @@ class CacheWriter:
         copied: Rows that an earlier file had.
         resumed: Rows that an earlier, interrupted run had committed to this one.
         todo: (k,) int64 rows to compute, ascending.
+        source: Its images, row for row.
     """
 
     def __init__(
-        self, path: Path, partial: PartialFile, layout: Layout, committed: NDArray[np.bool_]
+        self,
+        path: Path,
+        partial: PartialFile,
+        layout: Layout,
+        committed: NDArray[np.bool_],
+        source: ImageSource,
     ) -> None:
         self.path, self.partial_path = path, partial.path
+        self.source = source
         self.rows, self.block_rows = layout.rows, layout.block_rows
         self._partial, self._layout = partial, layout
         self._missing = ~np.repeat(committed, layout.block_rows)[: layout.rows]

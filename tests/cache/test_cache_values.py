@@ -291,6 +291,7 @@ def test_info(cache):
         spec=SPEC,
         created=cache.created,
         source="/images",
+        part=None,
     )
     assert "600 rows; embedding, blocks.4:avg; float32" in repr(cache)
     with pytest.raises(dataclasses.FrozenInstanceError):

@@ -1,0 +1,110 @@
+"""What earlier runs left where a cache is to be: finished, unfinished, set aside, or in parts."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.cache.mapped import MappedFile
+from features.cache.part import part_paths
+from features.cache.partial import salvage_paths
+from features.cache.reader import FeatureCache
+from features.cache.trust import NewerFormatError
+from features.errors import CacheFormatError, CacheMismatchError, ChecksumError
+from features.spec import FeatureSpec
+
+__all__ = ["Earlier"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """Files of one specification at and beside a path. A file of another one is an error, or passed over.
+
+    Attributes:
+        path: The cache.
+        spec: What its features depend on.
+        overwrite: Pass over what can't be used, in place of an error.
+    """
+
+    path: Path
+    spec: FeatureSpec
+    overwrite: bool
+
+    def final(self) -> FeatureCache | None:
+        """The finished cache, if there is one.
+
+        Raises:
+            CacheMismatchError: It is of another specification.
+            CacheFormatError: It is not a cache of this version.
+            ChecksumError: It is damaged.
+        """
+        if not self.path.exists():
+            return None
+        try:
+            final = FeatureCache.open(self.path)
+        except (CacheFormatError, ChecksumError) as error:
+            if self.overwrite:
+                return None
+            error.add_note(
+                f"{self.path} is left as it is; name another file with --cache, or replace it with --overwrite"
+            )
+            raise
+        if final.key == self.spec.digest:
+            return final
+        if self.overwrite:
+            return None
+        raise CacheMismatchError(self._mismatch(final.path, final.spec, "a cache"))
+
+    def unfinished(self, path: Path) -> MappedFile | None:
+        """A partial or salvaged file, if it can be trusted.
+
+        Raises:
+            CacheMismatchError: It has rows of another specification.
+            CacheFormatError: A later version wrote it.
+        """
+        try:
+            file = MappedFile.open(path)
+        except NewerFormatError:
+            if self.overwrite:
+                return None
+            raise
+        except (CacheFormatError, ChecksumError) as error:
+            _log.warning("%s; nothing in it can be trusted, so its rows are computed again", error)
+            return None
+        if file.layout.spec.digest == self.spec.digest:
+            return file
+        if self.overwrite or not file.committed().any():
+            return None
+        raise CacheMismatchError(self._mismatch(path, file.layout.spec, "an unfinished cache"))
+
+    def salvages(self) -> list[MappedFile]:
+        """Unfinished files of earlier image sets; errors as in `unfinished`."""
+        return [file for path in salvage_paths(self.path) if (file := self.unfinished(path))]
+
+    def relatives(self, whole: Path) -> list[MappedFile]:
+        """Finished files of the same specification that may hold the same images: a whole cache and its parts."""
+        found = []
+        for path in [whole, *part_paths(whole)]:
+            if path == self.path:
+                continue
+            try:
+                file = MappedFile.open(path)
+            except FileNotFoundError:  # also where another process has just merged and deleted it
+                continue
+            except (CacheFormatError, ChecksumError) as error:
+                _log.warning("%s; no row is copied from it", error)
+                continue
+            if file.layout.spec.digest == self.spec.digest:
+                found.append(file)
+        return found
+
+    def _mismatch(self, path: Path, theirs: FeatureSpec, what: str) -> str:
+        fields = "".join(
+            f"\n  {name}: {ours!r} now, {other!r} in the file"
+            for name, ours, other in self.spec.differences(theirs)
+        )
+        return (
+            f"{path}: {what} of another specification is there; it differs in{fields}\n"
+            "Name another file with --cache, or replace this one with --overwrite"
+        )

@@ -1,0 +1,202 @@
+"""Join the parts of a cache, that several processes wrote, into the file that one process would have written."""
+
+import itertools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from features.cache.creation import create
+from features.cache.earlier import Earlier
+from features.cache.layout import Layout, table_arrays, table_digest
+from features.cache.part import Part
+from features.cache.partial import PartialFile, partial_path, salvage_paths
+from features.cache.reader import FeatureCache
+from features.cache.reuse import Known
+from features.cache.writer import CacheWriter
+from features.errors import CacheMismatchError, ChecksumError, PartError
+from features.table import ImageSource, ImageTable
+
+__all__ = ["merge_parts"]
+
+
+def merge_parts(
+    parts: Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    overwrite: bool = False,
+    delete_parts: bool = False,
+) -> FeatureCache:
+    """Join finished parts into one cache; nothing is computed, and every checksum is verified on the way.
+
+    The parts may be given in any order. An interrupted merge is begun afresh by the next one.
+
+    Args:
+        parts: The files that ``extract --part`` wrote, each once.
+        out: Where the cache goes; by default the name that the parts share.
+        overwrite: Replace a cache, finished or not, of another specification or of other images.
+        delete_parts: Delete the parts once the cache is in its place.
+
+    Returns:
+        The whole cache: ids, labels and features equal to those of a single process, byte for byte.
+
+    Raises:
+        PartError: A part is missing, there twice, no part at all, or of another state of the image set; or an unfinished
+            cache of other images is where the merged one is written.
+        CacheMismatchError: The parts, or what is at `out`, are of different specifications.
+        CacheFormatError: A file can't be trusted.
+        ChecksumError: A part is damaged.
+        CacheBusyError: Another process is writing `out`.
+        OSError: The file system lacks the space, or something else went wrong there.
+    """
+    caches = _in_order([FeatureCache.open(path) for path in parts])
+    path = Path(out).resolve() if out is not None else _common_name(caches)
+    whole = _Whole(caches)
+    with _open(path, caches, whole, overwrite=overwrite) as writer:
+        writer.reuse(_all_rows(caches))
+        if len(writer.todo):
+            raise ChecksumError(_damage(caches, int(writer.todo[0])))
+        merged = writer.finish()
+    if delete_parts:
+        for cache in caches:
+            cache.path.unlink()
+    return merged
+
+
+class _Whole:
+    """The images of all parts, one after the other."""
+
+    def __init__(self, parts: Sequence[FeatureCache]) -> None:
+        tables = [cache.table for cache in parts]
+        self.root = parts[0].source
+        self.table = ImageTable(
+            ids=np.concatenate([table.ids for table in tables]),
+            labels=np.concatenate([table.labels for table in tables]),
+            classes=tables[0].classes,
+            split=np.concatenate([table.split for table in tables]),
+            groups=np.concatenate([table.groups for table in tables]),
+            stat=np.concatenate([table.stat for table in tables]),
+        )
+
+    def read(self, row: int) -> tuple[bytes, tuple[int, int]]:
+        raise OSError(f"{self.table.ids[row]!r}: merging reads no images")
+
+
+def _in_order(caches: Sequence[FeatureCache]) -> list[FeatureCache]:
+    """The parts by number, after checking that they are all the parts of one whole."""
+    found: dict[Part, FeatureCache] = {}
+    for cache in caches:
+        if cache.part is None:
+            raise PartError(f"{cache.path}: a whole cache; expected parts, as extract --part writes them")
+        if cache.part in found:
+            raise PartError(f"part {cache.part} is there twice: {found[cache.part].path} and {cache.path}")
+        found[cache.part] = cache
+    if not found:
+        raise PartError("no parts to merge; expected the files that extract --part wrote")
+    ordered = [found[part] for part in sorted(found)]
+    first = ordered[0]
+    for cache in ordered[1:]:
+        _check_kinship(first, cache)
+    count = max(part.count for part in found)
+    missing = [str(part) for number in range(1, count + 1) if (part := Part(number, count)) not in found]
+    if missing:
+        raise PartError(
+            f"{len(missing)} of {count} parts are missing: {', '.join(missing)}; make each with the same extract and "
+            f"--part {missing[0]}"
+        )
+    return ordered
+
+
+def _check_kinship(one: FeatureCache, other: FeatureCache) -> None:
+    if one.key != other.key:
+        fields = "".join(
+            f"\n  {name}: {ours!r} and {theirs!r}" for name, ours, theirs in one.spec.differences(other.spec)
+        )
+        raise CacheMismatchError(
+            f"{one.path} and {other.path} are of different specifications; they differ in{fields}"
+        )
+    mine, theirs = one.file.layout.part, other.file.layout.part
+    if mine and theirs and mine.part.count != theirs.part.count:
+        raise PartError(
+            f"{one.path} is part {mine.part} and {other.path} part {theirs.part}: parts of different divisions; "
+            "merge those of one"
+        )
+    if mine and theirs and mine.whole != theirs.whole:
+        raise PartError(
+            f"{one.path} and {other.path} are of different states of the image set: images, labels or splits changed "
+            "between them. Run the same extract again for every part: it computes only what changed"
+        )
+
+
+def _common_name(caches: Sequence[FeatureCache]) -> Path:
+    names = {cache.path.parent / cache.path.name.removesuffix(_suffix(cache)) for cache in caches}
+    if len(names) > 1 or any(not cache.path.name.endswith(_suffix(cache)) for cache in caches):
+        raise PartError("the parts don't share a folder and a name; say where the cache goes with --out")
+    return names.pop()
+
+
+def _suffix(cache: FeatureCache) -> str:
+    return cache.part.path(Path("-")).name.removeprefix("-") if cache.part else ""
+
+
+def _open(path: Path, caches: Sequence[FeatureCache], whole: ImageSource, *, overwrite: bool) -> CacheWriter:
+    first = caches[0].file.layout
+    digest = table_digest(table_arrays(whole.table))
+    if first.part is None or digest != first.part.whole:
+        raise PartError(
+            "the parts don't add up to the image set that they were made of; extract every part again"
+        )
+    earlier = Earlier(path, first.spec, overwrite)
+    earlier.final()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = PartialFile.acquire(partial_path(path))
+    try:
+        if not overwrite:
+            _check_unfinished(earlier, partial, digest)
+        partial.clear()
+        layout: Layout = create(
+            partial.fd,
+            partial.path,
+            first.spec,
+            whole.table,
+            source=first.source,
+            weights=first.weights,
+            # The stat of an image tells only what happened before its part was begun.
+            created=min(cache.file.layout.created for cache in caches),
+        )
+    except BaseException:
+        partial.discard_if_empty()
+        raise
+    return CacheWriter(path, partial, layout, np.zeros(layout.blocks, bool), whole)
+
+
+def _check_unfinished(earlier: Earlier, partial: PartialFile, digest: str) -> None:
+    unfinished = None if partial.is_empty() else earlier.unfinished(partial.path)
+    foreign = unfinished and unfinished.layout.table_digest != digest and unfinished.committed().any()
+    if foreign or salvage_paths(earlier.path):
+        raise PartError(
+            f"{partial.path}: an unfinished extraction of other images is there; finish it, name another file with "
+            "--out, or give it up with --overwrite"
+        )
+
+
+def _all_rows(caches: Sequence[FeatureCache]) -> Known:
+    counts = [cache.rows for cache in caches]
+    return Known(
+        rows=np.arange(sum(counts)),
+        files=[cache.file for cache in caches],
+        file=np.repeat(np.arange(len(caches)), counts),
+        origin=np.concatenate([np.arange(count) for count in counts]),
+        stat=np.concatenate([cache.stat for cache in caches]),
+    )
+
+
+def _damage(caches: Sequence[FeatureCache], row: int) -> str:
+    for cache, start in zip(caches, itertools.accumulate((c.rows for c in caches), initial=0), strict=False):
+        if row < start + cache.rows:
+            return (
+                f"{cache.path}: its row {row - start} is not what was written: the disk or another program changed it; "
+                f"run the same extract with --part {cache.part} --overwrite, it computes only the damaged rows again, "
+                "and merge then"
+            )
+    raise IndexError(row)
