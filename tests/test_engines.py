@@ -5,11 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from features import engines
 from features.backbones import Backbone, FeatureModule, load_backbone
 from features.backbones.folding import fold_batch_norms
 from features.backbones.weights import fingerprint
-from features.engines import TOLERANCE, DeviceMemoryError, EngineError, make_engine
+from features.engines import TOLERANCE, DeviceMemoryError, EngineError, cuda, make_engine, plan
 from features.loading import OK, Batch
 
 SMALL = ("timm:test_resnet", "timm:test_efficientnet", "timm:test_vit", "timm:test_convnext")
@@ -272,7 +271,7 @@ def test_precision_follows_what_the_cpu_computes_natively(resnet, monkeypatch):
     layers = resnet.resolve_layers(["embedding"])
 
     def chosen(**capabilities):
-        monkeypatch.setattr(engines, "_cpu_capabilities", lambda: capabilities)
+        monkeypatch.setattr(plan, "_cpu_capabilities", lambda: capabilities)
         return make_engine(resnet, layers, device="cpu").precision
 
     assert chosen(avx2=True) == "fp32"
@@ -284,10 +283,10 @@ def test_precision_follows_what_the_cpu_computes_natively(resnet, monkeypatch):
 
 def test_fp16_on_a_cpu_without_it_is_refused(resnet, monkeypatch):
     layers = resnet.resolve_layers(["embedding"])
-    monkeypatch.setattr(engines, "_cpu_capabilities", lambda: {"amx_fp16": False})
+    monkeypatch.setattr(plan, "_cpu_capabilities", lambda: {"amx_fp16": False})
     with pytest.raises(EngineError, match=r"'fp16' on this CPU.*expected auto, fp32 or bf16"):
         make_engine(resnet, layers, precision="fp16", device="cpu")
-    monkeypatch.setattr(engines, "_cpu_capabilities", lambda: {"amx_fp16": True})
+    monkeypatch.setattr(plan, "_cpu_capabilities", lambda: {"amx_fp16": True})
     assert make_engine(resnet, layers, precision="fp16", device="cpu").precision == "fp16"
 
 
@@ -348,11 +347,11 @@ def test_other_failures_of_the_forward_pass_stay_what_they_are(resnet):
 @pytest.mark.parametrize("free", [1, 1 << 24, 1 << 30, 1 << 33, 1 << 37])
 def test_the_batch_on_a_gpu_is_a_power_of_two_that_fits_its_memory(resnet, monkeypatch, free):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (free, free))
-    size = engines._auto_batch_size(resnet, "cuda")
+    size = plan._auto_batch_size("eager", resnet, "cuda")
     largest = max(np.prod(info.shape) for info in resnet.layers().values())
     assert 256 % size == 0
     assert size == 1 or size * largest * 4 <= free / 2
-    assert size == 256 or 2 * size * largest * 4 * engines._LIVE_OUTPUTS > free / 2
+    assert size == 256 or 2 * size * largest * 4 * plan._LIVE_OUTPUTS > free / 2
 
 
 @pytest.fixture(params=[True, False])
@@ -366,7 +365,7 @@ def callers_tf32(request):
 def test_float32_means_float32_on_cuda_and_the_callers_settings_return(callers_tf32):
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = (callers_tf32, cudnn.allow_tf32, cudnn.benchmark)
-    with engines._cuda_settings():
+    with cuda.cuda_settings():
         assert (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark) == (False, False, True)
     assert (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark) == before
 

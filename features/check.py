@@ -1,0 +1,93 @@
+"""How far an engine's features are from the reference's, measured on a user's own images."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Self
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["Check", "LayerCheck"]
+
+
+@dataclass(frozen=True)
+class LayerCheck:
+    """One layer's features beside the reference's.
+
+    Attributes:
+        min_cosine: Smallest cosine similarity of an image's two feature vectors.
+        mean_cosine: Mean over the images.
+        relative_error: Largest norm of the difference, relative to the norm of the reference.
+    """
+
+    min_cosine: float
+    mean_cosine: float
+    relative_error: float
+
+
+@dataclass(frozen=True)
+class Check:
+    """An engine beside the reference, eager fp32.
+
+    Attributes:
+        images: How many were compared.
+        layers: By layer key.
+    """
+
+    images: int
+    layers: Mapping[str, LayerCheck] = field(hash=False)
+
+    @classmethod
+    def of(
+        cls, found: Mapping[str, NDArray[np.float32]], reference: Mapping[str, NDArray[np.float32]]
+    ) -> Self:
+        """Compare features (n, dim) by layer key; a vector that isn't finite has cosine 0 and error 1."""
+        layers = {key: _compared(found[key], expected) for key, expected in reference.items()}
+        return cls(max((len(vectors) for vectors in reference.values()), default=0), layers)
+
+    @property
+    def min_cosine(self) -> float:
+        """Over all layers."""
+        return min(layer.min_cosine for layer in self.layers.values())
+
+    @property
+    def mean_cosine(self) -> float:
+        """Of the worst layer."""
+        return min(layer.mean_cosine for layer in self.layers.values())
+
+    @property
+    def relative_error(self) -> float:
+        """Over all layers."""
+        return max(layer.relative_error for layer in self.layers.values())
+
+    def __str__(self) -> str:
+        return (
+            f"cosine to eager fp32 on {self.images} of the images: minimum {self.min_cosine:.6f}, "
+            f"mean {self.mean_cosine:.6f}; largest relative error {self.relative_error:.1e}"
+        )
+
+    def to_json(self) -> str:
+        """JSON text, for a cache."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Self:
+        """Read `to_json`'s text.
+
+        Raises:
+            ValueError: It is something else.
+        """
+        return msgspec.json.decode(text, type=cls)
+
+
+def _compared(found: NDArray[np.float32], expected: NDArray[np.float32]) -> LayerCheck:
+    a, b = found.astype(np.float64), expected.astype(np.float64)
+    norms = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        cosines = np.einsum("nd,nd->n", a, b) / (norms[0] * norms[1])
+        errors = np.linalg.norm(a - b, axis=1) / norms[1]
+    same = (found == expected).all(axis=1)  # zero vectors have no direction, but may be equal
+    cosines = np.where(same, 1.0, np.nan_to_num(cosines, nan=0.0))
+    errors = np.where(same, 0.0, np.nan_to_num(errors, nan=1.0, posinf=1.0))
+    return LayerCheck(float(cosines.min()), float(cosines.mean()), float(errors.max()))

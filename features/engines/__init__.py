@@ -1,0 +1,63 @@
+"""What executes the forward pass: from batches of pixels to batches of feature vectors."""
+
+from collections.abc import Sequence
+
+from features.backbones import Backbone
+from features.engines.choice import MIN_COSINE, Choice, choose_engine
+from features.engines.engine import (
+    KINDS,
+    TOLERANCE,
+    ConversionError,
+    DeviceMemoryError,
+    Engine,
+    EngineError,
+    Features,
+)
+from features.engines.plan import CONVERSION_PAYS, Plan, kind_of, plan_engines
+from features.spec import Layer
+
+__all__ = [
+    "CONVERSION_PAYS",
+    "KINDS",
+    "MIN_COSINE",
+    "TOLERANCE",
+    "Choice",
+    "ConversionError",
+    "DeviceMemoryError",
+    "Engine",
+    "EngineError",
+    "Features",
+    "Plan",
+    "choose_engine",
+    "kind_of",
+    "make_engine",
+    "plan_engines",
+]
+
+
+def make_engine(
+    backbone: Backbone,
+    layers: Sequence[Layer],
+    *,
+    engine: str = "eager",
+    precision: str = "auto",
+    device: str = "auto",
+    batch_size: int | None = None,
+) -> Engine:
+    """Build the fastest engine that `plan_engines` names, without comparing it with another.
+
+    Args:
+        backbone: Whose features; its own module is copied, never changed.
+        layers: From `Backbone.resolve_layers`.
+        engine: See `plan_engines`.
+        precision: See `plan_engines`.
+        device: See `plan_engines`.
+        batch_size: Images per batch; None chooses by the device and its memory.
+
+    Raises:
+        EngineError: That engine, device or precision isn't available here, or the batch size isn't positive.
+    """
+    if not layers:
+        raise EngineError("no layers to compute; expected at least one, from Backbone.resolve_layers")
+    plans = plan_engines(backbone, engine=engine, precision=precision, device=device, batch_size=batch_size)
+    return plans[0].build(backbone, layers)

@@ -1,0 +1,102 @@
+"""The first plan that keeps the numerical contract, seen on a few of the user's own images."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.backbones import Backbone
+from features.check import Check
+from features.engines.engine import ConversionError, Engine
+from features.engines.plan import Plan
+from features.loading import OK, Batch
+from features.spec import Layer
+
+__all__ = ["MIN_COSINE", "Choice", "choose_engine"]
+
+MIN_COSINE = 0.999
+"""Smallest cosine similarity to eager fp32, over the checked images, that ``auto`` accepts."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An engine, built.
+
+    Attributes:
+        plan: What it was built from.
+        engine: The engine.
+        check: How far its features are from the reference's; none for the reference itself, or without images.
+        passed_over: Faster ones, and why they weren't taken.
+    """
+
+    plan: Plan
+    engine: Engine
+    check: Check | None
+    passed_over: tuple[str, ...]
+
+
+def choose_engine(
+    backbone: Backbone,
+    layers: Sequence[Layer],
+    plans: Sequence[Plan],
+    pixels: NDArray[np.uint8],
+    *,
+    min_cosine: float = MIN_COSINE,
+) -> Choice:
+    """Build the first plan that works and whose features are near enough to eager fp32's.
+
+    The last plan is taken whatever its check says: with one plan, it is what the user asked for.
+
+    Args:
+        backbone: Whose features.
+        layers: From `Backbone.resolve_layers`.
+        plans: From `plan_engines`.
+        pixels: (n, h, w, 3) uint8, some of the images; n may be 0.
+        min_cosine: What each image's feature vector must reach in every layer.
+
+    Raises:
+        ConversionError: No plan works with this network; says why the last one doesn't.
+    """
+    reference: dict[str, NDArray[np.float32]] | None = None
+    passed_over: list[str] = []
+    for plan in plans:
+        last = plan == plans[-1]
+        try:
+            engine = plan.build(backbone, layers)
+        except ConversionError as error:
+            if last:
+                raise
+            passed_over.append(f"{plan.name} {plan.precision}: {error}")
+            continue
+        if plan.is_reference or not len(pixels):
+            return Choice(plan, engine, None, tuple(passed_over))
+        if reference is None:
+            reference = _features(plan.reference.build(backbone, layers), pixels)
+        check = Check.of(_features(engine, pixels), reference)
+        if last or check.min_cosine >= min_cosine:
+            return Choice(plan, engine, check, tuple(passed_over))
+        passed_over.append(f"{plan.name} {plan.precision}: {check}; {min_cosine} asked for")
+    raise ValueError("no plans; expected those of plan_engines")
+
+
+def _features(engine: Engine, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    """(n, dim) float32 by layer key."""
+    found = [outputs for _, outputs in engine.run(_batches(pixels, engine.batch_size))]
+    return {layer.key: np.concatenate([part[layer.key][:, 0] for part in found]) for layer in engine.layers}
+
+
+def _batches(pixels: NDArray[np.uint8], size: int) -> Iterator[Batch]:
+    for start in range(0, len(pixels), size):
+        part = pixels[start : start + size]
+        count = len(part)
+        padded = np.zeros((size, *pixels.shape[1:]), np.uint8)
+        padded[:count] = part
+        yield Batch(
+            rows=np.arange(start, start + count),
+            pixels=padded,
+            content=np.zeros((count, 16), np.uint8),
+            stat=np.zeros((count, 2), np.int64),
+            status=np.full(count, OK, np.uint8),
+            errors=("",) * count,
+        )

@@ -1,0 +1,47 @@
+"""torch.compile: PyTorch's operators fused into kernels made for the network."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from features.backbones import Backbone
+from features.engines.eager import EagerEngine, engine_name, number_format
+from features.engines.engine import ConversionError, Device
+from features.engines.graph import trace
+from features.spec import Layer, Precision
+
+__all__ = ["CompiledEngine"]
+
+
+class CompiledEngine(EagerEngine):
+    """The eager engine's module, traced for one shape and compiled with its weights frozen into the kernels."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        layers: Sequence[Layer],
+        *,
+        precision: Precision,
+        device: Device,
+        batch_size: int,
+    ) -> None:
+        super().__init__(backbone, layers, precision=precision, device=device, batch_size=batch_size)
+        self.name = engine_name("compile", device)
+        pixels = torch.zeros((batch_size, *backbone.transform.crop, 3), dtype=torch.uint8, device=device)
+        with number_format(device, precision):
+            graph = trace(self.module, pixels)
+        self._compiled = torch.compile(graph, dynamic=False, options={"freezing": True})
+        try:
+            self._forward(pixels)
+        except torch._dynamo.exc.BackendCompilerFailed as error:  # noqa: SLF001  # documented under this name
+            raise ConversionError(
+                f"torch.compile can't take {backbone.name}: {str(error).strip().partition(chr(10))[0]}; "
+                "use --engine eager"
+            ) from error
+
+    def _forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        # Not inference_mode: the compiler freezes weights under no_grad alone.
+        with torch.no_grad(), number_format(self.device, "fp32"):
+            outputs: tuple[Tensor, ...] = self._compiled(pixels)
+        return outputs

@@ -1,0 +1,115 @@
+"""What the CUDA path needs: settings, copies beside the computation, and a graph of the kernels."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from features.engines.launching import Launched
+
+__all__ = ["CudaLauncher", "cuda_settings", "select_cuda_device"]
+
+_log = logging.getLogger(__name__)
+
+_WARM_UPS = (
+    3  # what torch's documentation asks for before a capture: cuDNN chooses kernels, libraries allocate
+)
+
+Forward = Callable[[Tensor], tuple[Tensor, ...]]
+
+
+def select_cuda_device() -> None:
+    """Take the GPU of this process: torchrun and Slurm's ``LOCAL_RANK``-th, where one process runs for each."""
+    rank = os.environ.get("LOCAL_RANK", "")
+    if rank.isdecimal():
+        # A launcher may also show each process one GPU only, which is then its number 0.
+        torch.cuda.set_device(int(rank) % torch.cuda.device_count())
+
+
+@contextmanager
+def cuda_settings() -> Iterator[None]:
+    """fp32 means fp32: no TF32. Shapes are static, so cuDNN may measure which of its kernels is the fastest."""
+    matmul = torch.backends.cuda.matmul
+    before = matmul.allow_tf32
+    matmul.allow_tf32 = False
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+            yield
+    finally:
+        matmul.allow_tf32 = before
+
+
+class CudaLauncher:
+    """Copies pixels in on a stream of their own, so that the copy runs beside the forward pass before it.
+
+    Nothing here waits for the device: `Launched.wait` does, when the next batch is under way.
+    """
+
+    def __init__(self, forward: Forward) -> None:
+        self._forward = _Graphed(forward)
+        self._copies: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+
+    def __call__(self, pixels: Tensor) -> Launched:
+        """Begin the forward pass of (b, h, w, 3) uint8 pixels."""
+        pinned = pixels.pin_memory()
+        with torch.cuda.stream(self._copies):
+            resident = pinned.to("cuda", non_blocking=True)
+        compute = torch.cuda.current_stream()
+        compute.wait_stream(self._copies)
+        resident.record_stream(compute)
+        outputs = tuple(_to_host(output) for output in self._forward(resident))
+        event: torch.cuda.Event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record(compute)
+        return Launched(outputs, event.synchronize)
+
+
+class _Graphed:
+    """A forward pass whose kernels are launched together, from a CUDA graph captured on the first batch.
+
+    Every batch has the first one's shape. The graph reads and writes memory of its own, so its outputs last until the
+    next call on the same stream. A network that can't be captured is run as it is.
+    """
+
+    def __init__(self, forward: Forward) -> None:
+        self._forward = forward
+        self._graph: torch.cuda.CUDAGraph | None = None
+        self._pixels = torch.empty(0)
+        self._outputs: tuple[Tensor, ...] = ()
+        self._capturable = True
+
+    def __call__(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        if self._graph is None and self._capturable:
+            self._capture(pixels)
+        if self._graph is None:
+            return self._forward(pixels)
+        self._pixels.copy_(pixels, non_blocking=True)
+        self._graph.replay()
+        return self._outputs
+
+    def _capture(self, pixels: Tensor) -> None:
+        self._pixels = pixels.clone()
+        beside: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        beside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(beside):
+            for _ in range(_WARM_UPS):
+                self._forward(self._pixels)
+        torch.cuda.current_stream().wait_stream(beside)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph):
+                self._outputs = self._forward(self._pixels)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            _log.warning("the network can't be captured as a CUDA graph, so it runs without: %s", error)
+            self._capturable = False
+            return
+        self._graph = graph
+
+
+def _to_host(output: Tensor) -> Tensor:
+    host = torch.empty(output.shape, dtype=output.dtype, pin_memory=True)
+    return host.copy_(output, non_blocking=True)
