@@ -25,7 +25,7 @@ CASES = [
 
 
 def fit(name, data, params):
-    quick = {"hidden": (8,), "epochs": 3, **params} if name == "mlp" else params
+    quick = {"mlp": {"hidden": (8,), "epochs": 3, "lr": 0.01}, "svm": {"C": 0.01}}.get(name, {})
     return fit_head(
         name,
         data.X,
@@ -33,7 +33,7 @@ def fit(name, data, params):
         np.arange(200),
         np.arange(200, 300),
         classes=data.classes,
-        params=quick,
+        params={**quick, **params},
         device="cpu",
     )
 
@@ -64,10 +64,15 @@ def test_a_round_trip_keeps_everything(name, params, k, make_blobs, tmp_path):
     assert b"pickle" not in (tmp_path / numbers).read_bytes()
 
 
+@pytest.fixture(scope="module")
+def fitted(blobs):
+    return {name: fit(name, blobs, {}) for name in ("linear", "ridge")}
+
+
 @pytest.fixture
-def saved(blobs, tmp_path):
+def saved(fitted, tmp_path):
     def save(name):
-        save_head(fit(name, blobs, {}), tmp_path)
+        save_head(fitted[name], tmp_path)
         return tmp_path
 
     return save

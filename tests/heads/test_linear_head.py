@@ -59,10 +59,12 @@ def test_objective_is_scikit_learns_within_a_millionth(digits, l2):
     assert head.objective_ == pytest.approx(reached, rel=1e-5)
 
 
-@pytest.mark.parametrize("tol", [1e-2, 1e-4])
+@pytest.mark.parametrize("tol", [1e-2, 1e-4, 1e-6])
 def test_tolerance_is_an_upper_bound_of_the_excess(digits, tol):
     X, y = digits
-    for l2 in (0.3, 0.01):
+    kept = (y < 3) | (np.arange(len(y)) < 150)  # classes of very different frequency need the intercept
+    X, y = X[kept], y[kept]
+    for l2 in (10, 1, 0.1, 0.001):
         _, best = reference(scaled(X), y, l2)
         head = LinearHead(l2, tol=tol, device="cpu").fit(X, y)
         assert best * (1 - 1e-9) <= objective(scaled(X), y, in_scaled_units(head, X), l2) <= best * (1 + tol)
