@@ -168,7 +168,22 @@ def main() -> None:
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
     default="auto",
     show_default=True,
-    help="Number format of the forward pass.",
+    help="Number format of the forward pass; auto: the cache's, else the fastest that reaches --min-cosine.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "eager", "compile", "openvino"]),
+    default="auto",
+    show_default=True,
+    help="What executes the forward pass; auto: the cache's, else the fastest for so many images.",
+)
+@click.option(
+    "--min-cosine",
+    type=click.FloatRange(0, 1),
+    default=0.999,
+    show_default=True,
+    metavar="C",
+    help="Least similarity to eager fp32, of each of some of the images, that auto accepts.",
 )
 @click.option(
     "--store",

@@ -10,16 +10,17 @@ from typing import Literal
 
 from features.backbones import Backbone, load_backbone
 from features.cache import CacheWriter, FeatureCache, Part, open_writer
-from features.decoding import DECODER
-from features.engines import Engine, make_engine
+from features.check import Check
+from features.engines import MIN_COSINE, Engine
 from features.loading import load_batches
 from features.sources import open_source
-from features.spec import Dtype, FeatureSpec, Layer
+from features.spec import Dtype
 from features.table import ImageSource
 from pipeline.errors import LimitError, TooManyBadImagesError
+from pipeline.planning import Computation, EngineOptions, plan_computation
 from pipeline.reporting import SILENT, Reporter
 
-__all__ = ["ExtractResult", "default_cache_path", "extract", "specify"]
+__all__ = ["ExtractResult", "default_cache_path", "extract"]
 
 DEFAULT_BACKBONE = "efficientnet_lite0"
 
@@ -40,6 +41,7 @@ class ExtractResult:
         layers: Names of the stored layers.
         engine: What executed the forward pass.
         precision: Number format of the forward pass.
+        check: How far the features are from eager fp32's; None where they are its own.
         seconds: Wall time of the whole stage.
         images_per_second: Rate of the forward stage alone; 0 where nothing was computed.
         part: Which part of the cache `cache` is, e.g. "2/4"; None where it is the whole.
@@ -56,6 +58,7 @@ class ExtractResult:
     layers: tuple[str, ...]
     engine: str
     precision: str
+    check: Check | None
     seconds: float
     images_per_second: float
     part: str | None
@@ -92,24 +95,6 @@ def _keep_larger(path: Path, limit: int) -> None:
         )
 
 
-def specify(
-    backbone: Backbone, layers: tuple[Layer, ...], engine: Engine, store: Dtype | None
-) -> FeatureSpec:
-    """Write down all that the features will depend on."""
-    return FeatureSpec(
-        backbone=backbone.name,
-        weights_sha256=backbone.weights_sha256,
-        transform=backbone.transform,
-        layers=layers,
-        precision=engine.precision,
-        dtype=store or ("float32" if engine.precision == "fp32" else "float16"),
-        engine=engine.name,
-        device=engine.device,
-        decoder=DECODER,
-        versions=backbone.versions,
-    )
-
-
 def extract(
     data: str | Path,
     *,
@@ -117,7 +102,9 @@ def extract(
     weights: str | Path | None = None,
     layers: Sequence[str] = ("embedding",),
     cache: str | Path | None = None,
+    engine: Literal["auto", "eager", "compile", "openvino"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    min_cosine: float = MIN_COSINE,
     store: Dtype | None = None,
     device: str = "auto",
     batch_size: int | None = None,
@@ -136,7 +123,10 @@ def extract(
         weights: Local weights instead of the backbone's own.
         layers: ``LAYER`` or ``LAYER:POOL``, all stored in one pass.
         cache: Where the cache goes; by default `default_cache_path`.
-        precision: Number format of the forward pass.
+        engine: What executes the forward pass; ``auto`` takes the one that the cache was made with, else the fastest; see
+            `features.engines.plan_engines`.
+        precision: Number format of the forward pass; ``auto`` takes the cache's, else the fastest that reaches `min_cosine`.
+        min_cosine: Smallest cosine similarity to the features of eager fp32, on some of the images, that ``auto`` accepts.
         store: Number format in the file; by default float32 for fp32 and float16 otherwise.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         batch_size: Images per forward pass; by default chosen for the device.
@@ -159,14 +149,22 @@ def extract(
     source = open_source(data, limit=limit)
     net = load_backbone(backbone, weights=weights)
     chosen = net.resolve_layers(layers)
-    engine = make_engine(net, chosen, precision=precision, device=device, batch_size=batch_size)
-    spec = specify(net, chosen, engine, store)
     path = Path(cache) if cache is not None else default_cache_path(data, backbone, limit)
     if limit is not None and not overwrite:
         _keep_larger(path, limit)
 
+    options = EngineOptions(engine, precision, device, batch_size, store, min_cosine)
+    computation = plan_computation(
+        net, chosen, source, path, options, part=part, overwrite=overwrite, workers=workers, report=report
+    )
     opened = _open(
-        path, spec, source, _weights_origin(weights), part=part, overwrite=overwrite, report=report
+        path,
+        computation,
+        source,
+        _weights_origin(weights),
+        part=part,
+        overwrite=overwrite,
+        report=report,
     )
     computed = copied = resumed = 0
     forward_seconds = 0.0
@@ -175,8 +173,9 @@ def extract(
     else:
         with opened as writer:
             copied, resumed, computed = writer.copied, writer.resumed, len(writer.todo)
+            built = computation.engine(net) if computed else None
             forward_started = time.perf_counter()
-            done = _fill(writer, net, engine, workers=workers, report=report)
+            done = _fill(writer, net, built, workers=workers, report=report) if built else writer.finish()
             forward_seconds = time.perf_counter() - forward_started
 
     result = ExtractResult(
@@ -189,8 +188,9 @@ def extract(
         failed=int((~done.ok).sum()),
         errors={str(done.ids[row]): reason for row, reason in done.errors.items()},
         layers=tuple(layer.key for layer in done.layers),
-        engine=engine.name,
-        precision=engine.precision,
+        engine=done.spec.engine,
+        precision=done.spec.precision,
+        check=done.check,
         seconds=time.perf_counter() - started,
         images_per_second=computed / forward_seconds if computed else 0.0,
         part=str(done.part) if done.part else None,
@@ -208,7 +208,7 @@ def _weights_origin(weights: str | Path | None) -> str:
 
 def _open(
     path: Path,
-    spec: FeatureSpec,
+    computation: Computation,
     source: ImageSource,
     weights: str,
     *,
@@ -225,7 +225,14 @@ def _open(
             seen = done
 
         return open_writer(
-            path, spec, source, part=part, weights=weights, overwrite=overwrite, progress=progress
+            path,
+            computation.spec,
+            source,
+            part=part,
+            weights=weights,
+            check=computation.check,
+            overwrite=overwrite,
+            progress=progress,
         )
 
 

@@ -1,5 +1,6 @@
 """The feature cache: one HDF5 file that survives kills, full disks and changing image sets."""
 
+from features.cache.earlier import made_with
 from features.cache.layout import BLOCK_ROWS
 from features.cache.merge import merge_parts
 from features.cache.opening import open_writer
@@ -14,6 +15,7 @@ __all__ = [
     "FeatureCache",
     "Part",
     "VerifyReport",
+    "made_with",
     "merge_parts",
     "open_writer",
 ]

@@ -27,6 +27,7 @@ from features.cache.layout import (
     text_dtype,
 )
 from features.cache.part import PartOf
+from features.check import Check
 from features.errors import LayerError
 from features.spec import FORMAT_VERSION, FeatureSpec
 from features.table import ImageTable
@@ -44,6 +45,7 @@ def create(
     *,
     source: str,
     weights: str,
+    check: Check | None,
     created: int,
     part: PartOf | None = None,
 ) -> Layout:
@@ -56,6 +58,7 @@ def create(
         table: The images, one row each.
         source: Where they come from.
         weights: What the user gave as the backbone's weights, empty for its own.
+        check: How far the engine's features are from the reference's, if they were compared.
         created: Nanoseconds since 1970, not after the first of the images was read.
         part: Which part of what the images are, if they are not all.
 
@@ -67,7 +70,9 @@ def create(
         LayerError: A layer's name can't be a dataset's, or two are the same.
     """
     arrays = table_arrays(table)
-    layout, pieces = _lay_out(spec, arrays, source=source, weights=weights, created=created, part=part)
+    layout, pieces = _lay_out(
+        spec, arrays, source=source, weights=weights, check=check, created=created, part=part
+    )
     reserve(fd, path, layout.size)
     for name, array in arrays.items():
         write_at(fd, array, layout.extents[name].offset)
@@ -91,6 +96,7 @@ def _lay_out(
     *,
     source: str,
     weights: str,
+    check: Check | None,
     created: int,
     part: PartOf | None,
 ) -> tuple[Layout, list[tuple[int, bytes]]]:
@@ -111,6 +117,8 @@ def _lay_out(
         file.attrs["created"] = np.int64(created)
         file.attrs["source"] = np.bytes_(source.encode(errors="surrogateescape"))
         file.attrs["weights"] = np.bytes_(weights.encode(errors="surrogateescape"))
+        if check:
+            file.attrs["check"] = np.bytes_(check.to_json())
         file.attrs["table_digest"] = np.bytes_(digest)
         if part:
             file.attrs["part"] = np.bytes_(str(part.part))
@@ -119,6 +127,7 @@ def _lay_out(
         spec,
         source,
         weights,
+        check,
         created,
         BLOCK_ROWS,
         digest,

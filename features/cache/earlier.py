@@ -4,15 +4,16 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from features.cache.layout import Layout
 from features.cache.mapped import MappedFile
-from features.cache.part import part_paths
-from features.cache.partial import salvage_paths
+from features.cache.part import Part, part_paths
+from features.cache.partial import partial_path, salvage_paths
 from features.cache.reader import FeatureCache
 from features.cache.trust import NewerFormatError
-from features.errors import CacheFormatError, CacheMismatchError, ChecksumError
+from features.errors import CacheFormatError, CacheMismatchError, ChecksumError, FeaturesError
 from features.spec import FeatureSpec
 
-__all__ = ["Earlier"]
+__all__ = ["Earlier", "made_with"]
 
 _log = logging.getLogger(__name__)
 
@@ -108,3 +109,27 @@ class Earlier:
             f"{path}: {what} of another specification is there; it differs in{fields}\n"
             "Name another file with --cache, or replace this one with --overwrite"
         )
+
+
+def made_with(path: str | Path, part: Part | None = None) -> Layout | None:
+    """The header of the finished or unfinished cache that `open_writer` will find at a path.
+
+    Whoever is free to choose how to compute features learns from it how the ones that are there were computed. Files
+    that can't be opened are passed over: `open_writer` says what is wrong with them.
+
+    Args:
+        path: The cache.
+        part: The part of it that is to be written.
+    """
+    path = Path(path).resolve()
+    if not path.parent.is_dir():
+        return None
+    target = part.path(path) if part else path
+    for candidate in [path, target, partial_path(target), *salvage_paths(target)]:
+        try:
+            file = MappedFile.open(candidate)
+        except (OSError, FeaturesError):
+            continue
+        if file.committed().any():
+            return file.layout
+    return None

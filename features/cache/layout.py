@@ -11,6 +11,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from features.cache.part import PartOf
+from features.check import Check
 from features.content import CONTENT_BYTES
 from features.spec import FeatureSpec
 from features.table import ImageTable
@@ -88,6 +89,7 @@ class Layout:
         spec: What its features depend on.
         source: The folder or manifest that its images came from.
         weights: What the user gave as the backbone's weights, empty for its own.
+        check: How far the engine's features are from the reference's; none where they are the reference's.
         created: Nanoseconds since 1970 at which its making began, before any of its images was read.
         block_rows: Rows that one checksum covers.
         table_digest: `table_digest` of the images it was laid out for.
@@ -99,6 +101,7 @@ class Layout:
     spec: FeatureSpec
     source: str
     weights: str
+    check: Check | None
     created: int
     block_rows: int
     table_digest: str

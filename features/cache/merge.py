@@ -161,6 +161,7 @@ def _open(path: Path, caches: Sequence[FeatureCache], whole: ImageSource, *, ove
             whole.table,
             source=first.source,
             weights=first.weights,
+            check=first.check,
             # The stat of an image tells only what happened before its part was begun.
             created=min(cache.file.layout.created for cache in caches),
         )

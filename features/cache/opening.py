@@ -18,6 +18,7 @@ from features.cache.partial import PartialFile, finished_name, partial_path
 from features.cache.reader import FeatureCache
 from features.cache.reuse import Contents, find_known, is_current
 from features.cache.writer import CacheWriter
+from features.check import Check
 from features.errors import CacheFormatError, SourceError
 from features.spec import FeatureSpec
 from features.table import SPLITS, ImageSource
@@ -32,6 +33,7 @@ def open_writer(
     *,
     part: Part | None = None,
     weights: str = "",
+    check: Check | None = None,
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureCache | CacheWriter:
@@ -49,6 +51,7 @@ def open_writer(
         part: Write only this part of the cache, into a file of its own: `Part.path`. Where the whole cache is finished,
             it is returned.
         weights: What the user gave as the backbone's weights, kept beside the source for whoever uses the features.
+        check: How far the engine's features are from the reference's, kept likewise.
         overwrite: Replace a cache of another specification, or one that can't be read; and check every byte of one of
             this specification, to compute damaged rows again.
         progress: Called with (images read, images to read) while images are compared by their bytes.
@@ -73,6 +76,7 @@ def open_writer(
         spec=spec,
         source=source,
         weights=weights,
+        check=check,
         overwrite=overwrite,
         created=created,
         part=None,
@@ -95,6 +99,7 @@ class _Opening:
     spec: FeatureSpec
     source: ImageSource
     weights: str
+    check: Check | None
     overwrite: bool
     created: int
     part: PartOf | None
@@ -188,6 +193,7 @@ class _Opening:
             self.source.table,
             source=self.source.root,
             weights=self.weights,
+            check=self.check,
             created=self.created,
             part=self.part,
         )

@@ -16,6 +16,7 @@ from features.cache.layout import FAILED, METADATA, OK, Array, feature_name
 from features.cache.mapped import MappedFile
 from features.cache.part import Part
 from features.cache.partial import finished_name, partial_path
+from features.check import Check
 from features.errors import CacheFormatError, CacheMismatchError, ChecksumError, LayerError
 from features.spec import FeatureSpec, Layer
 from features.table import SPLITS, ImageTable
@@ -63,6 +64,7 @@ class CacheInfo:
         dtype: Number format of the features.
         key: Digest of the specification.
         spec: The specification.
+        check: How far the features are from those of eager fp32, if they were compared.
         created: When its making began.
         source: The folder or manifest that the images came from.
         part: Which part of a cache it is, e.g. "2/4"; None for a whole one.
@@ -79,6 +81,7 @@ class CacheInfo:
     dtype: str
     key: str
     spec: FeatureSpec
+    check: Check | None
     created: datetime
     source: str
     part: str | None
@@ -170,6 +173,11 @@ class FeatureCache:
     def weights(self) -> str:
         """What the user gave as the backbone's weights, e.g. an absolute path; empty for its own."""
         return self._file.layout.weights
+
+    @property
+    def check(self) -> Check | None:
+        """How far the features are from those of eager fp32; none where they are its own, or were not compared."""
+        return self._file.layout.check
 
     @property
     def part(self) -> Part | None:
@@ -314,6 +322,7 @@ class FeatureCache:
             dtype=self.spec.dtype,
             key=self.key,
             spec=self.spec,
+            check=self.check,
             created=self.created,
             source=self.source,
             part=str(self.part) if self.part else None,

@@ -25,6 +25,7 @@ from features.cache.layout import (
     text_dtype,
 )
 from features.cache.part import Part, PartOf
+from features.check import Check
 from features.errors import CacheFormatError, PartError
 from features.spec import FORMAT_VERSION, FeatureSpec
 
@@ -123,6 +124,7 @@ def _read_layout(root: h5py.File, spec: FeatureSpec, size: int) -> Layout:
         spec,
         source=_text_attribute(root, "source").decode(errors="surrogateescape"),
         weights=_text_attribute(root, "weights").decode(errors="surrogateescape"),
+        check=_read_check(root),
         created=_int_attribute(root, "created"),
         block_rows=block_rows,
         table_digest=_text_attribute(root, "table_digest").decode(),
@@ -140,6 +142,15 @@ def _read_part(root: h5py.File) -> PartOf | None:
     except PartError as error:
         raise CacheFormatError(str(error)) from error
     return PartOf(part, _text_attribute(root, "whole_digest").decode())
+
+
+def _read_check(root: h5py.File) -> Check | None:
+    if "check" not in root.attrs:
+        return None
+    try:
+        return Check.from_json(_text_attribute(root, "check"))
+    except (ValueError, RecursionError) as error:
+        raise CacheFormatError(f"the attribute 'check' is not a comparison of features: {error}") from error
 
 
 def _check_names(group: h5py.Group, expected: set[str]) -> None:

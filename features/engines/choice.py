@@ -72,7 +72,7 @@ def choose_engine(
         if plan.is_reference or not len(pixels):
             return Choice(plan, engine, None, tuple(passed_over))
         if reference is None:
-            reference = _features(plan.reference.build(backbone, layers), pixels)
+            reference = _features(plan.build_reference(backbone, layers), pixels)
         check = Check.of(_features(engine, pixels), reference)
         if last or check.min_cosine >= min_cosine:
             return Choice(plan, engine, check, tuple(passed_over))

@@ -1,7 +1,6 @@
 """What the CUDA path needs: settings, copies beside the computation, and a graph of the kernels."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from features.engines.launching import Launched
 
-__all__ = ["CudaLauncher", "cuda_settings", "select_cuda_device"]
+__all__ = ["CudaLauncher", "cuda_settings"]
 
 _log = logging.getLogger(__name__)
 
@@ -19,14 +18,6 @@ _WARM_UPS = (
 )
 
 Forward = Callable[[Tensor], tuple[Tensor, ...]]
-
-
-def select_cuda_device() -> None:
-    """Take the GPU of this process: torchrun and Slurm's ``LOCAL_RANK``-th, where one process runs for each."""
-    rank = os.environ.get("LOCAL_RANK", "")
-    if rank.isdecimal():
-        # A launcher may also show each process one GPU only, which is then its number 0.
-        torch.cuda.set_device(int(rank) % torch.cuda.device_count())
 
 
 @contextmanager

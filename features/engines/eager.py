@@ -34,13 +34,14 @@ class EagerEngine:
         precision: Precision,
         device: Device,
         batch_size: int,
+        fold: bool = True,
     ) -> None:
         self.layers = tuple(layers)
         self.precision: Precision = precision
         self.device: Device = device
         self.batch_size = batch_size
         self.name = engine_name("eager", device)
-        module = FeatureModule(backbone, layers, fold=True)
+        module = FeatureModule(backbone, layers, fold=fold)
         self.module = module.to(memory_format=torch.channels_last).to(device)
 
     def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Features]]:

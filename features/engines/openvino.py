@@ -105,7 +105,8 @@ def _compile(backbone: Backbone, layers: Sequence[Layer], precision: Precision, 
     fx = importlib.import_module("openvino.frontend.pytorch.fx_decoder")
     frontends = importlib.import_module("openvino.frontend")
     shape = (batch_size, *backbone.transform.crop, 3)
-    graph = trace(FeatureModule(backbone, layers, fold=True), torch.zeros(shape, dtype=torch.uint8))
+    # Folding batch normalisations is left to OpenVINO, which does it in no time.
+    graph = trace(FeatureModule(backbone, layers), torch.zeros(shape, dtype=torch.uint8))
     decoder = fx.TorchFXPythonDecoder(graph, dynamic_shapes=False)  # alive until the conversion is done
     frontend = frontends.FrontEndManager().load_by_framework("pytorch")
     try:

@@ -13,10 +13,22 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from synthetic import FAILED, SPEC, MemorySource, computed, extract, labels_of, source, spec, vector
+from synthetic import (
+    FAILED,
+    SPEC,
+    MemorySource,
+    computed,
+    extract,
+    interrupted,
+    labels_of,
+    source,
+    spec,
+    vector,
+)
 
-from features.cache import CacheInfo, FeatureCache, open_writer
+from features.cache import CacheInfo, FeatureCache, made_with, open_writer
 from features.cache.encoding import decode, encode
+from features.check import Check, LayerCheck
 from features.errors import CacheFormatError, CacheMismatchError, LayerError
 from features.spec import Layer
 
@@ -289,6 +301,7 @@ def test_info(cache):
         dtype="float32",
         key=SPEC.digest,
         spec=SPEC,
+        check=None,
         created=cache.created,
         source="/images",
         part=None,
@@ -296,6 +309,29 @@ def test_info(cache):
     assert "600 rows; embedding, blocks.4:avg; float32" in repr(cache)
     with pytest.raises(dataclasses.FrozenInstanceError):
         info.rows = 1
+
+
+CHECK = Check(32, {"embedding": LayerCheck(0.9991, 0.9998, 2e-2), "blocks.4:avg": LayerCheck(1.0, 1.0, 1e-7)})
+
+
+@pytest.mark.parametrize("check", [None, CHECK])
+def test_keeps_how_far_its_engine_is_from_the_reference(tmp_path, check):
+    path = tmp_path / "c.h5"
+    assert made_with(path) is None
+    interrupted(path, SPEC, source(600), 9, check=check)
+    assert made_with(path).check == check  # so that no later run compares them again
+    assert made_with(path).spec == SPEC
+    extract(path, SPEC, source(600))
+    cache = FeatureCache.open(path)
+    assert cache.check == cache.info().check == made_with(path).check == check
+
+
+def test_a_check_that_is_none_is_refused(tmp_path):
+    path = extract(tmp_path / "c.h5", SPEC, source(3), check=CHECK)[0].path
+    with h5py.File(path, "r+") as file:
+        file.attrs["check"] = np.bytes_('{"images":"all"}')
+    with pytest.raises(CacheFormatError, match="'check' is not a comparison"):
+        FeatureCache.open(path)
 
 
 @pytest.mark.parametrize("weights", ["", "/models/ü.safetensors", "random:3"])
