@@ -278,7 +278,8 @@ def _print_extraction(result: "ExtractResult") -> None:
     default="linear",
     show_default=True,
     metavar="KIND",
-    help="linear, mlp, logreg, ridge, svm, knn or centroid.",
+    help="linear, mlp, logreg, ridge, svm, knn, centroid, lda, forest, boosting; or module:Class of any scikit-learn"
+    " classifier.",
 )
 @click.option(
     "--param",
@@ -340,6 +341,17 @@ def _number(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def _trust_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--trust``, for heads from outside."""
+    return click.option(
+        "--trust",
+        "trusted",
+        multiple=True,
+        metavar="TYPE",
+        help="Let a head from outside hold this type; see what train-head said.",
+    )(command)
+
+
 @main.command(epilog=_example("frostline evaluate runs/photos-linear"))
 @click.argument("run", type=_PATH)
 @click.argument("cache", type=_PATH, required=False)
@@ -351,6 +363,7 @@ def _number(value: Any) -> str:
     metavar="N",
     help="Resamples behind each interval.",
 )
+@_trust_option
 @_output_options
 def evaluate(*, as_json: bool, report: "Reporter", **options: Any) -> None:
     """Judge RUN on the test split of its cache, or of another CACHE made with the same settings.
@@ -422,6 +435,7 @@ def _print_evaluation(result: "EvaluationResult") -> None:
 @click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", help="Decoding threads.  [default: one a core]"
 )
+@_trust_option
 @_output_options
 def predict(*, as_json: bool, report: "Reporter", style: str, **options: Any) -> None:
     """Label new images through RUN's own backbone, transform, layer and head.

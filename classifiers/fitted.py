@@ -12,9 +12,10 @@ from scipy.special import softmax
 from sklearn.metrics.pairwise import euclidean_distances
 
 from classifiers.errors import HeadError
-from classifiers.heads import HeadKind, find_head
+from classifiers.estimators import foreign_kind
+from classifiers.heads import HEADS, HeadKind
 
-__all__ = ["Curve", "FittedHead", "as_floats", "probabilities", "scores", "spans"]
+__all__ = ["Curve", "FittedHead", "as_floats", "gives", "probabilities", "scores", "spans"]
 
 _CHUNK_BYTES = 2**26  # features are checked and predicted this much at a time
 
@@ -77,6 +78,11 @@ class FittedHead:
     dim: int
     dtype: str
 
+    @property
+    def kind(self) -> HeadKind:
+        """Its kind; that of a head from outside is not imported again."""
+        return HEADS[self.name] if self.name in HEADS else foreign_kind(self.name)
+
     def predict_proba(self, X: NDArray[Any]) -> NDArray[np.float64]:
         """(n, k) probabilities of the classes for (n, d) features; 0 for classes that were not trained on.
 
@@ -89,11 +95,10 @@ class FittedHead:
             raise HeadError(
                 f"features: got shape {X.shape}, expected (n, {self.dim}), as this head was fitted to"
             )
-        kind = find_head(self.name)
         proba = np.zeros((len(X), len(self.classes)))
         for part in spans(len(X), self.dim):
             rows = as_floats(X[part], np.arange(part.start, part.stop))
-            proba[part] = probabilities(kind, self.estimator, rows, self.temperature, len(self.classes))
+            proba[part] = probabilities(self.kind, self.estimator, rows, self.temperature, len(self.classes))
         return proba
 
     def predict(self, X: NDArray[Any]) -> NDArray[np.int64]:
@@ -126,9 +131,26 @@ def as_floats(part: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
     return floats
 
 
+def gives(kind: HeadKind, estimator: Any) -> str:
+    """What a fitted estimator's scores are; see `HeadKind.scores`.
+
+    Raises:
+        HeadError: It has no scores, only labels.
+    """
+    if kind.scores != "auto":
+        return kind.scores
+    if hasattr(estimator, "predict_proba"):
+        return "proba"
+    if hasattr(estimator, "decision_function"):
+        return "decision"
+    raise HeadError(
+        f"head {kind.name!r} gives labels only, expected predict_proba or decision_function; choose another"
+    )
+
+
 def scores(kind: HeadKind, estimator: Any, X: NDArray[Any]) -> NDArray[np.float64]:
     """(n, classes of the estimator) numbers, larger for the more likely class."""
-    if kind.scores == "distance":
+    if gives(kind, estimator) == "distance":
         distances = euclidean_distances(estimator[:-1].transform(X), estimator[-1].centroids_, squared=True)
         return -np.asarray(distances, np.float64)
     margins = np.asarray(estimator.decision_function(X), np.float64)
@@ -140,7 +162,7 @@ def probabilities(
 ) -> NDArray[np.float64]:
     """(n, n_classes) probabilities, each row of sum 1, by a fitted estimator whose labels are class indices."""
     proba = np.zeros((len(X), n_classes))
-    if kind.scores == "proba":
+    if gives(kind, estimator) == "proba":
         own = np.asarray(estimator.predict_proba(X), np.float64)
     else:
         own = softmax(scores(kind, estimator, X) / temperature, axis=1)

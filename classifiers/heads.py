@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from classifiers.errors import HeadError
 
-__all__ = ["HEADS", "HeadKind", "Parameter", "find_head", "parse_params"]
+__all__ = ["HEADS", "HeadKind", "Parameter", "Values", "find_head", "near", "parse_params"]
 
 
 @dataclass(frozen=True)
-class _Values:
+class Values:
     """What a parameter can be.
 
     Attributes:
@@ -38,7 +38,7 @@ class Parameter:
 
     name: str
     default: Any
-    values: _Values
+    values: Values
     summary: str
 
     def check(self, value: Any) -> Any:
@@ -73,7 +73,8 @@ class HeadKind:
             early on validation and is kept as it is; ``grid``: each is fitted, the chosen one fitted again with
             the validation rows.
         scores: What its scores are: ``proba``, probabilities; ``decision``, margins that a temperature turns into
-            probabilities; ``distance``, the same of negative squared distances to class centres.
+            probabilities; ``distance``, the same of negative squared distances to class centres; ``auto``:
+            probabilities where the estimator has them, else margins.
     """
 
     name: str
@@ -82,7 +83,7 @@ class HeadKind:
     build: Callable[[Mapping[str, Any], int, str], Any]
     grid: Callable[[Mapping[str, Any]], Mapping[str, Sequence[Any]]]
     search: Literal["path", "epochs", "grid"] = "grid"
-    scores: Literal["proba", "decision", "distance"] = "proba"
+    scores: Literal["proba", "decision", "distance", "auto"] = "proba"
 
     def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Names and values of `params`, checked.
@@ -107,24 +108,34 @@ class HeadKind:
         if name in self.parameters:
             return self.parameters[name]
         defaults = ", ".join(f"{p.name}={_text(p.default).lower()}" for p in self.parameters.values())
-        hint = _near(name, self.parameters)
+        hint = near(name, self.parameters)
         raise HeadError(f"head {self.name!r} has no parameter {name!r}{hint}; it has {defaults}")
 
 
-def _near(name: str, names: Iterable[str]) -> str:
+def near(name: str, names: Iterable[str]) -> str:
+    """Words that propose the names closest to a wrong one; empty where none is close."""
     close = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
     return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 
 def find_head(name: str) -> HeadKind:
-    """The kind of head of that name.
+    """The kind of head of that name: one of `HEADS`, an installed plugin's, or ``module:Class``.
 
     Raises:
         HeadError: There is none; the message names near matches and all that there are.
     """
-    if name not in HEADS:
-        raise HeadError(f"no head {name!r}{_near(name, HEADS)}; there are {', '.join(HEADS)}")
-    return HEADS[name]
+    if name in HEADS:
+        return HEADS[name]
+    from classifiers.estimators import find_estimator, plugin_names
+
+    plugins = plugin_names()
+    if ":" in name or name in plugins:
+        return find_estimator(name)
+    names = (*HEADS, *plugins)
+    raise HeadError(
+        f"no head {name!r}{near(name, names)}; there are {', '.join(names)}, and any scikit-learn classifier "
+        "as module:Class"
+    )
 
 
 def parse_params(head: str, texts: Iterable[str]) -> dict[str, Any]:
@@ -147,7 +158,7 @@ def parse_params(head: str, texts: Iterable[str]) -> dict[str, Any]:
     return kind.check(params)
 
 
-def _number(low: float, high: float = float("inf"), *, closed: bool = False) -> _Values:
+def _number(low: float, high: float = float("inf"), *, closed: bool = False) -> Values:
     def parse(text: str) -> float:
         value = float(text)
         if not (low <= value if closed else low < value) or not value < high:
@@ -155,33 +166,40 @@ def _number(low: float, high: float = float("inf"), *, closed: bool = False) -> 
         return value
 
     bound = f"of at least {low:g}" if closed else f"above {low:g}"
-    return _Values(f"a number {bound}" + (f" and below {high:g}" if high < float("inf") else ""), parse)
+    return Values(f"a number {bound}" + (f" and below {high:g}" if high < float("inf") else ""), parse)
 
 
-def _whole(low: int) -> _Values:
+def _whole(low: int) -> Values:
     def parse(text: str) -> int:
         value = int(text)
         if value < low:
             raise ValueError
         return value
 
-    return _Values(f"a whole number of at least {low}", parse)
+    return Values(f"a whole number of at least {low}", parse)
 
 
-def _one_of(*names: str) -> _Values:
+def _either(word: str, values: Values) -> Values:
+    def parse(text: str) -> Any:
+        return text if text == word else values.parse(text)
+
+    return Values(f"{word}, or {values.expects}", parse)
+
+
+def _one_of(*names: str) -> Values:
     def parse(text: str) -> str:
         if text not in names:
             raise ValueError
         return text
 
-    return _Values(f"one of {', '.join(names)}", parse)
+    return Values(f"one of {', '.join(names)}", parse)
 
 
-def _optional(values: _Values) -> _Values:
+def _optional(values: Values) -> Values:
     def parse(text: str) -> Any:
         return None if text.lower() == "none" else values.parse(text)
 
-    return _Values(f"none, or {values.expects}", parse)
+    return Values(f"none, or {values.expects}", parse)
 
 
 def _parse_flag(text: str) -> bool:
@@ -198,8 +216,8 @@ def _parse_widths(text: str) -> tuple[int, ...]:
     return widths
 
 
-_FLAG = _Values("true or false", _parse_flag)
-_WIDTHS = _Values("whole numbers with commas between, e.g. 256,128", _parse_widths)
+_FLAG = Values("true or false", _parse_flag)
+_WIDTHS = Values("whole numbers with commas between, e.g. 256,128", _parse_widths)
 _POSITIVE = _number(0)
 
 _SCALE = Parameter("scale", "standard", _one_of("standard", "none"), "standardise the features or not")
@@ -264,17 +282,40 @@ def _build_svm(params: Mapping[str, Any], seed: int, _device: str) -> Any:
 
     options = dict(params)
     if options.pop("kernel") == "linear":
+        del options["gamma"]
         return _scaled(LinearSVC(dual="auto", random_state=seed, **options))
     options["max_iter"] = -1  # libsvm counts other steps than liblinear: let it finish
     return _scaled(SVC(kernel="rbf", **options))
 
 
-def _build_knn(params: Mapping[str, Any], _seed: int, _device: str) -> Any:
-    from sklearn.neighbors import KNeighborsClassifier
+def _build_knn(params: Mapping[str, Any], _seed: int, device: str) -> Any:
+    from sklearn.pipeline import make_pipeline
 
-    options = dict(params)
-    metric = options.pop("metric")
-    return _normalised(KNeighborsClassifier(algorithm="brute", **options), metric)
+    from classifiers.knn import KNNHead
+
+    head = KNNHead(device=device, **params)
+    return make_pipeline(head) if params["metric"] == "cosine" else _scaled(head)
+
+
+def _build_lda(params: Mapping[str, Any], _seed: int, _device: str) -> Any:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    return _scaled(LinearDiscriminantAnalysis(solver="lsqr", **params))
+
+
+def _build_forest(params: Mapping[str, Any], seed: int, _device: str) -> Any:
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.pipeline import make_pipeline
+
+    return make_pipeline(RandomForestClassifier(random_state=seed, **params))
+
+
+def _build_boosting(params: Mapping[str, Any], seed: int, _device: str) -> Any:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.pipeline import make_pipeline
+
+    # Stopping early would set training rows aside without regard to duplicates and groups.
+    return make_pipeline(HistGradientBoostingClassifier(random_state=seed, early_stopping=False, **params))
 
 
 def _build_centroid(params: Mapping[str, Any], _seed: int, _device: str) -> Any:
@@ -361,6 +402,7 @@ _KINDS = (
         (
             Parameter("C", 1e-3, _POSITIVE, "inverse strength of the penalty"),
             Parameter("kernel", "linear", _one_of("linear", "rbf"), "linear, or radial basis functions"),
+            Parameter("gamma", "scale", _either("scale", _POSITIVE), "width of the radial functions"),
             _CLASS_WEIGHT,
             Parameter("tol", 1e-3, _POSITIVE, "stopping tolerance"),
             Parameter("max_iter", 1000, _whole(1), "largest number of iterations of the linear one"),
@@ -371,11 +413,12 @@ _KINDS = (
     ),
     _kind(
         "knn",
-        "scikit-learn's KNeighborsClassifier",
+        "k nearest neighbours, by exact search in torch",
         (
             Parameter("n_neighbors", 10, _whole(1), "training rows that vote"),
             Parameter("metric", "cosine", _one_of("cosine", "euclidean"), "distance; euclidean standardises"),
-            Parameter("weights", "uniform", _one_of("uniform", "distance"), "how neighbours vote"),
+            Parameter("weights", "uniform", _one_of("uniform", "distance", "softmax"), "how neighbours vote"),
+            Parameter("temperature", 0.07, _POSITIVE, "of softmax weights"),
         ),
         _build_knn,
         lambda _: {"n_neighbors": (50, 20, 10, 5, 3, 1)},
@@ -387,6 +430,53 @@ _KINDS = (
         _build_centroid,
         lambda _: {"metric": ("cosine", "euclidean")},
         scores="distance",
+    ),
+    _kind(
+        "lda",
+        "scikit-learn's LinearDiscriminantAnalysis with a shrunk covariance",
+        (
+            Parameter(
+                "shrinkage",
+                "auto",
+                _either("auto", _number(0, 1 + 1e-12, closed=True)),
+                "towards a diagonal covariance; auto is Ledoit and Wolf's",
+            ),
+        ),
+        _build_lda,
+        lambda _: {"shrinkage": (0.9, 0.5, 0.2, 0.05, 0.01)},
+    ),
+    _kind(
+        "forest",
+        "scikit-learn's RandomForestClassifier",
+        (
+            Parameter("n_estimators", 200, _whole(1), "trees"),
+            Parameter("min_samples_leaf", 1, _whole(1), "least rows in a leaf"),
+            Parameter(
+                "max_features",
+                "sqrt",
+                _either("sqrt", _number(0, 1 + 1e-12)),
+                "share of the features looked at per branch; sqrt of their number",
+            ),
+            Parameter("max_depth", None, _optional(_whole(1)), "largest depth of a tree"),
+            _CLASS_WEIGHT,
+        ),
+        _build_forest,
+        lambda _: {"min_samples_leaf": (10, 3, 1)},
+    ),
+    _kind(
+        "boosting",
+        "scikit-learn's HistGradientBoostingClassifier",
+        (
+            Parameter("learning_rate", 0.1, _POSITIVE, "how much each tree adds"),
+            Parameter("max_iter", 100, _whole(1), "trees per class"),
+            Parameter("max_leaf_nodes", 15, _whole(2), "largest number of leaves of a tree"),
+            Parameter("min_samples_leaf", 20, _whole(1), "least rows in a leaf"),
+            Parameter("l2_regularization", 1.0, _number(0, closed=True), "penalty on the leaves' values"),
+            Parameter("max_features", 0.3, _number(0, 1 + 1e-12), "share of the features per branch"),
+            _CLASS_WEIGHT,
+        ),
+        _build_boosting,
+        lambda _: {"max_leaf_nodes": (3, 15)},
     ),
 )
 

@@ -5,7 +5,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,10 +19,12 @@ from skops import io as skops_io
 from skops.io.exceptions import UntrustedTypesFoundException
 
 from classifiers.errors import HeadError, HeadFormatError
+from classifiers.estimators import foreign_kind, plugin_names
 from classifiers.fitted import Curve, FittedHead
-from classifiers.heads import HeadKind, find_head
+from classifiers.heads import HEADS, HeadKind
+from classifiers.trees import check_trees
 
-__all__ = ["FORMAT_VERSION", "load_head", "save_head"]
+__all__ = ["FORMAT_VERSION", "foreign_types", "load_head", "save_head"]
 
 FORMAT_VERSION = 1
 
@@ -33,6 +35,7 @@ _TENSORS, _SKOPS = "head.safetensors", "head.skops"
 # skops itself would trust every estimator of scikit-learn.
 _TRUSTED = frozenset(
     {
+        ("classifiers.knn", "KNNHead", "ObjectNode"),
         ("builtins", "dict", "DictNode"),
         ("builtins", "list", "ListNode"),
         ("builtins", "str", "JsonNode"),
@@ -43,16 +46,36 @@ _TRUSTED = frozenset(
         ("numpy", "int32", "NdArrayNode"),
         ("numpy", "int64", "NdArrayNode"),
         ("numpy", "ndarray", "NdArrayNode"),
+        ("numpy", "uint64", "NdArrayNode"),
+        ("numpy.random._generator", "Generator", "RandomGeneratorNode"),
+        ("sklearn._loss._loss", "CyHalfBinomialLoss", "LossNode"),
+        ("sklearn._loss._loss", "CyHalfMultinomialLoss", "LossNode"),
+        ("sklearn._loss.link", "Interval", "ObjectNode"),
+        ("sklearn._loss.link", "LogitLink", "ObjectNode"),
+        ("sklearn._loss.link", "MultinomialLogit", "ObjectNode"),
+        ("sklearn._loss.loss", "HalfBinomialLoss", "ObjectNode"),
+        ("sklearn._loss.loss", "HalfMultinomialLoss", "ObjectNode"),
+        ("sklearn.discriminant_analysis", "LinearDiscriminantAnalysis", "ObjectNode"),
+        ("sklearn.ensemble._forest", "RandomForestClassifier", "ObjectNode"),
+        ("sklearn.ensemble._hist_gradient_boosting.binning", "_BinMapper", "ObjectNode"),
+        (
+            "sklearn.ensemble._hist_gradient_boosting.gradient_boosting",
+            "HistGradientBoostingClassifier",
+            "ObjectNode",
+        ),
+        ("sklearn.ensemble._hist_gradient_boosting.predictor", "TreePredictor", "ObjectNode"),
         ("sklearn.linear_model._logistic", "LogisticRegression", "ObjectNode"),
         ("sklearn.linear_model._ridge", "RidgeClassifier", "ObjectNode"),
-        ("sklearn.neighbors._classification", "KNeighborsClassifier", "ObjectNode"),
         ("sklearn.neighbors._nearest_centroid", "NearestCentroid", "ObjectNode"),
         ("sklearn.pipeline", "Pipeline", "ObjectNode"),
         ("sklearn.preprocessing._data", "Normalizer", "ObjectNode"),
         ("sklearn.preprocessing._data", "StandardScaler", "ObjectNode"),
         ("sklearn.preprocessing._label", "LabelBinarizer", "ObjectNode"),
+        ("sklearn.preprocessing._label", "LabelEncoder", "ObjectNode"),
         ("sklearn.svm._classes", "LinearSVC", "ObjectNode"),
         ("sklearn.svm._classes", "SVC", "ObjectNode"),
+        ("sklearn.tree._classes", "DecisionTreeClassifier", "ObjectNode"),
+        ("sklearn.tree._tree", "Tree", "TreeNode"),
     }
 )
 
@@ -117,8 +140,29 @@ def _replace(path: Path, data: bytes) -> None:
     partial.replace(path)
 
 
-def load_head(folder: str | Path) -> FittedHead:
+def foreign_types(estimator: Any) -> tuple[str, ...]:
+    """What a head from outside holds that `load_head` takes only if the caller trusts it: full names of types.
+
+    Empty for our own heads, and for classifiers of scikit-learn that skops trusts.
+    """
+    if hasattr(estimator, "to_tensors"):
+        return ()
+    data = skops_io.dumps(estimator)
+    if not _types(data) - _TRUSTED:
+        return ()
+    return tuple(sorted(skops_io.get_untrusted_types(data=data)))
+
+
+def load_head(folder: str | Path, *, trusted: Collection[str] = ()) -> FittedHead:
     """Read what `save_head` wrote; its probabilities are the same to the last bit.
+
+    Our own heads are read if they hold what such a head holds. A head from outside is read if skops trusts all its
+    types (those of scikit-learn, numpy and scipy), or its installed plugin or the caller vouches for the others: what
+    a file says of itself decides nothing, because whoever can change the numbers can change that, too.
+
+    Args:
+        folder: Where it was saved.
+        trusted: Full names of types that a head from outside may hold, e.g. ``mypackage.heads.MyHead``.
 
     Raises:
         HeadFormatError: Files that are missing, changed, of another version, or hold what no head of ours holds.
@@ -127,12 +171,13 @@ def load_head(folder: str | Path) -> FittedHead:
     record = _read_record(folder / _RECORD)
     data = _read_numbers(folder / record.file, record.sha256)
     try:
-        kind = find_head(record.name)
+        kind = HEADS[record.name] if record.name in HEADS else foreign_kind(record.name)
         params = kind.complete(kind.check(record.params))
         if record.file == _TENSORS:
             estimator = _from_tensors(kind, params, data)
         else:
-            estimator = _from_skops(kind, params, data)
+            estimator = _from_skops(kind, params, data, trusted)
+            check_trees(estimator[-1], record.dim)
     except (HeadError, SafetensorError) as error:
         raise HeadFormatError(f"{folder / record.file} does not fit {folder / _RECORD}: {error}") from error
     _check_estimator(estimator, record, folder)
@@ -192,20 +237,53 @@ def _from_tensors(kind: HeadKind, params: Mapping[str, Any], data: bytes) -> Any
     return estimator.from_tensors(load_tensors(data))
 
 
-def _from_skops(kind: HeadKind, params: Mapping[str, Any], data: bytes) -> Any:
-    foreign = _types(data) - _TRUSTED
+def _from_skops(kind: HeadKind, params: Mapping[str, Any], data: bytes, trusted: Collection[str]) -> Any:
+    own = kind.name in HEADS
+    vouched = _own_types(data) if own else _foreign_types(kind, params, data, trusted)
+    try:
+        estimator = skops_io.loads(data, trusted=vouched)
+    except (UntrustedTypesFoundException, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise HeadError(f"skops can't read it: {error}") from error
+    steps = [type(step) for _, step in getattr(estimator, "steps", [])]
+    expected = [type(step) for step in _steps(kind, params)] if own else steps[-1:]
+    if steps != expected or not steps:
+        raise HeadError(f"got steps {_names(steps)}, expected {_names(expected)}")
+    for _, step in estimator.steps:
+        if "device" in step.get_params(deep=False):
+            step.set_params(device="auto")  # that of the machine it was trained on may not be here
+    return estimator
+
+
+def _steps(kind: HeadKind, params: Mapping[str, Any]) -> list[Any]:
+    return [step for _, step in kind.build(params, 0, "auto").steps]
+
+
+def _own_types(data: bytes) -> list[str]:
+    """Types for skops to trust, of a file that holds only what our own heads hold."""
+    types = _types(data)
+    foreign = types - _TRUSTED
     if foreign:
         names = ", ".join(sorted(f"{module}.{name} ({loader})" for module, name, loader in foreign))
         raise HeadError(f"it holds {names}, which no head of ours does; don't use a file you can't trust")
-    try:
-        estimator = skops_io.loads(data, trusted=[])
-    except (UntrustedTypesFoundException, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise HeadError(f"skops can't read it: {error}") from error
-    expected = [type(step) for _, step in kind.build(params, 0, "auto").steps]
-    steps = [type(step) for _, step in getattr(estimator, "steps", [])]
-    if steps != expected:
-        raise HeadError(f"got steps {_names(steps)}, expected {_names(expected)}")
-    return estimator
+    return [f"{module}.{name}" for module, name, _ in types]
+
+
+def _foreign_types(
+    kind: HeadKind, params: Mapping[str, Any], data: bytes, trusted: Collection[str]
+) -> list[str]:
+    """Types for skops to trust, of a file that holds a head from outside."""
+    _types(data)  # says that it is no skops file
+    vouched = set(trusted)
+    if kind.name in plugin_names():
+        vouched |= {f"{type(step).__module__}.{type(step).__qualname__}" for step in _steps(kind, params)}
+    unknown = sorted(set(skops_io.get_untrusted_types(data=data)) - vouched)
+    if unknown:
+        options = " ".join(f"--trust {name}" for name in unknown)
+        raise HeadError(
+            f"head {kind.name!r} holds types that skops doesn't take unasked: {', '.join(unknown)}. Reading them runs "
+            f"their code; if you know where the file is from, allow it with {options}, or load_head(trusted=[...])"
+        )
+    return sorted(vouched)
 
 
 def _names(types: list[type]) -> str:

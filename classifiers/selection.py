@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from classifiers.calibration import fit_temperature
 from classifiers.errors import HeadError, SplitError
-from classifiers.fitted import Curve, FittedHead, as_floats, probabilities, scores, spans
+from classifiers.fitted import Curve, FittedHead, as_floats, gives, probabilities, scores, spans
 from classifiers.heads import HeadKind, find_head
 
 __all__ = ["Curve", "FittedHead", "fit_head"]
@@ -262,7 +262,7 @@ def _judge(kind: HeadKind, estimator: Any, data: _Data) -> tuple[dict[str, float
     if not len(data.held_labels):
         return {}, 1.0
     temperature = 1.0
-    if kind.scores != "proba":
+    if gives(kind, estimator) != "proba":
         known = np.isin(data.held_labels, estimator.classes_)
         columns = np.searchsorted(estimator.classes_, data.held_labels[known])
         temperature = fit_temperature(scores(kind, estimator, data.held_rows[known]), columns)

@@ -3,7 +3,7 @@
 import csv
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,12 @@ class EvaluationResult:
 
 
 def evaluate(
-    run: str | Path, cache: str | Path | None = None, *, bootstrap: int = 2000, report: Reporter = SILENT
+    run: str | Path,
+    cache: str | Path | None = None,
+    *,
+    bootstrap: int = 2000,
+    trusted: Collection[str] = (),
+    report: Reporter = SILENT,
 ) -> EvaluationResult:
     """Judge a run on the test split of its cache, or of another cache of the same specification.
 
@@ -63,6 +68,7 @@ def evaluate(
         run: Run directory.
         cache: Cache to judge on; by default the one that the run was trained on.
         bootstrap: Resamples behind each interval.
+        trusted: Types that a head from outside may hold; see `classifiers.persistence.load_head`.
         report: Where progress goes.
 
     Raises:
@@ -78,7 +84,7 @@ def evaluate(
     split, _ = split_rows(data, fractions)
     test = np.flatnonzero(split == 3)
     _check_test(opened, data, test)
-    head = opened.head()
+    head = opened.head(trusted=trusted)
     labels = _head_labels(data, test, head.classes)
 
     look = opened.record_look({"cache": str(data.path), "key": data.key, "rows": len(test)})

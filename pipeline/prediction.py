@@ -2,7 +2,7 @@
 
 import csv
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
@@ -54,6 +54,7 @@ def predict(
     device: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
+    trusted: Collection[str] = (),
     report: Reporter = SILENT,
 ) -> list[Prediction]:
     """Classify images with a run's own backbone, transform, layer and head.
@@ -66,6 +67,7 @@ def predict(
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         batch_size: Images per forward pass; by default chosen for the device.
         workers: Decoding threads; by default one per core.
+        trusted: Types that a head from outside may hold; see `classifiers.persistence.load_head`.
         report: Where progress goes.
 
     Returns:
@@ -76,7 +78,7 @@ def predict(
         FeaturesError: An image path doesn't exist, or the backbone can't be built here.
     """
     opened = Run.open(run)
-    head = opened.head()
+    head = opened.head(trusted=trusted)
     spec = opened.spec
     net = _same_backbone(opened, spec, weights)
     layer = next(layer for layer in spec.layers if layer.key == opened.layer)

@@ -6,7 +6,7 @@ import os
 import platform
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -45,7 +45,7 @@ def library_versions() -> dict[str, str]:
 
 def new_run_path(cache: Path, head: str, folder: str | Path = "runs") -> Path:
     """A name under `folder` that no run has yet: ``CACHE-HEAD``, then ``CACHE-HEAD-2`` and so on."""
-    stem = Path(folder) / f"{cache.stem}-{head}"
+    stem = Path(folder) / f"{cache.stem}-{head.rpartition(':')[2]}"
     path, number = stem, 1
     while path.exists():
         number += 1
@@ -132,9 +132,9 @@ class Run:
         """Key of the layer that the head reads."""
         return str(self.record["layer"])
 
-    def head(self) -> FittedHead:
-        """Load the trained head."""
-        return load_head(self.path)
+    def head(self, *, trusted: Collection[str] = ()) -> FittedHead:
+        """Load the trained head; `trusted` is for heads from outside, see `classifiers.persistence.load_head`."""
+        return load_head(self.path, trusted=trusted)
 
     def trained_content(self) -> NDArray[np.void]:
         """Digests of the images that the head was fitted or selected on, (n,) void of 16 bytes."""

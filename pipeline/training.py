@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.persistence import save_head
+from classifiers.persistence import foreign_types, save_head
 from classifiers.selection import FittedHead, fit_head
 from classifiers.splits import SplitReport, assign_splits, check_splits
 from features.cache import FeatureCache
@@ -143,6 +143,12 @@ def train_head(
             device=device,
             progress=advance,
         )
+    foreign = foreign_types(fitted.estimator)
+    if foreign:
+        report.note(
+            f"The head holds types that skops doesn't take unasked: {', '.join(foreign)}. Whoever uses the run has to"
+            f" allow them: {' '.join(f'--trust {name}' for name in foreign)}"
+        )
     result = TrainResult(
         run=path,
         head=head,
@@ -190,7 +196,11 @@ def _record(
             "counts": dict(result.counts),
             "problems": list(split_report.problems),
         },
-        "head": {"kind": result.head, "params": dict(result.params)},
+        "head": {
+            "kind": result.head,
+            "params": dict(result.params),
+            "types": list(foreign_types(fitted.estimator)),
+        },
         "seed": seed,
         "trials": [dict(trial) for trial in result.trials],
         "metrics": {"validation": dict(result.validation)},

@@ -25,7 +25,12 @@ CASES = [
 
 
 def fit(name, data, params):
-    quick = {"mlp": {"hidden": (8,), "epochs": 3, "lr": 0.01}, "svm": {"C": 0.01}}.get(name, {})
+    quick = {
+        "mlp": {"hidden": (8,), "epochs": 3, "lr": 0.01},
+        "svm": {"C": 0.01},
+        "forest": {"n_estimators": 5, "min_samples_leaf": 1},
+        "boosting": {"max_iter": 5, "max_leaf_nodes": 3},
+    }.get(name, {})
     return fit_head(
         name,
         data.X,

@@ -11,7 +11,9 @@ from classifiers.heads import HEADS, find_head, parse_params
 
 
 def test_these_are_the_heads():
-    assert set(HEADS) == {*"linear mlp logreg ridge svm knn centroid lda forest boosting".split()}
+    assert set(HEADS) == {
+        *["linear", "mlp", "logreg", "ridge", "svm", "knn", "centroid", "lda", "forest", "boosting"]
+    }
 
 
 @pytest.mark.parametrize("name", HEADS)

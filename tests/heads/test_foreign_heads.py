@@ -1,0 +1,175 @@
+"""Heads from outside: imported by name or declared by a package, and read from a file only where someone vouches."""
+
+import hashlib
+import json
+import sys
+from importlib.metadata import EntryPoint, EntryPoints
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.naive_bayes import GaussianNB
+
+from classifiers import fit_head, load_head, save_head
+from classifiers.errors import HeadError, HeadFormatError
+from classifiers.estimators import GROUP
+from classifiers.heads import find_head, parse_params
+from classifiers.persistence import foreign_types
+from classifiers.trees import check_trees
+
+
+class Nearest(ClassifierMixin, BaseEstimator):
+    """A classifier of a user's own."""
+
+    def __init__(self, power=2, metric="lp"):
+        self.power, self.metric = power, metric
+
+    def fit(self, X, y):
+        self.classes_, self.n_features_in_ = np.unique(y), X.shape[1]
+        self.centres_ = np.stack([X[y == each].mean(axis=0) for each in self.classes_])
+        return self
+
+    def decision_function(self, X):
+        return -(np.abs(X[:, None] - self.centres_) ** self.power).sum(axis=2)
+
+    def predict(self, X):
+        return self.classes_[self.decision_function(X).argmax(axis=1)]
+
+
+class LabelsOnly(Nearest):
+    decision_function = property()
+
+
+OWN = f"{__name__}:Nearest"
+TYPE = f"{__name__}.Nearest"
+
+
+def fit(name, data, **params):
+    return fit_head(
+        name, data.X, data.y, np.arange(200), np.arange(200, 300), classes=data.classes, params=params
+    )
+
+
+@pytest.fixture
+def declared(monkeypatch):
+    entry = EntryPoint("nearest", OWN, GROUP)
+    monkeypatch.setattr(
+        "classifiers.estimators.entry_points", lambda **wanted: EntryPoints([entry]).select(**wanted)
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "params"),
+    [
+        ("sklearn.naive_bayes:GaussianNB", {"var_smoothing": 1e-3}),
+        ("sklearn.linear_model:SGDClassifier", {"alpha": 0.01}),
+        ("sklearn.discriminant_analysis:QuadraticDiscriminantAnalysis", {"reg_param": 0.5}),
+    ],
+)
+def test_scikit_learn_by_name_learns_and_comes_back_without_leave(name, params, blobs, tmp_path):
+    head = fit(name, blobs, **params)
+    assert head.params == params
+    assert (head.predict(blobs.X) == blobs.y).mean() > 0.6
+    assert np.allclose(head.predict_proba(blobs.X).sum(axis=1), 1)
+    save_head(head, tmp_path)
+    loaded = load_head(tmp_path)
+    assert np.array_equal(loaded.predict_proba(blobs.X), head.predict_proba(blobs.X))
+    assert foreign_types(head.estimator) == ()
+
+
+def test_the_seed_goes_where_it_can():
+    name = "sklearn.ensemble:ExtraTreesClassifier"
+    kind = find_head(name)
+    assert kind.build({}, 7, "cpu")[-1].random_state == 7
+    assert kind.build({"random_state": 3}, 7, "cpu")[-1].random_state == 3
+    assert (
+        "random_state" not in find_head("sklearn.naive_bayes:GaussianNB").build({}, 7, "cpu")[-1].get_params()
+    )
+
+
+def test_a_head_of_the_users_own_is_read_only_with_leave(blobs, tmp_path):
+    head = fit(OWN, blobs, power=1)
+    assert foreign_types(head.estimator) == (TYPE,)
+    save_head(head, tmp_path)
+    with pytest.raises(HeadFormatError, match=f"--trust {TYPE}"):
+        load_head(tmp_path)
+    loaded = load_head(tmp_path, trusted=[TYPE])
+    assert np.array_equal(loaded.predict_proba(blobs.X), head.predict_proba(blobs.X))
+
+
+def test_the_file_cannot_vouch_for_itself(blobs, tmp_path):
+    save_head(fit(OWN, blobs), tmp_path)
+    record = json.loads((tmp_path / "head.json").read_text())
+    (tmp_path / "head.json").write_text(json.dumps({**record, "name": "sklearn.naive_bayes:GaussianNB"}))
+    with pytest.raises(HeadFormatError, match="holds types"):
+        load_head(tmp_path)
+    (tmp_path / "head.json").write_text(json.dumps({**record, "name": "ridge", "params": {}}))
+    with pytest.raises(HeadFormatError, match="which no head of ours does"):
+        load_head(tmp_path)
+
+
+def test_the_named_module_of_a_file_is_not_imported(blobs, tmp_path):
+    save_head(fit("sklearn.naive_bayes:GaussianNB", blobs), tmp_path)
+    record = json.loads((tmp_path / "head.json").read_text())
+    (tmp_path / "head.json").write_text(json.dumps({**record, "name": "antigravity:fly"}))
+    head = load_head(tmp_path)
+    assert "antigravity" not in sys.modules
+    assert isinstance(head.estimator[-1], GaussianNB)
+    head.predict_proba(blobs.X)
+
+
+@pytest.mark.usefixtures("declared")
+def test_a_declared_head_has_its_name_and_needs_no_leave(blobs, tmp_path):
+    head = fit("nearest", blobs)
+    save_head(head, tmp_path)
+    assert np.array_equal(load_head(tmp_path).predict(blobs.X), head.predict(blobs.X))
+    with pytest.raises(HeadError, match=r"no head 'neerest' \(did you mean 'nearest'"):
+        find_head("neerest")
+
+
+def test_parameters_are_literals_or_text():
+    params = parse_params(OWN, ["power=3", "metric=manhattan"])
+    assert params == {"power": 3, "metric": "manhattan"}
+    assert find_head(OWN).check({"power": (1,), "metric": "None"}) == {"power": (1,), "metric": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "texts", "message"),
+    [
+        ("no.such:Thing", [], "can't be imported: No module named 'no'"),
+        ("sklearn.svm:Nothing", [], "can't be imported"),
+        ("sklearn.svm:", [], "can't be imported"),
+        ("pathlib:Path", [], "expected the class of a scikit-learn classifier"),
+        ("json:dumps", [], "expected the class of a scikit-learn classifier"),
+        (OWN, ["pover=1"], r"has no parameter 'pover' \(did you mean 'power'"),
+    ],
+)
+def test_what_is_no_classifier_is_refused(name, texts, message):
+    with pytest.raises(HeadError, match=message):
+        parse_params(name, texts)
+
+
+def test_a_classifier_that_gives_labels_only_is_refused(blobs):
+    with pytest.raises(HeadError, match="gives labels only"):
+        fit(f"{__name__}:LabelsOnly", blobs)
+
+
+@pytest.mark.parametrize("name", ["forest", "boosting"])
+def test_trees_that_lead_astray_are_refused(name, blobs, tmp_path):
+    small = {"n_estimators": 3} if name == "forest" else {"max_iter": 3, "min_samples_leaf": 5}
+    head = fit(name, blobs, **small)
+    check_trees(head.estimator[-1], 12)
+    with pytest.raises(HeadError, match="lead outside"):
+        check_trees(head.estimator[-1], 1)
+    if name == "forest":
+        nodes = head.estimator[-1].estimators_[0].tree_.children_left
+    else:
+        nodes = head.estimator[-1]._predictors[0][0].nodes["left"]
+    nodes[0] = 0 if name == "boosting" else 10**6
+    save_head(head, tmp_path)
+    with pytest.raises(HeadFormatError, match="lead outside"):
+        load_head(tmp_path)
+    assert (
+        json.loads((tmp_path / "head.json").read_text())["sha256"]
+        == hashlib.sha256((tmp_path / "head.skops").read_bytes()).hexdigest()
+    )
