@@ -1,0 +1,328 @@
+"""Exact nearest rows: single precision finds the candidates, double precision decides among them.
+
+Scores of blocks of queries against blocks of rows come from single-precision matrix products. Rounding moves such a
+score by no more than a known bound (Higham 2002, section 3.1), so that distances in double precision are needed for
+few rows only. A query whose k nearest can't be told from the rest within that bound, as among many equal rows, is
+searched again for every row within it. No n x n matrix is ever formed.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+__all__ = ["MEMORY_BYTES", "Metric", "Neighbors", "Pairs", "RowSearch", "Rows"]
+
+Metric = Literal["cosine", "euclidean"]
+
+MEMORY_BYTES = 2**28
+
+_SPARE = 8  # candidates beyond the k nearest: few queries then have a rival within rounding
+_CACHE_BYTES = 2**24  # what a CPU works through before it goes on: the next step finds it in the cache
+
+
+class Neighbors(NamedTuple):
+    """The nearest rows of q queries: nearest first, of equally near ones the lowest row first."""
+
+    distances: NDArray[np.float64]  # (q, k)
+    rows: NDArray[np.int64]  # (q, k)
+
+
+class Pairs(NamedTuple):
+    """Some queries, each with a row near it, and how far it is."""
+
+    queries: NDArray[np.int64]  # (p,)
+    rows: NDArray[np.int64]  # (p,)
+    distances: NDArray[np.float64]  # (p,)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Feature vectors that are read and converted a block at a time.
+
+    Attributes:
+        X: (n, d) numbers of any width, e.g. a memory map.
+        index: Positions in X of the rows meant; None for all.
+    """
+
+    X: NDArray[Any]
+    index: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.X) if self.index is None else len(self.index)
+
+    def block(self, start: int, stop: int) -> Tensor:
+        """Rows start to stop, on the CPU, in memory of their own."""
+        return _tensor(np.array(self.X[start:stop] if self.index is None else self.X[self.index[start:stop]]))
+
+    def take(self, positions: NDArray[np.int64]) -> Tensor:
+        """The rows at these positions, on the CPU, in memory of their own."""
+        return _tensor(np.asarray(self.X[positions if self.index is None else self.index[positions]]))
+
+
+def _tensor(rows: NDArray[Any]) -> Tensor:
+    known = rows.dtype in (np.float16, np.float32, np.float64)
+    return torch.from_numpy(rows if known else rows.astype(np.float64))
+
+
+class RowSearch:
+    """Exact search among rows by cosine distance (1 - cosine) or Euclidean distance.
+
+    Distances are taken from differences in float64, not from norms, so that those of near-duplicates keep their
+    digits; equal rows are equally far. A zero vector is at cosine distance 1 from everything. Beyond its inputs and
+    results a search holds at most ``memory_bytes``, or what single rows take where that is more.
+
+    Args:
+        base: The rows to search among.
+        metric: Which distance.
+        device: Where scores are computed.
+        centre: (d,) origin that is subtracted first, rounded to float32. A Euclidean distance doesn't depend on it.
+        memory_bytes: Bound on working memory.
+    """
+
+    def __init__(
+        self,
+        base: Rows,
+        *,
+        metric: Metric,
+        device: torch.device,
+        centre: NDArray[Any] | None = None,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        self._base = base
+        self._cosine = metric == "cosine"
+        self._device = device
+        self._exact_device = device if device.type == "cuda" else torch.device("cpu")  # others lack float64
+        self._width = base.X.shape[1]
+        self._share = memory_bytes // 4  # for each of: a block of rows, of queries, of scores, of pairs
+        in_cache = min(self._share, _CACHE_BYTES) if device.type == "cpu" else self._share
+        self._block_rows = max(1, min(self._share, 2 * in_cache) // (16 * self._width))
+        self._block_pairs = max(1, in_cache // (32 * self._width))
+        self._scores = torch.empty(max(in_cache // 4, self._block_rows), device=device)
+        if centre is None and not self._cosine:
+            # Any origin gives the same distances; one amid the rows gives the least rounding.
+            sample = np.linspace(0, len(base) - 1, min(len(base), self._block_rows)).astype(np.int64)
+            centre = base.take(sample).double().mean(dim=0).numpy()
+        origin = None if centre is None else torch.as_tensor(np.asarray(centre), dtype=torch.float32)
+        self._centre = None if origin is None else origin.to(self._exact_device)
+
+    def nearest(self, queries: Rows, k: int) -> Neighbors:
+        """The k nearest rows of every query.
+
+        Args:
+            queries: (q, d) rows.
+            k: How many, at most as many as there are rows.
+        """
+        found = Neighbors(np.empty((len(queries), k)), np.empty((len(queries), k), np.int64))
+        step = max(1, self._share // (16 * self._width + 64 * (k + _SPARE)))
+        for start in range(0, len(queries), step):
+            chunk = np.arange(start, min(start + step, len(queries)))
+            found.distances[chunk], found.rows[chunk] = self._nearest(queries, chunk, k)
+        return found
+
+    def within(self, queries: Rows, limits: NDArray[np.float64]) -> Iterator[Pairs]:
+        """All pairs of a query and a row that are no farther apart than the query's limit, some at a time.
+
+        Args:
+            queries: (q, d) rows.
+            limits: (q,) largest distances. Whoever consumes the pairs may lower them on the way.
+        """
+        for start in range(0, len(queries), self._block_rows):
+            chunk = np.arange(start, min(start + self._block_rows, len(queries)))
+            placed = self._place(queries.block(start, start + len(chunk)))
+            for query, row in self._scan(placed, limits[chunk[0] : chunk[-1] + 1]):
+                pairs = Pairs(chunk[query], row, self._distances(queries, chunk[query], row))
+                near = pairs.distances <= limits[pairs.queries]
+                yield Pairs(pairs.queries[near], pairs.rows[near], pairs.distances[near])
+
+    def _nearest(self, queries: Rows, chunk: NDArray[np.int64], k: int) -> Neighbors:
+        placed = self._place(queries.block(int(chunk[0]), int(chunk[-1]) + 1))
+        candidates = min(k + _SPARE, len(self._base))
+        scores, rows, reach = self._best(placed, candidates)
+        norms = _norms(placed)
+        rounding = self._rounding(norms, reach)
+        with np.errstate(
+            invalid="ignore"
+        ):  # scores that overflowed say nothing: such queries are searched again
+            near = ~(scores < (scores[:, k - 1] - 2 * rounding)[:, None]) & (rows >= 0)
+            distances = np.full(scores.shape, np.inf)
+            distances[near] = self._distances(queries, chunk[np.nonzero(near)[0]], rows[near])
+            found = _first(Neighbors(distances, rows), k)
+            needed = self._score(found.distances[:, -1], norms) - rounding
+            rival = scores[:, -1] if candidates < len(self._base) else -np.inf
+            unsure = np.flatnonzero(~(needed > rival))
+        self._search_again(queries, chunk[unsure], found, unsure)
+        return found
+
+    def _search_again(
+        self, queries: Rows, chunk: NDArray[np.int64], found: Neighbors, positions: NDArray[np.int64]
+    ) -> None:
+        """Replace what was found at these positions, by all rows that may be as near."""
+        if not chunk.size:
+            return
+        again = Rows(queries.X, chunk if queries.index is None else queries.index[chunk])
+        best = _Best(found.distances.shape[1], found.distances[positions, -1].copy())
+        for pairs in self.within(again, best.limits):
+            best.add(pairs)
+        found.distances[positions], found.rows[positions] = best.neighbors()
+
+    # ------------------------------------------------------------------------------------------ single precision
+
+    def _place(self, rows: Tensor) -> Tensor:
+        """Rows in the space of the scores, float32, on the device. Takes over the memory of its argument."""
+        rows = rows.to(self._exact_device)
+        rows = rows.float() if rows.dtype == torch.float16 else rows
+        return self._map(rows).to(self._device, torch.float32)
+
+    def _map(self, rows: Tensor) -> Tensor:
+        """Centre and normalise float32 or float64 rows in place."""
+        if self._centre is not None:
+            rows -= self._centre
+        return _normalise(rows) if self._cosine else rows
+
+    def _blocks(self) -> Iterator[tuple[int, Tensor, Tensor, float]]:
+        """Of every block of rows: its start, the rows, their half square norms, and their largest norm."""
+        for start in range(0, len(self._base), self._block_rows):
+            rows = self._place(self._base.block(start, min(start + self._block_rows, len(self._base))))
+            norms = torch.linalg.vector_norm(rows, dim=1)
+            yield start, rows, norms.square().mul_(-0.5), float(norms.max())
+
+    def _tiles(self, placed: Tensor, rows: Tensor, offsets: Tensor) -> Iterator[tuple[slice, Tensor]]:
+        """Scores of some queries against a block of rows: the larger, the nearer. Each overwrites the one before."""
+        step = max(1, len(self._scores) // len(rows))
+        for start in range(0, len(placed), step):
+            part = slice(start, min(start + step, len(placed)))
+            out = self._scores[: (part.stop - start) * len(rows)].view(-1, len(rows))
+            with _full_precision():
+                if self._cosine:
+                    torch.mm(placed[part], rows.T, out=out)
+                else:
+                    torch.addmm(offsets, placed[part], rows.T, out=out)
+            yield part, out
+
+    def _best(self, placed: Tensor, count: int) -> tuple[NDArray[Any], NDArray[np.int64], float]:
+        """Highest scores (q, count), their rows, and the largest norm of any row."""
+        best = torch.full((len(placed), count), -torch.inf, device=self._device)
+        rows = torch.full((len(placed), count), -1, device=self._device)
+        reach = 0.0
+        for start, block, offsets, largest in self._blocks():
+            reach = max(reach, largest)
+            for part, scores in self._tiles(placed, block, offsets):
+                top, where = scores.topk(min(count, scores.shape[1]), sorted=False)
+                joined = torch.cat([best[part], top], dim=1)
+                best[part], order = joined.topk(count)
+                rows[part] = torch.cat([rows[part], where.add_(start)], dim=1).gather(1, order)
+        return best.cpu().double().numpy(), rows.cpu().numpy(), reach
+
+    def _scan(
+        self, placed: Tensor, limits: NDArray[np.float64]
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Queries and rows, some at a time, among which are all pairs within the queries' limits."""
+        norms = _norms(placed)
+        for start, block, offsets, largest in self._blocks():
+            for part, scores in self._tiles(placed, block, offsets):
+                with np.errstate(invalid="ignore", over="ignore"):
+                    least = self._score(limits[part], norms[part]) - self._rounding(norms[part], largest)
+                    least = np.nextafter(least.astype(np.float32), np.float32(-np.inf))
+                cutoff = torch.as_tensor(least, device=self._device)  # negated below: what overflowed is kept
+                hits = (~(scores < cutoff[:, None])).nonzero().cpu().numpy()
+                for first in range(0, len(hits), self._block_pairs):
+                    query, row = hits[first : first + self._block_pairs].T
+                    yield query + part.start, row + start
+
+    def _score(self, distances: NDArray[np.float64], norms: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What a row at these distances would score, were there no rounding."""
+        score: NDArray[np.float64] = 1 - distances if self._cosine else (norms**2 - distances**2) / 2
+        return score
+
+    def _rounding(self, norms: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
+        """Bound on the rounding of a score: of its inner product, its operands and its offset."""
+        bound: NDArray[np.float64] = (
+            2.0**-24 * (self._width + 16) * reach * (norms + reach) + 2.0**-50 * norms**2
+        )
+        return bound
+
+    # ------------------------------------------------------------------------------------------ double precision
+
+    def _distances(
+        self, queries: Rows, query: NDArray[np.int64], row: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """(p,) distances of pairs; pairs of one query stand together."""
+        distances = np.empty(len(row))
+        for start in range(0, len(row), self._block_pairs):
+            part = slice(start, start + self._block_pairs)
+            own, position = np.unique(query[part], return_inverse=True)
+            ours = self._map(queries.take(own).to(self._exact_device).double())
+            theirs = self._map(self._base.take(row[part]).to(self._exact_device).double())
+            zeros = _zeros(ours)[position] + _zeros(theirs) if self._cosine else 0
+            theirs -= ours[torch.from_numpy(position)]
+            gaps = torch.linalg.vector_norm(theirs, dim=1)
+            # The chord between unit vectors gives their cosine; at the origin there is none, whence the zeros.
+            distances[part] = (gaps.square() / 2 + zeros / 2 if self._cosine else gaps).cpu().numpy()
+        return distances
+
+
+class _Best:
+    """The k nearest of each query among the pairs that were added."""
+
+    def __init__(self, k: int, limits: NDArray[np.float64]) -> None:
+        self.limits = limits
+        self._k = k
+        self._pairs = Pairs(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+
+    def add(self, pairs: Pairs) -> None:
+        query, row, distance = (np.concatenate(parts) for parts in zip(self._pairs, pairs, strict=True))
+        order = np.lexsort((row, distance, query))
+        query = query[order]
+        rank = np.arange(len(query)) - np.searchsorted(query, query)
+        kept = order[rank < self._k]
+        self._pairs = Pairs(query[rank < self._k], row[kept], distance[kept])
+        last = rank == self._k - 1
+        self.limits[query[last]] = distance[order[last]]
+
+    def neighbors(self) -> Neighbors:
+        return Neighbors(self._pairs.distances.reshape(-1, self._k), self._pairs.rows.reshape(-1, self._k))
+
+
+def _first(found: Neighbors, k: int) -> Neighbors:
+    order = np.lexsort((found.rows, found.distances), axis=1)[:, :k]
+    return Neighbors(
+        np.take_along_axis(found.distances, order, axis=1), np.take_along_axis(found.rows, order, axis=1)
+    )
+
+
+def _norms(placed: Tensor) -> NDArray[np.float64]:
+    norms: NDArray[np.float64] = torch.linalg.vector_norm(placed, dim=1).cpu().double().numpy()
+    return norms
+
+
+def _zeros(rows: Tensor) -> Tensor:
+    return (rows == 0).all(dim=1).double()
+
+
+def _normalise(rows: Tensor) -> Tensor:
+    """Divide rows by their norms, in place; zero rows stay zero."""
+    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    least = torch.finfo(rows.dtype).tiny ** 0.4
+    odd = ~((norms > least) & (norms < 1 / least))
+    if bool(odd.any()):  # squares may have left the range of the format
+        peaks = rows.abs().amax(dim=1, keepdim=True)
+        rows /= torch.where(odd & (peaks > 0), peaks, 1)
+        norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows.div_(torch.where(norms > 0, norms, 1))
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Products of float32 as such, not of operands cut to TF32 or bfloat16: the bound on rounding relies on it."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
