@@ -14,6 +14,7 @@ import click
 
 if TYPE_CHECKING:
     from features.cache import Part
+    from pipeline.checking import CacheCheck
     from pipeline.evaluation import EvaluationResult
     from pipeline.extraction import ExtractResult
     from pipeline.reporting import Reporter
@@ -495,6 +496,66 @@ def verify(*, as_json: bool, report: "Reporter", file: Path) -> None:  # noqa: A
         raise click.ClickException(
             f"{file} is damaged:\n{damage}\nDelete it and run extract again; copy it from a backup if there is one."
         )
+
+
+@cache.command(epilog=_example("frostline cache check photos.h5 --out looked-over/"))
+@click.argument("file", type=_PATH)
+@click.option("--layer", metavar="L", help="Layer to compare images in; needed where it holds several.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(-1, 1, min_open=True),
+    metavar="COSINE",
+    help="Least cosine of centred features that counts as nearly equal.  [default: 0.85]",
+)
+@click.option(
+    "--out", type=_PATH, metavar="DIR", help="Draw the most alike pairs into DIR/near-duplicates.png."
+)
+@_output_options
+def check(*, as_json: bool, report: "Reporter", file: Path, threshold: float | None, **options: Any) -> None:
+    """Look for images and groups that are in two splits, nearly equal images, and labels that contradict.
+
+    Exit code 1 where train-head would refuse the splits. No head is trained or judged.
+    """
+    from pipeline import check_cache
+
+    if threshold is not None:
+        options["threshold"] = threshold
+    found = check_cache(file, report=report, **options)
+    if as_json:
+        _print_json(found)
+    else:
+        _print_check(found)
+    if found.refusals:
+        raise click.ClickException("\n".join(found.refusals))
+
+
+def _print_check(found: "CacheCheck") -> None:
+    counts = ", ".join(f"{count} {name}" for name, count in found.counts.items())
+    click.echo(f"{found.cache}: {counts}")
+    for what, runs in (
+        ("same bytes in several splits", found.exact),
+        ("one group in several splits", found.groups),
+        ("same bytes, other labels", found.conflicts),
+    ):
+        click.echo(f"{what}: {len(runs) or 'none'}")
+        for names in runs:
+            click.echo(f"  {', '.join(names)}")
+    number = f"{'' if found.near_complete else 'more than '}{len(found.near) or 'none'}"
+    click.echo(
+        f"nearly equal across splits (centred cosine of {found.layer} at least {found.threshold:g}): {number}"
+    )
+    if found.near:
+        from pipeline.console import print_table
+
+        rows = [
+            [f"{p.cosine:.3f}", p.split_a, p.image_a, p.label_a, p.split_b, p.image_b, p.label_b]
+            for p in found.near
+        ]
+        print_table(["cosine", "split", "image", "label", "split", "image", "label"], rows)
+    for warning in found.warnings:
+        click.echo(f"Look: {warning}")
+    if found.picture:
+        click.echo(f"thumbnails: {found.picture}")
 
 
 @cache.command(

@@ -7,20 +7,25 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.errors import PipelineError, RunError, TooManyBadImagesError
+    from pipeline.checking import CacheCheck, check_cache
+    from pipeline.errors import LeakError, PipelineError, RunError, TooManyBadImagesError
     from pipeline.evaluation import EvaluationResult, evaluate
     from pipeline.extraction import ExtractResult, extract
     from pipeline.prediction import Prediction, predict
-    from pipeline.training import TrainResult, split_rows, train_head
+    from pipeline.training import TrainResult, train_head
+    from pipeline.training_rows import split_rows
 
 __all__ = [
+    "CacheCheck",
     "EvaluationResult",
     "ExtractResult",
+    "LeakError",
     "PipelineError",
     "Prediction",
     "RunError",
     "TooManyBadImagesError",
     "TrainResult",
+    "check_cache",
     "evaluate",
     "extract",
     "predict",
@@ -29,11 +34,13 @@ __all__ = [
 ]
 
 _MODULES = {
-    "pipeline.errors": ("PipelineError", "RunError", "TooManyBadImagesError"),
+    "pipeline.checking": ("CacheCheck", "check_cache"),
+    "pipeline.errors": ("LeakError", "PipelineError", "RunError", "TooManyBadImagesError"),
     "pipeline.evaluation": ("EvaluationResult", "evaluate"),
     "pipeline.extraction": ("ExtractResult", "extract"),
     "pipeline.prediction": ("Prediction", "predict"),
-    "pipeline.training": ("TrainResult", "split_rows", "train_head"),
+    "pipeline.training": ("TrainResult", "train_head"),
+    "pipeline.training_rows": ("split_rows",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -1,6 +1,6 @@
 """What can go wrong in a stage, beyond what features and classifiers report themselves."""
 
-__all__ = ["LimitError", "PipelineError", "RunError", "TooManyBadImagesError"]
+__all__ = ["LeakError", "LimitError", "PipelineError", "RunError", "TooManyBadImagesError"]
 
 
 class PipelineError(Exception):
@@ -9,6 +9,10 @@ class PipelineError(Exception):
 
 class RunError(PipelineError, ValueError):
     """A run directory that can't be read, or doesn't fit what it is used with."""
+
+
+class LeakError(PipelineError, ValueError):
+    """Splits that share images or groups, so that scores on them would mislead."""
 
 
 class LimitError(PipelineError, ValueError):

@@ -17,7 +17,8 @@ from pipeline.errors import RunError
 from pipeline.plots import Mistake, plot_confusion, plot_mistakes
 from pipeline.reporting import SILENT, Reporter
 from pipeline.runs import Run
-from pipeline.training import split_rows
+from pipeline.thumbnails import image_file
+from pipeline.training_rows import split_rows
 
 __all__ = ["METRICS", "EvaluationResult", "evaluate"]
 
@@ -177,11 +178,9 @@ def _draw_mistakes(judged: _Judged, path: Path) -> Path | None:
     if not len(wrong):
         return None
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:_SHOWN_MISTAKES]
-    source = Path(judged.cache.source)
-    root = source if source.is_dir() else source.parent
     mistakes = [
         Mistake(
-            root / judged.cache.ids[judged.rows[i]],
+            image_file(judged.cache, int(judged.rows[i])),
             judged.classes[judged.labels[i]],
             judged.classes[predicted[i]],
             float(confidence[i]),

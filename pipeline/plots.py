@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
 
 from classifiers.selection import Curve
+from pipeline.thumbnails import draw_thumbnail
 
-__all__ = ["Mistake", "plot_confusion", "plot_curve", "plot_mistakes"]
+__all__ = ["Mistake", "PicturePair", "plot_confusion", "plot_curve", "plot_mistakes", "plot_pairs"]
 
 DPI = 150
 _SOLVER_FACTS = {"objective", "iterations"}  # for the CSV
@@ -86,14 +86,30 @@ def plot_mistakes(mistakes: Sequence[Mistake], path: Path, *, title: str) -> Non
     for cell in axes.flat:
         cell.axis("off")
     for cell, mistake in zip(axes.flat, mistakes, strict=False):
-        try:
-            with Image.open(mistake.path) as image:
-                picture = ImageOps.exif_transpose(image).convert("RGB")
-                picture.thumbnail((256, 256))
-                cell.imshow(np.asarray(picture))
-        except (OSError, UnidentifiedImageError):
-            cell.text(0.5, 0.5, "(image gone)", ha="center", va="center")
-        cell.set_title(
-            f"{mistake.predicted} {mistake.probability:.0%}\ntrue: {mistake.true}", fontsize=9, wrap=True
-        )
+        title = f"{mistake.predicted} {mistake.probability:.0%}\ntrue: {mistake.true}"
+        draw_thumbnail(cell, mistake.path, title)
+    figure.savefig(path, dpi=DPI)
+
+
+class PicturePair(NamedTuple):
+    """Two images to show beside each other, and what stands above them."""
+
+    path_a: Path
+    path_b: Path
+    title_a: str
+    title_b: str
+
+
+def plot_pairs(pairs: Sequence[PicturePair], path: Path, *, title: str) -> None:
+    """Draw pairs of images, three in a line."""
+    columns = min(3, max(len(pairs), 1))
+    rows = max(-(-len(pairs) // columns), 1)
+    figure = Figure(figsize=(4.0 * columns, 2.5 * rows + 0.6), layout="constrained")
+    figure.suptitle(title)
+    axes: Any = figure.subplots(rows, 2 * columns, squeeze=False)
+    for cell in axes.flat:
+        cell.axis("off")
+    for left, right, pair in zip(axes.flat[::2], axes.flat[1::2], pairs, strict=False):
+        draw_thumbnail(left, pair.path_a, pair.title_a)
+        draw_thumbnail(right, pair.path_b, pair.title_b)
     figure.savefig(path, dpi=DPI)

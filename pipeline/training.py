@@ -8,21 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from classifiers.persistence import foreign_types, save_head
 from classifiers.selection import FittedHead, fit_head
-from classifiers.splits import SplitReport, assign_splits, check_splits
 from features.cache import FeatureCache
-from features.spec import Layer
-from pipeline.errors import RunError
+from pipeline.checking import guard_splits
 from pipeline.plots import plot_curve
 from pipeline.reporting import SILENT, Reporter
 from pipeline.runs import library_versions, new_run_path, now, save_record, save_split, write_run
+from pipeline.training_rows import DEFAULT_FRACTIONS, choose_layer, split_rows
 
-__all__ = ["DEFAULT_FRACTIONS", "TrainResult", "split_rows", "train_head"]
-
-DEFAULT_FRACTIONS = (0.6, 0.2, 0.2)
+__all__ = ["TrainResult", "train_head"]
 
 
 @dataclass(frozen=True)
@@ -48,41 +44,6 @@ class TrainResult:
     validation: Mapping[str, float]
     trials: Sequence[Mapping[str, Any]]
     seconds: float
-
-
-def choose_layer(cache: FeatureCache, layer: str | None) -> Layer:
-    """Find a layer of the cache by its key or name; without a name, the only one.
-
-    Raises:
-        RunError: There is no such layer, or there are several to choose from.
-    """
-    layers = cache.layers
-    if layer is None:
-        if len(layers) == 1:
-            return layers[0]
-        problem = "holds several layers; choose one with --layer"
-    else:
-        found = [each for each in layers if layer in {each.key, each.name}]
-        if len(found) == 1:
-            return found[0]
-        problem = f"holds no layer {layer!r}" if not found else f"holds {layer!r} under several pools"
-    raise RunError(f"{cache.path} {problem}: {', '.join(each.key for each in layers)}.")
-
-
-def split_rows(
-    cache: FeatureCache, fractions: tuple[float, float, float] = DEFAULT_FRACTIONS
-) -> tuple[NDArray[np.uint8], SplitReport]:
-    """Divide a cache's labelled, readable rows into train (1), val (2) and test (3); the rest is 0.
-
-    The same cache and fractions always give the same split; see `classifiers.splits.assign_splits`.
-
-    Raises:
-        SplitError: No labelled row, or a class that has none to train on.
-    """
-    usable = cache.ok & (cache.labels >= 0)
-    split = assign_splits(cache.split, cache.content, cache.groups, fractions=fractions, usable=usable)
-    declared = bool((cache.split[usable] > 0).any())
-    return split, check_splits(split, cache.labels, cache.classes, fractions=None if declared else fractions)
 
 
 def train_head(
@@ -115,6 +76,7 @@ def train_head(
     Raises:
         ClassifiersError: The head, a parameter or the split is not usable.
         FeaturesError: The cache is not usable.
+        LeakError: The same image bytes, or one group, are in more than one split.
         RunError: The run directory exists, or the layer doesn't.
     """
     started = time.perf_counter()
@@ -126,7 +88,8 @@ def train_head(
         with write_run(path):  # says that it exists, before any work
             pass
     split, split_report = split_rows(cache, fractions)
-    for problem in split_report.problems:
+    problems = (*split_report.problems, *guard_splits(cache, split))
+    for problem in problems:
         report.warn(problem)
     train, val = np.flatnonzero(split == 1), np.flatnonzero(split == 2)
 
@@ -166,7 +129,7 @@ def train_head(
         if fitted.curve is not None:
             fitted.curve.to_csv(folder / "curve.csv")
             plot_curve(fitted.curve, folder / "curve.png", title=f"{head} on {cache.path.name}")
-        save_record(folder, _record(result, cache, fitted, split_report, seed=seed, fractions=fractions))
+        save_record(folder, _record(result, cache, fitted, problems, seed=seed, fractions=fractions))
     return result
 
 
@@ -174,7 +137,7 @@ def _record(
     result: TrainResult,
     cache: FeatureCache,
     fitted: FittedHead,
-    split_report: SplitReport,
+    problems: Sequence[str],
     *,
     seed: int,
     fractions: tuple[float, float, float],
@@ -194,7 +157,7 @@ def _record(
         "split": {
             "fractions": list(fractions),
             "counts": dict(result.counts),
-            "problems": list(split_report.problems),
+            "problems": list(problems),
         },
         "head": {
             "kind": result.head,
