@@ -103,6 +103,11 @@ def linear_path(
     theta = problem.zeros()
     if start is not None:
         coef, intercept = start
+        if coef.shape != (problem.outputs, X.shape[1]) or intercept.shape != (problem.outputs,):
+            raise HeadError(
+                f"start: got coefficients {coef.shape} and intercept {intercept.shape}, "
+                f"expected ({problem.outputs}, {X.shape[1]}) and ({problem.outputs},)"
+            )
         scaled = np.concatenate([coef * divisor, (intercept + coef @ mean)[:, None]], axis=1)
         theta = torch.as_tensor(scaled).to(theta)
     for l2 in strengths:

@@ -293,15 +293,24 @@ def _names(types: list[type]) -> str:
 def _types(data: bytes) -> set[tuple[str, str, str]]:
     """Module, class and loader of everything in a skops file."""
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            schema = json.loads(archive.read("schema.json"))
-    except (zipfile.BadZipFile, LookupError, ValueError) as error:
+        nodes = list(_nodes(_schema(data)))
+    except (zipfile.BadZipFile, LookupError, RuntimeError) as error:  # too deep a tree is a RuntimeError
         raise HeadError(f"it is not a skops file: {error}") from error
     return {
         (str(node.get("__module__")), str(node.get("__class__")), str(node.get("__loader__")))
-        for node in _nodes(schema)
+        for node in nodes
         if "__class__" in node or "__loader__" in node
     }
+
+
+def _schema(data: bytes) -> Any:
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise HeadError("it is compressed, as no head of ours is")  # and could unpack to any size
+        try:
+            return json.loads(archive.read("schema.json"))
+        except ValueError as error:
+            raise HeadError(f"it is not a skops file: {error}") from error
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,9 @@
 """A head on disk gives the same probabilities, and a file that isn't ours is refused."""
 
 import hashlib
+import io
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -169,6 +171,25 @@ def test_a_function_in_a_file_is_refused_and_not_run(saved):
     foreign = make_pipeline(FunctionTransformer(func=Path.mkdir), StandardScaler())
     plant(folder, skops_io.dumps(foreign))
     with pytest.raises(HeadFormatError, match="mkdir"):
+        load_head(folder)
+
+
+@pytest.mark.parametrize(
+    ("schema", "compression", "message"),
+    [
+        ("{}", zipfile.ZIP_DEFLATED, "it is compressed"),
+        ("[" * 200_000, zipfile.ZIP_STORED, "it is not a skops file"),
+        ("{", zipfile.ZIP_STORED, "it is not a skops file"),
+        ("{}", zipfile.ZIP_STORED, "skops can't read it"),
+    ],
+)
+def test_hostile_archives_are_refused(schema, compression, message, saved):
+    folder = saved("ridge")
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        archive.writestr("schema.json", schema)
+    plant(folder, buffer.getvalue())
+    with pytest.raises(HeadFormatError, match=message):
         load_head(folder)
 
 

@@ -192,6 +192,13 @@ def test_starting_at_the_solution_takes_no_iteration(digits):
     assert again.coef_ == pytest.approx(head.coef_, rel=1e-5, abs=1e-9)
 
 
+def test_a_start_of_another_shape_is_refused(blobs):
+    with pytest.raises(HeadError, match=r"start: got coefficients \(2, 12\).*expected \(3, 12\)"):
+        LinearHead(device="cpu").fit(
+            blobs.X, blobs.y, coef_init=np.zeros((2, 12)), intercept_init=np.zeros(2)
+        )
+
+
 def test_too_few_iterations_are_a_warning(digits):
     with pytest.warns(ConvergenceWarning, match=r"l2=1e-05: the objective is not proven within tol=1e-05"):
         head = LinearHead(1e-5, max_iter=3, device="cpu").fit(*digits)
