@@ -6,13 +6,14 @@ import importlib.util
 import json
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 if TYPE_CHECKING:
+    from classifiers.search import Method
     from features.cache import Part
     from pipeline.checking import CacheCheck
     from pipeline.evaluation import EvaluationResult
@@ -271,6 +272,7 @@ def _print_extraction(result: "ExtractResult") -> None:
     epilog=_example(
         "frostline train-head photos.h5 --head linear",
         "frostline train-head photos.h5 --head mlp --param hidden=256,128 --run runs/mlp",
+        "frostline train-head photos.h5 --head svm --param kernel=rbf --search random --trials 40 --cv 5",
     ),
 )
 @click.argument("cache", type=_PATH)
@@ -310,9 +312,33 @@ def _print_extraction(result: "ExtractResult") -> None:
     metavar="TRAIN VAL TEST",
     help="Shares of data that comes without splits.",
 )
+@click.option(
+    "--search",
+    type=click.Choice(["grid", "random", "halving", "optuna"]),
+    help="How to choose what no --param fixes.  [default: the head's own way; grid with --cv]",
+)
+@click.option(
+    "--trials", type=click.IntRange(min=1), metavar="N", help="Candidates.  [default: all of a grid, else 30]"
+)
+@click.option(
+    "--cv",
+    type=click.IntRange(min=2),
+    metavar="K",
+    help="Judge candidates on K folds of train and val.  [default: on val]",
+)
+@click.option("--jobs", type=int, metavar="N", help="Processes of a search; -1 for one a core.  [default: 1]")
 @_output_options
 def train_head(
-    *, as_json: bool, report: "Reporter", cache: Path, head: str, params: tuple[str, ...], **options: Any
+    *,
+    as_json: bool,
+    report: "Reporter",
+    cache: Path,
+    head: str,
+    params: tuple[str, ...],
+    search: "Method | None",
+    trials: int | None,
+    jobs: int | None,
+    **options: Any,
 ) -> None:
     """Train a classifier on cached features and write it as a run.
 
@@ -322,11 +348,30 @@ def train_head(
     from classifiers.heads import parse_params
     from pipeline import train_head as run
 
-    result = run(cache, head, params=parse_params(head, params), report=report, **options)
+    plan = None
+    if search is not None or options["cv"] is not None:
+        from classifiers.search import SearchPlan
+
+        plan = SearchPlan(search or "grid", trials, jobs)
+    elif trials is not None or jobs is not None:
+        raise click.UsageError("--trials and --jobs belong to a search: give --search or --cv, too.")
+    result = run(cache, head, params=parse_params(head, params), search=plan, report=report, **options)
     if as_json:
         _print_json(result)
-    else:
-        _print_training(result)
+        return
+    if plan is not None:
+        _print_trials(result.trials)
+    _print_training(result)
+
+
+def _print_trials(trials: Sequence[Mapping[str, Any]]) -> None:
+    """The best trials, those on all training rows first."""
+    from pipeline.console import print_table
+
+    shown = sorted(trials, key=lambda trial: (-trial["share"], -trial["accuracy"], trial["log_loss"]))[:10]
+    rows = [[_number(value) for value in trial.values()] for trial in shown]
+    print_table(list(shown[0]), rows, title=f"The best {len(shown)} of {len(trials)} trials")
+    click.echo()
 
 
 def _print_training(result: "TrainResult") -> None:

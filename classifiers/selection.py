@@ -33,6 +33,7 @@ def fit_head(
     params: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str = "auto",
+    refit: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> FittedHead:
     """Fit a head on training rows, with the hyper-parameters that do best on validation rows.
@@ -52,6 +53,7 @@ def fit_head(
         params: Parameters to fix; see `classifiers.heads.parse_params`.
         seed: Seed of everything random.
         device: Where torch heads train: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
+        refit: Whether to fit the chosen head again with the validation rows.
         progress: Called with 1 after each candidate.
 
     Raises:
@@ -74,7 +76,7 @@ def fit_head(
     with _errors_of(kind):
         search = _search(task, candidates, data, progress)
         estimator = search.best.estimator
-        if kind.search != "epochs" and len(val):
+        if refit and kind.search != "epochs" and len(val):
             estimator = _refit(task, search.best, data)
     return FittedHead(
         name=kind.name,

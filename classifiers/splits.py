@@ -14,7 +14,17 @@ from scipy.stats.contingency import association
 
 from classifiers.errors import SplitError
 
-__all__ = ["NONE", "SPLIT_NAMES", "TEST", "TRAIN", "VAL", "SplitReport", "assign_splits", "check_splits"]
+__all__ = [
+    "NONE",
+    "SPLIT_NAMES",
+    "TEST",
+    "TRAIN",
+    "VAL",
+    "SplitReport",
+    "assign_splits",
+    "check_splits",
+    "positions",
+]
 
 NONE, TRAIN, VAL, TEST = range(4)
 SPLIT_NAMES = ("none", "train", "val", "test")
@@ -66,11 +76,11 @@ def assign_splits(
     has = {code: bool(np.any(declared == code)) for code in (TRAIN, VAL, TEST)}
     if not any(has.values()):
         rows = np.flatnonzero(usable)
-        codes[rows] = _divide(_positions(content[rows], groups[rows]), shares)
+        codes[rows] = _divide(positions(content[rows], groups[rows]), shares)
     elif has[TRAIN] and not has[VAL]:
         rows = np.flatnonzero(codes == TRAIN)
         train, val, _ = shares
-        codes[rows] = _divide(_positions(content[rows], groups[rows]), (train / (train + val), 1.0, 1.0))
+        codes[rows] = _divide(positions(content[rows], groups[rows]), (train / (train + val), 1.0, 1.0))
     return codes
 
 
@@ -107,8 +117,8 @@ def _divide(positions: NDArray[np.float64], shares: Sequence[float]) -> NDArray[
     return codes
 
 
-def _positions(content: NDArray[np.uint8], groups: NDArray[Any]) -> NDArray[np.float64]:
-    """Where each row's key falls in [0, 1)."""
+def positions(content: NDArray[np.uint8], groups: NDArray[Any]) -> NDArray[np.float64]:
+    """Where each row falls in [0, 1), (n,): the same for rows of equal content and rows of one group, transitively."""
     contents = np.ascontiguousarray(content).view("V16").ravel().tolist()
     positions = np.array([_position(b"content:", key) for key in contents], np.float64)
     grouped = groups != groups.dtype.type()

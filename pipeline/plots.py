@@ -8,10 +8,19 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from classifiers.search import Found
 from classifiers.selection import Curve
 from pipeline.thumbnails import draw_thumbnail
 
-__all__ = ["Mistake", "PicturePair", "plot_confusion", "plot_curve", "plot_mistakes", "plot_pairs"]
+__all__ = [
+    "Mistake",
+    "PicturePair",
+    "plot_confusion",
+    "plot_curve",
+    "plot_mistakes",
+    "plot_pairs",
+    "plot_search",
+]
 
 DPI = 150
 _SOLVER_FACTS = {"objective", "iterations"}  # for the CSV
@@ -112,4 +121,27 @@ def plot_pairs(pairs: Sequence[PicturePair], path: Path, *, title: str) -> None:
     for left, right, pair in zip(axes.flat[::2], axes.flat[1::2], pairs, strict=False):
         draw_thumbnail(left, pair.path_a, pair.title_a)
         draw_thumbnail(right, pair.path_b, pair.title_b)
+    figure.savefig(path, dpi=DPI)
+
+
+def plot_search(found: Found, path: Path, *, title: str) -> None:
+    """Draw the accuracy of every trial: in order, and against each parameter that was searched."""
+    panels = ["trial", *found.params]
+    figure = Figure(figsize=(4.2 * len(panels), 3.8), layout="constrained")
+    figure.suptitle(title)
+    accuracy = [trial["accuracy"] for trial in found.trials]
+    shares = [trial["share"] for trial in found.trials]
+    for axes, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        values = [number if name == "trial" else trial[name] for number, trial in enumerate(found.trials, 1)]
+        numeric = all(isinstance(value, int | float) for value in values)
+        x = values if numeric else list(map(str, values))
+        points = axes.scatter(x, accuracy, c=shares, vmin=0, vmax=1, cmap="viridis", s=16)
+        if name != "trial" and numeric:
+            axes.axvline(found.params[name], color="grey", linestyle="--", linewidth=1)
+            if max(values) >= 100 * min(values) > 0:
+                axes.set_xscale("log")
+        axes.set(xlabel=name, ylabel="accuracy")
+        axes.grid(visible=True, alpha=0.3)
+    if min(shares) < 1:
+        figure.colorbar(points, label="share of the training rows")
     figure.savefig(path, dpi=DPI)

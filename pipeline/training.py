@@ -1,6 +1,7 @@
 """The train-head stage: a classifier on cached features, chosen on validation, written as a run."""
 
 import dataclasses
+import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,14 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from classifiers.folds import assign_folds
 from classifiers.persistence import foreign_types, save_head
+from classifiers.search import Found, SearchPlan, search_head
 from classifiers.selection import FittedHead, fit_head
 from features.cache import FeatureCache
 from pipeline.checking import guard_splits
-from pipeline.plots import plot_curve
+from pipeline.errors import RunError
+from pipeline.plots import plot_curve, plot_search
 from pipeline.reporting import SILENT, Reporter
 from pipeline.runs import library_versions, new_run_path, now, save_record, save_split, write_run
+from pipeline.tables import write_table
 from pipeline.training_rows import DEFAULT_FRACTIONS, choose_layer, split_rows
 
 __all__ = ["TrainResult", "train_head"]
@@ -56,6 +62,8 @@ def train_head(
     seed: int = 0,
     device: str = "auto",
     fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
+    search: SearchPlan | None = None,
+    cv: int | None = None,
     report: Reporter = SILENT,
 ) -> TrainResult:
     """Fit a head on a cache's training rows, choose its hyper-parameters on validation, and write a run.
@@ -71,6 +79,10 @@ def train_head(
         seed: Seed of everything random in the head.
         device: Where torch heads train: ``auto``, ``cpu`` or ``cuda``.
         fractions: Shares of train, val and test for data that comes without splits.
+        search: How to search for hyper-parameters; by default as the head itself does. Finished trials are kept in a
+            journal beside the run until it is written: a search that was killed goes on from there.
+        cv: Folds of train and val rows to judge candidates on, copies and groups kept together; by default the
+            validation rows judge. Without `search` it means a search of the head's grid.
         report: Where progress goes.
 
     Raises:
@@ -93,6 +105,19 @@ def train_head(
         report.warn(problem)
     train, val = np.flatnonzero(split == 1), np.flatnonzero(split == 2)
 
+    found = None
+    if search is not None or cv is not None:
+        rows = _Rows(cache, chosen.key, train, val, cv)
+        found = _search(
+            head,
+            rows,
+            search or SearchPlan(),
+            run=path,
+            params=params or {},
+            seed=seed,
+            device=device,
+            report=report,
+        )
     with report.task(f"Training {head}", None) as advance:
         fitted = fit_head(
             head,
@@ -101,11 +126,13 @@ def train_head(
             train,
             val,
             classes=cache.classes,
-            params=params or {},
+            params={**(params or {}), **(found.params if found else {})},
             seed=seed,
             device=device,
             progress=advance,
         )
+    if found:
+        fitted = dataclasses.replace(fitted, trials=found.trials)
     foreign = foreign_types(fitted.estimator)
     if foreign:
         report.note(
@@ -129,8 +156,72 @@ def train_head(
         if fitted.curve is not None:
             fitted.curve.to_csv(folder / "curve.csv")
             plot_curve(fitted.curve, folder / "curve.png", title=f"{head} on {cache.path.name}")
+        if found:
+            write_table(found.trials, folder / "search.csv")
+            plot_search(found, folder / "search.png", title=f"search for {head} on {cache.path.name}")
         save_record(folder, _record(result, cache, fitted, problems, seed=seed, fractions=fractions))
+    if found and found.journal:
+        found.journal.unlink()
     return result
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """What a search may read."""
+
+    cache: FeatureCache
+    layer: str
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+    cv: int | None
+
+    def folds(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Rows to fit and rows to judge."""
+        if self.cv is None:
+            if not len(self.val):
+                raise RunError(f"{self.cache.path} has no validation rows to search with; give --cv K.")
+            return [(self.train, self.val)]
+        rows = np.union1d(self.train, self.val)
+        fold = assign_folds(self.cache.content[rows], self.cache.groups[rows], self.cv)
+        return [(rows[fold != number], rows[fold == number]) for number in range(self.cv)]
+
+    def key(self) -> str:
+        """Digest of the features that the search reads."""
+        content = self.cache.content[np.union1d(self.train, self.val)].tobytes()
+        return f"{self.cache.key} {self.layer} {hashlib.sha256(content).hexdigest()}"
+
+
+def _search(
+    head: str,
+    rows: _Rows,
+    plan: SearchPlan,
+    *,
+    run: Path,
+    params: Mapping[str, Any],
+    seed: int,
+    device: str,
+    report: Reporter,
+) -> Found:
+    with report.task(f"Searching {head}", None) as advance:
+        found = search_head(
+            head,
+            rows.cache.features(rows.layer),
+            rows.cache.labels,
+            rows.folds(),
+            plan,
+            classes=rows.cache.classes,
+            params=params,
+            seed=seed,
+            device=device,
+            key=rows.key(),
+            journal=run.with_name(f".{run.name}.search"),
+            progress=advance,
+        )
+    if found.resumed:
+        report.note(
+            f"{found.resumed} of {len(found.trials)} trials were there from an earlier, interrupted search."
+        )
+    return found
 
 
 def _record(
