@@ -16,7 +16,7 @@ from features.spec import Dtype, FeatureSpec, Layer
 from features.table import ImageSource
 from pipeline.reporting import Reporter
 
-__all__ = ["Computation", "EngineOptions", "plan_computation"]
+__all__ = ["Computation", "EngineOptions", "plan_computation", "specify"]
 
 _CHECKED_IMAGES = 32
 
@@ -77,7 +77,7 @@ def plan_computation(
     earlier = made_with(path, part)
     if earlier:
         plan = _same_plan(net, earlier.spec, options)
-        spec = _specify(net, layers, plan, options.store) if plan else None
+        spec = specify(net, layers, plan, options.store) if plan else None
         # Of another specification it can only be replaced, where that is asked for: open_writer says how they differ.
         if plan and spec and (spec.digest == earlier.spec.digest or not overwrite):
             return Computation(plan, spec, earlier.check)
@@ -102,7 +102,7 @@ def plan_computation(
         report.warn(f"{plan.name} {plan.precision}: {check}; below --min-cosine {options.min_cosine}")
     elif check:
         report.note(f"Checked: {check}")
-    return Computation(plan, _specify(net, layers, plan, options.store), check, choice.engine)
+    return Computation(plan, specify(net, layers, plan, options.store), check, choice.engine)
 
 
 def _same_plan(net: Backbone, made: FeatureSpec, options: EngineOptions) -> Plan | None:
@@ -120,7 +120,7 @@ def _same_plan(net: Backbone, made: FeatureSpec, options: EngineOptions) -> Plan
     return plans[0]
 
 
-def _specify(backbone: Backbone, layers: tuple[Layer, ...], plan: Plan, store: Dtype | None) -> FeatureSpec:
+def specify(backbone: Backbone, layers: tuple[Layer, ...], plan: Plan, store: Dtype | None) -> FeatureSpec:
     """Write down all that the features will depend on."""
     return FeatureSpec(
         backbone=backbone.name,
