@@ -283,3 +283,33 @@ def test_discovery_leaves_no_hooks_behind(resnet):
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in resnet.module.modules())
     FeatureModule(resnet, resnet.resolve_layers(["layer1", "embedding"]))
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in resnet.module.modules())
+
+
+class Gate(nn.Module):
+    """Chooses by the values of its input, which a pass of shapes alone doesn't have."""
+
+    def __init__(self):
+        super().__init__()
+        self.dark, self.bright = nn.Linear(3, 4), nn.Linear(3, 4)
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x):
+        vector = x.mean((2, 3))
+        return self.fc(self.bright(vector) if x.max().item() > 0.5 else self.dark(vector))
+
+
+def test_a_network_that_looks_at_its_values_is_run_on_real_ones():
+    transform = Transform(8, "shortest", (8, 8), "bilinear", (0.5,) * 3, (0.5,) * 3)
+    network = Network(Gate(), transform, ClassifierReadout("fc"), "none")
+    assert [*Backbone("test:gate", network).layers()] == ["embedding", "logits", "dark", "fc"]
+
+
+def test_discovery_computes_nothing_and_leaves_the_weights_alone(resnet):
+    before = resnet.fingerprint()
+    seen = []
+    handle = resnet.module.conv1.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs))
+    Backbone("test:same", resnet.network).layers()
+    handle.remove()
+    assert all(pixels.is_meta for pixels in seen)
+    assert seen
+    assert resnet.fingerprint() == before

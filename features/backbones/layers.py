@@ -1,5 +1,6 @@
 """Which layers a network has, found by watching one forward pass, and the layers that a user names."""
 
+import copy
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -95,7 +96,7 @@ class _Shapes:
 
 
 def discover(network: Network) -> dict[str, LayerInfo]:
-    """Run two black images through `network` and list its layers: embedding, logits, then modules as they finish.
+    """Run the shapes of two images through `network` and list its layers: embedding, logits, then modules as they finish.
 
     A module is a layer when it ran exactly once and gave one tensor per image: a map, tokens or a vector. Identities
     and dropouts are left out, since their output is another layer's.
@@ -123,7 +124,29 @@ def discover(network: Network) -> dict[str, LayerInfo]:
 
 
 def _observed(network: Network) -> _Shapes:
-    module, taps = network.module, _Shapes()
+    try:
+        return _watched(network, _without_data(network.module))
+    except (
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ):  # its forward pass needs values; what is wrong otherwise, shows again
+        return _watched(network, network.module)
+
+
+def _without_data(module: nn.Module) -> nn.Module:
+    """A copy that has shapes but no values: its forward pass computes nothing, and it takes no memory."""
+    tensors: list[Tensor] = [*module.parameters(), *module.buffers()]
+    return copy.deepcopy(module, {id(tensor): _shape_only(tensor) for tensor in tensors})
+
+
+def _shape_only(tensor: Tensor) -> Tensor:
+    meta = tensor.detach().to("meta")
+    return nn.Parameter(meta, requires_grad=False) if isinstance(tensor, nn.Parameter) else meta
+
+
+def _watched(network: Network, module: nn.Module) -> _Shapes:
+    taps = _Shapes()
     handles = network.readout.attach(module, taps)
     handles += attach(
         module, taps, [name for name, part in module.named_modules() if not isinstance(part, _SAME_AS_INPUT)]
