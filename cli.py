@@ -291,7 +291,11 @@ def _print_extraction(result: "ExtractResult") -> None:
     metavar="K=V",
     help="Fix a hyper-parameter of the head; what is not fixed is chosen on validation.",
 )
-@click.option("--layer", metavar="L", help="Layer of the cache; needed where it holds several.")
+@click.option(
+    "--layer",
+    metavar="L",
+    help="Layer of the cache; needed where it holds several. a+b joins two; all chooses among each and all joined.",
+)
 @click.option("--run", type=_PATH, metavar="DIR", help="Run directory to write.  [default: runs/CACHE-HEAD]")
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Seed of all that is random in the head."

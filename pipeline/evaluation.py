@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from classifiers.metrics import Metrics, score
 from features.cache import FeatureCache
 from pipeline.errors import RunError
+from pipeline.layers import layer_features, layer_keys
 from pipeline.plots import Mistake, plot_confusion, plot_mistakes
 from pipeline.reporting import SILENT, Reporter
 from pipeline.runs import Run
@@ -95,7 +96,7 @@ def evaluate(
             " anything, after seeing test results makes them optimistic; choose on validation."
         )
     with report.task("Evaluating", None):
-        probabilities = head.predict_proba(data.features(opened.layer)[test])
+        probabilities = head.predict_proba(layer_features(data, opened.layer)[test])
         metrics = score(labels, probabilities, classes=head.classes, bootstrap=bootstrap)
     judged = _Judged(
         data, test, labels, probabilities.argmax(axis=1), probabilities.max(axis=1), tuple(head.classes)
@@ -133,7 +134,7 @@ class _Judged:
 def _check_spec(run: Run, cache: FeatureCache) -> None:
     differences = run.spec.differences(cache.spec)
     different = [d for d in differences if d.field != "layers"]
-    if not different and run.layer in {layer.key for layer in cache.layers}:
+    if not different and {layer.key for layer in cache.layers}.issuperset(layer_keys(run.layer)):
         return
     shown = "\n".join(f"  {d.field}: trained on {d.ours!r}, the cache has {d.theirs!r}" for d in differences)
     raise RunError(

@@ -1,6 +1,6 @@
 """Pictures of a run, as PNG."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from classifiers.search import Found
 from classifiers.selection import Curve
 from pipeline.thumbnails import draw_thumbnail
 
@@ -124,20 +123,22 @@ def plot_pairs(pairs: Sequence[PicturePair], path: Path, *, title: str) -> None:
     figure.savefig(path, dpi=DPI)
 
 
-def plot_search(found: Found, path: Path, *, title: str) -> None:
+def plot_search(
+    trials: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], path: Path, *, title: str
+) -> None:
     """Draw the accuracy of every trial: in order, and against each parameter that was searched."""
-    panels = ["trial", *found.params]
+    panels = ["trial", *(["layer"] if "layer" in trials[0] else []), *chosen]
     figure = Figure(figsize=(4.2 * len(panels), 3.8), layout="constrained")
     figure.suptitle(title)
-    accuracy = [trial["accuracy"] for trial in found.trials]
-    shares = [trial["share"] for trial in found.trials]
+    accuracy = [trial["accuracy"] for trial in trials]
+    shares = [trial["share"] for trial in trials]
     for axes, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        values = [number if name == "trial" else trial[name] for number, trial in enumerate(found.trials, 1)]
+        values = [number if name == "trial" else trial[name] for number, trial in enumerate(trials, 1)]
         numeric = all(isinstance(value, int | float) for value in values)
         x = values if numeric else list(map(str, values))
         points = axes.scatter(x, accuracy, c=shares, vmin=0, vmax=1, cmap="viridis", s=16)
         if name != "trial" and numeric:
-            axes.axvline(found.params[name], color="grey", linestyle="--", linewidth=1)
+            axes.axvline(chosen[name], color="grey", linestyle="--", linewidth=1)
             if max(values) >= 100 * min(values) > 0:
                 axes.set_xscale("log")
         axes.set(xlabel=name, ylabel="accuracy")

@@ -18,6 +18,7 @@ from features.loading import Batch, load_batches
 from features.sources import PathSource, image_paths
 from features.spec import Dtype, FeatureSpec
 from pipeline.errors import RunError
+from pipeline.layers import layer_keys
 from pipeline.reporting import SILENT, Reporter
 from pipeline.runs import Run
 
@@ -81,18 +82,20 @@ def predict(
     head = opened.head(trusted=trusted)
     spec = opened.spec
     net = _same_backbone(opened, spec, weights)
-    layer = next(layer for layer in spec.layers if layer.key == opened.layer)
+    by_key = {layer.key: layer for layer in spec.layers}
+    layers = tuple(by_key[key] for key in layer_keys(opened.layer))
     source = PathSource(image_paths(paths))
     count = len(source.table.ids)
     size = batch_size or min(count, _BATCH_SIZE)
-    engine = make_engine(net, (layer,), precision=spec.precision, device=device, batch_size=size)
+    engine = make_engine(net, layers, precision=spec.precision, device=device, batch_size=size)
     batches = load_batches(
         source, np.arange(count), net.transform, batch_size=size, workers=workers, block_rows=size
     )
     predictions: list[Prediction] = []
     with report.task("Predicting", count) as advance:
         for batch, outputs in engine.run(batches):
-            features = _as_stored(outputs[layer.key][:, 0], spec.dtype)
+            joined = np.concatenate([outputs[layer.key][:, 0] for layer in layers], axis=1)
+            features = _as_stored(joined, spec.dtype)
             predictions += _label(batch, features, source, head, top_k)
             advance(len(batch.rows))
     return predictions

@@ -129,7 +129,7 @@ class Run:
 
     @property
     def layer(self) -> str:
-        """Key of the layer that the head reads."""
+        """Key of the layer that the head reads; several side by side are joined by ``+``."""
         return str(self.record["layer"])
 
     def head(self, *, trusted: Collection[str] = ()) -> FittedHead:

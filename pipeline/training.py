@@ -18,11 +18,12 @@ from classifiers.selection import FittedHead, fit_head
 from features.cache import FeatureCache
 from pipeline.checking import guard_splits
 from pipeline.errors import RunError
+from pipeline.layers import layer_choices, layer_features
 from pipeline.plots import plot_curve, plot_search
 from pipeline.reporting import SILENT, Reporter
 from pipeline.runs import library_versions, new_run_path, now, save_record, save_split, write_run
 from pipeline.tables import write_table
-from pipeline.training_rows import DEFAULT_FRACTIONS, choose_layer, split_rows
+from pipeline.training_rows import DEFAULT_FRACTIONS, split_rows
 
 __all__ = ["TrainResult", "train_head"]
 
@@ -35,7 +36,7 @@ class TrainResult:
         run: The run directory.
         head: Kind of head.
         params: Its parameters, the chosen ones included.
-        layer: Layer of the cache that it reads.
+        layer: Layer of the cache that it reads; ``a+b`` for several side by side.
         counts: Labelled, readable rows in each split.
         validation: Metrics of the selected head on the validation rows, before any refit; none without such rows.
         trials: Hyper-parameters that were tried, with their validation scores.
@@ -74,7 +75,8 @@ def train_head(
         cache: The cache or its path.
         head: Kind of head; see `classifiers.heads.HEADS`.
         params: Hyper-parameters to fix; the others are chosen on the validation rows.
-        layer: Layer to read; needed where the cache holds several.
+        layer: Layer to read, needed where the cache holds several; ``a+b`` for two side by side; ``all`` to choose among
+            each and all side by side, by the same scores that choose hyper-parameters.
         run: Directory to write; by default a fresh one under ``runs/``.
         seed: Seed of everything random in the head.
         device: Where torch heads train: ``auto``, ``cpu`` or ``cuda``.
@@ -94,7 +96,7 @@ def train_head(
     started = time.perf_counter()
     if not isinstance(cache, FeatureCache):
         cache = FeatureCache.open(cache)
-    chosen = choose_layer(cache, layer)
+    choices = layer_choices(cache, layer)
     path = Path(run) if run is not None else new_run_path(cache.path, head)
     if path.exists():
         with write_run(path):  # says that it exists, before any work
@@ -105,34 +107,14 @@ def train_head(
         report.warn(problem)
     train, val = np.flatnonzero(split == 1), np.flatnonzero(split == 2)
 
-    found = None
-    if search is not None or cv is not None:
-        rows = _Rows(cache, chosen.key, train, val, cv)
-        found = _search(
-            head,
-            rows,
-            search or SearchPlan(),
-            run=path,
-            params=params or {},
-            seed=seed,
-            device=device,
-            report=report,
-        )
-    with report.task(f"Training {head}", None) as advance:
-        fitted = fit_head(
-            head,
-            cache.features(chosen.key),
-            cache.labels,
-            train,
-            val,
-            classes=cache.classes,
-            params={**(params or {}), **(found.params if found else {})},
-            seed=seed,
-            device=device,
-            progress=advance,
-        )
-    if found:
-        fitted = dataclasses.replace(fitted, trials=found.trials)
+    rows = _Rows(cache, train, val, cv)
+    if len(choices) > 1 and not len(val) and cv is None:
+        raise RunError(f"{cache.path} has no validation rows to choose a layer on; name one, or give --cv K.")
+    plan = SearchPlan() if search is None and cv is not None else search
+    job = _Job(head, params or {}, rows, plan, path, seed, device, report)
+    fits = [job.fit(choice) for choice in choices]
+    best = _best(fits)
+    fitted, found = best.fitted, best.found
     foreign = foreign_types(fitted.estimator)
     if foreign:
         report.note(
@@ -143,7 +125,7 @@ def train_head(
         run=path,
         head=head,
         params=fitted.params,
-        layer=chosen.key,
+        layer=best.layer,
         counts={"train": len(train), "val": len(val), "test": int((split == 3).sum())},
         validation=fitted.validation,
         trials=fitted.trials,
@@ -157,20 +139,23 @@ def train_head(
             fitted.curve.to_csv(folder / "curve.csv")
             plot_curve(fitted.curve, folder / "curve.png", title=f"{head} on {cache.path.name}")
         if found:
-            write_table(found.trials, folder / "search.csv")
-            plot_search(found, folder / "search.png", title=f"search for {head} on {cache.path.name}")
+            write_table(fitted.trials, folder / "search.csv")
+            plot_search(
+                fitted.trials,
+                found.params,
+                folder / "search.png",
+                title=f"search for {head} on {cache.path.name}",
+            )
         save_record(folder, _record(result, cache, fitted, problems, seed=seed, fractions=fractions))
-    if found and found.journal:
-        found.journal.unlink()
+    _drop_journals(fits)
     return result
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """What a search may read."""
+    """What a training may read."""
 
     cache: FeatureCache
-    layer: str
     train: NDArray[np.int64]
     val: NDArray[np.int64]
     cv: int | None
@@ -185,43 +170,99 @@ class _Rows:
         fold = assign_folds(self.cache.content[rows], self.cache.groups[rows], self.cv)
         return [(rows[fold != number], rows[fold == number]) for number in range(self.cv)]
 
-    def key(self) -> str:
-        """Digest of the features that the search reads."""
+    def key(self, layer: str) -> str:
+        """Digest of the features that a search reads."""
         content = self.cache.content[np.union1d(self.train, self.val)].tobytes()
-        return f"{self.cache.key} {self.layer} {hashlib.sha256(content).hexdigest()}"
+        return f"{self.cache.key} {layer} {hashlib.sha256(content).hexdigest()}"
 
 
-def _search(
-    head: str,
-    rows: _Rows,
-    plan: SearchPlan,
-    *,
-    run: Path,
-    params: Mapping[str, Any],
-    seed: int,
-    device: str,
-    report: Reporter,
-) -> Found:
-    with report.task(f"Searching {head}", None) as advance:
-        found = search_head(
-            head,
-            rows.cache.features(rows.layer),
-            rows.cache.labels,
-            rows.folds(),
-            plan,
-            classes=rows.cache.classes,
-            params=params,
-            seed=seed,
-            device=device,
-            key=rows.key(),
-            journal=run.with_name(f".{run.name}.search"),
-            progress=advance,
-        )
-    if found.resumed:
-        report.note(
-            f"{found.resumed} of {len(found.trials)} trials were there from an earlier, interrupted search."
-        )
-    return found
+@dataclass(frozen=True)
+class _Fit:
+    """A head on one choice of layers."""
+
+    layer: str
+    fitted: FittedHead
+    found: Found | None
+
+    @property
+    def accuracy(self) -> float:
+        """What layers are compared by: the best trial's where there was a search, else that on validation."""
+        if self.found:
+            return float(max(trial["accuracy"] for trial in self.found.trials if trial["share"] == 1))
+        return self.fitted.validation.get("accuracy", 0.0)
+
+
+def _best(fits: Sequence[_Fit]) -> _Fit:
+    """The first of the most accurate, with the trials of all."""
+    best = max(fits, key=lambda fit: fit.accuracy)
+    if len(fits) == 1:
+        return best
+    trials = tuple({"layer": fit.layer, **trial} for fit in fits for trial in fit.fitted.trials)
+    return dataclasses.replace(best, fitted=dataclasses.replace(best.fitted, trials=trials))
+
+
+def _drop_journals(fits: Sequence[_Fit]) -> None:
+    for fit in fits:
+        if fit.found and fit.found.journal:
+            fit.found.journal.unlink()
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A head to search for and to fit."""
+
+    head: str
+    params: Mapping[str, Any]
+    rows: _Rows
+    plan: SearchPlan | None
+    run: Path
+    seed: int
+    device: str
+    report: Reporter
+
+    def fit(self, layer: str) -> _Fit:
+        """Search, and fit what was found."""
+        cache = self.rows.cache
+        X = layer_features(cache, layer)
+        found = self._search(layer, X, self.plan) if self.plan else None
+        with self.report.task(f"Training {self.head} on {layer}", None) as advance:
+            fitted = fit_head(
+                self.head,
+                X,
+                cache.labels,
+                self.rows.train,
+                self.rows.val,
+                classes=cache.classes,
+                params={**self.params, **(found.params if found else {})},
+                seed=self.seed,
+                device=self.device,
+                progress=advance,
+            )
+        if found:
+            fitted = dataclasses.replace(fitted, trials=found.trials)
+        return _Fit(layer, fitted, found)
+
+    def _search(self, layer: str, X: Any, plan: SearchPlan) -> Found:
+        with self.report.task(f"Searching {self.head} on {layer}", None) as advance:
+            found = search_head(
+                self.head,
+                X,
+                self.rows.cache.labels,
+                self.rows.folds(),
+                plan,
+                classes=self.rows.cache.classes,
+                params=self.params,
+                seed=self.seed,
+                device=self.device,
+                key=self.rows.key(layer),
+                journal=self.run.with_name(f".{self.run.name}.search"),
+                progress=advance,
+            )
+        if found.resumed:
+            self.report.note(
+                f"{found.resumed} of {len(found.trials)} trials were there from an earlier, interrupted search."
+            )
+        return found
 
 
 def _record(

@@ -1,0 +1,88 @@
+"""Layers as a choice: each by itself and all side by side, through training, evaluation and prediction."""
+
+import numpy as np
+import pytest
+
+from classifiers.search import SearchPlan
+from features.cache import FeatureCache
+from pipeline import RunError, evaluate, extract, predict, split_rows, train_head
+from pipeline.demo import write_digits
+from pipeline.layers import layer_choices, layer_features
+from pipeline.runs import Run
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    whole, folder = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("digits")
+    write_digits(whole)
+    for group in sorted(whole.iterdir())[:3]:
+        (folder / group.name).mkdir()
+        for path in sorted(group.iterdir())[:20]:
+            (folder / group.name / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture(scope="module")
+def cache(digits, tmp_path_factory):
+    file = tmp_path_factory.mktemp("cache") / "digits.h5"
+    layers = ("embedding", "layer1:avg")
+    extract(digits, backbone="timm:test_resnet", weights="random", layers=layers, cache=file, batch_size=8)
+    return FeatureCache.open(file)
+
+
+BOTH = "embedding+layer1:avg"
+
+
+def test_joined_layers_stand_side_by_side(cache):
+    joined = layer_features(cache, BOTH)
+    parts = [cache.features("embedding"), cache.features("layer1:avg")]
+    assert joined.shape == (60, parts[0].shape[1] + parts[1].shape[1])
+    rows = np.array([5, 2, 2])
+    assert np.array_equal(joined[rows], np.hstack(parts)[rows])
+    assert joined.dtype == joined[:2].dtype == parts[0].dtype
+
+
+def test_choices(cache):
+    assert layer_choices(cache, "all") == ("embedding", "layer1:avg", BOTH)
+    assert layer_choices(cache, "layer1+embedding") == ("layer1:avg+embedding",)
+    for layer, problem in (
+        ("embedding+embedding", "twice"),
+        ("embedding+layer9", "no layer"),
+        (None, "several"),
+    ):
+        with pytest.raises(RunError, match=problem):
+            layer_choices(cache, layer)
+
+
+def test_the_layer_with_the_best_validation_accuracy_is_chosen(cache, tmp_path):
+    result = train_head(cache, "ridge", layer="all", run=tmp_path / "run")
+    best = {}
+    for trial in result.trials:
+        best[trial["layer"]] = max(best.get(trial["layer"], 0), trial["accuracy"])
+    assert list(best) == ["embedding", "layer1:avg", BOTH]
+    assert best[result.layer] == max(best.values()) == result.validation["accuracy"]
+
+
+def test_a_search_covers_layers_and_reads_no_test_row(cache, tmp_path, monkeypatch):
+    split, _ = split_rows(cache)
+    whole = {layer.key: cache.features(layer.key).copy() for layer in cache.layers}
+    for features in whole.values():
+        features[split == 3] = np.nan
+    monkeypatch.setattr(FeatureCache, "features", lambda _cache, layer, **_options: whole[layer])
+    result = train_head(
+        cache, "ridge", layer="all", search=SearchPlan("random", 2), cv=2, run=tmp_path / "run"
+    )
+    assert [trial["layer"] for trial in result.trials] == ["embedding"] * 2 + ["layer1:avg"] * 2 + [BOTH] * 2
+    assert result.layer == max(result.trials, key=lambda trial: trial["accuracy"])["layer"]
+    assert (tmp_path / "run" / "search.png").exists()
+    assert list(tmp_path.iterdir()) == [tmp_path / "run"]
+
+
+def test_a_run_on_joined_layers_is_evaluated_and_predicts(cache, digits, tmp_path):
+    result = train_head(cache, "ridge", layer=BOTH, run=tmp_path / "run")
+    assert Run.open(result.run).layer == result.layer == BOTH
+    assert evaluate(result.run, bootstrap=100).rows > 0
+    expected = Run.open(result.run).head().predict_proba(layer_features(cache, BOTH)[:])
+    found = predict(result.run, [digits])
+    for row, prediction in zip(expected, found, strict=True):
+        assert dict(prediction.top) == pytest.approx(dict(zip(cache.classes, row, strict=True)), abs=1e-4)
