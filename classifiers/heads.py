@@ -220,6 +220,15 @@ _FLAG = Values("true or false", _parse_flag)
 _WIDTHS = Values("whole numbers with commas between, e.g. 256,128", _parse_widths)
 _POSITIVE = _number(0)
 
+# As many as Kornblith et al. 2019 ("Do Better ImageNet Models Transfer Better?") try, over nine decades.
+_STRENGTHS = tuple(float(f"{10 ** (2 - 9 * step / 44):.3g}") for step in range(45))
+
+_LINEAR_SCALE = Parameter(
+    "scale",
+    "standard",
+    _one_of("standard", "none", "l2", "maxnorm"),
+    "standardise the features, or divide each row by its norm, or neither",
+)
 _SCALE = Parameter("scale", "standard", _one_of("standard", "none"), "standardise the features or not")
 _CLASS_WEIGHT = Parameter(
     "class_weight", None, _optional(_one_of("balanced")), "weigh classes by their inverse frequency"
@@ -334,17 +343,18 @@ _KINDS = (
         "exact multinomial logistic regression by L-BFGS in torch",
         (
             Parameter("l2", 0.03, _POSITIVE, "strength of the penalty on the coefficients"),
-            _SCALE,
+            _LINEAR_SCALE,
             _CLASS_WEIGHT,
             Parameter("fit_intercept", True, _FLAG, "learn a constant per class"),
-            Parameter("tol", 1e-5, _POSITIVE, "largest relative excess of the objective over its optimum"),
+            Parameter("label_smoothing", 0.0, _number(0, 1, closed=True), "share of targets spread evenly"),
+            Parameter("tol", 1e-4, _POSITIVE, "largest relative excess of the objective over its optimum"),
             Parameter("max_iter", 1000, _whole(1), "largest number of iterations"),
             Parameter(
                 "dtype", "auto", _one_of("auto", "float32", "float64"), "number format of the products"
             ),
         ),
         _build_linear,
-        lambda _: {"l2": tuple(float(f"{10 ** (1 - step / 3):.3g}") for step in range(19))},
+        lambda _: {"l2": _STRENGTHS},
         search="path",
     ),
     _kind(

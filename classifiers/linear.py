@@ -16,12 +16,29 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from classifiers.devices import resolve_device
 from classifiers.errors import HeadError
-from classifiers.rows import FLOATS, ClassWeight, Scale, chunks, exact_dtype, standardise, training_rows
-from classifiers.softmax import SoftmaxRegression, minimise
+from classifiers.lbfgs import Memory, Optimum, minimise
+from classifiers.rows import (
+    FLOATS,
+    SCALES,
+    ClassWeight,
+    ResidentRows,
+    Rows,
+    Scale,
+    chunks,
+    exact_dtype,
+    normalise,
+    standardise,
+    stream,
+    training_rows,
+)
+from classifiers.softmax import SoftmaxRegression
 
 __all__ = ["LinearHead", "LinearSolution", "linear_path"]
 
 Dtype = Literal["auto", "float32", "float64"]
+
+_GROUP = 3  # strengths solved together at most: more would start too far from the last solution
+_COLUMNS = 64  # columns from which on a product is no faster for being wider
 
 
 @dataclass(frozen=True)
@@ -35,7 +52,7 @@ class LinearSolution:
         objective: Mean cross-entropy plus the penalty.
         gradient_norm: Norm of its gradient.
         iterations: L-BFGS iterations.
-        converged: Whether the objective is proven as close to its optimum as asked.
+        converged: Whether the objective is as close to its optimum as asked.
         seconds: What this point took.
     """
 
@@ -57,16 +74,19 @@ def linear_path(
     sample_weight: NDArray[np.float64] | None = None,
     fit_intercept: bool = True,
     scale: Scale = "standard",
-    tol: float = 1e-5,
+    label_smoothing: float = 0.0,
+    tol: float = 1e-4,
     max_iter: int = 1000,
     device: str = "auto",
     dtype: Dtype = "auto",
+    memory: int | None = None,
     start: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> Iterator[LinearSolution]:
     """Solve multinomial logistic regression for several strengths, from strong to weak, each started at the last.
 
-    The rows are brought to the device once. Solutions are computed as they are asked for, so that a caller may score
-    each and stop.
+    The rows are brought to the device once, or read in blocks again and again where they would not fit. Solutions are
+    computed as they are asked for, so that a caller may score each and stop. Few classes make narrow products; there,
+    several strengths share one.
 
     Args:
         X: (n, d) floats, e.g. a memory map of float16.
@@ -74,11 +94,14 @@ def linear_path(
         l2s: Strengths above 0, in any order.
         sample_weight: (n,) non-negative row weights.
         fit_intercept: Whether to learn a constant per class, which is not penalised.
-        scale: ``standard`` penalises the coefficients of standardised features, ``none`` those of raw ones.
-        tol: Largest relative excess of the objective over its optimum, which the gradient has to prove.
+        scale: ``standard`` penalises the coefficients of standardised features, ``none`` those of raw ones, ``l2`` and
+            ``maxnorm`` those of rows divided by their norm.
+        label_smoothing: Share of each target that is spread evenly over all classes.
+        tol: Largest relative excess of the objective over its optimum; see `classifiers.lbfgs.minimise`.
         max_iter: Largest number of iterations per strength.
         device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
         dtype: Number format of the products; ``auto`` is float64 for float64 input, else float32.
+        memory: Bytes that the rows may take on the device; more than that are streamed. None has no bound.
         start: Coefficients and intercept, in the units of X, to start from.
 
     Yields:
@@ -88,7 +111,7 @@ def linear_path(
         HeadError: An option out of range, a device that is not here, or fewer than two classes.
     """
     strengths = sorted(map(float, l2s), reverse=True)
-    _check_options(strengths, scale, tol, max_iter, dtype)
+    _check_options(strengths, scale=scale, smoothing=label_smoothing, tol=tol, max_iter=max_iter, dtype=dtype)
     classes, targets = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise HeadError(f"a linear head needs rows of at least two classes; got {len(classes)} class")
@@ -96,9 +119,14 @@ def linear_path(
     rows_dtype = _rows_dtype(X, dtype, place)
     weights = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     weight = torch.as_tensor(weights).to(place, exact_dtype(place))
-    rows, mean, divisor = standardise(X, weight, scale, place, rows_dtype)
+    rows, mean, divisor = _bring(X, weight, scale, place, rows_dtype, centre=fit_intercept, memory=memory)
     problem = SoftmaxRegression(
-        rows, torch.as_tensor(targets, device=place), weight, len(classes), fit_intercept=fit_intercept
+        rows,
+        torch.as_tensor(targets, device=place),
+        weight,
+        len(classes),
+        fit_intercept=fit_intercept,
+        label_smoothing=label_smoothing,
     )
     theta = problem.zeros()
     if start is not None:
@@ -110,11 +138,8 @@ def linear_path(
             )
         scaled = np.concatenate([coef * divisor, (intercept + coef @ mean)[:, None]], axis=1)
         theta = torch.as_tensor(scaled).to(theta)
-    for l2 in strengths:
-        began = time.perf_counter()
-        optimum = minimise(problem, l2, theta, tol=tol, max_iter=max_iter)
-        theta = optimum.theta
-        solved = theta.cpu().to(torch.float64).numpy()
+    for l2, optimum, seconds in _follow(problem, strengths, theta, tol, max_iter):
+        solved = optimum.theta.cpu().to(torch.float64).numpy()
         coef = solved[:, :-1] / divisor
         yield LinearSolution(
             l2,
@@ -124,17 +149,66 @@ def linear_path(
             optimum.gradient_norm,
             optimum.iterations,
             optimum.converged,
-            time.perf_counter() - began,
+            seconds,
         )
 
 
-def _check_options(strengths: list[float], scale: str, tol: float, max_iter: int, dtype: str) -> None:
+def _bring(
+    X: NDArray[Any],
+    weight: torch.Tensor,
+    scale: Scale,
+    place: torch.device,
+    dtype: torch.dtype,
+    *,
+    centre: bool,
+    memory: int | None,
+) -> tuple[Rows, NDArray[np.float64], NDArray[np.float64]]:
+    """Rows on the device or streamed to it. An intercept takes up any shift, so that rows are centred where there is one."""
+    if memory is not None and X.size * dtype.itemsize > memory:
+        return stream(X, weight, scale, place, dtype, centre=centre)
+    matrix, mean, divisor = standardise(X, weight, scale, place, dtype, centre=centre)
+    return ResidentRows(matrix), mean, divisor
+
+
+def _follow(
+    problem: SoftmaxRegression, strengths: list[float], theta: torch.Tensor, tol: float, max_iter: int
+) -> Iterator[tuple[float, Optimum, float]]:
+    """Solve the strengths in groups, each started where the last two solutions point to."""
+    group = max(1, min(_GROUP, _COLUMNS // problem.outputs))
+    memory = Memory()
+    known: list[tuple[float, torch.Tensor]] = []
+    for first in range(0, len(strengths), group):
+        began = time.perf_counter()
+        l2s = strengths[first : first + group]
+        starts = [_extrapolate(known, l2, theta) for l2 in l2s]
+        optima = minimise(problem, l2s, starts, tol=tol, max_iter=max_iter, memory=memory)
+        memory = optima[-1].memory
+        known = [*known, *zip(l2s, (optimum.theta for optimum in optima), strict=True)][-2:]
+        seconds = (time.perf_counter() - began) / len(l2s)
+        for l2, optimum in zip(l2s, optima, strict=True):
+            yield l2, optimum, seconds
+
+
+def _extrapolate(known: list[tuple[float, torch.Tensor]], l2: float, otherwise: torch.Tensor) -> torch.Tensor:
+    """Where the path leads at l2, taken as straight over the logarithm of l2."""
+    if len(known) < 2 or known[0][0] == known[1][0]:
+        return known[-1][1] if known else otherwise
+    (far, before), (near, last) = known
+    ahead = (np.log(l2) - np.log(near)) / (np.log(near) - np.log(far))
+    return last + min(float(ahead), 2.0) * (last - before)
+
+
+def _check_options(
+    strengths: list[float], *, scale: str, smoothing: float, tol: float, max_iter: int, dtype: str
+) -> None:
     if not strengths or not all(0 < l2 < np.inf for l2 in strengths):
         raise HeadError(
             f"l2: got {strengths}, expected strengths above 0: without a penalty, separable rows have no optimum"
         )
-    if scale not in {"standard", "none"}:
-        raise HeadError(f"scale: got {scale!r}, expected 'standard' or 'none'")
+    if scale not in SCALES:
+        raise HeadError(f"scale: got {scale!r}, expected one of {', '.join(SCALES)}")
+    if not 0 <= smoothing < 1:
+        raise HeadError(f"label_smoothing: got {smoothing}, expected at least 0 and below 1")
     if dtype not in {"auto", "float32", "float64"}:
         raise HeadError(f"dtype: got {dtype!r}, expected 'auto', 'float32' or 'float64'")
     if not tol > 0 or max_iter < 1:
@@ -148,6 +222,13 @@ def _rows_dtype(X: NDArray[Any], dtype: str, device: torch.device) -> torch.dtyp
     return torch.float64 if wide else torch.float32
 
 
+def _normalised(rows: NDArray[Any], scale: Scale) -> NDArray[Any]:
+    if scale not in {"l2", "maxnorm"}:
+        return rows
+    normal: NDArray[Any] = normalise(torch.from_numpy(rows.copy()), scale).numpy()
+    return normal
+
+
 class LinearHead(ClassifierMixin, BaseEstimator):
     """Exact multinomial logistic regression by L-BFGS in torch, on a CPU or a GPU.
 
@@ -157,12 +238,15 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     Args:
         l2: Strength of the penalty, above 0.
         fit_intercept: Whether to learn a constant per class.
-        scale: ``standard`` penalises the coefficients of standardised features, ``none`` those of raw ones.
-        tol: Largest relative excess of the objective over its optimum, which the gradient has to prove.
+        scale: ``standard`` penalises the coefficients of standardised features, ``none`` those of raw ones, ``l2`` and
+            ``maxnorm`` those of rows divided by their Euclidean norm or largest absolute value.
+        tol: Largest relative excess of the objective over its optimum, as L-BFGS estimates it.
         max_iter: Largest number of iterations.
         class_weight: None, ``balanced``, or a weight per class.
         device: ``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda[:N]`` or ``mps``.
         dtype: Number format of the products; ``auto`` is float64 for float64 input, else float32.
+        label_smoothing: Share of each target that is spread evenly over all classes.
+        memory: Bytes that the rows may take on the device; more than that are streamed. None has no bound.
 
     Attributes:
         classes_: The k sorted labels.
@@ -170,7 +254,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         intercept_: float64 (k,) or (1,).
         n_iter_: Iterations taken.
         objective_: Value reached.
-        converged_: Whether the gradient proves ``objective_`` as close to its optimum as asked.
+        converged_: Whether ``objective_`` is as close to its optimum as asked.
     """
 
     def __init__(
@@ -179,11 +263,13 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         *,
         fit_intercept: bool = True,
         scale: Scale = "standard",
-        tol: float = 1e-5,
+        tol: float = 1e-4,
         max_iter: int = 1000,
         class_weight: ClassWeight = None,
         device: str = "auto",
         dtype: Dtype = "auto",
+        label_smoothing: float = 0.0,
+        memory: int | None = None,
     ) -> None:
         self.l2 = l2
         self.fit_intercept = fit_intercept
@@ -193,6 +279,8 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         self.class_weight = class_weight
         self.device = device
         self.dtype = dtype
+        self.label_smoothing = label_smoothing
+        self.memory = memory
 
     def fit(
         self,
@@ -220,7 +308,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         self._adopt(solution)
         if not self.converged_:
             warnings.warn(
-                f"l2={self.l2}: the objective is not proven within tol={self.tol} of its optimum after "
+                f"l2={self.l2}: the objective is not within tol={self.tol} of its optimum after "
                 f"{self.n_iter_} iterations; raise max_iter or tol, or use dtype='float64'",
                 ConvergenceWarning,
                 stacklevel=2,
@@ -256,6 +344,8 @@ class LinearHead(ClassifierMixin, BaseEstimator):
             sample_weight=weights,
             fit_intercept=self.fit_intercept,
             scale=self.scale,
+            label_smoothing=self.label_smoothing,
+            memory=self.memory,
             tol=self.tol,
             max_iter=self.max_iter,
             device=self.device,
@@ -274,7 +364,9 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         rows = validate_data(self, X, dtype=FLOATS, reset=False)
         width = np.float64 if rows.dtype == np.float64 else np.float32
         coef = self.coef_.T.astype(width)
-        parts: list[NDArray[Any]] = [np.dot(part.astype(width, copy=False), coef) for part in chunks(rows)]
+        parts: list[NDArray[Any]] = [
+            np.dot(_normalised(part.astype(width, copy=False), self.scale), coef) for part in chunks(rows)
+        ]
         logits: NDArray[np.float64] = np.concatenate(parts).astype(np.float64) + self.intercept_
         return logits[:, 0] if logits.shape[1] == 1 else logits
 

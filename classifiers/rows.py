@@ -1,7 +1,9 @@
 """Training rows: checked, weighted, and brought to the device as one standardised matrix."""
 
+import mmap
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import torch
@@ -13,16 +15,32 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from classifiers.errors import HeadError
 
-__all__ = ["FLOATS", "ClassWeight", "Scale", "chunks", "exact_dtype", "standardise", "training_rows"]
+__all__ = [
+    "FLOATS",
+    "SCALES",
+    "ClassWeight",
+    "ResidentRows",
+    "Rows",
+    "Scale",
+    "StreamedRows",
+    "chunks",
+    "exact_dtype",
+    "normalise",
+    "standardise",
+    "stream",
+    "training_rows",
+]
 
 FLOATS = (np.float32, np.float64, np.float16)
 """Number formats that heads take as they come; the first stands in for all others."""
 
 ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
-Scale = Literal["standard", "none"]
+Scale = Literal["standard", "none", "l2", "maxnorm"]
+SCALES: tuple[str, ...] = get_args(Scale)
 
 _BLOCK_BYTES = 2**24  # rows are converted and summed this much at a time
 _CHUNK_BYTES = 2**26  # rows are predicted this much at a time
+_LOGITS = {"cpu": 2**18, "cuda": 2**26}  # logits per block: what fits the processor's cache
 
 
 def training_rows(
@@ -66,46 +84,216 @@ def exact_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def standardise(
-    X: NDArray[Any], weights: torch.Tensor, scale: Scale, device: torch.device, dtype: torch.dtype
-) -> tuple[torch.Tensor, NDArray[np.float64], NDArray[np.float64]]:
-    """Rows as one matrix on the device, centred and divided by the standard deviation if so asked.
+class Rows(Protocol):
+    """A matrix of inputs that can be read in blocks, again and again."""
 
-    The input is read once, in blocks; it is never changed, and shared where it can be (scale ``none``).
+    @property
+    def shape(self) -> tuple[int, int]: ...  # noqa: D102
+    @property
+    def dtype(self) -> torch.dtype: ...  # noqa: D102
+    @property
+    def device(self) -> torch.device: ...  # noqa: D102
+
+    def blocks(self, width: int) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Runs of rows in order, sized for products with `width` columns."""
+
+    def sample(self, count: int) -> torch.Tensor:
+        """(count, d) evenly spaced rows."""
+
+
+@dataclass(frozen=True)
+class ResidentRows:
+    """Rows that lie on the device as one (n, d) matrix."""
+
+    matrix: torch.Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and features."""
+        return self.matrix.shape[0], self.matrix.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What products are computed in."""
+        return self.matrix.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where products are computed."""
+        return self.matrix.device
+
+    def blocks(self, width: int) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Views of the rows."""
+        for part in _runs(len(self.matrix), _block_rows(width, self.device)):
+            yield part, self.matrix[part]
+
+    def sample(self, count: int) -> torch.Tensor:
+        """Evenly spaced rows."""
+        n = len(self.matrix)
+        return self.matrix if count >= n else self.matrix[torch.from_numpy(_spaced(n, count)).to(self.device)]
+
+
+@dataclass(frozen=True)
+class StreamedRows:
+    """Rows that are read and standardised block by block each time; only a block of them is in memory.
+
+    Attributes:
+        source: (n, d) floats of any width, e.g. a memory map.
+        mean: (d,) subtracted from each row.
+        divisor: (d,) that then divides it.
+        scale: Whether each row is first divided by its norm.
+        device: Where products are computed.
+        dtype: What they are computed in.
+    """
+
+    source: NDArray[Any]
+    mean: torch.Tensor
+    divisor: torch.Tensor
+    scale: Scale
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and features."""
+        return self.source.shape[0], self.source.shape[1]
+
+    def blocks(self, width: int) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Fresh copies of the rows."""
+        n, d = self.shape
+        step = max(1, min(_block_rows(width, self.device), _BLOCK_BYTES // (4 * d)))
+        for part in _runs(n, step):
+            yield part, self._read(self.source[part])
+            _release(self.source)
+
+    def sample(self, count: int) -> torch.Tensor:
+        """Evenly spaced rows."""
+        n = self.shape[0]
+        rows = self._read(self.source[_spaced(n, min(count, n))])
+        _release(self.source)
+        return rows
+
+    def _read(self, part: NDArray[Any]) -> torch.Tensor:
+        rows = _read(part, self.scale, self.device, self.dtype)
+        return rows.sub_(self.mean).div_(self.divisor)
+
+
+def _block_rows(width: int, device: torch.device) -> int:
+    return min(max(256, _LOGITS.get(device.type, _LOGITS["cuda"]) // width), 2**20)
+
+
+def _runs(n: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+
+def _spaced(n: int, count: int) -> NDArray[np.int64]:
+    return np.linspace(0, n - 1, count).astype(np.int64)
+
+
+def _release(source: NDArray[Any]) -> None:
+    """Let go of the pages of a memory map: they stay in the system's cache, but not in this process's memory."""
+    base: Any = source
+    while base is not None and not isinstance(base, mmap.mmap):
+        base = getattr(base, "base", getattr(base, "obj", None))
+    if base is not None and hasattr(mmap, "MADV_DONTNEED") and not source.flags.writeable:
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+def normalise(rows: torch.Tensor, scale: Scale) -> torch.Tensor:
+    """Rows divided by their Euclidean norm (``l2``) or largest absolute value (``maxnorm``), in place; zeros stay."""
+    if scale in {"l2", "maxnorm"}:
+        order = 2 if scale == "l2" else float("inf")
+        norm = torch.linalg.vector_norm(rows, order, dim=1, keepdim=True)
+        rows.div_(norm.masked_fill_(norm == 0, 1))
+    return rows
+
+
+def _read(part: NDArray[Any], scale: Scale, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    return normalise(torch.as_tensor(np.array(part)).to(device, dtype), scale)
+
+
+def standardise(
+    X: NDArray[Any],
+    weights: torch.Tensor,
+    scale: Scale,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    centre: bool = False,
+) -> tuple[torch.Tensor, NDArray[np.float64], NDArray[np.float64]]:
+    """Rows as one matrix on the device, normalised, centred and divided by the standard deviation as asked.
+
+    The input is read once, in blocks, and never changed.
 
     Args:
         X: (n, d) floats of any width, e.g. a memory map.
         weights: (n,) non-negative, on the device.
-        scale: ``standard``: to weighted mean 0 and standard deviation 1; constant features are only centred.
+        scale: ``standard``: to weighted mean 0 and standard deviation 1; constant features are only centred. ``l2`` and
+            ``maxnorm``: each row divided by its norm. ``none``: as they are.
         device: Where the matrix goes.
         dtype: What it holds.
+        centre: Whether to subtract the mean with every scale.
 
     Returns:
-        The (n, d) matrix, and the float64 (d,) mean and divisor that were applied (0 and 1 for ``none``).
+        The (n, d) matrix, and the float64 (d,) mean and divisor that were applied (0 and 1 where none was).
     """
     n, d = X.shape
-    if scale == "none":
-        shared = np.asarray(X)
-        if not shared.flags.writeable:  # a tensor can't say that it is read-only
-            shared = shared.copy()
-        return torch.as_tensor(shared).to(device, dtype), np.zeros(d), np.ones(d)
     rows = torch.empty((n, d), dtype=dtype, device=device)
     weights = weights / weights.sum()
-    mean = torch.zeros(d, dtype=weights.dtype, device=device)
+    mean, variance = torch.zeros((2, d), dtype=weights.dtype, device=device)
     for part in _blocks(n, d):
-        rows[part] = torch.as_tensor(np.array(X[part])).to(device, dtype)
+        rows[part] = _read(X[part], scale, device, dtype)
         mean += _weighted_sum(rows[part], weights[part])
-    centre = mean.to(dtype)
-    variance = torch.zeros_like(mean)
+    if scale != "standard" and not centre:
+        return rows, np.zeros(d), np.ones(d)
+    middle = mean.to(dtype)
     for part in _blocks(n, d):
-        rows[part] -= centre
-        variance += _weighted_sum(rows[part].square(), weights[part])
-    deviation = variance.sqrt()
+        rows[part] -= middle
+        if scale == "standard":
+            variance += _weighted_sum(rows[part].square(), weights[part])
+    divisor = _divisor(variance, middle, scale)
+    if scale == "standard":
+        rows /= divisor
+    return rows, _numpy(middle), _numpy(divisor)
+
+
+def stream(
+    X: NDArray[Any],
+    weights: torch.Tensor,
+    scale: Scale,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    centre: bool = False,
+) -> tuple[StreamedRows, NDArray[np.float64], NDArray[np.float64]]:
+    """The same as `standardise`, but for rows that stay where they are; one pass finds their mean and deviation."""
+    n, d = X.shape
+    weights = weights / weights.sum()
+    shift = _read(X[: min(n, 256)], scale, device, dtype).mean(dim=0)  # near the mean: squares don't cancel
+    total, squares = torch.zeros((2, d), dtype=weights.dtype, device=device)
+    plain = StreamedRows(X, torch.zeros_like(shift), torch.ones_like(shift), scale, device, dtype)
+    if scale == "standard" or centre:
+        for part in _blocks(n, d):
+            rows = plain._read(X[part]).sub_(shift)  # noqa: SLF001
+            total += _weighted_sum(rows, weights[part])
+            squares += _weighted_sum(rows.square_(), weights[part])
+            _release(X)
+    else:
+        shift = torch.zeros_like(shift)
+    middle = (total + shift).to(dtype)
+    divisor = _divisor((squares - total.square()).clamp_min(0), middle, scale)
+    rows_of = StreamedRows(X, middle, divisor, scale, device, dtype)
+    return rows_of, _numpy(middle), _numpy(divisor)
+
+
+def _divisor(variance: torch.Tensor, mean: torch.Tensor, scale: Scale) -> torch.Tensor:
+    if scale != "standard":
+        return torch.ones_like(mean)
+    deviation = variance.sqrt().to(mean.dtype)
     # What a constant feature has left is rounding, of its stored values or of their mean.
-    deviation[deviation <= 10 * torch.finfo(dtype).eps * centre.abs()] = 1
+    deviation[deviation <= 10 * torch.finfo(mean.dtype).eps * mean.abs()] = 1
     deviation[deviation == 0] = 1
-    rows /= deviation.to(dtype)
-    return rows, _numpy(centre), _numpy(deviation.to(dtype))
+    return deviation
 
 
 def _blocks(n: int, d: int) -> Iterator[slice]:

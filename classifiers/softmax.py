@@ -1,23 +1,43 @@
-"""Exact multinomial logistic regression on a matrix of rows: the objective, and an L-BFGS that knows its shape.
+"""Multinomial logistic regression on rows that may stream: its loss, derivatives, and an approximate inverse Hessian.
 
-Along a search direction the logits change linearly. One product therefore serves a whole line search, whatever the
-number of steps it tries, and an iteration costs two passes over the rows: one for the direction, one for the gradient.
+An evaluation is one pass over blocks of rows, small enough that their logits stay in the processor's cache, and serves
+several parameter sets in one product: nothing of size rows x classes is ever kept.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["Optimum", "SoftmaxRegression", "minimise"]
+from classifiers.rows import Rows
 
-_HISTORY = 10  # curvature pairs that L-BFGS keeps
-_ARMIJO, _CURVATURE = 1e-4, 0.9  # Wolfe constants, as in Nocedal & Wright 2006, section 3.1
-_TRIALS = 30  # steps a line search may try
-_PATIENCE = 50  # iterations that may lower the objective by no more than rounding
-_REFRESH = 30  # iterations after which logits are computed anew, so that rounding doesn't add up
+__all__ = ["Evaluation", "SoftmaxRegression"]
+
+_WIDEST = 2048  # features whose covariance is decomposed whole
+_SAMPLE = 8  # rows per feature that estimate the covariance: a preconditioner only has to be near
+
+
+class Evaluation(NamedTuple):
+    """Mean cross-entropy at one point.
+
+    Attributes:
+        loss: Its value.
+        gradient: (outputs, d + 1) derivative by the parameters.
+        curvature: (outputs,) second derivative by each logit, p (1 - p), averaged over the rows.
+    """
+
+    loss: float
+    gradient: Tensor
+    curvature: Tensor
+
+
+class _Spectrum(NamedTuple):
+    """Leading eigenvectors (d, r) of the rows' mean square, their eigenvalues (r,), and the mean of all others."""
+
+    vectors: Tensor
+    values: Tensor
+    rest: float
 
 
 class SoftmaxRegression:
@@ -31,239 +51,135 @@ class SoftmaxRegression:
         weights: (n,) row weights, float64 where the device has it.
         n_classes: At least 2.
         fit_intercept: Whether logits have a constant.
+        label_smoothing: Share of each target that is spread evenly over all classes (Szegedy et al. 2016).
     """
 
     def __init__(
-        self, rows: Tensor, targets: Tensor, weights: Tensor, n_classes: int, *, fit_intercept: bool = True
+        self,
+        rows: Rows,
+        targets: Tensor,
+        weights: Tensor,
+        n_classes: int,
+        *,
+        fit_intercept: bool = True,
+        label_smoothing: float = 0.0,
     ) -> None:
         self.rows = rows
         self.outputs = 1 if n_classes == 2 else n_classes
+        self._smoothing = label_smoothing
         self._fit_intercept = fit_intercept
         self._weights = weights / weights.sum()
-        self._column_weights = self._weights.to(rows.dtype)[:, None]
-        # The sign that makes a binary logit speak for the row's own class, or the column of that class.
-        self._own = (2 * targets - 1).to(rows.dtype)[:, None] if self.outputs == 1 else targets[:, None]
+        self._targets = targets
+        self._known_spectrum: _Spectrum | None = None
 
     def zeros(self) -> Tensor:
         """Parameters (outputs, d + 1), coefficients and then the intercept, all zero."""
         shape = (self.outputs, self.rows.shape[1] + 1)
         return torch.zeros(shape, dtype=self._weights.dtype, device=self.rows.device)
 
-    def logits(self, theta: Tensor) -> Tensor:
-        """(n, outputs) scores of the rows."""
-        theta = theta.to(self.rows.dtype)
-        return torch.addmm(theta[:, -1], self.rows, theta[:, :-1].T)
+    def evaluate(self, thetas: Sequence[Tensor]) -> list[Evaluation]:
+        """The loss at several points (outputs, d + 1), in one pass over the rows."""
+        many = len(thetas)
+        stacked = torch.stack(list(thetas)).flatten(0, 1)
+        narrow = stacked.to(self.rows.dtype)
+        coef, intercept = narrow[:, :-1].T.contiguous(), narrow[:, -1].contiguous()
+        gradient = torch.zeros_like(stacked)
+        losses, curvature = stacked.new_zeros(many), stacked.new_zeros(many, self.outputs)
+        for part, rows in self.rows.blocks(len(stacked)):
+            targets, weights = self._targets[part], self._weights[part]
+            shares = weights.to(rows.dtype)
+            logits = torch.addmm(intercept, rows, coef).view(len(rows), many, self.outputs)
+            loss, residual = self._loss(logits, targets)
+            losses += weights @ loss.to(weights.dtype)
+            spread = residual.abs()
+            curvature += torch.einsum("n,nlk->lk", shares, spread.sub_(spread.square()))
+            if self._smoothing:
+                self._smooth(residual, targets)
+            residual = residual.mul_(shares[:, None, None]).view(len(rows), -1)
+            gradient[:, :-1] += residual.T @ rows
+            gradient[:, -1] += residual.sum(dim=0)
+        if not self._fit_intercept:
+            gradient[:, -1] = 0
+        gradients = gradient.view(many, self.outputs, -1)
+        return [Evaluation(*each) for each in zip(losses.tolist(), gradients, curvature, strict=True)]
 
-    def loss(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy, a scalar, and its derivative by the logits, (n, outputs).
+    def _loss(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropy (b, l) of logits (b, l, outputs), and its derivative by them but for smoothing.
 
         Both keep their relative precision where a row is fitted almost perfectly: nothing is subtracted from one.
         """
         if self.outputs == 1:
-            margin = logits * self._own
-            losses = torch.nn.functional.softplus(-margin)
-            residual = torch.sigmoid(-margin) * -self._own
-        else:
-            margin = logits - logits.gather(1, self._own)
-            peak = margin.amax(dim=1, keepdim=True)
-            shares = torch.exp_(margin.sub_(peak))
-            shares.scatter_(1, self._own, 0)
-            others = shares.sum(dim=1, keepdim=True)
-            own = torch.exp(-peak)
-            losses = peak + torch.log1p(torch.expm1(-peak) + others)
-            residual = shares.div_(own + others)
-            residual.scatter_(1, self._own, -others / (own + others))
-        mean = self._weights @ losses[:, 0].to(self._weights.dtype)
-        return mean, residual.mul_(self._column_weights)
+            own = _signs(targets, logits)
+            margin = logits * own
+            losses = torch.nn.functional.softplus(-margin) + self._smoothing / 2 * margin
+            return losses[..., 0], torch.sigmoid(-margin) * -own
+        column = _columns(targets, logits)
+        margin = logits - logits.gather(2, column)
+        smoothed = self._smoothing * margin.mean(dim=2, keepdim=True) if self._smoothing else 0
+        peak = margin.amax(dim=2, keepdim=True)
+        shares = torch.exp_(margin.sub_(peak))
+        shares.scatter_(2, column, 0)
+        others = shares.sum(dim=2, keepdim=True)
+        own = torch.exp(-peak)
+        losses = peak + torch.log1p(torch.expm1(-peak) + others) - smoothed
+        residual = shares.div_(own + others)
+        residual.scatter_(2, column, -others / (own + others))
+        return losses[..., 0], residual
 
-    def intercept_curvature(self, logits: Tensor) -> Tensor:
-        """(outputs, outputs) second derivative by the intercept."""
-        exact = logits.to(self._weights.dtype)
-        shares = torch.sigmoid(exact) if self.outputs == 1 else exact.softmax(dim=1)
-        weighted = shares * self._weights[:, None]
-        return torch.diag(weighted.sum(dim=0)) - weighted.T @ shares
+    def _smooth(self, residual: Tensor, targets: Tensor) -> None:
+        """Turn the derivative towards plain targets into the one towards smoothed targets."""
+        if self.outputs == 1:
+            residual += self._smoothing / 2 * _signs(targets, residual)
+            return
+        column = _columns(targets, residual)
+        residual.scatter_add_(2, column, torch.full_like(column, 1, dtype=residual.dtype) * self._smoothing)
+        residual -= self._smoothing / self.outputs
 
-    def gradient(self, residual: Tensor) -> Tensor:
-        """(outputs, d + 1) derivative by the parameters."""
-        gradient = torch.empty_like(self.zeros())
-        gradient[:, :-1] = residual.T @ self.rows
-        gradient[:, -1] = residual.sum(dim=0, dtype=gradient.dtype) if self._fit_intercept else 0
-        return gradient
+    def precondition(self, gradient: Tensor, curvature: Tensor, l2: float) -> Tensor:
+        """A gradient times the inverse of an approximate Hessian.
 
+        It takes the second derivative by a logit to be the same in every row, and those of different logits to be
+        independent, so that one eigenbasis of the rows' covariance serves every class and every strength. With 1 / k in
+        place of the mean curvature it is the fixed bound of Böhning 1992, but for a factor.
+        """
+        vectors, values, rest = self._spectrum()
+        scale = curvature.to(values.dtype)[:, None].clamp_min(1e-12)
+        coef = gradient[:, :-1]
+        tail = 1 / (scale * rest + l2)
+        leading = (coef @ vectors) * (1 / (scale * values + l2) - tail)
+        moved = torch.empty_like(gradient)
+        moved[:, :-1] = coef * tail + leading @ vectors.T
+        moved[:, -1] = gradient[:, -1] / scale[:, 0]
+        return moved
 
-@dataclass(frozen=True)
-class Optimum:
-    """Where the solver stopped.
-
-    Attributes:
-        theta: (outputs, d + 1) coefficients and intercept.
-        objective: Mean cross-entropy plus l2 / 2 times the squared norm of the coefficients.
-        gradient_norm: Euclidean norm of the objective's gradient.
-        iterations: L-BFGS iterations.
-        converged: Whether the gradient proves the objective as close to its optimum as asked.
-    """
-
-    theta: Tensor
-    objective: float
-    gradient_norm: float
-    iterations: int
-    converged: bool
-
-
-class _Fit(NamedTuple):
-    logits: Tensor
-    loss: float
-    residual: Tensor
+    def _spectrum(self) -> _Spectrum:
+        if self._known_spectrum is None:
+            n, d = self.rows.shape
+            sample = self.rows.sample(min(n, _SAMPLE * d if d <= _WIDEST else _WIDEST))
+            self._known_spectrum = _decompose(sample)
+        return self._known_spectrum
 
 
-class _Point(NamedTuple):
-    theta: Tensor
-    logits: Tensor
-    objective: float
-    gradient: Tensor
+def _signs(targets: Tensor, like: Tensor) -> Tensor:
+    """The sign that makes a binary logit speak for the row's own class."""
+    return (2 * targets - 1).to(like.dtype)[:, None, None]
 
 
-def minimise(problem: SoftmaxRegression, l2: float, theta: Tensor, *, tol: float, max_iter: int) -> Optimum:
-    """Minimise the mean cross-entropy plus ``l2 / 2 * ||W||^2`` by L-BFGS (Liu & Nocedal 1989).
-
-    With the best intercept for each, the objective is an l2-strongly convex function of the coefficients, so that it
-    exceeds its minimum by no more than ``||gradient||^2 / (2 l2)``. To this comes what a Newton step of the intercept
-    would gain. The solver stops when both together are at most ``tol`` times the objective.
-
-    Args:
-        problem: The rows and their classes.
-        l2: Strength of the penalty, above 0.
-        theta: (outputs, d + 1) where to start.
-        tol: Largest relative excess of the objective.
-        max_iter: Largest number of iterations.
-    """
-    point = _evaluate(problem, l2, theta)
-    memory = _Memory()
-    iterations = idle = 0
-    while not (converged := _proven(problem, point, l2, tol)) and iterations < max_iter and idle < _PATIENCE:
-        direction = memory.direction(point.gradient)
-        before = point.objective
-        following = _advance(problem, l2, point, direction, first=memory.empty)
-        if following is None:
-            if memory.empty:
-                break  # steepest descent makes no progress: this is the precision of the arithmetic
-            memory = _Memory()
-            point = _evaluate(problem, l2, point.theta)
-            continue
-        iterations += 1
-        memory.add(following.theta - point.theta, following.gradient - point.gradient)
-        point = following if iterations % _REFRESH else _evaluate(problem, l2, following.theta)
-        gained = before - point.objective > torch.finfo(problem.rows.dtype).eps * before
-        idle = 0 if gained else idle + 1
-    return Optimum(point.theta, point.objective, float(point.gradient.norm()), iterations, converged)
+def _columns(targets: Tensor, like: Tensor) -> Tensor:
+    """The column of the row's own class, for each parameter set."""
+    return targets[:, None, None].expand(-1, like.shape[1], 1)
 
 
-def _proven(problem: SoftmaxRegression, point: _Point, l2: float, tol: float) -> bool:
-    allowed = tol * point.objective
-    excess = float(point.gradient[:, :-1].square().sum()) / (2 * l2)
-    if excess > allowed:
-        return False
-    slope = point.gradient[:, -1]
-    newton = torch.linalg.pinv(problem.intercept_curvature(point.logits), hermitian=True) @ slope
-    return excess + float(slope @ newton) / 2 <= allowed
-
-
-def _evaluate(problem: SoftmaxRegression, l2: float, theta: Tensor) -> _Point:
-    logits = problem.logits(theta)
-    loss, residual = problem.loss(logits)
-    return _point(problem, l2, theta, _Fit(logits, float(loss), residual))
-
-
-def _point(problem: SoftmaxRegression, l2: float, theta: Tensor, fit: _Fit) -> _Point:
-    gradient = problem.gradient(fit.residual)
-    gradient[:, :-1] += l2 * theta[:, :-1]
-    return _Point(theta, fit.logits, fit.loss + l2 / 2 * float(theta[:, :-1].square().sum()), gradient)
-
-
-class _Memory:
-    """The last curvature pairs, and the quasi-Newton direction they give (Nocedal & Wright 2006, algorithm 7.4)."""
-
-    def __init__(self) -> None:
-        self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
-
-    @property
-    def empty(self) -> bool:
-        return not self._pairs
-
-    def add(self, step: Tensor, change: Tensor) -> None:
-        curvature = (step * change).sum()
-        if curvature > 0:  # rounding can lose the convexity of a tiny step
-            self._pairs = [*self._pairs[1 - _HISTORY :], (step, change, 1 / curvature)]
-
-    def direction(self, gradient: Tensor) -> Tensor:
-        direction = -gradient
-        shares = []
-        for step, change, inverse in reversed(self._pairs):
-            share = inverse * (step * direction).sum()
-            direction = direction - share * change
-            shares.append(share)
-        if self._pairs:
-            _, change, inverse = self._pairs[-1]
-            direction = direction / (inverse * change.square().sum())
-        for (step, change, inverse), share in zip(self._pairs, reversed(shares), strict=True):
-            direction = direction + (share - inverse * (change * direction).sum()) * step
-        return direction
-
-
-def _advance(
-    problem: SoftmaxRegression, l2: float, point: _Point, direction: Tensor, *, first: bool
-) -> _Point | None:
-    """The point that a line search finds; None where the objective falls no further."""
-    slope = float((point.gradient * direction).sum())
-    if slope >= 0:
-        return None
-    moves = problem.logits(direction)
-    weights, towards = point.theta[:, :-1], direction[:, :-1]
-    norms = torch.stack([weights.square().sum(), (weights * towards).sum(), towards.square().sum()]).tolist()
-    residual = loss = None
-
-    def along(step: float) -> tuple[float, float]:
-        nonlocal residual, loss
-        mean, residual = problem.loss(torch.add(point.logits, moves, alpha=step))
-        rise = (residual * moves).sum(dtype=mean.dtype)
-        loss, rise_value = torch.stack([mean, rise]).tolist()
-        penalty = l2 / 2 * (norms[0] + 2 * step * norms[1] + step**2 * norms[2])
-        return loss + penalty, rise_value + l2 * (norms[1] + step * norms[2])
-
-    start = min(1.0, 1 / float(point.gradient.abs().sum())) if first else 1.0
-    noise = 10 * torch.finfo(problem.rows.dtype).eps * point.objective
-    step = _search(along, point.objective, slope, start, noise)
-    if step is None or residual is None or loss is None:
-        return None
-    logits = point.logits.add_(moves, alpha=step)
-    return _point(problem, l2, point.theta + step * direction, _Fit(logits, loss, residual))
-
-
-def _search(
-    along: Callable[[float], tuple[float, float]], value: float, slope: float, step: float, noise: float
-) -> float | None:
-    """A step that meets the strong Wolfe conditions, or None; the last call of `along` is at that step.
-
-    The objective is convex, so its slope grows along the line and such a step lies between one where the slope is
-    too negative and one where it is too positive: a safeguarded secant closes in on it. Values decide only up to
-    their rounding, as in Hager & Zhang 2005.
-    """
-    low, low_slope = 0.0, slope
-    high = high_slope = None
-    for _ in range(_TRIALS):
-        reached, now = along(step)
-        if abs(now) <= _CURVATURE * abs(slope) and reached <= value + _ARMIJO * step * slope + noise:
-            return step
-        if now < 0:
-            low, low_slope = step, now
-        else:
-            high, high_slope = step, now
-        if high is None or high_slope is None:
-            # Extrapolate to slope zero, at least twice and at most ten times as far.
-            ahead = step * slope / (slope - low_slope) if low_slope > slope else 10 * step
-            step = min(max(ahead, 2 * step), 10 * step)
-        else:
-            secant = low - low_slope * (high - low) / (high_slope - low_slope)
-            margin = 0.1 * (high - low)
-            step = min(max(secant, low + margin), high - margin)
-    return None
+def _decompose(sample: Tensor) -> _Spectrum:
+    n, d = sample.shape
+    total = float(sample.square().sum()) / n
+    if n >= d:
+        values, vectors = torch.linalg.eigh(sample.T @ sample / n)
+    else:  # the same leading eigenvectors, by way of the smaller matrix
+        values, vectors = torch.linalg.eigh(sample @ sample.T / n)
+        kept = values > values[-1] * 1e-5
+        values = values[kept]
+        vectors = sample.T @ (vectors[:, kept] / (values * n).sqrt())
+    values = values.clamp_min(0)
+    rest = max(0.0, total - float(values.sum())) / max(1, d - len(values))
+    return _Spectrum(vectors, values, rest)

@@ -7,7 +7,7 @@ from scipy.special import log_softmax
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import StandardScaler, normalize
 
 from classifiers import LinearHead, linear_path
 from classifiers.errors import HeadError
@@ -116,6 +116,57 @@ def test_balanced_classes_weigh_by_inverse_frequency(make_blobs):
     assert (balanced.predict(X) == 1).mean() > (plain.predict(X) == 1).mean()
 
 
+@pytest.mark.parametrize(("scale", "norm"), [("l2", "l2"), ("maxnorm", "max")])
+def test_rows_are_divided_by_their_norm(blobs, scale, norm):
+    Z = normalize(blobs.X.astype(np.float64), norm)
+    model, best = reference(Z, blobs.y, 1e-3)
+    head = LinearHead(1e-3, scale=scale, tol=1e-12, dtype="float64", device="cpu").fit(blobs.X, blobs.y)
+    assert head.objective_ == pytest.approx(best, rel=1e-8)
+    assert head.predict_proba(blobs.X) == pytest.approx(model.predict_proba(Z), abs=1e-5)
+
+
+@pytest.mark.parametrize("k", [2, 3])
+def test_label_smoothing_is_torchs(make_blobs, k):
+    data = make_blobs(200, 6, k)
+    options = {"dtype": "float64", "device": "cpu", "tol": 1e-12, "label_smoothing": 0.2}
+    head = LinearHead(0.01, **options).fit(data.X, data.y)
+    coef, intercept = in_scaled_units(head, data.X)
+    logits = torch.tensor(scaled(data.X) @ coef.T + intercept)
+    if k == 2:
+        logits = torch.hstack([torch.zeros_like(logits), logits])
+    loss = torch.nn.functional.cross_entropy(logits, torch.tensor(data.y), label_smoothing=0.2)
+    assert head.objective_ == pytest.approx(float(loss) + 0.005 * (coef**2).sum(), rel=1e-6)
+    intercept_slope = torch.autograd.functional.jacobian(
+        lambda shift: torch.nn.functional.cross_entropy(
+            logits + shift, torch.tensor(data.y), label_smoothing=0.2
+        ),
+        torch.zeros(k, dtype=torch.float64),
+    )
+    assert intercept_slope.abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("scale", ["standard", "none", "l2", "maxnorm"])
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_streamed_rows_give_the_same_head(blobs, monkeypatch, scale, fit_intercept):
+    monkeypatch.setattr("classifiers.rows._BLOCK_BYTES", 50 * 4 * 12)
+    X = blobs.X[:, 6:].astype(np.float64)
+    weights = np.random.default_rng(0).uniform(0.5, 2, len(X))
+    options = {"scale": scale, "fit_intercept": fit_intercept, "class_weight": "balanced", "device": "cpu"}
+    options |= {"label_smoothing": 0.05, "tol": 1e-13, "l2": 0.01}
+    whole = LinearHead(**options).fit(X, blobs.y, weights)
+    streamed = LinearHead(memory=1, **options).fit(X, blobs.y, weights)
+    assert streamed.coef_ == pytest.approx(whole.coef_, rel=1e-4, abs=1e-5)
+    assert streamed.objective_ == pytest.approx(whole.objective_, rel=1e-9)
+
+
+@pytest.mark.parametrize("shape", [(60, 200), (200, 20)])
+def test_wide_and_tall_rows_reach_scikit_learns_objective(make_blobs, shape):
+    data = make_blobs(*shape, 4, dtype=np.float64)
+    for solution in linear_path(data.X, data.y, np.geomspace(10, 1e-4, 7), device="cpu"):
+        _, best = reference(scaled(data.X), data.y, solution.l2)
+        assert best * (1 - 1e-6) <= solution.objective <= best * 1.001
+
+
 def test_labels_of_any_kind_come_back(blobs):
     names = np.array(["owl", "asp", "fox"])[blobs.y]
     head = LinearHead(device="cpu").fit(blobs.X, names)
@@ -182,14 +233,14 @@ def test_path_is_solved_as_it_is_asked_for(digits):
     assert next(path).l2 == 1.0  # the second would take very long
 
 
-def test_starting_at_the_solution_takes_no_iteration(digits):
+def test_starting_at_the_solution_takes_fewer_iterations(digits):
     X, y = digits
     head = LinearHead(0.01, device="cpu").fit(X, y)
     again = LinearHead(0.01, device="cpu", tol=2e-5).fit(
         X, y, coef_init=head.coef_, intercept_init=head.intercept_
     )
-    assert again.n_iter_ == 0
-    assert again.coef_ == pytest.approx(head.coef_, rel=1e-5, abs=1e-9)
+    assert again.n_iter_ < head.n_iter_
+    assert again.objective_ == pytest.approx(head.objective_, rel=1e-4)
 
 
 def test_a_start_of_another_shape_is_refused(blobs):
@@ -200,7 +251,7 @@ def test_a_start_of_another_shape_is_refused(blobs):
 
 
 def test_too_few_iterations_are_a_warning(digits):
-    with pytest.warns(ConvergenceWarning, match=r"l2=1e-05: the objective is not proven within tol=1e-05"):
+    with pytest.warns(ConvergenceWarning, match=r"l2=1e-05: the objective is not within tol=0.0001"):
         head = LinearHead(1e-5, max_iter=3, device="cpu").fit(*digits)
     assert (head.n_iter_, head.converged_) == (3, False)
 
@@ -215,7 +266,7 @@ def test_a_tolerance_beyond_the_format_ends_with_a_warning(blobs):
     [
         ({"l2": 0}, "l2: got"),
         ({"l2": float("nan")}, "l2: got"),
-        ({"scale": "minmax"}, "scale: got 'minmax', expected 'standard' or 'none'"),
+        ({"scale": "minmax"}, "scale: got 'minmax', expected one of standard, none, l2, maxnorm"),
         ({"dtype": "float16"}, "dtype: got 'float16'"),
         ({"tol": 0}, "tol=0"),
         ({"device": "abacus"}, "device: got 'abacus'"),

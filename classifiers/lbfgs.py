@@ -1,0 +1,221 @@
+"""L-BFGS for several strengths of one penalty at a time, each evaluation of all of them one pass over the rows."""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from classifiers.softmax import Evaluation, SoftmaxRegression
+
+__all__ = ["Memory", "Optimum", "minimise"]
+
+_HISTORY = 12  # curvature pairs that are kept
+_ARMIJO, _CURVATURE = 1e-4, 0.9  # Wolfe constants, as in Nocedal & Wright 2006, section 3.1
+_CAUTION = 10  # times that the estimated excess is taken for the true one: it was up to 9 times too small
+_TRIALS = 30  # steps a line search may try
+_PATIENCE = 50  # iterations that may lower the objective by no more than rounding
+
+
+class Memory(NamedTuple):
+    """Steps, and how the gradient of the loss without its penalty changed along them, the latest last.
+
+    The penalty adds l2 times the step to that change, exactly, so that one strength's pairs serve the next.
+    """
+
+    pairs: tuple[tuple[Tensor, Tensor], ...] = ()
+
+    def add(self, step: Tensor, change: Tensor) -> "Memory":
+        """With one pair more; the oldest may go."""
+        return Memory((*self.pairs[1 - _HISTORY :], (step, change)))
+
+    def direction(self, gradient: Tensor, l2: float, initial: Callable[[Tensor], Tensor]) -> Tensor:
+        """The quasi-Newton direction (Nocedal & Wright 2006, algorithm 7.4), from an initial inverse Hessian."""
+        direction = -gradient
+        used: list[tuple[Tensor, Tensor, float, float]] = []
+        for step, plain in reversed(self.pairs):
+            change = plain.clone()
+            change[:, :-1] += l2 * step[:, :-1]
+            curvature = _dot(step, change)
+            if curvature > 0:  # rounding can lose the convexity of a tiny step
+                share = _dot(step, direction) / curvature
+                direction.sub_(change, alpha=share)
+                used.append((step, change, curvature, share))
+        direction = initial(direction)
+        if used:
+            _, change, curvature, _ = used[0]
+            direction *= curvature / _dot(change, initial(change))
+        for step, change, curvature, share in reversed(used):
+            direction.add_(step, alpha=share - _dot(change, direction) / curvature)
+        return direction
+
+
+def _dot(left: Tensor, right: Tensor) -> float:
+    return float(torch.dot(left.flatten(), right.flatten()))
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """Where the solver stopped.
+
+    Attributes:
+        theta: (outputs, d + 1) coefficients and intercept.
+        objective: Mean cross-entropy plus l2 / 2 times the squared norm of the coefficients.
+        gradient_norm: Euclidean norm of the objective's gradient.
+        iterations: L-BFGS iterations.
+        converged: Whether the objective is as close to its optimum as asked.
+        memory: Curvature pairs, for the next strength to start with.
+    """
+
+    theta: Tensor
+    objective: float
+    gradient_norm: float
+    iterations: int
+    converged: bool
+    memory: Memory
+
+
+def minimise(
+    problem: SoftmaxRegression,
+    l2s: Sequence[float],
+    thetas: Sequence[Tensor],
+    *,
+    tol: float,
+    max_iter: int,
+    memory: Memory | None = None,
+) -> list[Optimum]:
+    """Minimise the mean cross-entropy plus ``l2 / 2 * ||W||^2`` for several l2, by L-BFGS (Liu & Nocedal 1989).
+
+    The solver stops once the gradient g says that the objective exceeds its minimum by at most ``tol`` times itself.
+    Half of ``g' H g`` is that excess where H is the inverse Hessian; of the approximate one, ten times as much is asked.
+    Or once it is proven: with the best intercept for each, the objective is an l2-strongly convex function of the
+    coefficients, so that it exceeds its minimum by no more than ``||g||^2 / (2 l2)``.
+
+    Args:
+        problem: The rows and their classes.
+        l2s: Strengths of the penalty, above 0.
+        thetas: (outputs, d + 1) where to start, for each.
+        tol: Largest relative excess of the objective.
+        max_iter: Largest number of iterations, for each.
+        memory: Curvature pairs of a strength nearby.
+    """
+    runs = [
+        _Descent(problem, l2, tol, max_iter).run(theta, memory or Memory())
+        for l2, theta in zip(l2s, thetas, strict=True)
+    ]
+    asked = {index: next(run) for index, run in enumerate(runs)}
+    optima: dict[int, Optimum] = {}
+    while asked:
+        for index, found in zip(list(asked), problem.evaluate(list(asked.values())), strict=True):
+            try:
+                asked[index] = runs[index].send(found)
+            except StopIteration as stop:
+                optima[index] = stop.value
+                del asked[index]
+    return [optima[index] for index in range(len(runs))]
+
+
+class _Point(NamedTuple):
+    theta: Tensor
+    found: Evaluation
+    objective: float
+    gradient: Tensor
+
+
+@dataclass(frozen=True)
+class _Descent:
+    """One strength's run: a generator of the points it wants evaluated."""
+
+    problem: SoftmaxRegression
+    l2: float
+    tol: float
+    max_iter: int
+
+    def run(self, theta: Tensor, memory: Memory) -> Generator[Tensor, Evaluation, Optimum]:
+        point = self._point(theta, (yield theta))
+        dtype = self.problem.rows.dtype
+        iterations = idle = 0
+        while True:
+            direction = self._direction(point, memory)
+            slope = float((point.gradient * direction).sum())
+            if slope >= 0 and memory.pairs:
+                memory = Memory()
+                continue
+            converged = self._converged(point, slope)
+            if converged or iterations >= self.max_iter or idle >= _PATIENCE or slope >= 0:
+                break
+            following = yield from self._search(point, direction, slope)
+            if following is None:
+                if not memory.pairs:
+                    break  # no descent along the preconditioned gradient: this is the precision of the arithmetic
+                memory = Memory()
+                continue
+            iterations += 1
+            change = following.found.gradient - point.found.gradient
+            memory = memory.add((following.theta - point.theta).to(dtype), change.to(dtype))
+            gained = point.objective - following.objective > torch.finfo(dtype).eps * point.objective
+            idle = 0 if gained else idle + 1
+            point = following
+        norm = float(point.gradient.norm())
+        theta = point.theta.clone()
+        if (
+            len(theta) > 1
+        ):  # a shift of all logits changes nothing: of equal intercepts, those that sum to zero
+            theta[:, -1] -= theta[:, -1].mean()
+        return Optimum(theta, point.objective, norm, iterations, converged, memory)
+
+    def _point(self, theta: Tensor, found: Evaluation) -> _Point:
+        gradient = found.gradient.clone()
+        gradient[:, :-1] += self.l2 * theta[:, :-1]
+        penalty = self.l2 / 2 * float(theta[:, :-1].square().sum())
+        return _Point(theta, found, found.loss + penalty, gradient)
+
+    def _direction(self, point: _Point, memory: Memory) -> Tensor:
+        def initial(gradient: Tensor) -> Tensor:
+            return self.problem.precondition(gradient, point.found.curvature, self.l2)
+
+        narrow = point.gradient.to(self.problem.rows.dtype)
+        return memory.direction(narrow, self.l2, initial).to(point.theta)
+
+    def _converged(self, point: _Point, slope: float) -> bool:
+        allowed = self.tol * point.objective
+        slack = point.found.curvature.clamp_min(
+            1e-12
+        )  # what the penalty is to coefficients, curvature is to intercepts
+        proven = float(point.gradient[:, :-1].square().sum()) / (2 * self.l2)
+        proven += float((point.gradient[:, -1].square() / slack).sum())
+        return proven <= allowed or 0 <= -slope / 2 * _CAUTION <= allowed
+
+    def _search(
+        self, point: _Point, direction: Tensor, slope: float
+    ) -> Generator[Tensor, Evaluation, _Point | None]:
+        """A point along the direction that meets the strong Wolfe conditions, or None.
+
+        The objective is convex, so its slope grows along the line and such a step lies between one where the slope is
+        too negative and one where it is too positive: a safeguarded secant closes in on it. Values decide only up to
+        their rounding, as in Hager & Zhang 2005.
+        """
+        noise = 10 * torch.finfo(self.problem.rows.dtype).eps * point.objective
+        low, low_slope, step = 0.0, slope, 1.0
+        high = high_slope = None
+        for _ in range(_TRIALS):
+            theta = point.theta + step * direction
+            trial = self._point(theta, (yield theta))
+            now = float((trial.gradient * direction).sum())
+            enough = point.objective + _ARMIJO * step * slope + noise
+            if abs(now) <= _CURVATURE * abs(slope) and trial.objective <= enough:
+                return trial
+            if now < 0:
+                low, low_slope = step, now
+            else:
+                high, high_slope = step, now
+            if high is None or high_slope is None:
+                # Extrapolate to slope zero, at least twice and at most ten times as far.
+                ahead = step * slope / (slope - low_slope) if low_slope > slope else 10 * step
+                step = min(max(ahead, 2 * step), 10 * step)
+            else:
+                secant = low - low_slope * (high - low) / (high_slope - low_slope)
+                margin = 0.1 * (high - low)
+                step = min(max(secant, low + margin), high - margin)
+        return None
