@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from classifiers.comparison import Comparison, compare
     from classifiers.fitted import FittedHead
     from classifiers.heads import HEADS, parse_params
     from classifiers.linear import LinearHead, linear_path
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HEADS",
+    "Comparison",
     "FittedHead",
     "LinearHead",
     "MLPHead",
     "Metrics",
     "assign_splits",
     "check_splits",
+    "compare",
     "fit_head",
     "linear_path",
     "load_head",
@@ -33,6 +36,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Comparison": "comparison",
+    "compare": "comparison",
     "HEADS": "heads",
     "FittedHead": "fitted",
     "LinearHead": "linear",
