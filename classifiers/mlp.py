@@ -1,7 +1,7 @@
 """The MLP head: fully connected layers on features, trained on mini-batches in torch."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
@@ -19,7 +19,7 @@ from classifiers.devices import resolve_device
 from classifiers.errors import HeadError
 from classifiers.rows import FLOATS, ClassWeight, Scale, chunks, exact_dtype, standardise, training_rows
 
-__all__ = ["Epoch", "MLPHead"]
+__all__ = ["Epoch", "MLPHead", "TrainingRows", "build_network", "seeded"]
 
 _ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -41,7 +41,7 @@ class Epoch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Rows:
+class TrainingRows:
     """Standardised rows on the device; weights average 1."""
 
     inputs: Tensor
@@ -141,7 +141,7 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         Raises:
             HeadError: An option out of range, fewer than two classes, or validation labels that are not in y.
         """
-        self._check_options()
+        self.check_options()
         rows, labels, weights = training_rows(self, X, y, sample_weight, self.class_weight)
         random = check_random_state(self.random_state)
         seed = int(random.randint(2**31 - 1))
@@ -153,15 +153,20 @@ class MLPHead(ClassifierMixin, BaseEstimator):
             rows, labels, weights = rows[kept], labels[kept], weights[kept]
         self.classes_, targets = np.unique(labels, return_inverse=True)
         place = resolve_device(self.device)
-        train, checked = self._bring(rows, targets, weights, validation, place)
-        with _own_generators(seed, place):
-            network = self._build(rows.shape[1]).to(place)
+        train, checked = self.bring(rows, targets, weights, validation, place)
+        with seeded(seed, place):
+            network = build_network(self, rows.shape[1], len(self.classes_)).to(place)
             self._train(network, train, checked)
         self.network_ = network.cpu().eval()
         self.n_iter_ = len(self.history_)
         return self
 
-    def _check_options(self) -> None:
+    def seed(self) -> int:
+        """Seed of torch's generators that follows from ``random_state``."""
+        return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def check_options(self) -> None:
+        """Refuse options out of range."""
         choices: dict[str, tuple[str, Sequence[str]]] = {
             "activation": (self.activation, tuple(_ACTIVATIONS)),
             "optimizer": (self.optimizer, _OPTIMIZERS),
@@ -187,17 +192,18 @@ class MLPHead(ClassifierMixin, BaseEstimator):
             if not good:
                 raise HeadError(f"{name}: got {getattr(self, name)}, which is out of range; see MLPHead")
 
-    def _bring(
+    def bring(
         self,
         rows: NDArray[Any],
         targets: NDArray[np.int64],
         weights: NDArray[np.float64],
         validation: tuple[ArrayLike, ArrayLike] | None,
         place: torch.device,
-    ) -> tuple[_Rows, _Rows | None]:
+    ) -> tuple[TrainingRows, TrainingRows | None]:
+        """Standardised training and validation rows on the device."""
         weight = torch.as_tensor(weights / weights.mean()).to(place, exact_dtype(place))
         inputs, self.mean_, self.scale_ = standardise(rows, weight, self.scale, place, torch.float32)
-        train = _Rows(inputs, torch.as_tensor(targets, device=place), weight.to(torch.float32))
+        train = TrainingRows(inputs, torch.as_tensor(targets, device=place), weight.to(torch.float32))
         if validation is None:
             return train, None
         held, labels = np.asarray(validation[0]), np.asarray(validation[1])
@@ -209,26 +215,16 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         if not np.isin(labels, self.classes_).all():
             raise HeadError(f"validation: got labels {np.setdiff1d(labels, self.classes_)} that are not in y")
         codes = torch.as_tensor(np.searchsorted(self.classes_, labels), device=place)
-        return train, _Rows(self._inputs(held).to(place), codes, torch.ones(len(held), device=place))
+        return train, TrainingRows(self._inputs(held).to(place), codes, torch.ones(len(held), device=place))
 
     def _inputs(self, rows: NDArray[Any]) -> Tensor:
         mean, scale = self.mean_.astype(np.float32), self.scale_.astype(np.float32)
         return torch.as_tensor((rows.astype(np.float32) - mean) / scale)
 
-    def _build(self, width: int) -> nn.Sequential:
-        layers: list[nn.Module] = []
-        for units in self.hidden:
-            layers.append(nn.Linear(width, units))
-            if self.batch_norm:
-                layers.append(nn.BatchNorm1d(units))
-            layers += [_ACTIVATIONS[self.activation](), nn.Dropout(self.dropout)]
-            width = units
-        return nn.Sequential(*layers, nn.Linear(width, len(self.classes_)))
-
-    def _train(self, network: nn.Sequential, train: _Rows, checked: _Rows | None) -> None:
+    def _train(self, network: nn.Sequential, train: TrainingRows, checked: TrainingRows | None) -> None:
         optimizer = self._make_optimizer(network)
         batches = math.ceil(len(train.inputs) / self.batch_size)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate(batches * self.epochs))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate(batches * self.epochs))
         self.history_: list[Epoch] = []
         self.best_epoch_ = 0
         best: dict[str, Tensor] = {}
@@ -259,7 +255,8 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         kind = torch.optim.AdamW if self.optimizer == "adamw" else torch.optim.Adam
         return kind(groups, lr=self.lr)
 
-    def _rate(self, steps: int) -> "_Rate":
+    def rate(self, steps: int) -> Callable[[int], float]:
+        """Share of the peak learning rate at each of so many steps."""
         return _Rate(int(self.warmup * steps), steps, decays=self.schedule == "cosine")
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -293,11 +290,11 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         """
         if not {"mean", "scale", "classes"} <= set(tensors):
             raise HeadError(f"got tensors {sorted(tensors)}, expected mean, scale, classes and the network's")
-        self._check_options()
+        self.check_options()
         mean, scale, self.classes_ = tensors["mean"], tensors["scale"], tensors["classes"]
         if mean.ndim != 1 or mean.shape != scale.shape:
             raise HeadError(f"got mean {mean.shape} and scale {scale.shape}, expected (d,) for both")
-        network = self._build(len(mean))
+        network = build_network(self, len(mean), len(self.classes_))
         own = {"mean", "scale", "classes"}
         state = {
             name.removeprefix("network."): torch.as_tensor(value)
@@ -313,6 +310,18 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         self.mean_, self.scale_, self.network_ = mean, scale, network.eval()
         self.n_features_in_ = len(mean)
         return self
+
+
+def build_network(head: MLPHead, width: int, outputs: int) -> nn.Sequential:
+    """The untrained network that a head's options describe."""
+    layers: list[nn.Module] = []
+    for units in head.hidden:
+        layers.append(nn.Linear(width, units))
+        if head.batch_norm:
+            layers.append(nn.BatchNorm1d(units))
+        layers += [_ACTIVATIONS[head.activation](), nn.Dropout(head.dropout)]
+        width = units
+    return nn.Sequential(*layers, nn.Linear(width, outputs))
 
 
 @dataclass(frozen=True)
@@ -334,7 +343,7 @@ class _Rate:
 
 def _run_epoch(
     network: nn.Sequential,
-    rows: _Rows,
+    rows: TrainingRows,
     batches: int,
     optimizer: torch.optim.Optimizer,
     scheduler: torch.optim.lr_scheduler.LRScheduler,
@@ -356,7 +365,7 @@ def _run_epoch(
     return float(total) / len(order)
 
 
-def _check(network: nn.Sequential, rows: _Rows) -> tuple[float, float]:
+def _check(network: nn.Sequential, rows: TrainingRows) -> tuple[float, float]:
     """Loss and accuracy on validation rows."""
     network.eval()
     with torch.inference_mode():
@@ -367,7 +376,7 @@ def _check(network: nn.Sequential, rows: _Rows) -> tuple[float, float]:
 
 
 @contextmanager
-def _own_generators(seed: int, device: torch.device) -> Iterator[None]:
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
     """Seed torch's generators for a while, and put them back."""
     others = [device] if device.type != "cpu" else []
     with torch.random.fork_rng(others, device_type=device.type if others else "cuda"):
