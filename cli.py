@@ -634,6 +634,37 @@ def merge(*, as_json: bool, report: "Reporter", parts: tuple[Path, ...], **optio
         click.echo(f"{merged.path}: {merged.rows} images, merged from {len(parts)} parts.")
 
 
+@main.command(
+    "label-errors",
+    epilog=_example("frostline label-errors photos.h5 --out looked-over/   # needs frostline[labels]"),
+)
+@click.argument("cache", type=_PATH)
+@click.option("--head", default="linear", show_default=True, metavar="KIND", help="Head that judges.")
+@click.option("--layer", metavar="L", help="Layer of the cache; needed where it holds several.")
+@click.option("--folds", type=click.IntRange(min=2), default=5, show_default=True, metavar="K", help="Folds.")
+@click.option("--out", type=_PATH, metavar="DIR", help="Write thumbnails and a table into DIR.")
+@_output_options
+def label_errors(*, as_json: bool, report: "Reporter", cache: Path, **options: Any) -> None:
+    """List images of train and val whose label is probably wrong, the most doubtful first.
+
+    Each is judged by a head that was fitted without it and without its copies (confident learning). Test rows are not
+    read.
+    """
+    from pipeline import label_errors as look
+
+    result = look(cache, report=report, **options)
+    if as_json:
+        _print_json(result)
+        return
+    from pipeline.console import print_table
+
+    rows = [[f"{each.margin:.3f}", each.image, each.given, each.suggested] for each in result.found]
+    title = f"{result.cache}: {len(rows)} of {result.judged} labels are probably wrong"
+    print_table(["margin", "image", "label", "rather"], rows, title=title)
+    if result.picture:
+        click.echo(f"thumbnails: {result.picture}\ntable: {result.table}")
+
+
 @main.command(epilog=_example("frostline backbones 'resnet*'"))
 @click.argument("pattern", required=False)
 @_output_options

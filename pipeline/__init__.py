@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pipeline.errors import LeakError, PipelineError, RunError, TooManyBadImagesError
     from pipeline.evaluation import EvaluationResult, evaluate
     from pipeline.extraction import ExtractResult, extract
+    from pipeline.labels import LabelErrors, label_errors
     from pipeline.prediction import Prediction, predict
     from pipeline.training import TrainResult, train_head
     from pipeline.training_rows import split_rows
@@ -19,6 +20,7 @@ __all__ = [
     "CacheCheck",
     "EvaluationResult",
     "ExtractResult",
+    "LabelErrors",
     "LeakError",
     "PipelineError",
     "Prediction",
@@ -28,6 +30,7 @@ __all__ = [
     "check_cache",
     "evaluate",
     "extract",
+    "label_errors",
     "predict",
     "split_rows",
     "train_head",
@@ -38,6 +41,7 @@ _MODULES = {
     "pipeline.errors": ("LeakError", "PipelineError", "RunError", "TooManyBadImagesError"),
     "pipeline.evaluation": ("EvaluationResult", "evaluate"),
     "pipeline.extraction": ("ExtractResult", "extract"),
+    "pipeline.labels": ("LabelErrors", "label_errors"),
     "pipeline.prediction": ("Prediction", "predict"),
     "pipeline.training": ("TrainResult", "train_head"),
     "pipeline.training_rows": ("split_rows",),

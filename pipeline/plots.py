@@ -84,8 +84,8 @@ class Mistake:
         self.path, self.true, self.predicted, self.probability = path, true, predicted, probability
 
 
-def plot_mistakes(mistakes: Sequence[Mistake], path: Path, *, title: str) -> None:
-    """Draw the images of `mistakes` in a grid, with what they are and what they were taken for."""
+def plot_mistakes(mistakes: Sequence[Mistake], path: Path, *, title: str, word: str = "true") -> None:
+    """Draw the images of `mistakes` in a grid, with what they are (`word` says by whom) and what they were taken for."""
     columns = min(6, max(len(mistakes), 1))
     rows = max(-(-len(mistakes) // columns), 1)
     figure = Figure(figsize=(2.1 * columns, 2.5 * rows + 0.6), layout="constrained")
@@ -94,7 +94,7 @@ def plot_mistakes(mistakes: Sequence[Mistake], path: Path, *, title: str) -> Non
     for cell in axes.flat:
         cell.axis("off")
     for cell, mistake in zip(axes.flat, mistakes, strict=False):
-        title = f"{mistake.predicted} {mistake.probability:.0%}\ntrue: {mistake.true}"
+        title = f"{mistake.predicted} {mistake.probability:.0%}\n{word}: {mistake.true}"
         draw_thumbnail(cell, mistake.path, title)
     figure.savefig(path, dpi=DPI)
 

@@ -1,0 +1,59 @@
+"""Doubtful labels of a cache: found, ranked, drawn, and never those of test rows."""
+
+import json
+import sys
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import cli
+from features.cache import FeatureCache
+from pipeline import extract, label_errors, split_rows
+from pipeline.demo import write_digits
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Sixty real digits, of two classes."""
+    whole, folder = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("digits")
+    write_digits(whole)
+    for group in sorted(whole.iterdir())[:2]:
+        (folder / group.name).mkdir()
+        for path in sorted(group.iterdir())[:30]:
+            (folder / group.name / path.name).write_bytes(path.read_bytes())
+    file = tmp_path_factory.mktemp("cache") / "digits.h5"
+    extract(folder, backbone="timm:test_resnet", weights="random", cache=file, batch_size=8)
+    return FeatureCache.open(file)
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli.main, ["label-errors", *map(str, arguments)])
+
+
+@pytest.mark.skipif(find_spec("cleanlab") is None, reason="cleanlab, an extra, is not installed")
+def test_a_wrong_label_is_found_and_test_rows_are_not_read(cache, tmp_path, monkeypatch):
+    split, _ = split_rows(cache)
+    features = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32) + 8 * cache.labels[:, None]
+    wrong = int(np.flatnonzero((split == 1) & (cache.labels == 0))[0])
+    features[wrong] += 8  # looks like a 1
+    features[split == 3] = np.nan
+    monkeypatch.setattr(FeatureCache, "features", lambda *_args, **_options: features)
+    result = label_errors(cache, folds=3, out=tmp_path / "new", device="cpu")
+    assert result.judged == int(((split == 1) | (split == 2)).sum())
+    (found,) = result.found
+    assert (found.image, found.given, found.suggested) == (cache.ids[wrong], "0", "1")
+    assert -1 <= found.margin < 0
+    assert result.picture.stat().st_size > 0
+    assert cache.ids[wrong] in result.table.read_text()
+    told = run(cache.path, "--folds", "3", "--json")
+    assert json.loads(told.stdout)["found"][0]["image"] == cache.ids[wrong]
+    assert cache.ids[wrong] in run(cache.path, "--folds", "3").stdout
+
+
+def test_a_missing_cleanlab_is_named_with_what_to_do(cache, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
+    refused = run(cache.path)
+    assert refused.exit_code == 1
+    assert "frostline[labels]" in refused.stderr
