@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from classifiers.devices import resolve_device
 from classifiers.errors import SplitError
 from classifiers.neighbors import MEMORY_BYTES, Pairs, Rows, RowSearch
 from classifiers.splits import NONE, SPLIT_NAMES, TRAIN
@@ -25,11 +25,11 @@ __all__ = [
 ]
 
 # Centred cosine from which a pair is called a near-duplicate. On 5,000 photos of CIFAR-10 in efficientnet_lite0's
-# features, all pairs from 0.85 on are one photo cut, lit or lettered differently, or one object in a series of
-# photos; between 0.80 and 0.85 such pairs mix with pairs that are merely alike. Copies of those photos score 0.94
-# and more (95 of 100) when scaled up, 0.91 when mirrored, 0.79 when cropped by a pixel a side, but strongly
-# compressed ones as little as unrelated photos: no threshold finds them. Pixel-like copies only would need 0.98,
-# which misses every near-duplicate that those 5,000 photos hold.
+# features, pairs from 0.85 on are one photo cut, lit or lettered differently, or one object in a series of photos;
+# between 0.80 and 0.85 such pairs mix with pairs that are merely alike. 95 of 100 copies of those photos score 0.96 or
+# more when scaled up, 0.94 a tenth brighter, 0.90 mirrored, 0.79 cropped by a pixel a side; strongly compressed ones
+# score as little as unrelated photos, and no threshold finds them. 0.98 would miss every near-duplicate that those
+# 5,000 photos hold. Sets of simple, uniform pictures (scanned digits) have innocent pairs above 0.85: hence a warning.
 NEAR = 0.85
 
 
@@ -110,7 +110,7 @@ def near_duplicates(
     *,
     threshold: float = NEAR,
     max_pairs: int = 10_000,
-    device: torch.device | None = None,
+    device: str = "auto",
     memory_bytes: int = MEMORY_BYTES,
 ) -> NearDuplicates:
     """All pairs of rows in different splits whose centred features have at least this cosine.
@@ -125,7 +125,7 @@ def near_duplicates(
         split: (n,) codes; rows in no split (code 0) are left out.
         threshold: Least cosine, in (-1, 1].
         max_pairs: How many pairs to keep at most, the most alike.
-        device: Where products are computed; the CPU by default.
+        device: Where products are computed.
         memory_bytes: Bound on working memory, beside the pairs.
 
     Raises:
@@ -146,7 +146,7 @@ def near_duplicates(
             search = RowSearch(
                 Rows(X, earlier),
                 metric="cosine",
-                device=device or torch.device("cpu"),
+                device=resolve_device(device),
                 centre=centre,
                 memory_bytes=memory_bytes,
             )
@@ -225,7 +225,7 @@ def check_leaks(
     X: NDArray[Any] | None = None,
     threshold: float = NEAR,
     max_pairs: int = 10_000,
-    device: torch.device | None = None,
+    device: str = "auto",
     memory_bytes: int = MEMORY_BYTES,
 ) -> LeakReport:
     """Look for whatever would make scores on val or test say more than they should.
@@ -243,7 +243,7 @@ def check_leaks(
         X: (n, d) features to look for near-duplicates in; None to leave these out.
         threshold: Least centred cosine of a near-duplicate.
         max_pairs: How many near-duplicates to list at most.
-        device: Where products are computed; the CPU by default.
+        device: Where products are computed.
         memory_bytes: Bound on working memory.
 
     Raises:

@@ -58,7 +58,9 @@ class Rows:
 
     def block(self, start: int, stop: int) -> Tensor:
         """Rows start to stop, on the CPU, in memory of their own."""
-        return _tensor(np.array(self.X[start:stop] if self.index is None else self.X[self.index[start:stop]]))
+        if self.index is None:
+            return _tensor(np.array(self.X[start:stop]))
+        return _tensor(np.asarray(self.X[self.index[start:stop]]))
 
     def take(self, positions: NDArray[np.int64]) -> Tensor:
         """The rows at these positions, on the CPU, in memory of their own."""
