@@ -10,7 +10,7 @@ from torch import nn
 from features.backbones import Backbone, load_backbone
 from features.backbones.network import Network
 from features.backbones.readout import ClassifierReadout
-from features.engines import TOLERANCE, make_engine
+from features.engines import TOLERANCE, ConversionError, make_engine
 from features.engines.openvino import openvino_installed
 from features.loading import OK, Batch
 from features.spec import Transform
@@ -229,6 +229,32 @@ class TestOpenVino(EngineContract):
         layers = ("embedding", "logits", f"{last}:max", f"{last}:gem")
         eager = make_engine(backbone, backbone.resolve_layers(layers), precision="fp32", batch_size=2)
         assert distance(vectors(make(2, layers, backbone), images), vectors(eager, images)) < 1e-4
+
+    def test_an_uneven_split_keeps_its_short_end(self):
+        class Split(Tiny):
+            def forward(self, images):
+                parts = torch.split(torch.relu(self.norm(self.conv(images))), 3, dim=1)  # 3, 3 and 2
+                return self.head(torch.cat(parts[::-1], 1).mean((2, 3)))
+
+        backbone = Backbone("test:split", Network(Split(), TRANSFORM, ClassifierReadout("head"), "random"))
+        embedding, images = backbone.resolve_layers(["embedding"]), pictures(backbone, 3)
+        ours, eager = (
+            vectors(
+                make_engine(backbone, embedding, engine=kind, device="cpu", precision="fp32", batch_size=2),
+                images,
+            )
+            for kind in ("openvino", "eager")
+        )
+        assert distance(ours, eager) < 1e-5
+
+    def test_an_operator_that_it_lacks_is_named(self):
+        class Bessel(Tiny):
+            def forward(self, images):
+                return self.head(torch.special.bessel_j0(self.conv(images)).mean((2, 3)))
+
+        backbone = Backbone("test:bessel", Network(Bessel(), TRANSFORM, ClassifierReadout("head"), "random"))
+        with pytest.raises(ConversionError, match=r"test:bessel.*bessel_j0.*--engine eager"):
+            make_engine(backbone, backbone.resolve_layers(["embedding"]), engine="openvino", device="cpu")
 
 
 @pytest.mark.cuda

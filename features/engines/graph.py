@@ -1,10 +1,12 @@
 """A module's forward pass written down as one graph of torch operators, for engines that compile it."""
 
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
+from torch.func import functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from features.engines.engine import ConversionError
@@ -15,11 +17,21 @@ if TYPE_CHECKING:
 __all__ = ["trace"]
 
 
+def _split(tensor: Tensor, size: int, dim: int = 0) -> Sequence[Tensor]:
+    total = tensor.shape[dim]
+    sizes = [min(size, total - start) for start in range(0, total, size)]
+    return cast("Sequence[Tensor]", torch.ops.aten.split_with_sizes.default(tensor, sizes, dim))
+
+
+# OpenVINO 2026.4 takes the last chunk of a split to be as long as the others.
+_DECOMPOSITIONS = {torch.ops.aten.split.Tensor: _split}
+
+
 def trace(module: nn.Module, pixels: Tensor) -> "GraphModule":
     """Run `module` once on `pixels` and write down its operators, for this shape alone.
 
-    `make_fx` sees what really ran, with one pass of decompositions: four times as quick as `torch.export`, which runs
-    a module several times over, and indifferent to Python that a compiler can't follow.
+    `make_fx` sees what really ran: four times as quick as `torch.export`, which runs a module several times over, and
+    indifferent to Python that a compiler can't follow. Operators that a network calls in place are replaced by others.
 
     Args:
         module: Frozen, in evaluation mode.
@@ -31,7 +43,7 @@ def trace(module: nn.Module, pixels: Tensor) -> "GraphModule":
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what torch warns its own compiler's developers of
-            return make_fx(module, tracing_mode="real")(pixels)
+            return make_fx(functionalize(module), decomposition_table=_DECOMPOSITIONS)(pixels)
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise

@@ -21,6 +21,7 @@ from features.spec import Layer, Precision
 
 __all__ = ["OpenVinoEngine", "openvino_installed", "openvino_name"]
 
+_SHOWN = 300  # characters of OpenVINO's long explanations, whose end names the operation
 _FORMATS: Mapping[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
@@ -100,6 +101,12 @@ def _openvino() -> Any:
     return importlib.import_module("openvino")
 
 
+def _failures(frontends: Any) -> tuple[type[Exception], ...]:
+    """The frontend's exceptions, which have no base class of their own."""
+    names = ("GeneralFailure", "NotImplementedFailure", "OpConversionFailure", "OpValidationFailure")
+    return (RuntimeError, *(getattr(frontends, name) for name in names))
+
+
 def _compile(backbone: Backbone, layers: Sequence[Layer], precision: Precision, batch_size: int) -> Any:
     openvino = _openvino()
     fx = importlib.import_module("openvino.frontend.pytorch.fx_decoder")
@@ -122,10 +129,9 @@ def _compile(backbone: Backbone, layers: Sequence[Layer], precision: Precision, 
                 "ENABLE_CPU_PINNING": False,  # decoding threads share the cores
             },
         )
-    except RuntimeError as error:
-        raise ConversionError(
-            f"OpenVINO can't take {backbone.name}: {str(error).strip().splitlines()[-1]}; use --engine eager"
-        ) from error
+    except _failures(frontends) as error:
+        reason = " ".join(str(error).split())[-_SHOWN:]
+        raise ConversionError(f"OpenVINO can't take {backbone.name}: {reason}; use --engine eager") from error
     got = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     if got != _FORMATS[precision]:
         raise ConversionError(
