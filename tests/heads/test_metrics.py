@@ -60,7 +60,9 @@ def test_resamples_give_the_metrics_of_the_resampled_rows():
         drawn = score(y[rows], proba[rows], classes=classes, bootstrap=1)
         samples.append([drawn.macro_f1.value, drawn.balanced_accuracy.value, drawn.ece.value])
     got = score(y, proba, classes=classes, bootstrap=40, confidence=0.9, seed=5)
-    low, high = np.quantile(samples, (0.05, 0.95), axis=0)
+    value = np.array([got.macro_f1.value, got.balanced_accuracy.value, got.ece.value])
+    bias = np.mean(samples, axis=0) - value
+    low, high = np.clip(np.quantile(samples, (0.05, 0.95), axis=0) - bias, 0, 1)
     assert [got.macro_f1.low, got.balanced_accuracy.low, got.ece.low] == pytest.approx(low)
     assert [got.macro_f1.high, got.balanced_accuracy.high, got.ece.high] == pytest.approx(high)
 
@@ -125,3 +127,11 @@ def test_the_same_seed_gives_the_same_intervals():
 def test_what_is_no_probability_of_a_label_is_refused(y, proba, message):
     with pytest.raises(MetricsError, match=message):
         score(np.array(y, np.int64), proba, classes=["a", "b"])
+
+
+def test_the_calibration_error_lies_within_its_own_interval():
+    rng = np.random.default_rng(0)
+    proba = rng.dirichlet([1] * 4, 300)
+    y = np.array([rng.choice(4, p=row) for row in proba])
+    ece = score(y, proba, classes=tuple("abcd"), bootstrap=500).ece
+    assert 0 <= ece.low <= ece.value <= ece.high
