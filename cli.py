@@ -200,6 +200,13 @@ def main() -> None:
     help="Where the network runs.",
 )
 @click.option(
+    "--decoder",
+    type=click.Choice(["exact", "fast"]),
+    default="exact",
+    show_default=True,
+    help="exact: the reference transform's pixels; fast: up to twice the images, each pixel within 3 of 255.",
+)
+@click.option(
     "--batch-size",
     type=click.IntRange(min=1),
     metavar="N",

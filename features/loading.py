@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.content import CONTENT_BYTES, file_content
-from features.decoding import DecodeError, decode
+from features.decoding import DecodeError, Decoder, decode
 from features.spec import Transform
 from features.table import ImageSource
 
@@ -51,6 +51,7 @@ def load_batches(
     batch_size: int,
     workers: int | None = None,
     block_rows: int,
+    decoder: Decoder = "exact",
 ) -> Iterator[Batch]:
     """Read and decode images in threads, a bounded number of batches ahead of the consumer.
 
@@ -64,6 +65,7 @@ def load_batches(
         batch_size: Images per batch.
         workers: Threads; by default `default_workers`.
         block_rows: Rows of a cache's block.
+        decoder: See `features.decoding.decode`.
 
     Yields:
         The batches, in the order of `rows`.
@@ -75,7 +77,9 @@ def load_batches(
     for name, value in (("batch_size", batch_size), ("workers", workers), ("block_rows", block_rows)):
         if value < 1:
             raise ValueError(f"{name}: got {value}, expected at least 1")
-    jobs = (_Job(source, chunk, transform, batch_size) for chunk in _chunks(rows, batch_size, block_rows))
+    jobs = (
+        _Job(source, chunk, transform, batch_size, decoder) for chunk in _chunks(rows, batch_size, block_rows)
+    )
     return _run(jobs, workers, ahead=1 + -(-2 * workers // batch_size))
 
 
@@ -121,12 +125,17 @@ class _Job:
     """One batch in the making. Threads share it, each drawing the next image until none is left."""
 
     def __init__(
-        self, source: ImageSource, rows: NDArray[np.int64], transform: Transform, batch_size: int
+        self,
+        source: ImageSource,
+        rows: NDArray[np.int64],
+        transform: Transform,
+        batch_size: int,
+        decoder: Decoder,
     ) -> None:
         k = len(rows)
         self.rows = rows
         self._source = source
-        self._transform = transform
+        self._transform, self._decoder = transform, decoder
         self._pixels = np.zeros((batch_size, *transform.crop, 3), np.uint8)
         self._content = np.zeros((k, CONTENT_BYTES), np.uint8)
         self._stat = np.full((k, 2), -1, np.int64)
@@ -150,7 +159,7 @@ class _Job:
         data, stat = self._source.read(int(self.rows[position]))
         self._content[position] = np.frombuffer(file_content(data), np.uint8)
         self._stat[position] = stat
-        decode(data, self._transform, self._pixels[position])
+        decode(data, self._transform, self._pixels[position], decoder=self._decoder)
 
     def batch(self) -> Batch:
         status = np.array([FAILED if error else OK for error in self._errors], np.uint8)

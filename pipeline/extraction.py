@@ -11,6 +11,7 @@ from typing import Literal
 from features.backbones import Backbone, load_backbone
 from features.cache import CacheWriter, FeatureCache, Part, open_writer
 from features.check import Check
+from features.decoding import Decoder
 from features.engines import MIN_COSINE, Engine
 from features.loading import load_batches
 from features.sources import open_source
@@ -107,6 +108,7 @@ def extract(
     min_cosine: float = MIN_COSINE,
     store: Dtype | None = None,
     device: str = "auto",
+    decoder: Decoder = "exact",
     batch_size: int | None = None,
     workers: int | None = None,
     limit: int | None = None,
@@ -129,6 +131,7 @@ def extract(
         min_cosine: Smallest cosine similarity to the features of eager fp32, on some of the images, that ``auto`` accepts.
         store: Number format in the file; by default float32 for fp32 and float16 otherwise.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        decoder: ``exact``, or ``fast`` for pixels that differ by 3 of 255 at most; see `features.decoding.decode`.
         batch_size: Images per forward pass; by default chosen for the device.
         workers: Decoding threads; by default one per core.
         limit: Take only this many images, evenly spaced over the data set.
@@ -153,7 +156,7 @@ def extract(
     if limit is not None and not overwrite:
         _keep_larger(path, limit)
 
-    options = EngineOptions(engine, precision, device, batch_size, store, min_cosine)
+    options = EngineOptions(engine, precision, device, batch_size, store, min_cosine, decoder)
     computation = plan_computation(
         net, chosen, source, path, options, part=part, overwrite=overwrite, workers=workers, report=report
     )
@@ -175,7 +178,11 @@ def extract(
             copied, resumed, computed = writer.copied, writer.resumed, len(writer.todo)
             built = computation.engine(net) if computed else None
             forward_started = time.perf_counter()
-            done = _fill(writer, net, built, workers=workers, report=report) if built else writer.finish()
+            done = (
+                _fill(writer, net, built, workers=workers, decoder=decoder, report=report)
+                if built
+                else writer.finish()
+            )
             forward_seconds = time.perf_counter() - forward_started
 
     result = ExtractResult(
@@ -242,6 +249,7 @@ def _fill(
     engine: Engine,
     *,
     workers: int | None,
+    decoder: Decoder,
     report: Reporter,
 ) -> FeatureCache:
     with report.task("Extracting", writer.rows) as advance:
@@ -253,6 +261,7 @@ def _fill(
             batch_size=engine.batch_size,
             workers=workers,
             block_rows=writer.block_rows,
+            decoder=decoder,
         )
         for batch, outputs in engine.run(batches):
             writer.put(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from features.backbones import Backbone
 from features.cache import Part, made_with
 from features.check import Check
-from features.decoding import DECODER
+from features.decoding import DECODERS, Decoder
 from features.engines import Engine, EngineError, Plan, choose_engine, kind_of, plan_engines
 from features.loading import OK, load_batches
 from features.spec import Dtype, FeatureSpec, Layer
@@ -31,6 +31,7 @@ class EngineOptions:
     batch_size: int | None
     store: Dtype | None
     min_cosine: float
+    decoder: Decoder = "exact"
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def plan_computation(
     earlier = made_with(path, part)
     if earlier:
         plan = _same_plan(net, earlier.spec, options)
-        spec = specify(net, layers, plan, options.store) if plan else None
+        spec = specify(net, layers, plan, options.store, options.decoder) if plan else None
         # Of another specification it can only be replaced, where that is asked for: open_writer says how they differ.
         if plan and spec and (spec.digest == earlier.spec.digest or not overwrite):
             return Computation(plan, spec, earlier.check)
@@ -90,7 +91,7 @@ def plan_computation(
         images=len(source.table.ids),
     )
     with report.task("Preparing the engine", None):
-        pixels = _sample(net, source, workers, needed=not plans[0].is_reference)
+        pixels = _sample(net, source, workers, options.decoder, needed=not plans[0].is_reference)
         choice = choose_engine(net, layers, plans, pixels, min_cosine=options.min_cosine)
     for faster in choice.passed_over:
         report.note(f"Passed over {faster}")
@@ -102,7 +103,8 @@ def plan_computation(
         report.warn(f"{plan.name} {plan.precision}: {check}; below --min-cosine {options.min_cosine}")
     elif check:
         report.note(f"Checked: {check}")
-    return Computation(plan, specify(net, layers, plan, options.store), check, choice.engine)
+    spec = specify(net, layers, plan, options.store, options.decoder)
+    return Computation(plan, spec, check, choice.engine)
 
 
 def _same_plan(net: Backbone, made: FeatureSpec, options: EngineOptions) -> Plan | None:
@@ -120,7 +122,13 @@ def _same_plan(net: Backbone, made: FeatureSpec, options: EngineOptions) -> Plan
     return plans[0]
 
 
-def specify(backbone: Backbone, layers: tuple[Layer, ...], plan: Plan, store: Dtype | None) -> FeatureSpec:
+def specify(
+    backbone: Backbone,
+    layers: tuple[Layer, ...],
+    plan: Plan,
+    store: Dtype | None,
+    decoder: Decoder = "exact",
+) -> FeatureSpec:
     """Write down all that the features will depend on."""
     return FeatureSpec(
         backbone=backbone.name,
@@ -131,19 +139,27 @@ def specify(backbone: Backbone, layers: tuple[Layer, ...], plan: Plan, store: Dt
         dtype=store or ("float32" if plan.precision == "fp32" else "float16"),
         engine=plan.name,
         device=plan.device,
-        decoder=DECODER,
+        decoder=DECODERS[decoder],
         versions=backbone.versions,
     )
 
 
-def _sample(net: Backbone, source: ImageSource, workers: int | None, *, needed: bool) -> NDArray[np.uint8]:
+def _sample(
+    net: Backbone, source: ImageSource, workers: int | None, decoder: Decoder, *, needed: bool
+) -> NDArray[np.uint8]:
     """(n, h, w, 3) pixels of the readable ones among some images, evenly spaced over all of them."""
     count = len(source.table.ids)
     if not needed or not count:
         return np.zeros((0, *net.transform.crop, 3), np.uint8)
     rows = np.unique(np.linspace(0, count - 1, min(count, _CHECKED_IMAGES), dtype=np.int64))
     batches = load_batches(
-        source, rows, net.transform, batch_size=len(rows), workers=workers, block_rows=count
+        source,
+        rows,
+        net.transform,
+        batch_size=len(rows),
+        workers=workers,
+        block_rows=count,
+        decoder=decoder,
     )
     (batch,) = batches
     pixels: NDArray[np.uint8] = batch.pixels[batch.status == OK]

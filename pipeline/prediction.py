@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from classifiers.selection import FittedHead
 from features.backbones import Backbone, load_backbone
+from features.decoding import decoder_of
 from features.engines import make_engine
 from features.loading import Batch, load_batches
 from features.sources import PathSource, image_paths
@@ -89,7 +90,13 @@ def predict(
     size = batch_size or min(count, _BATCH_SIZE)
     engine = make_engine(net, layers, precision=spec.precision, device=device, batch_size=size)
     batches = load_batches(
-        source, np.arange(count), net.transform, batch_size=size, workers=workers, block_rows=size
+        source,
+        np.arange(count),
+        net.transform,
+        batch_size=size,
+        workers=workers,
+        block_rows=size,
+        decoder=decoder_of(spec.decoder),
     )
     predictions: list[Prediction] = []
     with report.task("Predicting", count) as advance:

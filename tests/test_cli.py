@@ -180,6 +180,12 @@ def test_a_limited_extraction_never_replaces_a_larger_cache(digits, cache, tmp_p
     assert set(labels.tolist()) == set(range(10))
 
 
+def test_a_cache_of_another_decoder_is_another_cache(digits, cache):
+    refused = run("extract", digits, *BACKBONE, "--decoder", "fast", "--cache", cache, code=1)
+    assert "decoder: " in refused.stderr
+    assert "resized by torch" in refused.stderr
+
+
 def test_sigterm_leaves_a_cache_that_the_next_run_finishes(digits, tmp_path):
     cache = tmp_path / "c.h5"
     data = tmp_path / "many"

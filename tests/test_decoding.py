@@ -16,10 +16,11 @@ from timm.data import create_transform, resolve_data_config
 
 from features import decoding
 from features.decoding import (
-    DECODER,
+    DECODERS,
     EXTENSIONS,
     DecodeError,
     decode,
+    decoder_of,
     transform_from_timm,
     transform_from_torchvision,
 )
@@ -368,7 +369,10 @@ class TestDamaged:
 
 def test_decoder_names_library_and_codec():
     codec = pillow_features.version("libjpeg_turbo") or pillow_features.version("jpg")
-    assert f"pillow {Image.__version__}, libjpeg {codec}, exif" == DECODER
+    assert f"pillow {Image.__version__}, libjpeg {codec}, exif" == DECODERS["exact"]
+    assert DECODERS["fast"] == DECODERS["exact"] + ", resized by torch"
+    assert [decoder_of(text) for text in DECODERS.values()] == list(DECODERS)
+    assert decoder_of("pillow 9.1.0, libjpeg 2.1, exif, resized by torch") == "fast"
 
 
 def test_extensions_are_those_of_the_formats_read():
@@ -382,3 +386,58 @@ def test_out_may_be_a_slice_of_a_batch():
     decode(data, PLAIN, batch[1])
     np.testing.assert_array_equal(batch[1], pixels(data))
     assert not batch[[0, 2]].any()
+
+
+def noise(width, height):
+    return Image.fromarray(np.random.default_rng(5).integers(0, 256, (height, width, 3), np.uint8))
+
+
+def checkers(width, height):
+    """Black and white beside each other: where a bicubic filter overshoots most."""
+    board = np.indices((height, width)).sum(0) % 7 < 3
+    return Image.fromarray(np.repeat((255 * board).astype(np.uint8)[:, :, None], 3, axis=2))
+
+
+def by_both(image, transform):
+    both = []
+    for decoder in ("exact", "fast"):
+        out = np.zeros((*transform.crop, 3), np.uint8)
+        decode(encode(image), transform, out, decoder=decoder)
+        both.append(out.astype(int))
+    return both
+
+
+@pytest.mark.parametrize("make", [photo, noise, checkers])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(
+    ("mode", "resize"), [("shortest", 256), ("squash", (250, 240)), ("longest", (224, 224))]
+)
+@pytest.mark.parametrize("size", [*SIZES, (1100, 900), (900, 1700), (333, 517), (2000, 31), (300, 800)])
+def test_the_fast_decoder_stays_within_its_bound(make, interpolation, mode, resize, size):
+    transform = Transform(resize, mode, (224, 224), interpolation, (0.5,) * 3, (0.5,) * 3)
+    exact, fast = by_both(make(*size), transform)
+    difference = np.abs(exact - fast)
+    assert difference.max() <= 3
+    assert difference.mean() <= 0.3
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(20, 700), st.integers(20, 700), st.integers(24, 300), st.sampled_from(["shortest", "longest"])
+)
+def test_the_fast_decoder_stays_within_its_bound_at_any_size(width, height, resize, mode):
+    transform = Transform(resize, mode, (24, 24), "bicubic", (0.5,) * 3, (0.5,) * 3)
+    exact, fast = by_both(noise(width, height), transform)
+    assert np.abs(exact - fast).max() <= 3
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "lanczos", "box", "hamming"])
+def test_the_fast_decoder_is_exact_where_torch_lacks_the_filter(interpolation):
+    transform = Transform(64, "shortest", (48, 48), interpolation, (0.5,) * 3, (0.5,) * 3)
+    exact, fast = by_both(photo(200, 170), transform)
+    assert (exact == fast).all()
+
+
+def test_no_such_decoder():
+    with pytest.raises(ValueError, match="'quick': expected one of exact, fast"):
+        decode(encode(photo(8, 8)), PLAIN, np.zeros((32, 32, 3), np.uint8), decoder="quick")

@@ -268,3 +268,10 @@ def test_threads_that_decode_many_formats_at_once_agree_with_one():
     (together,) = load(MemorySource(files), batch_size=64, workers=8)
     assert (alone.status == OK).all()
     np.testing.assert_array_equal(alone.pixels, together.pixels)
+
+
+def test_images_are_decoded_by_the_decoder_that_is_asked_for():
+    source = MemorySource([encode(photo(150, 120, seed=seed)) for seed in range(4)])
+    (exact,), (fast,) = load(source), load(source, decoder="fast")
+    assert (exact.pixels != fast.pixels).any()
+    assert np.abs(exact.pixels.astype(int) - fast.pixels).max() <= 3
