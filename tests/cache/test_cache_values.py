@@ -421,3 +421,16 @@ def test_reading_a_cache_needs_no_torch(cache):
         f"FeatureCache.open({str(cache.path)!r}).features('embedding').sum(); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False, cwd=os.getcwd()).returncode == 0  # noqa: PTH109
+
+
+def test_float16_is_rounded_as_numpy_rounds():
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32).view(np.uint32)
+    around = (halves[:, None] + np.array([0, 1, 4095, 4096, 4097, 8191], np.uint32)).ravel()
+    values = np.concatenate([around, np.random.default_rng(0).integers(0, 2**32, 10**5, np.uint32)])
+    values = values.view(np.float32)
+    values = values[~np.isnan(values)]
+    with np.errstate(over="ignore"):
+        assert encode(values, "float16").tobytes() == values.astype("<f2").tobytes()
+    values.flags.writeable = False
+    assert encode(values[:, None, None], "float16").shape == (len(values), 1, 1)
+    assert np.isnan(encode(np.full(3, np.nan, np.float32), "float16")).all()
