@@ -347,7 +347,7 @@ _KINDS = (
             _CLASS_WEIGHT,
             Parameter("fit_intercept", True, _FLAG, "learn a constant per class"),
             Parameter("label_smoothing", 0.0, _number(0, 1, closed=True), "share of targets spread evenly"),
-            Parameter("tol", 1e-4, _POSITIVE, "largest relative excess of the objective over its optimum"),
+            Parameter("tol", 1e-5, _POSITIVE, "largest relative excess of the objective over its optimum"),
             Parameter("max_iter", 1000, _whole(1), "largest number of iterations"),
             Parameter(
                 "dtype", "auto", _one_of("auto", "float32", "float64"), "number format of the products"
