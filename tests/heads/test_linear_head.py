@@ -251,7 +251,7 @@ def test_a_start_of_another_shape_is_refused(blobs):
 
 
 def test_too_few_iterations_are_a_warning(digits):
-    with pytest.warns(ConvergenceWarning, match=r"l2=1e-05: the objective is not within tol=0.0001"):
+    with pytest.warns(ConvergenceWarning, match=r"l2=1e-05: the objective is not within tol=1e-05"):
         head = LinearHead(1e-5, max_iter=3, device="cpu").fit(*digits)
     assert (head.n_iter_, head.converged_) == (3, False)
 
