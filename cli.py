@@ -131,6 +131,24 @@ def _example(*lines: str) -> str:
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+_device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where the network runs.",
+)
+_batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Images a forward pass.  [default: by device]",
+)
+_workers_option = click.option(
+    "--workers", type=click.IntRange(min=1), metavar="N", help="Decoding threads.  [default: one a core]"
+)
+
+
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -192,13 +210,7 @@ def main() -> None:
     type=click.Choice(["float32", "float16", "bfloat16"]),
     help="Number format in the file.  [default: float32 for fp32, else float16]",
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="Where the network runs.",
-)
+@_device_option
 @click.option(
     "--decoder",
     type=click.Choice(["exact", "fast"]),
@@ -206,15 +218,8 @@ def main() -> None:
     show_default=True,
     help="exact: the reference transform's pixels; fast: up to twice the images, each pixel within 3 of 255.",
 )
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Images a forward pass.  [default: by device]",
-)
-@click.option(
-    "--workers", type=click.IntRange(min=1), metavar="N", help="Decoding threads.  [default: one a core]"
-)
+@_batch_size_option
+@_workers_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N images, evenly spaced.")
 @click.option(
     "--max-bad",
@@ -476,22 +481,9 @@ def _print_evaluation(result: "EvaluationResult") -> None:
     help="Output format.",
 )
 @click.option("--weights", metavar="FILE", help="The backbone's weights, where they have moved.")
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="Where the network runs.",
-)
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Images a forward pass.  [default: by device]",
-)
-@click.option(
-    "--workers", type=click.IntRange(min=1), metavar="N", help="Decoding threads.  [default: one a core]"
-)
+@_device_option
+@_batch_size_option
+@_workers_option
 @_trust_option
 @_output_options
 def predict(*, as_json: bool, report: "Reporter", style: str, **options: Any) -> None:

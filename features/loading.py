@@ -14,12 +14,9 @@ from numpy.typing import NDArray
 from features.content import CONTENT_BYTES, file_content
 from features.decoding import DecodeError, Decoder, decode
 from features.spec import Transform
-from features.table import ImageSource
+from features.table import FAILED, OK, ImageSource
 
-__all__ = ["FAILED", "OK", "Batch", "default_workers", "load_batches"]
-
-OK = 1
-FAILED = 2
+__all__ = ["Batch", "default_workers", "load_batches"]
 
 
 @dataclass(frozen=True, eq=False)

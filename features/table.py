@@ -6,10 +6,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SPLITS", "ImageSource", "ImageTable"]
+__all__ = ["FAILED", "OK", "SPLITS", "ImageSource", "ImageTable"]
 
 SPLITS = ("", "train", "val", "test")
 """Names of the splits; the index is the code that tables and caches store, 0 for none."""
+
+OK, FAILED = 1, 2
+"""Status of a row whose image was read, or could not be; 0 is a row that is still to come."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,9 +11,9 @@ from features.cache import Part, made_with
 from features.check import Check
 from features.decoding import DECODERS, Decoder
 from features.engines import Engine, EngineError, Plan, choose_engine, kind_of, plan_engines
-from features.loading import OK, load_batches
+from features.loading import load_batches
 from features.spec import Dtype, FeatureSpec, Layer
-from features.table import ImageSource
+from features.table import OK, ImageSource
 from pipeline.reporting import Reporter
 
 __all__ = ["Computation", "EngineOptions", "plan_computation", "specify"]

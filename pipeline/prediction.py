@@ -5,19 +5,19 @@ import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TextIO
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from classifiers.selection import FittedHead
 from features.backbones import Backbone, load_backbone
+from features.cache.encoding import decode, encode
 from features.decoding import decoder_of
 from features.engines import make_engine
 from features.loading import Batch, load_batches
 from features.sources import PathSource, image_paths
-from features.spec import Dtype, FeatureSpec
+from features.spec import FeatureSpec
 from pipeline.errors import RunError
 from pipeline.layers import layer_keys
 from pipeline.reporting import SILENT, Reporter
@@ -102,19 +102,11 @@ def predict(
     with report.task("Predicting", count) as advance:
         for batch, outputs in engine.run(batches):
             joined = np.concatenate([outputs[layer.key][:, 0] for layer in layers], axis=1)
-            features = _as_stored(joined, spec.dtype)
+            # The head was trained on stored numbers.
+            features = decode(encode(joined, spec.dtype), spec.dtype)
             predictions += _label(batch, features, source, head, top_k)
             advance(len(batch.rows))
     return predictions
-
-
-def _as_stored(features: NDArray[np.float32], dtype: Dtype) -> NDArray[Any]:
-    """Round features as the cache would: the head was trained on stored numbers."""
-    if dtype == "float32":
-        return features
-    if dtype == "float16":
-        return features.astype(np.float16)
-    return torch.from_numpy(features).to(torch.bfloat16).float().numpy()
 
 
 def _same_backbone(run: Run, spec: FeatureSpec, weights: str | Path | None) -> Backbone:

@@ -23,7 +23,7 @@ from classifiers.selection import FittedHead
 from features.spec import FeatureSpec
 from pipeline.errors import RunError
 
-__all__ = ["Run", "library_versions", "new_run_path", "now", "write_run"]
+__all__ = ["Run", "check_new", "library_versions", "new_run_path", "now", "write_run"]
 
 RUN_FORMAT = "frostline-run"
 RUN_VERSION = 1
@@ -53,6 +53,19 @@ def new_run_path(cache: Path, head: str, folder: str | Path = "runs") -> Path:
     return path
 
 
+def check_new(path: Path) -> None:
+    """Refuse a path where something is.
+
+    Raises:
+        RunError: Something is.
+    """
+    if path.exists():
+        raise RunError(
+            f"{path} exists already, and a run is never overwritten."
+            " Choose another --run, leave --run away for a fresh name, or delete the folder."
+        )
+
+
 @contextmanager
 def write_run(path: Path) -> Iterator[Path]:
     """Give a temporary folder beside `path` that becomes `path` when the block ends without an error.
@@ -60,11 +73,7 @@ def write_run(path: Path) -> Iterator[Path]:
     Raises:
         RunError: Something is at `path` already.
     """
-    if path.exists():
-        raise RunError(
-            f"{path} exists already, and a run is never overwritten."
-            " Choose another --run, leave --run away for a fresh name, or delete the folder."
-        )
+    check_new(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
     try:

@@ -21,7 +21,7 @@ from pipeline.errors import RunError
 from pipeline.layers import layer_choices, layer_features
 from pipeline.plots import plot_curve, plot_search
 from pipeline.reporting import SILENT, Reporter
-from pipeline.runs import library_versions, new_run_path, now, save_record, save_split, write_run
+from pipeline.runs import check_new, library_versions, new_run_path, now, save_record, save_split, write_run
 from pipeline.tables import write_table
 from pipeline.training_rows import DEFAULT_FRACTIONS, split_rows
 
@@ -98,9 +98,7 @@ def train_head(
         cache = FeatureCache.open(cache)
     choices = layer_choices(cache, layer)
     path = Path(run) if run is not None else new_run_path(cache.path, head)
-    if path.exists():
-        with write_run(path):  # says that it exists, before any work
-            pass
+    check_new(path)  # before any work
     split, split_report = split_rows(cache, fractions)
     problems = (*split_report.problems, *guard_splits(cache, split))
     for problem in problems:

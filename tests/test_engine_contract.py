@@ -12,8 +12,9 @@ from features.backbones.network import Network
 from features.backbones.readout import ClassifierReadout
 from features.engines import TOLERANCE, ConversionError, make_engine
 from features.engines.openvino import openvino_installed
-from features.loading import OK, Batch
+from features.loading import Batch
 from features.spec import Transform
+from features.table import OK
 
 TRANSFORM = Transform(
     resize=40,

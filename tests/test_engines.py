@@ -9,7 +9,8 @@ from features.backbones import Backbone, FeatureModule, load_backbone
 from features.backbones.folding import fold_batch_norms
 from features.backbones.weights import fingerprint
 from features.engines import TOLERANCE, DeviceMemoryError, EngineError, cuda, make_engine, plan
-from features.loading import OK, Batch
+from features.loading import Batch
+from features.table import OK
 
 SMALL = ("timm:test_resnet", "timm:test_efficientnet", "timm:test_vit", "timm:test_convnext")
 LAYERS = ("embedding", "logits")

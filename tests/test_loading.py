@@ -9,10 +9,10 @@ from PIL import Image
 from features import loading
 from features.content import file_content
 from features.decoding import decode
-from features.loading import FAILED, OK, default_workers, load_batches
+from features.loading import default_workers, load_batches
 from features.sources import open_source
 from features.spec import Transform
-from features.table import ImageTable
+from features.table import FAILED, OK, ImageTable
 
 TRANSFORM = Transform(
     resize=20,

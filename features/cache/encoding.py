@@ -5,8 +5,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache.layout import ERROR_BYTES, FAILED, OK, Array, feature_name
+from features.cache.layout import ERROR_BYTES, Array, feature_name
 from features.spec import Dtype, FeatureSpec
+from features.table import FAILED, OK
 
 __all__ = ["decode", "encode", "encode_rows"]
 

@@ -19,10 +19,8 @@ from features.table import ImageTable
 __all__ = [
     "BLOCK_ROWS",
     "ERROR_BYTES",
-    "FAILED",
     "FORMAT",
     "METADATA",
-    "OK",
     "TABLE",
     "Array",
     "Extent",
@@ -43,9 +41,6 @@ Array = NDArray[Any]
 FORMAT = b"frostline-cache"
 BLOCK_ROWS = 256
 ERROR_BYTES = 128
-
-OK, FAILED = 1, 2
-"""Codes in ``/status``; 0 is a row that nobody has written yet."""
 
 TABLE = ("ids", "labels", "split", "groups", "classes")
 """Datasets that are known before the first image is read; one digest covers them."""

@@ -12,10 +12,10 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from features.cache.layout import FAILED, OK, TABLE, Array, Layout, as_bytes, columns, table_digest
+from features.cache.layout import TABLE, Array, Layout, as_bytes, columns, table_digest
 from features.cache.trust import read_layout
 from features.errors import CacheFormatError, ChecksumError
-from features.table import SPLITS, ImageTable
+from features.table import FAILED, OK, SPLITS, ImageTable
 
 __all__ = ["MappedFile", "checksum"]
 

@@ -12,14 +12,14 @@ import xxhash
 from numpy.typing import NDArray
 
 from features.cache.encoding import decode
-from features.cache.layout import FAILED, METADATA, OK, Array, feature_name
+from features.cache.layout import METADATA, Array, feature_name
 from features.cache.mapped import MappedFile
 from features.cache.part import Part
 from features.cache.partial import finished_name, partial_path
 from features.check import Check
 from features.errors import CacheFormatError, CacheMismatchError, ChecksumError, LayerError
 from features.spec import FeatureSpec, Layer
-from features.table import SPLITS, ImageTable
+from features.table import FAILED, OK, SPLITS, ImageTable
 
 if TYPE_CHECKING:
     import torch

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache.layout import FAILED
 from features.cache.mapped import MappedFile
 from features.content import CONTENT_BYTES, file_content
-from features.table import ImageSource, ImageTable
+from features.table import FAILED, ImageSource, ImageTable
 
 __all__ = ["Contents", "Known", "find_known", "is_current"]
 

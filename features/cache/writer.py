@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from features.cache.commit import Committer, Rows
 from features.cache.disk import rename, sync
 from features.cache.encoding import encode_rows
-from features.cache.layout import FAILED, METADATA, OK, Layout, feature_name, row_schema
+from features.cache.layout import METADATA, Layout, feature_name, row_schema
 from features.cache.partial import PartialFile, salvage_paths
 from features.cache.reader import FeatureCache
 from features.cache.reuse import Known
 from features.content import CONTENT_BYTES
-from features.table import ImageSource
+from features.table import FAILED, OK, ImageSource
 
 __all__ = ["CacheWriter"]
 

@@ -10,8 +10,9 @@ from features.backbones import Backbone
 from features.check import Check
 from features.engines.engine import ConversionError, Engine
 from features.engines.plan import Plan
-from features.loading import OK, Batch
+from features.loading import Batch
 from features.spec import Layer
+from features.table import OK
 
 __all__ = ["MIN_COSINE", "Choice", "choose_engine"]
 
