@@ -14,6 +14,7 @@ from features.check import Check
 from features.decoding import Decoder
 from features.engines import MIN_COSINE, Engine
 from features.loading import load_batches
+from features.machine import describe_machine
 from features.sources import open_source
 from features.spec import Dtype
 from features.table import ImageSource
@@ -238,6 +239,7 @@ def _open(
             part=part,
             weights=weights,
             check=computation.check,
+            machine=describe_machine(computation.spec.device),
             overwrite=overwrite,
             progress=progress,
         )
@@ -263,7 +265,9 @@ def _fill(
             block_rows=writer.block_rows,
             decoder=decoder,
         )
+        began = time.perf_counter()
         for batch, outputs in engine.run(batches):
+            ended = time.perf_counter()
             writer.put(
                 batch.rows,
                 outputs,
@@ -271,7 +275,9 @@ def _fill(
                 stat=batch.stat,
                 status=batch.status,
                 errors=batch.errors,
+                seconds=ended - began,
             )
+            began = ended
             advance(len(batch.rows))
         return writer.finish()
 

@@ -5,7 +5,7 @@ from features.cache.layout import BLOCK_ROWS
 from features.cache.merge import merge_parts
 from features.cache.opening import open_writer
 from features.cache.part import Part
-from features.cache.reader import CacheInfo, FeatureCache, VerifyReport
+from features.cache.reader import CacheInfo, FeatureCache, Timing, VerifyReport
 from features.cache.writer import CacheWriter
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "CacheWriter",
     "FeatureCache",
     "Part",
+    "Timing",
     "VerifyReport",
     "made_with",
     "merge_parts",

@@ -46,6 +46,7 @@ def create(
     source: str,
     weights: str,
     check: Check | None,
+    machine: str,
     created: int,
     part: PartOf | None = None,
 ) -> Layout:
@@ -59,6 +60,7 @@ def create(
         source: Where they come from.
         weights: What the user gave as the backbone's weights, empty for its own.
         check: How far the engine's features are from the reference's, if they were compared.
+        machine: What computes them, in words.
         created: Nanoseconds since 1970, not after the first of the images was read.
         part: Which part of what the images are, if they are not all.
 
@@ -71,7 +73,7 @@ def create(
     """
     arrays = table_arrays(table)
     layout, pieces = _lay_out(
-        spec, arrays, source=source, weights=weights, check=check, created=created, part=part
+        spec, arrays, source=source, weights=weights, check=check, machine=machine, created=created, part=part
     )
     reserve(fd, path, layout.size)
     for name, array in arrays.items():
@@ -97,6 +99,7 @@ def _lay_out(
     source: str,
     weights: str,
     check: Check | None,
+    machine: str,
     created: int,
     part: PartOf | None,
 ) -> tuple[Layout, list[tuple[int, bytes]]]:
@@ -117,6 +120,8 @@ def _lay_out(
         file.attrs["created"] = np.int64(created)
         file.attrs["source"] = np.bytes_(source.encode(errors="surrogateescape"))
         file.attrs["weights"] = np.bytes_(weights.encode(errors="surrogateescape"))
+        if machine:
+            file.attrs["machine"] = np.bytes_(machine.encode(errors="replace"))
         if check:
             file.attrs["check"] = np.bytes_(check.to_json())
         file.attrs["table_digest"] = np.bytes_(digest)
@@ -128,6 +133,7 @@ def _lay_out(
         source,
         weights,
         check,
+        machine,
         created,
         BLOCK_ROWS,
         digest,

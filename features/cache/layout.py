@@ -21,6 +21,7 @@ __all__ = [
     "ERROR_BYTES",
     "FORMAT",
     "METADATA",
+    "SECONDS",
     "TABLE",
     "Array",
     "Extent",
@@ -47,6 +48,9 @@ TABLE = ("ids", "labels", "split", "groups", "classes")
 
 METADATA = ("content", "stat", "status", "errors")
 """Datasets that are written with a row's features; one checksum a block covers the four."""
+
+SECONDS = "seconds"
+"""Dataset of the time that each row took: a measurement that nothing depends on, under no checksum, absent from early files."""
 
 _STORED = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2"}
 
@@ -85,6 +89,7 @@ class Layout:
         source: The folder or manifest that its images came from.
         weights: What the user gave as the backbone's weights, empty for its own.
         check: How far the engine's features are from the reference's; none where they are the reference's.
+        machine: What its making began on, in words; empty where that is not known.
         created: Nanoseconds since 1970 at which its making began, before any of its images was read.
         block_rows: Rows that one checksum covers.
         table_digest: `table_digest` of the images it was laid out for.
@@ -97,6 +102,7 @@ class Layout:
     source: str
     weights: str
     check: Check | None
+    machine: str
     created: int
     block_rows: int
     table_digest: str
@@ -152,6 +158,7 @@ def row_schema(
         "stat": ((rows, 2), np.dtype("<i8")),
         "status": ((rows,), np.dtype("u1")),
         "errors": ((rows,), text_dtype(ERROR_BYTES)),
+        SECONDS: ((rows,), np.dtype("<f4")),
         "blocks": ((block_count(rows, block_rows), len(columns(spec))), np.dtype("<u8")),
     }
 

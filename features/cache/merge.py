@@ -162,6 +162,7 @@ def _open(path: Path, caches: Sequence[FeatureCache], whole: ImageSource, *, ove
             source=first.source,
             weights=first.weights,
             check=first.check,
+            machine=first.machine,
             # The stat of an image tells only what happened before its part was begun.
             created=min(cache.file.layout.created for cache in caches),
         )

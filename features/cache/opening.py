@@ -34,6 +34,7 @@ def open_writer(
     part: Part | None = None,
     weights: str = "",
     check: Check | None = None,
+    machine: str = "",
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureCache | CacheWriter:
@@ -52,6 +53,7 @@ def open_writer(
             it is returned.
         weights: What the user gave as the backbone's weights, kept beside the source for whoever uses the features.
         check: How far the engine's features are from the reference's, kept likewise.
+        machine: What computes them, in words, kept likewise.
         overwrite: Replace a cache of another specification, or one that can't be read; and check every byte of one of
             this specification, to compute damaged rows again.
         progress: Called with (images read, images to read) while images are compared by their bytes.
@@ -77,6 +79,7 @@ def open_writer(
         source=source,
         weights=weights,
         check=check,
+        machine=machine,
         overwrite=overwrite,
         created=created,
         part=None,
@@ -100,6 +103,7 @@ class _Opening:
     source: ImageSource
     weights: str
     check: Check | None
+    machine: str
     overwrite: bool
     created: int
     part: PartOf | None
@@ -194,6 +198,7 @@ class _Opening:
             source=self.source.root,
             weights=self.weights,
             check=self.check,
+            machine=self.machine,
             created=self.created,
             part=self.part,
         )

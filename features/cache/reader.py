@@ -12,7 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from features.cache.encoding import decode
-from features.cache.layout import METADATA, Array, feature_name
+from features.cache.layout import METADATA, SECONDS, Array, feature_name
 from features.cache.mapped import MappedFile
 from features.cache.part import Part
 from features.cache.partial import finished_name, partial_path
@@ -24,7 +24,27 @@ from features.table import FAILED, OK, SPLITS, ImageTable
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CacheInfo", "FeatureCache", "VerifyReport"]
+__all__ = ["CacheInfo", "FeatureCache", "Timing", "VerifyReport"]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What computing a cache's features took, over all the runs that did it.
+
+    Attributes:
+        images: Rows whose time is known; rows copied from an earlier cache bring theirs along.
+        seconds: Wall time of decoding and forward passes for them, of all processes together where parts were merged.
+        machine: What the first run computed on, in words; empty where that is not known.
+    """
+
+    images: int
+    seconds: float
+    machine: str
+
+    @property
+    def images_per_second(self) -> float:
+        """Of one process."""
+        return self.images / self.seconds
 
 
 @dataclass(frozen=True)
@@ -65,6 +85,7 @@ class CacheInfo:
         key: Digest of the specification.
         spec: The specification.
         check: How far the features are from those of eager fp32, if they were compared.
+        timing: What computing them took; None where that is not known.
         created: When its making began.
         source: The folder or manifest that the images came from.
         part: Which part of a cache it is, e.g. "2/4"; None for a whole one.
@@ -82,6 +103,7 @@ class CacheInfo:
     key: str
     spec: FeatureSpec
     check: Check | None
+    timing: Timing | None
     created: datetime
     source: str
     part: str | None
@@ -178,6 +200,17 @@ class FeatureCache:
     def check(self) -> Check | None:
         """How far the features are from those of eager fp32; none where they are its own, or were not compared."""
         return self._file.layout.check
+
+    @property
+    def timing(self) -> Timing | None:
+        """What computing the features took; None where that was not recorded."""
+        if SECONDS not in self._file.layout.extents:
+            return None
+        seconds = self._file.array(SECONDS)
+        known = seconds[np.isfinite(seconds) & (seconds > 0)]
+        if not len(known):
+            return None
+        return Timing(len(known), float(known.sum(dtype=np.float64)), self._file.layout.machine)
 
     @property
     def part(self) -> Part | None:
@@ -323,6 +356,7 @@ class FeatureCache:
             key=self.key,
             spec=self.spec,
             check=self.check,
+            timing=self.timing,
             created=self.created,
             source=self.source,
             part=str(self.part) if self.part else None,

@@ -17,6 +17,7 @@ import numpy as np
 
 from features.cache.layout import (
     FORMAT,
+    SECONDS,
     TABLE,
     Extent,
     Layout,
@@ -104,7 +105,9 @@ def _read_layout(root: h5py.File, spec: FeatureSpec, size: int) -> Layout:
         raise CacheFormatError(f"has blocks of {block_rows} rows; expected 1 to {_MAX_BLOCK_ROWS}")
     keys = {layer.key for layer in spec.layers}
     _check_names(
-        root, {*TABLE, *row_schema(spec, 1, 1), "spec", "features"} - {feature_name(k) for k in keys}
+        root,
+        {*TABLE, *row_schema(spec, 1, 1), "spec", "features"} - {feature_name(k) for k in keys},
+        optional=frozenset({SECONDS}),
     )
     if not isinstance(root["features"], h5py.Group):
         raise CacheFormatError("/features is not a group")
@@ -113,6 +116,8 @@ def _read_layout(root: h5py.File, spec: FeatureSpec, size: int) -> Layout:
     if not rows:
         raise CacheFormatError("holds no images")
     schema = row_schema(spec, rows, block_rows) | _table_schema(root, rows, size)
+    if SECONDS not in root:
+        del schema[SECONDS]
     extents = {name: _checked(root, name, shape, dtype, size) for name, (shape, dtype) in schema.items()}
     extents["spec"] = _extent(root, "spec", size)
     _check_overlaps(extents)
@@ -125,6 +130,7 @@ def _read_layout(root: h5py.File, spec: FeatureSpec, size: int) -> Layout:
         source=_text_attribute(root, "source").decode(errors="surrogateescape"),
         weights=_text_attribute(root, "weights").decode(errors="surrogateescape"),
         check=_read_check(root),
+        machine=_text_attribute(root, "machine").decode(errors="replace") if "machine" in root.attrs else "",
         created=_int_attribute(root, "created"),
         block_rows=block_rows,
         table_digest=_text_attribute(root, "table_digest").decode(),
@@ -153,11 +159,11 @@ def _read_check(root: h5py.File) -> Check | None:
         raise CacheFormatError(f"the attribute 'check' is not a comparison of features: {error}") from error
 
 
-def _check_names(group: h5py.Group, expected: set[str]) -> None:
+def _check_names(group: h5py.Group, expected: set[str], *, optional: frozenset[str] = frozenset()) -> None:
     names = set(group)
-    if names != expected:
+    if names | optional != expected | optional:
         raise CacheFormatError(
-            f"{group.name} lacks {sorted(expected - names) or 'nothing'} and has {sorted(names - expected) or 'nothing'} "
+            f"{group.name} lacks {sorted(expected - optional - names) or 'nothing'} and has {sorted(names - expected) or 'nothing'} "
             "that doesn't belong there"
         )
     for name in names:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from features.cache.commit import Committer, Rows
 from features.cache.disk import rename, sync
 from features.cache.encoding import encode_rows
-from features.cache.layout import METADATA, Layout, feature_name, row_schema
+from features.cache.layout import METADATA, SECONDS, Layout, feature_name, row_schema
 from features.cache.partial import PartialFile, salvage_paths
 from features.cache.reader import FeatureCache
 from features.cache.reuse import Known
@@ -52,6 +52,7 @@ class CacheWriter:
         self.source = source
         self.rows, self.block_rows = layout.rows, layout.block_rows
         self._partial, self._layout = partial, layout
+        self._is_timed = SECONDS in layout.extents
         self._missing = ~np.repeat(committed, layout.block_rows)[: layout.rows]
         self.copied, self.resumed = 0, int((~self._missing).sum())
         self.todo = np.flatnonzero(self._missing)
@@ -74,6 +75,7 @@ class CacheWriter:
         stat: NDArray[np.int64],
         status: NDArray[np.uint8],
         errors: Sequence[str],
+        seconds: float = 0.0,
     ) -> None:
         """Hand over computed rows; any number, in any order, each once. The arrays may be reused afterwards.
 
@@ -86,6 +88,7 @@ class CacheWriter:
             stat: (k, 2) int64: size and mtime_ns of each file when it was read.
             status: (k,) uint8: 1 ok, 2 failed.
             errors: k reasons, "" where a row is ok.
+            seconds: Wall time that these rows took together; 0 where it is not known.
 
         Raises:
             ValueError: An array of another shape, or a row that is not to be computed or was put before.
@@ -115,7 +118,8 @@ class CacheWriter:
             errors=[errors[index] for index in order.tolist()] if any(errors) else [""] * len(rows),
         )
         ascending = rows[order]
-        self._committer.submit(lambda: Rows(ascending, encode()))
+        timing = {SECONDS: np.full(len(rows), seconds / max(len(rows), 1), "<f4")} if self._is_timed else {}
+        self._committer.submit(lambda: Rows(ascending, encode() | timing))
         self._missing[rows] = False
 
     def reuse(self, known: Known) -> None:
@@ -198,12 +202,13 @@ def _gather(layout: Layout, known: Known) -> Rows:
     valid = np.zeros(len(known.rows), bool)
     schema = row_schema(layout.spec, len(known.rows), layout.block_rows)
     names = [*(feature_name(layer.key) for layer in layout.spec.layers), *METADATA]
-    arrays = {name: np.empty(*schema[name]) for name in names}
+    names += [SECONDS] if SECONDS in layout.extents else []
+    arrays = {name: np.zeros(*schema[name]) for name in names}
     for index in np.unique(known.file).tolist():
         mine = np.flatnonzero(known.file == index)
         file, rows = known.files[index], known.origin[mine]
         valid[mine] = file.check_rows(rows)
-        for name in names:
+        for name in file.layout.extents.keys() & arrays:
             arrays[name][mine] = file.array(name)[rows]
     arrays["stat"] = known.stat
     return Rows(known.rows[valid], {name: array[valid] for name, array in arrays.items()})

@@ -1,0 +1,71 @@
+"""What computing a cache took: kept row by row, through kills, growth and merges."""
+
+import h5py
+import pytest
+from synthetic import SPEC, MemorySource, computed, images, interrupted, labels_of, source
+
+from features.cache import Part, merge_parts, open_writer
+from features.machine import describe_machine
+
+
+def extract(path, images_, *, seconds, batches=None, batch=32, **options):
+    """Compute what is to do, or some batches of it, each of them in so many seconds."""
+    with open_writer(path, SPEC, images_, machine="a test", **options) as writer:
+        for start in list(range(0, len(writer.todo), batch))[:batches]:
+            rows = writer.todo[start : start + batch]
+            features, outcome = computed(SPEC, writer.source, rows)
+            writer.put(rows, features, **outcome, seconds=seconds * len(rows))
+        return writer.finish() if batches is None else None
+
+
+def test_the_time_of_every_run_counts_once(tmp_path):
+    path = tmp_path / "a.h5"
+    extract(path, source(600), seconds=0.5, batches=9)  # one block of 256 is committed, 32 rows are lost
+    done = extract(path, source(600), seconds=0.25)
+    assert (done.timing.images, done.timing.machine) == (600, "a test")
+    assert done.timing.seconds == pytest.approx(256 * 0.5 + 344 * 0.25)
+    assert done.timing.images_per_second == pytest.approx(600 / done.timing.seconds)
+    assert done.info().timing == done.timing
+
+
+def test_copied_rows_bring_their_time(tmp_path):
+    path = tmp_path / "a.h5"
+    extract(path, source(300), seconds=0.5)
+    grown = images(310)
+    done = extract(path, MemorySource(grown, labels=labels_of(grown)), seconds=0.25)
+    assert done.timing.seconds == pytest.approx(300 * 0.5 + 10 * 0.25)
+
+
+def test_merged_parts_add_up(tmp_path):
+    path = tmp_path / "a.h5"
+    parts = [extract(path, source(600), seconds=0.5, part=Part(number, 2)).path for number in (1, 2)]
+    merged = merge_parts(parts)
+    assert merged.timing.seconds == pytest.approx(300)
+    assert merged.timing.machine == "a test"
+
+
+def test_it_is_no_part_of_the_key_and_may_be_unknown(tmp_path):
+    timed = extract(tmp_path / "a.h5", source(5), seconds=1.0)
+    untimed = extract(tmp_path / "b.h5", source(5), seconds=0.0)
+    assert timed.key == untimed.key
+    assert untimed.timing is None
+
+
+def test_a_file_without_it_is_read_and_gone_on_with(tmp_path):
+    """As versions before it was recorded wrote them."""
+    path = tmp_path / "a.h5"
+    partial = interrupted(path, SPEC, source(600), 9).partial_path
+    with h5py.File(partial, "r+") as file:
+        del file["seconds"]
+    done = extract(path, source(600), seconds=1.0)
+    assert done.verify().ok
+    assert done.timing is None
+    grown = extract(path, source(601), seconds=1.0)  # copies from the one without
+    assert (grown.timing.images, grown.timing.seconds) == (1, 1.0)
+
+
+def test_the_machine_is_named():
+    name, _, cores = describe_machine("cpu").rpartition(", ")
+    assert name
+    assert cores.split()[0].isdigit()
+    assert describe_machine("mps").endswith(", mps")
