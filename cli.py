@@ -284,10 +284,11 @@ def _print_extraction(result: "ExtractResult") -> None:
     epilog=_example(
         "frostline train-head photos.h5 --head linear",
         "frostline train-head photos.h5 --head mlp --param hidden=256,128 --run runs/mlp",
+        "frostline train-head a.h5+b.h5 --project pca:256",
         "frostline train-head photos.h5 --head svm --param kernel=rbf --search random --trials 40 --cv 5",
     ),
 )
-@click.argument("cache", type=_PATH)
+@click.argument("cache", type=_PATH, metavar="CACHE[+CACHE...]")
 @click.option(
     "--head",
     default="linear",
@@ -307,6 +308,11 @@ def _print_extraction(result: "ExtractResult") -> None:
     "--layer",
     metavar="L",
     help="Layer of the cache; needed where it holds several. a+b joins two; all chooses among each and all joined.",
+)
+@click.option(
+    "--project",
+    metavar="METHOD:WIDTH",
+    help="Project the features first: pca:256 or random:256, fitted on the training rows and saved with the head.",
 )
 @click.option("--run", type=_PATH, metavar="DIR", help="Run directory to write.  [default: runs/CACHE-HEAD]")
 @click.option(
@@ -357,6 +363,8 @@ def train_head(
     **options: Any,
 ) -> None:
     """Train a classifier on cached features and write it as a run.
+
+    Caches of the same images by several backbones are joined by +: their features stand side by side.
 
     Hyper-parameters are chosen on the validation rows; the test rows are never read. Rows without a split get one by a
     stable hash of the image, so a data set that grows keeps its old assignment.
@@ -416,7 +424,7 @@ def _trust_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @main.command(epilog=_example("frostline evaluate runs/photos-linear"))
 @click.argument("run", type=_PATH)
-@click.argument("cache", type=_PATH, required=False)
+@click.argument("cache", type=_PATH, required=False, metavar="[CACHE[+CACHE...]]")
 @click.option(
     "--bootstrap",
     type=click.IntRange(min=100),
@@ -480,7 +488,12 @@ def _print_evaluation(result: "EvaluationResult") -> None:
     show_default=True,
     help="Output format.",
 )
-@click.option("--weights", metavar="FILE", help="The backbone's weights, where they have moved.")
+@click.option(
+    "--weights",
+    multiple=True,
+    metavar="FILE",
+    help="The backbone's weights, where they have moved; repeat for a run on several, in their order.",
+)
 @_device_option
 @_batch_size_option
 @_workers_option

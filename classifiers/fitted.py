@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,9 @@ from sklearn.metrics.pairwise import euclidean_distances
 from classifiers.errors import HeadError
 from classifiers.estimators import foreign_kind
 from classifiers.heads import HEADS, HeadKind
+from classifiers.projection import Projection
 
-__all__ = ["Curve", "FittedHead", "as_floats", "gives", "probabilities", "scores", "spans"]
+__all__ = ["Curve", "FittedHead", "Verdicts", "as_floats", "gives", "probabilities", "scores", "spans"]
 
 _CHUNK_BYTES = 2**26  # features are checked and predicted this much at a time
 
@@ -46,6 +47,24 @@ class Curve:
             writer.writerows(zip(self.x, *self.series.values(), strict=True))
 
 
+@dataclass(frozen=True, eq=False)
+class Verdicts:
+    """What a head says of some rows.
+
+    Attributes:
+        predicted: (n,) int64 index of the most probable class.
+        probability: (n,) float64 its probability.
+    """
+
+    predicted: NDArray[np.int64]
+    probability: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, proba: NDArray[np.float64]) -> Self:
+        """The most probable class of each row of (n, k) probabilities, the first of equals."""
+        return cls(proba.argmax(axis=1), proba.max(axis=1, initial=0))
+
+
 @dataclass(frozen=True)
 class FittedHead:
     """A head that was fitted, and how it was chosen.
@@ -64,6 +83,8 @@ class FittedHead:
         seconds: Wall time of search and fit.
         dim: Length of a feature vector.
         dtype: Number format of the features it was fitted to.
+        projection: What brings features to the width that the estimator reads; none where it reads them as they are.
+        verdicts: On the validation rows, ascending, of the head that `validation` scores; none where it was loaded.
     """
 
     name: str
@@ -77,6 +98,8 @@ class FittedHead:
     seconds: float
     dim: int
     dtype: str
+    projection: Projection | None = None
+    verdicts: Verdicts | None = None
 
     @property
     def kind(self) -> HeadKind:
@@ -98,6 +121,8 @@ class FittedHead:
         proba = np.zeros((len(X), len(self.classes)))
         for part in spans(len(X), self.dim):
             rows = as_floats(X[part], np.arange(part.start, part.stop))
+            if self.projection:
+                rows = self.projection.transform(rows)
             proba[part] = probabilities(self.kind, self.estimator, rows, self.temperature, len(self.classes))
         return proba
 

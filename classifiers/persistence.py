@@ -22,6 +22,7 @@ from classifiers.errors import HeadError, HeadFormatError
 from classifiers.estimators import foreign_kind, plugin_names
 from classifiers.fitted import Curve, FittedHead
 from classifiers.heads import HEADS, HeadKind
+from classifiers.projection import Projection, ProjectionPlan
 from classifiers.trees import check_trees
 
 __all__ = ["FORMAT_VERSION", "foreign_types", "load_head", "save_head"]
@@ -29,7 +30,7 @@ __all__ = ["FORMAT_VERSION", "foreign_types", "load_head", "save_head"]
 FORMAT_VERSION = 1
 
 _RECORD = "head.json"
-_TENSORS, _SKOPS = "head.safetensors", "head.skops"
+_TENSORS, _SKOPS, _PROJECTION = "head.safetensors", "head.skops", "projection.safetensors"
 
 # All that the pipelines of `classifiers.heads` hold, and what reads it: module, class, skops loader.
 # skops itself would trust every estimator of scikit-learn.
@@ -80,6 +81,13 @@ _TRUSTED = frozenset(
 )
 
 
+class _ProjectionRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What head.json says of projection.safetensors."""
+
+    plan: ProjectionPlan
+    sha256: str
+
+
 class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The text of head.json."""
 
@@ -97,10 +105,11 @@ class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dim: int
     dtype: str
     versions: dict[str, str]
+    projection: _ProjectionRecord | None = None
 
 
 def save_head(fitted: FittedHead, folder: str | Path) -> None:
-    """Write a head into an existing folder: head.json, and head.safetensors or head.skops beside it.
+    """Write a head into an existing folder: head.json, and head.safetensors or head.skops beside it; projection.safetensors, too, if need be.
 
     Each file is replaced as a whole, the numbers first.
     """
@@ -110,6 +119,7 @@ def save_head(fitted: FittedHead, folder: str | Path) -> None:
         file, data = _TENSORS, save_tensors(tensors)
     else:
         file, data = _SKOPS, skops_io.dumps(fitted.estimator)
+    projection = _save_projection(fitted.projection, folder) if fitted.projection else None
     record = _Record(
         format_version=FORMAT_VERSION,
         name=fitted.name,
@@ -125,10 +135,17 @@ def save_head(fitted: FittedHead, folder: str | Path) -> None:
         dim=fitted.dim,
         dtype=fitted.dtype,
         versions={name: version(name) for name in ("numpy", "safetensors", "scikit-learn", "skops", "torch")},
+        projection=projection,
     )
     text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
     _replace(folder / file, data)
     _replace(folder / _RECORD, text)
+
+
+def _save_projection(projection: Projection, folder: Path) -> _ProjectionRecord:
+    data = save_tensors({"mean": projection.mean, "components": projection.components})
+    _replace(folder / _PROJECTION, data)
+    return _ProjectionRecord(projection.plan, hashlib.sha256(data).hexdigest())
 
 
 def _replace(path: Path, data: bytes) -> None:
@@ -177,10 +194,11 @@ def load_head(folder: str | Path, *, trusted: Collection[str] = ()) -> FittedHea
             estimator = _from_tensors(kind, params, data)
         else:
             estimator = _from_skops(kind, params, data, trusted)
-            check_trees(estimator[-1], record.dim)
+            check_trees(estimator[-1], _inner_dim(record))
     except (HeadError, SafetensorError) as error:
         raise HeadFormatError(f"{folder / record.file} does not fit {folder / _RECORD}: {error}") from error
     _check_estimator(estimator, record, folder)
+    projection = _load_projection(record.projection, record.dim, folder) if record.projection else None
     return FittedHead(
         name=record.name,
         estimator=estimator,
@@ -193,7 +211,28 @@ def load_head(folder: str | Path, *, trusted: Collection[str] = ()) -> FittedHea
         seconds=record.seconds,
         dim=record.dim,
         dtype=record.dtype,
+        projection=projection,
     )
+
+
+def _inner_dim(record: _Record) -> int:
+    """Length of the vectors that the estimator reads."""
+    return record.projection.plan.width if record.projection else record.dim
+
+
+def _load_projection(record: _ProjectionRecord, dim: int, folder: Path) -> Projection:
+    path = folder / _PROJECTION
+    try:
+        tensors = load_tensors(_read_numbers(path, record.sha256))
+        mean, components = tensors["mean"], tensors["components"]
+    except (KeyError, SafetensorError) as error:
+        raise HeadFormatError(f"{path} holds no projection: {error}; train the head again") from error
+    found = {"mean": (mean.dtype, mean.shape), "components": (components.dtype, components.shape)}
+    single = np.dtype(np.float32)
+    expected = {"mean": (single, (dim,)), "components": (single, (record.plan.width, dim))}
+    if found != expected:
+        _refuse(path, "projection", found, expected)
+    return Projection(record.plan, mean, components)
 
 
 def _read_record(path: Path) -> _Record:
@@ -323,8 +362,8 @@ def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
 
 def _check_estimator(estimator: Any, record: _Record, folder: Path) -> None:
     path = folder / record.file
-    if estimator.n_features_in_ != record.dim:
-        _refuse(path, "length of a feature vector", estimator.n_features_in_, record.dim)
+    if estimator.n_features_in_ != _inner_dim(record):
+        _refuse(path, "length of a feature vector", estimator.n_features_in_, _inner_dim(record))
     classes = np.asarray(estimator.classes_)
     if classes.dtype.kind != "i" or classes.min() < 0 or classes.max() >= len(record.classes):
         _refuse(path, "labels", classes.tolist(), f"indices of {len(record.classes)} classes")

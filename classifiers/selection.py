@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from classifiers.calibration import fit_temperature
 from classifiers.errors import HeadError, SplitError
-from classifiers.fitted import Curve, FittedHead, as_floats, gives, probabilities, scores, spans
+from classifiers.fitted import Curve, FittedHead, Verdicts, as_floats, gives, probabilities, scores, spans
 from classifiers.heads import HeadKind, find_head
 
 __all__ = ["Curve", "FittedHead", "fit_head"]
@@ -90,6 +90,7 @@ def fit_head(
         seconds=time.perf_counter() - began,
         dim=X.shape[1],
         dtype=X.dtype.name,
+        verdicts=search.best.verdicts,
     )
 
 
@@ -130,6 +131,7 @@ class _Attempt:
     estimator: Any
     scores: Mapping[str, float]
     temperature: float
+    verdicts: Verdicts
 
 
 @dataclass
@@ -208,8 +210,8 @@ def _search(
     began = time.perf_counter()
     for searched, estimator, facts in fits:
         seconds = time.perf_counter() - began
-        judged, temperature = _judge(task.kind, estimator, data)
-        attempt = _Attempt(searched, estimator, judged, temperature)
+        judged, temperature, verdicts = _judge(task.kind, estimator, data)
+        attempt = _Attempt(searched, estimator, judged, temperature, verdicts)
         if search is None:
             search = _Search(attempt)
         elif judged["accuracy"] > search.best.scores["accuracy"]:
@@ -259,10 +261,10 @@ def _convergence() -> Iterator[Callable[[], bool]]:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
-def _judge(kind: HeadKind, estimator: Any, data: _Data) -> tuple[dict[str, float], float]:
-    """Accuracy and log loss on validation rows, and the temperature that the scores need."""
+def _judge(kind: HeadKind, estimator: Any, data: _Data) -> tuple[dict[str, float], float, Verdicts]:
+    """Accuracy and log loss on validation rows, the temperature that the scores need, and what was said of each row."""
     if not len(data.held_labels):
-        return {}, 1.0
+        return {}, 1.0, Verdicts.of(np.empty((0, data.n_classes)))
     temperature = 1.0
     if gives(kind, estimator) != "proba":
         known = np.isin(data.held_labels, estimator.classes_)
@@ -270,8 +272,12 @@ def _judge(kind: HeadKind, estimator: Any, data: _Data) -> tuple[dict[str, float
         temperature = fit_temperature(scores(kind, estimator, data.held_rows[known]), columns)
     proba = probabilities(kind, estimator, data.held_rows, temperature, data.n_classes)
     own = proba[np.arange(len(proba)), data.held_labels]
-    accuracy = float((proba.argmax(axis=1) == data.held_labels).mean())
-    return {"accuracy": accuracy, "log_loss": float(-np.log(np.clip(own, _CLIP, 1)).mean())}, temperature
+    verdicts = Verdicts.of(proba)
+    judged = {
+        "accuracy": float((verdicts.predicted == data.held_labels).mean()),
+        "log_loss": float(-np.log(np.clip(own, _CLIP, 1)).mean()),
+    }
+    return judged, temperature, verdicts
 
 
 def _refit(task: _Task, best: _Attempt, data: _Data) -> Any:

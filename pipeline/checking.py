@@ -16,7 +16,7 @@ from pipeline.errors import LeakError
 from pipeline.plots import PicturePair, plot_pairs
 from pipeline.reporting import SILENT, Reporter
 from pipeline.thumbnails import image_file
-from pipeline.training_rows import DEFAULT_FRACTIONS, choose_layer
+from pipeline.training_rows import DEFAULT_FRACTIONS, LabelledImages, choose_layer
 
 __all__ = ["CacheCheck", "NearPair", "check_cache", "guard_splits"]
 
@@ -149,7 +149,7 @@ def check_cache(
     )
 
 
-def guard_splits(cache: FeatureCache, split: NDArray[np.uint8]) -> tuple[str, ...]:
+def guard_splits(images: LabelledImages, split: NDArray[np.uint8]) -> tuple[str, ...]:
     """Refuse splits that share images or groups; return what else a user should know, one sentence each.
 
     Bytes and groups of all rows are compared. Labels are those of train and val alone, and no feature is read.
@@ -157,24 +157,28 @@ def guard_splits(cache: FeatureCache, split: NDArray[np.uint8]) -> tuple[str, ..
     Raises:
         LeakError: The same image bytes, or one group, in more than one split.
     """
-    labels = np.where((split == NONE) | (split == TEST), -1, cache.labels)
-    found = check_leaks(split, cache.content, cache.groups, labels, cache.classes)
+    labels = np.where((split == NONE) | (split == TEST), -1, images.labels)
+    found = check_leaks(split, images.content, images.groups, labels, images.classes)
     leaks = (*found.exact, *found.groups)
     if leaks:
-        names = "\n".join(f"  {_listed(cache, rows)}" for rows in leaks[:_SHOWN_NAMES])
+        names = "\n".join(f"  {_listed(images, rows)}" for rows in leaks[:_SHOWN_NAMES])
         refusals = "\n".join(found.refusals)
         raise LeakError(
-            f"{cache.path}: scores on these splits would be worth nothing:\n{refusals}\n{names}\n"
-            f"All of them: frostline cache check {cache.path}"
+            f"{images.path}: scores on these splits would be worth nothing:\n{refusals}\n{names}"
+            + (
+                f"\nAll of them: frostline cache check {images.path}"
+                if isinstance(images, FeatureCache)
+                else ""
+            )
         )
     if not found.conflicts:
         return ()
-    return (f"{found.warnings[0]}; e.g. {_listed(cache, found.conflicts[0])}",)
+    return (f"{found.warnings[0]}; e.g. {_listed(images, found.conflicts[0])}",)
 
 
-def _listed(cache: FeatureCache, rows: NDArray[np.int64]) -> str:
+def _listed(images: LabelledImages, rows: NDArray[np.int64]) -> str:
     more = " ..." if len(rows) > _SHOWN_NAMES else ""
-    return ", ".join(str(cache.ids[row]) for row in rows[:_SHOWN_NAMES]) + more
+    return ", ".join(str(images.ids[row]) for row in rows[:_SHOWN_NAMES]) + more
 
 
 def _names(cache: FeatureCache, runs: Sequence[NDArray[np.int64]]) -> tuple[tuple[str, ...], ...]:

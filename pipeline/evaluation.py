@@ -1,6 +1,5 @@
 """The evaluate stage: one honest look at the test split."""
 
-import csv
 import json
 import time
 from collections.abc import Collection, Mapping, Sequence
@@ -13,11 +12,13 @@ from numpy.typing import NDArray
 
 from classifiers.metrics import Metrics, score
 from features.cache import FeatureCache
+from pipeline.caches import AnyCache, members, open_caches
 from pipeline.errors import RunError
-from pipeline.layers import layer_features, layer_keys
+from pipeline.judgements import TEST_FILE, Judgements
+from pipeline.layers import layer_features, layer_places
 from pipeline.plots import Mistake, plot_confusion, plot_mistakes
 from pipeline.reporting import SILENT, Reporter
-from pipeline.runs import Run
+from pipeline.runs import CacheRecord, Run
 from pipeline.thumbnails import image_file
 from pipeline.training_rows import split_rows
 
@@ -56,7 +57,7 @@ class EvaluationResult:
 
 def evaluate(
     run: str | Path,
-    cache: str | Path | None = None,
+    cache: str | Path | AnyCache | None = None,
     *,
     bootstrap: int = 2000,
     trusted: Collection[str] = (),
@@ -68,7 +69,8 @@ def evaluate(
 
     Args:
         run: Run directory.
-        cache: Cache to judge on; by default the one that the run was trained on.
+        cache: Cache to judge on, or several joined by ``+`` where the run was trained on so many; by default those that
+            it was trained on.
         bootstrap: Resamples behind each interval.
         trusted: Types that a head from outside may hold; see `classifiers.persistence.load_head`.
         report: Where progress goes.
@@ -80,8 +82,8 @@ def evaluate(
     """
     started = time.perf_counter()
     opened = Run.open(run)
-    data = FeatureCache.open(cache if cache is not None else opened.record["cache"]["path"])
-    _check_spec(opened, data)
+    data = open_caches(cache if cache is not None else [each.path for each in opened.caches])
+    _check_specs(opened, data)
     fractions = tuple(opened.record["split"]["fractions"])
     split, _ = split_rows(data, fractions)
     test = np.flatnonzero(split == 3)
@@ -123,7 +125,7 @@ def evaluate(
 class _Judged:
     """The test rows: where they lie in the cache, what they are, and what the head says."""
 
-    cache: FeatureCache
+    cache: AnyCache
     rows: NDArray[np.intp]
     labels: NDArray[np.int64]
     predicted: NDArray[np.intp]
@@ -131,10 +133,21 @@ class _Judged:
     classes: tuple[str, ...]
 
 
-def _check_spec(run: Run, cache: FeatureCache) -> None:
-    differences = run.spec.differences(cache.spec)
+def _check_specs(run: Run, data: AnyCache) -> None:
+    caches = members(data)
+    if len(caches) != len(run.caches):
+        raise RunError(
+            f"{run.path} was trained on {len(run.caches)} caches side by side, got {len(caches)}: {data.path}."
+            " Join as many by +, of the same backbones and in the same order."
+        )
+    for index, (trained, cache) in enumerate(zip(run.caches, caches, strict=True)):
+        _check_spec(run, trained, cache, {key for place, key in layer_places(run.layer) if place == index})
+
+
+def _check_spec(run: Run, trained: CacheRecord, cache: FeatureCache, layers: set[str]) -> None:
+    differences = trained.spec.differences(cache.spec)
     different = [d for d in differences if d.field != "layers"]
-    if not different and {layer.key for layer in cache.layers}.issuperset(layer_keys(run.layer)):
+    if not different and {layer.key for layer in cache.layers}.issuperset(layers):
         return
     shown = "\n".join(f"  {d.field}: trained on {d.ours!r}, the cache has {d.theirs!r}" for d in differences)
     raise RunError(
@@ -143,7 +156,7 @@ def _check_spec(run: Run, cache: FeatureCache) -> None:
     )
 
 
-def _check_test(run: Run, cache: FeatureCache, test: NDArray[np.intp]) -> None:
+def _check_test(run: Run, cache: AnyCache, test: NDArray[np.intp]) -> None:
     if not len(test):
         raise RunError(
             f"{cache.path} has no labelled test rows to judge {run.path} on. Its data comes with train and val"
@@ -160,7 +173,7 @@ def _check_test(run: Run, cache: FeatureCache, test: NDArray[np.intp]) -> None:
         )
 
 
-def _head_labels(cache: FeatureCache, rows: NDArray[np.intp], classes: Sequence[str]) -> NDArray[np.int64]:
+def _head_labels(cache: AnyCache, rows: NDArray[np.intp], classes: Sequence[str]) -> NDArray[np.int64]:
     """Labels of `rows` in the head's own numbering of the classes."""
     position = {name: index for index, name in enumerate(classes)}
     unknown = sorted({cache.classes[label] for label in np.unique(cache.labels[rows])} - set(position))
@@ -204,11 +217,6 @@ def _write(result: EvaluationResult, judged: _Judged) -> None:
         "confusion": metrics.confusion.tolist(),
     }
     (result.run / "evaluation.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    columns = zip(judged.rows, judged.labels, judged.predicted, judged.confidence, strict=True)
-    with (result.run / "test_predictions.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "label", "predicted", "probability"])
-        writer.writerows(
-            [judged.cache.ids[row], judged.classes[label], judged.classes[best], f"{probability:.6f}"]
-            for row, label, best, probability in columns
-        )
+    Judgements.of(
+        judged.cache.ids[judged.rows], judged.labels, judged.predicted, judged.confidence, judged.classes
+    ).write(result.run / TEST_FILE)

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,9 @@ from features.loading import Batch, load_batches
 from features.sources import PathSource, image_paths
 from features.spec import FeatureSpec
 from pipeline.errors import RunError
-from pipeline.layers import layer_keys
+from pipeline.layers import layer_places
 from pipeline.reporting import SILENT, Reporter
-from pipeline.runs import Run
+from pipeline.runs import CacheRecord, Run
 
 __all__ = ["Prediction", "predict", "write_csv"]
 
@@ -52,7 +52,7 @@ def predict(
     paths: Sequence[str | Path],
     *,
     top_k: int = 5,
-    weights: str | Path | None = None,
+    weights: str | Path | Sequence[str | Path] | None = None,
     device: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
@@ -65,7 +65,8 @@ def predict(
         run: Run directory.
         paths: Images, and folders that are searched for images.
         top_k: Classes to report per image.
-        weights: The backbone's weights, where they are no longer where they were.
+        weights: The backbone's weights, where they are no longer where they were; one for each backbone of a run on
+            several.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         batch_size: Images per forward pass; by default chosen for the device.
         workers: Decoding threads; by default one per core.
@@ -81,36 +82,76 @@ def predict(
     """
     opened = Run.open(run)
     head = opened.head(trusted=trusted)
-    spec = opened.spec
-    net = _same_backbone(opened, spec, weights)
-    by_key = {layer.key: layer for layer in spec.layers}
-    layers = tuple(by_key[key] for key in layer_keys(opened.layer))
+    given = _each_weights(opened, weights)
+    places = layer_places(opened.layer)
     source = PathSource(image_paths(paths))
     count = len(source.table.ids)
     size = batch_size or min(count, _BATCH_SIZE)
+    used = sorted({index for index, _ in places})
+    streams = [
+        _features(
+            source,
+            opened.caches[index].spec,
+            _same_backbone(opened, opened.caches[index], given[index]),
+            [key for place, key in places if place == index],
+            device=device,
+            size=size,
+            workers=workers,
+        )
+        for index in used
+    ]
+    predictions: list[Prediction] = []
+    with report.task("Predicting", count) as advance:
+        for each in zip(*streams, strict=True):  # batch by batch, side by side
+            outputs = {index: found for index, (_, found) in zip(used, each, strict=True)}
+            features = np.concatenate([outputs[index][key] for index, key in places], axis=1)
+            batch = each[0][0]
+            predictions += _label(batch, features, source, head, top_k)
+            advance(len(batch.rows))
+    return predictions
+
+
+def _each_weights(run: Run, weights: str | Path | Sequence[str | Path] | None) -> Sequence[str | Path | None]:
+    """What the user gave for each backbone."""
+    given = [weights] if isinstance(weights, str | Path) else list(weights or ())
+    if given and len(given) != len(run.caches):
+        raise RunError(
+            f"{run.path} was trained on {len(run.caches)} backbones, and --weights names {len(given)} files; give one"
+            f" for each, in this order: {', '.join(each.spec.backbone for each in run.caches)}."
+        )
+    return given or [None] * len(run.caches)
+
+
+def _features(
+    source: PathSource,
+    spec: FeatureSpec,
+    net: Backbone,
+    keys: Sequence[str],
+    *,
+    device: str,
+    size: int,
+    workers: int | None,
+) -> Iterator[tuple[Batch, dict[str, NDArray[Any]]]]:
+    """Batches with the features of one backbone (k, dim) by layer, rounded as its cache rounds them."""
+    by_key = {layer.key: layer for layer in spec.layers}
+    layers = tuple(by_key[key] for key in keys)
     engine = make_engine(net, layers, precision=spec.precision, device=device, batch_size=size)
     batches = load_batches(
         source,
-        np.arange(count),
+        np.arange(len(source.table.ids)),
         net.transform,
         batch_size=size,
         workers=workers,
         block_rows=size,
         decoder=decoder_of(spec.decoder),
     )
-    predictions: list[Prediction] = []
-    with report.task("Predicting", count) as advance:
-        for batch, outputs in engine.run(batches):
-            joined = np.concatenate([outputs[layer.key][:, 0] for layer in layers], axis=1)
-            # The head was trained on stored numbers.
-            features = decode(encode(joined, spec.dtype), spec.dtype)
-            predictions += _label(batch, features, source, head, top_k)
-            advance(len(batch.rows))
-    return predictions
+    for batch, outputs in engine.run(batches):
+        yield batch, {key: decode(encode(outputs[key][:, 0], spec.dtype), spec.dtype) for key in keys}
 
 
-def _same_backbone(run: Run, spec: FeatureSpec, weights: str | Path | None) -> Backbone:
-    net = load_backbone(spec.backbone, weights=weights or run.record["cache"]["weights"])
+def _same_backbone(run: Run, trained: CacheRecord, weights: str | Path | None) -> Backbone:
+    spec = trained.spec
+    net = load_backbone(spec.backbone, weights=weights or trained.weights)
     if net.weights_sha256 != spec.weights_sha256:
         raise RunError(
             f"{run.path} was trained on features of {spec.backbone} with weights {spec.weights_sha256[:12]};"

@@ -1,5 +1,6 @@
 """A run directory: all that one training wrote, enough to repeat it, judge it and use it."""
 
+import dataclasses
 import datetime
 import json
 import os
@@ -21,12 +22,22 @@ from safetensors.numpy import load_file, save_file
 from classifiers.persistence import load_head
 from classifiers.selection import FittedHead
 from features.spec import FeatureSpec
+from pipeline.caches import AnyCache, members
 from pipeline.errors import RunError
 
-__all__ = ["Run", "check_new", "library_versions", "new_run_path", "now", "write_run"]
+__all__ = [
+    "CacheRecord",
+    "Run",
+    "cache_records",
+    "check_new",
+    "library_versions",
+    "new_run_path",
+    "now",
+    "write_run",
+]
 
 RUN_FORMAT = "frostline-run"
-RUN_VERSION = 1
+RUN_VERSION = 2
 RUN_FILE = "run.json"
 SPLIT_FILE = "split.safetensors"
 LEDGER_FILE = "ledger.jsonl"
@@ -92,6 +103,40 @@ def _umask() -> int:
 
 
 @dataclass(frozen=True)
+class CacheRecord:
+    """What a run remembers of a cache that it was trained on.
+
+    Attributes:
+        path: Where it lay, absolute.
+        spec: Specification of its features.
+        source: The folder or manifest that its images came from.
+        weights: What the user gave as the backbone's weights; none for its own.
+        rows: Images in it.
+    """
+
+    path: str
+    spec: FeatureSpec
+    source: str
+    weights: str | None
+    rows: int
+
+
+def cache_records(cache: AnyCache) -> list[dict[str, Any]]:
+    """What ``run.json`` holds of a cache, or of each of several."""
+    return [
+        {
+            "path": str(each.path.resolve()),
+            "key": each.key,
+            "spec": dataclasses.asdict(each.spec),
+            "source": each.source,
+            "weights": each.weights or None,
+            "rows": each.rows,
+        }
+        for each in members(cache)
+    ]
+
+
+@dataclass(frozen=True)
 class Run:
     """A run directory, read.
 
@@ -130,15 +175,16 @@ class Run:
         return cls(path, record)
 
     @property
-    def spec(self) -> FeatureSpec:
-        """Specification of the features that the head was trained on."""
-        return FeatureSpec.from_json(
-            json.dumps(self.record["cache"]["spec"], sort_keys=True, separators=(",", ":"))
+    def caches(self) -> tuple[CacheRecord, ...]:
+        """The caches that the head was trained on, in the order in which their features stand side by side."""
+        return tuple(
+            CacheRecord(each["path"], _spec(each["spec"]), each["source"], each["weights"], each["rows"])
+            for each in self.record["caches"]
         )
 
     @property
     def layer(self) -> str:
-        """Key of the layer that the head reads; several side by side are joined by ``+``."""
+        """Key of the layer that the head reads; several side by side are joined by ``+``, ``2/`` before one of the second cache."""
         return str(self.record["layer"])
 
     def head(self, *, trusted: Collection[str] = ()) -> FittedHead:
@@ -171,6 +217,10 @@ class Run:
         finally:
             os.close(descriptor)
         return number
+
+
+def _spec(document: Mapping[str, Any]) -> FeatureSpec:
+    return FeatureSpec.from_json(json.dumps(document, sort_keys=True, separators=(",", ":")))
 
 
 def save_record(folder: Path, record: Mapping[str, Any]) -> None:

@@ -6,14 +6,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from features.cache import FeatureCache
+from pipeline.caches import AnyCache
 
 __all__ = ["draw_thumbnail", "image_file"]
 
 _SIDE = 256
 
 
-def image_file(cache: FeatureCache, row: int) -> Path:
+def image_file(cache: AnyCache, row: int) -> Path:
     """Where the image of a row lay when it was extracted."""
     source = Path(cache.source)
     return (source if source.is_dir() else source.parent) / str(cache.ids[row])

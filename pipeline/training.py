@@ -13,15 +13,26 @@ from numpy.typing import NDArray
 
 from classifiers.folds import assign_folds
 from classifiers.persistence import foreign_types, save_head
+from classifiers.projection import ProjectedRows, ProjectionPlan, fit_projection
 from classifiers.search import Found, SearchPlan, search_head
 from classifiers.selection import FittedHead, fit_head
-from features.cache import FeatureCache
+from pipeline.caches import AnyCache, open_caches
 from pipeline.checking import guard_splits
 from pipeline.errors import RunError
+from pipeline.judgements import VALIDATION_FILE, Judgements
 from pipeline.layers import layer_choices, layer_features
 from pipeline.plots import plot_curve, plot_search
 from pipeline.reporting import SILENT, Reporter
-from pipeline.runs import check_new, library_versions, new_run_path, now, save_record, save_split, write_run
+from pipeline.runs import (
+    cache_records,
+    check_new,
+    library_versions,
+    new_run_path,
+    now,
+    save_record,
+    save_split,
+    write_run,
+)
 from pipeline.tables import write_table
 from pipeline.training_rows import DEFAULT_FRACTIONS, split_rows
 
@@ -54,7 +65,7 @@ class TrainResult:
 
 
 def train_head(
-    cache: str | Path | FeatureCache,
+    cache: str | Path | AnyCache | Sequence[str | Path],
     head: str = "linear",
     *,
     params: Mapping[str, Any] | None = None,
@@ -65,6 +76,7 @@ def train_head(
     fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
     search: SearchPlan | None = None,
     cv: int | None = None,
+    project: ProjectionPlan | str | None = None,
     report: Reporter = SILENT,
 ) -> TrainResult:
     """Fit a head on a cache's training rows, choose its hyper-parameters on validation, and write a run.
@@ -72,11 +84,13 @@ def train_head(
     Test rows are never read: neither their features nor their labels.
 
     Args:
-        cache: The cache or its path.
+        cache: The cache or its path; ``a.h5+b.h5``, or several paths, for the features of several backbones side by side,
+            of the same images.
         head: Kind of head; see `classifiers.heads.HEADS`.
         params: Hyper-parameters to fix; the others are chosen on the validation rows.
         layer: Layer to read, needed where the cache holds several; ``a+b`` for two side by side; ``all`` to choose among
-            each and all side by side, by the same scores that choose hyper-parameters.
+            each and all side by side, by the same scores that choose hyper-parameters. Of several caches, each one's layer
+            of that name; ``2/layer`` is the second's alone.
         run: Directory to write; by default a fresh one under ``runs/``.
         seed: Seed of everything random in the head.
         device: Where torch heads train: ``auto``, ``cpu`` or ``cuda``.
@@ -85,6 +99,8 @@ def train_head(
             journal beside the run until it is written: a search that was killed goes on from there.
         cv: Folds of train and val rows to judge candidates on, copies and groups kept together; by default the
             validation rows judge. Without `search` it means a search of the head's grid.
+        project: Project the features first, e.g. ``pca:256`` or ``random:256``, fitted on the training rows alone and saved
+            with the head; see `classifiers.projection`.
         report: Where progress goes.
 
     Raises:
@@ -94,8 +110,8 @@ def train_head(
         RunError: The run directory exists, or the layer doesn't.
     """
     started = time.perf_counter()
-    if not isinstance(cache, FeatureCache):
-        cache = FeatureCache.open(cache)
+    cache = open_caches(cache)
+    projection = ProjectionPlan.parse(project) if isinstance(project, str) else project
     choices = layer_choices(cache, layer)
     path = Path(run) if run is not None else new_run_path(cache.path, head)
     check_new(path)  # before any work
@@ -109,7 +125,7 @@ def train_head(
     if len(choices) > 1 and not len(val) and cv is None:
         raise RunError(f"{cache.path} has no validation rows to choose a layer on; name one, or give --cv K.")
     plan = SearchPlan() if search is None and cv is not None else search
-    job = _Job(head, params or {}, rows, plan, path, seed, device, report)
+    job = _Job(head, params or {}, rows, plan, projection, path, seed, device, report)
     fits = [job.fit(choice) for choice in choices]
     best = _best(fits)
     fitted, found = best.fitted, best.found
@@ -133,6 +149,9 @@ def train_head(
         save_head(fitted, folder)
         read = np.concatenate([train, val])
         save_split(folder, cache.content[read], split[read])
+        if fitted.verdicts and len(val):
+            judged = (cache.labels[val], fitted.verdicts.predicted, fitted.verdicts.probability)
+            Judgements.of(cache.ids[val], *judged, cache.classes).write(folder / VALIDATION_FILE)
         if fitted.curve is not None:
             fitted.curve.to_csv(folder / "curve.csv")
             plot_curve(fitted.curve, folder / "curve.png", title=f"{head} on {cache.path.name}")
@@ -144,7 +163,18 @@ def train_head(
                 folder / "search.png",
                 title=f"search for {head} on {cache.path.name}",
             )
-        save_record(folder, _record(result, cache, fitted, problems, seed=seed, fractions=fractions))
+        asked = {
+            "head": head,
+            "params": dict(params or {}),
+            "layer": layer,
+            "project": str(projection) if projection else None,
+            "search": dataclasses.asdict(search) if search else None,
+            "cv": cv,
+            "seed": seed,
+            "device": device,
+            "fractions": list(fractions),
+        }
+        save_record(folder, _record(result, cache, fitted, problems, asked))
     _drop_journals(fits)
     return result
 
@@ -153,7 +183,7 @@ def train_head(
 class _Rows:
     """What a training may read."""
 
-    cache: FeatureCache
+    cache: AnyCache
     train: NDArray[np.int64]
     val: NDArray[np.int64]
     cv: int | None
@@ -213,6 +243,7 @@ class _Job:
     params: Mapping[str, Any]
     rows: _Rows
     plan: SearchPlan | None
+    projection: ProjectionPlan | None
     run: Path
     seed: int
     device: str
@@ -221,7 +252,13 @@ class _Job:
     def fit(self, layer: str) -> _Fit:
         """Search, and fit what was found."""
         cache = self.rows.cache
-        X = layer_features(cache, layer)
+        plain = layer_features(cache, layer)
+        projection = (
+            fit_projection(plain, self.rows.train, self.projection, seed=self.seed)
+            if self.projection
+            else None
+        )
+        X: Any = ProjectedRows(plain, projection) if projection else plain
         found = self._search(layer, X, self.plan) if self.plan else None
         with self.report.task(f"Training {self.head} on {layer}", None) as advance:
             fitted = fit_head(
@@ -236,6 +273,9 @@ class _Job:
                 device=self.device,
                 progress=advance,
             )
+        if projection:
+            dim, dtype = plain.shape[1], plain.dtype.name
+            fitted = dataclasses.replace(fitted, projection=projection, dim=dim, dtype=dtype)
         if found:
             fitted = dataclasses.replace(fitted, trials=found.trials)
         return _Fit(layer, fitted, found)
@@ -252,7 +292,7 @@ class _Job:
                 params=self.params,
                 seed=self.seed,
                 device=self.device,
-                key=self.rows.key(layer),
+                key=f"{self.rows.key(layer)} {self.projection}",
                 journal=self.run.with_name(f".{self.run.name}.search"),
                 progress=advance,
             )
@@ -265,27 +305,19 @@ class _Job:
 
 def _record(
     result: TrainResult,
-    cache: FeatureCache,
+    cache: AnyCache,
     fitted: FittedHead,
     problems: Sequence[str],
-    *,
-    seed: int,
-    fractions: tuple[float, float, float],
+    asked: Mapping[str, Any],
 ) -> dict[str, Any]:
     return {
         "created": now(),
-        "cache": {
-            "path": str(cache.path.resolve()),
-            "key": cache.key,
-            "spec": dataclasses.asdict(cache.spec),
-            "source": cache.source,
-            "weights": cache.weights or None,
-            "rows": cache.rows,
-        },
+        "asked": dict(asked),
+        "caches": cache_records(cache),
         "layer": result.layer,
         "classes": list(cache.classes),
         "split": {
-            "fractions": list(fractions),
+            "fractions": asked["fractions"],
             "counts": dict(result.counts),
             "problems": list(problems),
         },
@@ -293,8 +325,9 @@ def _record(
             "kind": result.head,
             "params": dict(result.params),
             "types": list(foreign_types(fitted.estimator)),
+            "width": fitted.projection.plan.width if fitted.projection else fitted.dim,
         },
-        "seed": seed,
+        "seed": asked["seed"],
         "trials": [dict(trial) for trial in result.trials],
         "metrics": {"validation": dict(result.validation)},
         "seconds": {"fit": fitted.seconds, "total": result.seconds},

@@ -1,5 +1,8 @@
 """Which rows and which layer of a cache a training is about."""
 
+from pathlib import Path
+from typing import Any, Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,9 +11,45 @@ from features.cache import FeatureCache
 from features.spec import Layer
 from pipeline.errors import RunError
 
-__all__ = ["DEFAULT_FRACTIONS", "choose_layer", "split_rows"]
+__all__ = ["DEFAULT_FRACTIONS", "LabelledImages", "choose_layer", "split_rows"]
 
 DEFAULT_FRACTIONS = (0.6, 0.2, 0.2)
+
+
+class LabelledImages(Protocol):
+    """What decides splits, row for row: a cache, or a set of images without one."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies, for messages."""
+
+    @property
+    def ids(self) -> NDArray[Any]:
+        """(n,) str names of the images."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) indices into the classes, -1 for unknown."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+
+    @property
+    def split(self) -> NDArray[np.uint8]:
+        """(n,) declared splits: 0 none, 1 train, 2 val, 3 test."""
+
+    @property
+    def groups(self) -> NDArray[Any]:
+        """(n,) str names of groups, empty for none."""
+
+    @property
+    def content(self) -> NDArray[np.uint8]:
+        """(n, 16) digests of the images' bytes."""
+
+    @property
+    def ok(self) -> NDArray[np.bool_]:
+        """(n,) whether an image could be read."""
 
 
 def choose_layer(cache: FeatureCache, layer: str | None) -> Layer:
@@ -33,16 +72,18 @@ def choose_layer(cache: FeatureCache, layer: str | None) -> Layer:
 
 
 def split_rows(
-    cache: FeatureCache, fractions: tuple[float, float, float] = DEFAULT_FRACTIONS
+    images: LabelledImages, fractions: tuple[float, float, float] = DEFAULT_FRACTIONS
 ) -> tuple[NDArray[np.uint8], SplitReport]:
-    """Divide a cache's labelled, readable rows into train (1), val (2) and test (3); the rest is 0.
+    """Divide the labelled, readable rows of a cache or another set of images into train (1), val (2) and test (3); the rest is 0.
 
-    The same cache and fractions always give the same split; see `classifiers.splits.assign_splits`.
+    The same images and fractions always give the same split; see `classifiers.splits.assign_splits`.
 
     Raises:
         SplitError: No labelled row, or a class that has none to train on.
     """
-    usable = cache.ok & (cache.labels >= 0)
-    split = assign_splits(cache.split, cache.content, cache.groups, fractions=fractions, usable=usable)
-    declared = bool((cache.split[usable] > 0).any())
-    return split, check_splits(split, cache.labels, cache.classes, fractions=None if declared else fractions)
+    usable = images.ok & (images.labels >= 0)
+    split = assign_splits(images.split, images.content, images.groups, fractions=fractions, usable=usable)
+    declared = bool((images.split[usable] > 0).any())
+    return split, check_splits(
+        split, images.labels, images.classes, fractions=None if declared else fractions
+    )
