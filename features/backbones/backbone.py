@@ -8,6 +8,7 @@ from torch import nn
 
 from features.backbones.layers import LayerInfo, discover, resolve
 from features.backbones.network import Network
+from features.backbones.stages import Stage, derive_stages
 from features.backbones.weights import fingerprint
 from features.spec import Layer, Transform
 
@@ -74,3 +75,15 @@ class Backbone:
             LayerError: A layer or pool that this backbone doesn't have; lists valid ones.
         """
         return resolve(names, self._layers)
+
+    def stages(self) -> tuple[Stage, ...]:
+        """The parts of the network without its classifier, in the order in which they run.
+
+        Raises:
+            BackboneError: The network can't be run without its classifier.
+        """
+        return self._stages
+
+    @cached_property
+    def _stages(self) -> tuple[Stage, ...]:
+        return derive_stages(self.network, self._layers)

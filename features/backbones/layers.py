@@ -3,7 +3,7 @@
 import copy
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -18,16 +18,12 @@ from features.backbones.readout import EMBEDDING, LOGITS, Taps
 from features.errors import BackboneError, LayerError
 from features.spec import Layer
 
-__all__ = ["RESERVED", "LayerInfo", "attach", "discover", "resolve"]
+__all__ = ["RESERVED", "SAME_AS_INPUT", "LayerInfo", "attach", "discover", "resolve", "without_data"]
 
 RESERVED = (EMBEDDING, LOGITS)
 
 _POOLS = ("avg", "max", "gem", "none")
-_SAME_AS_INPUT = (
-    nn.Identity,
-    nn.Dropout,
-    nn.Dropout2d,
-)  # in a frozen network, their output is another layer's
+SAME_AS_INPUT = (nn.Identity, nn.Dropout, nn.Dropout2d)  # in a frozen network
 _FIRST_AXIS = (nn.Conv2d, nn.BatchNorm2d)
 _LAST_AXIS = (nn.Linear, nn.LayerNorm)
 _BATCH = 2  # an axis of another length is not the batch
@@ -75,16 +71,23 @@ class _Shapes:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.calls: Counter[str] = Counter()
         self._muted = False
+        self._last: object = None  # held, so that `is` can be trusted
 
     def wants(self, name: str) -> bool:  # noqa: ARG002  # the protocol's
         return True
 
     def put(self, name: str, output: object) -> None:
+        self._last = output
         if self._muted:
             return
         self.calls[name] += 1
         if isinstance(output, Tensor) and output.is_floating_point():
             self.shapes[name] = tuple(output.shape)
+
+    def put_new(self, name: str, output: object) -> None:
+        """Take the output of what only passes it on, where no module gave it before."""
+        if output is not self._last:
+            self.put(name, output)
 
     @contextmanager
     def muted(self) -> Iterator[None]:
@@ -98,8 +101,8 @@ class _Shapes:
 def discover(network: Network) -> dict[str, LayerInfo]:
     """Run the shapes of two images through `network` and list its layers: embedding, logits, then modules as they finish.
 
-    A module is a layer when it ran exactly once and gave one tensor per image: a map, tokens or a vector. Identities
-    and dropouts are left out, since their output is another layer's.
+    A module is a layer when it ran exactly once and gave one tensor per image: a map, tokens or a vector. An identity
+    or dropout is one only where it passes on what no module gave: after the position embedding of a transformer.
 
     Raises:
         BackboneError: The network doesn't turn images into one vector each.
@@ -125,7 +128,7 @@ def discover(network: Network) -> dict[str, LayerInfo]:
 
 def _observed(network: Network) -> _Shapes:
     try:
-        return _watched(network, _without_data(network.module))
+        return _watched(network, without_data(network.module))
     except (
         RuntimeError,
         TypeError,
@@ -134,7 +137,7 @@ def _observed(network: Network) -> _Shapes:
         return _watched(network, network.module)
 
 
-def _without_data(module: nn.Module) -> nn.Module:
+def without_data(module: nn.Module) -> nn.Module:
     """A copy that has shapes but no values: its forward pass computes nothing, and it takes no memory."""
     tensors: list[Tensor] = [*module.parameters(), *module.buffers()]
     return copy.deepcopy(module, {id(tensor): _shape_only(tensor) for tensor in tensors})
@@ -148,9 +151,8 @@ def _shape_only(tensor: Tensor) -> Tensor:
 def _watched(network: Network, module: nn.Module) -> _Shapes:
     taps = _Shapes()
     handles = network.readout.attach(module, taps)
-    handles += attach(
-        module, taps, [name for name, part in module.named_modules() if not isinstance(part, _SAME_AS_INPUT)]
-    )
+    for name, part in module.named_modules():
+        handles += _attached(module, name, taps.put_new if isinstance(part, SAME_AS_INPUT) else taps.put)
     parameter = next(module.parameters(), torch.empty(0))
     images = torch.zeros(_BATCH, 3, *network.transform.crop, device=parameter.device, dtype=parameter.dtype)
     try:
@@ -164,14 +166,16 @@ def _watched(network: Network, module: nn.Module) -> _Shapes:
 
 def attach(module: nn.Module, taps: Taps, names: Iterable[str]) -> list[RemovableHandle]:
     """Put the outputs of the named modules into `taps` whenever they run."""
+    return [handle for name in names for handle in _attached(module, name, taps.put)]
 
-    def hook(name: str) -> RemovableHandle:
-        def put(_part: nn.Module, _inputs: object, output: object) -> None:
-            taps.put(name, output)
 
-        return module.get_submodule(name).register_forward_hook(put)
+def _attached(module: nn.Module, name: str, put: Callable[[str, object], None]) -> list[RemovableHandle]:
+    def hook(_part: nn.Module, _inputs: object, output: object) -> None:
+        put(name, output)
 
-    return [hook(name) for name in names if name and name not in RESERVED]
+    if not name or name in RESERVED:
+        return []
+    return [module.get_submodule(name).register_forward_hook(hook)]
 
 
 def _info(name: str, shape: tuple[int, ...], part: nn.Module | None, network: Network) -> LayerInfo | None:

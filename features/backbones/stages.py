@@ -1,0 +1,350 @@
+"""A network's parts in the order in which they run: where a frost line can be drawn.
+
+They are derived, not listed per network: from which modules contain which, and from the order in which a forward pass
+starts them, watched on shapes alone.
+"""
+
+import copy
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.hooks import RemovableHandle
+
+from features.backbones.layers import SAME_AS_INPUT, LayerInfo, without_data
+from features.backbones.network import Network
+from features.backbones.readout import EMBEDDING
+from features.errors import BackboneError, LayerError
+
+__all__ = ["Stage", "derive_stages", "find_stage"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a trunk, which is a network without its classifier.
+
+    Every parameter of the trunk is in exactly one stage.
+
+    Attributes:
+        name: ``stem``, ``top``, or the name of its main module.
+        modules: Qualified names in the network, disjoint, in the order in which they run.
+        tensors: Qualified names of parameters and buffers that no module of a stage holds, because their owner spans several
+            stages: class tokens, position embeddings.
+        layer: Where the stage ends, for `Backbone.resolve_layers`; the last one ends in the embedding.
+        shape: Of one image's output there, as the network lays it out.
+        parameters: How many numbers are trained in it.
+        flops: Multiply-adds for one image.
+    """
+
+    name: str
+    modules: tuple[str, ...]
+    tensors: tuple[str, ...]
+    layer: str
+    shape: tuple[int, ...]
+    parameters: int
+    flops: int
+
+    @property
+    def end(self) -> str:
+        """The module whose output ends the stage; ``embedding`` for the last stage."""
+        return self.layer.rpartition(":")[0]
+
+    def owns(self, name: str) -> bool:
+        """Whether the parameter, buffer or module of this qualified name is in this stage."""
+        return name in self.tensors or any(
+            name == each or name.startswith(f"{each}.") for each in self.modules
+        )
+
+
+def find_stage(stages: Sequence[Stage], name: str) -> int:
+    """Position of the stage called `name`.
+
+    Raises:
+        LayerError: There is none; names near matches.
+    """
+    names = [stage.name for stage in stages]
+    if name in names:
+        return names.index(name)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? All: " if near else "expected one of "
+    raise LayerError(f"stage {name!r}: this backbone has none of that name; {hint}{', '.join(names)}")
+
+
+def derive_stages(network: Network, layers: Mapping[str, LayerInfo]) -> tuple[Stage, ...]:
+    """Cut the trunk of `network` into stages.
+
+    The blocks are the modules inside the container that holds most of the network's depth, or the network's own children
+    where several containers share it. What runs before the first block is the ``stem``, what has parameters and runs after
+    the last one the ``top``. A stage always ends in one of `layers`, so a block that gives several tensors goes together
+    with the next one.
+
+    Raises:
+        BackboneError: The network can't be run without its classifier.
+    """
+    trunk, run = _watched(network)
+    level = _main_container(trunk)
+    pieces, spanning = _pieces(trunk, level, run)
+    groups = _joined(_grouped(trunk, level, pieces), trunk, layers)
+    owners = _owners(trunk, spanning, groups, run)
+    return tuple(_stages(trunk, groups, owners, layers, run))
+
+
+@dataclass
+class _Run:
+    """What one forward pass did.
+
+    Attributes:
+        started: Names of modules, in the order in which they ran first, and at which start.
+        starts: How many modules were started.
+        used: Name of a tensor, and how many modules had been started when it was first used.
+        flops: Name of a module, and the operations counted when it last finished.
+    """
+
+    started: dict[str, int] = field(default_factory=dict)
+    starts: int = 0
+    used: dict[str, int] = field(default_factory=dict)
+    flops: dict[str, int] = field(default_factory=dict)
+    total_flops: int = 0
+
+
+class _Uses(TorchFunctionMode):
+    """Notes when each tensor is first an argument of an operation."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], run: _Run) -> None:
+        super().__init__()
+        self._names = {id(tensor): name for name, tensor in tensors.items()}
+        self._run = run
+
+    def __torch_function__(self, func: Any, _types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for argument in tree_leaves((args, kwargs)):
+            if id(argument) in self._names:
+                self._run.used.setdefault(self._names[id(argument)], self._run.starts)
+        return func(*args, **(kwargs or {}))
+
+
+def _watched(network: Network) -> tuple[nn.Module, _Run]:
+    """The trunk, as shapes alone where its forward pass needs no values, and what running it did."""
+    try:
+        return _run(network, without_data(network.module))
+    except (RuntimeError, TypeError, ValueError):
+        try:
+            return _run(network, copy.deepcopy(network.module))
+        except (NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+            raise BackboneError(f"the network can't be run without its classifier: {error}") from error
+
+
+def _run(network: Network, trunk: nn.Module) -> tuple[nn.Module, _Run]:
+    network.readout.without_classifier(trunk)
+    run = _Run()
+    counter = FlopCounterMode(display=False)
+    handles = [
+        handle for name, part in trunk.named_modules() if name for handle in _hooks(name, part, run, counter)
+    ]
+    parameter = next(trunk.parameters(), torch.empty(0))
+    images = torch.zeros(1, 3, *network.transform.crop, device=parameter.device, dtype=parameter.dtype)
+    tensors = dict([*trunk.named_parameters(), *trunk.named_buffers()])
+    try:
+        with torch.no_grad(), counter, _Uses(tensors, run):
+            trunk(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    run.total_flops = counter.get_total_flops()
+    return trunk, run
+
+
+def _hooks(name: str, part: nn.Module, run: _Run, counter: FlopCounterMode) -> tuple[RemovableHandle, ...]:
+    def start(_part: nn.Module, _inputs: object) -> None:
+        run.started.setdefault(name, run.starts)
+        run.starts += 1
+
+    def finish(_part: nn.Module, _inputs: object, _output: object) -> None:
+        run.flops[name] = counter.get_total_flops()
+
+    return part.register_forward_pre_hook(start), part.register_forward_hook(finish)
+
+
+def _main_container(trunk: nn.Module) -> str:
+    """Name of the module whose children are the blocks; empty for the network itself."""
+    name, here = "", trunk
+    while inner := _deepest(here):
+        name, here = f"{name}.{inner}" if name else inner, here.get_submodule(inner)
+    return name
+
+
+def _deepest(module: nn.Module) -> str | None:
+    """The child that holds more than half of the depth, unless it is one of several alike: then all are blocks."""
+    children = dict(module.named_children())
+    depth = {name: _depth(child) for name, child in children.items()}
+    for name, child in children.items():
+        if 2 * depth[name] > sum(depth.values()) and _is_container(child):
+            alike = [
+                other for other in children.values() if other is not child and type(other) is type(child)
+            ]
+            return None if any(_composite(part) for other in alike for part in other.children()) else name
+    return None
+
+
+def _depth(module: nn.Module) -> int:
+    """How many modules in it hold parameters of their own."""
+    return sum(1 for part in module.modules() if next(part.parameters(recurse=False), None) is not None)
+
+
+def _is_container(module: nn.Module) -> bool:
+    lists = (nn.Sequential, nn.ModuleList)
+    return isinstance(module, lists) or any(isinstance(child, lists) for child in module.children())
+
+
+def _composite(module: nn.Module) -> bool:
+    return any(_trainable(child) for child in module.children())
+
+
+def _trainable(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
+
+
+def _pieces(trunk: nn.Module, level: str, run: _Run) -> tuple[list[str], list[str]]:
+    """What stages are made of, in the order of running, and the names of the modules that span several pieces.
+
+    A list of modules, which never runs itself, spans its members.
+    """
+    spanning = [""]
+    pieces: list[str] = []
+
+    def visit(name: str, module: nn.Module) -> None:
+        inside = [each for each in run.started if each.startswith(f"{name}.")]
+        if f"{level}.".startswith(f"{name}.") or (name not in run.started and inside):
+            spanning.append(name)
+            for child, part in module.named_children():
+                visit(f"{name}.{child}", part)
+        elif name in run.started or _trainable(module):
+            pieces.append(name)
+
+    for name, module in trunk.named_children():
+        visit(name, module)
+    return sorted(pieces, key=lambda piece: run.started.get(piece, run.starts)), spanning
+
+
+@dataclass
+class _Group:
+    name: str
+    pieces: list[str]
+
+
+def _grouped(trunk: nn.Module, level: str, pieces: Sequence[str]) -> list[_Group]:
+    """Pieces by stage. What has no parameters goes with what it follows, so that a stage ends behind its pooling."""
+    inside = [piece for piece in pieces if piece.startswith(f"{level}.") or not level]
+    blocks, plain = _blocks({piece: trunk.get_submodule(piece) for piece in inside})
+    groups: list[_Group] = []
+    waiting: list[str] = []
+    for piece in pieces:
+        follows = (plain and piece in inside) or not _trainable(trunk.get_submodule(piece))
+        if piece in blocks:
+            if not groups and any(_trainable(trunk.get_submodule(each)) for each in waiting):
+                groups.append(_Group("stem", waiting))
+                waiting = []
+            groups.append(_Group(piece, [*waiting, piece]))
+            waiting = []
+        elif follows and groups and not waiting:
+            groups[-1].pieces.append(piece)
+        else:
+            waiting.append(piece)
+    if any(_trainable(trunk.get_submodule(each)) for each in waiting) or not groups:
+        return [*groups, _Group("top", waiting)]
+    groups[-1].pieces += waiting
+    return groups
+
+
+def _blocks(pieces: Mapping[str, nn.Module]) -> tuple[list[str], bool]:
+    """Where a stage begins, and whether what follows a block goes with it.
+
+    From the first to the last piece that is made of composite ones, as a residual stage is; what comes before and after, is
+    stem and top, though it may be a convolution with its normalisation. A plain network has no such pieces, and then no
+    composite ones at all: in VGG, a convolution begins a stage.
+    """
+    for is_deep in (lambda part: any(_composite(child) for child in part.children()), _composite):
+        deep = [name for name, part in pieces.items() if is_deep(part)]
+        if deep:
+            names = list(pieces)
+            span = names[names.index(deep[0]) : names.index(deep[-1]) + 1]
+            return [name for name in span if _composite(pieces[name])], False
+    return [name for name, part in pieces.items() if _has_matrix(part)], True
+
+
+def _has_matrix(module: nn.Module) -> bool:
+    return any(parameter.ndim > 1 for parameter in module.parameters())
+
+
+def _joined(groups: Sequence[_Group], trunk: nn.Module, layers: Mapping[str, LayerInfo]) -> list[_Group]:
+    """Groups that each end in a layer; one that doesn't is a part of the next."""
+    joined: list[_Group] = []
+    carried: list[str] = []
+    for group in groups:
+        group.pieces[:0] = carried
+        last = group is groups[-1]
+        carried = [] if last or _end(group, trunk, layers) else group.pieces
+        if not carried:
+            joined.append(group)
+    return joined
+
+
+def _end(group: _Group, trunk: nn.Module, layers: Mapping[str, LayerInfo]) -> str | None:
+    """The layer that a group ends in: its last module, or the one whose output that only passes on."""
+    for piece in reversed(group.pieces):
+        if piece in layers:
+            return piece
+        if not isinstance(trunk.get_submodule(piece), SAME_AS_INPUT):
+            return None
+    return None
+
+
+def _owners(
+    trunk: nn.Module, spanning: Sequence[str], groups: Sequence[_Group], run: _Run
+) -> list[list[str]]:
+    """For each group, the tensors that belong to no piece: each to the group whose piece runs first after its first use."""
+    owners: list[list[str]] = [[] for _ in groups]
+    starts = sorted(
+        (run.started.get(piece, run.starts), number)
+        for number, group in enumerate(groups)
+        for piece in group.pieces
+    )
+    for parent in spanning:
+        module = trunk.get_submodule(parent)
+        for name, _ in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            full = f"{parent}.{name}" if parent else name
+            used = run.used.get(full, run.starts)
+            owners[next((number for start, number in starts if start >= used), len(groups) - 1)].append(full)
+    return owners
+
+
+def _stages(
+    trunk: nn.Module,
+    groups: Sequence[_Group],
+    owners: Sequence[Sequence[str]],
+    layers: Mapping[str, LayerInfo],
+    run: _Run,
+) -> Iterator[Stage]:
+    spent = 0
+    sizes = {name: parameter.numel() for name, parameter in trunk.named_parameters()}
+    for group, tensors in zip(groups, owners, strict=True):
+        end = None if group is groups[-1] else _end(group, trunk, layers)
+        counted = run.flops[end] if end else run.total_flops
+        stage = partial(
+            Stage,
+            name=group.name,
+            modules=tuple(group.pieces),
+            tensors=tuple(tensors),
+            layer=f"{end or EMBEDDING}:none",
+            shape=layers[end or EMBEDDING].shape,
+            flops=(counted - spent) // 2,  # the counter takes a multiply-add for two operations
+        )
+        owns = stage(parameters=0).owns
+        yield stage(parameters=sum(size for name, size in sizes.items() if owns(name)))
+        spent = counted
