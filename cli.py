@@ -138,6 +138,22 @@ _device_option = click.option(
     show_default=True,
     help="Where the network runs.",
 )
+_head_device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where linear and mlp train.",
+)
+_fractions_option = click.option(
+    "--fractions",
+    nargs=3,
+    type=click.FloatRange(0, 1),
+    default=(0.6, 0.2, 0.2),
+    show_default=True,
+    metavar="TRAIN VAL TEST",
+    help="Shares of data that comes without splits.",
+)
 _batch_size_option = click.option(
     "--batch-size",
     type=click.IntRange(min=1),
@@ -318,22 +334,8 @@ def _print_extraction(result: "ExtractResult") -> None:
 @click.option(
     "--seed", type=int, default=0, show_default=True, help="Seed of all that is random in the head."
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where linear and mlp train.",
-)
-@click.option(
-    "--fractions",
-    nargs=3,
-    type=click.FloatRange(0, 1),
-    default=(0.6, 0.2, 0.2),
-    show_default=True,
-    metavar="TRAIN VAL TEST",
-    help="Shares of data that comes without splits.",
-)
+@_head_device_option
+@_fractions_option
 @click.option(
     "--search",
     type=click.Choice(["grid", "random", "halving", "optuna"]),
@@ -675,6 +677,134 @@ def label_errors(*, as_json: bool, report: "Reporter", cache: Path, **options: A
     print_table(["margin", "image", "label", "rather"], rows, title=title)
     if result.picture:
         click.echo(f"thumbnails: {result.picture}\ntable: {result.table}")
+
+
+def _study_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what few-shot and learning-curve have in common."""
+    options = (
+        click.argument("cache", type=_PATH, metavar="CACHE[+CACHE...]"),
+        click.option(
+            "--head", default="linear", show_default=True, metavar="KIND", help="As for train-head."
+        ),
+        click.option("--param", "params", multiple=True, metavar="K=V", help="Fix a hyper-parameter."),
+        click.option(
+            "--layer", metavar="L", help="Layer of the cache; needed where it holds several. a+b joins two."
+        ),
+        click.option("--out", type=_PATH, metavar="DIR", help="Folder to write.  [default: one under runs/]"),
+        click.option("--seed", type=int, default=0, show_default=True, help="Seed of draws and heads."),
+        _head_device_option,
+        _fractions_option,
+        click.option("--jobs", type=int, metavar="N", help="Processes; -1 for one a core.  [default: 1]"),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command("few-shot", epilog=_example("frostline few-shot photos.h5 --shots 1 --shots 5 --episodes 200"))
+@click.option(
+    "--shots",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=(1, 5),
+    show_default=True,
+    metavar="K",
+    help="Labelled images of each class. Repeat for several.",
+)
+@click.option(
+    "--episodes",
+    type=click.IntRange(min=2),
+    default=100,
+    show_default=True,
+    metavar="E",
+    help="Draws for each K.",
+)
+@_study_options
+@_output_options
+def few_shot(
+    *, as_json: bool, report: "Reporter", cache: Path, head: str, params: tuple[str, ...], **options: Any
+) -> None:
+    """Measure how accurate a head is that learns from K training images of each class.
+
+    Each episode draws other images and is judged on all validation rows; test rows are never read. Parameters are the
+    head's defaults, or fixed by --param: with so few images none are left to choose them on.
+    """
+    from classifiers.heads import parse_params
+    from pipeline import few_shot as measure
+
+    result = measure(cache, head, params=parse_params(head, params), report=report, **options)
+    if as_json:
+        _print_json(result)
+        return
+    from pipeline.console import print_table
+
+    rows = [
+        [
+            str(each.shots),
+            f"{each.accuracy:.4f}",
+            f"{each.low:.4f} - {each.high:.4f}",
+            f"{each.wide_low:.4f} - {each.wide_high:.4f}",
+            f"{each.deviation:.4f}",
+        ]
+        for each in result.scores
+    ]
+    interval = f"{result.confidence:.0%} interval"
+    print_table(
+        ["shots", "accuracy", f"{interval} over episodes", "other images, too", "deviation"],
+        rows,
+        title=f"{result.head} on {result.layer}: {len(result.scores[0].episodes)} episodes on {result.rows} validation images",
+    )
+    click.echo(f"picture, table and JSON: {result.folder}")
+
+
+@main.command(
+    "learning-curve", epilog=_example("frostline learning-curve photos.h5   # would more images help?")
+)
+@click.option(
+    "--points",
+    type=click.IntRange(min=2),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Sizes: all training images, a half of them, a quarter ...",
+)
+@click.option(
+    "--draws",
+    type=click.IntRange(min=2),
+    default=5,
+    show_default=True,
+    metavar="N",
+    help="Random orders of the images.",
+)
+@_study_options
+@_output_options
+def learning_curve(
+    *, as_json: bool, report: "Reporter", cache: Path, head: str, params: tuple[str, ...], **options: Any
+) -> None:
+    """Measure accuracy against the number of training images, and say whether more of them would help.
+
+    What no --param fixes is chosen for each subset, on one half of the validation rows for the other half. Test rows are
+    never read.
+    """
+    from classifiers.heads import parse_params
+    from pipeline import learning_curve as measure
+
+    result = measure(cache, head, params=parse_params(head, params), report=report, **options)
+    if as_json:
+        _print_json(result)
+        return
+    from pipeline.console import print_table
+
+    rows = [
+        [str(each.images), f"{each.accuracy:.4f}", f"{each.low:.4f} - {each.high:.4f}", str(len(each.draws))]
+        for each in result.points
+    ]
+    print_table(
+        ["images", "accuracy", f"{result.confidence:.0%} interval", "draws"],
+        rows,
+        title=f"{result.head} on {result.layer}, judged on {result.rows} validation images",
+    )
+    click.echo(f"\n{result.answer}\npicture, table and JSON: {result.folder}")
 
 
 @main.command(epilog=_example("frostline backbones 'resnet*'"))

@@ -1,21 +1,17 @@
 """Search for hyper-parameters: by grid, at random, by successive halving, or with optuna; resumable."""
 
-import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 import numpy as np
-from joblib import Parallel, delayed, parallel_config
 from numpy.typing import NDArray
 
 from classifiers.errors import HeadError
 from classifiers.heads import HeadKind, find_head
+from classifiers.resumable import Journal, digest_of, in_parallel, journal_path
 from classifiers.selection import fit_head
 
 __all__ = ["METHODS", "Found", "Method", "SearchPlan", "search_head"]
@@ -29,7 +25,6 @@ Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 _DEFAULT_TRIALS = 30
 _FACTOR = 3  # of candidates kept, and of rows given, from rung to rung of halving
 _LEAST_ROWS = 10  # per class, in the first rung
-_LIBRARIES = ("frostline", "numpy", "scipy", "scikit-learn", "torch")
 
 
 @dataclass(frozen=True)
@@ -123,18 +118,13 @@ def search_head(
     if not space:
         raise HeadError(f"head {name!r}: nothing to search; free a parameter, or leave the search out")
     task = _Task(kind, fixed, X, y, tuple(folds), tuple(classes), seed, device)
-    file = None if journal is None else _journal_path(journal, task.digest(key))
-    with _Journal(file) as log:
+    file = journal_path(journal, task.digest(key))
+    with Journal(file) as log:
         run = _Runner(task, log, plan.jobs, progress or (lambda _done: None))
         trials = _STRATEGIES[plan.method](run, space, plan, min(len(fit) for fit, _ in folds))
     whole = [trial for trial in trials if trial["share"] == 1]
     best = max(whole, key=lambda trial: (trial["accuracy"], -trial["log_loss"]))
     return Found({each: best[each] for each in space}, tuple(trials), log.resumed, file)
-
-
-def _journal_path(stem: Path, digest: str) -> Path:
-    """Where a search writes its finished trials."""
-    return stem.with_name(f"{stem.name}.{digest[:16]}.jsonl")
 
 
 @dataclass(frozen=True)
@@ -158,13 +148,9 @@ class _Task:
             "classes": self.classes,
             "seed": self.seed,
             "device": self.device,
-            "versions": {name: version(name) for name in _LIBRARIES},
         }
-        digest = hashlib.sha256(json.dumps(document, sort_keys=True, default=str).encode())
-        for rows in (rows for fold in self.folds for rows in fold):
-            digest.update(np.asarray(rows, np.int64).tobytes())
-            digest.update(np.asarray(self.y[rows], np.int64).tobytes())
-        return digest.hexdigest()
+        rows = (rows for fold in self.folds for rows in fold)
+        return digest_of(document, (part for each in rows for part in (each, self.y[each])))
 
 
 def _judge(task: _Task, params: Params, share: float) -> dict[str, Any]:
@@ -201,77 +187,24 @@ def _first_of_each_class(
     return np.sort(np.concatenate([part[: max(1, round(share * len(part)))] for part in parts]))
 
 
-class _Journal:
-    """Finished trials on disk, one JSON line each; a line that was cut off by a kill is dropped."""
-
-    def __init__(self, path: Path | None) -> None:
-        self.resumed = 0
-        self._path = path
-        self._known: dict[str, dict[str, Any]] = {}
-
-    def __enter__(self) -> Self:
-        if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-            os.ftruncate(self._file, self._read())
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        if self._path is not None:
-            os.close(self._file)
-
-    def _read(self) -> int:
-        """Take in whole lines; return where they end."""
-        end = 0
-        for line in os.pread(self._file, os.fstat(self._file).st_size, 0).splitlines(keepends=True):
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                break
-            if not line.endswith(b"\n"):
-                break
-            self._known[entry["candidate"]] = entry["trial"]
-            end += len(line)
-        return end
-
-    def get(self, candidate: str) -> dict[str, Any] | None:
-        found = self._known.get(candidate)
-        self.resumed += found is not None
-        return found
-
-    def add(self, candidate: str, trial: Params) -> None:
-        if self._path is not None:
-            os.write(self._file, json.dumps({"candidate": candidate, "trial": trial}).encode() + b"\n")
-            os.fsync(self._file)
-
-
 @dataclass(frozen=True)
 class _Runner:
     """Judges candidates, in parallel, unless the journal knows them."""
 
     task: _Task
-    journal: _Journal
+    journal: Journal
     jobs: int | None
     progress: Callable[[int], None]
 
     def judge(self, candidates: Sequence[Params], share: float = 1.0) -> list[dict[str, Any]]:
         """One trial per candidate, in order."""
         names = [json.dumps([candidate, share], sort_keys=True) for candidate in candidates]
-        known = [self.journal.get(name) for name in names]
-        todo = [place for place, trial in enumerate(known) if trial is None]
-        self.progress(len(known) - len(todo))
-        for place, trial in zip(todo, self._run([candidates[place] for place in todo], share), strict=True):
-            self.journal.add(names[place], trial)
-            known[place] = trial
-            self.progress(1)
-        return [trial for trial in known if trial is not None]
 
-    def _run(self, candidates: Sequence[Params], share: float) -> Iterable[dict[str, Any]]:
-        if not candidates:
-            return ()
-        with parallel_config(n_jobs=self.jobs) if self.jobs is not None else nullcontext():
-            calls: Callable[..., Iterable[dict[str, Any]]] = Parallel(return_as="generator")
-            return calls(delayed(_judge)(self.task, candidate, share) for candidate in candidates)
+        def run(todo: list[int]) -> Iterable[tuple[int, dict[str, Any]]]:
+            calls = ((self.task, candidates[place], share) for place in todo)
+            return zip(todo, in_parallel(_judge, calls, self.jobs), strict=True)
+
+        return self.journal.complete(names, run, self.progress)
 
 
 Space = Mapping[str, tuple[Any, ...]]

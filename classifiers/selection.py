@@ -17,7 +17,7 @@ from classifiers.errors import HeadError, SplitError
 from classifiers.fitted import Curve, FittedHead, Verdicts, as_floats, gives, probabilities, scores, spans
 from classifiers.heads import HeadKind, find_head
 
-__all__ = ["Curve", "FittedHead", "fit_head"]
+__all__ = ["Curve", "FittedHead", "fit_head", "predict_candidates"]
 
 _CLIP = float(np.finfo(np.float64).eps)
 
@@ -92,6 +92,32 @@ def fit_head(
         dtype=X.dtype.name,
         verdicts=search.best.verdicts,
     )
+
+
+def predict_candidates(
+    name: str,
+    X: NDArray[Any],
+    y: NDArray[np.int64],
+    train: NDArray[np.integer[Any]],
+    val: NDArray[np.integer[Any]],
+    *,
+    classes: Sequence[str],
+    params: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> NDArray[np.int64]:
+    """(candidates, len(val)) classes that each candidate of a head, fitted to training rows, gives validation rows.
+
+    Arguments, order of candidates and errors as in `fit_head`; validation rows in ascending order.
+    """
+    kind = find_head(name)
+    fixed = kind.check(params or {})
+    train, val = _check_rows(X, y, train, val, classes)
+    data = _Data(_take(X, train), y[train], _take(X, val), y[val], len(classes))
+    candidates = kind.candidates(fixed, len(train))
+    with _errors_of(kind):
+        fits = _fits(_Task(kind, fixed, seed, device), candidates, data)
+        return np.stack([estimator.predict(data.held_rows) for _, estimator, _ in fits])
 
 
 @dataclass(frozen=True)
@@ -203,12 +229,9 @@ def _search(
     data: _Data,
     progress: Callable[[int], None] | None,
 ) -> _Search:
-    fits = (
-        _fit_path(task, candidates, data) if task.kind.search == "path" else _fit_each(task, candidates, data)
-    )
     search: _Search | None = None
     began = time.perf_counter()
-    for searched, estimator, facts in fits:
+    for searched, estimator, facts in _fits(task, candidates, data):
         seconds = time.perf_counter() - began
         judged, temperature, verdicts = _judge(task.kind, estimator, data)
         attempt = _Attempt(searched, estimator, judged, temperature, verdicts)
@@ -229,6 +252,10 @@ def _search(
 _Fits = Iterator[tuple[Mapping[str, Any], Any, dict[str, Any]]]
 
 
+def _fits(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data) -> _Fits:
+    return (_fit_path if task.kind.search == "path" else _fit_each)(task, candidates, data)
+
+
 def _fit_path(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data) -> _Fits:
     """Candidates that differ in l2 alone, each started at the solution of the one before."""
     l2s = [task.params(candidate)["l2"] for candidate in candidates]
@@ -245,7 +272,9 @@ def _fit_each(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data)
         options = {"validation": (data.held_rows[known], data.held_labels[known])}
     for candidate in candidates:
         estimator = task.estimator(candidate)
-        with _convergence() as converged:
+        # NearestCentroid looks at the spread within classes, of which a plain one makes no use: 0 / 0 for one row a class.
+        with _convergence() as converged, np.errstate(invalid="ignore"):
+            warnings.filterwarnings("ignore", "self.within_class_std_dev_", UserWarning)
             estimator.fit(data.rows, data.labels, **options)
         yield candidate, estimator, {"converged": converged()}
 

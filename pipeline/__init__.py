@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pipeline.extraction import ExtractResult, extract
     from pipeline.labels import LabelErrors, label_errors
     from pipeline.prediction import Prediction, predict
+    from pipeline.sample_sizes import FewShotResult, LearningCurveResult, few_shot, learning_curve
     from pipeline.training import TrainResult, train_head
     from pipeline.training_rows import split_rows
 
@@ -20,8 +21,10 @@ __all__ = [
     "CacheCheck",
     "EvaluationResult",
     "ExtractResult",
+    "FewShotResult",
     "LabelErrors",
     "LeakError",
+    "LearningCurveResult",
     "PipelineError",
     "Prediction",
     "RunError",
@@ -30,7 +33,9 @@ __all__ = [
     "check_cache",
     "evaluate",
     "extract",
+    "few_shot",
     "label_errors",
+    "learning_curve",
     "predict",
     "split_rows",
     "train_head",
@@ -43,6 +48,7 @@ _MODULES = {
     "pipeline.extraction": ("ExtractResult", "extract"),
     "pipeline.labels": ("LabelErrors", "label_errors"),
     "pipeline.prediction": ("Prediction", "predict"),
+    "pipeline.sample_sizes": ("FewShotResult", "LearningCurveResult", "few_shot", "learning_curve"),
     "pipeline.training": ("TrainResult", "train_head"),
     "pipeline.training_rows": ("split_rows",),
 }

@@ -1,13 +1,16 @@
 """Pictures of a run, as PNG."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from classifiers.few_shot import FewShot
+from classifiers.learning_curve import LearningCurve
 from classifiers.selection import Curve
 from pipeline.thumbnails import draw_thumbnail
 
@@ -16,6 +19,8 @@ __all__ = [
     "PicturePair",
     "plot_confusion",
     "plot_curve",
+    "plot_few_shot",
+    "plot_learning_curve",
     "plot_mistakes",
     "plot_pairs",
     "plot_search",
@@ -145,4 +150,67 @@ def plot_search(
         axes.grid(visible=True, alpha=0.3)
     if min(shares) < 1:
         figure.colorbar(points, label="share of the training rows")
+    figure.savefig(path, dpi=DPI)
+
+
+def plot_few_shot(found: FewShot, path: Path, *, title: str) -> None:
+    """Draw every episode's accuracy, and means with both intervals, against the number of shots."""
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axes = figure.subplots()
+    shots = [score.shots for score in found.scores]
+    means = np.array([score.accuracy for score in found.scores])
+    for score in found.scores:
+        spread = score.shots * 1.06 ** np.linspace(-1, 1, len(score.episodes))
+        axes.plot(spread, score.episodes, ".", color="tab:blue", alpha=0.25, markersize=4)
+    wide = [[score.wide_low, score.wide_high] for score in found.scores]
+    narrow = [[score.low, score.high] for score in found.scores]
+    label = f"{found.confidence:.0%} interval"
+    axes.errorbar(
+        shots, means, _reach(means, wide), color="grey", capsize=5, label=f"{label}, other images too"
+    )
+    axes.errorbar(
+        shots, means, _reach(means, narrow), color="black", linewidth=2, label=f"{label} over episodes"
+    )
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(shots, map(str, shots))
+    axes.set(title=title, xlabel="labelled images of each class", ylabel="validation accuracy")
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.savefig(path, dpi=DPI)
+
+
+def _reach(means: NDArray[np.float64], ends: ArrayLike) -> NDArray[np.float64]:
+    """(2, n) lengths of error bars."""
+    low, high = np.asarray(ends).T
+    return np.stack([means - low, high - means])
+
+
+def plot_learning_curve(found: LearningCurve, path: Path, *, title: str) -> None:
+    """Draw accuracy against training images with its band, and the fitted power law up to twice as many."""
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    axes = figure.subplots()
+    images = [point.images for point in found.points]
+    for point in found.points:
+        axes.plot(
+            [point.images] * len(point.draws), point.draws, ".", color="tab:blue", alpha=0.4, markersize=5
+        )
+    axes.plot(
+        images, [point.accuracy for point in found.points], "o-", color="tab:blue", label="mean of the draws"
+    )
+    low, high = [point.low for point in found.points], [point.high for point in found.points]
+    axes.fill_between(images, low, high, alpha=0.2, label=f"{found.confidence:.0%} band")
+    if found.forecast:
+        law, more = found.forecast.law, np.geomspace(images[0], found.forecast.images, 100)
+        label = f"error = {law.asymptote:.3g} + {law.scale:.3g} n$^{{-{law.exponent:.2f}}}$"
+        axes.plot(more, [1 - law.error(n) for n in more], "--", color="tab:orange", label=label)
+        ends = np.array([[found.forecast.low, found.forecast.high]]) + found.points[-1].accuracy
+        last = np.array([found.forecast.accuracy])
+        axes.errorbar(
+            [found.forecast.images], last, _reach(last, ends), fmt="o", color="tab:orange", capsize=5
+        )
+    axes.set_xscale("log")
+    axes.set(title=title, xlabel="training images", ylabel="validation accuracy")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.supxlabel("\n".join(textwrap.wrap(found.answer, 100)), fontsize=8)
     figure.savefig(path, dpi=DPI)

@@ -1,7 +1,6 @@
 """The train-head stage: a classifier on cached features, chosen on validation, written as a run."""
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,18 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from classifiers.folds import assign_folds
 from classifiers.persistence import foreign_types, save_head
 from classifiers.projection import ProjectedRows, ProjectionPlan, fit_projection
 from classifiers.search import Found, SearchPlan, search_head
 from classifiers.selection import FittedHead, fit_head
+from classifiers.splits import TRAIN, VAL
 from pipeline.caches import AnyCache, open_caches
-from pipeline.checking import guard_splits
 from pipeline.errors import RunError
 from pipeline.judgements import VALIDATION_FILE, Judgements
 from pipeline.layers import layer_choices, layer_features
+from pipeline.learning_rows import LearningRows
 from pipeline.plots import plot_curve, plot_search
 from pipeline.reporting import SILENT, Reporter
 from pipeline.runs import (
@@ -34,7 +32,7 @@ from pipeline.runs import (
     write_run,
 )
 from pipeline.tables import write_table
-from pipeline.training_rows import DEFAULT_FRACTIONS, split_rows
+from pipeline.training_rows import DEFAULT_FRACTIONS
 
 __all__ = ["TrainResult", "train_head"]
 
@@ -115,17 +113,11 @@ def train_head(
     choices = layer_choices(cache, layer)
     path = Path(run) if run is not None else new_run_path(cache.path, head)
     check_new(path)  # before any work
-    split, split_report = split_rows(cache, fractions)
-    problems = (*split_report.problems, *guard_splits(cache, split))
-    for problem in problems:
-        report.warn(problem)
-    train, val = np.flatnonzero(split == 1), np.flatnonzero(split == 2)
-
-    rows = _Rows(cache, train, val, cv)
-    if len(choices) > 1 and not len(val) and cv is None:
+    rows = LearningRows.of(cache, fractions, report)
+    if len(choices) > 1 and not len(rows.val) and cv is None:
         raise RunError(f"{cache.path} has no validation rows to choose a layer on; name one, or give --cv K.")
     plan = SearchPlan() if search is None and cv is not None else search
-    job = _Job(head, params or {}, rows, plan, projection, path, seed, device, report)
+    job = _Job(head, params or {}, rows, cv, plan, projection, path, seed, device, report)
     fits = [job.fit(choice) for choice in choices]
     best = _best(fits)
     fitted, found = best.fitted, best.found
@@ -140,18 +132,19 @@ def train_head(
         head=head,
         params=fitted.params,
         layer=best.layer,
-        counts={"train": len(train), "val": len(val), "test": int((split == 3).sum())},
+        counts=rows.counts,
         validation=fitted.validation,
         trials=fitted.trials,
         seconds=time.perf_counter() - started,
     )
     with write_run(path) as folder:
         save_head(fitted, folder)
-        read = np.concatenate([train, val])
-        save_split(folder, cache.content[read], split[read])
-        if fitted.verdicts and len(val):
-            judged = (cache.labels[val], fitted.verdicts.predicted, fitted.verdicts.probability)
-            Judgements.of(cache.ids[val], *judged, cache.classes).write(folder / VALIDATION_FILE)
+        read = np.concatenate([rows.train, rows.val])
+        codes = np.repeat([TRAIN, VAL], [len(rows.train), len(rows.val)]).astype(np.uint8)
+        save_split(folder, cache.content[read], codes)
+        if fitted.verdicts and len(rows.val):
+            judged = (cache.labels[rows.val], fitted.verdicts.predicted, fitted.verdicts.probability)
+            Judgements.of(cache.ids[rows.val], *judged, cache.classes).write(folder / VALIDATION_FILE)
         if fitted.curve is not None:
             fitted.curve.to_csv(folder / "curve.csv")
             plot_curve(fitted.curve, folder / "curve.png", title=f"{head} on {cache.path.name}")
@@ -174,34 +167,9 @@ def train_head(
             "device": device,
             "fractions": list(fractions),
         }
-        save_record(folder, _record(result, cache, fitted, problems, asked))
+        save_record(folder, _record(result, cache, fitted, rows.problems, asked))
     _drop_journals(fits)
     return result
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """What a training may read."""
-
-    cache: AnyCache
-    train: NDArray[np.int64]
-    val: NDArray[np.int64]
-    cv: int | None
-
-    def folds(self) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Rows to fit and rows to judge."""
-        if self.cv is None:
-            if not len(self.val):
-                raise RunError(f"{self.cache.path} has no validation rows to search with; give --cv K.")
-            return [(self.train, self.val)]
-        rows = np.union1d(self.train, self.val)
-        fold = assign_folds(self.cache.content[rows], self.cache.groups[rows], self.cv)
-        return [(rows[fold != number], rows[fold == number]) for number in range(self.cv)]
-
-    def key(self, layer: str) -> str:
-        """Digest of the features that a search reads."""
-        content = self.cache.content[np.union1d(self.train, self.val)].tobytes()
-        return f"{self.cache.key} {layer} {hashlib.sha256(content).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -241,7 +209,8 @@ class _Job:
 
     head: str
     params: Mapping[str, Any]
-    rows: _Rows
+    rows: LearningRows
+    cv: int | None
     plan: SearchPlan | None
     projection: ProjectionPlan | None
     run: Path
@@ -286,7 +255,7 @@ class _Job:
                 self.head,
                 X,
                 self.rows.cache.labels,
-                self.rows.folds(),
+                self.rows.folds(self.cv),
                 plan,
                 classes=self.rows.cache.classes,
                 params=self.params,
