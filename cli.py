@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import importlib.util
 import json
+import math
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -807,11 +808,17 @@ def learning_curve(
     click.echo(f"\n{result.answer}\npicture, table and JSON: {result.folder}")
 
 
-@main.command(epilog=_example("frostline backbones 'resnet*'"))
+@main.command(epilog=_example("frostline backbones 'resnet*'", "frostline backbones resnet18 --stages"))
 @click.argument("pattern", required=False)
+@click.option(
+    "--stages", is_flag=True, help="List the stages of the backbone that is named, in order of execution."
+)
 @_output_options
-def backbones(*, as_json: bool, report: "Reporter", pattern: str | None) -> None:
+def backbones(*, as_json: bool, report: "Reporter", pattern: str | None, stages: bool) -> None:
     """List backbones whose name matches PATTERN (text, or a glob); without one, those usable here with no download."""
+    if stages:
+        _print_stages(pattern, as_json=as_json)
+        return
     from features.backbones import count_backbones, list_backbones
 
     with report.task("Describing backbones", None):
@@ -836,7 +843,32 @@ def backbones(*, as_json: bool, report: "Reporter", pattern: str | None) -> None
     print_table(["name", "source", "parameters", "GFLOPs", "width", "input", "weights"], rows)
     if pattern is None:
         counts = ", ".join(f"{count} in {source}" for source, count in count_backbones().items())
-        click.echo(f"\nMore by name or pattern, to be downloaded: {counts}.")
+        click.echo(f"\nMore by name or pattern, most of them to be downloaded: {counts}.")
+
+
+def _print_stages(name: str | None, *, as_json: bool) -> None:
+    if name is None:
+        raise click.UsageError("--stages needs the name of one backbone.")
+    from features.backbones import list_stages
+
+    found = list_stages(name)
+    if as_json:
+        _print_json(found)
+        return
+    from pipeline.console import print_table
+
+    flops = sum(stage.flops for stage in found) or 1
+    rows = [
+        [
+            stage.name,
+            "x".join(map(str, stage.shape)),
+            f"{math.prod(stage.shape) * 2 / 1024:.0f} KiB",
+            f"{stage.parameters / 1e6:.3f} M",
+            f"{stage.flops / flops:.0%}",
+        ]
+        for stage in found
+    ]
+    print_table(["stage", "output", "as float16", "parameters", "FLOPs"], rows)
 
 
 @main.command(epilog=_example("frostline demo"))

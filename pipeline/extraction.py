@@ -165,7 +165,7 @@ def extract(
         path,
         computation,
         source,
-        _weights_origin(weights),
+        net.origin,
         part=part,
         overwrite=overwrite,
         report=report,
@@ -205,13 +205,6 @@ def extract(
     )
     _check_bad(result, max_bad)
     return result
-
-
-def _weights_origin(weights: str | Path | None) -> str:
-    """What `predict` needs to load these weights again, from whatever folder."""
-    if weights is None:
-        return ""
-    return str(Path(weights).resolve()) if Path(weights).exists() else str(weights)
 
 
 def _open(

@@ -158,7 +158,7 @@ def test_names_resolve_to_one_full_name(name, full):
         ("torchvision:mobilenet_v9", "torchvision:mobilenet_v"),
         (
             "keras:resnet50",
-            "no source 'keras'; expected one of embedded, timm, torchvision, open_clip, plugin",
+            "no source 'keras'; expected one of embedded, timm, torchvision, open_clip, small, plugin",
         ),
         ("zzzzzzzzzz", "frostline backbones PATTERN"),
         ("", "not known"),
@@ -599,4 +599,4 @@ def test_every_source_is_counted():
     assert counts["embedded"] == 1
     assert counts["timm"] > 1000
     assert counts["torchvision"] > 80
-    assert set(counts) == {"embedded", "timm", "torchvision", "open_clip", "plugin"}
+    assert set(counts) == {"embedded", "timm", "torchvision", "open_clip", "small", "plugin"}

@@ -1,11 +1,14 @@
 import copy
 import dataclasses
+import json
 import re
 
 import pytest
 import torch
+from click.testing import CliRunner
 from torch import nn
 
+from cli import main
 from features.backbones import (
     Backbone,
     FeatureModule,
@@ -292,3 +295,12 @@ def test_a_line_behind_the_last_stage_leaves_nothing_to_train(resnet):
 def test_another_size_than_the_transforms_is_refused(resnet):
     with pytest.raises(BackboneError, match=re.escape("for images of 64 x 64 pixels; expected (32, 40, 40)")):
         Upper(trunk(resnet), resnet.stages(), 1, (64, 64))
+
+
+def test_the_command_lists_stages_as_a_table_and_as_json(resnet):
+    table = CliRunner().invoke(main, ["backbones", "timm:test_resnet", "--stages"])
+    assert re.search(r"stem +32x40x40 +100 KiB +0\.007 M +\d+%", table.output)
+    document = json.loads(CliRunner().invoke(main, ["backbones", "test_resnet", "--stages", "--json"]).output)
+    assert [each["name"] for each in document] == [stage.name for stage in resnet.stages()]
+    assert document == json.loads(json.dumps([dataclasses.asdict(stage) for stage in resnet.stages()]))
+    assert "needs the name" in CliRunner().invoke(main, ["backbones", "--stages"]).output

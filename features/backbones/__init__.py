@@ -1,13 +1,14 @@
 """Pretrained image networks, by name."""
 
 from features.backbones.backbone import Backbone
-from features.backbones.catalog import BackboneInfo, count_backbones, describe, list_backbones
+from features.backbones.catalog import BackboneInfo, count_backbones, describe, list_backbones, list_stages
 from features.backbones.cutting import Lower, Upper, trunk
 from features.backbones.layers import LayerInfo
+from features.backbones.load import load_backbone
 from features.backbones.module import FeatureModule
 from features.backbones.network import Network, Source
-from features.backbones.registry import load_backbone
 from features.backbones.stages import Stage, find_stage
+from features.backbones.tuned import load_tuned, save_tuned
 
 __all__ = [
     "Backbone",
@@ -23,6 +24,9 @@ __all__ = [
     "describe",
     "find_stage",
     "list_backbones",
+    "list_stages",
     "load_backbone",
+    "load_tuned",
+    "save_tuned",
     "trunk",
 ]

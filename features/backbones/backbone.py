@@ -22,10 +22,13 @@ class Backbone:
         name: Full name, with the source and the tag of the weights.
         network: What was built, as its source gave it.
         weights_sha256: `fingerprint` when it was loaded.
+        origin: What `load_backbone` needs as ``weights``, beside `name`, to load the same numbers again from whatever folder;
+            empty for the pretrained ones.
     """
 
-    def __init__(self, name: str, network: Network) -> None:
+    def __init__(self, name: str, network: Network, *, origin: str = "") -> None:
         self.name = name
+        self.origin = origin
         self.network = network
         network.module.eval().requires_grad_(False)
         self.weights_sha256 = self.fingerprint()

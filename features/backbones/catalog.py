@@ -17,9 +17,11 @@ from features.backbones.layers import discover
 from features.backbones.network import Availability, Network, Source
 from features.backbones.readout import EMBEDDING
 from features.backbones.registry import SOURCES, find
+from features.backbones.stages import Stage, derive_stages
+from features.backbones.tuned import TUNED, load_tuned
 from features.errors import BackboneError
 
-__all__ = ["BackboneInfo", "count_backbones", "describe", "list_backbones"]
+__all__ = ["BackboneInfo", "count_backbones", "describe", "list_backbones", "list_stages"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ class BackboneInfo:
 
     Attributes:
         name: Full name, with the source and the tag of the weights.
-        source: ``embedded``, ``timm``, ``torchvision``, ``open_clip`` or ``plugin``.
+        source: ``embedded``, ``timm``, ``torchvision``, ``open_clip``, ``small`` or ``plugin``.
         parameters: Of the whole network, its classifier included.
         gflops: 10^9 multiply-adds for one image, the unit that papers call FLOPs.
         dim: Width of the embedding.
@@ -70,6 +72,19 @@ def describe(name: str) -> BackboneInfo:
     source, found = find(name)
     with _Measurements() as measurements:
         return measurements.describe(source, found)
+
+
+def list_stages(name: str) -> tuple[Stage, ...]:
+    """The stages of a backbone, whose weights need not be here.
+
+    Raises:
+        BackboneError: No such backbone, or one that can't be built or run here.
+    """
+    if name.startswith(TUNED):
+        return load_tuned(name.removeprefix(TUNED)).stages()
+    network = _on_meta(*find(name))
+    network.module.eval().requires_grad_(requires_grad=False)
+    return derive_stages(network, discover(network))
 
 
 def count_backbones() -> dict[str, int]:

@@ -1,18 +1,17 @@
-"""From a name to a backbone: the sources, in the order in which a bare name is searched."""
+"""From a name to its source: all of them, in the order in which a bare name is searched."""
 
 import difflib
-from pathlib import Path
 
-from features.backbones.backbone import Backbone
 from features.backbones.embedded import EmbeddedSource
 from features.backbones.from_open_clip import OpenClipSource
 from features.backbones.from_timm import TimmSource
 from features.backbones.from_torchvision import TorchvisionSource
 from features.backbones.network import Source
 from features.backbones.plugins import PluginSource
+from features.backbones.small import SmallSource
 from features.errors import BackboneError
 
-__all__ = ["SOURCES", "find", "load_backbone"]
+__all__ = ["SOURCES", "find"]
 
 _SHOWN = 5
 
@@ -21,25 +20,9 @@ SOURCES: tuple[Source, ...] = (
     TimmSource(),
     TorchvisionSource(),
     OpenClipSource(),
+    SmallSource(),
     PluginSource(),
 )
-
-
-def load_backbone(name: str, *, weights: str | Path | None = None) -> Backbone:
-    """Load a frozen backbone by name.
-
-    Args:
-        name: ``SOURCE:NAME`` with one of the sources ``embedded``, ``timm``, ``torchvision``, ``open_clip`` and
-            ``plugin``, or a bare name, which is searched in that order.
-        weights: None for the pretrained weights, which the source may download; a safetensors or torch file; or
-            ``random`` or ``random:SEED`` for an untrained network.
-
-    Raises:
-        BackboneError: No such backbone, or one that can't be built here; names near matches.
-        WeightsError: The weights can't be had, must not be trusted, or aren't of this backbone.
-    """
-    source, found = find(name)
-    return Backbone(f"{source.prefix}:{found}", source.build(found, weights))
 
 
 def find(name: str) -> tuple[Source, str]:
@@ -74,6 +57,6 @@ def _near(name: str, searched: tuple[Source, ...]) -> list[str]:
             full.setdefault(text, f"{source.prefix}:{text}")
     siblings = [known for text, known in full.items() if text.partition(".")[0] == name.partition(".")[0]]
     short = {text.partition(".")[0]: known.partition(".")[0] for text, known in reversed(full.items())}
-    names = short | full
+    names = full | short
     near = [names[text] for text in difflib.get_close_matches(name, names, n=_SHOWN, cutoff=0.6)]
     return (siblings or near)[:_SHOWN]

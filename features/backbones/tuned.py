@@ -1,0 +1,110 @@
+"""Backbones that this project trained: ``run:DIR``.
+
+A tuned backbone is its base's architecture, without the classifier, with other weights and perhaps another transform. A
+folder holds it as ``backbone.safetensors`` (parameters and buffers) and ``backbone.json`` (what they belong to).
+"""
+
+import dataclasses
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from safetensors.torch import save
+from torch import nn
+
+from features.backbones.backbone import Backbone
+from features.backbones.registry import find
+from features.backbones.weights import fingerprint, match, read_weights
+from features.errors import BackboneError, WeightsError
+from features.spec import Transform
+
+__all__ = ["TUNED", "load_tuned", "save_tuned"]
+
+TUNED = "run:"  # in front of the folder
+
+_FORMAT = "frostline backbone"
+_FORMAT_VERSION = 1
+_RECORD = "backbone.json"
+_WEIGHTS = "backbone.safetensors"
+
+
+@dataclass(frozen=True)
+class _Record:
+    format: str
+    format_version: int
+    backbone: str
+    transform: Transform
+    weights_sha256: str
+
+
+def save_tuned(folder: str | Path, backbone: Backbone, trunk: nn.Module, transform: Transform) -> None:
+    """Write a trained backbone, so that ``run:FOLDER`` names it.
+
+    Args:
+        folder: Made if it isn't there.
+        backbone: The base, whose architecture it is.
+        trunk: What was trained, from `features.backbones.trunk`.
+        transform: From image to input, as it was trained with.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    # no two of a file's tensors may share memory, nor may one be strided
+    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in trunk.state_dict().items()}
+    record = _Record(_FORMAT, _FORMAT_VERSION, backbone.name, transform, fingerprint(trunk))
+    _replace(folder / _WEIGHTS, save(state))
+    _replace(folder / _RECORD, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+
+
+def load_tuned(folder: str | Path) -> Backbone:
+    """Load the backbone that `save_tuned` wrote to `folder`; it has the name of its base.
+
+    Raises:
+        BackboneError: The folder holds none, or one of a later version.
+        WeightsError: Its weights are not those that were saved, or not of its base.
+    """
+    folder = Path(folder)
+    record = _read(folder)
+    source, name = find(record.backbone)
+    network = source.build(name, "random")
+    readout = network.readout.without_classifier(network.module)
+    file = folder / _WEIGHTS
+    match(network.module, read_weights(file), where=str(file))
+    tuned = dataclasses.replace(network, readout=readout, transform=record.transform, weights=str(file))
+    backbone = Backbone(f"{source.prefix}:{name}", tuned, origin=str(file.resolve()))
+    if backbone.weights_sha256 != record.weights_sha256:
+        raise WeightsError(
+            f"weights {file}: their SHA-256 is {backbone.weights_sha256}, expected {record.weights_sha256} of {_RECORD}; "
+            "they were changed after training, or damaged. Copy the folder again, or train again"
+        )
+    return backbone
+
+
+def _read(folder: Path) -> _Record:
+    path = folder / _RECORD
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise BackboneError(
+            f"backbone {TUNED}{folder}: no {_RECORD} there ({error.strerror}); expected a folder that frostline finetune "
+            "wrote. A run of train-head has no backbone of its own: name the one that its cache was made with"
+        ) from error
+    try:
+        record = msgspec.json.decode(text, type=_Record)
+    except msgspec.DecodeError as error:
+        raise BackboneError(f"{path}: not the record of a backbone: {error}") from error
+    if (record.format, record.format_version) != (_FORMAT, _FORMAT_VERSION):
+        raise BackboneError(
+            f"{path}: format {record.format!r} {record.format_version}; expected {_FORMAT!r} {_FORMAT_VERSION}. A newer "
+            "Frostline wrote it, or it is something else"
+        )
+    return record
+
+
+def _replace(path: Path, data: bytes) -> None:
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
