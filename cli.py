@@ -166,6 +166,15 @@ _workers_option = click.option(
 )
 
 
+_on_option = click.option(
+    "--on",
+    type=click.Choice(["auto", "validation", "test"]),
+    default="auto",
+    show_default=True,
+    help="Rows to compare by; auto: test where evaluate has looked with every run, else validation.",
+)
+
+
 @click.group(
     cls=_Commands,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -806,6 +815,124 @@ def learning_curve(
         title=f"{result.head} on {result.layer}, judged on {result.rows} validation images",
     )
     click.echo(f"\n{result.answer}\npicture, table and JSON: {result.folder}")
+
+
+@main.command(
+    epilog=_example(
+        "frostline compare runs/*",
+        "frostline compare runs/* --sort total --format markdown > leaderboard.md",
+    )
+)
+@click.argument("runs", type=_PATH, nargs=-1, required=True, metavar="RUN...")
+@click.option(
+    "--sort",
+    type=click.Choice(
+        [
+            "accuracy",
+            "validation",
+            "test",
+            "name",
+            "parameters",
+            "gflops",
+            "width",
+            "extraction",
+            "rate",
+            "training",
+            "total",
+            "cache",
+        ]
+    ),
+    default="accuracy",
+    show_default=True,
+    help="What comes first: the most accurate, the fastest, the smallest ...",
+)
+@_on_option
+@click.option(
+    "--format",
+    "style",
+    type=click.Choice(["table", "csv", "json", "markdown"]),
+    default="table",
+    show_default=True,
+    help="Output format.",
+)
+@_output_options
+def compare(*, as_json: bool, report: "Reporter", runs: tuple[Path, ...], style: str, **options: Any) -> None:
+    """Put RUNs side by side: accuracy, size and time, and whether a run is worse than the best by more than luck.
+
+    Only what the runs hold is read; nothing is evaluated. p is that of McNemar's test against the best on the same
+    rows, adjusted for the number of runs (Holm). front marks runs that none beats in both accuracy and total time, or
+    in both accuracy and parameters.
+    """
+    from pipeline import compare_runs
+
+    board = compare_runs(runs, report=report, **options)
+    if as_json or style == "json":
+        _print_json({"split": board.split, "notes": board.notes, "runs": board.records()})
+        return
+    from pipeline.leaderboard_text import as_cells, as_csv, as_markdown
+
+    if style == "table":
+        from pipeline.console import print_table
+
+        print_table(*as_cells(board))
+        click.echo()
+        click.echo("\n".join(board.notes))
+    else:
+        click.echo(as_csv(board) if style == "csv" else as_markdown(board), nl=False)
+
+
+@main.command(epilog=_example("frostline rank resnet50.h5 vit.h5 efficientnet.h5"))
+@click.argument("caches", type=_PATH, nargs=-1, required=True, metavar="CACHE...")
+@click.option(
+    "--layer",
+    metavar="L",
+    default="all",
+    show_default=True,
+    help="Layer that each cache has; all scores each by itself.",
+)
+@click.option(
+    "--by",
+    type=click.Choice(["log_me", "h_score", "one_nn", "leep", "nce"]),
+    default="log_me",
+    show_default=True,
+    help="Score that ranks.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where neighbours are searched.",
+)
+@_output_options
+def rank(*, as_json: bool, report: "Reporter", caches: tuple[Path, ...], **options: Any) -> None:
+    """Which backbone, or layer, first? Score CACHEs of the same images before any training, the most promising first.
+
+    LogME, H-score and the accuracy of the nearest neighbour, from features and labels of train and val; LEEP and NCE,
+    too, of a cache that holds logits. The larger, the better. Scores rank; their size says little.
+    """
+    from pipeline import rank as score
+
+    result = score(caches, report=report, **options)
+    if as_json:
+        _print_json(result)
+        return
+    from pipeline.console import print_table
+    from pipeline.ranking import SCORES
+
+    rows = [
+        [
+            str(place),
+            each.cache.name,
+            each.layer,
+            str(each.width),
+            *("-" if (value := getattr(each, name)) is None else f"{value:.4f}" for name in SCORES),
+        ]
+        for place, each in enumerate(result.ranked, 1)
+    ]
+    print_table(["", "cache", "layer", "width", "LogME", "H-score", "1-NN", "LEEP", "NCE"], rows)
+    for note in result.notes:
+        click.echo(note)
 
 
 @main.command(epilog=_example("frostline backbones 'resnet*'", "frostline backbones resnet18 --stages"))

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from pipeline.evaluation import EvaluationResult, evaluate
     from pipeline.extraction import ExtractResult, extract
     from pipeline.labels import LabelErrors, label_errors
+    from pipeline.leaderboard import Leaderboard, compare_runs
     from pipeline.prediction import Prediction, predict
+    from pipeline.ranking import Ranking, rank
     from pipeline.sample_sizes import FewShotResult, LearningCurveResult, few_shot, learning_curve
     from pipeline.training import TrainResult, train_head
     from pipeline.training_rows import split_rows
@@ -23,20 +25,24 @@ __all__ = [
     "ExtractResult",
     "FewShotResult",
     "LabelErrors",
+    "Leaderboard",
     "LeakError",
     "LearningCurveResult",
     "PipelineError",
     "Prediction",
+    "Ranking",
     "RunError",
     "TooManyBadImagesError",
     "TrainResult",
     "check_cache",
+    "compare_runs",
     "evaluate",
     "extract",
     "few_shot",
     "label_errors",
     "learning_curve",
     "predict",
+    "rank",
     "split_rows",
     "train_head",
 ]
@@ -47,8 +53,10 @@ _MODULES = {
     "pipeline.evaluation": ("EvaluationResult", "evaluate"),
     "pipeline.extraction": ("ExtractResult", "extract"),
     "pipeline.labels": ("LabelErrors", "label_errors"),
+    "pipeline.leaderboard": ("Leaderboard", "compare_runs"),
     "pipeline.prediction": ("Prediction", "predict"),
     "pipeline.sample_sizes": ("FewShotResult", "LearningCurveResult", "few_shot", "learning_curve"),
+    "pipeline.ranking": ("Ranking", "rank"),
     "pipeline.training": ("TrainResult", "train_head"),
     "pipeline.training_rows": ("split_rows",),
 }

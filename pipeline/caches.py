@@ -12,7 +12,7 @@ from features.cache import FeatureCache
 from features.spec import Layer
 from pipeline.errors import RunError
 
-__all__ = ["AnyCache", "JoinedCaches", "members", "open_caches"]
+__all__ = ["AnyCache", "JoinedCaches", "image_digests", "members", "open_caches"]
 
 _JOIN = "+"
 _EXAMPLES = 3
@@ -161,7 +161,7 @@ def _match(first: FeatureCache, other: FeatureCache) -> NDArray[np.int64]:
     """(n,) row of `other` that holds the image of each row of `first`."""
     if np.array_equal(first.ids, other.ids) and np.array_equal(first.content, other.content):
         return np.arange(first.rows)
-    ours, theirs = _digests(first), _digests(other)
+    ours, theirs = image_digests(first), image_digests(other)
     by_id = _find(first.ids, other.ids)
     named = by_id >= 0
     # An image that one of them could not read has no digest; its name tells.
@@ -178,7 +178,7 @@ def _match(first: FeatureCache, other: FeatureCache) -> NDArray[np.int64]:
     return order
 
 
-def _digests(cache: FeatureCache) -> NDArray[np.bytes_]:
+def image_digests(cache: FeatureCache) -> NDArray[np.bytes_]:
     """(n,) one value to sort and compare for each image; byte strings compare in all of their 16 bytes."""
     return np.ascontiguousarray(cache.content).view("S16")[:, 0]
 

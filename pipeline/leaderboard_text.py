@@ -1,0 +1,66 @@
+"""A leaderboard as text: cells for a person, CSV, Markdown."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from pipeline.leaderboard import COLUMNS, Leaderboard, Place
+
+__all__ = ["as_cells", "as_csv", "as_markdown"]
+
+_SHOWN = (
+    "run",
+    "validation",
+    "test",
+    "pvalue",
+    "front",
+    "parameters",
+    "gflops",
+    "width",
+    "extraction_seconds",
+    "images_per_second",
+    "training_seconds",
+    "total_seconds",
+    "cache_bytes",
+)
+_UNKNOWN = "-"
+
+
+def as_cells(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
+    """Headings and one line of cells per run; accuracies with their intervals."""
+    return [COLUMNS[key].title for key in _SHOWN], [
+        [_cell(place, key) for key in _SHOWN] for place in board.places
+    ]
+
+
+def _cell(place: Place, key: str) -> str:
+    value = COLUMNS[key].value(place)
+    if key == "pvalue" and place.is_best:
+        return "best"
+    if value is None or value == "":
+        return _UNKNOWN
+    text = COLUMNS[key].text
+    if f"{key}_low" not in COLUMNS:
+        return text(value)
+    low, high = (COLUMNS[f"{key}_{end}"].value(place) for end in ("low", "high"))
+    return f"{value * 100:.2f} % ({low * 100:.1f} - {high * 100:.1f})"
+
+
+def as_csv(board: Leaderboard) -> str:
+    """Every column, numbers as they are, empty where not known."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(COLUMNS), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(board.records())
+    return buffer.getvalue()
+
+
+def as_markdown(board: Leaderboard) -> str:
+    """A table, with the notes below."""
+    headings, rows = as_cells(board)
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join([*map(_line, lines), "", *board.notes, ""])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
