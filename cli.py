@@ -128,6 +128,15 @@ def _parse_part(_context: click.Context, _option: click.Parameter, text: str | N
         raise click.BadParameter(str(error)) from None
 
 
+def _parse_memory(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
+    from pipeline.memory import parse_memory
+
+    try:
+        return parse_memory(text) if text is not None else None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 def _example(*lines: str) -> str:
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
 
@@ -361,6 +370,12 @@ def _print_extraction(result: "ExtractResult") -> None:
     help="Judge candidates on K folds of train and val.  [default: on val]",
 )
 @click.option("--jobs", type=int, metavar="N", help="Processes of a search; -1 for one a core.  [default: 1]")
+@click.option(
+    "--memory",
+    callback=_parse_memory,
+    metavar="SIZE",
+    help="What features may take, e.g. 2GB: linear reads more than that in blocks.  [default: half of the machine's]",
+)
 @_output_options
 def train_head(
     *,

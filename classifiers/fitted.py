@@ -1,7 +1,7 @@
 """A fitted head: features in, probabilities of every class out, in bounded memory."""
 
 import csv
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -15,10 +15,9 @@ from classifiers.errors import HeadError
 from classifiers.estimators import foreign_kind
 from classifiers.heads import HEADS, HeadKind
 from classifiers.projection import Projection
+from classifiers.selected import as_floats, release, spans
 
-__all__ = ["Curve", "FittedHead", "Verdicts", "as_floats", "gives", "probabilities", "scores", "spans"]
-
-_CHUNK_BYTES = 2**26  # features are checked and predicted this much at a time
+__all__ = ["Curve", "FittedHead", "Verdicts", "gives", "probabilities", "scores"]
 
 
 @dataclass(frozen=True)
@@ -124,36 +123,13 @@ class FittedHead:
             if self.projection:
                 rows = self.projection.transform(rows)
             proba[part] = probabilities(self.kind, self.estimator, rows, self.temperature, len(self.classes))
+            release(X)
         return proba
 
     def predict(self, X: NDArray[Any]) -> NDArray[np.int64]:
         """(n,) index of the most probable class; raises as `predict_proba`."""
         chosen: NDArray[np.int64] = self.predict_proba(X).argmax(axis=1)
         return chosen
-
-
-def spans(n: int, dim: int) -> Iterator[slice]:
-    """Runs of n rows whose float32 copy takes bounded memory."""
-    step = max(1, _CHUNK_BYTES // (4 * dim))
-    return (slice(start, min(start + step, n)) for start in range(0, n, step))
-
-
-def as_floats(part: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
-    """Features as float32, or float64 where they are; `rows` are their numbers, for messages.
-
-    Raises:
-        HeadError: Not floats, or not finite.
-    """
-    if not np.issubdtype(part.dtype, np.floating):
-        raise HeadError(f"features: got {part.dtype}, expected floats")
-    floats = np.asarray(part, np.float64 if part.dtype == np.float64 else np.float32)
-    bad = np.flatnonzero(~np.isfinite(floats).all(axis=1))
-    if bad.size:
-        raise HeadError(
-            f"features of row {rows[bad[0]]} (and {bad.size - 1} more) are not finite; "
-            "leave rows out whose image could not be read, or extract again in a wider number format"
-        )
-    return floats
 
 
 def gives(kind: HeadKind, estimator: Any) -> str:

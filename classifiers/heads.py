@@ -75,6 +75,8 @@ class HeadKind:
         scores: What its scores are: ``proba``, probabilities; ``decision``, margins that a temperature turns into
             probabilities; ``distance``, the same of negative squared distances to class centres; ``auto``:
             probabilities where the estimator has them, else margins.
+        streams: Whether the estimator reads `classifiers.selected.SelectedRows` in blocks, again and again where they take
+            more than its parameter ``memory``, in bytes.
     """
 
     name: str
@@ -84,6 +86,7 @@ class HeadKind:
     grid: Callable[[Mapping[str, Any]], Mapping[str, Sequence[Any]]]
     search: Literal["path", "epochs", "grid"] = "grid"
     scores: Literal["proba", "decision", "distance", "auto"] = "proba"
+    streams: bool = False
 
     def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Names and values of `params`, checked.
@@ -356,6 +359,7 @@ _KINDS = (
         _build_linear,
         lambda _: {"l2": _STRENGTHS},
         search="path",
+        streams=True,
     ),
     _kind(
         "mlp",

@@ -31,6 +31,7 @@ from classifiers.rows import (
     stream,
     training_rows,
 )
+from classifiers.selected import SelectedRows
 from classifiers.softmax import SoftmaxRegression
 
 __all__ = ["LinearHead", "LinearSolution", "linear_path"]
@@ -67,7 +68,7 @@ class LinearSolution:
 
 
 def linear_path(
-    X: NDArray[Any],
+    X: NDArray[Any] | SelectedRows,
     y: NDArray[Any],
     l2s: Iterable[float],
     *,
@@ -89,7 +90,7 @@ def linear_path(
     several strengths share one.
 
     Args:
-        X: (n, d) floats, e.g. a memory map of float16.
+        X: (n, d) floats, e.g. a memory map of float16, or rows selected from one.
         y: (n,) labels of two or more classes; coefficients follow the sorted labels.
         l2s: Strengths above 0, in any order.
         sample_weight: (n,) non-negative row weights.
@@ -154,7 +155,7 @@ def linear_path(
 
 
 def _bring(
-    X: NDArray[Any],
+    X: NDArray[Any] | SelectedRows,
     weight: torch.Tensor,
     scale: Scale,
     place: torch.device,
@@ -164,7 +165,7 @@ def _bring(
     memory: int | None,
 ) -> tuple[Rows, NDArray[np.float64], NDArray[np.float64]]:
     """Rows on the device or streamed to it. An intercept takes up any shift, so that rows are centred where there is one."""
-    if memory is not None and X.size * dtype.itemsize > memory:
+    if memory is not None and X.shape[0] * X.shape[1] * dtype.itemsize > memory:
         return stream(X, weight, scale, place, dtype, centre=centre)
     matrix, mean, divisor = standardise(X, weight, scale, place, dtype, centre=centre)
     return ResidentRows(matrix), mean, divisor
@@ -217,7 +218,7 @@ def _check_options(
         )
 
 
-def _rows_dtype(X: NDArray[Any], dtype: str, device: torch.device) -> torch.dtype:
+def _rows_dtype(X: NDArray[Any] | SelectedRows, dtype: str, device: torch.device) -> torch.dtype:
     wide = dtype == "float64" or (dtype == "auto" and X.dtype == np.float64 and device.type != "mps")
     return torch.float64 if wide else torch.float32
 
@@ -284,7 +285,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
     def fit(
         self,
-        X: ArrayLike,
+        X: ArrayLike | SelectedRows,
         y: ArrayLike,
         sample_weight: ArrayLike | None = None,
         *,
@@ -294,7 +295,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         """Fit to (n, d) features and (n,) labels.
 
         Args:
-            X: (n, d) floats; float16 and memory maps are read once, in blocks.
+            X: (n, d) floats; float16, memory maps and rows selected from one are read in blocks.
             y: (n,) labels of any kind.
             sample_weight: (n,) non-negative.
             coef_init: Coefficients to start from, in the shape of ``coef_``.
@@ -316,7 +317,11 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         return self
 
     def path(
-        self, X: ArrayLike, y: ArrayLike, l2s: Iterable[float], sample_weight: ArrayLike | None = None
+        self,
+        X: ArrayLike | SelectedRows,
+        y: ArrayLike,
+        l2s: Iterable[float],
+        sample_weight: ArrayLike | None = None,
     ) -> Iterator[Self]:
         """Fit a copy of this head for each of several strengths, each started at the last; see `linear_path`.
 
@@ -329,7 +334,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
 
     def _solve(
         self,
-        X: ArrayLike,
+        X: ArrayLike | SelectedRows,
         y: ArrayLike,
         l2s: Iterable[float],
         sample_weight: ArrayLike | None,

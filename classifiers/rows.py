@@ -1,6 +1,5 @@
 """Training rows: checked, weighted, and brought to the device as one standardised matrix."""
 
-import mmap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
@@ -11,9 +10,15 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_consistent_length,
+    column_or_1d,
+    validate_data,
+)
 
 from classifiers.errors import HeadError
+from classifiers.selected import SelectedRows, release
 
 __all__ = [
     "FLOATS",
@@ -45,12 +50,14 @@ _LOGITS = {"cpu": 2**18, "cuda": 2**26}  # logits per block: what fits the proce
 
 def training_rows(
     head: BaseEstimator,
-    X: ArrayLike,
+    X: Any,
     y: ArrayLike,
     sample_weight: ArrayLike | None,
     class_weight: ClassWeight,
-) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
+) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
     """Check features, labels and weights as scikit-learn does; drop rows of weight 0.
+
+    Features that stay where they are (`SelectedRows`) are not read: whoever selected them has checked them.
 
     Returns:
         Features (n, d), labels (n,) and positive weights (n,).
@@ -59,14 +66,20 @@ def training_rows(
         ValueError: Not numbers, not finite, shapes that don't fit, or weights below 0.
         HeadError: Fewer than two classes.
     """
-    rows, labels = validate_data(head, X, y, dtype=FLOATS)
+    if isinstance(X, SelectedRows):
+        head.n_features_in_ = X.shape[1]
+        rows, labels = X, column_or_1d(y)
+        check_consistent_length(X, labels)
+    else:
+        rows, labels = validate_data(head, X, y, dtype=FLOATS)
     check_classification_targets(labels)
-    weights = _check_sample_weight(sample_weight, rows, dtype=np.float64, ensure_non_negative=True)
+    weights = _check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
     if class_weight is not None:
         weights = weights * compute_sample_weight(class_weight, labels)
     kept = weights > 0
     if not kept.all():
-        rows, labels, weights = rows[kept], labels[kept], weights[kept]
+        rows = rows.select(kept) if isinstance(rows, SelectedRows) else rows[kept]
+        labels, weights = labels[kept], weights[kept]
     classes = np.unique(labels)
     if len(classes) < 2:
         raise HeadError(f"{type(head).__name__} needs rows of at least two classes; got {len(classes)} class")
@@ -138,7 +151,7 @@ class StreamedRows:
     """Rows that are read and standardised block by block each time; only a block of them is in memory.
 
     Attributes:
-        source: (n, d) floats of any width, e.g. a memory map.
+        source: (n, d) floats of any width, e.g. a memory map, or rows selected from one.
         mean: (d,) subtracted from each row.
         divisor: (d,) that then divides it.
         scale: Whether each row is first divided by its norm.
@@ -146,7 +159,7 @@ class StreamedRows:
         dtype: What they are computed in.
     """
 
-    source: NDArray[Any]
+    source: Any
     mean: torch.Tensor
     divisor: torch.Tensor
     scale: Scale
@@ -164,13 +177,13 @@ class StreamedRows:
         step = max(1, min(_block_rows(width, self.device), _BLOCK_BYTES // (4 * d)))
         for part in _runs(n, step):
             yield part, self._read(self.source[part])
-            _release(self.source)
+            release(self.source)
 
     def sample(self, count: int) -> torch.Tensor:
         """Evenly spaced rows."""
         n = self.shape[0]
         rows = self._read(self.source[_spaced(n, min(count, n))])
-        _release(self.source)
+        release(self.source)
         return rows
 
     def _read(self, part: NDArray[Any]) -> torch.Tensor:
@@ -190,15 +203,6 @@ def _spaced(n: int, count: int) -> NDArray[np.int64]:
     return np.linspace(0, n - 1, count).astype(np.int64)
 
 
-def _release(source: NDArray[Any]) -> None:
-    """Let go of the pages of a memory map: they stay in the system's cache, but not in this process's memory."""
-    base: Any = source
-    while base is not None and not isinstance(base, mmap.mmap):
-        base = getattr(base, "base", getattr(base, "obj", None))
-    if base is not None and hasattr(mmap, "MADV_DONTNEED") and not source.flags.writeable:
-        base.madvise(mmap.MADV_DONTNEED)
-
-
 def normalise(rows: torch.Tensor, scale: Scale) -> torch.Tensor:
     """Rows divided by their Euclidean norm (``l2``) or largest absolute value (``maxnorm``), in place; zeros stay."""
     if scale in {"l2", "maxnorm"}:
@@ -209,11 +213,12 @@ def normalise(rows: torch.Tensor, scale: Scale) -> torch.Tensor:
 
 
 def _read(part: NDArray[Any], scale: Scale, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    return normalise(torch.as_tensor(np.array(part)).to(device, dtype), scale)
+    own = part if part.flags.owndata else part.copy()  # what follows works in place
+    return normalise(torch.from_numpy(own).to(device, dtype), scale)
 
 
 def standardise(
-    X: NDArray[Any],
+    X: Any,
     weights: torch.Tensor,
     scale: Scale,
     device: torch.device,
@@ -243,6 +248,7 @@ def standardise(
     mean, variance = torch.zeros((2, d), dtype=weights.dtype, device=device)
     for part in _blocks(n, d):
         rows[part] = _read(X[part], scale, device, dtype)
+        release(X)
         mean += _weighted_sum(rows[part], weights[part])
     if scale != "standard" and not centre:
         return rows, np.zeros(d), np.ones(d)
@@ -258,7 +264,7 @@ def standardise(
 
 
 def stream(
-    X: NDArray[Any],
+    X: Any,
     weights: torch.Tensor,
     scale: Scale,
     device: torch.device,
@@ -277,7 +283,7 @@ def stream(
             rows = plain._read(X[part]).sub_(shift)  # noqa: SLF001
             total += _weighted_sum(rows, weights[part])
             squares += _weighted_sum(rows.square_(), weights[part])
-            _release(X)
+            release(X)
     else:
         shift = torch.zeros_like(shift)
     middle = (total + shift).to(dtype)

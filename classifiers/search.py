@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from joblib import effective_n_jobs
 from numpy.typing import NDArray
 
 from classifiers.errors import HeadError
@@ -80,6 +81,7 @@ def search_head(
     params: Params | None = None,
     seed: int = 0,
     device: str = "auto",
+    memory: int | None = None,
     key: str = "",
     journal: Path | None = None,
     progress: Callable[[int], None] | None = None,
@@ -98,6 +100,7 @@ def search_head(
         params: Parameters to fix.
         seed: Seed of the search and of everything random in a head.
         device: Where torch heads train.
+        memory: Bytes that the rows may take, in all processes together; see `classifiers.selection.fit_head`.
         key: What identifies X, for the journal.
         journal: File stem for finished trials; a search that was killed goes on from there. The file's name holds a
             digest of everything that a trial depends on. The caller deletes ``Found.journal`` once it needs it no more.
@@ -117,7 +120,9 @@ def search_head(
     }
     if not space:
         raise HeadError(f"head {name!r}: nothing to search; free a parameter, or leave the search out")
-    task = _Task(kind, fixed, X, y, tuple(folds), tuple(classes), seed, device)
+    if memory is not None:
+        memory //= effective_n_jobs(plan.jobs)
+    task = _Task(kind, fixed, X, y, tuple(folds), tuple(classes), seed, device, memory)
     file = journal_path(journal, task.digest(key))
     with Journal(file) as log:
         run = _Runner(task, log, plan.jobs, progress or (lambda _done: None))
@@ -137,6 +142,7 @@ class _Task:
     classes: tuple[str, ...]
     seed: int
     device: str
+    memory: int | None
 
     def digest(self, key: str) -> str:
         """Of all that a trial depends on."""
@@ -168,6 +174,7 @@ def _judge(task: _Task, params: Params, share: float) -> dict[str, Any]:
             params={**task.fixed, **params},
             seed=task.seed,
             device=task.device,
+            memory=task.memory,
             refit=False,
         )
         scores.append(head.validation)

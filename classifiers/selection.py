@@ -14,8 +14,9 @@ from sklearn.exceptions import ConvergenceWarning
 
 from classifiers.calibration import fit_temperature
 from classifiers.errors import HeadError, SplitError
-from classifiers.fitted import Curve, FittedHead, Verdicts, as_floats, gives, probabilities, scores, spans
-from classifiers.heads import HeadKind, find_head
+from classifiers.fitted import Curve, FittedHead, Verdicts, gives, probabilities, scores
+from classifiers.heads import HEADS, HeadKind, find_head
+from classifiers.selected import SelectedRows, spans
 
 __all__ = ["Curve", "FittedHead", "fit_head", "predict_candidates"]
 
@@ -34,6 +35,7 @@ def fit_head(
     seed: int = 0,
     device: str = "auto",
     refit: bool = True,
+    memory: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> FittedHead:
     """Fit a head on training rows, with the hyper-parameters that do best on validation rows.
@@ -54,10 +56,12 @@ def fit_head(
         seed: Seed of everything random.
         device: Where torch heads train: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
         refit: Whether to fit the chosen head again with the validation rows.
+        memory: Bytes that the rows may take. ``linear`` reads what takes more from X in blocks, again and again; other
+            heads refuse it. None has no bound.
         progress: Called with 1 after each candidate.
 
     Raises:
-        HeadError: No such head or parameter, or rows that can't be fitted.
+        HeadError: No such head or parameter, rows that can't be fitted, or more of them than fit into ``memory``.
         SplitError: Rows that overlap or don't exist, or nothing to choose hyper-parameters on.
     """
     began = time.perf_counter()
@@ -71,8 +75,8 @@ def fit_head(
             f"no validation rows to choose {searched} on; fix {'them' if len(candidates[0]) > 1 else 'it'} "
             f"(--param {next(iter(candidates[0]))}=...), or give the data a val split"
         )
-    task = _Task(kind, fixed, seed, device)
-    data = _Data(_take(X, train), y[train], _take(X, val), y[val], len(classes))
+    task = _Task(kind, fixed, seed, device, memory)
+    data = _bring(task, X, y, (train, val), len(classes))
     with _errors_of(kind):
         search = _search(task, candidates, data, progress)
         estimator = search.best.estimator
@@ -113,10 +117,10 @@ def predict_candidates(
     kind = find_head(name)
     fixed = kind.check(params or {})
     train, val = _check_rows(X, y, train, val, classes)
-    data = _Data(_take(X, train), y[train], _take(X, val), y[val], len(classes))
-    candidates = kind.candidates(fixed, len(train))
+    task = _Task(kind, fixed, seed, device, memory=None)
+    data = _bring(task, X, y, (train, val), len(classes))
     with _errors_of(kind):
-        fits = _fits(_Task(kind, fixed, seed, device), candidates, data)
+        fits = _fits(task, kind.candidates(fixed, len(train)), data)
         return np.stack([estimator.predict(data.held_rows) for _, estimator, _ in fits])
 
 
@@ -128,6 +132,7 @@ class _Task:
     fixed: Mapping[str, Any]
     seed: int
     device: str
+    memory: int | None
 
     def params(self, searched: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters of a candidate."""
@@ -135,17 +140,21 @@ class _Task:
 
     def estimator(self, searched: Mapping[str, Any]) -> Any:
         """An unfitted estimator of a candidate."""
-        return self.kind.build(self.params(searched), self.seed, self.device)
+        built = self.kind.build(self.params(searched), self.seed, self.device)
+        if self.kind.streams and self.memory is not None:
+            built.set_params(memory=self.memory // 2)  # the rest is for validation rows and the solver itself
+        return built
 
 
 @dataclass(frozen=True)
 class _Data:
-    """Training and validation rows, and nothing else."""
+    """Training rows, then validation rows, and nothing else."""
 
-    rows: NDArray[Any]
+    rows: NDArray[Any] | SelectedRows
     labels: NDArray[np.int64]
-    held_rows: NDArray[Any]
+    held_rows: NDArray[Any] | SelectedRows
     held_labels: NDArray[np.int64]
+    both: NDArray[Any] | SelectedRows
     n_classes: int
 
 
@@ -204,12 +213,44 @@ def _check_rows(
     return rows["train"], rows["val"]
 
 
-def _take(X: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
-    """A copy of some rows, checked, in float32 where they came narrower."""
-    taken = np.empty((len(rows), X.shape[1]), np.float64 if X.dtype == np.float64 else np.float32)
-    for part in spans(*taken.shape):
-        taken[part] = as_floats(X[rows[part]], rows[part])
-    return taken
+def _bring(
+    task: _Task,
+    X: Any,
+    y: NDArray[np.int64],
+    parts: tuple[NDArray[np.int64], NDArray[np.int64]],
+    n_classes: int,
+) -> _Data:
+    """The rows, checked: a copy of them in memory, or for a head that streams, to be read where they are."""
+    train, val = parts
+    both = SelectedRows(X, np.concatenate([train, val]))
+    rows, held = SelectedRows(X, train), SelectedRows(X, val)
+    if not task.kind.streams:
+        _check_memory(task.kind, both, task.memory)
+        taken = np.empty(both.shape, both.wide_dtype)
+        rows.copy_to(taken[: len(train)])
+        held.copy_to(taken[len(train) :])
+        return _Data(taken[: len(train)], y[train], taken[len(train) :], y[val], taken, n_classes)
+    rows.check()
+    if task.memory is None or 4 * _bytes(held) <= task.memory:
+        return _Data(rows, y[train], held.copy(), y[val], both, n_classes)  # judged on once per candidate
+    held.check()
+    return _Data(rows, y[train], held, y[val], both, n_classes)
+
+
+def _bytes(rows: SelectedRows) -> int:
+    """What a copy of the rows takes."""
+    return len(rows) * rows.shape[1] * rows.wide_dtype.itemsize
+
+
+def _check_memory(kind: HeadKind, rows: SelectedRows, memory: int | None) -> None:
+    needed = 2 * _bytes(rows)  # a copy, and what the head makes of it: the same rows standardised, say
+    if memory is not None and needed > memory:
+        streaming = " or ".join(name for name, each in HEADS.items() if each.streams)
+        raise HeadError(
+            f"head {kind.name!r} needs all of its rows in memory: {len(rows):,} x {rows.shape[1]:,} take {needed / 1e9:.1f} GB"
+            f" with what it makes of them, expected at most {memory / 1e9:.1f} GB; use {streaming}, which reads rows in"
+            " blocks, allow more memory, or project the features to fewer"
+        )
 
 
 @contextmanager
@@ -299,9 +340,15 @@ def _judge(kind: HeadKind, estimator: Any, data: _Data) -> tuple[dict[str, float
         known = np.isin(data.held_labels, estimator.classes_)
         columns = np.searchsorted(estimator.classes_, data.held_labels[known])
         temperature = fit_temperature(scores(kind, estimator, data.held_rows[known]), columns)
-    proba = probabilities(kind, estimator, data.held_rows, temperature, data.n_classes)
-    own = proba[np.arange(len(proba)), data.held_labels]
-    verdicts = Verdicts.of(proba)
+    parts, own = [], np.empty(len(data.held_labels))
+    for part in spans(*data.held_rows.shape):
+        proba = probabilities(kind, estimator, data.held_rows[part], temperature, data.n_classes)
+        own[part] = proba[np.arange(len(proba)), data.held_labels[part]]
+        parts.append(Verdicts.of(proba))
+    verdicts = Verdicts(
+        np.concatenate([each.predicted for each in parts]),
+        np.concatenate([each.probability for each in parts]),
+    )
     judged = {
         "accuracy": float((verdicts.predicted == data.held_labels).mean()),
         "log_loss": float(-np.log(np.clip(own, _CLIP, 1)).mean()),
@@ -311,13 +358,12 @@ def _judge(kind: HeadKind, estimator: Any, data: _Data) -> tuple[dict[str, float
 
 def _refit(task: _Task, best: _Attempt, data: _Data) -> Any:
     """The chosen head on training and validation rows; the linear one starts where the path left it."""
-    rows = np.concatenate([data.rows, data.held_rows])
     labels = np.concatenate([data.labels, data.held_labels])
     estimator = task.estimator(best.searched)
     if task.kind.search == "path" and np.isin(data.held_labels, best.estimator.classes_).all():
         start = {"coef_init": best.estimator.coef_, "intercept_init": best.estimator.intercept_}
-        return estimator.fit(rows, labels, **start)
-    return estimator.fit(rows, labels)
+        return estimator.fit(data.both, labels, **start)
+    return estimator.fit(data.both, labels)
 
 
 def _curve(search: _Search) -> Curve | None:

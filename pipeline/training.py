@@ -19,6 +19,7 @@ from pipeline.errors import RunError
 from pipeline.judgements import VALIDATION_FILE, Judgements
 from pipeline.layers import layer_choices, layer_features
 from pipeline.learning_rows import LearningRows
+from pipeline.memory import half_of_memory
 from pipeline.plots import plot_curve, plot_search
 from pipeline.reporting import SILENT, Reporter
 from pipeline.runs import (
@@ -75,6 +76,7 @@ def train_head(
     search: SearchPlan | None = None,
     cv: int | None = None,
     project: ProjectionPlan | str | None = None,
+    memory: int | None = None,
     report: Reporter = SILENT,
 ) -> TrainResult:
     """Fit a head on a cache's training rows, choose its hyper-parameters on validation, and write a run.
@@ -99,6 +101,8 @@ def train_head(
             validation rows judge. Without `search` it means a search of the head's grid.
         project: Project the features first, e.g. ``pca:256`` or ``random:256``, fitted on the training rows alone and saved
             with the head; see `classifiers.projection`.
+        memory: Bytes that the features may take; by default half of the machine's memory. ``linear`` reads what takes more
+            from the cache in blocks, again and again; other heads refuse it.
         report: Where progress goes.
 
     Raises:
@@ -117,7 +121,8 @@ def train_head(
     if len(choices) > 1 and not len(rows.val) and cv is None:
         raise RunError(f"{cache.path} has no validation rows to choose a layer on; name one, or give --cv K.")
     plan = SearchPlan() if search is None and cv is not None else search
-    job = _Job(head, params or {}, rows, cv, plan, projection, path, seed, device, report)
+    memory = half_of_memory() if memory is None else memory
+    job = _Job(head, params or {}, rows, cv, plan, projection, path, seed, device, memory, report)
     fits = [job.fit(choice) for choice in choices]
     best = _best(fits)
     fitted, found = best.fitted, best.found
@@ -216,6 +221,7 @@ class _Job:
     run: Path
     seed: int
     device: str
+    memory: int | None
     report: Reporter
 
     def fit(self, layer: str) -> _Fit:
@@ -240,6 +246,7 @@ class _Job:
                 params={**self.params, **(found.params if found else {})},
                 seed=self.seed,
                 device=self.device,
+                memory=self.memory,
                 progress=advance,
             )
         if projection:
@@ -261,6 +268,7 @@ class _Job:
                 params=self.params,
                 seed=self.seed,
                 device=self.device,
+                memory=self.memory,
                 key=f"{self.rows.key(layer)} {self.projection}",
                 journal=self.run.with_name(f".{self.run.name}.search"),
                 progress=advance,

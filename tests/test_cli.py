@@ -111,7 +111,7 @@ def test_main_job(digits, tmp_path):
     again = run("extract", digits, *BACKBONE, "--cache", cache)
     assert "No image was decoded" in again.stdout
 
-    training = json.loads(run("train-head", cache, "--run", trained, "--json").stdout)
+    training = json.loads(run("train-head", cache, "--run", trained, "--memory", "9kB", "--json").stdout)
     assert sum(training["counts"].values()) == 120
     assert training["trials"]
     for name in ("run.json", "head.safetensors", "curve.csv", "curve.png", "split.safetensors"):
@@ -230,6 +230,8 @@ def test_unknown_names_are_answered_with_near_matches(digits, cache):
     assert "test_resnet" in run("extract", digits, "--backbone", "timm:test_resnt", code=1).stderr
     assert "linear" in run("train-head", cache, "--head", "liner", code=1).stderr
     assert "l2" in run("train-head", cache, "--param", "l3=1", code=1).stderr
+    assert "such as 2GB" in run("train-head", cache, "--memory", "lots", code=2).stderr
+    assert "use linear" in run("train-head", cache, "--head", "svm", "--memory", "9kB", code=1).stderr
 
 
 def test_backbones_lists_what_is_here():

@@ -204,7 +204,7 @@ def test_any_float_format_and_memory_maps(dtype, data, tmp_path):
 def test_prediction_in_chunks_changes_nothing(data, monkeypatch):
     head = fit("knn", data)
     whole = head.predict_proba(data.X)
-    monkeypatch.setattr("classifiers.fitted._CHUNK_BYTES", 4 * 10 * 7)
+    monkeypatch.setattr("classifiers.selected._CHUNK_BYTES", 4 * 10 * 7)
     assert np.array_equal(head.predict_proba(data.X), whole)
     assert head.predict_proba(data.X[:0]).shape == (0, 3)
 
