@@ -496,6 +496,11 @@ def _print_evaluation(result: "EvaluationResult") -> None:
     ]
     print_table(["class", "precision", "recall", "F1", "images"], per_class)
     click.echo()
+    found = result.calibration
+    click.echo(
+        f"calibration error (ECE): {found.before.ece:.4f} before temperature scaling, {found.after.ece:.4f} after"
+        f" (temperature {found.temperature:.3g}, fitted on validation): {result.reliability}"
+    )
     click.echo(f"confusion matrix: {result.confusion}")
     if result.mistakes:
         click.echo(f"most confident mistakes: {result.mistakes}")

@@ -17,7 +17,9 @@ from classifiers.heads import HEADS, HeadKind
 from classifiers.projection import Projection
 from classifiers.selected import as_floats, release, spans
 
-__all__ = ["Curve", "FittedHead", "Verdicts", "gives", "probabilities", "scores"]
+__all__ = ["Curve", "FittedHead", "Verdicts", "gives", "logits", "softened"]
+
+_LEAST = 1e-12  # added to probabilities before the logarithm, as in scikit-learn
 
 
 @dataclass(frozen=True)
@@ -76,9 +78,10 @@ class FittedHead:
         trials: What was tried: the searched parameters, ``accuracy`` and ``log_loss`` on validation (None without such
             rows), ``seconds``, and ``converged``.
         curve: Regularisation path or learning curve; None where nothing varied.
-        validation: ``accuracy`` and ``log_loss`` of the chosen head on validation rows, before any refit; empty
-            without such rows.
-        temperature: Divides the scores of a head that has no probabilities of its own; 1 for the others.
+        validation: ``accuracy``, ``log_loss`` and ``ece`` of the chosen head on validation rows, before any refit, and the
+            latter two before its temperature, ``uncalibrated_log_loss`` and ``uncalibrated_ece``; empty without such rows.
+        temperature: Divides the logits (scores, or log probabilities) before the softmax; fitted on validation rows before
+            any refit, 1 without such rows.
         seconds: Wall time of search and fit.
         dim: Length of a feature vector.
         dtype: Number format of the features it was fitted to.
@@ -106,25 +109,32 @@ class FittedHead:
         return HEADS[self.name] if self.name in HEADS else foreign_kind(self.name)
 
     def predict_proba(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        """(n, k) probabilities of the classes for (n, d) features; 0 for classes that were not trained on.
+        """(n, k) calibrated probabilities of the classes for (n, d) features; 0 for classes that were not trained on.
 
         Features are read in chunks, e.g. from a memory map.
 
         Raises:
             HeadError: Features of another length, not floats, or not finite.
         """
+        return softened(self.logits(X), self.temperature)
+
+    def logits(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        """(n, k) whose softmax is the probabilities before calibration; -inf for classes that were not trained on.
+
+        Raises as `predict_proba`.
+        """
         if X.ndim != 2 or X.shape[1] != self.dim:
             raise HeadError(
                 f"features: got shape {X.shape}, expected (n, {self.dim}), as this head was fitted to"
             )
-        proba = np.zeros((len(X), len(self.classes)))
+        found = np.empty((len(X), len(self.classes)))
         for part in spans(len(X), self.dim):
             rows = as_floats(X[part], np.arange(part.start, part.stop))
             if self.projection:
                 rows = self.projection.transform(rows)
-            proba[part] = probabilities(self.kind, self.estimator, rows, self.temperature, len(self.classes))
+            found[part] = logits(self.kind, self.estimator, rows, len(self.classes))
             release(X)
-        return proba
+        return found
 
     def predict(self, X: NDArray[Any]) -> NDArray[np.int64]:
         """(n,) index of the most probable class; raises as `predict_proba`."""
@@ -149,23 +159,25 @@ def gives(kind: HeadKind, estimator: Any) -> str:
     )
 
 
-def scores(kind: HeadKind, estimator: Any, X: NDArray[Any]) -> NDArray[np.float64]:
-    """(n, classes of the estimator) numbers, larger for the more likely class."""
-    if gives(kind, estimator) == "distance":
+def logits(kind: HeadKind, estimator: Any, X: NDArray[Any], n_classes: int) -> NDArray[np.float64]:
+    """(n, n_classes) scores or log probabilities by a fitted estimator whose labels are class indices, -inf for others."""
+    found = np.full((len(X), n_classes), -np.inf)
+    found[:, estimator.classes_] = _own_logits(kind, estimator, X)
+    return found
+
+
+def _own_logits(kind: HeadKind, estimator: Any, X: NDArray[Any]) -> NDArray[np.float64]:
+    given = gives(kind, estimator)
+    if given == "distance":
         distances = euclidean_distances(estimator[:-1].transform(X), estimator[-1].centroids_, squared=True)
         return -np.asarray(distances, np.float64)
+    if given == "proba":
+        return np.log(np.asarray(estimator.predict_proba(X), np.float64) + _LEAST)
     margins = np.asarray(estimator.decision_function(X), np.float64)
     return np.stack([np.zeros_like(margins), margins], axis=1) if margins.ndim == 1 else margins
 
 
-def probabilities(
-    kind: HeadKind, estimator: Any, X: NDArray[Any], temperature: float, n_classes: int
-) -> NDArray[np.float64]:
-    """(n, n_classes) probabilities, each row of sum 1, by a fitted estimator whose labels are class indices."""
-    proba = np.zeros((len(X), n_classes))
-    if gives(kind, estimator) == "proba":
-        own = np.asarray(estimator.predict_proba(X), np.float64)
-    else:
-        own = softmax(scores(kind, estimator, X) / temperature, axis=1)
-    proba[:, estimator.classes_] = own / own.sum(axis=1, keepdims=True)
+def softened(found: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """(n, k) probabilities, each row of sum 1, of logits at a temperature."""
+    proba: NDArray[np.float64] = softmax(found / temperature, axis=1)
     return proba

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
+from classifiers.calibration import BINS, bin_of
 from classifiers.errors import MetricsError
 
-__all__ = ["BINS", "ClassScore", "Interval", "Metrics", "score"]
+__all__ = ["ClassScore", "Interval", "Metrics", "score"]
 
-BINS = 15  # of the expected calibration error, as in Guo et al. 2017
 _CLIP = float(np.finfo(np.float64).eps)  # least probability that log loss sees, as in scikit-learn
 _LARGEST = np.array([1, 1, 1, 1, np.inf, 1])  # value of each metric, in the order of `Metrics`
 _CELLS = 2**22  # entries of the resampling matrix held at a time: 32 MB
@@ -166,7 +166,7 @@ class _RowSums:
         better = (proba > true[:, None]).sum(axis=1)
         better += ((proba == true[:, None]) & (np.arange(k) < y[:, None])).sum(axis=1)
         hit = predicted == y
-        bins = np.clip(np.ceil(top * BINS).astype(np.int64) - 1, 0, BINS - 1)
+        bins = bin_of(top)
         # One line of the matrix per sum: a few hits per row, whatever the number of classes.
         parts = [
             (np.zeros(n, np.int64), hit),

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
-from classifiers.calibration import fit_temperature
+from classifiers.calibration import fit_temperature, reliability
 from classifiers.errors import HeadError, SplitError
-from classifiers.fitted import Curve, FittedHead, Verdicts, gives, probabilities, scores
+from classifiers.fitted import Curve, FittedHead, Verdicts, gives, logits, softened
 from classifiers.heads import HEADS, HeadKind, find_head
 from classifiers.selected import SelectedRows, spans
 
@@ -42,7 +42,7 @@ def fit_head(
 
     The best validation accuracy wins, and of equal ones the strongest regularisation. The chosen head is then fitted
     again to training and validation rows together, but for ``mlp``, which keeps the network that stopped early on
-    validation. Where scores need a temperature it is fitted to validation rows before that. Rows outside of ``train``
+    validation. The temperature of its probabilities is fitted to validation rows before that. Rows outside of ``train``
     and ``val`` are never read.
 
     Args:
@@ -79,6 +79,7 @@ def fit_head(
     data = _bring(task, X, y, (train, val), len(classes))
     with _errors_of(kind):
         search = _search(task, candidates, data, progress)
+        temperature, validation, verdicts = _calibrate(search.best, data)
         estimator = search.best.estimator
         if refit and kind.search != "epochs" and len(val):
             estimator = _refit(task, search.best, data)
@@ -89,12 +90,12 @@ def fit_head(
         params=task.params(search.best.searched),
         trials=tuple(search.trials),
         curve=_curve(search),
-        validation=search.best.scores,
-        temperature=search.best.temperature,
+        validation=validation,
+        temperature=temperature,
         seconds=time.perf_counter() - began,
         dim=X.shape[1],
         dtype=X.dtype.name,
-        verdicts=search.best.verdicts,
+        verdicts=verdicts,
     )
 
 
@@ -164,9 +165,8 @@ class _Attempt:
 
     searched: Mapping[str, Any]
     estimator: Any
+    logits: NDArray[np.float64]
     scores: Mapping[str, float]
-    temperature: float
-    verdicts: Verdicts
 
 
 @dataclass
@@ -274,8 +274,8 @@ def _search(
     began = time.perf_counter()
     for searched, estimator, facts in _fits(task, candidates, data):
         seconds = time.perf_counter() - began
-        judged, temperature, verdicts = _judge(task.kind, estimator, data)
-        attempt = _Attempt(searched, estimator, judged, temperature, verdicts)
+        found, judged = _judge(task.kind, estimator, data)
+        attempt = _Attempt(searched, estimator, found, judged)
         if search is None:
             search = _Search(attempt)
         elif judged["accuracy"] > search.best.scores["accuracy"]:
@@ -331,29 +331,44 @@ def _convergence() -> Iterator[Callable[[], bool]]:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
-def _judge(kind: HeadKind, estimator: Any, data: _Data) -> tuple[dict[str, float], float, Verdicts]:
-    """Accuracy and log loss on validation rows, the temperature that the scores need, and what was said of each row."""
+def _judge(kind: HeadKind, estimator: Any, data: _Data) -> tuple[NDArray[np.float64], dict[str, float]]:
+    """Logits, accuracy and log loss on validation rows; scores that are no probabilities get their temperature first."""
+    parts = [
+        logits(kind, estimator, data.held_rows[part], data.n_classes) for part in spans(*data.held_rows.shape)
+    ]
+    if not parts:
+        return np.empty((0, data.n_classes)), {}
+    found = np.concatenate(parts)
+    temperature = 1.0 if gives(kind, estimator) == "proba" else _temperature(estimator, found, data)
+    return found, _scores(softened(found, temperature), data.held_labels)
+
+
+def _temperature(estimator: Any, found: NDArray[np.float64], data: _Data) -> float:
+    """Fitted to the validation rows whose class the estimator knows."""
+    known = np.isin(data.held_labels, estimator.classes_)
+    columns = np.searchsorted(estimator.classes_, data.held_labels[known])
+    return fit_temperature(found[np.ix_(known, estimator.classes_)], columns)
+
+
+def _scores(proba: NDArray[np.float64], y: NDArray[np.int64]) -> dict[str, float]:
+    own = proba[np.arange(len(proba)), y]
+    accuracy = float((proba.argmax(axis=1) == y).mean())
+    return {"accuracy": accuracy, "log_loss": float(-np.log(np.clip(own, _CLIP, 1)).mean())}
+
+
+def _calibrate(best: _Attempt, data: _Data) -> tuple[float, dict[str, float], Verdicts]:
+    """Temperature of the chosen head, its scores on validation with it and without, and what it says of each row."""
     if not len(data.held_labels):
-        return {}, 1.0, Verdicts.of(np.empty((0, data.n_classes)))
-    temperature = 1.0
-    if gives(kind, estimator) != "proba":
-        known = np.isin(data.held_labels, estimator.classes_)
-        columns = np.searchsorted(estimator.classes_, data.held_labels[known])
-        temperature = fit_temperature(scores(kind, estimator, data.held_rows[known]), columns)
-    parts, own = [], np.empty(len(data.held_labels))
-    for part in spans(*data.held_rows.shape):
-        proba = probabilities(kind, estimator, data.held_rows[part], temperature, data.n_classes)
-        own[part] = proba[np.arange(len(proba)), data.held_labels[part]]
-        parts.append(Verdicts.of(proba))
-    verdicts = Verdicts(
-        np.concatenate([each.predicted for each in parts]),
-        np.concatenate([each.probability for each in parts]),
-    )
-    judged = {
-        "accuracy": float((verdicts.predicted == data.held_labels).mean()),
-        "log_loss": float(-np.log(np.clip(own, _CLIP, 1)).mean()),
+        return 1.0, {}, Verdicts.of(best.logits)
+    temperature = _temperature(best.estimator, best.logits, data)
+    before, after = softened(best.logits, 1.0), softened(best.logits, temperature)
+    scores = {
+        **_scores(after, data.held_labels),
+        "ece": reliability(data.held_labels, after).ece,
+        "uncalibrated_log_loss": _scores(before, data.held_labels)["log_loss"],
+        "uncalibrated_ece": reliability(data.held_labels, before).ece,
     }
-    return judged, temperature, verdicts
+    return temperature, scores, Verdicts.of(after)
 
 
 def _refit(task: _Task, best: _Attempt, data: _Data) -> Any:

@@ -10,13 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from classifiers.calibration import Calibration, Reliability, reliability
+from classifiers.fitted import softened
 from classifiers.metrics import Metrics, score
 from features.cache import FeatureCache
 from pipeline.caches import AnyCache, members, open_caches
 from pipeline.errors import RunError
 from pipeline.judgements import TEST_FILE, Judgements
 from pipeline.layers import layer_features, layer_places
-from pipeline.plots import Mistake, plot_confusion, plot_mistakes
+from pipeline.plots import Mistake, plot_confusion, plot_mistakes, plot_reliability
 from pipeline.reporting import SILENT, Reporter
 from pipeline.runs import CacheRecord, Run
 from pipeline.thumbnails import image_file
@@ -41,6 +43,8 @@ class EvaluationResult:
         look: Number of this look in the run's ledger; 1 is the only one that is unbiased by earlier ones.
         metrics: Each metric with its 95 % bootstrap interval, the per-class table and the confusion matrix.
         confusion: Picture of the confusion matrix.
+        calibration: How sure the head is and how often right, before its temperature and after.
+        reliability: Picture of that.
         mistakes: Picture of the most confident mistakes; none where nothing was wrong.
         seconds: Wall time.
     """
@@ -51,6 +55,8 @@ class EvaluationResult:
     look: int
     metrics: Metrics
     confusion: Path
+    calibration: Calibration
+    reliability: Path
     mistakes: Path | None
     seconds: float
 
@@ -98,8 +104,14 @@ def evaluate(
             " anything, after seeing test results makes them optimistic; choose on validation."
         )
     with report.task("Evaluating", None):
-        probabilities = head.predict_proba(layer_features(data, opened.layer)[test])
+        logits = head.logits(layer_features(data, opened.layer)[test])
+        probabilities = softened(logits, head.temperature)
         metrics = score(labels, probabilities, classes=head.classes, bootstrap=bootstrap)
+    calibration = Calibration(
+        head.temperature, reliability(labels, softened(logits, 1)), reliability(labels, probabilities)
+    )
+    diagram = opened.path / "reliability.png"
+    plot_reliability(calibration, diagram, title=f"{opened.path.name}: {len(test)} test images")
     judged = _Judged(
         data, test, labels, probabilities.argmax(axis=1), probabilities.max(axis=1), tuple(head.classes)
     )
@@ -114,6 +126,8 @@ def evaluate(
         look=look,
         metrics=metrics,
         confusion=confusion,
+        calibration=calibration,
+        reliability=diagram,
         mistakes=_draw_mistakes(judged, opened.path / "mistakes.png"),
         seconds=time.perf_counter() - started,
     )
@@ -215,8 +229,20 @@ def _write(result: EvaluationResult, judged: _Judged) -> None:
         "metrics": {name: getattr(metrics, name)._asdict() for name in METRICS},
         "per_class": [row._asdict() for row in metrics.per_class],
         "confusion": metrics.confusion.tolist(),
+        "calibration": {
+            "temperature": result.calibration.temperature,
+            "before": _plain(result.calibration.before),
+            "after": _plain(result.calibration.after),
+        },
     }
     (result.run / "evaluation.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
     Judgements.of(
         judged.cache.ids[judged.rows], judged.labels, judged.predicted, judged.confidence, judged.classes
     ).write(result.run / TEST_FILE)
+
+
+def _plain(found: Reliability) -> dict[str, Any]:
+    return {
+        "ece": found.ece,
+        **{name: getattr(found, name).tolist() for name in ("edges", "counts", "confidence", "accuracy")},
+    }

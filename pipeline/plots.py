@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
+from classifiers.calibration import Calibration
 from classifiers.few_shot import FewShot
 from classifiers.learning_curve import LearningCurve
 from classifiers.selection import Curve
@@ -23,6 +24,7 @@ __all__ = [
     "plot_learning_curve",
     "plot_mistakes",
     "plot_pairs",
+    "plot_reliability",
     "plot_search",
 ]
 
@@ -213,4 +215,39 @@ def plot_learning_curve(found: LearningCurve, path: Path, *, title: str) -> None
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend(loc="lower right")
     figure.supxlabel("\n".join(textwrap.wrap(found.answer, 100)), fontsize=8)
+    figure.savefig(path, dpi=DPI)
+
+
+def plot_reliability(found: Calibration, path: Path, *, title: str) -> None:
+    """Draw how often a head is right against how sure it is, before and after its temperature, and how often so sure."""
+    figure = Figure(figsize=(9, 5), layout="constrained")
+    figure.suptitle(title)
+    panels: Any = figure.subplots(2, 2, sharex=True, height_ratios=[4, 1])
+    sides = {
+        f"before: ECE {found.before.ece:.3f}": found.before,
+        f"after, T = {found.temperature:.3g}: ECE {found.after.ece:.3f}": found.after,
+    }
+    for (axes, below), (name, side) in zip(panels.T, sides.items(), strict=True):
+        width, filled = np.diff(side.edges), side.counts > 0
+        axes.bar(
+            side.edges[:-1],
+            side.accuracy,
+            width,
+            align="edge",
+            edgecolor="white",
+            label="share that is right",
+        )
+        axes.plot(
+            side.confidence[filled],
+            side.accuracy[filled],
+            "o",
+            color="black",
+            markersize=3,
+            label="mean probability",
+        )
+        axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="as sure as right")
+        axes.set(title=name, ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
+        below.bar(side.edges[:-1], side.counts, width, align="edge", color="grey", edgecolor="white")
+        below.set(xlabel="probability of the predicted class", ylabel="images")
+    panels[0][0].legend(loc="upper left")
     figure.savefig(path, dpi=DPI)

@@ -121,6 +121,10 @@ def test_main_job(digits, tmp_path):
     top1 = evaluation["metrics"]["top1"]
     assert 0 <= top1["low"] <= top1["value"] <= top1["high"] <= 1
     assert evaluation["look"] == 1
+    written = json.loads((trained / "evaluation.json").read_text())["calibration"]
+    assert written["after"]["ece"] == pytest.approx(evaluation["metrics"]["ece"]["value"])
+    assert sum(written["before"]["counts"]) == evaluation["rows"]
+    assert (trained / "reliability.png").stat().st_size > 0
     second = run("evaluate", trained)
     assert "look number 2" in second.stderr
     assert len((trained / "ledger.jsonl").read_text().splitlines()) == 2

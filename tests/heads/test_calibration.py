@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from classifiers.calibration import fit_temperature
+from classifiers.calibration import fit_temperature, reliability
+from classifiers.metrics import score
 
 
 def drawn(n, k, *, seed=0):
@@ -37,10 +38,37 @@ def test_rows_without_a_mistake_do_not_make_it_infinitely_sure():
     scores = np.where(np.eye(3)[np.arange(30) % 3] > 0, 1.0, -1.0)
     temperature = fit_temperature(scores, np.arange(30) % 3)
     surest = softmax(scores / temperature, axis=1).max()
-    # What one more row, spread evenly, would leave.
-    assert surest == pytest.approx(1 - 1 / 32 * 2 / 3, abs=1e-3)
+    assert surest == pytest.approx(1 - 1 / 32, abs=1e-3)
 
 
 def test_scores_that_say_nothing_are_left_alone():
     assert fit_temperature(np.zeros((5, 3)), np.zeros(5, np.int64)) == 1
     assert fit_temperature(np.zeros((0, 3)), np.zeros(0, np.int64)) == 1
+
+
+def test_classes_that_no_row_has_are_no_obstacle():
+    logits, y = drawn(3000, 4)
+    known = y < 3
+    assert fit_temperature(logits[known] * 5, y[known]) == pytest.approx(5, rel=0.3)
+    assert fit_temperature(logits[:2], y[:2]) > 0  # fewer rows than classes
+
+
+def test_reliability_counts_how_often_it_is_right_when_so_sure():
+    sure = np.array([0.95, 0.95, 0.95, 0.55, 0.55, 1.0])
+    proba = np.stack([sure, 1 - sure], axis=1)
+    found = reliability(np.array([0, 0, 1, 0, 1, 0]), proba)
+    filled = np.flatnonzero(found.counts)
+    assert found.counts[filled].tolist() == [2, 4]
+    assert found.confidence[filled] == pytest.approx([0.55, 0.9625])
+    assert found.accuracy[filled] == pytest.approx([0.5, 0.75])
+    assert found.ece == pytest.approx((2 * 0.05 + 4 * 0.2125) / 6)
+    assert found.edges[filled] == pytest.approx(np.array([8, 14]) / 15)
+
+
+def test_reliability_and_the_metric_agree():
+    logits, y = drawn(500, 4)
+    proba = softmax(logits * 2, axis=1)
+    classes = [str(i) for i in range(4)]
+    assert reliability(y, proba).ece == pytest.approx(
+        score(y, proba, classes=classes, bootstrap=10).ece.value
+    )

@@ -160,7 +160,7 @@ class TestPowerLaw:
     )
     def test_a_law_is_found_again(self, law):
         errors = np.array([[law.error(n) for n in self.n]])
-        (found,) = fit_power_laws(self.n, errors, np.ones(5))
+        (found,) = fit_power_laws(self.n, errors, np.eye(5))
         assert [found.error(n) for n in (20, 2000)] == pytest.approx(
             [law.error(20), law.error(2000)], abs=1e-6
         )
@@ -169,14 +169,21 @@ class TestPowerLaw:
         errors = np.array([[0.9, 0.5, 0.3, 0.2, 0.15]])
         bent = errors + np.array([0.5, 0, 0, 0, 0])
         straight, ignored = (
-            fit_power_laws(self.n, each, np.array([1e-9, 1, 1, 1, 1]))[0] for each in (errors, bent)
+            fit_power_laws(self.n, each, np.diag([1e9, 1, 1, 1, 1]))[0] for each in (errors, bent)
         )
         assert ignored.error(1000) == pytest.approx(straight.error(1000), abs=1e-6)
 
+    def test_what_all_points_share_moves_the_law_as_a_whole(self):
+        law = PowerLaw(0.1, 0.8, 0.4)
+        errors = np.array([[law.error(n) for n in self.n]])
+        shared = np.eye(5) + 1e4
+        (up,) = fit_power_laws(self.n, errors + 0.05, shared)
+        assert up.error(1000) - up.error(2000) == pytest.approx(law.error(1000) - law.error(2000), abs=1e-6)
+
     def test_no_error_falls_below_nothing(self):
-        (found,) = fit_power_laws(self.n, np.array([[0.9, 0.5, 0.2, 0.01, 0.0]]), np.ones(5))
+        (found,) = fit_power_laws(self.n, np.array([[0.9, 0.5, 0.2, 0.01, 0.0]]), np.eye(5))
         assert found.error(1e9) >= 0
 
     def test_what_does_not_fit_is_refused(self):
         with pytest.raises(MetricsError, match="three different sizes"):
-            fit_power_laws(self.n[:2], np.ones((1, 2)), np.ones(2))
+            fit_power_laws(self.n[:2], np.ones((1, 2)), np.eye(2))
