@@ -15,7 +15,9 @@ from features.backbones import (
     Lower,
     Network,
     Upper,
+    describe,
     find_stage,
+    list_stages,
     load_backbone,
     trunk,
 )
@@ -85,6 +87,11 @@ def vit():
     return load_backbone("timm:test_vit", weights="random")
 
 
+@pytest.fixture(autouse=True)
+def _cache_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
 def images_of(backbone, count=2):
     return torch.randn(count, 3, *backbone.transform.crop)
 
@@ -125,6 +132,23 @@ def test_the_two_sides_of_a_line_make_the_trunk_and_the_line_is_a_layer(backbone
         torch.testing.assert_close(embedding, whole, rtol=1e-4, atol=1e-4 * float(whole.abs().max()))
         (layer,) = backbone.resolve_layers([stages[line].layer])
         assert (layer.name, layer.pool, layer.dim) == (stages[line].end, "none", activations[0].numel())
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("torchvision:resnet101", "stem layer1 layer2 layer3 layer4"),  # layer3 is most of it
+        ("timm:vovnet39a", "stem stages.0 stages.1 stages.2 stages.3"),  # the stem is built as a stage is
+        ("timm:cait_xxs24_224", None),  # class token above the blocks
+    ],
+)
+def test_unequal_stages_and_unusual_networks(name, expected):
+    stages = list_stages(name)
+    if expected:
+        assert [stage.name for stage in stages] == expected.split()
+    owned = [each for stage in stages for each in (*stage.modules, *stage.tensors)]
+    assert len(owned) == len(set(owned))
+    assert sum(stage.flops for stage in stages) / 1e9 == pytest.approx(describe(name).gflops, rel=0.01)
 
 
 def test_the_trunk_gives_the_embedding_and_is_a_copy(backbone):

@@ -25,6 +25,8 @@ from features.errors import BackboneError, LayerError
 
 __all__ = ["Stage", "derive_stages", "find_stage"]
 
+_STEM_SHARE = 0.1  # of a network's depth; a stem is less, though it may be built as a stage is
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -182,13 +184,14 @@ def _main_container(trunk: nn.Module) -> str:
 def _deepest(module: nn.Module) -> str | None:
     """The child that holds more than half of the depth, unless it is one of several alike: then all are blocks."""
     children = dict(module.named_children())
-    depth = {name: _depth(child) for name, child in children.items()}
+    total = sum(_depth(child) for child in children.values())
     for name, child in children.items():
-        if 2 * depth[name] > sum(depth.values()) and _is_container(child):
-            alike = [
+        if 2 * _depth(child) > total and _is_container(child):
+            others = [
                 other for other in children.values() if other is not child and type(other) is type(child)
             ]
-            return None if any(_composite(part) for other in alike for part in other.children()) else name
+            alike = any(_depth(other) > _STEM_SHARE * total and _is_deep(other) for other in others)
+            return None if alike else name
     return None
 
 
@@ -204,6 +207,10 @@ def _is_container(module: nn.Module) -> bool:
 
 def _composite(module: nn.Module) -> bool:
     return any(_trainable(child) for child in module.children())
+
+
+def _is_deep(module: nn.Module) -> bool:
+    return any(_composite(child) for child in module.children())
 
 
 def _trainable(module: nn.Module) -> bool:
@@ -269,8 +276,8 @@ def _blocks(pieces: Mapping[str, nn.Module]) -> tuple[list[str], bool]:
     stem and top, though it may be a convolution with its normalisation. A plain network has no such pieces, and then no
     composite ones at all: in VGG, a convolution begins a stage.
     """
-    for is_deep in (lambda part: any(_composite(child) for child in part.children()), _composite):
-        deep = [name for name, part in pieces.items() if is_deep(part)]
+    for is_block in (_is_deep, _composite):
+        deep = [name for name, part in pieces.items() if is_block(part)]
         if deep:
             names = list(pieces)
             span = names[names.index(deep[0]) : names.index(deep[-1]) + 1]
