@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.checking import CacheCheck
     from pipeline.evaluation import EvaluationResult
     from pipeline.extraction import ExtractResult
+    from pipeline.finetuning import FinetuneResult
     from pipeline.reporting import Reporter
     from pipeline.training import TrainResult
 
@@ -173,6 +174,30 @@ _batch_size_option = click.option(
 _workers_option = click.option(
     "--workers", type=click.IntRange(min=1), metavar="N", help="Decoding threads.  [default: one a core]"
 )
+_image_size_option = click.option(
+    "--image-size",
+    type=click.IntRange(min=1),
+    metavar="PIXELS",
+    help="Side of the network's input.  [default: that of its weights]",
+)
+
+_fractions_option = click.option(
+    "--fractions",
+    nargs=3,
+    type=click.FloatRange(0, 1),
+    default=(0.6, 0.2, 0.2),
+    show_default=True,
+    metavar="TRAIN VAL TEST",
+    help="Shares of data that comes without splits.",
+)
+_max_bad_option = click.option(
+    "--max-bad",
+    type=click.FloatRange(0, 1),
+    default=0.01,
+    show_default=True,
+    metavar="SHARE",
+    help="Fail when more than this share of the images is unreadable.",
+)
 
 
 _on_option = click.option(
@@ -217,6 +242,7 @@ def main() -> None:
     show_default=True,
     help="Output to store, pooled by avg, max, gem, cls or none. Repeat for several in one pass.",
 )
+@_image_size_option
 @click.option("--cache", type=_PATH, metavar="FILE", help="Cache to write.  [default: DATA.BACKBONE.h5]")
 @click.option(
     "--precision",
@@ -256,14 +282,7 @@ def main() -> None:
 @_batch_size_option
 @_workers_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N images, evenly spaced.")
-@click.option(
-    "--max-bad",
-    type=click.FloatRange(0, 1),
-    default=0.01,
-    show_default=True,
-    metavar="SHARE",
-    help="Fail when more than this share of the images is unreadable.",
-)
+@_max_bad_option
 @click.option(
     "--part",
     callback=_parse_part,
@@ -447,6 +466,218 @@ def _trust_option(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="TYPE",
         help="Let a head from outside hold this type; see what train-head said.",
     )(command)
+
+
+def _recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what `pipeline.tuning.recipe.Recipe` consists of; the command gets it as `recipe`."""
+
+    @functools.wraps(command)
+    def wrapped(**options: Any) -> Any:
+        from pipeline.tuning.recipe import Recipe
+
+        recipe = Recipe(**{name: options.pop(name) for name in Recipe.names()})
+        return command(recipe=recipe, **options)
+
+    for option in reversed(_RECIPE):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def _choice(*names: str) -> click.Choice[str]:
+    return click.Choice(names)
+
+
+_RECIPE = (
+    click.option(
+        "--frost-line",
+        default="none",
+        show_default=True,
+        metavar="STAGE|none|all",
+        help="The last stage that stays frozen; see: frostline backbones NAME --stages",
+    ),
+    click.option(
+        "--unfreeze-every", type=int, metavar="N", help="Move the frost line down a stage every N epochs."
+    ),
+    click.option(
+        "--epochs", type=int, default=10, show_default=True, metavar="N", help="Passes over the images."
+    ),
+    click.option(
+        "--batch-size",
+        type=int,
+        default=64,
+        show_default=True,
+        metavar="N",
+        help="Images an update, over all processes.",
+    ),
+    click.option(
+        "--accumulate",
+        type=int,
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Steps an update, to save memory.",
+    ),
+    click.option(
+        "--optimizer", type=_choice("sgd", "adamw"), default="sgd", show_default=True, help="Optimizer."
+    ),
+    click.option(
+        "--lr",
+        type=float,
+        help="Largest learning rate of the head.  [default: by optimizer and batch size, e.g. sgd 0.01, 0.05 from scratch]",
+    ),
+    click.option("--momentum", type=float, default=0.9, show_default=True, help="Of sgd."),
+    click.option(
+        "--nesterov/--no-nesterov", default=True, show_default=True, help="Nesterov's momentum, of sgd."
+    ),
+    click.option(
+        "--weight-decay", type=float, help="Not of norms and biases.  [default: sgd 0.0005, adamw 0.05]"
+    ),
+    click.option(
+        "--backbone-lr",
+        type=float,
+        default=1.0,
+        show_default=True,
+        help="Factor of the learning rate of the backbone.",
+    ),
+    click.option(
+        "--layer-decay",
+        type=float,
+        default=1.0,
+        show_default=True,
+        help="Factor of the learning rate from a stage to the one below.",
+    ),
+    click.option(
+        "--schedule",
+        type=_choice("cosine", "step", "onecycle", "constant"),
+        default="cosine",
+        show_default=True,
+        help="How the learning rate falls; step: to a tenth at 60 % and at 85 %.",
+    ),
+    click.option(
+        "--warmup",
+        type=float,
+        default=1.0,
+        show_default=True,
+        metavar="EPOCHS",
+        help="In which the rate rises first.",
+    ),
+    click.option(
+        "--augment",
+        type=_choice("none", "flip", "shift", "crop"),
+        default="crop",
+        show_default=True,
+        help="flip; shift: by an eighth, and flip, for small images; crop: a random part, and flip.",
+    ),
+    click.option(
+        "--randaugment",
+        type=int,
+        default=0,
+        show_default=True,
+        metavar="0-30",
+        help="Magnitude of two operations.",
+    ),
+    click.option(
+        "--erasing", type=float, default=0.0, show_default=True, metavar="P", help="Grey a random rectangle."
+    ),
+    click.option(
+        "--mixup", type=float, default=0.0, show_default=True, metavar="ALPHA", help="Mix images, and labels."
+    ),
+    click.option(
+        "--cutmix",
+        type=float,
+        default=0.0,
+        show_default=True,
+        metavar="ALPHA",
+        help="Cut images into others.",
+    ),
+    click.option(
+        "--label-smoothing", type=float, default=0.0, show_default=True, metavar="SHARE", help="Of targets."
+    ),
+    click.option(
+        "--dropout", type=float, default=0.0, show_default=True, metavar="P", help="Before the head."
+    ),
+    click.option(
+        "--ema", type=float, metavar="DECAY", help="Keep a moving average of the weights, e.g. 0.999."
+    ),
+    click.option("--clip", type=float, metavar="NORM", help="Largest norm of a gradient."),
+    click.option(
+        "--patience", type=int, metavar="N", help="Stop after N epochs without a better validation."
+    ),
+    click.option(
+        "--compile/--no-compile", default=False, show_default=True, help="torch.compile the network."
+    ),
+    click.option(
+        "--precision",
+        type=_choice("auto", "fp32", "bf16", "fp16"),
+        default="auto",
+        show_default=True,
+        help="Of the passes; auto: bf16 or fp16 on a GPU, else fp32.",
+    ),
+    click.option("--seed", type=int, default=0, show_default=True, help="Of everything random."),
+)
+
+
+@main.command(
+    epilog=_example(
+        "frostline finetune photos/ --frost-line blocks.3 --augment none --from-run runs/photos-linear",
+        "frostline finetune photos/ --backbone small:resnet18 --from-scratch --augment shift --epochs 30",
+    )
+)
+@click.argument("data", type=_PATH)
+@click.option(
+    "--backbone", default="efficientnet_lite0", show_default=True, help="Network; see: frostline backbones"
+)
+@click.option("--weights", metavar="FILE", help="Local weights (safetensors, or torch without pickled code).")
+@click.option(
+    "--from-run", type=_PATH, metavar="RUN", help="Start from the head, or the network, of this run."
+)
+@click.option("--from-scratch", is_flag=True, help="Start untrained.")
+@_image_size_option
+@click.option(
+    "--cached/--no-cached",
+    default=None,
+    help="Compute what lies below the frost line once, and train on that.  [default: where nothing below is random]",
+)
+@_recipe_options
+@click.option(
+    "--run", type=_PATH, metavar="DIR", help="Run directory to write.  [default: runs/DATA.BACKBONE-finetune]"
+)
+@_device_option
+@click.option(
+    "--workers", type=click.IntRange(min=0), metavar="N", help="Decoding processes.  [default: one a core]"
+)
+@_fractions_option
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N images, evenly spaced.")
+@_max_bad_option
+@click.option("--log-to", type=_choice("tensorboard", "mlflow"), help="Also log there.")
+@click.option("--restart", is_flag=True, help="Drop an unfinished training of the same run.")
+@_output_options
+def finetune(*, as_json: bool, report: "Reporter", data: Path, **options: Any) -> None:
+    """Train a backbone above its frost line, together with a linear head, on the images of DATA, and write it as a run.
+
+    Everything below the frost line stays as it is, to the last bit. The best epoch is kept, by validation; test images
+    are not looked at. The same command goes on where it was killed. torchrun --nproc-per-node gpu --no-python frostline
+    finetune DATA ... trains on every GPU; so does accelerate launch. Grey images become three equal channels.
+    """
+    from pipeline import finetune as run
+
+    result = run(data, report=report, **options)
+    if as_json:
+        _print_json(result)
+    else:
+        _print_finetuning(result)
+
+
+def _print_finetuning(result: "FinetuneResult") -> None:
+    start = "from scratch" if result.from_scratch else f"frost line: {result.frost_line}"
+    click.echo(
+        f"{result.run}: {result.backbone}, {start}, {result.trained:,} parameters trained, {result.frozen:,} frozen,"
+        f" {len(result.history)} epochs in {result.training_seconds:.1f} s"
+    )
+    counts = ", ".join(f"{count} {name}" for name, count in result.counts.items())
+    scores = ", ".join(f"{name} {_number(value)}" for name, value in result.validation.items())
+    click.echo(f"images: {counts}" + (f"; validation: {scores} (epoch {result.best})" if scores else ""))
+    click.echo(f"Next: frostline evaluate {result.run}")
 
 
 @main.command(epilog=_example("frostline evaluate runs/photos-linear"))

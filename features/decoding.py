@@ -36,6 +36,7 @@ __all__ = [
     "decoder_of",
     "transform_from_timm",
     "transform_from_torchvision",
+    "upright_rgb",
 ]
 
 _LIBJPEG = pillow_features.version("libjpeg_turbo") or pillow_features.version("jpg")
@@ -106,7 +107,7 @@ def decode(data: bytes, transform: Transform, out: NDArray[np.uint8], *, decoder
     """
     if decoder not in get_args(Decoder):
         raise ValueError(f"decoder {decoder!r}: expected one of {', '.join(get_args(Decoder))}")
-    image = _upright_rgb(data)
+    image = upright_rgb(data)
     width, height = _resized_size(image.width, image.height, transform)
     if width * height > MAX_PIXELS:
         raise DecodeError(
@@ -121,7 +122,12 @@ def decode(data: bytes, transform: Transform, out: NDArray[np.uint8], *, decoder
         _crop_or_pad(image, transform, out)
 
 
-def _upright_rgb(data: bytes) -> Image.Image:
+def upright_rgb(data: bytes) -> Image.Image:
+    """Decode an image file's bytes to RGB, its EXIF orientation applied; grey becomes three equal channels.
+
+    Raises:
+        DecodeError: The bytes are not an image of a known format, are cut short or damaged, or are too large.
+    """
     if not data:
         raise DecodeError("empty file")
     try:

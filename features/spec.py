@@ -65,6 +65,24 @@ class Transform:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    def at_size(self, side: int) -> "Transform":
+        """The same for an input of (side, side) pixels: resizing keeps its proportion to the crop.
+
+        Raises:
+            ValueError: `side` is less than 1.
+        """
+        if side < 1:
+            raise ValueError(f"image size: got {side}, expected at least 1 pixel")
+        rows, columns = self.crop
+        if isinstance(self.resize, int):
+            resize: int | tuple[int, int] = max(side, round(self.resize * side / min(rows, columns)))
+        else:
+            resize = (
+                max(1, round(self.resize[0] * side / rows)),
+                max(1, round(self.resize[1] * side / columns)),
+            )
+        return dataclasses.replace(self, resize=resize, crop=(side, side))
+
 
 @dataclass(frozen=True)
 class FeatureSpec:

@@ -1,4 +1,4 @@
-"""The stages, in the order data flows: extract, train_head, evaluate, predict.
+"""The stages, in the order data flows: extract, train_head, finetune, evaluate, predict.
 
 Each is imported when it is first asked for, so that extracting doesn't wait for what evaluating needs.
 """
@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.checking import CacheCheck, check_cache
-    from pipeline.errors import LeakError, PipelineError, RunError, TooManyBadImagesError
+    from pipeline.errors import (
+        FinetuneError,
+        LeakError,
+        PipelineError,
+        RecipeError,
+        RunError,
+        TooManyBadImagesError,
+    )
     from pipeline.evaluation import EvaluationResult, evaluate
     from pipeline.extraction import ExtractResult, extract
+    from pipeline.finetuning import FinetuneResult, finetune
     from pipeline.labels import LabelErrors, label_errors
     from pipeline.leaderboard import Leaderboard, compare_runs
     from pipeline.prediction import Prediction, predict
@@ -18,12 +26,15 @@ if TYPE_CHECKING:
     from pipeline.sample_sizes import FewShotResult, LearningCurveResult, few_shot, learning_curve
     from pipeline.training import TrainResult, train_head
     from pipeline.training_rows import split_rows
+    from pipeline.tuning.recipe import Recipe
 
 __all__ = [
     "CacheCheck",
     "EvaluationResult",
     "ExtractResult",
     "FewShotResult",
+    "FinetuneError",
+    "FinetuneResult",
     "LabelErrors",
     "Leaderboard",
     "LeakError",
@@ -31,6 +42,8 @@ __all__ = [
     "PipelineError",
     "Prediction",
     "Ranking",
+    "Recipe",
+    "RecipeError",
     "RunError",
     "TooManyBadImagesError",
     "TrainResult",
@@ -39,6 +52,7 @@ __all__ = [
     "evaluate",
     "extract",
     "few_shot",
+    "finetune",
     "label_errors",
     "learning_curve",
     "predict",
@@ -49,9 +63,17 @@ __all__ = [
 
 _MODULES = {
     "pipeline.checking": ("CacheCheck", "check_cache"),
-    "pipeline.errors": ("LeakError", "PipelineError", "RunError", "TooManyBadImagesError"),
+    "pipeline.errors": (
+        "FinetuneError",
+        "LeakError",
+        "PipelineError",
+        "RecipeError",
+        "RunError",
+        "TooManyBadImagesError",
+    ),
     "pipeline.evaluation": ("EvaluationResult", "evaluate"),
     "pipeline.extraction": ("ExtractResult", "extract"),
+    "pipeline.finetuning": ("FinetuneResult", "finetune"),
     "pipeline.labels": ("LabelErrors", "label_errors"),
     "pipeline.leaderboard": ("Leaderboard", "compare_runs"),
     "pipeline.prediction": ("Prediction", "predict"),
@@ -59,6 +81,7 @@ _MODULES = {
     "pipeline.ranking": ("Ranking", "rank"),
     "pipeline.training": ("TrainResult", "train_head"),
     "pipeline.training_rows": ("split_rows",),
+    "pipeline.tuning.recipe": ("Recipe",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

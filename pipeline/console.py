@@ -1,7 +1,7 @@
 """Progress, notes and tables on a terminal."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -15,6 +15,8 @@ from rich.progress import (
 )
 from rich.table import Table
 from rich.text import Text
+
+from pipeline.reporting import Advance
 
 __all__ = ["TerminalReporter", "print_table"]
 
@@ -36,7 +38,7 @@ class TerminalReporter:
         self.console.print(Text(f"Warning: {message}", style="yellow"), soft_wrap=True)
 
     @contextmanager
-    def task(self, description: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    def task(self, description: str, total: int | None) -> Iterator[Advance]:
         """Show a bar (a spinner where `total` is not known) that disappears when the block ends."""
         columns = [SpinnerColumn(), TextColumn("{task.description}")]
         if total is not None:
@@ -45,16 +47,18 @@ class TerminalReporter:
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[rate]}"),
                 TimeRemainingColumn(),
+                TextColumn("{task.fields[status]}"),
             ]
         with Progress(
             *columns, console=self.console, transient=True, disable=not self.console.is_terminal
         ) as progress:
-            task = progress.add_task(description, total=total, rate="")
+            task = progress.add_task(description, total=total, rate="", status="")
 
-            def advance(done: int) -> None:
+            def advance(done: int, status: str = "", /) -> None:
                 progress.advance(task, done)
                 speed = progress.tasks[task].speed
-                progress.update(task, rate=f"{speed:,.0f}/s" if speed else "")
+                said = status or progress.tasks[task].fields["status"]
+                progress.update(task, rate=f"{speed:,.0f}/s" if speed else "", status=said)
 
             yield advance
 

@@ -1,6 +1,14 @@
 """What can go wrong in a stage, beyond what features and classifiers report themselves."""
 
-__all__ = ["LeakError", "LimitError", "PipelineError", "RunError", "TooManyBadImagesError"]
+__all__ = [
+    "FinetuneError",
+    "LeakError",
+    "LimitError",
+    "PipelineError",
+    "RecipeError",
+    "RunError",
+    "TooManyBadImagesError",
+]
 
 
 class PipelineError(Exception):
@@ -13,6 +21,14 @@ class RunError(PipelineError, ValueError):
 
 class LeakError(PipelineError, ValueError):
     """Splits that share images or groups, so that scores on them would mislead."""
+
+
+class RecipeError(PipelineError, ValueError):
+    """A training recipe with a number out of range, or parts that exclude each other."""
+
+
+class FinetuneError(PipelineError, ValueError):
+    """A fine-tuning that can't be done so: the data, the backbone and the options don't fit each other."""
 
 
 class LimitError(PipelineError, ValueError):

@@ -16,6 +16,7 @@ from classifiers.metrics import Metrics, score
 from features.cache import FeatureCache
 from pipeline.caches import AnyCache, members, open_caches
 from pipeline.errors import RunError
+from pipeline.extraction import extract
 from pipeline.judgements import TEST_FILE, Judgements
 from pipeline.layers import layer_features, layer_places
 from pipeline.plots import Mistake, plot_confusion, plot_mistakes, plot_reliability
@@ -30,6 +31,7 @@ METRICS = ("top1", "top5", "balanced_accuracy", "macro_f1", "log_loss", "ece")
 """The metrics of `Metrics` that have an interval."""
 
 _SHOWN_MISTAKES = 24
+_NETWORK = ("backbone", "layers", "transform", "weights_sha256")
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ def evaluate(
     Args:
         run: Run directory.
         cache: Cache to judge on, or several joined by ``+`` where the run was trained on so many; by default those that
-            it was trained on.
+            it was trained on. For a fine-tuned run, the features of all images by its own backbone, which are computed and
+            kept in the run.
         bootstrap: Resamples behind each interval.
         trusted: Types that a head from outside may hold; see `classifiers.persistence.load_head`.
         report: Where progress goes.
@@ -88,6 +91,8 @@ def evaluate(
     """
     started = time.perf_counter()
     opened = Run.open(run)
+    if cache is None and opened.tuned:
+        _extract(opened, report)
     data = open_caches(cache if cache is not None else [each.path for each in opened.caches])
     _check_specs(opened, data)
     fractions = tuple(opened.record["split"]["fractions"])
@@ -147,6 +152,19 @@ class _Judged:
     classes: tuple[str, ...]
 
 
+def _extract(run: Run, report: Reporter) -> None:
+    """Compute the features that a fine-tuned run's own backbone gives of its data, as far as they aren't there."""
+    (cache,) = run.caches
+    extract(
+        cache.source,
+        backbone=f"run:{run.path}",
+        cache=cache.path,
+        limit=run.record["finetune"]["limit"],
+        max_bad=1.0,  # the training judged that
+        report=report,
+    )
+
+
 def _check_specs(run: Run, data: AnyCache) -> None:
     caches = members(data)
     if len(caches) != len(run.caches):
@@ -160,6 +178,8 @@ def _check_specs(run: Run, data: AnyCache) -> None:
 
 def _check_spec(run: Run, trained: CacheRecord, cache: FeatureCache, layers: set[str]) -> None:
     differences = trained.spec.differences(cache.spec)
+    if run.tuned:  # its head was trained with its backbone, whatever executes that now
+        differences = [d for d in differences if d.field.partition(".")[0] in _NETWORK]
     different = [d for d in differences if d.field != "layers"]
     if not different and {layer.key for layer in cache.layers}.issuperset(layers):
         return

@@ -103,6 +103,7 @@ def extract(
     backbone: str = DEFAULT_BACKBONE,
     weights: str | Path | None = None,
     layers: Sequence[str] = ("embedding",),
+    image_size: int | None = None,
     cache: str | Path | None = None,
     engine: Literal["auto", "eager", "compile", "openvino"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
@@ -125,6 +126,7 @@ def extract(
         backbone: Name; see `features.backbones.load_backbone`.
         weights: Local weights instead of the backbone's own.
         layers: ``LAYER`` or ``LAYER:POOL``, all stored in one pass.
+        image_size: Side in pixels of the network's square input, instead of the size that its weights were trained with.
         cache: Where the cache goes; by default `default_cache_path`.
         engine: What executes the forward pass; ``auto`` takes the one that the cache was made with, else the fastest; see
             `features.engines.plan_engines`.
@@ -152,6 +154,8 @@ def extract(
     started = time.perf_counter()
     source = open_source(data, limit=limit)
     net = load_backbone(backbone, weights=weights)
+    if image_size is not None:
+        net = net.with_transform(net.transform.at_size(image_size))
     chosen = net.resolve_layers(layers)
     path = Path(cache) if cache is not None else default_cache_path(data, backbone, limit)
     if limit is not None and not overwrite:

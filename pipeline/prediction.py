@@ -1,7 +1,6 @@
 """The predict stage: labels for new images, through everything that the run was trained with."""
 
 import csv
-import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifiers.selection import FittedHead
-from features.backbones import Backbone, load_backbone
+from features.backbones import Backbone
 from features.cache.encoding import decode, encode
 from features.decoding import decoder_of
 from features.engines import make_engine
@@ -21,7 +20,7 @@ from features.spec import FeatureSpec
 from pipeline.errors import RunError
 from pipeline.layers import layer_places
 from pipeline.reporting import SILENT, Reporter
-from pipeline.runs import CacheRecord, Run
+from pipeline.runs import Run
 
 __all__ = ["Prediction", "predict", "write_csv"]
 
@@ -92,7 +91,7 @@ def predict(
         _features(
             source,
             opened.caches[index].spec,
-            _same_backbone(opened, opened.caches[index], given[index]),
+            opened.backbone(opened.caches[index], given[index]),
             [key for place, key in places if place == index],
             device=device,
             size=size,
@@ -147,19 +146,6 @@ def _features(
     )
     for batch, outputs in engine.run(batches):
         yield batch, {key: decode(encode(outputs[key][:, 0], spec.dtype), spec.dtype) for key in keys}
-
-
-def _same_backbone(run: Run, trained: CacheRecord, weights: str | Path | None) -> Backbone:
-    spec = trained.spec
-    net = load_backbone(spec.backbone, weights=weights or trained.weights)
-    if net.weights_sha256 != spec.weights_sha256:
-        raise RunError(
-            f"{run.path} was trained on features of {spec.backbone} with weights {spec.weights_sha256[:12]};"
-            f" the weights here are {net.weights_sha256[:12]}. Name the right ones with --weights FILE."
-        )
-    if net.transform == spec.transform:
-        return net
-    return Backbone(net.name, dataclasses.replace(net.network, transform=spec.transform))
 
 
 def _label(

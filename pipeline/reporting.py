@@ -1,10 +1,17 @@
 """How a stage tells a person what it is doing, without knowing whether anyone looks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-__all__ = ["SILENT", "Reporter"]
+__all__ = ["SILENT", "Advance", "Reporter"]
+
+
+class Advance(Protocol):
+    """Moves a task's progress on."""
+
+    def __call__(self, done: int, status: str = "", /) -> None:
+        """Count `done` more steps; `status` says in a few words how it goes, and stays until the next one."""
 
 
 class Reporter(Protocol):
@@ -16,7 +23,7 @@ class Reporter(Protocol):
     def warn(self, message: str) -> None:
         """Say something that the user should act on."""
 
-    def task(self, description: str, total: int | None) -> AbstractContextManager[Callable[[int], None]]:
+    def task(self, description: str, total: int | None) -> AbstractContextManager[Advance]:
         """Show progress over `total` steps; the context's value is called with the number of steps just done."""
 
 
@@ -28,9 +35,9 @@ class _Silent:
         """Drop the warning."""
 
     @contextmanager
-    def task(self, description: str, total: int | None) -> Iterator[Callable[[int], None]]:  # noqa: ARG002
+    def task(self, description: str, total: int | None) -> Iterator[Advance]:  # noqa: ARG002
         """Count nothing."""
-        yield lambda _done: None
+        yield lambda _done, _status="": None
 
 
 SILENT: Reporter = _Silent()

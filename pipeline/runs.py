@@ -21,11 +21,13 @@ from safetensors.numpy import load_file, save_file
 
 from classifiers.persistence import load_head
 from classifiers.selection import FittedHead
+from features.backbones import Backbone, load_backbone
 from features.spec import FeatureSpec
 from pipeline.caches import AnyCache, members
 from pipeline.errors import RunError
 
 __all__ = [
+    "FEATURES",
     "CacheRecord",
     "Run",
     "cache_records",
@@ -41,6 +43,9 @@ RUN_VERSION = 2
 RUN_FILE = "run.json"
 SPLIT_FILE = "split.safetensors"
 LEDGER_FILE = "ledger.jsonl"
+FEATURES = "features.h5"
+"""Where a fine-tuned run keeps the features that its own backbone gives."""
+
 _LIBRARIES = ("frostline", "torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "h5py", "pillow")
 
 
@@ -176,11 +181,44 @@ class Run:
 
     @property
     def caches(self) -> tuple[CacheRecord, ...]:
-        """The caches that the head was trained on, in the order in which their features stand side by side."""
+        """The caches that the head was trained on, in the order in which their features stand side by side.
+
+        A fine-tuned run has one, within itself, for the features that its own backbone gives; it need not be there yet.
+        """
         return tuple(
-            CacheRecord(each["path"], _spec(each["spec"]), each["source"], each["weights"], each["rows"])
+            CacheRecord(
+                str(self.path / each["path"]),
+                _spec(each["spec"]),
+                each["source"],
+                each["weights"],
+                each["rows"],
+            )
             for each in self.record["caches"]
         )
+
+    @property
+    def tuned(self) -> bool:
+        """Whether it holds a backbone of its own, trained together with its head."""
+        return bool(self.record.get("kind") == "finetune")
+
+    def backbone(self, trained: CacheRecord, weights: str | Path | None = None) -> Backbone:
+        """Load the backbone of one of its caches; `weights` says where its weights are now, if they have moved.
+
+        Raises:
+            RunError: The weights are not the ones that the head was trained with.
+            FeaturesError: The backbone can't be built here.
+        """
+        spec = trained.spec
+        if self.tuned:
+            net = load_backbone(f"run:{self.path}")
+        else:
+            net = load_backbone(spec.backbone, weights=weights or trained.weights)
+        if net.weights_sha256 != spec.weights_sha256:
+            raise RunError(
+                f"{self.path} was trained on features of {spec.backbone} with weights {spec.weights_sha256[:12]};"
+                f" the weights here are {net.weights_sha256[:12]}. Name the right ones with --weights FILE."
+            )
+        return net.with_transform(spec.transform)
 
     @property
     def layer(self) -> str:

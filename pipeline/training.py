@@ -288,6 +288,7 @@ def _record(
     asked: Mapping[str, Any],
 ) -> dict[str, Any]:
     return {
+        "kind": "head",
         "created": now(),
         "asked": dict(asked),
         "caches": cache_records(cache),

@@ -328,3 +328,12 @@ def test_the_command_lists_stages_as_a_table_and_as_json(resnet):
     assert [each["name"] for each in document] == [stage.name for stage in resnet.stages()]
     assert document == json.loads(json.dumps([dataclasses.asdict(stage) for stage in resnet.stages()]))
     assert "needs the name" in CliRunner().invoke(main, ["backbones", "--stages"]).output
+
+
+def test_the_upper_part_gives_and_takes_its_state(resnet):
+    whole = trunk(resnet)
+    upper = Upper(whole, resnet.stages(), 1, resnet.transform.crop)
+    state = {name: tensor + 1 for name, tensor in upper.state_dict().items()}
+    upper.load_state_dict(state)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in upper.state_dict().items())
+    assert "Upper" in repr(upper)

@@ -1,5 +1,6 @@
 """A frozen, pretrained network and the layers it offers."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
@@ -10,6 +11,7 @@ from features.backbones.layers import LayerInfo, discover, resolve
 from features.backbones.network import Network
 from features.backbones.stages import Stage, derive_stages
 from features.backbones.weights import fingerprint
+from features.errors import BackboneError
 from features.spec import Layer, Transform
 
 __all__ = ["Backbone"]
@@ -42,6 +44,25 @@ class Backbone:
     def transform(self) -> Transform:
         """From an image to the network's input, as the weights were trained with."""
         return self.network.transform
+
+    def with_transform(self, transform: Transform) -> "Backbone":
+        """The same network, sharing its weights, for images that are prepared otherwise.
+
+        Raises:
+            BackboneError: It can't take images of that size.
+        """
+        if transform == self.transform:
+            return self
+        other = Backbone(self.name, dataclasses.replace(self.network, transform=transform))
+        try:
+            other.layers()
+        except (AssertionError, RuntimeError) as error:
+            height, width = transform.crop
+            raise BackboneError(
+                f"backbone {self.name}: it can't take images of {height} x {width} pixels ({error}); its own size is "
+                f"{self.transform.crop[0]} x {self.transform.crop[1]}"
+            ) from error
+        return other
 
     @property
     def weights(self) -> str:

@@ -204,8 +204,17 @@ def _stand_in(module: nn.Module, forward: Callable[..., Any]) -> nn.Module:
     stand_in = module.__new__(type(module))
     nn.Module.__init__(stand_in)
     own = {name: value for name, value in vars(module).items() if name not in vars(stand_in)}
-    vars(stand_in).update(own, forward=forward)
+    stateless = {"_load_from_state_dict": _nothing, "_save_to_state_dict": _nothing, "extra_repr": _no_text}
+    vars(stand_in).update(own, forward=forward, **stateless)
     return stand_in
+
+
+def _nothing(*_args: object, **_kwargs: object) -> None:
+    pass
+
+
+def _no_text() -> str:
+    return ""
 
 
 def _cut(stages: Sequence[Stage], line: int) -> tuple[Sequence[Stage], Sequence[Stage], str]:

@@ -1,0 +1,1 @@
+"""Training a network: recipe, inputs, frost line, checkpoints, and the loop over epochs."""

@@ -1,0 +1,237 @@
+"""What a network trains on, epoch by epoch: images, augmented, or activations from a cache."""
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import InterpolationMode, v2
+
+from features.decoding import decode, upright_rgb
+from features.sources import FileSource
+from features.spec import Transform
+from pipeline.tuning.processes import Processes
+from pipeline.tuning.recipe import Recipe
+
+__all__ = ["ActivationInputs", "Draw", "ImageInputs", "Inputs"]
+
+_JUDGE_BATCH = 64
+_ERASED = (114, 114, 114)  # grey: of the pixels, before they are normalised
+
+Batch = tuple[Tensor, Tensor]
+
+
+class Inputs(Protocol):
+    """Gives batches of inputs and labels (b,) int64, on the CPU."""
+
+    def train(self, chunks: Sequence[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
+        """One batch for each chunk of rows, as they are in that epoch."""
+
+    def judge(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
+        """The rows as they are, in batches."""
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Which rows are trained on in each epoch, in which order, and by which process.
+
+    Attributes:
+        rows: (n,) training rows.
+        batch_size: Rows an update, over all processes.
+        accumulate: Steps an update is divided into.
+        seed: Of the order.
+    """
+
+    rows: NDArray[np.int64]
+    batch_size: int
+    accumulate: int
+    seed: int
+
+    @property
+    def updates(self) -> int:
+        """Updates an epoch. Rows that don't fill the last one wait for another epoch; a set smaller than one is one."""
+        return max(1, len(self.rows) // self.batch_size)
+
+    def chunks(self, epoch: int, first_update: int, processes: Processes) -> list[NDArray[np.int64]]:
+        """Rows of each step of this process, from an update of the epoch on."""
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.rows)
+        parts = self.accumulate * processes.count
+        chunks: list[NDArray[np.int64]] = []
+        for update in range(first_update, self.updates):
+            rows = order[update * self.batch_size : (update + 1) * self.batch_size]
+            mine = np.array_split(rows, parts)[processes.rank :: processes.count]
+            chunks += mine
+        return chunks
+
+
+class ImageInputs:
+    """Images, decoded in worker processes and augmented by a recipe.
+
+    What an image looks like depends on the seed, the epoch and the image alone, whatever the number of workers.
+
+    Args:
+        source: The images.
+        labels: (n,) of all rows.
+        transform: How the network sees an image.
+        recipe: How to augment.
+        workers: Decoding processes; 0 decodes in this one.
+        pin: Whether batches go to page-locked memory, for CUDA.
+    """
+
+    def __init__(
+        self,
+        source: FileSource,
+        labels: NDArray[np.int64],
+        transform: Transform,
+        recipe: Recipe,
+        *,
+        workers: int,
+        pin: bool = False,
+    ) -> None:
+        self._chunks = _Chunks()
+        self._train = _loader(
+            _Images(source, labels, _Augmented(transform, recipe), recipe.seed),
+            self._chunks,
+            workers,
+            pin=pin,
+        )
+        self._judged = _Chunks()
+        self._judge = _loader(
+            _Images(source, labels, _Plain(transform), recipe.seed), self._judged, workers, pin=pin
+        )
+
+    def train(self, chunks: Sequence[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
+        """(b, 3, h, w) uint8 images and their labels."""
+        self._chunks.keys = [[(epoch, row) for row in chunk.tolist()] for chunk in chunks]
+        yield from self._train
+
+    def judge(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
+        """(b, 3, h, w) uint8 images, exactly as for features, and their labels."""
+        count = -(-len(rows) // _JUDGE_BATCH)
+        parts = np.array_split(rows, count) if count else []
+        self._judged.keys = [[(0, row) for row in part.tolist()] for part in parts]
+        yield from self._judge
+
+
+class _Chunks:
+    """A batch sampler whose batches are set before each pass."""
+
+    def __init__(self) -> None:
+        self.keys: list[list[tuple[int, int]]] = []
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return iter(self.keys)
+
+
+def _loader(dataset: "_Images", chunks: _Chunks, workers: int, *, pin: bool) -> DataLoader[Any]:
+    sampler: Any = chunks
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=workers,
+        pin_memory=pin,
+        persistent_workers=workers > 0,
+        generator=torch.Generator(),  # else it would draw the workers' seeds, which nothing uses, from the caller's
+        worker_init_fn=_one_thread,
+    )
+
+
+def _one_thread(_worker: int) -> None:
+    torch.set_num_threads(1)
+
+
+class _Images(Dataset[Any]):
+    """Image and label by (epoch, row)."""
+
+    def __init__(
+        self, source: FileSource, labels: NDArray[np.int64], view: "_Augmented | _Plain", seed: int
+    ) -> None:
+        self._source, self._labels, self._view, self._seed = source, labels, view, seed
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
+        epoch, row = key
+        data, _ = self._source.read(row)
+        with torch.random.fork_rng(devices=[]):
+            # Of torch's generator alone do torchvision's transforms draw.
+            torch.default_generator.manual_seed(random.Random(f"{self._seed} {epoch} {row}").getrandbits(63))  # noqa: S311
+            return self._view(data), int(self._labels[row])
+
+
+class _Plain:
+    """The image as features are computed from it: (3, h, w) uint8."""
+
+    def __init__(self, transform: Transform) -> None:
+        self._transform = transform
+
+    def __call__(self, data: bytes) -> Tensor:
+        pixels = np.empty((*self._transform.crop, 3), np.uint8)
+        decode(data, self._transform, pixels)
+        return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+class _Augmented:
+    """The image as a recipe varies it: (3, h, w) uint8."""
+
+    def __init__(self, transform: Transform, recipe: Recipe) -> None:
+        interpolation = InterpolationMode(transform.interpolation)
+        self._crop = (
+            v2.RandomResizedCrop(
+                transform.crop, scale=(0.35, 1.0), interpolation=interpolation, antialias=True
+            )
+            if recipe.augment == "crop"
+            else None
+        )
+        self._plain = _Plain(transform)
+        steps: list[torch.nn.Module] = []
+        if recipe.augment == "shift":
+            steps.append(v2.RandomCrop(transform.crop, padding=max(1, min(transform.crop) // 8)))
+        if recipe.augment != "none":
+            steps.append(v2.RandomHorizontalFlip())
+        if recipe.randaugment:
+            steps.append(v2.RandAugment(num_ops=2, magnitude=recipe.randaugment, num_magnitude_bins=31))
+        if recipe.erasing:
+            steps.append(v2.RandomErasing(recipe.erasing, value=list(_ERASED)))
+        self._steps = steps
+
+    def __call__(self, data: bytes) -> Tensor:
+        if self._crop is None:
+            pixels = self._plain(data)
+        else:
+            pixels = v2.functional.pil_to_tensor(self._crop(upright_rgb(data)))
+        for step in self._steps:
+            pixels = step(pixels)
+        return pixels
+
+
+class ActivationInputs:
+    """Activations at the frost line, from a cache.
+
+    Args:
+        activations: (n, size) floats of all rows, e.g. a memory map.
+        labels: (n,) of all rows.
+        shape: Of one image's activations, as the network lays them out.
+    """
+
+    def __init__(self, activations: NDArray[Any], labels: NDArray[np.int64], shape: tuple[int, ...]) -> None:
+        self._activations, self._labels, self._shape = activations, labels, shape
+
+    def train(self, chunks: Sequence[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:  # noqa: ARG002
+        """(b, *shape) float32 activations and their labels; the same ones in each epoch."""
+        return map(self._batch, chunks)
+
+    def judge(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
+        """(b, *shape) float32 activations and their labels."""
+        count = -(-len(rows) // _JUDGE_BATCH)
+        return map(self._batch, np.array_split(rows, count) if count else [])
+
+    def _batch(self, rows: NDArray[np.int64]) -> Batch:
+        activations = torch.from_numpy(np.asarray(self._activations[rows], np.float32))
+        return activations.view(len(rows), *self._shape), torch.from_numpy(self._labels[rows])

@@ -1,0 +1,297 @@
+"""From options to a training that is ready to begin: the network, its frost line, and what it trains on."""
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from features.backbones import Backbone, Stage, Upper, find_stage, load_backbone, trunk
+from features.cache import FeatureCache
+from features.errors import BackboneError
+from pipeline.errors import FinetuneError
+from pipeline.extraction import default_cache_path, extract
+from pipeline.images import ImageSet
+from pipeline.reporting import Reporter
+from pipeline.tuning.inputs import ActivationInputs, ImageInputs, Inputs
+from pipeline.tuning.loop import Job
+from pipeline.tuning.network import FrostLine, Network
+from pipeline.tuning.processes import Processes
+from pipeline.tuning.recipe import Recipe
+from pipeline.tuning.start import EMBEDDING, StartRun, fresh_head
+
+__all__ = ["Named", "Plan", "Tuning", "prepare"]
+
+
+@dataclass(frozen=True)
+class Named:
+    """The network, as a user names it.
+
+    Attributes:
+        backbone: See `features.backbones.load_backbone`.
+        weights: Local weights, or None.
+        image_size: Side in pixels of its square input; None for that of its weights.
+    """
+
+    backbone: str
+    weights: str | Path | None
+    image_size: int | None
+
+    def load(self) -> Backbone:
+        """Load it.
+
+        Raises:
+            FeaturesError: It can't be had, or not for images of that size.
+        """
+        net = load_backbone(self.backbone, weights=self.weights)
+        return net if self.image_size is None else net.with_transform(net.transform.at_size(self.image_size))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to train on what.
+
+    Attributes:
+        net: The network to start from.
+        named: How the user named it.
+        images: All images.
+        limit: How many were asked for; None for all.
+        train: (n,) rows to train on.
+        val: (m,) rows to judge epochs by.
+        recipe: How.
+        from_scratch: Whether the network is untrained.
+        processes: That train together.
+        workers: Decoding processes of each.
+    """
+
+    net: Backbone
+    named: Named
+    images: ImageSet
+    limit: int | None
+    train: NDArray[np.int64]
+    val: NDArray[np.int64]
+    recipe: Recipe
+    from_scratch: bool
+    processes: Processes
+    workers: int
+
+    @property
+    def frozen(self) -> int:
+        """How many stages lie below the frost line.
+
+        Raises:
+            LayerError: There is no such stage.
+        """
+        stages, line = self.net.stages(), self.recipe.frost_line
+        if line == "none":
+            return 0
+        return len(stages) if line == "all" else find_stage(stages, line) + 1
+
+    def check(self) -> None:
+        """Refuse what doesn't fit."""
+        recipe = self.recipe
+        if recipe.patience is not None and not len(self.val):
+            raise FinetuneError(
+                "patience: there are no validation images to judge epochs by; leave --patience away"
+            )
+        if self.from_scratch and self.frozen:
+            raise FinetuneError(
+                f"frost line {recipe.frost_line!r}: an untrained network has nothing worth freezing; leave --frost-line"
+                " away, or leave --from-scratch away"
+            )
+        steps = recipe.accumulate * self.processes.count
+        update = min(recipe.batch_size, len(self.train))
+        if update < steps:
+            raise FinetuneError(
+                f"an update of {update} images can't be divided into {recipe.accumulate} steps of"
+                f" {self.processes.count} processes; raise --batch-size, or lower --accumulate"
+            )
+
+    def uncacheable(self) -> str:
+        """Why what lies below the frost line can't be computed once and for all; empty where it can."""
+        recipe = self.recipe
+        if not self.frozen:
+            return "nothing is frozen (give --frost-line STAGE)"
+        if recipe.unfreeze_every:
+            return "the frost line moves (leave --unfreeze-every away)"
+        if recipe.randomises:
+            return (
+                "images look otherwise in each epoch (give --augment none, and no --randaugment, --erasing, --mixup or"
+                " --cutmix)"
+            )
+        return ""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """A training that is ready to begin.
+
+    Attributes:
+        plan: What was asked for.
+        job: What the loop does.
+        trunk: The whole network without its classifier, which the training changes in place.
+        cache: Of activations at the frost line; None where images are trained on.
+    """
+
+    plan: Plan
+    job: Job
+    trunk: nn.Module
+    cache: Path | None
+
+    @property
+    def frozen(self) -> int:
+        """Parameters that never learn."""
+        last = self.job.line.frozen_at(self.plan.recipe.epochs - 1)
+        return sum(stage.parameters for stage in self.job.line.stages[:last])
+
+    @property
+    def trained(self) -> int:
+        """Parameters that do."""
+        head = sum(parameter.numel() for parameter in self.job.network.head.parameters())
+        return head + sum(stage.parameters for stage in self.job.line.stages) - self.frozen
+
+
+def prepare(
+    plan: Plan, start: StartRun | None, folder: Path, *, cached: bool | None, report: Reporter
+) -> Tuning:
+    """Build the network and what it trains on.
+
+    Args:
+        plan: What was asked for.
+        start: The run to start from, or None.
+        folder: Where checkpoints go.
+        cached: Whether to cache what lies below the frost line; None where it can be.
+        report: Where progress goes.
+
+    Raises:
+        FinetuneError: The parts of the plan exclude each other.
+    """
+    plan.check()
+    refusal = plan.uncacheable()
+    if cached and refusal:
+        raise FinetuneError(
+            f"what lies below the frost line can't be cached: {refusal}; or train without, by --no-cached"
+        )
+    whole = trunk(plan.net)
+    stages = plan.net.stages()
+    line = FrostLine(whole, stages, plan.frozen, plan.recipe.unfreeze_every)
+    body = (
+        _upper(plan, whole, stages, cached=cached, report=report)
+        if cached is not False and not refusal
+        else None
+    )
+    cache = _activations(plan, stages, report) if body is not None else None
+    dim = plan.net.layers()[EMBEDDING].dim
+    head = (
+        start.head(plan.images, plan.train)
+        if start is not None
+        else fresh_head(dim, len(plan.images.classes), plan.recipe.seed)
+    )
+    network = (
+        Network(whole, head, plan.net.transform, plan.recipe.dropout)
+        if body is None
+        else Network(body, head, None, plan.recipe.dropout)
+    )
+    job = Job(
+        network=network,
+        line=line,
+        inputs=_inputs(plan, stages, cache),
+        train=plan.train,
+        val=plan.val,
+        classes=len(plan.images.classes),
+        recipe=plan.recipe,
+        from_scratch=plan.from_scratch,
+        folder=folder,
+        key=_key(plan, head, cached=cache is not None),
+        processes=plan.processes,
+    )
+    return Tuning(plan, job, whole, cache.path if cache else None)
+
+
+def _upper(
+    plan: Plan, whole: nn.Module, stages: Sequence[Stage], *, cached: bool | None, report: Reporter
+) -> nn.Module | None:
+    """What lies above the line by itself; None where the network can't be cut there and nobody insists."""
+    if plan.frozen == len(stages):
+        return nn.Identity()
+    try:
+        return Upper(whole, stages, plan.frozen - 1, plan.net.transform.crop)
+    except BackboneError as error:
+        if cached:
+            raise
+        report.note(f"Training on images, not on cached activations: {error}")
+        return None
+
+
+def _activations(plan: Plan, stages: Sequence[Stage], report: Reporter) -> FeatureCache:
+    """A cache of what comes out below the frost line; written by one process, read by all."""
+    stage = stages[plan.frozen - 1]
+    layer = EMBEDDING if plan.frozen == len(stages) else stage.layer
+    source = plan.images.source
+    side = plan.net.transform.crop[0]
+    path = default_cache_path(source.root, f"{plan.named.backbone}.{side}px.below-{stage.name}", plan.limit)
+    if plan.processes.leads:
+        size = len(source.table) * math.prod(stage.shape) * 2
+        report.note(f"Caching the activations below the frost line, {size / 1e9:.2f} GB, in {path}")
+        extract(
+            source.root,
+            backbone=plan.named.backbone,
+            weights=plan.named.weights,
+            image_size=plan.named.image_size,
+            layers=[layer],
+            cache=path,
+            store="float16",
+            limit=plan.limit,
+            max_bad=1.0,  # the images were judged before
+            report=report,
+        )
+    plan.processes.wait()
+    cache = FeatureCache.open(path)
+    lost = np.flatnonzero(plan.images.ok & ~cache.ok)
+    if len(lost):
+        raise FinetuneError(
+            f"{path}: {len(lost)} images have no activations, e.g. {cache.ids[lost[0]]}:"
+            f" {cache.errors[int(lost[0])]}. Train on the images themselves, by --no-cached."
+        )
+    return cache
+
+
+def _inputs(plan: Plan, stages: Sequence[Stage], cache: FeatureCache | None) -> Inputs:
+    if cache is None:
+        return ImageInputs(
+            plan.images.source,
+            plan.images.labels,
+            plan.net.transform,
+            plan.recipe,
+            workers=plan.workers,
+            pin=plan.processes.device.type == "cuda",
+        )
+    shape = stages[plan.frozen - 1].shape
+    return ActivationInputs(cache.features(), plan.images.labels, shape)
+
+
+def _key(plan: Plan, head: nn.Linear, *, cached: bool) -> str:
+    """Digest of all that the result depends on."""
+    document = {
+        "recipe": dataclasses.asdict(plan.recipe),
+        "backbone": plan.net.name,
+        "weights": plan.net.weights_sha256,
+        "transform": dataclasses.asdict(plan.net.transform),
+        "classes": plan.images.classes,
+        "cached": cached,
+        "torch": torch.__version__,
+    }
+    digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
+    for parameter in head.parameters():
+        digest.update(parameter.detach().numpy().tobytes())
+    for rows in (plan.train, plan.val):
+        digest.update(plan.images.content[rows].tobytes())
+        digest.update(plan.images.labels[rows].tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,158 @@
+"""How a network is trained: every number that the result depends on, apart from the data and the network."""
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from pipeline.errors import RecipeError
+
+__all__ = ["Augment", "Optimizer", "Recipe", "Schedule"]
+
+Optimizer = Literal["sgd", "adamw"]
+Schedule = Literal["cosine", "step", "onecycle", "constant"]
+Augment = Literal["none", "flip", "shift", "crop"]
+
+_BASE_BATCH = 128  # images an update for which the default learning rates are meant
+_DEFAULT_LR = {("sgd", False): 0.02, ("sgd", True): 0.1, ("adamw", False): 5e-4, ("adamw", True): 1e-3}
+_DEFAULT_DECAY = {"sgd": 5e-4, "adamw": 0.05}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+        epochs: Passes over the training images.
+        batch_size: Images an update, over all processes and accumulated steps.
+        optimizer: ``sgd`` with momentum, or ``adamw`` (Loshchilov & Hutter 2019).
+        lr: Largest learning rate of the head; None for one that fits the optimizer, in proportion to the batch size
+            (Goyal et al. 2017).
+        momentum: Of sgd.
+        nesterov: Whether sgd's momentum is Nesterov's.
+        weight_decay: Of weights; never of biases and of what normalises. None for one that fits the optimizer.
+        layer_decay: Factor of the learning rate from one stage of the backbone to the one below it.
+        backbone_lr: Factor of the learning rate of the whole backbone, beside the head's.
+        schedule: ``cosine`` to 0, ``step``: a tenth at 60 % and again at 85 % of the epochs, ``onecycle`` (Smith & Topin
+            2018), or ``constant``.
+        warmup: Epochs in which the learning rate rises from a hundredth, before the schedule; onecycle has its own.
+        label_smoothing: Share of each target that is spread evenly over all classes.
+        mixup: Alpha of the Beta distribution that weighs two mixed images (Zhang et al. 2018); 0 for none.
+        cutmix: The same for images cut into each other (Yun et al. 2019). With both, each batch draws one of them.
+        augment: ``none``; ``flip``: mirrored at random; ``shift``: also moved by up to an eighth of the side, for small
+            images; ``crop``: also a random part of 35 % of the area or more, resized (Szegedy et al. 2015).
+        randaugment: Magnitude, of 30, of two random operations (RandAugment, Cubuk et al. 2020); 0 for none.
+        erasing: Probability that a random rectangle is greyed (Zhong et al. 2020).
+        dropout: Before the head.
+        ema: Decay per update of an exponential moving average of the weights, which is then what is judged and kept;
+            None for none.
+        clip: Largest norm of the gradient; None for any.
+        accumulate: Steps that an update is divided into, to take less memory.
+        frost_line: The last stage that stays frozen, ``none``, or ``all``.
+        unfreeze_every: Epochs after which the frost line moves down by one stage, again and again; None for a fixed one.
+        patience: Epochs without a better validation before training stops; None for never.
+        compile: Whether torch.compile takes the network.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``, of the passes; weights are always fp32.
+        seed: Of everything random.
+    """
+
+    epochs: int = 10
+    batch_size: int = 64
+    optimizer: Optimizer = "sgd"
+    lr: float | None = None
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float | None = None
+    layer_decay: float = 1.0
+    backbone_lr: float = 1.0
+    schedule: Schedule = "cosine"
+    warmup: float = 1.0
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    augment: Augment = "crop"
+    randaugment: int = 0
+    erasing: float = 0.0
+    dropout: float = 0.0
+    ema: float | None = None
+    clip: float | None = None
+    accumulate: int = 1
+    frost_line: str = "none"
+    unfreeze_every: int | None = None
+    patience: int | None = None
+    compile: bool = False
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, (expected, holds) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not holds(value):
+                raise RecipeError(f"{name}: got {value!r}, expected {expected}")
+        for name, choices in {"optimizer": Optimizer, "schedule": Schedule, "augment": Augment}.items():
+            if getattr(self, name) not in get_args(choices):
+                raise RecipeError(
+                    f"{name}: got {getattr(self, name)!r}, expected one of {', '.join(get_args(choices))}"
+                )
+        if self.nesterov and self.optimizer == "sgd" and self.momentum == 0:
+            raise RecipeError(
+                "nesterov: there is none without momentum; add --no-nesterov, or give --momentum"
+            )
+        if self.batch_size % self.accumulate:
+            raise RecipeError(
+                f"accumulate: got {self.accumulate}, expected a divisor of the batch size, {self.batch_size}"
+            )
+        if self.unfreeze_every and self.frost_line == "none":
+            raise RecipeError("unfreeze_every: nothing is frozen; give --frost-line STAGE, or all")
+
+    @property
+    def randomises(self) -> bool:
+        """Whether a network sees an image otherwise in each epoch."""
+        return self.augment != "none" or self.randaugment > 0 or self.erasing > 0 or self.mixes
+
+    @property
+    def mixes(self) -> bool:
+        """Whether images are mixed."""
+        return self.mixup > 0 or self.cutmix > 0
+
+    def peak_lr(self, *, from_scratch: bool) -> float:
+        """Largest learning rate of the head."""
+        if self.lr is not None:
+            return self.lr
+        return _DEFAULT_LR[self.optimizer, from_scratch] * self.batch_size / _BASE_BATCH
+
+    def decay(self) -> float:
+        """Weight decay."""
+        return _DEFAULT_DECAY[self.optimizer] if self.weight_decay is None else self.weight_decay
+
+    @classmethod
+    def names(cls) -> tuple[str, ...]:
+        """What can be set."""
+        return tuple(field.name for field in fields(cls))
+
+
+def _at_least(low: float) -> tuple[str, Any]:
+    return f"at least {low:g}", lambda value: value >= low
+
+
+_SHARE: tuple[str, Any] = ("at least 0 and below 1", lambda value: 0 <= value < 1)
+_POSITIVE: tuple[str, Any] = ("above 0", lambda value: 0 < value < float("inf"))
+_RANGES: dict[str, tuple[str, Any]] = {
+    "epochs": _at_least(1),
+    "batch_size": _at_least(1),
+    "lr": _POSITIVE,
+    "momentum": _SHARE,
+    "weight_decay": _at_least(0),
+    "layer_decay": ("above 0, at most 1", lambda value: 0 < value <= 1),
+    "backbone_lr": ("above 0, at most 1", lambda value: 0 < value <= 1),
+    "warmup": _at_least(0),
+    "label_smoothing": _SHARE,
+    "mixup": _at_least(0),
+    "cutmix": _at_least(0),
+    "randaugment": ("0 to 30", lambda value: 0 <= value <= 30),
+    "erasing": ("0 to 1", lambda value: 0 <= value <= 1),
+    "dropout": _SHARE,
+    "ema": _SHARE,
+    "clip": _POSITIVE,
+    "accumulate": _at_least(1),
+    "unfreeze_every": _at_least(1),
+    "patience": _at_least(1),
+}

@@ -1,0 +1,165 @@
+"""Where a training starts: from a fresh linear head, or from that of an earlier run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from classifiers.linear import LinearHead
+from classifiers.selection import FittedHead, fit_head
+from features.backbones import Backbone
+from features.backbones.weights import seeded
+from features.cache import FeatureCache
+from pipeline.errors import FinetuneError
+from pipeline.images import ImageSet
+from pipeline.layers import layer_features
+from pipeline.runs import Run
+
+__all__ = ["EMBEDDING", "StartRun", "fresh_head", "head_of", "to_estimator"]
+
+EMBEDDING = "embedding"
+_UNBENT = ("standard", "none")  # scales that a linear layer can take in
+
+
+@dataclass(frozen=True)
+class StartRun:
+    """A run whose head, and backbone if that was fine-tuned too, a training starts from."""
+
+    run: Run
+
+    @classmethod
+    def open(cls, path: str | Path) -> Self:
+        """Open a run.
+
+        Raises:
+            RunError: There is none.
+            FinetuneError: Its head isn't a linear one on the embedding.
+        """
+        run = Run.open(path)
+        head = run.record["head"]
+        plain = head["kind"] == "linear" and head["params"].get("scale") in _UNBENT
+        if not plain or run.layer != EMBEDDING or run.head().projection is not None:
+            raise FinetuneError(
+                f"{run.path} has a {head['kind']!r} head on layer {run.layer!r}"
+                f" (scale {head['params'].get('scale')!r}); fine-tuning starts from a linear head on {EMBEDDING!r}"
+                f" with scale {' or '.join(_UNBENT)}. Make one with: frostline train-head CACHE --head linear"
+            )
+        return cls(run)
+
+    @property
+    def tuned(self) -> bool:
+        """Whether its backbone was fine-tuned."""
+        return self.run.tuned
+
+    def check(self, net: Backbone) -> None:
+        """Refuse another backbone, other weights or another preparation of images than the head was trained on.
+
+        Raises:
+            FinetuneError: Something differs.
+        """
+        (trained,) = self.run.caches
+        spec = trained.spec
+        pairs = {
+            "backbone": (spec.backbone, net.name),
+            "weights": (spec.weights_sha256[:12], net.weights_sha256[:12]),
+            "transform": (spec.transform, net.transform),
+        }
+        if self.tuned:
+            del pairs["weights"]
+        for name, (theirs, ours) in pairs.items():
+            if theirs != ours:
+                raise FinetuneError(
+                    f"{self.run.path} was trained with {name} {theirs}, and this training has {ours}; give the same"
+                    " --backbone, --weights and --image-size, or leave --from-run away"
+                )
+
+    def head(self, images: ImageSet, train: NDArray[np.int64]) -> nn.Linear:
+        """Its linear head. One that was trained on a cache is fitted again, to the training rows alone.
+
+        Raises:
+            FinetuneError: It knows other classes, or its cache lacks some of the training images.
+            FeaturesError: Its cache is gone.
+        """
+        fitted = self.run.head()
+        if fitted.classes != images.classes:
+            raise FinetuneError(
+                f"{self.run.path} knows the classes {', '.join(fitted.classes)}; {images.path} has"
+                f" {', '.join(images.classes)}"
+            )
+        if not self.tuned:
+            fitted = self._refitted(images, train)
+        return head_of(fitted)
+
+    def _refitted(self, images: ImageSet, train: NDArray[np.int64]) -> FittedHead:
+        (trained,) = self.run.caches
+        cache = FeatureCache.open(trained.path)
+        rows = _rows_of(cache, images.content[train])
+        if rows is None:
+            raise FinetuneError(
+                f"{cache.path}, on which {self.run.path} was trained, lacks some of the training images of {images.path};"
+                " extract again, and train the head again"
+            )
+        y = np.full(cache.rows, -1, np.int64)
+        y[rows] = images.labels[train]
+        return fit_head(
+            "linear",
+            layer_features(cache, self.run.layer),
+            y,
+            np.unique(rows),
+            np.zeros(0, np.int64),
+            classes=images.classes,
+            params=self.run.record["head"]["params"],
+            refit=False,
+        )
+
+
+def _rows_of(cache: FeatureCache, content: NDArray[np.uint8]) -> NDArray[np.int64] | None:
+    """(k,) row of a cache with each content; None if one isn't there."""
+    keys = np.ascontiguousarray(cache.content).view("V16").ravel()
+    first: dict[bytes, int] = {}
+    for row, key in enumerate(keys.tolist()):
+        if cache.ok[row]:
+            first.setdefault(key, row)
+    wanted = np.ascontiguousarray(content).view("V16").ravel().tolist()
+    if any(key not in first for key in wanted):
+        return None
+    return np.array([first[key] for key in wanted], np.int64)
+
+
+def fresh_head(dim: int, classes: int, seed: int) -> nn.Linear:
+    """An untrained one; its small weights let the first gradients through to the backbone."""
+    with seeded(seed):
+        head = nn.Linear(dim, classes)
+        nn.init.trunc_normal_(head.weight, std=0.01)
+        nn.init.zeros_(head.bias)
+    return head
+
+
+def head_of(fitted: FittedHead) -> nn.Linear:
+    """The same linear function, of all classes; those that were never trained on are never chosen."""
+    estimator: Any = fitted.estimator
+    coef, intercept = estimator.coef_, estimator.intercept_
+    if len(estimator.classes_) == 2:  # one logit, of the second class
+        coef, intercept = np.concatenate([0 * coef, coef]), np.concatenate([0 * intercept, intercept])
+    head = nn.Linear(coef.shape[1], len(fitted.classes))
+    with torch.no_grad():
+        head.weight.zero_()
+        head.bias.fill_(float(intercept.min()) - 10.0)
+        rows = torch.from_numpy(np.asarray(estimator.classes_, np.int64))
+        head.weight[rows] = torch.from_numpy(coef).float()
+        head.bias[rows] = torch.from_numpy(intercept).float()
+    return head
+
+
+def to_estimator(head: nn.Linear) -> LinearHead:
+    """A linear layer as a fitted head, for features as they come in."""
+    coef = head.weight.detach().cpu().double().numpy()
+    intercept = head.bias.detach().cpu().double().numpy()
+    if len(coef) == 2:
+        coef, intercept = coef[1:] - coef[:1], intercept[1:] - intercept[:1]
+    tensors = {"coef": coef, "intercept": intercept, "classes": np.arange(head.out_features)}
+    return LinearHead(scale="none").from_tensors(tensors)

@@ -1,0 +1,438 @@
+"""Fine-tuning from end to end: what is frozen, what is cached, what is resumed, and what a run holds."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import BACKBONE
+
+from classifiers.selection import fit_head
+from features.backbones import load_backbone, trunk
+from features.backbones.weights import read_weights
+from features.cache import FeatureCache
+from features.errors import LayerError
+from features.loading import load_batches
+from features.sources import open_source
+from pipeline import Recipe, evaluate, extract, finetune, predict, train_head
+from pipeline.errors import FinetuneError, RunError
+from pipeline.runs import Run
+from pipeline.training_rows import split_rows
+from pipeline.tuning.checkpoint import load_checkpoint
+from pipeline.tuning.inputs import _Images
+from pipeline.tuning.network import FrostLine, Network
+
+QUIET = {"workers": 0, **BACKBONE}
+SMALL = {"epochs": 3, "batch_size": 24, "lr": 0.02}
+LINE = "layer2"
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def curve(result):
+    return [
+        (epoch.train_loss, epoch.train_accuracy, epoch.val_loss, epoch.val_accuracy, epoch.lr)
+        for epoch in result.history
+    ]
+
+
+def state(run):
+    return read_weights(Path(run) / "backbone.safetensors")
+
+
+def test_the_whole_network_learns_and_the_run_is_used_like_any_other(digits):
+    recipe = Recipe(epochs=8, batch_size=16, lr=0.05, augment="none")
+    result = finetune(digits, recipe=recipe, run="runs/full", **QUIET)
+    assert result.frost_line == "none"
+    assert result.frozen == 0
+    assert result.cache is None
+    assert len(result.history) == 8
+    assert result.history[-1].train_loss < result.history[0].train_loss / 2
+    assert result.validation["accuracy"] > 0.8
+    assert not Path("runs/.full.tuning").exists()
+
+    judged = evaluate("runs/full", bootstrap=100)
+    assert judged.metrics.top1.value > 0.8
+    assert judged.cache == Path("runs/full/features.h5").resolve()
+    image = min((digits / "1").iterdir())
+    (said,) = predict("runs/full", [image])
+    assert said.label in {"0", "1", "2"}
+    # the head reads what the tuned backbone gives: cache and image agree
+    with (Path("runs/full") / "test_predictions.csv").open() as file:
+        lines = {line["id"]: line for line in csv.DictReader(file)}
+    name, line = next(iter(lines.items()))
+    (again,) = predict("runs/full", [digits / name])
+    assert again.label == line["predicted"]
+    assert again.probability == pytest.approx(float(line["probability"]), abs=1e-4)
+
+    frozen = extract(digits, backbone="run:runs/full", cache="tuned.h5")
+    assert (
+        FeatureCache.open(frozen.cache).spec.weights_sha256 == load_backbone("run:runs/full").weights_sha256
+    )
+    head = train_head("tuned.h5", "logreg", run="runs/head")
+    assert head.validation["accuracy"] > 0.8
+
+
+def test_what_lies_below_the_line_stays_as_it_is_to_the_last_bit(digits):
+    before = load_backbone(BACKBONE["backbone"], weights=BACKBONE["weights"])
+    result = finetune(
+        digits, recipe=Recipe(**SMALL, frost_line=LINE), run="run", fractions=(0.8, 0, 0.2), **QUIET
+    )
+    assert (result.best, result.validation) == (3, {})  # without validation images the last epoch is kept
+    after, own = state("run"), before.module.state_dict()
+    stages = {stage.name: stage for stage in before.stages()}
+    below = [
+        name
+        for name in after
+        if stages["stem"].owns(name) or stages["layer1"].owns(name) or stages[LINE].owns(name)
+    ]
+    above = [name for name in after if stages["layer3"].owns(name)]
+    assert any("running_mean" in name for name in below)  # statistics are frozen, too
+    assert all(torch.equal(after[name], own[name]) for name in below)
+    assert not any(torch.equal(after[name], own[name]) for name in above if "num_batches" not in name)
+    assert result.frozen == sum(stages[name].parameters for name in ("stem", "layer1", LINE))
+    assert result.trained > stages["layer3"].parameters
+
+
+def test_training_on_cached_activations_equals_training_on_images(digits):
+    recipe = Recipe(**SMALL, frost_line=LINE, augment="none")
+    cached = finetune(digits, recipe=recipe, run="cached", **QUIET)
+    plain = finetune(digits, recipe=recipe, run="plain", cached=False, **QUIET)
+    assert cached.cache is not None
+    assert plain.cache is None
+    # activations are kept as float16
+    assert np.allclose(curve(cached), curve(plain), rtol=2e-2, atol=2e-2)
+    ours, theirs = state("cached"), state("plain")
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.allclose(ours[name].double(), theirs[name].double(), rtol=0.05, atol=5e-3), name
+    again = finetune(digits, recipe=recipe, run="again", **QUIET)
+    assert curve(again) == curve(cached)
+
+
+def test_a_head_alone_trains_on_cached_embeddings(digits):
+    recipe = Recipe(**SMALL, frost_line="all", augment="none")
+    result = finetune(digits, recipe=recipe, run="run", **QUIET)
+    dim = load_backbone(BACKBONE["backbone"], weights="random:1").layers()["embedding"].dim
+    assert result.trained == 3 * dim + 3
+    assert FeatureCache.open(result.cache).layers[0].key == "embedding"
+    tuned = load_backbone("run:run")
+    own = load_backbone(BACKBONE["backbone"], weights="random:1").module.state_dict()
+    assert all(torch.equal(tensor, own[name]) for name, tensor in tuned.module.state_dict().items())
+
+
+def test_the_line_moves_down(digits):
+    recipe = Recipe(**(SMALL | {"epochs": 4}), frost_line=LINE, unfreeze_every=2)
+    result = finetune(digits, recipe=recipe, run="run", fractions=(0.8, 0, 0.2), **QUIET)
+    assert [epoch.frost_line for epoch in result.history] == [LINE, LINE, "layer1", "layer1"]
+    own = load_backbone(BACKBONE["backbone"], weights="random:1").module.state_dict()
+    after = state("run")
+    assert not torch.equal(after["layer2.0.conv1.weight"], own["layer2.0.conv1.weight"])
+    assert torch.equal(after["layer1.0.conv1.weight"], own["layer1.0.conv1.weight"])
+
+
+class _KilledError(Exception):
+    pass
+
+
+class _KillsAt:
+    """A reporter under which the training dies after so many images."""
+
+    def __init__(self, images):
+        self.left = images
+
+    def note(self, message):
+        pass
+
+    warn = note
+
+    def task(self, description, _total):
+        def advance(done, status=""):
+            if description == "Training" and status:
+                self.left -= done
+                if self.left < 0:
+                    raise _KilledError
+
+        return nullcontext(advance)
+
+
+@pytest.mark.parametrize("when", [30, 90, 150], ids=["first epoch", "second epoch", "third epoch"])
+def test_a_killed_training_goes_on_with_the_same_curve(digits, monkeypatch, when):
+    monkeypatch.setattr("pipeline.tuning.loop._CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("pipeline.tuning.loop._LOOK_EVERY", 1)
+    recipe = Recipe(
+        epochs=3,
+        batch_size=12,
+        lr=0.02,
+        augment="crop",
+        mixup=0.3,
+        cutmix=0.5,
+        dropout=0.2,
+        ema=0.9,
+        optimizer="adamw",
+        erasing=0.3,
+        clip=1.0,
+        accumulate=2,
+    )
+    whole = finetune(digits, recipe=recipe, run="whole", **QUIET)
+    with pytest.raises(_KilledError):
+        finetune(digits, recipe=recipe, run="killed", report=_KillsAt(when), **QUIET)
+    left = load_checkpoint(Path(".killed.tuning/checkpoint.safetensors"))
+    assert left.state["update"] > 0 or left.state["epoch"] > 0
+    resumed = finetune(digits, recipe=recipe, run="killed", **QUIET)
+    assert resumed.resumed == left.state["epoch"]
+    assert curve(resumed) == curve(whole)
+    ours, theirs = state("killed"), state("whole")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def command(digits, *options):
+    own = [f"--{name.replace('_', '-')}={value}" for name, value in BACKBONE.items()]
+    return [sys.executable, "-m", "cli", "finetune", str(digits), *own, "--workers", "0", *options]
+
+
+def environment(**more):
+    return {**os.environ, "OMP_NUM_THREADS": "1", **more}
+
+
+def test_sigkill_loses_nothing_that_was_done(digits):
+    options = ("--epochs", "6", "--batch-size", "24", "--quiet", "--json")
+    whole = json.loads(
+        subprocess.check_output([*command(digits, *options), "--run", "whole"], env=environment())
+    )
+    process = subprocess.Popen(
+        [*command(digits, *options), "--run", "killed"], stdout=subprocess.DEVNULL, env=environment()
+    )
+    table = Path(".killed.tuning/curve.csv")
+    while process.poll() is None and not (table.exists() and len(table.read_text().splitlines()) > 2):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    resumed = json.loads(
+        subprocess.check_output([*command(digits, *options), "--run", "killed"], env=environment())
+    )
+    assert resumed["resumed"] >= 2
+    keys = ("train_loss", "val_loss", "train_accuracy", "val_accuracy", "lr")
+    assert [[epoch[key] for key in keys] for epoch in resumed["history"]] == [
+        [epoch[key] for key in keys] for epoch in whole["history"]
+    ]
+
+
+def test_an_unfinished_training_of_other_settings_is_not_mixed_up(digits):
+    with pytest.raises(_KilledError):
+        finetune(digits, recipe=Recipe(**SMALL), run="run", report=_KillsAt(100), **QUIET)
+    with pytest.raises(FinetuneError, match=r"unfinished training of other settings.*--restart"):
+        finetune(digits, recipe=Recipe(**(SMALL | {"lr": 0.01})), run="run", **QUIET)
+    result = finetune(digits, recipe=Recipe(**(SMALL | {"lr": 0.01})), run="run", restart=True, **QUIET)
+    assert result.resumed == 0
+    with pytest.raises(RunError, match="run exists already"):
+        finetune(digits, recipe=Recipe(**SMALL), run="run", **QUIET)
+
+
+def test_two_processes_train_what_one_does(digits):
+    options = (
+        "--epochs",
+        "2",
+        "--batch-size",
+        "24",
+        "--augment",
+        "none",
+        "--json",
+        "--quiet",
+        "--frost-line",
+        LINE,
+    )
+    options += ("--no-cached", "--device", "cpu")
+    one = json.loads(subprocess.check_output([*command(digits, *options), "--run", "one"], env=environment()))
+    launcher = [str(Path(sys.executable).parent / "torchrun"), "--nproc-per-node", "2", "--no-python", "--"]
+    done = subprocess.run(
+        [*launcher, *command(digits, *options), "--run", "two"],
+        check=False,
+        capture_output=True,
+        text=True,
+        env=environment(),
+    )
+    assert done.returncode == 0, done.stderr
+    two = json.loads((Path("two") / "run.json").read_text())
+    assert Run.open("two").tuned
+    with (Path("two") / "curve.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for ours, theirs in zip(rows, one["history"], strict=True):
+        # statistics of batch normalisation are of half an update in each process
+        assert float(ours["train_loss"]) == pytest.approx(theirs["train_loss"], rel=0.1)
+    assert two["finetune"]["frozen_sha256"] == one["frozen_sha256"]
+
+
+def test_lp_ft_starts_from_a_head_of_the_training_rows_alone(digits):
+    extract(digits, cache="plain.h5", **BACKBONE)
+    train_head("plain.h5", "linear", run="linear")
+    recipe = Recipe(epochs=1, batch_size=24, lr=1e-8, augment="none", warmup=0, frost_line="all")
+    started = finetune(digits, recipe=recipe, run="tuned", from_run="linear", cached=False, **QUIET)
+    cache = FeatureCache.open("plain.h5")
+    run = Run.open("linear")
+    split, _ = split_rows(cache)
+    train, val = np.flatnonzero(split == 1), np.flatnonzero(split == 2)
+    params = run.record["head"]["params"]
+    alone = fit_head(
+        "linear",
+        cache.features(),
+        cache.labels,
+        train,
+        val,
+        classes=cache.classes,
+        params=params,
+        refit=False,
+    )
+    assert started.validation["accuracy"] == pytest.approx(alone.validation["accuracy"], abs=0.04)
+    assert started.validation["log_loss"] == pytest.approx(alone.validation["log_loss"], rel=0.02)
+    on_from = finetune(digits, recipe=recipe, run="further", from_run="tuned", workers=0)
+    assert on_from.backbone == started.backbone
+    with pytest.raises(FinetuneError, match="trained with transform"):
+        finetune(
+            digits,
+            recipe=recipe,
+            run="x",
+            from_run="linear",
+            workers=0,
+            backbone=BACKBONE["backbone"],
+            weights="random:1",
+        )
+    train_head("plain.h5", "mlp", run="mlp", params={"epochs": 2})
+    with pytest.raises(FinetuneError, match="has a 'mlp' head"):
+        finetune(digits, recipe=recipe, run="x", from_run="mlp", **QUIET)
+
+
+def test_patience_stops_and_keeps_the_best(digits):
+    recipe = Recipe(
+        epochs=30, batch_size=24, lr=1e-7, patience=2, augment="none", schedule="constant", warmup=0
+    )
+    result = finetune(digits, recipe=recipe, run="run", **QUIET)
+    assert len(result.history) < 30
+    assert len(result.history) == result.best + 2
+    best = max(result.history, key=lambda epoch: (epoch.val_accuracy, -epoch.val_loss))
+    assert result.best == best.epoch
+    assert result.validation["accuracy"] == best.val_accuracy
+
+
+def test_layers_learn_at_their_own_rates():
+    net = load_backbone(BACKBONE["backbone"], weights="random:1")
+    whole = trunk(net)
+    network = Network(whole, torch.nn.Linear(net.layers()["embedding"].dim, 3), net.transform, 0.0)
+    line = FrostLine(whole, net.stages(), 1)
+    recipe = Recipe(layer_decay=0.5, backbone_lr=0.1, frost_line="stem")
+    groups = line.groups(network, recipe, 1.0)
+    rate = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
+    names = dict(network.named_parameters())
+    depth = {stage.name: len(net.stages()) - index for index, stage in enumerate(net.stages())}
+    assert rate[id(network.head.weight)] == (1.0, recipe.decay())
+    assert rate[id(network.head.bias)] == (1.0, 0.0)
+    weight = names["body.layer2.0.conv1.weight"]
+    assert rate[id(weight)] == (0.1 * 0.5 ** depth["layer2"], recipe.decay())
+    assert rate[id(names["body.layer2.0.bn1.weight"])] == (0.1 * 0.5 ** depth["layer2"], 0.0)
+    frozen = [p for name, p in names.items() if net.stages()[0].owns(name.removeprefix("body."))]
+    assert frozen
+    assert not any(id(p) in rate for p in frozen)
+
+
+@pytest.mark.parametrize(
+    ("options", "recipe", "error", "message"),
+    [
+        ({"cached": True}, {"frost_line": LINE}, FinetuneError, "can't be cached: images look otherwise"),
+        ({"cached": True}, {"augment": "none"}, FinetuneError, "can't be cached: nothing is frozen"),
+        ({}, {"frost_line": "layer9"}, LayerError, r"layer9.*did you mean"),
+        ({"from_scratch": True}, {}, FinetuneError, "leave --weights"),
+        (
+            {"from_scratch": True, "weights": None},
+            {"frost_line": LINE},
+            FinetuneError,
+            "nothing worth freezing",
+        ),
+        ({}, {"batch_size": 4096, "accumulate": 128}, FinetuneError, "can't be divided"),
+        ({"log_to": "wandb"}, {}, FinetuneError, "expected one of tensorboard, mlflow"),
+        ({"device": "tpu"}, {}, FinetuneError, "device 'tpu' isn't available"),
+        ({}, {"precision": "fp16"}, FinetuneError, "fp16' trains on CUDA only"),
+    ],
+)
+def test_what_does_not_fit_is_refused(digits, options, recipe, error, message):
+    with pytest.raises(error, match=message):
+        finetune(digits, recipe=Recipe(**(SMALL | recipe)), run="run", **(QUIET | options))
+    assert not Path("run").exists()
+
+
+def test_divergence_is_said(digits):
+    recipe = Recipe(epochs=5, batch_size=24, lr=1e38, augment="none", warmup=0, frost_line="all")
+    with pytest.raises(FinetuneError, match="diverged"):
+        finetune(digits, recipe=recipe, run="run", **QUIET)
+
+
+def test_unreadable_images_are_left_out_and_named(digits, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(digits, data)
+    (data / "1" / "broken.png").write_bytes(b"\x89PNG not")
+    said = []
+
+    class Listener(_KillsAt):
+        def warn(self, message):
+            said.append(message)
+
+    result = finetune(data, recipe=Recipe(**SMALL), run="run", max_bad=0.1, report=Listener(10**9), **QUIET)
+    assert sum(result.counts.values()) == 120
+    assert any("1/broken.png" in message for message in said)
+
+
+def test_frozen_images_are_decoded_once(digits, monkeypatch):
+    """Training on cached activations reads no image after the first pass."""
+    recipe = Recipe(**SMALL, frost_line=LINE, augment="none")
+    reads = []
+    source = open_source(digits)
+    own = type(source).read
+    monkeypatch.setattr(type(source), "read", lambda self, row: reads.append(row) or own(self, row))
+    finetune(digits, recipe=recipe, run="run", **QUIET)
+    assert len(reads) <= 2 * 120 + 32  # looked over, extracted, and some to compare engines
+
+
+def test_epochs_are_logged_to_tensorboard(digits):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    result = finetune(digits, recipe=Recipe(**SMALL), run="run", log_to="tensorboard", **QUIET)
+    events = accumulator.EventAccumulator("run/tensorboard")
+    events.Reload()
+    logged = [event.value for event in events.Scalars("val/accuracy")]
+    assert logged == pytest.approx([epoch.val_accuracy for epoch in result.history])
+
+
+def test_validation_predictions_are_those_of_the_kept_epoch(digits):
+    result = finetune(digits, recipe=Recipe(**SMALL), run="run", **QUIET)
+    with Path("run/validation_predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == result.counts["val"]
+    right = np.mean([row["label"] == row["predicted"] for row in rows])
+    assert right == pytest.approx(result.validation["accuracy"])
+
+
+def test_test_images_are_never_trained_on(digits, monkeypatch):
+    """Each batch that is trained on or judged by is made of train and val rows."""
+    seen = set()
+    own = _Images.__getitem__
+    monkeypatch.setattr(_Images, "__getitem__", lambda self, key: seen.add(key[1]) or own(self, key))
+    finetune(digits, recipe=Recipe(**SMALL), run="run", **QUIET)
+    trained = {row.tobytes() for row in Run.open("run").trained_content()}
+    source = open_source(digits)
+    net = load_backbone(BACKBONE["backbone"], weights="random:1")
+    content = {
+        int(row): digest.tobytes()
+        for batch in load_batches(source, np.arange(120), net.transform, batch_size=40, block_rows=120)
+        for row, digest in zip(batch.rows, batch.content, strict=True)
+    }
+    assert {content[row] for row in seen} <= trained
