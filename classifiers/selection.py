@@ -79,7 +79,8 @@ def fit_head(
     data = _bring(task, X, y, (train, val), len(classes))
     with _errors_of(kind):
         search = _search(task, candidates, data, progress)
-        temperature, validation, verdicts = _calibrate(search.best, data)
+        best = search.best
+        temperature, validation, verdicts = calibrate(best.estimator, best.logits, data.held_labels)
         estimator = search.best.estimator
         if refit and kind.search != "epochs" and len(val):
             estimator = _refit(task, search.best, data)
@@ -339,14 +340,16 @@ def _judge(kind: HeadKind, estimator: Any, data: _Data) -> tuple[NDArray[np.floa
     if not parts:
         return np.empty((0, data.n_classes)), {}
     found = np.concatenate(parts)
-    temperature = 1.0 if gives(kind, estimator) == "proba" else _temperature(estimator, found, data)
+    temperature = (
+        1.0 if gives(kind, estimator) == "proba" else _temperature(estimator, found, data.held_labels)
+    )
     return found, _scores(softened(found, temperature), data.held_labels)
 
 
-def _temperature(estimator: Any, found: NDArray[np.float64], data: _Data) -> float:
+def _temperature(estimator: Any, found: NDArray[np.float64], y: NDArray[np.int64]) -> float:
     """Fitted to the validation rows whose class the estimator knows."""
-    known = np.isin(data.held_labels, estimator.classes_)
-    columns = np.searchsorted(estimator.classes_, data.held_labels[known])
+    known = np.isin(y, estimator.classes_)
+    columns = np.searchsorted(estimator.classes_, y[known])
     return fit_temperature(found[np.ix_(known, estimator.classes_)], columns)
 
 
@@ -356,17 +359,28 @@ def _scores(proba: NDArray[np.float64], y: NDArray[np.int64]) -> dict[str, float
     return {"accuracy": accuracy, "log_loss": float(-np.log(np.clip(own, _CLIP, 1)).mean())}
 
 
-def _calibrate(best: _Attempt, data: _Data) -> tuple[float, dict[str, float], Verdicts]:
-    """Temperature of the chosen head, its scores on validation with it and without, and what it says of each row."""
-    if not len(data.held_labels):
-        return 1.0, {}, Verdicts.of(best.logits)
-    temperature = _temperature(best.estimator, best.logits, data)
-    before, after = softened(best.logits, 1.0), softened(best.logits, temperature)
+def calibrate(
+    estimator: Any, found: NDArray[np.float64], y: NDArray[np.int64]
+) -> tuple[float, dict[str, float], Verdicts]:
+    """Fit a head's temperature to validation rows.
+
+    Args:
+        estimator: The head; its ``classes_`` are indices of classes.
+        found: (n, k) its logits of these rows, -inf for classes that it doesn't know.
+        y: (n,) indices of their classes.
+
+    Returns:
+        The temperature, the scores of `FittedHead.validation`, and what the head says of each row.
+    """
+    if not len(y):
+        return 1.0, {}, Verdicts.of(found)
+    temperature = _temperature(estimator, found, y)
+    before, after = softened(found, 1.0), softened(found, temperature)
     scores = {
-        **_scores(after, data.held_labels),
-        "ece": reliability(data.held_labels, after).ece,
-        "uncalibrated_log_loss": _scores(before, data.held_labels)["log_loss"],
-        "uncalibrated_ece": reliability(data.held_labels, before).ece,
+        **_scores(after, y),
+        "ece": reliability(y, after).ece,
+        "uncalibrated_log_loss": _scores(before, y)["log_loss"],
+        "uncalibrated_ece": reliability(y, before).ece,
     }
     return temperature, scores, Verdicts.of(after)
 

@@ -14,6 +14,7 @@ import numpy as np
 from classifiers.fitted import Curve, FittedHead
 from classifiers.heads import HEADS
 from classifiers.persistence import save_head
+from classifiers.selection import calibrate
 from features.backbones import Backbone, load_backbone
 from features.backbones.tuned import save_tuned
 from features.engines import plan_engines
@@ -68,7 +69,7 @@ class FinetuneResult:
         history: What each epoch gave.
         best: Number of the epoch whose weights were kept.
         resumed: Epochs that an earlier, interrupted call had done.
-        validation: Accuracy and log loss of that epoch on the validation images; empty without any.
+        validation: Scores of that epoch on the validation images, see `classifiers.fitted.FittedHead`; empty without any.
         seconds: Wall time of the whole stage, this call.
         training_seconds: Wall time of all epochs, earlier calls included.
     """
@@ -184,6 +185,7 @@ def finetune(
         )
         tuning = prepare(plan, start, folder, cached=cached, report=report)
         trained = _train(tuning, path.name, log_to, report)
+        head = _head(tuning, trained)
         result = FinetuneResult(
             run=path,
             backbone=net.name,
@@ -197,16 +199,15 @@ def finetune(
             history=trained.history,
             best=trained.best,
             resumed=trained.resumed,
-            validation=_validation(trained),
+            validation=head.validation,
             seconds=time.perf_counter() - started,
-            training_seconds=sum(epoch.seconds for epoch in trained.history),
+            training_seconds=head.seconds,
         )
         if processes.leads:
             read = np.concatenate([plan.train, plan.val])
             with write_run(path) as run_folder:
                 save_split(run_folder, images.content[read], split[read])
-                head = _write(run_folder, result, tuning)
-                _judgements(plan, trained).write(run_folder / VALIDATION_FILE)
+                _write(run_folder, result, tuning, head)
                 tuned = load_backbone(f"run:{run_folder}")
                 record = _record(
                     result, tuning, tuned, head, problems, fractions=fractions, from_run=from_run
@@ -264,53 +265,45 @@ def _train(tuning: Tuning, name: str, log_to: LogTo | None, report: Reporter) ->
     return trained
 
 
-def _validation(trained: Trained) -> dict[str, float]:
-    """Scores of the epoch that was kept."""
-    best = trained.history[trained.best - 1]
-    if math.isnan(best.val_loss):
-        return {}
-    return {"accuracy": best.val_accuracy, "log_loss": best.val_loss}
-
-
-def _write(folder: Path, result: FinetuneResult, tuning: Tuning) -> FittedHead:
-    """Write the network, its head, and the curves."""
-    job = tuning.job
-    save_tuned(folder, tuning.plan.net, tuning.trunk, tuning.plan.net.transform)
-    estimator = to_estimator(job.network.head)
+def _head(tuning: Tuning, trained: Trained) -> FittedHead:
+    """The head that was trained, its temperature fitted to the validation images."""
+    estimator, plan = to_estimator(tuning.job.network.head), tuning.plan
     kind = HEADS["linear"]
-    curve = _curve(result)
-    head = FittedHead(
+    temperature, validation, verdicts = calibrate(estimator, trained.logits, plan.images.labels[plan.val])
+    return FittedHead(
         name=kind.name,
         estimator=estimator,
-        classes=tuning.plan.images.classes,
+        classes=plan.images.classes,
         params=kind.complete({"scale": "none"}),
         trials=(),
-        curve=curve,
-        validation=result.validation,
-        temperature=1.0,
-        seconds=result.training_seconds,
-        dim=job.network.head.in_features,
+        curve=_curve(trained),
+        validation=validation,
+        temperature=temperature,
+        seconds=sum(epoch.seconds for epoch in trained.history),
+        dim=tuning.job.network.head.in_features,
         dtype="float32",
+        verdicts=verdicts,
     )
+
+
+def _write(folder: Path, result: FinetuneResult, tuning: Tuning, head: FittedHead) -> None:
+    """Write the network, its head, the curves, and what they say of the validation images."""
+    images, rows = tuning.plan.images, tuning.plan.val
+    save_tuned(folder, tuning.plan.net, tuning.trunk, tuning.plan.net.transform)
     save_head(head, folder)
+    if head.verdicts and len(rows):
+        judged = (images.labels[rows], head.verdicts.predicted, head.verdicts.probability)
+        Judgements.of(images.ids[rows], *judged, images.classes).write(folder / VALIDATION_FILE)
     write_history(result.history, folder / HISTORY)
-    plot_curve(curve, folder / "curve.png", title=f"{result.backbone}, frost line: {result.frost_line}")
-    logs = job.folder / "tensorboard"
+    if head.curve:
+        title = f"{result.backbone}, frost line: {result.frost_line}"
+        plot_curve(head.curve, folder / "curve.png", title=title)
+    logs = tuning.job.folder / "tensorboard"
     if logs.exists():
         shutil.copytree(logs, folder / logs.name)
-    return head
 
 
-def _judgements(plan: Plan, trained: Trained) -> Judgements:
-    """What the kept weights say of the validation images."""
-    proba = trained.proba
-    labels = plan.images.labels[plan.val]
-    return Judgements.of(
-        plan.images.ids[plan.val], labels, proba.argmax(1), proba.max(1, initial=0), plan.images.classes
-    )
-
-
-def _curve(result: FinetuneResult) -> Curve:
+def _curve(trained: Trained) -> Curve:
     columns = {
         "train loss": "train_loss",
         "validation loss": "val_loss",
@@ -319,12 +312,12 @@ def _curve(result: FinetuneResult) -> Curve:
         "lr": "lr",
     }
     series = {
-        label: tuple(float(getattr(epoch, name)) for epoch in result.history)
+        label: tuple(float(getattr(epoch, name)) for epoch in trained.history)
         for label, name in columns.items()
     }
     judged = {label: values for label, values in series.items() if not math.isnan(values[0])}
-    x = tuple(float(epoch.epoch) for epoch in result.history)
-    return Curve("epoch", x, judged, float(result.best), log_x=False)
+    x = tuple(float(epoch.epoch) for epoch in trained.history)
+    return Curve("epoch", x, judged, float(trained.best), log_x=False)
 
 
 def _record(

@@ -117,14 +117,14 @@ class Trained:
         best: Number of the epoch whose weights were kept.
         resumed: Epochs that an earlier, interrupted call had done.
         frozen: Digest of what was frozen from first to last, the same before and after.
-        proba: (m, classes) float64 probabilities that the kept weights give the validation rows.
+        logits: (m, classes) float64 that the kept weights give the validation rows.
     """
 
     history: tuple[Epoch, ...]
     best: int
     resumed: int
     frozen: str
-    proba: NDArray[np.float64]
+    logits: NDArray[np.float64]
 
 
 @dataclass
@@ -202,7 +202,7 @@ class _Training:
             raise FinetuneError(
                 "frozen parts of the network have changed; this is a bug, and the run is of no use"
             )
-        return Trained(tuple(self.progress.history), self.progress.best, resumed, frozen, self._proba())
+        return Trained(tuple(self.progress.history), self.progress.best, resumed, frozen, self._logits())
 
     def _epoch(self) -> None:
         progress, job = self.progress, self.job
@@ -322,12 +322,12 @@ class _Training:
         loss, hits = (job.processes.total(self._tensor(sums.tolist())) / len(job.val)).tolist()
         return loss, hits
 
-    def _proba(self) -> NDArray[np.float64]:
+    def _logits(self) -> NDArray[np.float64]:
         """Of all validation rows, in full precision."""
         self.network.eval()
         with torch.inference_mode():
             parts = [
-                self.network(self._to_device(batch)[0]).double().softmax(1).cpu()
+                self.network(self._to_device(batch)[0]).double().cpu()
                 for batch in self.job.inputs.judge(self.job.val)
             ]
         return torch.cat(parts).numpy() if parts else np.zeros((0, self.job.classes))

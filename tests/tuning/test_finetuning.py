@@ -296,7 +296,7 @@ def test_lp_ft_starts_from_a_head_of_the_training_rows_alone(digits):
         refit=False,
     )
     assert started.validation["accuracy"] == pytest.approx(alone.validation["accuracy"], abs=0.04)
-    assert started.validation["log_loss"] == pytest.approx(alone.validation["log_loss"], rel=0.02)
+    assert started.validation["log_loss"] == pytest.approx(alone.validation["log_loss"], rel=0.1)
     on_from = finetune(digits, recipe=recipe, run="further", from_run="tuned", workers=0)
     assert on_from.backbone == started.backbone
     with pytest.raises(FinetuneError, match="trained with transform"):
