@@ -1,13 +1,18 @@
-"""The linear head's path against scikit-learn's, its cost by rows, a million rows in bounded memory, MLPs together.
+"""The linear head's path against scikit-learn's, its cost by rows, MLPs together, k-NN, and a large cache in little memory.
 
-python benchmarks/heads.py [--quick] [--values 3] [--rows] [--mlp] [--million] [--json FILE]
+python benchmarks/heads.py [--quick] [--only path rows mlp knn large] [--values 45] [--references 5] [--tol 1e-4 1e-7] [--json FILE]
+
+path: multinomial logistic regression at --values of the 45 default strengths, evenly spaced, each warm-started at the last, by
+linear_path and by scikit-learn's LogisticRegression at each --tol, in turn, on one thread each. Seconds are CPU seconds, which
+other work on the machine hardly changes. At --references of the strengths scikit-learn goes on from linear_path's solution to a
+gradient of 1e-8: how far the others' objectives lie above that is their excess. knn and large run knn.py and large_cache.py.
 """
 
 import argparse
 import json
 import os
-import resource
-import tempfile
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,12 +22,15 @@ import torch
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from classifiers import MLPHead, linear_path
 from classifiers.heads import HEADS
 from classifiers.mlp_batch import fit_together
+from pipeline.console import print_table
 
 L2S = HEADS["linear"].grid({})["l2"]
+TIGHT = 1e-8
 
 
 class Features:
@@ -50,78 +58,93 @@ def objective(Z: Any, y: Any, coef: Any, intercept: Any, l2: float) -> float:
 
 def path(options: argparse.Namespace) -> dict[str, Any]:
     n, d, k = (3000, 256, 20) if options.quick else (20_000, 1280, 100)
+    l2s = [L2S[place] for place in evenly(len(L2S), options.values)]
     features = Features(d, k)
-    (X, y), (Xt, yt) = features.draw(n, 1), features.draw(n // 4, 2)
-    began = time.perf_counter()
-    solutions = list(linear_path(X, y, L2S, device="cpu"))
-    seconds = time.perf_counter() - began
+    (X, y), (held, held_y) = features.draw(n, 1), features.draw(n // 4, 2)
     scaler = StandardScaler().fit(X)
-    Z, Zt = scaler.transform(X), scaler.transform(Xt)
-    accuracies = [float(((Xt @ s.coef.T + s.intercept).argmax(1) == yt).mean()) for s in solutions]
-    measured = np.linspace(0, len(L2S) - 1, options.values + 2).astype(int)[1:-1]
-    model = LogisticRegression(warm_start=True, max_iter=10_000)
-    rows = []
-    for index in measured:
-        mine = solutions[index]
-        model.set_params(C=1 / (mine.l2 * n), tol=1e-4)
-        began = time.perf_counter()
-        model.fit(Z, y)
-        theirs = time.perf_counter() - began
-        accuracy = float((model.predict(Zt) == yt).mean())
-        row = {"l2": mine.l2, "seconds": mine.seconds, "iterations": mine.iterations, "sklearn": theirs}
-        row |= {"accuracy": accuracies[index], "sklearn_accuracy": accuracy}
-        if options.tight:
-            tight = LogisticRegression(C=1 / (mine.l2 * n), tol=1e-7, max_iter=10_000).fit(Z, y)
-            best = objective(Z, y, tight.coef_, tight.intercept_, mine.l2)
-            own = mine.intercept + mine.coef @ scaler.mean_
-            row["excess"] = objective(Z, y, mine.coef * scaler.scale_, own, mine.l2) / best - 1
-        rows.append(row)
-        print("  ".join(f"{name} {value:.4g}" for name, value in row.items()), flush=True)
-    expected = float(np.mean([row["sklearn"] for row in rows])) * len(L2S)
-    result = {"rows": n, "features": d, "classes": k, "values": len(L2S), "seconds": seconds}
-    result |= {"sklearn_seconds_extrapolated": expected, "ratio": expected / seconds, "measured": rows}
-    print(
-        f"{len(L2S)} values: {seconds:.1f} s, scikit-learn {expected:.0f} s (extrapolated): {expected / seconds:.1f}x"
-    )
+    Z, held_Z = scaler.transform(X), scaler.transform(held)
+
+    def judge(coef: Any, intercept: Any, l2: float) -> tuple[float, float]:
+        accuracy = float(((held_Z @ coef.T + intercept).argmax(1) == held_y).mean())
+        return objective(Z, y, coef, intercept, l2), accuracy
+
+    began = time.process_time()
+    solutions = list(linear_path(X, y, l2s, device="cpu"))
+    seconds = time.process_time() - began
+    ours = [(s.coef * scaler.scale_, s.intercept + s.coef @ scaler.mean_) for s in solutions]
+    sides = {"linear_path": (seconds, [judge(*each, l2) for each, l2 in zip(ours, l2s, strict=True)])}
+    print(f"linear_path: {seconds:.1f} s, {sum(s.iterations for s in solutions)} iterations", flush=True)
+    for tol in options.tol:
+        sides[f"scikit-learn, tol {tol:g}"] = sklearn_path(Z, y, l2s, tol, judge)
+    best = {}
+    for place in evenly(len(l2s), options.references):
+        best[place] = objective(Z, y, *refine(Z, y, l2s[place], *ours[place]), l2s[place])
+    result = {"rows": n, "features": d, "classes": k, "strengths": l2s, "references": [l2s[i] for i in best]}
+    lines = []
+    for name, (cost, judged) in sides.items():
+        excess = [judged[place][0] / least - 1 for place, least in best.items()]
+        chosen = max(accuracy for _, accuracy in judged)
+        result[name] = {"CPU seconds": cost, "excess": excess, "accuracy": chosen, "ratio": cost / seconds}
+        lines.append([name, f"{cost:.1f}", f"{cost / seconds:.1f}", f"{max(excess):.1e}", f"{chosen:.4f}"])
+    headings = ["side", "CPU s", "times linear_path", "largest excess", "accuracy of the best"]
+    print_table(headings, lines, title=f"{len(l2s)} strengths, {n:,} x {d:,}, {k} classes, one thread")
     return result
+
+
+def sklearn_path(Z: Any, y: Any, l2s: Any, tol: float, judge: Any) -> tuple[float, list[tuple[float, float]]]:
+    model = LogisticRegression(warm_start=True, max_iter=10_000, tol=tol)
+    seconds, judged = 0.0, []
+    for l2 in l2s:
+        began = time.process_time()
+        model.set_params(C=1 / (l2 * len(y))).fit(Z, y)
+        seconds += time.process_time() - began
+        judged.append(judge(model.coef_, model.intercept_, l2))
+        print(
+            f"scikit-learn, tol {tol:g}: l2 {l2:g}, {model.n_iter_[0]} iterations, {seconds:.1f} s so far",
+            flush=True,
+        )
+    return seconds, judged
+
+
+def refine(Z: Any, y: Any, l2: float, coef: Any, intercept: Any) -> tuple[Any, Any]:
+    """scikit-learn's solution to tight tolerance, from one nearby."""
+    model = LogisticRegression(C=1 / (l2 * len(y)), warm_start=True, max_iter=10_000, tol=TIGHT)
+    model.coef_, model.intercept_, model.classes_ = (
+        coef.astype(Z.dtype),
+        intercept.astype(Z.dtype),
+        np.unique(y),
+    )
+    model.fit(Z, y)
+    return model.coef_, model.intercept_
+
+
+def evenly(count: int, wanted: int) -> list[int]:
+    """Places among `count`, both ends among them."""
+    return sorted(set(np.linspace(0, count - 1, min(count, wanted)).round().astype(int).tolist()))
 
 
 def by_rows(options: argparse.Namespace) -> list[dict[str, float]]:
     base, d, k = (1000, 128, 10) if options.quick else (5000, 640, 20)
-    features, results = Features(d, k), []
+    features, found = Features(d, k), []
     for times in (1, 2, 4, 8):
         X, y = features.draw(base * times, 1)
-        began = time.perf_counter()
+        began = time.process_time()
         solutions = list(linear_path(X, y, L2S, device="cpu"))
-        seconds = time.perf_counter() - began
+        seconds = time.process_time() - began
         iterations = sum(solution.iterations for solution in solutions)
-        results.append({"rows": len(y), "seconds": seconds, "iterations": iterations})
-        print(f"{len(y)} rows: {seconds:.2f} s, {iterations} iterations")
-    return results
-
-
-def million(options: argparse.Namespace) -> dict[str, float]:
-    n, d, k = 100_000 if options.quick else 1_000_000, 1280, 10
-    features = Features(d, k)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "features"
-        labels = []
-        with file.open("wb") as out:
-            for seed in range(n // 10_000):
-                X, y = features.draw(10_000, seed)
-                out.write(X.astype(np.float16).tobytes())
-                labels.append(y)
-        mapped = np.memmap(file, np.float16, "r", shape=(n, d))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        began = time.perf_counter()
-        theta = list(linear_path(mapped, np.concatenate(labels), [0.1, 0.01], device="cpu", memory=2**30))
-        seconds = time.perf_counter() - began
-        extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20
-        iterations = sum(each.iterations for each in theta)
-    print(
-        f"{n} x {d} float16, 2 strengths: {seconds:.0f} s, {iterations} iterations, {extra:.2f} GiB more at peak"
-    )
-    return {"rows": n, "seconds": seconds, "iterations": iterations, "peak_gib_above_start": extra}
+        found.append({"rows": len(y), "CPU seconds": seconds, "iterations": iterations})
+    lines = [
+        [
+            f"{r['rows']:,}",
+            f"{r['CPU seconds']:.2f}",
+            str(r["iterations"]),
+            f"{r['CPU seconds'] / found[0]['CPU seconds']:.2f}",
+        ]
+        for r in found
+    ]
+    headings = ["rows", "CPU s", "iterations", "CPU against first"]
+    print_table(headings, lines, title=f"{len(L2S)} strengths, {d} features, {k} classes, growing")
+    return found
 
 
 def mlps(options: argparse.Namespace) -> dict[str, float]:
@@ -130,11 +153,11 @@ def mlps(options: argparse.Namespace) -> dict[str, float]:
     common = {"hidden": (64,), "epochs": 10, "batch_size": 64, "dropout": 0, "device": "cpu"}
     rates = np.geomspace(1e-4, 1e-2, 8)
     own = [{"lr": lr, "weight_decay": decay} for lr in rates for decay in (0, 1e-3, 1e-2, 1e-1)]
-    began = time.perf_counter()
+    began = time.process_time()
     alone = [MLPHead(**common, **each).fit(X, y) for each in own]
-    middle = time.perf_counter()
+    middle = time.process_time()
     together = fit_together([MLPHead(**common, **each) for each in own], X, y)
-    ended = time.perf_counter()
+    ended = time.process_time()
     gap = max(
         float(np.abs(a.predict_proba(X) - b.predict_proba(X)).max())
         for a, b in zip(alone, together, strict=True)
@@ -146,23 +169,41 @@ def mlps(options: argparse.Namespace) -> dict[str, float]:
     return {"alone": middle - began, "together": ended - middle, "ratio": ratio, "largest_gap": gap}
 
 
+def beside(script: str, *arguments: str) -> dict[str, Any]:
+    """Run another benchmark, which prints its own tables."""
+    subprocess.run([sys.executable, str(Path(__file__).with_name(script)), *arguments], check=True)
+    return {"command": [script, *arguments]}
+
+
+def knn(options: argparse.Namespace) -> dict[str, Any]:
+    small = ("--rows", "4000", "--queries", "200", "--dim", "256", "--rounds", "1") if options.quick else ()
+    return beside("knn.py", "--threads", "1", *small)
+
+
+def large(options: argparse.Namespace) -> dict[str, Any]:
+    size = ("--rows", "20000", "--memory", "50MB") if options.quick else ()
+    return beside("large_cache.py", *size)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("quick", "tight", "rows", "mlp", "million", "skip-path"):
-        parser.add_argument(f"--{name}", action="store_true")
-    parser.add_argument("--values", type=int, default=3, help="strengths that scikit-learn is measured at")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parts = {"path": path, "rows": by_rows, "mlp": mlps, "knn": knn, "large": large}
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
+    parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
+    parser.add_argument("--values", type=int, default=len(L2S), help="how many of the 45 strengths")
+    parser.add_argument("--references", type=int, default=5, help="strengths solved to tight tolerance")
+    parser.add_argument("--tol", type=float, nargs="+", default=[1e-4], help="scikit-learn's, each timed")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    result: dict[str, Any] = {"threads": torch.get_num_threads(), "load": os.getloadavg()}
-    if not options.skip_path:
-        result["path"] = path(options)
-    for name, measure in (("rows", by_rows), ("million", million), ("mlp", mlps)):
-        if getattr(options, name):
-            result[name] = measure(options)
-    text = json.dumps(result, indent=2)
-    print(text)
+    torch.set_num_threads(1)
+    result: dict[str, Any] = {"load": os.getloadavg()}
+    with threadpool_limits(1):
+        for name in options.only:
+            result[name] = parts[name](options)
     if options.json:
-        options.json.write_text(text)
+        options.json.write_text(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from classifiers.softmax import Evaluation, SoftmaxRegression
 
 __all__ = ["Memory", "Optimum", "minimise"]
 
-_HISTORY = 12  # curvature pairs that are kept
+_HISTORY = 20  # curvature pairs that are kept
 _ARMIJO, _CURVATURE = 1e-4, 0.9  # Wolfe constants, as in Nocedal & Wright 2006, section 3.1
-_CAUTION = 10  # times that the estimated excess is taken for the true one: it was up to 9 times too small
+_CAUTION = 10  # times that the estimated excess is taken for the true one: it was up to 20 times too small
 _TRIALS = 30  # steps a line search may try
 _PATIENCE = 50  # iterations that may lower the objective by no more than rounding
 
@@ -22,13 +22,25 @@ class Memory(NamedTuple):
     """Steps, and how the gradient of the loss without its penalty changed along them, the latest last.
 
     The penalty adds l2 times the step to that change, exactly, so that one strength's pairs serve the next.
+
+    Attributes:
+        pairs: Steps and changes.
+        last: Where the last one led, and the gradient of the loss there.
     """
 
     pairs: tuple[tuple[Tensor, Tensor], ...] = ()
+    last: tuple[Tensor, Tensor] | None = None
 
-    def add(self, step: Tensor, change: Tensor) -> "Memory":
-        """With one pair more; the oldest may go."""
-        return Memory((*self.pairs[1 - _HISTORY :], (step, change)))
+    def move(self, theta: Tensor, gradient: Tensor, dtype: torch.dtype) -> "Memory":
+        """With the pair that leads to one point more; the oldest pair may go."""
+        if self.last is None:
+            return Memory(self.pairs, (theta, gradient))
+        step, change = (new - old for new, old in zip((theta, gradient), self.last, strict=True))
+        return Memory((*self.pairs[1 - _HISTORY :], (step.to(dtype), change.to(dtype))), (theta, gradient))
+
+    def forget(self) -> "Memory":
+        """Without its pairs."""
+        return Memory((), self.last)
 
     def direction(self, gradient: Tensor, l2: float, initial: Callable[[Tensor], Tensor]) -> Tensor:
         """The quasi-Newton direction (Nocedal & Wright 2006, algorithm 7.4), from an initial inverse Hessian."""
@@ -65,7 +77,7 @@ class Optimum:
         objective: Mean cross-entropy plus l2 / 2 times the squared norm of the coefficients.
         gradient_norm: Euclidean norm of the objective's gradient.
         iterations: L-BFGS iterations.
-        converged: Whether the objective is as close to its optimum as asked.
+        converged: Whether the objective seems as close to its optimum as asked.
         memory: Curvature pairs, for the next strength to start with.
     """
 
@@ -88,10 +100,12 @@ def minimise(
 ) -> list[Optimum]:
     """Minimise the mean cross-entropy plus ``l2 / 2 * ||W||^2`` for several l2, by L-BFGS (Liu & Nocedal 1989).
 
-    The solver stops once the gradient g says that the objective exceeds its minimum by at most ``tol`` times itself.
-    Half of ``g' H g`` is that excess where H is the inverse Hessian; of the approximate one, ten times as much is asked.
-    Or once it is proven: with the best intercept for each, the objective is an l2-strongly convex function of the
-    coefficients, so that it exceeds its minimum by no more than ``||g||^2 / (2 l2)``.
+    The solver stops once the objective seems to exceed its minimum by at most ``tol`` times itself. Half of ``g' H g``, for
+    a gradient g and the true inverse Hessian H, is that excess near the minimum; L-BFGS has an approximate H, so that ten
+    times as much is asked. This is an estimate and no proof: measured against optima to tight tolerance, the excess was at
+    most 2.5 ``tol``, and a tenth of ``tol`` at the median. It is proven, and enough, that the objective with the best
+    intercept for each is an l2-strongly convex function of the coefficients, so that it exceeds its minimum by no more
+    than ``||g||^2 / (2 l2)``: strong penalties are done by that.
 
     Args:
         problem: The rows and their classes.
@@ -134,14 +148,15 @@ class _Descent:
     max_iter: int
 
     def run(self, theta: Tensor, memory: Memory) -> Generator[Tensor, Evaluation, Optimum]:
-        point = self._point(theta, (yield theta))
         dtype = self.problem.rows.dtype
+        point = self._point(theta, (yield theta))
+        memory = memory.move(theta, point.found.gradient, dtype)
         iterations = idle = 0
         while True:
             direction = self._direction(point, memory)
             slope = float((point.gradient * direction).sum())
             if slope >= 0 and memory.pairs:
-                memory = Memory()
+                memory = memory.forget()
                 continue
             converged = self._converged(point, slope)
             if converged or iterations >= self.max_iter or idle >= _PATIENCE or slope >= 0:
@@ -150,11 +165,10 @@ class _Descent:
             if following is None:
                 if not memory.pairs:
                     break  # no descent along the preconditioned gradient: this is the precision of the arithmetic
-                memory = Memory()
+                memory = memory.forget()
                 continue
             iterations += 1
-            change = following.found.gradient - point.found.gradient
-            memory = memory.add((following.theta - point.theta).to(dtype), change.to(dtype))
+            memory = memory.move(following.theta, following.found.gradient, dtype)
             gained = point.objective - following.objective > torch.finfo(dtype).eps * point.objective
             idle = 0 if gained else idle + 1
             point = following
@@ -162,7 +176,7 @@ class _Descent:
         theta = point.theta.clone()
         if (
             len(theta) > 1
-        ):  # a shift of all logits changes nothing: of equal intercepts, those that sum to zero
+        ):  # the same for all logits changes nothing: of such intercepts, those that sum to zero
             theta[:, -1] -= theta[:, -1].mean()
         return Optimum(theta, point.objective, norm, iterations, converged, memory)
 
@@ -181,9 +195,7 @@ class _Descent:
 
     def _converged(self, point: _Point, slope: float) -> bool:
         allowed = self.tol * point.objective
-        slack = point.found.curvature.clamp_min(
-            1e-12
-        )  # what the penalty is to coefficients, curvature is to intercepts
+        slack = point.found.curvature.clamp_min(1e-12)  # to intercepts, what the penalty is to coefficients
         proven = float(point.gradient[:, :-1].square().sum()) / (2 * self.l2)
         proven += float((point.gradient[:, -1].square() / slack).sum())
         return proven <= allowed or 0 <= -slope / 2 * _CAUTION <= allowed

@@ -27,6 +27,7 @@ from classifiers.rows import (
     chunks,
     exact_dtype,
     normalise,
+    row_space,
     standardise,
     stream,
     training_rows,
@@ -39,6 +40,8 @@ __all__ = ["LinearHead", "LinearSolution", "linear_path"]
 Dtype = Literal["auto", "float32", "float64"]
 
 _GROUP = 3  # strengths solved together at most: more would start too far from the last solution
+_WIDE = 2  # features per row from which on the space that the rows span is worth finding
+_PATH_TOL = 3  # times looser than one fit: its candidates are compared, and the chosen one fitted again
 _COLUMNS = 64  # columns from which on a product is no faster for being wider
 
 
@@ -76,7 +79,7 @@ def linear_path(
     fit_intercept: bool = True,
     scale: Scale = "standard",
     label_smoothing: float = 0.0,
-    tol: float = 1e-5,
+    tol: float = 3e-5,
     max_iter: int = 1000,
     device: str = "auto",
     dtype: Dtype = "auto",
@@ -121,6 +124,9 @@ def linear_path(
     weights = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     weight = torch.as_tensor(weights).to(place, exact_dtype(place))
     rows, mean, divisor = _bring(X, weight, scale, place, rows_dtype, centre=fit_intercept, memory=memory)
+    axes = None
+    if isinstance(rows, ResidentRows) and _WIDE * len(rows.matrix) <= X.shape[1]:
+        rows, axes = row_space(rows)
     problem = SoftmaxRegression(
         rows,
         torch.as_tensor(targets, device=place),
@@ -129,6 +135,7 @@ def linear_path(
         fit_intercept=fit_intercept,
         label_smoothing=label_smoothing,
     )
+    units = _Units(mean, divisor, axes)
     theta = problem.zeros()
     if start is not None:
         coef, intercept = start
@@ -137,21 +144,42 @@ def linear_path(
                 f"start: got coefficients {coef.shape} and intercept {intercept.shape}, "
                 f"expected ({problem.outputs}, {X.shape[1]}) and ({problem.outputs},)"
             )
-        scaled = np.concatenate([coef * divisor, (intercept + coef @ mean)[:, None]], axis=1)
-        theta = torch.as_tensor(scaled).to(theta)
+        theta = units.enter(coef, intercept).to(theta)
     for l2, optimum, seconds in _follow(problem, strengths, theta, tol, max_iter):
-        solved = optimum.theta.cpu().to(torch.float64).numpy()
-        coef = solved[:, :-1] / divisor
+        coef, intercept = units.leave(optimum.theta)
         yield LinearSolution(
             l2,
             coef,
-            solved[:, -1] - coef @ mean,
+            intercept,
             optimum.objective,
             optimum.gradient_norm,
             optimum.iterations,
             optimum.converged,
             seconds,
         )
+
+
+@dataclass(frozen=True)
+class _Units:
+    """From the units of the features as they came in to those of the solver, and back."""
+
+    mean: NDArray[np.float64]
+    divisor: NDArray[np.float64]
+    axes: torch.Tensor | None
+
+    def enter(self, coef: NDArray[np.float64], intercept: NDArray[np.float64]) -> torch.Tensor:
+        scaled = torch.as_tensor(coef * self.divisor)
+        if self.axes is not None:
+            scaled = scaled @ self.axes.cpu().to(scaled)
+        return torch.hstack([scaled, torch.as_tensor(intercept + coef @ self.mean)[:, None]])
+
+    def leave(self, theta: torch.Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        solved = theta.cpu().to(torch.float64)
+        scaled = solved[:, :-1]
+        if self.axes is not None:
+            scaled = scaled @ self.axes.cpu().to(scaled).T
+        coef: NDArray[np.float64] = scaled.numpy() / self.divisor
+        return coef, solved[:, -1].numpy() - coef @ self.mean
 
 
 def _bring(
@@ -305,7 +333,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
             HeadError: An option out of range, or fewer than two classes.
         """
         start = None if coef_init is None or intercept_init is None else (coef_init, intercept_init)
-        (solution,) = self._solve(X, y, [self.l2], sample_weight, start)
+        (solution,) = self._solve(X, y, [self.l2], sample_weight, tol=self.tol, start=start)
         self._adopt(solution)
         if not self.converged_:
             warnings.warn(
@@ -325,10 +353,12 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     ) -> Iterator[Self]:
         """Fit a copy of this head for each of several strengths, each started at the last; see `linear_path`.
 
+        The objectives are within three times ``tol``: enough to compare strengths by, of which one is then fitted.
+
         Yields:
             Fitted heads, strongest penalty first. One that did not converge says so in ``converged_`` only.
         """
-        for solution in self._solve(X, y, l2s, sample_weight, None):
+        for solution in self._solve(X, y, l2s, sample_weight, tol=_PATH_TOL * self.tol):
             self._adopt(solution)
             yield copy.copy(self).set_params(l2=solution.l2)
 
@@ -338,7 +368,9 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         y: ArrayLike,
         l2s: Iterable[float],
         sample_weight: ArrayLike | None,
-        start: tuple[NDArray[np.float64], NDArray[np.float64]] | None,
+        *,
+        tol: float,
+        start: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     ) -> Iterator[LinearSolution]:
         rows, labels, weights = training_rows(self, X, y, sample_weight, self.class_weight)
         self.classes_ = np.unique(labels)
@@ -351,7 +383,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
             scale=self.scale,
             label_smoothing=self.label_smoothing,
             memory=self.memory,
-            tol=self.tol,
+            tol=tol,
             max_iter=self.max_iter,
             device=self.device,
             dtype=self.dtype,

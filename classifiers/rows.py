@@ -31,6 +31,7 @@ __all__ = [
     "chunks",
     "exact_dtype",
     "normalise",
+    "row_space",
     "standardise",
     "stream",
     "training_rows",
@@ -189,6 +190,17 @@ class StreamedRows:
     def _read(self, part: NDArray[Any]) -> torch.Tensor:
         rows = _read(part, self.scale, self.device, self.dtype)
         return rows.sub_(self.mean).div_(self.divisor)
+
+
+def row_space(rows: ResidentRows) -> tuple[ResidentRows, torch.Tensor]:
+    """Far fewer rows than features, in coordinates of the space that they span: (n, n), and its axes (d, n).
+
+    Penalised coefficients have no part beyond that space, so that nothing is lost; the axes are orthonormal (a QR
+    decomposition), so that norms stay.
+    """
+    matrix = rows.matrix.cpu() if rows.device.type == "mps" else rows.matrix  # MPS has no QR
+    axes, corner = torch.linalg.qr(matrix.T)
+    return ResidentRows(corner.T.contiguous().to(rows.device)), axes.to(rows.device)
 
 
 def _block_rows(width: int, device: torch.device) -> int:

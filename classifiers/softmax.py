@@ -82,13 +82,13 @@ class SoftmaxRegression:
         many = len(thetas)
         stacked = torch.stack(list(thetas)).flatten(0, 1)
         narrow = stacked.to(self.rows.dtype)
-        coef, intercept = narrow[:, :-1].T.contiguous(), narrow[:, -1].contiguous()
+        coef, intercept = narrow[:, :-1].contiguous(), narrow[:, -1].contiguous()
         gradient = torch.zeros_like(stacked)
         losses, curvature = stacked.new_zeros(many), stacked.new_zeros(many, self.outputs)
         for part, rows in self.rows.blocks(len(stacked)):
             targets, weights = self._targets[part], self._weights[part]
             shares = weights.to(rows.dtype)
-            logits = torch.addmm(intercept, rows, coef).view(len(rows), many, self.outputs)
+            logits = torch.addmm(intercept, rows, coef.T).view(len(rows), many, self.outputs)
             loss, residual = self._loss(logits, targets)
             losses += weights @ loss.to(weights.dtype)
             spread = residual.abs()
@@ -174,12 +174,17 @@ def _decompose(sample: Tensor) -> _Spectrum:
     n, d = sample.shape
     total = float(sample.square().sum()) / n
     if n >= d:
-        values, vectors = torch.linalg.eigh(sample.T @ sample / n)
+        values, vectors = _eigh(sample.T @ sample / n)
     else:  # the same leading eigenvectors, by way of the smaller matrix
-        values, vectors = torch.linalg.eigh(sample @ sample.T / n)
+        values, vectors = _eigh(sample @ sample.T / n)
         kept = values > values[-1] * 1e-5
         values = values[kept]
         vectors = sample.T @ (vectors[:, kept] / (values * n).sqrt())
     values = values.clamp_min(0)
     rest = max(0.0, total - float(values.sum())) / max(1, d - len(values))
     return _Spectrum(vectors, values, rest)
+
+
+def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    found = torch.linalg.eigh(matrix.cpu() if matrix.device.type == "mps" else matrix)  # MPS has none
+    return found.eigenvalues.to(matrix.device), found.eigenvectors.to(matrix.device)

@@ -159,12 +159,28 @@ def test_streamed_rows_give_the_same_head(blobs, monkeypatch, scale, fit_interce
     assert streamed.objective_ == pytest.approx(whole.objective_, rel=1e-9)
 
 
-@pytest.mark.parametrize("shape", [(60, 200), (200, 20)])
+@pytest.mark.parametrize("shape", [(60, 200), (60, 100), (200, 20)])
 def test_wide_and_tall_rows_reach_scikit_learns_objective(make_blobs, shape):
     data = make_blobs(*shape, 4, dtype=np.float64)
     for solution in linear_path(data.X, data.y, np.geomspace(10, 1e-4, 7), device="cpu"):
         _, best = reference(scaled(data.X), data.y, solution.l2)
         assert best * (1 - 1e-6) <= solution.objective <= best * 1.001
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_the_space_of_few_rows_loses_nothing(make_blobs, monkeypatch, fit_intercept):
+    data = make_blobs(50, 120, 3, dtype=np.float64)
+    options = {"fit_intercept": fit_intercept, "tol": 1e-13, "device": "cpu", "max_iter": 5000}
+    reduced = LinearHead(0.01, **options).fit(data.X, data.y)
+    again = LinearHead(0.01, **options).fit(
+        data.X, data.y, coef_init=reduced.coef_, intercept_init=reduced.intercept_
+    )
+    assert again.n_iter_ < reduced.n_iter_
+    monkeypatch.setattr("classifiers.linear._WIDE", np.inf)
+    whole = LinearHead(0.01, **options).fit(data.X, data.y)
+    assert reduced.objective_ == pytest.approx(whole.objective_, rel=1e-10)
+    assert reduced.coef_ == pytest.approx(whole.coef_, rel=1e-3, abs=1e-6)
+    assert reduced.intercept_ == pytest.approx(whole.intercept_, rel=1e-3, abs=1e-5)
 
 
 def test_labels_of_any_kind_come_back(blobs):
