@@ -1132,6 +1132,44 @@ def compare(*, as_json: bool, report: "Reporter", runs: tuple[Path, ...], style:
         click.echo(as_csv(board) if style == "csv" else as_markdown(board), nl=False)
 
 
+@main.command(
+    "report",
+    epilog=_example("frostline report runs/* --out report.html   # needs frostline[report]"),
+)
+@click.argument("runs", type=_PATH, nargs=-1, required=True, metavar="RUN...")
+@click.option(
+    "--out",
+    type=_PATH,
+    metavar="FILE",
+    default=Path("report.html"),
+    show_default=True,
+    help="File to write; one that is there is replaced.",
+)
+@_on_option
+@click.option(
+    "--map",
+    type=click.Choice(["pca", "umap", "none"]),
+    default="pca",
+    show_default=True,
+    help="How features are drawn as points; umap takes longer and needs frostline[umap].",
+)
+@click.option("--title", default="Frostline report", show_default=True, help="Heading of the page.")
+@_output_options
+def report_(*, as_json: bool, report: "Reporter", runs: tuple[Path, ...], **options: Any) -> None:
+    """Write RUNs side by side as one HTML file that needs no network: leaderboard, charts, maps and mistakes.
+
+    Only what the runs hold is read, and the cached features of the rows that they were judged on; nothing is evaluated.
+    """
+    from pipeline import write_report
+
+    result = write_report(runs, report=report, **options)
+    if as_json:
+        _print_json(result)
+    else:
+        size = f"{result.bytes / 1e6:.1f} MB"
+        click.echo(f"{result.path}: {result.runs} runs, {size}, in {result.seconds:.1f} s")
+
+
 @main.command(epilog=_example("frostline rank resnet50.h5 vit.h5 efficientnet.h5"))
 @click.argument("caches", type=_PATH, nargs=-1, required=True, metavar="CACHE...")
 @click.option(

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipeline.evaluation import EvaluationResult, evaluate
     from pipeline.extraction import ExtractResult, extract
     from pipeline.finetuning import FinetuneResult, finetune
+    from pipeline.html_report import ReportResult, write_report
     from pipeline.labels import LabelErrors, label_errors
     from pipeline.leaderboard import Leaderboard, compare_runs
     from pipeline.prediction import Prediction, predict
@@ -44,6 +45,7 @@ __all__ = [
     "Ranking",
     "Recipe",
     "RecipeError",
+    "ReportResult",
     "RunError",
     "TooManyBadImagesError",
     "TrainResult",
@@ -59,6 +61,7 @@ __all__ = [
     "rank",
     "split_rows",
     "train_head",
+    "write_report",
 ]
 
 _MODULES = {
@@ -74,6 +77,7 @@ _MODULES = {
     "pipeline.evaluation": ("EvaluationResult", "evaluate"),
     "pipeline.extraction": ("ExtractResult", "extract"),
     "pipeline.finetuning": ("FinetuneResult", "finetune"),
+    "pipeline.html_report": ("ReportResult", "write_report"),
     "pipeline.labels": ("LabelErrors", "label_errors"),
     "pipeline.leaderboard": ("Leaderboard", "compare_runs"),
     "pipeline.prediction": ("Prediction", "predict"),

@@ -6,6 +6,7 @@ __all__ = [
     "LimitError",
     "PipelineError",
     "RecipeError",
+    "ReportError",
     "RunError",
     "TooManyBadImagesError",
 ]
@@ -17,6 +18,10 @@ class PipelineError(Exception):
 
 class RunError(PipelineError, ValueError):
     """A run directory that can't be read, or doesn't fit what it is used with."""
+
+
+class ReportError(PipelineError, ImportError):
+    """A report that can't be made without what isn't installed."""
 
 
 class LeakError(PipelineError, ValueError):

@@ -56,6 +56,10 @@ class Judgements:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def take(self, rows: NDArray[np.int64]) -> "Judgements":
+        """Some of them."""
+        return Judgements(self.ids[rows], self.labels[rows], self.predicted[rows], self.probability[rows])
+
     def write(self, path: Path) -> None:
         """Write one line per image."""
         with path.open("w", newline="", encoding="utf-8") as file:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from pipeline.leaderboard import COLUMNS, Leaderboard, Place
 
-__all__ = ["as_cells", "as_csv", "as_markdown"]
+__all__ = ["SHOWN", "as_cells", "as_csv", "as_markdown", "cell"]
 
-_SHOWN = (
+SHOWN = (
     "run",
     "validation",
     "test",
@@ -23,17 +23,20 @@ _SHOWN = (
     "total_seconds",
     "cache_bytes",
 )
+"""Keys of the columns that a person sees."""
+
 _UNKNOWN = "-"
 
 
 def as_cells(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
     """Headings and one line of cells per run; accuracies with their intervals."""
-    return [COLUMNS[key].title for key in _SHOWN], [
-        [_cell(place, key) for key in _SHOWN] for place in board.places
+    return [COLUMNS[key].title for key in SHOWN], [
+        [cell(place, key) for key in SHOWN] for place in board.places
     ]
 
 
-def _cell(place: Place, key: str) -> str:
+def cell(place: Place, key: str) -> str:
+    """One cell for a person: a column of a run, an accuracy with its interval, ``-`` for what isn't known."""
     value = COLUMNS[key].value(place)
     if key == "pvalue" and place.is_best:
         return "best"

@@ -15,7 +15,7 @@ from features.cache import FeatureCache
 from features.errors import FeaturesError
 from pipeline.errors import RunError
 from pipeline.judgements import TEST_FILE, VALIDATION_FILE, Judgements
-from pipeline.runs import Run
+from pipeline.runs import CacheRecord, Run
 
 __all__ = ["Accuracy", "Cost", "Split", "Summary", "summarise"]
 
@@ -132,7 +132,7 @@ def summarise(path: str | Path) -> Summary:
     return Summary(
         run=run,
         name=run.path.resolve().name,
-        kind=record.get("kind", "head"),
+        kind="finetune" if run.tuned else "head",
         backbones=_backbones(run),
         layer=run.layer,
         head=record["head"]["kind"],
@@ -145,8 +145,9 @@ def summarise(path: str | Path) -> Summary:
 
 
 def _backbones(run: Run) -> tuple[str, ...]:
-    tuned = run.record.get("finetune", {}).get("backbone")
-    return (tuned,) if tuned else tuple(each.spec.backbone for each in run.caches)
+    if run.tuned:
+        return (run.record["finetune"]["backbone"],)
+    return tuple(each.spec.backbone for each in run.caches)
 
 
 def _validation(record: Mapping[str, Any]) -> Accuracy | None:
@@ -170,7 +171,7 @@ def _test(path: Path) -> Accuracy | None:
 
 def _cost(run: Run) -> Cost:
     record = run.record
-    caches = [] if record.get("kind") == "finetune" else [_open(each) for each in record["caches"]]
+    caches = [] if run.tuned else [_open(each) for each in run.caches]
     timings = [cache.timing if cache else None for cache in caches]
     backbones = [_describe(name, run, place) for place, name in enumerate(_backbones(run))]
     seconds = [
@@ -179,24 +180,25 @@ def _cost(run: Run) -> Cost:
     ]
     each_image = [1 / timing.images_per_second if timing else None for timing in timings]
     whole = _sum(each_image)
-    tuned = record.get("kind") == "finetune"
     return Cost(
         parameters=_whole(_sum([info.parameters if info else None for info, _ in backbones])),
         gflops=_sum([info.gflops if info and same else None for info, same in backbones]),
         width=record["head"].get("width"),
-        extraction_seconds=0.0 if tuned else _sum(seconds),
+        extraction_seconds=0.0 if run.tuned else _sum(seconds),
         images_per_second=1 / whole if whole else None,
         machine=" + ".join(dict.fromkeys(timing.machine for timing in timings if timing)) or None,
         training_seconds=record.get("seconds", {}).get("total"),
-        cache_bytes=0 if tuned else _whole(_sum([cache.info().bytes if cache else None for cache in caches])),
+        cache_bytes=0
+        if run.tuned
+        else _whole(_sum([cache.info().bytes if cache else None for cache in caches])),
     )
 
 
-def _open(record: Mapping[str, Any]) -> FeatureCache | None:
+def _open(trained: CacheRecord) -> FeatureCache | None:
     """A cache of a run, where it still is what the run was trained on."""
     with contextlib.suppress(OSError, FeaturesError):
-        cache = FeatureCache.open(record["path"])
-        return cache if cache.key == record["key"] else None
+        cache = FeatureCache.open(trained.path)
+        return cache if cache.key == trained.spec.digest else None
     return None
 
 

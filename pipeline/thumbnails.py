@@ -8,7 +8,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.caches import AnyCache
 
-__all__ = ["draw_thumbnail", "image_file"]
+__all__ = ["draw_thumbnail", "image_file", "load_thumbnail"]
 
 _SIDE = 256
 
@@ -19,14 +19,23 @@ def image_file(cache: AnyCache, row: int) -> Path:
     return (source if source.is_dir() else source.parent) / str(cache.ids[row])
 
 
-def draw_thumbnail(axes: Any, path: Path, title: str) -> None:
-    """Draw an image, upright, into matplotlib axes; words in its place where it can't be read any more."""
-    axes.axis("off")
+def load_thumbnail(path: Path, side: int) -> Image.Image | None:
+    """An image, upright, in RGB, no side longer than `side` pixels; None where it can't be read any more."""
     try:
         with Image.open(path) as image:
             picture = ImageOps.exif_transpose(image).convert("RGB")
-            picture.thumbnail((_SIDE, _SIDE))
-            axes.imshow(np.asarray(picture))
     except (OSError, UnidentifiedImageError):
+        return None
+    picture.thumbnail((side, side))
+    return picture
+
+
+def draw_thumbnail(axes: Any, path: Path, title: str) -> None:
+    """Draw an image, upright, into matplotlib axes; words in its place where it can't be read any more."""
+    axes.axis("off")
+    picture = load_thumbnail(path, _SIDE)
+    if picture:
+        axes.imshow(np.asarray(picture))
+    else:
         axes.text(0.5, 0.5, "(image gone)", ha="center", va="center")
     axes.set_title(title, fontsize=9, wrap=True)

@@ -121,8 +121,8 @@ def train_head(
     if len(choices) > 1 and not len(rows.val) and cv is None:
         raise RunError(f"{cache.path} has no validation rows to choose a layer on; name one, or give --cv K.")
     plan = SearchPlan() if search is None and cv is not None else search
-    memory = half_of_memory() if memory is None else memory
-    job = _Job(head, params or {}, rows, cv, plan, projection, path, seed, device, memory, report)
+    allowed = half_of_memory() if memory is None else memory
+    job = _Job(head, params or {}, rows, cv, plan, projection, path, seed, device, allowed, report)
     fits = [job.fit(choice) for choice in choices]
     best = _best(fits)
     fitted, found = best.fitted, best.found
@@ -170,6 +170,7 @@ def train_head(
             "cv": cv,
             "seed": seed,
             "device": device,
+            "memory": memory,
             "fractions": list(fractions),
         }
         save_record(folder, _record(result, cache, fitted, rows.problems, asked))
