@@ -248,8 +248,8 @@ def _check_memory(kind: HeadKind, rows: SelectedRows, memory: int | None) -> Non
     if memory is not None and needed > memory:
         streaming = " or ".join(name for name, each in HEADS.items() if each.streams)
         raise HeadError(
-            f"head {kind.name!r} needs all of its rows in memory: {len(rows):,} x {rows.shape[1]:,} take {needed / 1e9:.1f} GB"
-            f" with what it makes of them, expected at most {memory / 1e9:.1f} GB; use {streaming}, which reads rows in"
+            f"head {kind.name!r} needs all of its rows in memory: {len(rows):,} x {rows.shape[1]:,} take {needed / 1e9:.2g} GB"
+            f" with what it makes of them, expected at most {memory / 1e9:.2g} GB; use {streaming}, which reads rows in"
             " blocks, allow more memory, or project the features to fewer"
         )
 
