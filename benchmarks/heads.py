@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 
 from classifiers import MLPHead, linear_path
 from classifiers.heads import HEADS
-from classifiers.mlp_batch import fit_together
+from classifiers.mlp import fit_together
 from pipeline.console import print_table
 
 L2S = HEADS["linear"].grid({})["l2"]

@@ -86,6 +86,7 @@ class HeadKind:
     grid: Callable[[Mapping[str, Any]], Mapping[str, Sequence[Any]]]
     search: Literal["path", "epochs", "grid"] = "grid"
     scores: Literal["proba", "decision", "distance", "auto"] = "proba"
+    together: tuple[str, ...] = ()
     streams: bool = False
 
     def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,6 +100,10 @@ class HeadKind:
     def complete(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters: those given, the rest at their defaults."""
         return {name: params.get(name, parameter.default) for name, parameter in self.parameters.items()}
+
+    def architecture(self, params: Mapping[str, Any]) -> str:
+        """What candidates that are trained together have in common."""
+        return str({name: value for name, value in sorted(params.items()) if name not in self.together})
 
     def candidates(self, fixed: Mapping[str, Any], rows: int) -> list[dict[str, Any]]:
         """What to try with `rows` training rows: the searched parameters of each candidate, strongest first."""
@@ -375,11 +380,21 @@ _KINDS = (
             Parameter("batch_norm", False, _FLAG, "normalise before each activation"),
             Parameter("optimizer", "adamw", _one_of("adamw", "adam", "sgd"), "how weights are stepped"),
             Parameter("lr", 1e-3, _POSITIVE, "peak learning rate"),
+            Parameter("momentum", 0.9, _number(0, 1, closed=True), "of sgd"),
+            Parameter("nesterov", True, _FLAG, "whether the momentum of sgd looks ahead"),
             Parameter("weight_decay", 0.01, _number(0, closed=True), "on weights, not on biases"),
             Parameter(
-                "schedule", "cosine", _one_of("cosine", "constant"), "of the learning rate after warm-up"
+                "schedule",
+                "cosine",
+                _one_of("cosine", "onecycle", "step", "constant"),
+                "of the learning rate after warm-up",
             ),
-            Parameter("warmup", 0.05, _number(0, 1, closed=True), "share of the steps that warms up"),
+            Parameter(
+                "warmup",
+                "auto",
+                _either("auto", _number(0, 1, closed=True)),
+                "share of the steps that warms up; auto is 0.3 for onecycle, else 0.05",
+            ),
             Parameter("batch_size", 128, _whole(1), "rows per step"),
             Parameter("epochs", 40, _whole(1), "largest number of passes"),
             Parameter("patience", 8, _whole(1), "epochs without a lower validation loss before stopping"),
@@ -389,6 +404,7 @@ _KINDS = (
         _build_mlp,
         lambda _: {"weight_decay": (1.0, 0.01), "lr": (3e-4, 1e-3)},
         search="epochs",
+        together=("lr", "weight_decay", "momentum", "dropout"),
     ),
     _kind(
         "logreg",

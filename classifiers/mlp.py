@@ -1,10 +1,7 @@
 """The MLP head: fully connected layers on features, trained on mini-batches in torch."""
 
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -13,40 +10,22 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor, nn
+from torch import Tensor
 
 from classifiers.devices import resolve_device
 from classifiers.errors import HeadError
+from classifiers.mlp_training import (
+    ACTIVATIONS,
+    OPTIMIZERS,
+    OWN,
+    SCHEDULES,
+    TrainingRows,
+    build_network,
+    train_networks,
+)
 from classifiers.rows import FLOATS, ClassWeight, Scale, chunks, exact_dtype, standardise, training_rows
 
-__all__ = ["Epoch", "MLPHead", "TrainingRows", "build_network", "seeded"]
-
-_ACTIVATIONS: Mapping[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-}
-_OPTIMIZERS = ("adamw", "adam", "sgd")
-_SCHEDULES = ("cosine", "constant")
-
-
-class Epoch(NamedTuple):
-    """One epoch of training; without validation rows, its two scores are NaN."""
-
-    train_loss: float
-    validation_loss: float
-    validation_accuracy: float
-    lr: float
-
-
-@dataclass(frozen=True)
-class TrainingRows:
-    """Standardised rows on the device; weights average 1."""
-
-    inputs: Tensor
-    targets: Tensor
-    weights: Tensor
+__all__ = ["MLPHead", "can_train_together", "fit_together"]
 
 
 class MLPHead(ClassifierMixin, BaseEstimator):
@@ -59,11 +38,13 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         activation: ``relu``, ``gelu``, ``silu`` or ``tanh``.
         dropout: Share of hidden units dropped in training.
         batch_norm: Whether to normalise before each activation.
-        optimizer: ``adamw``, ``adam``, or ``sgd`` with Nesterov momentum 0.9.
+        optimizer: ``adamw``, ``adam`` or ``sgd``.
         lr: Peak learning rate.
+        momentum: Of ``sgd``.
+        nesterov: Whether that looks ahead.
         weight_decay: On weights of linear layers; biases and norms are left alone.
-        schedule: ``cosine`` decay to zero, or ``constant``, each after a linear warm-up.
-        warmup: Share of all steps that warms up.
+        schedule: ``cosine`` decay to zero, ``step``, ``onecycle`` or ``constant``; see `mlp_training.learning_rate`.
+        warmup: Share of all steps that warms up; ``auto`` is 0.3 for ``onecycle``, else 0.05.
         batch_size: Rows per step.
         epochs: Largest number of passes over the rows.
         patience: Epochs without a lower validation loss after which training stops.
@@ -92,9 +73,11 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         batch_norm: bool = False,
         optimizer: str = "adamw",
         lr: float = 1e-3,
+        momentum: float = 0.9,
+        nesterov: bool = True,
         weight_decay: float = 0.01,
         schedule: str = "cosine",
-        warmup: float = 0.05,
+        warmup: float | str = "auto",
         batch_size: int = 128,
         epochs: int = 40,
         patience: int = 8,
@@ -110,6 +93,8 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         self.batch_norm = batch_norm
         self.optimizer = optimizer
         self.lr = lr
+        self.momentum = momentum
+        self.nesterov = nesterov
         self.weight_decay = weight_decay
         self.schedule = schedule
         self.warmup = warmup
@@ -141,7 +126,44 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         Raises:
             HeadError: An option out of range, fewer than two classes, or validation labels that are not in y.
         """
-        self.check_options()
+        return fit_together([self], X, y, sample_weight, validation=validation)[0]
+
+    def check_options(self) -> None:
+        """Refuse options out of range."""
+        choices: dict[str, tuple[str, Sequence[str]]] = {
+            "activation": (self.activation, tuple(ACTIVATIONS)),
+            "optimizer": (self.optimizer, OPTIMIZERS),
+            "schedule": (self.schedule, SCHEDULES),
+            "scale": (self.scale, ("standard", "none")),
+        }
+        for name, (got, valid) in choices.items():
+            if got not in valid:
+                raise HeadError(f"{name}: got {got!r}, expected one of {', '.join(valid)}")
+        if any(width < 1 for width in self.hidden):
+            raise HeadError(f"hidden: got {tuple(self.hidden)}, expected widths of at least 1, e.g. (512,)")
+        within = {
+            "dropout": 0 <= self.dropout < 1,
+            "lr": self.lr > 0,
+            "momentum": 0 <= self.momentum < 1,
+            "weight_decay": self.weight_decay >= 0,
+            "warmup": self.warmup == "auto" if isinstance(self.warmup, str) else 0 <= self.warmup < 1,
+            "batch_size": self.batch_size >= (2 if self.batch_norm else 1),
+            "epochs": self.epochs >= 1,
+            "patience": self.patience >= 1,
+            "early_stopping": 0 <= self.early_stopping < 1,
+        }
+        for name, good in within.items():
+            if not good:
+                raise HeadError(f"{name}: got {getattr(self, name)}, which is out of range; see MLPHead")
+
+    def prepare(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        validation: tuple[ArrayLike, ArrayLike] | None,
+    ) -> tuple[TrainingRows, TrainingRows | None, int, torch.device]:
+        """Rows to train and to stop on, the seed, and where they are; sets what doesn't depend on training."""
         rows, labels, weights = training_rows(self, X, y, sample_weight, self.class_weight)
         random = check_random_state(self.random_state)
         seed = int(random.randint(2**31 - 1))
@@ -153,46 +175,10 @@ class MLPHead(ClassifierMixin, BaseEstimator):
             rows, labels, weights = rows[kept], labels[kept], weights[kept]
         self.classes_, targets = np.unique(labels, return_inverse=True)
         place = resolve_device(self.device)
-        train, checked = self.bring(rows, targets, weights, validation, place)
-        with seeded(seed, place):
-            network = build_network(self, rows.shape[1], len(self.classes_)).to(place)
-            self._train(network, train, checked)
-        self.network_ = network.cpu().eval()
-        self.n_iter_ = len(self.history_)
-        return self
+        train, checked = self._bring(rows, targets, weights, validation, place)
+        return train, checked, seed, place
 
-    def seed(self) -> int:
-        """Seed of torch's generators that follows from ``random_state``."""
-        return int(check_random_state(self.random_state).randint(2**31 - 1))
-
-    def check_options(self) -> None:
-        """Refuse options out of range."""
-        choices: dict[str, tuple[str, Sequence[str]]] = {
-            "activation": (self.activation, tuple(_ACTIVATIONS)),
-            "optimizer": (self.optimizer, _OPTIMIZERS),
-            "schedule": (self.schedule, _SCHEDULES),
-            "scale": (self.scale, ("standard", "none")),
-        }
-        for name, (got, valid) in choices.items():
-            if got not in valid:
-                raise HeadError(f"{name}: got {got!r}, expected one of {', '.join(valid)}")
-        if any(width < 1 for width in self.hidden):
-            raise HeadError(f"hidden: got {tuple(self.hidden)}, expected widths of at least 1, e.g. (512,)")
-        within = {
-            "dropout": 0 <= self.dropout < 1,
-            "lr": self.lr > 0,
-            "weight_decay": self.weight_decay >= 0,
-            "warmup": 0 <= self.warmup < 1,
-            "batch_size": self.batch_size >= 1,
-            "epochs": self.epochs >= 1,
-            "patience": self.patience >= 1,
-            "early_stopping": 0 <= self.early_stopping < 1,
-        }
-        for name, good in within.items():
-            if not good:
-                raise HeadError(f"{name}: got {getattr(self, name)}, which is out of range; see MLPHead")
-
-    def bring(
+    def _bring(
         self,
         rows: NDArray[Any],
         targets: NDArray[np.int64],
@@ -220,44 +206,6 @@ class MLPHead(ClassifierMixin, BaseEstimator):
     def _inputs(self, rows: NDArray[Any]) -> Tensor:
         mean, scale = self.mean_.astype(np.float32), self.scale_.astype(np.float32)
         return torch.as_tensor((rows.astype(np.float32) - mean) / scale)
-
-    def _train(self, network: nn.Sequential, train: TrainingRows, checked: TrainingRows | None) -> None:
-        optimizer = self._make_optimizer(network)
-        batches = math.ceil(len(train.inputs) / self.batch_size)
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self.rate(batches * self.epochs))
-        self.history_: list[Epoch] = []
-        self.best_epoch_ = 0
-        best: dict[str, Tensor] = {}
-        for epoch in range(self.epochs):
-            rate = float(scheduler.get_last_lr()[0])
-            loss = _run_epoch(network, train, batches, optimizer, scheduler)
-            held_loss, held_accuracy = _check(network, checked) if checked else (math.nan, math.nan)
-            self.history_.append(Epoch(loss, held_loss, held_accuracy, rate))
-            if checked is None:
-                self.best_epoch_ = epoch
-            elif not best or held_loss < self.history_[self.best_epoch_].validation_loss:
-                self.best_epoch_ = epoch
-                best = {name: value.clone() for name, value in network.state_dict().items()}
-            elif epoch - self.best_epoch_ >= self.patience:
-                break
-        if best:
-            network.load_state_dict(best)
-
-    def _make_optimizer(self, network: nn.Sequential) -> torch.optim.Optimizer:
-        weights = [module.weight for module in network if isinstance(module, nn.Linear)]
-        rest = [p for p in network.parameters() if not any(p is weight for weight in weights)]
-        groups = [
-            {"params": weights, "weight_decay": self.weight_decay},
-            {"params": rest, "weight_decay": 0.0},
-        ]
-        if self.optimizer == "sgd":
-            return torch.optim.SGD(groups, lr=self.lr, momentum=0.9, nesterov=True)
-        kind = torch.optim.AdamW if self.optimizer == "adamw" else torch.optim.Adam
-        return kind(groups, lr=self.lr)
-
-    def rate(self, steps: int) -> Callable[[int], float]:
-        """Share of the peak learning rate at each of so many steps."""
-        return _Rate(int(self.warmup * steps), steps, decays=self.schedule == "cosine")
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """(n, k) probabilities of ``classes_``."""
@@ -312,78 +260,46 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         return self
 
 
-def build_network(head: MLPHead, width: int, outputs: int) -> nn.Sequential:
-    """The untrained network that a head's options describe."""
-    layers: list[nn.Module] = []
-    for units in head.hidden:
-        layers.append(nn.Linear(width, units))
-        if head.batch_norm:
-            layers.append(nn.BatchNorm1d(units))
-        layers += [_ACTIVATIONS[head.activation](), nn.Dropout(head.dropout)]
-        width = units
-    return nn.Sequential(*layers, nn.Linear(width, outputs))
+def can_train_together(heads: Sequence[MLPHead]) -> bool:
+    """Whether `fit_together` takes these heads: they differ in learning rate, weight decay, momentum and dropout alone."""
+    return all(_common(head) == _common(heads[0]) for head in heads)
 
 
-@dataclass(frozen=True)
-class _Rate:
-    """Share of the peak learning rate at a step: linear warm-up, then cosine decay or none."""
-
-    warmup: int
-    steps: int
-    decays: bool
-
-    def __call__(self, step: int) -> float:
-        if step < self.warmup:
-            return (step + 1) / self.warmup
-        if not self.decays:
-            return 1.0
-        done = (step - self.warmup) / max(1, self.steps - self.warmup)
-        return (1 + math.cos(math.pi * min(1.0, done))) / 2
+def _common(head: MLPHead) -> dict[str, Any]:
+    options = {name: value for name, value in head.get_params().items() if name not in OWN}
+    return {**options, "hidden": tuple(head.hidden)}
 
 
-def _run_epoch(
-    network: nn.Sequential,
-    rows: TrainingRows,
-    batches: int,
-    optimizer: torch.optim.Optimizer,
-    scheduler: torch.optim.lr_scheduler.LRScheduler,
-) -> float:
-    """Train on every row once, in random batches of nearly equal size; the mean loss."""
-    network.train()
-    order = torch.randperm(len(rows.inputs)).to(rows.inputs.device)
-    total = torch.zeros((), device=rows.inputs.device)
-    for batch in order.tensor_split(batches):
-        losses = nn.functional.cross_entropy(
-            network(rows.inputs[batch]), rows.targets[batch], reduction="none"
-        )
-        loss = (losses * rows.weights[batch]).mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        scheduler.step()
-        total += loss.detach() * len(batch)
-    return float(total) / len(order)
+def fit_together(
+    heads: Sequence[MLPHead],
+    X: ArrayLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+    *,
+    validation: tuple[ArrayLike, ArrayLike] | None = None,
+) -> list[MLPHead]:
+    """Fit several MLPs at once, in place; each ends as it would alone but for the rounding of sums.
 
+    Args:
+        heads: Unfitted heads that `can_train_together`.
+        X: (n, d) floats of any width.
+        y: (n,) labels.
+        sample_weight: (n,) non-negative.
+        validation: Features and labels on which each head stops early by itself; its epoch of least loss is kept.
 
-def _check(network: nn.Sequential, rows: TrainingRows) -> tuple[float, float]:
-    """Loss and accuracy on validation rows."""
-    network.eval()
-    with torch.inference_mode():
-        logits = network(rows.inputs)
-        loss = nn.functional.cross_entropy(logits, rows.targets)
-        hits = (logits.argmax(dim=1) == rows.targets).sum()
-    return float(loss), int(hits) / len(logits)
-
-
-@contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's generators for a while, and put them back."""
-    others = [device] if device.type != "cpu" else []
-    with torch.random.fork_rng(others, device_type=device.type if others else "cuda"):
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(seed)
-        elif device.type == "mps":
-            torch.mps.manual_seed(seed)
-        yield
+    Raises:
+        HeadError: Heads that differ in more than that, and as `MLPHead.fit`.
+    """
+    if not heads or not can_train_together(heads):
+        raise HeadError(f"heads that train together may differ in {', '.join(OWN)} alone")
+    for head in heads:
+        head.check_options()
+    first = heads[0]
+    train, checked, seed, place = first.prepare(X, y, sample_weight, validation)
+    trained = train_networks(heads, len(first.classes_), train, checked, seed=seed, place=place)
+    for head, found in zip(heads, trained, strict=True):
+        head.classes_, head.n_features_in_ = first.classes_, first.n_features_in_
+        head.mean_, head.scale_ = first.mean_, first.scale_
+        head.network_, head.history_, head.best_epoch_ = found.network, found.history, found.best_epoch
+        head.n_iter_ = len(found.history)
+    return list(heads)

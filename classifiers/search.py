@@ -1,7 +1,7 @@
 """Search for hyper-parameters: by grid, at random, by successive halving, or with optuna; resumable."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from classifiers.errors import HeadError
 from classifiers.heads import HeadKind, find_head
 from classifiers.resumable import Journal, digest_of, in_parallel, journal_path
-from classifiers.selection import fit_head
+from classifiers.selection import score_candidates
 
 __all__ = ["METHODS", "Found", "Method", "SearchPlan", "search_head"]
 
@@ -25,6 +25,7 @@ Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 _DEFAULT_TRIALS = 30
 _FACTOR = 3  # of candidates kept, and of rows given, from rung to rung of halving
+_TOGETHER = 32  # candidates at most that are trained together: what a kill loses
 _LEAST_ROWS = 10  # per class, in the first rung
 
 
@@ -159,28 +160,30 @@ class _Task:
         return digest_of(document, (part for each in rows for part in (each, self.y[each])))
 
 
-def _judge(task: _Task, params: Params, share: float) -> dict[str, Any]:
-    """One trial: the mean of its scores on the folds."""
-    scores, seconds = [], 0.0
-    for fit, held in task.folds:
-        rows = _first_of_each_class(fit, task.y, share, task.seed)
-        head = fit_head(
+def _judge(task: _Task, candidates: Sequence[Params], share: float) -> list[dict[str, Any]]:
+    """Trials of candidates that are trained together, or of one: the means of their scores on the folds."""
+    folds = [
+        score_candidates(
             task.kind.name,
             task.X,
             task.y,
-            rows,
+            _first_of_each_class(fit, task.y, share, task.seed),
             held,
+            candidates=candidates,
             classes=task.classes,
-            params={**task.fixed, **params},
+            params=task.fixed,
             seed=task.seed,
             device=task.device,
             memory=task.memory,
-            refit=False,
         )
-        scores.append(head.validation)
-        seconds += head.seconds
-    means = {name: float(np.mean([each[name] for each in scores])) for name in ("accuracy", "log_loss")}
-    return {**params, **means, "share": share, "seconds": seconds}
+        for fit, held in task.folds
+    ]
+    trials = []
+    for candidate, scores in zip(candidates, zip(*folds, strict=True), strict=True):
+        means = {name: float(np.mean([each[name] for each in scores])) for name in ("accuracy", "log_loss")}
+        seconds = sum(each["seconds"] for each in scores)
+        trials.append({**candidate, **means, "share": share, "seconds": seconds})
+    return trials
 
 
 def _first_of_each_class(
@@ -207,11 +210,26 @@ class _Runner:
         """One trial per candidate, in order."""
         names = [json.dumps([candidate, share], sort_keys=True) for candidate in candidates]
 
-        def run(todo: list[int]) -> Iterable[tuple[int, dict[str, Any]]]:
-            calls = ((self.task, candidates[place], share) for place in todo)
-            return zip(todo, in_parallel(_judge, calls, self.jobs), strict=True)
+        def run(todo: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+            parts = self._parts(candidates, todo)
+            calls = ((self.task, [candidates[place] for place in part], share) for part in parts)
+            for part, trials in zip(parts, in_parallel(_judge, calls, self.jobs), strict=True):
+                yield from zip(part, trials, strict=True)
 
         return self.journal.complete(names, run, self.progress)
+
+    def _parts(self, candidates: Sequence[Params], todo: Sequence[int]) -> list[list[int]]:
+        """Places of candidates that are judged by one call: as many as train together, with some for each process."""
+        if not self.task.kind.together:
+            return [[place] for place in todo]
+        groups: dict[str, list[int]] = {}
+        for place in todo:
+            common = self.task.kind.architecture({**self.task.fixed, **candidates[place]})
+            groups.setdefault(common, []).append(place)
+        most = min(_TOGETHER, -(-len(todo) // effective_n_jobs(self.jobs)))
+        return [
+            group[start : start + most] for group in groups.values() for start in range(0, len(group), most)
+        ]
 
 
 Space = Mapping[str, tuple[Any, ...]]

@@ -18,7 +18,7 @@ from classifiers.fitted import Curve, FittedHead, Verdicts, gives, logits, softe
 from classifiers.heads import HEADS, HeadKind, find_head
 from classifiers.selected import SelectedRows, spans
 
-__all__ = ["Curve", "FittedHead", "fit_head", "predict_candidates"]
+__all__ = ["Curve", "FittedHead", "fit_head", "predict_candidates", "score_candidates"]
 
 _CLIP = float(np.finfo(np.float64).eps)
 
@@ -124,6 +124,45 @@ def predict_candidates(
     with _errors_of(kind):
         fits = _fits(task, kind.candidates(fixed, len(train)), data)
         return np.stack([estimator.predict(data.held_rows) for _, estimator, _ in fits])
+
+
+def score_candidates(
+    name: str,
+    X: NDArray[Any],
+    y: NDArray[np.int64],
+    train: NDArray[np.integer[Any]],
+    val: NDArray[np.integer[Any]],
+    *,
+    candidates: Sequence[Mapping[str, Any]],
+    classes: Sequence[str],
+    params: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    memory: int | None = None,
+) -> list[dict[str, float]]:
+    """``accuracy`` and ``log_loss`` on validation rows, and ``seconds``, of candidates fitted to training rows.
+
+    Args:
+        name: Kind of head.
+        X: As the other arguments and the errors, in `fit_head`.
+        y: (n,) indices into classes.
+        train: Rows to fit.
+        val: Rows to judge on, and for some heads to stop early on.
+        candidates: Parameters of each, apart from ``params``; those of a head that trains some together may differ in
+            ``HeadKind.together`` alone to be so trained.
+        classes: The k class names.
+        params: Parameters that all have.
+        seed: Seed of everything random.
+        device: Where torch heads train.
+        memory: Bytes that the rows may take.
+    """
+    kind = find_head(name)
+    train, val = _check_rows(X, y, train, val, classes)
+    task = _Task(kind, kind.check(params or {}), seed, device, memory)
+    data = _bring(task, X, y, (train, val), len(classes))
+    with _errors_of(kind):
+        trials = _search(task, candidates, data, None).trials
+    return [{name: trial[name] for name in ("accuracy", "log_loss", "seconds")} for trial in trials]
 
 
 @dataclass(frozen=True)
@@ -295,6 +334,8 @@ _Fits = Iterator[tuple[Mapping[str, Any], Any, dict[str, Any]]]
 
 
 def _fits(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data) -> _Fits:
+    if task.kind.together:
+        return _fit_together(task, candidates, data)
     return (_fit_path if task.kind.search == "path" else _fit_each)(task, candidates, data)
 
 
@@ -308,10 +349,7 @@ def _fit_path(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data)
 
 
 def _fit_each(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data) -> _Fits:
-    known = np.isin(data.held_labels, data.labels)  # a class without training rows can't be learnt
-    options: dict[str, Any] = {}
-    if task.kind.search == "epochs" and known.any():
-        options = {"validation": (data.held_rows[known], data.held_labels[known])}
+    options = _stopping(data) if task.kind.search == "epochs" else {}
     for candidate in candidates:
         estimator = task.estimator(candidate)
         # NearestCentroid looks at the spread within classes, of which a plain one makes no use: 0 / 0 for one row a class.
@@ -319,6 +357,31 @@ def _fit_each(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data)
             warnings.filterwarnings("ignore", "self.within_class_std_dev_", UserWarning)
             estimator.fit(data.rows, data.labels, **options)
         yield candidate, estimator, {"converged": converged()}
+
+
+def _fit_together(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data) -> _Fits:
+    """Candidates of one architecture as one batched program; each has its share of the time."""
+    from classifiers.mlp import fit_together
+
+    groups: dict[str, list[int]] = {}
+    for place, candidate in enumerate(candidates):
+        groups.setdefault(task.kind.architecture(task.params(candidate)), []).append(place)
+    fits: dict[int, tuple[Any, float]] = {}
+    for places in groups.values():
+        began = time.perf_counter()
+        heads = [task.estimator(candidates[place]) for place in places]
+        fit_together(heads, np.asarray(data.rows), data.labels, **_stopping(data))
+        seconds = (time.perf_counter() - began) / len(places)
+        fits |= {place: (head, seconds) for place, head in zip(places, heads, strict=True)}
+    for place, candidate in enumerate(candidates):
+        head, seconds = fits[place]
+        yield candidate, head, {"seconds": seconds, "converged": True}
+
+
+def _stopping(data: _Data) -> dict[str, Any]:
+    """Rows to stop early on: those of classes that can be learnt."""
+    known = np.isin(data.held_labels, data.labels)
+    return {"validation": (data.held_rows[known], data.held_labels[known])} if known.any() else {}
 
 
 @contextmanager

@@ -243,11 +243,12 @@ def plot_reliability(found: Calibration, path: Path, *, title: str) -> None:
             "o",
             color="black",
             markersize=3,
-            label="mean probability",
+            label="the same, at the mean probability",
         )
         axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="as sure as right")
         axes.set(title=name, ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
         below.bar(side.edges[:-1], side.counts, width, align="edge", color="grey", edgecolor="white")
         below.set(xlabel="probability of the predicted class", ylabel="images")
-    panels[0][0].legend(loc="upper left")
+    handles = panels[0][0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower center", ncols=3)
     figure.savefig(path, dpi=DPI)

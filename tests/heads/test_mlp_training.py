@@ -1,0 +1,177 @@
+"""MLPs that train together end as they would alone, and step as torch's optimizers and schedules do."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from classifiers import HEADS, MLPHead
+from classifiers import search as searching
+from classifiers.errors import HeadError
+from classifiers.mlp import can_train_together, fit_together
+from classifiers.mlp_training import OWN, TrainingRows, build_network, learning_rate, train_networks
+from classifiers.search import SearchPlan, search_head
+
+QUICK = {"hidden": (16,), "epochs": 8, "batch_size": 32, "device": "cpu"}
+OWNS = [
+    {"lr": 0.003, "weight_decay": 0.0, "dropout": 0.0},
+    {"lr": 0.03, "weight_decay": 0.1, "dropout": 0.6},
+    {"lr": 0.03, "weight_decay": 0.0, "dropout": 0.2, "momentum": 0.5},
+]
+
+
+@pytest.fixture(scope="module")
+def data(make_blobs):
+    return make_blobs(300, 12, 3, separation=0.5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hidden": ()},
+        {"hidden": (16, 8), "activation": "gelu", "optimizer": "adam"},
+        {"batch_norm": True, "optimizer": "sgd", "schedule": "onecycle"},
+        {"optimizer": "sgd", "nesterov": False, "schedule": "step", "class_weight": "balanced"},
+        {"schedule": "constant", "early_stopping": 0.3},
+    ],
+    ids=str,
+)
+def test_heads_end_as_they_would_alone(data, options):
+    options = {**QUICK, "patience": 2, **options}
+    validation = None if "early_stopping" in options else (data.X[200:], data.y[200:])
+    X, y = data.X[:200], data.y[:200]
+    alone = [MLPHead(**options, **own).fit(X, y, validation=validation) for own in OWNS]
+    together = fit_together([MLPHead(**options, **own) for own in OWNS], X, y, validation=validation)
+    for one, other in zip(alone, together, strict=True):
+        assert np.array(other.history_) == pytest.approx(np.array(one.history_), rel=1e-3, abs=1e-3)
+        assert other.best_epoch_ == one.best_epoch_
+        assert other.predict_proba(data.X) == pytest.approx(one.predict_proba(data.X), abs=1e-3)
+    assert len({tuple(head.history_) for head in together}) == len(OWNS)
+
+
+def test_together_leaves_generators_alone(data):
+    before = torch.get_rng_state()
+    fit_together([MLPHead(**QUICK, **own) for own in OWNS], data.X, data.y)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_heads_of_other_shapes_do_not_train_together(data):
+    heads = [MLPHead(**QUICK), MLPHead(**{**QUICK, "hidden": (8,)})]
+    assert not can_train_together(heads)
+    assert not can_train_together([MLPHead(**QUICK), MLPHead(**QUICK, random_state=1)])
+    with pytest.raises(HeadError, match="may differ in lr, weight_decay, momentum, dropout alone"):
+        fit_together(heads, data.X, data.y)
+    assert HEADS["mlp"].together == OWN
+
+
+@pytest.mark.parametrize(
+    ("options", "make"),
+    [
+        ({"optimizer": "adamw"}, lambda groups: torch.optim.AdamW(groups, lr=0.02)),
+        ({"optimizer": "adam"}, lambda groups: torch.optim.Adam(groups, lr=0.02)),
+        ({"optimizer": "sgd"}, lambda groups: torch.optim.SGD(groups, lr=0.02, momentum=0.8, nesterov=True)),
+        (
+            {"optimizer": "sgd", "nesterov": False},
+            lambda groups: torch.optim.SGD(groups, lr=0.02, momentum=0.8),
+        ),
+    ],
+    ids=str,
+)
+def test_steps_are_those_of_torch(data, options, make):
+    head = MLPHead(
+        (8,), **options, lr=0.02, weight_decay=0.1, momentum=0.8, dropout=0, epochs=5, batch_size=300
+    )
+    X, y = torch.as_tensor(data.X), torch.as_tensor(data.y)
+    rows = TrainingRows(X, y, torch.ones(len(X)))
+    (found,) = train_networks([head], 3, rows, None, seed=7, place=torch.device("cpu"))
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        network = build_network(head, 12, 3)
+    weights = [module.weight for module in network if isinstance(module, nn.Linear)]
+    biases = [module.bias for module in network if isinstance(module, nn.Linear)]
+    optimizer = make([{"params": weights, "weight_decay": 0.1}, {"params": biases, "weight_decay": 0.0}])
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate(head, 5))
+    for _ in range(5):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(network(X), y).backward()
+        optimizer.step()
+        scheduler.step()
+    for ours, theirs in zip(found.network.parameters(), network.parameters(), strict=True):
+        assert ours.detach().numpy() == pytest.approx(theirs.detach().numpy(), abs=1e-5)
+
+
+def test_one_cycle_is_that_of_torch():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1, total_steps=60, cycle_momentum=False)
+    rates = []
+    for _ in range(60):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        if len(rates) < 60:
+            scheduler.step()
+    ours = learning_rate(MLPHead(schedule="onecycle"), 60)
+    assert [ours(step) for step in range(60)] == pytest.approx(rates, abs=1e-12)
+
+
+def test_other_schedules_warm_up_and_fall():
+    steps, cosine, constant = (
+        [learning_rate(MLPHead(schedule=name, warmup=0.1), 40)(step) for step in range(40)]
+        for name in ("step", "cosine", "constant")
+    )
+    assert steps[:4] == cosine[:4] == constant[:4] == [0.25, 0.5, 0.75, 1]
+    assert (steps[19], steps[20], steps[30]) == pytest.approx((1, 0.1, 0.01))
+    assert cosine[22] == pytest.approx(0.5)
+    assert constant[-1] == 1
+    for share in (0.0, 0.001, 0.999):
+        rates = [learning_rate(MLPHead(schedule="onecycle", warmup=share), 10)(step) for step in range(10)]
+        assert 0 < min(rates) <= max(rates) <= 1
+
+
+class TestSearch:
+    """train-head --head mlp --search random trains candidates of one architecture together."""
+
+    def run(self, data, *, params=None, **options):
+        return search_head(
+            "mlp",
+            data.X,
+            data.y,
+            [(np.arange(150), np.arange(150, 300))],
+            SearchPlan("random", 5),
+            classes=data.classes,
+            params={"hidden": (8,), "epochs": 4, **(params or {})},
+            device="cpu",
+            **options,
+        )
+
+    def scores(self, found):
+        return np.array([[trial["accuracy"], trial["log_loss"]] for trial in found.trials])
+
+    def test_results_are_those_of_one_after_the_other(self, data, monkeypatch):
+        calls, judge = [], searching._judge
+        monkeypatch.setattr(
+            searching, "_judge", lambda task, some, share: calls.append(len(some)) or judge(task, some, share)
+        )
+        together = self.run(data)
+        assert calls == [5]
+        monkeypatch.setattr(searching, "_TOGETHER", 1)
+        alone = self.run(data)
+        assert calls[1:] == [1] * 5
+        assert self.scores(together) == pytest.approx(self.scores(alone), abs=0.01)
+
+    def test_a_killed_search_goes_on_with_what_is_missing(self, data, monkeypatch, tmp_path):
+        whole = self.run(data)
+        monkeypatch.setattr(searching, "_TOGETHER", 2)
+        calls, judge = [], searching._judge
+
+        def killed(*arguments):
+            calls.append(arguments)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return judge(*arguments)
+
+        monkeypatch.setattr(searching, "_judge", killed)
+        with pytest.raises(KeyboardInterrupt):
+            self.run(data, journal=tmp_path / "search")
+        again = self.run(data, journal=tmp_path / "search")
+        assert again.resumed == 2
+        assert self.scores(again) == pytest.approx(self.scores(whole), abs=0.01)
