@@ -20,7 +20,6 @@ __all__ = [
     "conflicting_labels",
     "exact_duplicates",
     "groups_across",
-    "missing_classes",
     "near_duplicates",
 ]
 
@@ -70,28 +69,6 @@ def conflicting_labels(content: NDArray[np.uint8], labels: NDArray[np.int64]) ->
         One array of rows per such image; sorted, by first row.
     """
     return _mixed(_keys(content), labels, labels >= 0)
-
-
-def missing_classes(
-    split: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[str]
-) -> dict[str, tuple[str, ...]]:
-    """Classes that have labelled rows, but none in some split that is in use.
-
-    Returns:
-        Names of the classes that a split lacks, by the name of the split; only splits that lack some.
-    """
-    known = (split != NONE) & (labels >= 0)
-    counts = np.zeros((len(classes), len(SPLIT_NAMES)), np.int64)
-    np.add.at(counts, (labels[known], split[known]), 1)
-    used = counts.sum(axis=1) > 0
-    missing = {
-        SPLIT_NAMES[code]: tuple(
-            classes[row] for row in np.flatnonzero(used & (counts[:, code] == 0)).tolist()
-        )
-        for code in range(1, len(SPLIT_NAMES))
-        if counts[:, code].any()
-    }
-    return {name: absent for name, absent in missing.items() if absent}
 
 
 class NearDuplicates(NamedTuple):
@@ -196,7 +173,6 @@ class LeakReport:
         groups: Rows of each group that is in more than one split.
         conflicts: Rows of each image whose bytes carry different labels.
         near: Near-duplicates across splits; None where no features were given.
-        missing: Classes that a split lacks, by split.
         refusals: Why no head should be trained or judged on these splits, one sentence each; empty where it may be.
         warnings: What a user should look at, one sentence each.
     """
@@ -205,7 +181,6 @@ class LeakReport:
     groups: tuple[NDArray[np.int64], ...]
     conflicts: tuple[NDArray[np.int64], ...]
     near: NearDuplicates | None
-    missing: dict[str, tuple[str, ...]]
     refusals: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -230,9 +205,9 @@ def check_leaks(
 ) -> LeakReport:
     """Look for whatever would make scores on val or test say more than they should.
 
-    Refused, because they are certain: equal image bytes or one group in several splits, a class that can't be
-    learned because train has none of it. Warned of, because only eyes can tell or because scores suffer but don't
-    flatter: near-duplicates, contradictory labels, classes missing from val or test.
+    Refused, because they are certain: equal image bytes or one group in several splits. Warned of, because only eyes can
+    tell or because scores suffer but don't flatter: near-duplicates and contradictory labels. Classes that a split lacks
+    are `classifiers.splits`' business.
 
     Args:
         split: (n,) codes 0 none, 1 train, 2 val, 3 test.
@@ -254,7 +229,6 @@ def check_leaks(
     exact = tuple(exact_duplicates(content, split))
     across = tuple(groups_across(groups, split))
     conflicts = tuple(conflicting_labels(content, labels))
-    missing = missing_classes(split, labels, classes)
     near = None
     if X is not None:
         near = near_duplicates(
@@ -263,14 +237,12 @@ def check_leaks(
     refusals = [
         *_found(exact, "image", "in more than one split; declare one split for all copies, or remove some"),
         *_found(across, "group", "in more than one split; keep each group in one"),
-        *_lacking(missing, ["train"], "add images of it, or remove the class"),
     ]
     warnings = [
         *_found(conflicts, "image", "labelled differently in its copies; at most one label can be right"),
         *_near(near),
-        *_lacking(missing, ["val", "test"], "scores there say nothing about it"),
     ]
-    return LeakReport(exact, across, conflicts, near, missing, tuple(refusals), tuple(warnings))
+    return LeakReport(exact, across, conflicts, near, tuple(refusals), tuple(warnings))
 
 
 def _check(
@@ -341,11 +313,3 @@ def _near(near: NearDuplicates | None) -> list[str]:
         "look at them, the most alike first"
     )
     return [problem]
-
-
-def _lacking(missing: dict[str, tuple[str, ...]], splits: Sequence[str], advice: str) -> list[str]:
-    return [
-        f"{name} has no row of {', '.join(missing[name][:5])}{' and others' if len(missing[name]) > 5 else ''}: {advice}"
-        for name in splits
-        if name in missing
-    ]

@@ -1,7 +1,7 @@
 """Which rows train, which choose, and which are looked at once: a division that survives a growing data set."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,8 @@ __all__ = [
     "SplitReport",
     "assign_splits",
     "check_splits",
+    "class_problems",
+    "missing_classes",
     "positions",
 ]
 
@@ -206,36 +208,59 @@ def check_splits(
             f"no labelled row is in train; got {totals[1]} in val and {totals[2]} in test. "
             "Declare train rows (a train/ folder, or a manifest's split column), or declare no split at all"
         )
-    _check_train(counts, classes)
+    refusals, problems = class_problems(missing_classes(split, labels, classes))
+    if refusals:
+        raise SplitError(refusals[0])
     shares = totals / totals.sum()
-    problems = [*_missing(counts, classes), *_unstratified(counts, classes)]
+    problems += [
+        f"no labelled row is in {name}"
+        for name, total in zip(SPLIT_NAMES[2:], totals[1:], strict=True)
+        if not total
+    ]
+    problems += _unstratified(counts, classes)
     if fractions is not None:
         problems += _off_shares(shares, fractions)
     train, val, test = shares.tolist()
     return SplitReport(tuple(classes), counts, (train, val, test), tuple(problems))
 
 
-def _check_train(counts: NDArray[np.int64], classes: Sequence[str]) -> None:
-    absent = np.flatnonzero((counts[:, 0] == 0) & (counts.sum(axis=1) > 0))
-    if absent.size:
-        raise SplitError(
-            f"{_names(absent, classes)}: labelled rows, but none in train, so no head can learn "
-            f"{'it' if absent.size == 1 else 'them'}. Add images of {'it' if absent.size == 1 else 'them'}, "
+def missing_classes(
+    split: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Classes that have labelled rows, but none in some split that is in use.
+
+    Returns:
+        Names of the classes that a split lacks, by the name of the split; only splits that lack some.
+    """
+    known = (split != NONE) & (labels >= 0)
+    counts = np.zeros((len(classes), len(SPLIT_NAMES)), np.int64)
+    np.add.at(counts, (labels[known], split[known]), 1)
+    used = counts.sum(axis=1) > 0
+    missing = {
+        SPLIT_NAMES[code]: tuple(
+            classes[row] for row in np.flatnonzero(used & (counts[:, code] == 0)).tolist()
+        )
+        for code in range(1, len(SPLIT_NAMES))
+        if counts[:, code].any()
+    }
+    return {name: absent for name, absent in missing.items() if absent}
+
+
+def class_problems(missing: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:
+    """Why no head can be trained, and what scores can't take account of, from `missing_classes`; one sentence each."""
+    refusals = []
+    if absent := missing.get(SPLIT_NAMES[TRAIN]):
+        it = "it" if len(absent) == 1 else "them"
+        refusals.append(
+            f"{_names(absent)}: labelled rows, but none in train, so no head can learn {it}. Add images of {it}, "
             "remove the class, or declare the splits (train/ val/ test/ folders, or a manifest's split column)"
         )
-
-
-def _missing(counts: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
-    problems = []
-    for column, name, effect in ((1, "val", "choosing a head"), (2, "test", "the scores")):
-        absent = np.flatnonzero((counts[:, column] == 0) & (counts[:, 0] > 0))
-        if counts[:, column].sum() == 0:
-            problems.append(f"no labelled row is in {name}")
-        elif absent.size:
-            problems.append(
-                f"{_names(absent, classes)}: no row in {name}, so {effect} can't take account of it"
-            )
-    return problems
+    warnings = [
+        f"{_names(missing[name])}: no row in {name}, so {effect} can't take account of it"
+        for name, effect in (("val", "choosing a head"), ("test", "the scores"))
+        if name in missing
+    ]
+    return refusals, warnings
 
 
 def _unstratified(counts: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
@@ -264,6 +289,6 @@ def _off_shares(shares: NDArray[np.float64], fractions: tuple[float, float, floa
     ]
 
 
-def _names(rows: NDArray[np.int64], classes: Sequence[str], limit: int = 5) -> str:
-    shown = ", ".join(repr(classes[int(row)]) for row in rows[:limit])
-    return f"{shown} and {rows.size - limit} more" if rows.size > limit else shown
+def _names(classes: Sequence[str], limit: int = 5) -> str:
+    shown = ", ".join(map(repr, classes[:limit]))
+    return f"{shown} and {len(classes) - limit} more" if len(classes) > limit else shown

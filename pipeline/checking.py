@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from classifiers.duplicates import NEAR, LeakReport, check_leaks
-from classifiers.splits import NONE, SPLIT_NAMES, TEST, assign_splits
+from classifiers.splits import NONE, SPLIT_NAMES, TEST, assign_splits, class_problems, missing_classes
 from features.cache import FeatureCache
 from pipeline.errors import LeakError
 from pipeline.plots import PicturePair, plot_pairs
@@ -131,6 +131,8 @@ def check_cache(
             max_pairs=max_pairs,
         )
     near, complete = _pairs(cache, split, found)
+    missing = missing_classes(split, cache.labels, cache.classes)
+    refusals, warnings = class_problems(missing)
     return CacheCheck(
         cache=cache.path,
         layer=chosen.key,
@@ -141,9 +143,9 @@ def check_cache(
         conflicts=_names(cache, found.conflicts),
         near=near,
         near_complete=complete,
-        missing=found.missing,
-        refusals=found.refusals,
-        warnings=found.warnings,
+        missing=missing,
+        refusals=(*found.refusals, *refusals),
+        warnings=(*found.warnings, *warnings),
         picture=_draw(cache, found, near, Path(out)) if out is not None and near else None,
         seconds=time.perf_counter() - started,
     )

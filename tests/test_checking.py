@@ -9,8 +9,10 @@ from PIL import Image
 
 import cli
 from classifiers.duplicates import NEAR
+from classifiers.errors import SplitError
+from classifiers.search import SearchPlan
 from features.cache import FeatureCache
-from pipeline import LeakError, check_cache, extract, train_head
+from pipeline import LeakError, check_cache, evaluate, extract, few_shot, learning_curve, train_head
 from pipeline.checking import guard_splits
 
 SPLITS = ("train", "val", "test")
@@ -135,3 +137,50 @@ def test_the_command_lists_and_exits_by_what_it_found(clean, leaky):
     assert document["threshold"] == NEAR
     assert document["near"][0]["cosine"] == pytest.approx(1)
     assert f"default: {NEAR}" in run("--help").stdout
+
+
+def test_a_class_that_train_lacks_is_listed_and_not_only_an_error(tmp_path):
+    cache = write(tmp_path / "data", {"val/c/1.png": picture(7), "test/c/2.png": picture(8)})
+    found = check_cache(cache, threshold=0.999)
+    assert found.missing == {"train": ("c",)}
+    assert len(found.refusals) == 1
+    assert "'c': labelled rows, but none in train" in found.refusals[0]
+    with pytest.raises(SplitError, match="'c': labelled rows, but none in train"):
+        train_head(cache, run=tmp_path / "run")
+
+
+class Guarded:
+    """Features of which no test row can be read."""
+
+    def __init__(self, X, test):
+        self._X, self._test, self.shape, self.dtype, self.reads = X, test, X.shape, X.dtype, 0
+
+    def __getitem__(self, rows):
+        assert isinstance(rows, np.ndarray), f"read by {rows!r}, not by explicit rows"
+        assert not np.isin(rows, self._test).any(), f"test rows were read: {np.intersect1d(rows, self._test)}"
+        self.reads += 1
+        return self._X[rows]
+
+    def __array__(self, *_args, **_kwargs):
+        raise AssertionError("the whole array was read")
+
+
+def test_no_command_but_evaluate_reads_a_test_row(clean, tmp_path, monkeypatch):
+    guards, original = [], FeatureCache.features
+
+    def guarded(cache, *args, **options):
+        guards.append(Guarded(original(cache, *args, **options), np.flatnonzero(cache.split == 3)))
+        return guards[-1]
+
+    monkeypatch.setattr(FeatureCache, "features", guarded)
+    run = train_head(clean, run=tmp_path / "linear").run
+    train_head(clean, "ridge", search=SearchPlan("random", 2), run=tmp_path / "random")
+    train_head(clean, "ridge", cv=2, run=tmp_path / "cv")
+    quick = {"hidden": (4,), "epochs": 2}
+    train_head(clean, "mlp", params=quick, search=SearchPlan("random", 2), run=tmp_path / "mlp")
+    few_shot(clean, "ridge", shots=[1], episodes=2, out=tmp_path / "few")
+    learning_curve(clean, "ridge", points=2, draws=2, out=tmp_path / "curve")
+    assert len(guards) == 6
+    assert all(guard.reads for guard in guards)
+    with pytest.raises(AssertionError, match="test rows were read"):
+        evaluate(run)  # the guard works

@@ -10,7 +10,6 @@ from classifiers.duplicates import (
     conflicting_labels,
     exact_duplicates,
     groups_across,
-    missing_classes,
     near_duplicates,
 )
 from classifiers.errors import SplitError
@@ -46,13 +45,6 @@ def test_groups_in_two_splits(kind):
 
 def test_equal_bytes_with_different_labels():
     assert lists(conflicting_labels(contents("aabbcc"), np.array([0, 1, 2, 2, 1, -1]))) == [[0, 1]]
-
-
-def test_classes_that_a_split_lacks():
-    split, labels = codes(1, 1, 2, 3, 3, 0), np.array([0, 1, 0, 1, 2, 3])
-    found = missing_classes(split, labels, ["ant", "bee", "cat", "dog", "eel"])
-    assert found == {"train": ("cat",), "val": ("bee", "cat"), "test": ("ant",)}
-    assert missing_classes(codes(1, 1), np.array([0, 1]), ["ant", "bee"]) == {}
 
 
 def slow_pairs(X, split, threshold):
@@ -152,14 +144,6 @@ def test_certain_leaks_are_refused():
     assert lists(report.exact) == [[0, 11]]
     assert lists(report.groups) == [[0, 5]]
     assert "labelled differently" in report.warnings[0]
-
-
-def test_missing_classes_are_refused_in_train_and_warned_of_elsewhere():
-    arrays, _ = leaky()
-    arrays["labels"] = np.array([0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 0, 0])
-    report = check_leaks(**arrays)
-    assert report.refusals == ("train has no row of bee: add images of it, or remove the class",)
-    assert report.warnings == ("val has no row of bee: scores there say nothing about it",)
 
 
 @pytest.mark.parametrize(

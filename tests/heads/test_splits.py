@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from classifiers.errors import SplitError
-from classifiers.splits import NONE, TEST, TRAIN, VAL, assign_splits, check_splits
+from classifiers.splits import NONE, TEST, TRAIN, VAL, assign_splits, check_splits, missing_classes
 
 
 def digests(keys):
@@ -147,6 +147,13 @@ def test_report_counts_classes_and_finds_nothing_wrong():
     assert report.counts.tolist() == [[180, 60, 60], [180, 60, 60]]
     assert report.shares == pytest.approx((0.6, 0.2, 0.2))
     assert report.problems == ()
+
+
+def test_classes_that_a_split_lacks():
+    split, labels = np.array([1, 1, 2, 3, 3, 0], np.uint8), np.array([0, 1, 0, 1, 2, 3])
+    found = missing_classes(split, labels, ["ant", "bee", "cat", "dog", "eel"])
+    assert found == {"train": ("cat",), "val": ("bee", "cat"), "test": ("ant",)}
+    assert missing_classes(np.array([1, 1], np.uint8), np.array([0, 1]), ["ant", "bee"]) == {}
 
 
 def test_a_class_without_training_rows_is_an_error_that_names_it():
