@@ -6,14 +6,12 @@ from collections.abc import Sequence
 
 from pipeline.leaderboard import COLUMNS, Leaderboard, Place
 
-__all__ = ["SHOWN", "as_cells", "as_csv", "as_markdown", "cell"]
+__all__ = ["ACCURACIES", "COSTS", "SHOWN", "as_cells", "as_csv", "as_markdown", "cell"]
 
-SHOWN = (
-    "run",
-    "validation",
-    "test",
-    "pvalue",
-    "front",
+ACCURACIES = ("run", "validation", "test", "pvalue", "front")
+"""Keys of the columns that tell how good runs are."""
+
+COSTS = (
     "parameters",
     "gflops",
     "width",
@@ -23,15 +21,18 @@ SHOWN = (
     "total_seconds",
     "cache_bytes",
 )
+"""Keys of the columns that tell what they cost."""
+
+SHOWN = (*ACCURACIES, *COSTS)
 """Keys of the columns that a person sees."""
 
 _UNKNOWN = "-"
 
 
-def as_cells(board: Leaderboard) -> tuple[list[str], list[list[str]]]:
+def as_cells(board: Leaderboard, keys: Sequence[str] = SHOWN) -> tuple[list[str], list[list[str]]]:
     """Headings and one line of cells per run; accuracies with their intervals."""
-    return [COLUMNS[key].title for key in SHOWN], [
-        [cell(place, key) for key in SHOWN] for place in board.places
+    return [COLUMNS[key].title for key in keys], [
+        [cell(place, key) for key in keys] for place in board.places
     ]
 
 

@@ -46,7 +46,7 @@ def _train(run: Run, asked: Mapping[str, Any], again: str) -> str:
     options = {"layer": asked["layer"], "project": asked["project"], "cv": asked["cv"]}
     search = asked["search"] or {}
     options |= {"search": search.get("method"), "trials": search.get("trials"), "jobs": search.get("jobs")}
-    options |= {name: asked[name] for name in ("seed", "device", "memory")}
+    options |= {name: asked.get(name) for name in ("seed", "device", "memory")}
     words += [
         word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))
     ]

@@ -1,5 +1,6 @@
 """The charts of a report, as plotly figures without colours of their own: the page gives them its theme."""
 
+import contextlib
 import csv
 import math
 from collections.abc import Mapping, Sequence
@@ -37,7 +38,7 @@ _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "star", "h
 _OTHER = "#888888"
 _BELOW = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0}
 _MANY_CLASSES = 20
-_SOLVER_FACTS = {"objective", "iterations"}
+_SOLVER_FACTS = {"objective", "iterations", "seconds", "images per second"}
 _UNITS = {
     "parameters": "parameters",
     "gflops": "GFLOPs an image",
@@ -116,7 +117,7 @@ def _pareto(board: Leaderboard, key: str) -> Chart | None:
     best = max(places, key=lambda place: place.accuracy.value if place.accuracy else 0)
     cheapest = min(places, key=value)
     summary = (
-        f"Accuracy against {_UNITS[key]} of {len(places)} runs. Most accurate: {best.summary.name}, {cell(best, board.split)};"
+        f"Accuracy against {_UNITS[key]} of {len(places)} run{'s' * (len(places) > 1)}. Most accurate: {best.summary.name}, {cell(best, board.split)};"
         f" cheapest: {cheapest.summary.name}, {cell(cheapest, board.split)}. The leaderboard has all numbers."
     )
     return _chart(f"pareto-{key}", f"Accuracy against {_UNITS[key]}", summary, figure)
@@ -264,25 +265,34 @@ def _gap(judged: Judgements) -> str:
 
 def curves(name: str, path: Path, chosen: Mapping[str, Any]) -> list[Chart]:
     """Learning curves, or a regularisation path, one chart for each quantity; none where the run has no such file."""
+    columns = _columns(path)
+    x_label, x = next(iter(columns.items()), ("", np.empty(0)))
+    if len(x) < 2:
+        return []
+    panels: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for label, values in list(columns.items())[1:]:
+        if label not in _SOLVER_FACTS:
+            quantity = label.removeprefix("train ").removeprefix("validation ")
+            panels.setdefault(quantity, {})[label] = values
+    return [
+        _curve_chart(name, quantity, (x_label, x), series, chosen.get(x_label))
+        for quantity, series in panels.items()
+    ]
+
+
+def _columns(path: Path) -> dict[str, NDArray[np.float64]]:
+    """The columns of numbers in a run's curve, by name; none where there is no such file."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *lines = csv.reader(file)
-        values = np.array([[float(text or "nan") for text in line] for line in lines])
     except (OSError, ValueError):
-        return []
-    if len(lines) < 2:
-        return []
-    x_label, x = header[0], values[:, 0]
-    panels: dict[str, list[int]] = {}
-    for column, label in enumerate(header[1:], 1):
-        if label not in _SOLVER_FACTS:
-            panels.setdefault(label.removeprefix("train ").removeprefix("validation "), []).append(column)
-    return [
-        _curve_chart(
-            name, quantity, (x_label, x), {header[c]: values[:, c] for c in columns}, chosen.get(x_label)
-        )
-        for quantity, columns in panels.items()
-    ]
+        return {}
+    columns = {}
+    for label, *texts in zip(header, *lines, strict=False):
+        with contextlib.suppress(ValueError):  # a column of names
+            words = label.replace("_", " ").replace("val ", "validation ")
+            columns[words] = np.array([float(text or "nan") for text in texts])
+    return columns
 
 
 def _curve_chart(
