@@ -188,9 +188,7 @@ def _cost(run: Run) -> Cost:
         images_per_second=1 / whole if whole else None,
         machine=" + ".join(dict.fromkeys(timing.machine for timing in timings if timing)) or None,
         training_seconds=record.get("seconds", {}).get("total"),
-        cache_bytes=0
-        if run.tuned
-        else _whole(_sum([cache.info().bytes if cache else None for cache in caches])),
+        cache_bytes=_whole(_sum([cache.info().bytes if cache else None for cache in caches])),
     )
 
 

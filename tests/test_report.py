@@ -27,6 +27,8 @@ from pipeline.summaries import summarise
 
 pytest.importorskip("plotly", reason="plotly, an extra, is not installed")
 
+from pipeline.html_report.figures import curves  # needs plotly
+
 CLASSES = ("<i>zero & more", 'o"ne', "two")
 
 
@@ -195,6 +197,21 @@ def test_what_a_run_lacks_is_left_out(runs, tmp_path):
     assert not any(name.startswith("map-") for name in document.blocks)
     assert sum(name.startswith("confusion-") for name in document.blocks) == 1
     assert " ".join(document.words).count("frostline extract") == 1
+
+
+def test_curves_of_a_fine_tuning_are_drawn(tmp_path):
+    path = tmp_path / "curve.csv"
+    path.write_text(
+        "epoch,frost_line,lr,train_loss,val_loss,val_accuracy,seconds\n1,a,0.1,2,3,,9\n2,b,0.01,1,2,0.5,8\n"
+    )
+    charts = {chart.title: json.loads(chart.figure)["data"] for chart in curves("run0", path, {})}
+    assert {title: [line["name"] for line in lines] for title, lines in charts.items()} == {
+        "Lr": ["lr"],
+        "Loss": ["train loss", "validation loss"],
+        "Accuracy": ["validation accuracy"],
+    }
+    assert unpacked(charts["Loss"][1]["y"]).tolist() == [3, 2]
+    assert curves("run0", tmp_path / "none.csv", {}) == []
 
 
 def test_an_evaluated_run_is_shown_on_test(runs, tmp_path):
