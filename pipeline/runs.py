@@ -78,7 +78,7 @@ def check_new(path: Path) -> None:
     if path.exists():
         raise RunError(
             f"{path} exists already, and a run is never overwritten."
-            " Choose another --run, leave --run away for a fresh name, or delete the folder."
+            " Choose another folder, name none for a fresh one, or delete it."
         )
 
 
