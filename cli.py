@@ -243,6 +243,15 @@ def main() -> None:
     help="Output to store, pooled by avg, max, gem, cls or none. Repeat for several in one pass.",
 )
 @_image_size_option
+@click.option(
+    "--views",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="K",
+    help="Passes over each image: as it is, and K - 1 random parts of it, for finetune.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the views.")
 @click.option("--cache", type=_PATH, metavar="FILE", help="Cache to write.  [default: DATA.BACKBONE.h5]")
 @click.option(
     "--precision",
@@ -567,6 +576,14 @@ _RECIPE = (
         default="crop",
         show_default=True,
         help="flip; shift: by an eighth, and flip, for small images; crop: a random part, and flip.",
+    ),
+    click.option(
+        "--views",
+        type=int,
+        default=1,
+        show_default=True,
+        metavar="K",
+        help="Cache K views of each image, as crop varies it, and draw one in each epoch.",
     ),
     click.option(
         "--randaugment",

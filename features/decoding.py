@@ -33,7 +33,9 @@ __all__ = [
     "DecodeError",
     "Decoder",
     "decode",
+    "decode_views",
     "decoder_of",
+    "describe_decoder",
     "transform_from_timm",
     "transform_from_torchvision",
     "upright_rgb",
@@ -45,6 +47,8 @@ Decoder = Literal["exact", "fast"]
 
 _EXACT = f"pillow {PIL.__version__}, libjpeg {_LIBJPEG}, exif"
 _BY_TORCH = ", resized by torch"
+_AREA, _RATIO = (0.35, 1.0), (3 / 4, 4 / 3)  # of a random view's part of the image
+_VIEWS = f"; views: random parts of {_AREA[0]} of the area or more, half of them mirrored"
 
 DECODERS: Final[Mapping[Decoder, str]] = {"exact": _EXACT, "fast": _EXACT + _BY_TORCH}
 """What turns bytes into pixels, for the specification: the library, the codec whose rounding differs between releases, the
@@ -85,7 +89,12 @@ class DecodeError(FeaturesError, ValueError):
 
 def decoder_of(text: str) -> Decoder:
     """Which of the decoders a specification names, of whatever version."""
-    return "fast" if text.endswith(_BY_TORCH) else "exact"
+    return "fast" if _BY_TORCH in text else "exact"
+
+
+def describe_decoder(decoder: Decoder, views: int) -> str:
+    """What turns bytes into the pixels of so many views, for the specification."""
+    return DECODERS[decoder] + (_VIEWS if views > 1 else "")
 
 
 def decode(data: bytes, transform: Transform, out: NDArray[np.uint8], *, decoder: Decoder = "exact") -> None:
@@ -107,7 +116,11 @@ def decode(data: bytes, transform: Transform, out: NDArray[np.uint8], *, decoder
     """
     if decoder not in get_args(Decoder):
         raise ValueError(f"decoder {decoder!r}: expected one of {', '.join(get_args(Decoder))}")
-    image = upright_rgb(data)
+    _place(upright_rgb(data), transform, out, decoder)
+
+
+def _place(image: Image.Image, transform: Transform, out: NDArray[np.uint8], decoder: Decoder) -> None:
+    """Resize and crop."""
     width, height = _resized_size(image.width, image.height, transform)
     if width * height > MAX_PIXELS:
         raise DecodeError(
@@ -120,6 +133,46 @@ def decode(data: bytes, transform: Transform, out: NDArray[np.uint8], *, decoder
     else:
         image = image.resize((width, height), _RESAMPLING[transform.interpolation])
         _crop_or_pad(image, transform, out)
+
+
+def decode_views(
+    data: bytes,
+    transform: Transform,
+    out: NDArray[np.uint8],
+    *,
+    decoder: Decoder = "exact",
+    entropy: tuple[int, ...],
+) -> None:
+    """Decode an image once, as `decode` does and as random parts of it, half of them mirrored (Szegedy et al. 2015).
+
+    Args:
+        data: The image file's bytes.
+        transform: How to resize and crop the image as it is; its crop is the size, and its interpolation the filter, of a
+            part.
+        out: (views, H, W, 3) uint8 array that receives the image as it is and then its parts. Untouched on error.
+        decoder: Of the image as it is.
+        entropy: From which the parts are drawn, each from its own place.
+
+    Raises:
+        DecodeError: As `decode`.
+    """
+    image = upright_rgb(data)
+    _place(image, transform, out[0], decoder)
+    rows, columns = transform.crop
+    for view in range(1, len(out)):
+        rng = np.random.default_rng((*entropy, view))
+        box = _random_box(image.width, image.height, rng)
+        pixels = np.asarray(image.resize((columns, rows), _RESAMPLING[transform.interpolation], box))
+        out[view] = pixels[:, ::-1] if rng.random() < 0.5 else pixels
+
+
+def _random_box(width: int, height: int, rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """Left, upper, right and lower border of a part whose area and proportions are drawn."""
+    area = width * height * rng.uniform(*_AREA)
+    ratio = math.exp(rng.uniform(math.log(_RATIO[0]), math.log(_RATIO[1])))
+    across, down = min(width, math.sqrt(area * ratio)), min(height, math.sqrt(area / ratio))
+    left, top = rng.uniform(0, width - across), rng.uniform(0, height - down)
+    return left, top, left + across, top + down
 
 
 def upright_rgb(data: bytes) -> Image.Image:

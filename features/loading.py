@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.content import CONTENT_BYTES, file_content
-from features.decoding import DecodeError, Decoder, decode
+from features.decoding import DecodeError, Decoder, decode_views
 from features.spec import Transform
 from features.table import FAILED, OK, ImageSource
 
@@ -24,12 +24,14 @@ class Batch:
     """Pixels of some rows, in the one shape that an engine sees from first to last.
 
     Attributes:
-        rows: (k,) int64 rows of the source, k <= batch_size.
-        pixels: (batch_size, H, W, 3) uint8 RGB. Zero for an image that failed, and beyond k.
+        rows: (k,) int64 rows of the source, k * views <= batch_size.
+        pixels: (batch_size, H, W, 3) uint8 RGB, the views of a row one after the other. Zero for an image that failed, and
+            beyond k * views.
         content: (k, 16) uint8 digest of each file's bytes; zero where they could not be read.
         stat: (k, 2) int64 size in bytes and mtime_ns of the file that was read; -1 where it could not be.
         status: (k,) uint8 `OK` or `FAILED`.
         errors: Why each image failed, in one line; empty where it did not.
+        views: Passes over each image.
     """
 
     rows: NDArray[np.int64]
@@ -38,6 +40,7 @@ class Batch:
     stat: NDArray[np.int64]
     status: NDArray[np.uint8]
     errors: tuple[str, ...]
+    views: int = 1
 
 
 def load_batches(
@@ -49,6 +52,8 @@ def load_batches(
     workers: int | None = None,
     block_rows: int,
     decoder: Decoder = "exact",
+    views: int = 1,
+    seed: int = 0,
 ) -> Iterator[Batch]:
     """Read and decode images in threads, a bounded number of batches ahead of the consumer.
 
@@ -63,20 +68,26 @@ def load_batches(
         workers: Threads; by default `default_workers`.
         block_rows: Rows of a cache's block.
         decoder: See `features.decoding.decode`.
+        views: Passes over each image: the first sees it as it is, the others random parts of it, see
+            `features.decoding.decode_views`. They depend on the seed and the image's bytes alone.
+        seed: Of the views.
 
     Yields:
         The batches, in the order of `rows`.
 
     Raises:
-        ValueError: `batch_size`, `workers` or `block_rows` is less than 1.
+        ValueError: `batch_size`, `workers`, `block_rows` or `views` is less than 1, or a batch doesn't hold all views of an
+            image.
     """
     workers = default_workers() if workers is None else workers
-    for name, value in (("batch_size", batch_size), ("workers", workers), ("block_rows", block_rows)):
+    sizes = {"batch_size": batch_size, "workers": workers, "block_rows": block_rows, "views": views}
+    for name, value in sizes.items():
         if value < 1:
             raise ValueError(f"{name}: got {value}, expected at least 1")
-    jobs = (
-        _Job(source, chunk, transform, batch_size, decoder) for chunk in _chunks(rows, batch_size, block_rows)
-    )
+    if views > batch_size:
+        raise ValueError(f"views: got {views}, expected at most the batch size, {batch_size}")
+    look = _Look(transform, decoder, views, seed)
+    jobs = (_Job(source, chunk, look, batch_size) for chunk in _chunks(rows, batch_size // views, block_rows))
     return _run(jobs, workers, ahead=1 + -(-2 * workers // batch_size))
 
 
@@ -118,22 +129,29 @@ def _run(jobs: Iterator["_Job"], workers: int, ahead: int) -> Iterator[Batch]:
         pool.shutdown(cancel_futures=True)
 
 
+@dataclass(frozen=True)
+class _Look:
+    """How a file's bytes become pixels."""
+
+    transform: Transform
+    decoder: Decoder
+    views: int
+    seed: int
+
+    def at(self, data: bytes, content: bytes, out: NDArray[np.uint8]) -> None:
+        """Fill (views, H, W, 3)."""
+        entropy = (self.seed, int.from_bytes(content, "little"))
+        decode_views(data, self.transform, out, decoder=self.decoder, entropy=entropy)
+
+
 class _Job:
     """One batch in the making. Threads share it, each drawing the next image until none is left."""
 
-    def __init__(
-        self,
-        source: ImageSource,
-        rows: NDArray[np.int64],
-        transform: Transform,
-        batch_size: int,
-        decoder: Decoder,
-    ) -> None:
+    def __init__(self, source: ImageSource, rows: NDArray[np.int64], look: _Look, batch_size: int) -> None:
         k = len(rows)
         self.rows = rows
-        self._source = source
-        self._transform, self._decoder = transform, decoder
-        self._pixels = np.zeros((batch_size, *transform.crop, 3), np.uint8)
+        self._source, self._look = source, look
+        self._pixels = np.zeros((batch_size, *look.transform.crop, 3), np.uint8)
         self._content = np.zeros((k, CONTENT_BYTES), np.uint8)
         self._stat = np.full((k, 2), -1, np.int64)
         self._errors = [""] * k
@@ -154,10 +172,15 @@ class _Job:
 
     def _load(self, position: int) -> None:
         data, stat = self._source.read(int(self.rows[position]))
-        self._content[position] = np.frombuffer(file_content(data), np.uint8)
+        content = file_content(data)
+        self._content[position] = np.frombuffer(content, np.uint8)
         self._stat[position] = stat
-        decode(data, self._transform, self._pixels[position], decoder=self._decoder)
+        views = self._look.views
+        self._look.at(data, content, self._pixels[position * views : (position + 1) * views])
 
     def batch(self) -> Batch:
         status = np.array([FAILED if error else OK for error in self._errors], np.uint8)
-        return Batch(self.rows, self._pixels, self._content, self._stat, status, tuple(self._errors))
+        errors = tuple(self._errors)
+        return Batch(
+            self.rows, self._pixels, self._content, self._stat, status, errors, views=self._look.views
+        )

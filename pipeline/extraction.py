@@ -16,7 +16,7 @@ from features.engines import MIN_COSINE, Engine
 from features.loading import load_batches
 from features.machine import describe_machine
 from features.sources import open_source
-from features.spec import Dtype
+from features.spec import Dtype, FeatureSpec
 from features.table import ImageSource
 from pipeline.errors import LimitError, TooManyBadImagesError
 from pipeline.planning import Computation, EngineOptions, plan_computation
@@ -104,6 +104,8 @@ def extract(
     weights: str | Path | None = None,
     layers: Sequence[str] = ("embedding",),
     image_size: int | None = None,
+    views: int = 1,
+    seed: int = 0,
     cache: str | Path | None = None,
     engine: Literal["auto", "eager", "compile", "openvino"] = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
@@ -127,6 +129,8 @@ def extract(
         weights: Local weights instead of the backbone's own.
         layers: ``LAYER`` or ``LAYER:POOL``, all stored in one pass.
         image_size: Side in pixels of the network's square input, instead of the size that its weights were trained with.
+        views: Passes over each image: the first sees it as it is, the others random parts of it, half of them mirrored.
+        seed: Of the views.
         cache: Where the cache goes; by default `default_cache_path`.
         engine: What executes the forward pass; ``auto`` takes the one that the cache was made with, else the fastest; see
             `features.engines.plan_engines`.
@@ -161,7 +165,7 @@ def extract(
     if limit is not None and not overwrite:
         _keep_larger(path, limit)
 
-    options = EngineOptions(engine, precision, device, batch_size, store, min_cosine, decoder)
+    options = EngineOptions(engine, precision, device, batch_size, store, min_cosine, decoder, views, seed)
     computation = plan_computation(
         net, chosen, source, path, options, part=part, overwrite=overwrite, workers=workers, report=report
     )
@@ -184,7 +188,7 @@ def extract(
             built = computation.engine(net) if computed else None
             forward_started = time.perf_counter()
             done = (
-                _fill(writer, net, built, workers=workers, decoder=decoder, report=report)
+                _fill(writer, net, built, computation.spec, workers=workers, decoder=decoder, report=report)
                 if built
                 else writer.finish()
             )
@@ -246,6 +250,7 @@ def _fill(
     writer: CacheWriter,
     net: Backbone,
     engine: Engine,
+    spec: FeatureSpec,
     *,
     workers: int | None,
     decoder: Decoder,
@@ -261,6 +266,8 @@ def _fill(
             workers=workers,
             block_rows=writer.block_rows,
             decoder=decoder,
+            views=spec.views,
+            seed=spec.seed,
         )
         began = time.perf_counter()
         for batch, outputs in engine.run(batches):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from features.backbones import Backbone
 from features.cache import Part, made_with
 from features.check import Check
-from features.decoding import DECODERS, Decoder
+from features.decoding import Decoder, describe_decoder
 from features.engines import Engine, EngineError, Plan, choose_engine, kind_of, plan_engines
 from features.loading import load_batches
 from features.spec import Dtype, FeatureSpec, Layer
@@ -32,6 +32,8 @@ class EngineOptions:
     store: Dtype | None
     min_cosine: float
     decoder: Decoder = "exact"
+    views: int = 1
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def plan_computation(
     earlier = made_with(path, part)
     if earlier:
         plan = _same_plan(net, earlier.spec, options)
-        spec = specify(net, layers, plan, options.store, options.decoder) if plan else None
+        spec = _specify(net, layers, plan, options) if plan else None
         # Of another specification it can only be replaced, where that is asked for: open_writer says how they differ.
         if plan and spec and (spec.digest == earlier.spec.digest or not overwrite):
             return Computation(plan, spec, earlier.check)
@@ -103,7 +105,7 @@ def plan_computation(
         report.warn(f"{plan.name} {plan.precision}: {check}; below --min-cosine {options.min_cosine}")
     elif check:
         report.note(f"Checked: {check}")
-    spec = specify(net, layers, plan, options.store, options.decoder)
+    spec = _specify(net, layers, plan, options)
     return Computation(plan, spec, check, choice.engine)
 
 
@@ -122,12 +124,20 @@ def _same_plan(net: Backbone, made: FeatureSpec, options: EngineOptions) -> Plan
     return plans[0]
 
 
+def _specify(net: Backbone, layers: tuple[Layer, ...], plan: Plan, options: EngineOptions) -> FeatureSpec:
+    seed = options.seed if options.views > 1 else 0
+    return specify(net, layers, plan, options.store, options.decoder, views=options.views, seed=seed)
+
+
 def specify(
     backbone: Backbone,
     layers: tuple[Layer, ...],
     plan: Plan,
     store: Dtype | None,
     decoder: Decoder = "exact",
+    *,
+    views: int = 1,
+    seed: int = 0,
 ) -> FeatureSpec:
     """Write down all that the features will depend on."""
     return FeatureSpec(
@@ -139,8 +149,10 @@ def specify(
         dtype=store or ("float32" if plan.precision == "fp32" else "float16"),
         engine=plan.name,
         device=plan.device,
-        decoder=DECODERS[decoder],
+        decoder=describe_decoder(decoder, views),
         versions=backbone.versions,
+        views=views,
+        seed=seed,
     )
 
 

@@ -303,3 +303,32 @@ class TestSampleSizes:
         shown = run("few-shot", cache, "--head", "centroid", "--shots", 2, "--episodes", 3, *out).output
         assert "95% interval over episodes" in shown
         assert "holds no layer" in run("learning-curve", cache, "--layer", "nowhere", code=1).output
+
+
+def test_views_are_extracted_side_by_side_and_resumed_by_bytes(digits, tmp_path):
+    path, again = tmp_path / "views.h5", tmp_path / "again.h5"
+    run("extract", digits, *BACKBONE, "--cache", path, "--views", 3, "--seed", 5, "--quiet")
+    cache = FeatureCache.open(path)
+    assert (cache.spec.views, cache.spec.seed) == (3, 5)
+    run(
+        "extract",
+        digits,
+        *BACKBONE,
+        "--cache",
+        again,
+        "--views",
+        3,
+        "--seed",
+        5,
+        "--batch-size",
+        4,
+        "--quiet",
+    )
+    for view in range(3):
+        assert np.allclose(cache.features(view=view), FeatureCache.open(again).features(view=view), atol=1e-4)
+    plain = tmp_path / "plain.h5"
+    run("extract", digits, *BACKBONE, "--cache", plain, "--quiet")
+    assert np.allclose(cache.features(), FeatureCache.open(plain).features(), atol=1e-4)
+    assert not np.allclose(cache.features(view=1), cache.features(view=2), atol=1e-2)
+    refused = run("extract", digits, *BACKBONE, "--cache", path, "--views", 2, "--quiet", code=1)
+    assert "views" in refused.output

@@ -275,3 +275,53 @@ def test_images_are_decoded_by_the_decoder_that_is_asked_for():
     (exact,), (fast,) = load(source), load(source, decoder="fast")
     assert (exact.pixels != fast.pixels).any()
     assert np.abs(exact.pixels.astype(int) - fast.pixels).max() <= 3
+
+
+def test_views_follow_each_other_and_depend_on_seed_and_bytes_alone():
+    files = [encode(photo(40, 30, seed=seed)) for seed in range(5)]
+    source = MemorySource(files)
+
+    def load(rows, seed=0, **options):
+        batches = load_batches(
+            source, np.array(rows), TRANSFORM, batch_size=7, block_rows=100, views=3, seed=seed, **options
+        )
+        return list(batches)
+
+    batches = load(range(5))
+    assert [len(batch.rows) for batch in batches] == [2, 2, 1]  # whole images: 7 // 3
+    assert {batch.views for batch in batches} == {3}
+    pixels = np.concatenate([batch.pixels[: 3 * len(batch.rows)] for batch in batches])
+    for row, data in enumerate(files):
+        plain = np.empty((16, 18, 3), np.uint8)
+        decode(data, TRANSFORM, plain)
+        assert np.array_equal(pixels[3 * row], plain)
+        assert not np.array_equal(pixels[3 * row + 1], plain)
+        assert not np.array_equal(pixels[3 * row + 1], pixels[3 * row + 2])
+    assert not batches[-1].pixels[3:].any()
+    (alone,) = load([3], workers=1)
+    assert np.array_equal(alone.pixels[:3], pixels[9:12])
+    assert np.array_equal(load([3], seed=1)[0].pixels[0], pixels[9])
+    assert not np.array_equal(load([3], seed=1)[0].pixels[1], pixels[10])
+
+
+def test_parts_of_an_image_cover_it_and_are_mirrored_half_of_the_time():
+    ramp = np.zeros((64, 64, 3), np.uint8)
+    ramp[..., 0] = np.arange(64)[None, :] * 4
+    ramp[..., 1] = np.arange(64)[:, None] * 4
+    source = MemorySource([encode(Image.fromarray(ramp))])
+    transform = Transform(64, "shortest", (64, 64), "bilinear", (0.5,) * 3, (0.5,) * 3)
+    (batch,) = load_batches(source, np.array([0]), transform, batch_size=200, block_rows=1, views=200)
+    parts = batch.pixels[1:].astype(float)
+    across = parts[:, 32, -1, 0] - parts[:, 32, 0, 0]
+    down = parts[:, -1, 32, 1] - parts[:, 0, 32, 1]
+    assert 70 < (across < 0).sum() < 130
+    assert (down > 0).all()
+    area = np.abs(across) * down / 252**2
+    assert 0.3 < area.min() < 0.45
+    assert 0.8 < area.max() <= 1.0
+
+
+def test_more_views_than_a_batch_holds_are_refused():
+    source = MemorySource([encode(photo(40, 30))])
+    with pytest.raises(ValueError, match="views: got 9, expected at most the batch size, 8"):
+        next(load_batches(source, np.array([0]), TRANSFORM, batch_size=8, block_rows=1, views=9))

@@ -66,7 +66,7 @@ class Engine(Protocol):
         """Compute the features of each batch, in order, a bounded number of batches ahead.
 
         Yields:
-            The batch, and by layer key (k, 1, dim) float32 for its k rows; the padding is dropped.
+            The batch, and by layer key (k, views, dim) float32 for its k rows; the padding is dropped.
 
         Raises:
             DeviceMemoryError: A batch doesn't fit; says so with the remedy.

@@ -52,6 +52,6 @@ def in_order(
 
 def _collect(batch: Batch, launched: Launched, keys: Sequence[str]) -> tuple[Batch, Features]:
     launched.wait()
-    rows = len(batch.rows)
-    arrays = (output[:rows, None].numpy() for output in launched.outputs)
+    rows, views = len(batch.rows), batch.views
+    arrays = (output[: rows * views].view(rows, views, -1).numpy() for output in launched.outputs)
     return batch, dict(zip(keys, arrays, strict=True))

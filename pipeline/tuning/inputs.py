@@ -215,23 +215,34 @@ class ActivationInputs:
     """Activations at the frost line, from a cache.
 
     Args:
-        activations: (n, size) floats of all rows, e.g. a memory map.
+        views: (n, size) floats of all rows, e.g. memory maps: of the images as they are, and of other views of them.
         labels: (n,) of all rows.
         shape: Of one image's activations, as the network lays them out.
+        seed: From which each epoch draws a view of each row.
     """
 
-    def __init__(self, activations: NDArray[Any], labels: NDArray[np.int64], shape: tuple[int, ...]) -> None:
-        self._activations, self._labels, self._shape = activations, labels, shape
+    def __init__(
+        self, views: Sequence[NDArray[Any]], labels: NDArray[np.int64], shape: tuple[int, ...], seed: int
+    ) -> None:
+        self._views, self._labels, self._shape, self._seed = views, labels, shape, seed
 
-    def train(self, chunks: Sequence[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:  # noqa: ARG002
-        """(b, *shape) float32 activations and their labels; the same ones in each epoch."""
-        return map(self._batch, chunks)
+    def train(self, chunks: Sequence[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
+        """(b, *shape) float32 activations and their labels, each row in the view that the epoch draws for it."""
+        drawn = np.random.default_rng((self._seed, epoch)).integers(len(self._views), size=len(self._labels))
+        for rows in chunks:
+            yield self._batch(rows, drawn[rows])
 
     def judge(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
-        """(b, *shape) float32 activations and their labels."""
+        """(b, *shape) float32 activations and their labels, of the images as they are."""
         count = -(-len(rows) // _JUDGE_BATCH)
-        return map(self._batch, np.array_split(rows, count) if count else [])
+        for part in np.array_split(rows, count) if count else []:
+            yield self._batch(part, np.zeros(len(part), np.int64))
 
-    def _batch(self, rows: NDArray[np.int64]) -> Batch:
-        activations = torch.from_numpy(np.asarray(self._activations[rows], np.float32))
-        return activations.view(len(rows), *self._shape), torch.from_numpy(self._labels[rows])
+    def _batch(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> Batch:
+        activations = np.empty((len(rows), self._views[0].shape[1]), np.float32)
+        for view in np.unique(views).tolist():
+            here = views == view
+            activations[here] = self._views[view][rows[here]]
+        return torch.from_numpy(activations).view(len(rows), *self._shape), torch.from_numpy(
+            self._labels[rows]
+        )

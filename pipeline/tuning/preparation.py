@@ -123,8 +123,8 @@ class Plan:
             return "the frost line moves (leave --unfreeze-every away)"
         if recipe.randomises:
             return (
-                "images look otherwise in each epoch (give --augment none, and no --randaugment, --erasing, --mixup or"
-                " --cutmix)"
+                "images look otherwise in each epoch (give --augment none or --views K, and no --randaugment, --erasing,"
+                " --mixup or --cutmix)"
             )
         return ""
 
@@ -175,10 +175,16 @@ def prepare(
     """
     plan.check()
     refusal = plan.uncacheable()
+    if plan.recipe.views > 1 and (refusal or cached is False):
+        raise FinetuneError(
+            f"views: they are for what is cached below a frost line; {refusal or 'leave --no-cached away'}"
+        )
     if cached and refusal:
         raise FinetuneError(
             f"what lies below the frost line can't be cached: {refusal}; or train without, by --no-cached"
         )
+    if refusal and plan.frozen and cached is None:
+        report.note(f"What lies below the frost line is computed in each epoch, not cached: {refusal}")
     whole = trunk(plan.net)
     stages = plan.net.stages()
     line = FrostLine(whole, stages, plan.frozen, plan.recipe.unfreeze_every)
@@ -236,9 +242,12 @@ def _activations(plan: Plan, stages: Sequence[Stage], report: Reporter) -> Featu
     layer = EMBEDDING if plan.frozen == len(stages) else stage.layer
     source = plan.images.source
     side = plan.net.transform.crop[0]
-    path = default_cache_path(source.root, f"{plan.named.backbone}.{side}px.below-{stage.name}", plan.limit)
+    views = f".{plan.recipe.views}-views" if plan.recipe.views > 1 else ""
+    path = default_cache_path(
+        source.root, f"{plan.named.backbone}.{side}px.below-{stage.name}{views}", plan.limit
+    )
     if plan.processes.leads:
-        size = len(source.table) * math.prod(stage.shape) * 2
+        size = len(source.table) * math.prod(stage.shape) * 2 * plan.recipe.views
         report.note(f"Caching the activations below the frost line, {size / 1e9:.2f} GB, in {path}")
         extract(
             source.root,
@@ -246,6 +255,8 @@ def _activations(plan: Plan, stages: Sequence[Stage], report: Reporter) -> Featu
             weights=plan.named.weights,
             image_size=plan.named.image_size,
             layers=[layer],
+            views=plan.recipe.views,
+            seed=plan.recipe.seed,
             cache=path,
             store="float16",
             limit=plan.limit,
@@ -274,7 +285,8 @@ def _inputs(plan: Plan, stages: Sequence[Stage], cache: FeatureCache | None) -> 
             pin=plan.processes.device.type == "cuda",
         )
     shape = stages[plan.frozen - 1].shape
-    return ActivationInputs(cache.features(), plan.images.labels, shape)
+    views = [cache.features(view=view) for view in range(cache.spec.views)]
+    return ActivationInputs(views, plan.images.labels, shape, plan.recipe.seed)
 
 
 def _key(plan: Plan, head: nn.Linear, *, cached: bool) -> str:

@@ -39,6 +39,8 @@ class Recipe:
         cutmix: The same for images cut into each other (Yun et al. 2019). With both, each batch draws one of them.
         augment: ``none``; ``flip``: mirrored at random; ``shift``: also moved by up to an eighth of the side, for small
             images; ``crop``: also a random part of 35 % of the area or more, resized (Szegedy et al. 2015).
+        views: Versions of each image that are cached below a frost line: the image as it is and random parts of it, as
+            ``crop`` has them. Each epoch draws one of them for each image.
         randaugment: Magnitude, of 30, of two random operations (RandAugment, Cubuk et al. 2020); 0 for none.
         erasing: Probability that a random rectangle is greyed (Zhong et al. 2020).
         dropout: Before the head.
@@ -69,6 +71,7 @@ class Recipe:
     mixup: float = 0.0
     cutmix: float = 0.0
     augment: Augment = "crop"
+    views: int = 1
     randaugment: int = 0
     erasing: float = 0.0
     dropout: float = 0.0
@@ -100,13 +103,18 @@ class Recipe:
             raise RecipeError(
                 f"accumulate: got {self.accumulate}, expected a divisor of the batch size, {self.batch_size}"
             )
+        if self.views > 1 and self.augment != "crop":
+            raise RecipeError(
+                f"views: they vary images as augment 'crop' does, got {self.augment!r}; leave one of them away"
+            )
         if self.unfreeze_every and self.frost_line == "none":
             raise RecipeError("unfreeze_every: nothing is frozen; give --frost-line STAGE, or all")
 
     @property
     def randomises(self) -> bool:
-        """Whether a network sees an image otherwise in each epoch."""
-        return self.augment != "none" or self.randaugment > 0 or self.erasing > 0 or self.mixes
+        """Whether a network sees an image as it never was before, in each epoch."""
+        crops = self.augment != "none" and self.views == 1
+        return crops or self.randaugment > 0 or self.erasing > 0 or self.mixes
 
     @property
     def mixes(self) -> bool:
@@ -147,6 +155,7 @@ _RANGES: dict[str, tuple[str, Any]] = {
     "label_smoothing": _SHARE,
     "mixup": _at_least(0),
     "cutmix": _at_least(0),
+    "views": _at_least(1),
     "randaugment": ("0 to 30", lambda value: 0 <= value <= 30),
     "erasing": ("0 to 1", lambda value: 0 <= value <= 1),
     "dropout": _SHARE,

@@ -122,6 +122,21 @@ def test_training_on_cached_activations_equals_training_on_images(digits):
     assert curve(again) == curve(cached)
 
 
+def test_views_are_cached_and_vary_the_epochs(digits):
+    recipe = Recipe(**SMALL, frost_line=LINE, views=3)
+    result = finetune(digits, recipe=recipe, run="varied", **QUIET)
+    cache = FeatureCache.open(result.cache)
+    assert cache.spec.views == 3
+    plain = finetune(digits, recipe=Recipe(**SMALL, frost_line=LINE, augment="none"), run="plain", **QUIET)
+    assert plain.cache != result.cache
+    assert curve(plain) != curve(result)
+    own = FeatureCache.open(plain.cache)
+    assert np.array_equal(cache.features(view=0), own.features())
+    assert not np.array_equal(cache.features(view=1), cache.features(view=2))
+    with pytest.raises(FinetuneError, match="views: they are for what is cached"):
+        finetune(digits, recipe=Recipe(**SMALL, views=2), run="x", **QUIET)
+
+
 def test_a_head_alone_trains_on_cached_embeddings(digits):
     recipe = Recipe(**SMALL, frost_line="all", augment="none")
     result = finetune(digits, recipe=recipe, run="run", **QUIET)

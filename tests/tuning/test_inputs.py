@@ -114,7 +114,7 @@ def test_worker_processes_give_what_this_process_gives(digits):
 
 def test_activations_come_in_their_own_shape():
     stored = np.arange(4 * 6, dtype=np.float16).reshape(4, 6)
-    inputs = ActivationInputs(stored, np.array([0, 1, 2, 0]), (2, 3, 1))
+    inputs = ActivationInputs([stored], np.array([0, 1, 2, 0]), (2, 3, 1), 0)
     ((activations, labels),) = inputs.train([np.array([2, 0])], 0)
     assert activations.shape == (2, 2, 3, 1)
     assert activations.dtype == torch.float32
@@ -122,3 +122,16 @@ def test_activations_come_in_their_own_shape():
     assert labels.tolist() == [2, 0]
     assert sum(len(batch) for batch, _ in inputs.judge(np.arange(4))) == 4
     assert list(inputs.judge(np.arange(0))) == []
+
+
+def test_each_epoch_draws_a_view_of_each_row_and_judging_sees_the_first():
+    views = [np.full((50, 1), number, np.float32) for number in range(3)]
+    inputs = ActivationInputs(views, np.zeros(50, np.int64), (1,), 7)
+    drawn = [
+        torch.cat([x for x, _ in inputs.train(np.array_split(np.arange(50), 4), epoch)])
+        for epoch in (0, 1, 0)
+    ]
+    assert torch.equal(drawn[0], drawn[2])
+    assert not torch.equal(drawn[0], drawn[1])
+    assert all(8 <= int((drawn[0] == number).sum()) <= 26 for number in range(3))
+    assert all(not x.any() for x, _ in inputs.judge(np.arange(50)))

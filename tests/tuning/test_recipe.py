@@ -18,6 +18,7 @@ from pipeline.tuning.recipe import Recipe
         ({"optimizer": "adam"}, "optimizer: got 'adam', expected one of sgd, adamw"),
         ({"momentum": 0.0}, "nesterov: there is none without momentum"),
         ({"batch_size": 10, "accumulate": 3}, "accumulate: got 3, expected a divisor of the batch size, 10"),
+        ({"views": 2, "augment": "none"}, "views: they vary images as augment 'crop' does, got 'none'"),
         ({"unfreeze_every": 2}, "unfreeze_every: nothing is frozen"),
     ],
 )
