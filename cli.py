@@ -1,5 +1,6 @@
 """The frostline command: parse, call one pipeline function, print."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
@@ -8,6 +9,7 @@ import math
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -16,6 +18,7 @@ import click
 if TYPE_CHECKING:
     from classifiers.search import Method
     from features.cache import Part
+    from pipeline.batching import BatchResult
     from pipeline.checking import CacheCheck
     from pipeline.evaluation import EvaluationResult
     from pipeline.extraction import ExtractResult
@@ -189,6 +192,11 @@ _fractions_option = click.option(
     show_default=True,
     metavar="TRAIN VAL TEST",
     help="Shares of data that comes without splits.",
+)
+_cluster_option = click.option(
+    "--cluster",
+    metavar="tcp://HOST:PORT|local:N",
+    help="Run on a Dask cluster, or on N processes; needs frostline[dask].",
 )
 _max_bad_option = click.option(
     "--max-bad",
@@ -398,6 +406,7 @@ def _print_extraction(result: "ExtractResult") -> None:
     help="Judge candidates on K folds of train and val.  [default: on val]",
 )
 @click.option("--jobs", type=int, metavar="N", help="Processes of a search; -1 for one a core.  [default: 1]")
+@_cluster_option
 @click.option(
     "--memory",
     callback=_parse_memory,
@@ -415,6 +424,7 @@ def train_head(
     search: "Method | None",
     trials: int | None,
     jobs: int | None,
+    cluster: str | None,
     **options: Any,
 ) -> None:
     """Train a classifier on cached features and write it as a run.
@@ -432,15 +442,30 @@ def train_head(
         from classifiers.search import SearchPlan
 
         plan = SearchPlan(search or "grid", trials, jobs)
-    elif trials is not None or jobs is not None:
-        raise click.UsageError("--trials and --jobs belong to a search: give --search or --cv, too.")
-    result = run(cache, head, params=parse_params(head, params), search=plan, report=report, **options)
+    elif trials is not None or jobs is not None or cluster is not None:
+        raise click.UsageError(
+            "--trials, --jobs and --cluster belong to a search: give --search or --cv, too."
+        )
+    if jobs is not None and cluster is not None:
+        raise click.UsageError(
+            "--jobs is for processes here, and --cluster for those of a cluster: give one."
+        )
+    with _on_cluster(cluster):
+        result = run(cache, head, params=parse_params(head, params), search=plan, report=report, **options)
     if as_json:
         _print_json(result)
         return
     if plan is not None:
         _print_trials(result.trials)
     _print_training(result)
+
+
+def _on_cluster(address: str | None) -> AbstractContextManager[Any]:
+    if address is None:
+        return contextlib.nullcontext()
+    from pipeline.cluster import connected
+
+    return connected(address)
 
 
 def _print_trials(trials: Sequence[Mapping[str, Any]]) -> None:
@@ -1083,6 +1108,107 @@ def learning_curve(
         title=f"{result.head} on {result.layer}, judged on {result.rows} validation images",
     )
     click.echo(f"\n{result.answer}\npicture, table and JSON: {result.folder}")
+
+
+@main.command(
+    epilog=_example(
+        "frostline batch study.toml --dry-run",
+        "frostline batch study.toml --jobs 4",
+    )
+)
+@click.argument("jobs_file", type=_PATH, metavar="JOBS.toml")
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes, which share the cores and the memory.",
+)
+@_cluster_option
+@click.option(
+    "--dry-run", is_flag=True, help="Only print what there is to do, and about how long it will take."
+)
+@_output_options
+def batch(*, as_json: bool, report: "Reporter", jobs_file: Path, dry_run: bool, **options: Any) -> None:
+    """Do every job of a study: data sets x backbones x layers x heads x seeds, and networks to train.
+
+    JOBS.toml names them: each of its tables is a command, [[extract]], [[train-head]] or [[finetune]], its keys are that
+    command's options, and a list multiplies; [batch] says on which data, with which seeds, and where everything goes. See
+    examples/study.toml. All names are checked before anything is computed.
+
+    What is there is not done again, and what was interrupted goes on: the same command does what is missing. A job that
+    fails doesn't stop the others; exit code 1 where one did.
+    """
+    if dry_run:
+        _print_plan(jobs_file, options["jobs"], as_json=as_json, report=report)
+        return
+    from pipeline import batch as run
+
+    result = run(jobs_file, report=report, **options)
+    if as_json:
+        _print_json(result)
+    else:
+        _print_batch(result)
+    if result.unfinished:
+        raise click.ClickException(
+            f"{len(result.unfinished)} of {len(result.jobs)} jobs are not done; what went wrong is in {result.errors}."
+            " The same command tries only these again."
+        )
+
+
+def _print_batch(result: "BatchResult") -> None:
+    from pipeline.console import print_table
+
+    rows = [
+        [
+            job.stage,
+            job.state,
+            "-" if job.seconds is None else f"{job.seconds:.1f}",
+            "-" if job.accuracy is None else f"{job.accuracy:.2%}",
+            job.error.partition("\n")[0] or job.name,
+        ]
+        for job in result.jobs
+        if job.state != "there"
+    ]
+    if rows:
+        print_table(["stage", "state", "seconds", "validation", ""], rows)
+        click.echo()
+    there = sum(job.state == "there" for job in result.jobs)
+    counts = f"{len(rows)} jobs" if rows else "Nothing to do"
+    click.echo(f"{counts} in {result.seconds:.1f} s; {there} of {len(result.jobs)} were there already.")
+    if result.runs:
+        click.echo(f"Next: frostline compare {result.out}/runs/*")
+
+
+def _print_plan(jobs_file: Path, jobs: int, *, as_json: bool, report: "Reporter") -> None:
+    from pipeline import plan_batch
+
+    plan = plan_batch(jobs_file, jobs=jobs, report=report)
+    if as_json:
+        _print_json(plan)
+        return
+    from pipeline.console import print_table
+
+    rows = [
+        [
+            job.stage,
+            "there" if job.there else "to do",
+            *(
+                [f"{each.seconds:.0f}", f"{each.memory / 1e6:.0f}", f"{each.disk / 1e6:.1f}"]
+                if (each := job.estimate)
+                else ["-"] * 3
+            ),
+            job.name,
+        ]
+        for job in plan.jobs
+    ]
+    print_table(["stage", "", "seconds", "MB memory", "MB disk", ""], rows)
+    click.echo()
+    click.echo(
+        f"{len(plan.estimates)} of {len(plan.jobs)} jobs to do: about {plan.seconds / 60:.1f} minutes of work,"
+        f" {plan.memory / 1e9:.1f} GB of memory, {plan.disk / 1e9:.2f} GB of disk in {plan.out}."
+    )
 
 
 @main.command(

@@ -15,7 +15,7 @@ from classifiers.heads import HeadKind, find_head
 from classifiers.resumable import Journal, digest_of, in_parallel, journal_path
 from classifiers.selection import score_candidates
 
-__all__ = ["METHODS", "Found", "Method", "SearchPlan", "search_head"]
+__all__ = ["METHODS", "Found", "Method", "SearchPlan", "drawn", "search_head"]
 
 Method = Literal["grid", "random", "halving", "optuna"]
 METHODS: tuple[Method, ...] = ("grid", "random", "halving", "optuna")
@@ -247,13 +247,13 @@ def _grid(run: _Runner, _space: Space, plan: SearchPlan, rows: int) -> _Trials:
 
 
 def _random(run: _Runner, space: Space, plan: SearchPlan, rows: int) -> _Trials:
-    return run.judge(_drawn(space, plan.trials or _DEFAULT_TRIALS, run.task.seed, rows))
+    return run.judge(drawn(space, plan.trials or _DEFAULT_TRIALS, run.task.seed, rows))
 
 
 def _halving(run: _Runner, space: Space, plan: SearchPlan, rows: int) -> _Trials:
     count = plan.trials or _DEFAULT_TRIALS
     shares = _shares(count, rows, len(run.task.classes))
-    candidates = _drawn(space, count, run.task.seed, int(rows * shares[0]))
+    candidates = drawn(space, count, run.task.seed, int(rows * shares[0]))
     trials: _Trials = []
     for share in shares:
         rung = run.judge(candidates, share)
@@ -316,7 +316,15 @@ def _range(
     return min(values), high, "int" if all(isinstance(value, int) for value in values) else "float"
 
 
-def _drawn(space: Space, count: int, seed: int, rows: int) -> list[dict[str, Any]]:
+def drawn(space: Space, count: int, seed: int, rows: int) -> list[dict[str, Any]]:
+    """Up to so many different candidates, numbers drawn log-uniformly from what their values span.
+
+    Args:
+        space: What to draw from, by name.
+        count: How many.
+        seed: The same one draws the same.
+        rows: To fit, which ``n_neighbors`` can't exceed.
+    """
     rng = np.random.default_rng(seed)
     return list(
         _distinct(lambda: {name: _draw(name, values, rows, rng) for name, values in space.items()}, count)

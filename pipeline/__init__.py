@@ -7,13 +7,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.batching import BatchPlan, BatchResult, batch, plan_batch
     from pipeline.checking import CacheCheck, check_cache
     from pipeline.errors import (
+        ClusterError,
         FinetuneError,
         LeakError,
         PipelineError,
         RecipeError,
         RunError,
+        StudyError,
         TooManyBadImagesError,
     )
     from pipeline.evaluation import EvaluationResult, evaluate
@@ -30,7 +33,10 @@ if TYPE_CHECKING:
     from pipeline.tuning.recipe import Recipe
 
 __all__ = [
+    "BatchPlan",
+    "BatchResult",
     "CacheCheck",
+    "ClusterError",
     "EvaluationResult",
     "ExtractResult",
     "FewShotResult",
@@ -47,8 +53,10 @@ __all__ = [
     "RecipeError",
     "ReportResult",
     "RunError",
+    "StudyError",
     "TooManyBadImagesError",
     "TrainResult",
+    "batch",
     "check_cache",
     "compare_runs",
     "evaluate",
@@ -57,6 +65,7 @@ __all__ = [
     "finetune",
     "label_errors",
     "learning_curve",
+    "plan_batch",
     "predict",
     "rank",
     "split_rows",
@@ -65,13 +74,16 @@ __all__ = [
 ]
 
 _MODULES = {
+    "pipeline.batching": ("BatchPlan", "BatchResult", "batch", "plan_batch"),
     "pipeline.checking": ("CacheCheck", "check_cache"),
     "pipeline.errors": (
+        "ClusterError",
         "FinetuneError",
         "LeakError",
         "PipelineError",
         "RecipeError",
         "RunError",
+        "StudyError",
         "TooManyBadImagesError",
     ),
     "pipeline.evaluation": ("EvaluationResult", "evaluate"),

@@ -1,6 +1,7 @@
 """What can go wrong in a stage, beyond what features and classifiers report themselves."""
 
 __all__ = [
+    "ClusterError",
     "FinetuneError",
     "LeakError",
     "LimitError",
@@ -8,6 +9,7 @@ __all__ = [
     "RecipeError",
     "ReportError",
     "RunError",
+    "StudyError",
     "TooManyBadImagesError",
 ]
 
@@ -34,6 +36,14 @@ class RecipeError(PipelineError, ValueError):
 
 class FinetuneError(PipelineError, ValueError):
     """A fine-tuning that can't be done so: the data, the backbone and the options don't fit each other."""
+
+
+class StudyError(PipelineError, ValueError):
+    """A study file that can't be read, or asks for what there isn't."""
+
+
+class ClusterError(PipelineError, ConnectionError):
+    """A Dask cluster that can't be reached, or without workers."""
 
 
 class LimitError(PipelineError, ValueError):

@@ -1,7 +1,14 @@
 """Pretrained image networks, by name."""
 
 from features.backbones.backbone import Backbone
-from features.backbones.catalog import BackboneInfo, count_backbones, describe, list_backbones, list_stages
+from features.backbones.catalog import (
+    BackboneInfo,
+    count_backbones,
+    describe,
+    list_backbones,
+    list_stages,
+    resolve_layers,
+)
 from features.backbones.cutting import Lower, Upper, trunk
 from features.backbones.layers import LayerInfo
 from features.backbones.load import load_backbone
@@ -27,6 +34,7 @@ __all__ = [
     "list_stages",
     "load_backbone",
     "load_tuned",
+    "resolve_layers",
     "save_tuned",
     "trunk",
 ]

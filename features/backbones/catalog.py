@@ -5,7 +5,7 @@ import fnmatch
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,15 +13,16 @@ from typing import Any, Self
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from features.backbones.layers import discover
+from features.backbones.layers import discover, resolve
 from features.backbones.network import Availability, Network, Source
 from features.backbones.readout import EMBEDDING
 from features.backbones.registry import SOURCES, find
 from features.backbones.stages import Stage, derive_stages
 from features.backbones.tuned import TUNED, load_tuned
 from features.errors import BackboneError
+from features.spec import Layer
 
-__all__ = ["BackboneInfo", "count_backbones", "describe", "list_backbones", "list_stages"]
+__all__ = ["BackboneInfo", "count_backbones", "describe", "list_backbones", "list_stages", "resolve_layers"]
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,18 @@ def list_stages(name: str) -> tuple[Stage, ...]:
     network = _on_meta(*find(name))
     network.module.eval().requires_grad_(requires_grad=False)
     return derive_stages(network, discover(network))
+
+
+def resolve_layers(name: str, layers: Sequence[str]) -> tuple[Layer, ...]:
+    """Layers of a backbone, whose weights need not be here; see `Backbone.resolve_layers`.
+
+    Raises:
+        BackboneError: No such backbone, or one that can't be built or run here.
+        LayerError: A layer or pool that it doesn't have; lists valid ones.
+    """
+    if name.startswith(TUNED):
+        return load_tuned(name.removeprefix(TUNED)).resolve_layers(layers)
+    return resolve(layers, discover(_on_meta(*find(name))))
 
 
 def count_backbones() -> dict[str, int]:

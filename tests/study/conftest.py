@@ -1,0 +1,45 @@
+"""Two small networks, two heads and a small real task, as a student would write them down."""
+
+import pytest
+
+from pipeline.demo import write_digits
+
+STUDY = """
+[batch]
+data = "{data}"
+out = "{out}"
+seeds = [0, 1]
+
+[[extract]]
+backbone = ["timm:test_resnet", "timm:test_vit"]
+weights = "random:1"
+image-size = 32
+
+[[train-head]]
+head = ["linear", "knn"]
+"""
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """Three kinds of digits, 40 of each."""
+    whole = tmp_path_factory.mktemp("whole")
+    write_digits(whole)
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    for group in sorted(whole.iterdir())[:3]:
+        (folder / group.name).mkdir(parents=True)
+        for path in sorted(group.iterdir())[:40]:
+            (folder / group.name / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+@pytest.fixture
+def write_study(tmp_path, digits):
+    """Write a study file: the whole of it, or what is added to the usual one."""
+
+    def write(text=STUDY, added="", data=digits):
+        path = tmp_path / "study.toml"
+        path.write_text(text.format(data=data, out=tmp_path / "out") + added)
+        return path
+
+    return write

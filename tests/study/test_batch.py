@@ -1,0 +1,242 @@
+"""A batch: every combination once, only what is missing, and a failure stops only what needs it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import cli
+from features import FeatureCache
+from pipeline import batch, compare_runs, plan_batch, train_head
+from pipeline.runs import Run
+
+HEADS = '[batch]\ndata = "{data}"\nout = "{out}"\n[[extract]]\nbackbone = "timm:test_resnet"\nweights = "random:1"\nimage-size = 32\n'
+TUNE = """
+[[finetune]]
+backbone = "timm:test_resnet"
+image-size = 32
+from-scratch = true
+recipe = { epochs = 1, augment = "none" }
+search = "list"
+"""
+
+
+def states(result, stage=None):
+    return [job.state for job in result.jobs if stage in {None, job.stage}]
+
+
+def test_every_combination_is_done_once_and_never_again(write_study):
+    path = write_study()
+    first = batch(path)
+    assert states(first) == ["done"] * (2 + 2 * 2 * 2)
+    assert {job.stage for job in first.jobs} == {"extract", "train-head"}
+    assert not first.unfinished
+    written = {file: file.stat().st_mtime_ns for file in first.out.rglob("*") if file.is_file()}
+    second = batch(path)
+    assert states(second) == ["there"] * 10
+    assert {file: file.stat().st_mtime_ns for file in first.out.rglob("*") if file.is_file()} == written
+    assert len(compare_runs(first.runs).places) == 8
+
+
+def test_a_run_is_that_of_the_single_command(write_study, tmp_path):
+    result = batch(
+        write_study(
+            HEADS,
+            '[[train-head]]\nhead = "mlp"\nparam = {hidden = [8], epochs = 2, lr = 0.01, weight_decay = 0.1}',
+        )
+    )
+    (run,) = result.runs
+    (cache,) = (job.path for job in result.jobs if job.stage == "extract")
+    params = {"hidden": (8,), "epochs": 2, "lr": 0.01, "weight_decay": 0.1}
+    alone = train_head(cache, "mlp", params=params, layer="embedding", run=tmp_path / "alone").run
+    files = sorted(file.name for file in alone.iterdir() if file.suffix in {".safetensors", ".csv"})
+    assert len(files) >= 3
+    assert all((run / name).read_bytes() == (alone / name).read_bytes() for name in files)
+
+
+def test_nothing_heavy_is_imported_where_nothing_is_to_do(write_study):
+    path = write_study(HEADS, '[[train-head]]\nhead = "knn"')
+    batch(path)
+    script = "import sys, pipeline; pipeline.batch(sys.argv[1]); assert not {'timm', 'torchvision'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", script, path], check=True)
+
+
+def test_what_is_added_to_the_file_is_done_and_nothing_else(write_study):
+    batch(write_study(HEADS, '[[train-head]]\nhead = "knn"'))
+    result = batch(write_study(HEADS, '[[train-head]]\nhead = ["knn", "ridge"]'))
+    assert [(job.stage, job.state) for job in result.jobs] == [
+        ("extract", "done"),  # looked over, since a head reads it
+        ("train-head", "there"),
+        ("train-head", "done"),
+    ]
+
+
+def test_a_changed_parameter_is_another_run(write_study):
+    first = batch(write_study(HEADS, '[[train-head]]\nhead = "knn"\nparam = { n_neighbors = 3 }'))
+    second = batch(write_study(HEADS, '[[train-head]]\nhead = "knn"\nparam = { n_neighbors = 5 }'))
+    assert set(first.runs).isdisjoint(second.runs)
+
+
+def test_new_images_are_computed_and_everything_is_trained_anew(write_study, digits, tmp_path):
+    data = shutil.copytree(digits, tmp_path / "own")
+    moved = data / "0" / "new.png"
+    path = write_study(HEADS, '[[train-head]]\nhead = "knn"', data=data)
+    first = batch(path)
+    shutil.copy(next((data / "1").iterdir()), moved)
+    with moved.open("ab") as file:
+        file.write(b"\0")  # other bytes than its twin's, and the same picture
+    second = batch(path)
+    (cache,) = (job.path for job in second.jobs if job.stage == "extract")
+    assert FeatureCache.open(cache).rows == 121
+    assert states(second) == ["done", "done"]
+    assert set(first.runs).isdisjoint(second.runs)
+
+
+def test_a_failure_stops_only_what_needs_it(write_study, tmp_path):
+    (tmp_path / "broken.pt").write_bytes(b"no weights")
+    added = f'[[extract]]\nbackbone = "timm:test_vit"\nweights = "{tmp_path}/broken.pt"\n[[train-head]]\nhead = ["knn", "sklearn.svm:NuSVC"]\nparam = {{}}'
+    path = write_study(HEADS, added)
+    ran = CliRunner().invoke(cli.main, ["batch", str(path)])
+    result = batch(path)
+    assert states(result, "extract") == ["there", "failed"]
+    assert sorted(states(result, "train-head")) == ["left", "left", "there", "there"]
+    (failed,) = (job for job in result.jobs if job.state == "failed")
+    assert "neither a safetensors file" in (result.errors / f"{failed.name}.txt").read_text()
+    assert "WeightsError" in (result.errors / f"{failed.name}.txt").read_text()
+    assert ran.exit_code == 1
+    assert "3 of 6 jobs are not done" in ran.output
+
+
+def test_an_error_goes_when_what_caused_it_is_gone(write_study, tmp_path, digits):
+    data = shutil.copytree(digits, tmp_path / "own")
+    for file in list((data / "0").iterdir())[:20]:
+        file.write_bytes(b"no image")
+    path = write_study(HEADS, '[[train-head]]\nhead = "knn"', data=data)
+    failed = batch(path)
+    assert states(failed) == ["failed", "left"]
+    assert list(failed.errors.iterdir())
+    for file in (digits / "0").iterdir():
+        shutil.copy(file, data / "0" / file.name)
+    mended = batch(path)
+    assert states(mended) == ["done", "done"]
+    assert not list(mended.errors.iterdir())
+
+
+def test_the_best_candidate_of_a_search_decides_the_recipe(write_study):
+    path = write_study(
+        '[batch]\ndata = "{data}"\nout = "{out}"\nseeds = [3, 4]\n',
+        TUNE + "values = [{ lr = 1e-9 }, { lr = 0.05 }]",
+    )
+    result = batch(path)
+    candidates = [Run.open(job.path).record for job in result.jobs if job.stage == "search"]
+    scores = [record["metrics"]["validation"] for record in candidates]
+    order = [(each["accuracy"], -each["log_loss"]) for each in scores]
+    best = candidates[order.index(max(order))]["finetune"]["recipe"]["lr"]
+    finals = [Run.open(run).record["finetune"]["recipe"] for run in result.runs]
+    assert order[0] != order[1]
+    assert [(recipe["lr"], recipe["seed"]) for recipe in finals] == [(best, 3), (best, 4)]
+    shutil.rmtree(result.out / "search")
+    assert states(batch(path), "search") == ["there", "there"] or not batch(path).unfinished
+
+
+def test_a_candidate_that_diverges_is_not_chosen_and_fails_nothing(write_study):
+    path = write_study(
+        '[batch]\ndata = "{data}"\nout = "{out}"\n',
+        TUNE + "values = [{ lr = 1e30, warmup = 0 }, { lr = 0.05 }]",
+    )
+    result = batch(path)
+    assert sorted(states(result, "search")) == ["done", "failed"]
+    assert states(result, "finetune") == ["done"]
+    assert not result.unfinished
+    assert Run.open(result.runs[0]).record["finetune"]["recipe"]["lr"] == 0.05
+    assert set(states(batch(path))) == {"there"}
+
+
+def test_evaluate_looks_at_each_run_once(write_study):
+    study = HEADS.replace("[[extract]]", "evaluate = true\n[[extract]]")
+    path = write_study(study, '[[train-head]]\nhead = "knn"')
+    (run,) = batch(path).runs
+    assert len(Run.open(run).looks()) == 1
+    batch(path)
+    assert len(Run.open(run).looks()) == 1
+    (run / "evaluation.json").unlink()  # as if killed between training and evaluation
+    assert states(batch(path), "train-head") == ["done"]
+    assert len(Run.open(run).looks()) == 2
+
+
+def test_killed_at_any_moment_the_same_command_ends_with_the_same(write_study, tmp_path):
+    path = write_study(HEADS, '[[train-head]]\nhead = ["linear", "knn", "lda", "ridge"]')
+    whole = batch(path)
+    shutil.move(whole.out, tmp_path / "whole")
+    command = [sys.executable, "-m", "cli", "batch", str(path), "--quiet"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    while process.poll() is None and not list(whole.out.glob("runs/*")):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    there = len(list(whole.out.glob("runs/*")))
+    assert 0 < there < 4
+    result = batch(path)
+    assert not result.unfinished
+    for run in result.runs:
+        for name in ("split.safetensors", "validation_predictions.csv"):
+            assert (run / name).read_bytes() == (tmp_path / "whole" / "runs" / run.name / name).read_bytes()
+    for cache in result.out.glob("caches/*.h5"):
+        kept = FeatureCache.open(tmp_path / "whole" / "caches" / cache.name)
+        np.testing.assert_array_equal(FeatureCache.open(cache).features(), kept.features())
+
+
+def test_a_process_that_dies_costs_its_own_job_only(write_study, tmp_path, monkeypatch):
+    (tmp_path / "deadly.py").write_text(
+        "import os\nfrom sklearn.naive_bayes import GaussianNB\n"
+        "class Deadly(GaussianNB):\n    def fit(self, X, y):\n        os._exit(1)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    path = write_study(HEADS, '[[train-head]]\nhead = ["knn", "deadly:Deadly", "ridge"]')
+    result = batch(path, jobs=2)
+    assert {job.name.split("-")[-3]: job.state for job in result.jobs if job.stage == "train-head"} == {
+        "knn": "done",
+        "Deadly": "failed",
+        "ridge": "done",
+    }
+    (failed,) = (job for job in result.jobs if job.state == "failed")
+    assert failed.error == "its process was killed"
+
+
+def test_two_batches_do_not_write_the_same_study(write_study, tmp_path):
+    from pipeline.batching import _locked
+
+    path = write_study(HEADS)
+    with _locked(tmp_path / "out"):
+        ran = CliRunner().invoke(cli.main, ["batch", str(path)])
+    assert ran.exit_code == 1
+    assert "another batch is writing there" in ran.output
+
+
+def test_a_dry_run_estimates_what_is_missing_and_writes_nothing(write_study, tmp_path):
+    path = write_study(HEADS, '[[train-head]]\nhead = "knn"' + TUNE + "values = [{ lr = 0.01 }]")
+    plan = plan_batch(path)
+    assert not (tmp_path / "out").exists()
+    assert {job.stage for job in plan.jobs if job.estimate} == {"extract", "train-head", "search", "finetune"}
+    assert all(each.seconds > 0 and each.memory > 1e7 and each.disk > 0 for each in plan.estimates)
+    batch(path)
+    caches = {job.path: job.estimate.disk for job in plan.jobs if job.stage == "extract"}
+    for cache, expected in caches.items():
+        assert cache.stat().st_size < 1e5  # of which there is little beyond the layout of so small a file
+        assert expected < cache.stat().st_size
+    ran = CliRunner().invoke(cli.main, ["batch", str(path), "--dry-run", "--json"])
+    done = json.loads(ran.stdout)
+    assert all(job["there"] and job["estimate"] is None for job in done["jobs"])
+
+
+@pytest.mark.parametrize("option", [("--jobs", "0"), ("--resume",)])
+def test_there_is_no_such_option(write_study, option):
+    assert CliRunner().invoke(cli.main, ["batch", str(write_study()), *option]).exit_code == 2
