@@ -569,9 +569,7 @@ _RECIPE = (
     click.option(
         "--backbone-lr",
         type=float,
-        default=1.0,
-        show_default=True,
-        help="Factor of the learning rate of the backbone.",
+        help="Factor of the backbone's learning rate.  [default: 0.1, but 1 from scratch]",
     ),
     click.option(
         "--layer-decay",
@@ -637,6 +635,13 @@ _RECIPE = (
     ),
     click.option(
         "--dropout", type=float, default=0.0, show_default=True, metavar="P", help="Before the head."
+    ),
+    click.option(
+        "--statistics",
+        type=_choice("auto", "frozen", "batch"),
+        default="auto",
+        show_default=True,
+        help="Of batch normalisation: as they came, or of each batch; auto: frozen but from scratch.",
     ),
     click.option(
         "--ema", type=float, metavar="DECAY", help="Keep a moving average of the weights, e.g. 0.999."

@@ -171,7 +171,7 @@ class _Training:
         self.job, self.advance, self.on_epoch = job, advance, on_epoch
         self.draw = Draw(job.train, recipe.batch_size, recipe.accumulate, recipe.seed)
         self.network = job.network.to(memory_format=torch.channels_last).to(job.processes.device)
-        groups = job.line.groups(self.network, recipe, recipe.peak_lr(from_scratch=job.from_scratch))
+        groups = job.line.groups(self.network, recipe, from_scratch=job.from_scratch)
         self.optimizer = make_optimizer(groups, recipe)
         self.schedule = make_schedule(self.optimizer, recipe, self.draw.updates)
         self.head_group = next(

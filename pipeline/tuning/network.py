@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from features.backbones import Stage
 from features.spec import Transform
@@ -65,12 +66,14 @@ class FrostLine:
         stages: Its stages, the lowest first.
         frozen: How many are frozen in the first epoch.
         unfreeze_every: Epochs after which one fewer is; None for always as many.
+        keeps_statistics: Whether batch normalisation above the line keeps its statistics, too.
     """
 
     trunk: nn.Module
     stages: Sequence[Stage]
     frozen: int
     unfreeze_every: int | None = None
+    keeps_statistics: bool = False
 
     def frozen_at(self, epoch: int) -> int:
         """How many stages are frozen in an epoch, counted from 0."""
@@ -93,6 +96,10 @@ class FrostLine:
         for stage in self.stages[: self.frozen_at(epoch)]:
             for name in stage.modules:
                 self.trunk.get_submodule(name).eval()
+        if self.keeps_statistics:
+            for module in network.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
 
     def fingerprint(self, epoch: int) -> str:
         """SHA-256 over parameters and buffers of what is frozen in an epoch."""
@@ -104,16 +111,18 @@ class FrostLine:
                 digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return digest.hexdigest()
 
-    def groups(self, network: Network, recipe: Recipe, lr: float) -> list[dict[str, Any]]:
+    def groups(self, network: Network, recipe: Recipe, *, from_scratch: bool) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer: one for each rate, with and without weight decay.
 
         What is frozen now but not for ever is among them: without a gradient it isn't updated.
         """
+        lr = recipe.peak_lr(from_scratch=from_scratch)
+        share = recipe.backbone_share(from_scratch=from_scratch)
         rates = {id(parameter): lr for parameter in network.parameters()}
         for index, parameters in enumerate(self._parameters()):
             below = len(self.stages) - index
             for parameter in parameters:
-                rates[id(parameter)] = lr * recipe.backbone_lr * recipe.layer_decay**below
+                rates[id(parameter)] = lr * share * recipe.layer_decay**below
         frozen = {
             id(parameter)
             for parameters in self._parameters()[: self.frozen_at(recipe.epochs - 1)]

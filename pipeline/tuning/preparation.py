@@ -187,7 +187,13 @@ def prepare(
         report.note(f"What lies below the frost line is computed in each epoch, not cached: {refusal}")
     whole = trunk(plan.net)
     stages = plan.net.stages()
-    line = FrostLine(whole, stages, plan.frozen, plan.recipe.unfreeze_every)
+    line = FrostLine(
+        whole,
+        stages,
+        plan.frozen,
+        plan.recipe.unfreeze_every,
+        keeps_statistics=plan.recipe.keeps_statistics(from_scratch=plan.from_scratch),
+    )
     body = (
         _upper(plan, whole, stages, cached=cached, report=report)
         if cached is not False and not refusal

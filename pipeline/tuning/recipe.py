@@ -5,14 +5,16 @@ from typing import Any, Literal, get_args
 
 from pipeline.errors import RecipeError
 
-__all__ = ["Augment", "Optimizer", "Recipe", "Schedule"]
+__all__ = ["Augment", "Optimizer", "Recipe", "Schedule", "Statistics"]
 
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["cosine", "step", "onecycle", "constant"]
 Augment = Literal["none", "flip", "shift", "crop"]
+Statistics = Literal["auto", "frozen", "batch"]
 
 _BASE_BATCH = 128  # images an update for which the default learning rates are meant
 _DEFAULT_LR = {("sgd", False): 0.02, ("sgd", True): 0.1, ("adamw", False): 5e-4, ("adamw", True): 1e-3}
+_BACKBONE_SHARE = 0.1  # what is pretrained needs to move less than a head that isn't
 _DEFAULT_DECAY = {"sgd": 5e-4, "adamw": 0.05}
 
 
@@ -30,7 +32,8 @@ class Recipe:
         nesterov: Whether sgd's momentum is Nesterov's.
         weight_decay: Of weights; never of biases and of what normalises. None for one that fits the optimizer.
         layer_decay: Factor of the learning rate from one stage of the backbone to the one below it.
-        backbone_lr: Factor of the learning rate of the whole backbone, beside the head's.
+        backbone_lr: Factor of the learning rate of the whole backbone, beside the head's; None for a tenth, but 1 from
+            scratch.
         schedule: ``cosine`` to 0, ``step``: a tenth at 60 % and again at 85 % of the epochs, ``onecycle`` (Smith & Topin
             2018), or ``constant``.
         warmup: Epochs in which the learning rate rises from a hundredth, before the schedule; onecycle has its own.
@@ -48,6 +51,9 @@ class Recipe:
             None for none.
         clip: Largest norm of the gradient; None for any.
         accumulate: Steps that an update is divided into, to take less memory.
+        statistics: What batch normalisation normalises by while it trains: ``frozen``, the statistics that it came with, so that
+            a network starts as what it was; ``batch``, those of each batch, which then become its own; ``auto``, frozen but
+            from scratch.
         frost_line: The last stage that stays frozen, ``none``, or ``all``.
         unfreeze_every: Epochs after which the frost line moves down by one stage, again and again; None for a fixed one.
         patience: Epochs without a better validation before training stops; None for never.
@@ -64,7 +70,7 @@ class Recipe:
     nesterov: bool = True
     weight_decay: float | None = None
     layer_decay: float = 1.0
-    backbone_lr: float = 1.0
+    backbone_lr: float | None = None
     schedule: Schedule = "cosine"
     warmup: float = 1.0
     label_smoothing: float = 0.0
@@ -78,6 +84,7 @@ class Recipe:
     ema: float | None = None
     clip: float | None = None
     accumulate: int = 1
+    statistics: Statistics = "auto"
     frost_line: str = "none"
     unfreeze_every: int | None = None
     patience: int | None = None
@@ -90,7 +97,7 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not holds(value):
                 raise RecipeError(f"{name}: got {value!r}, expected {expected}")
-        for name, choices in {"optimizer": Optimizer, "schedule": Schedule, "augment": Augment}.items():
+        for name, choices in _CHOICES.items():
             if getattr(self, name) not in get_args(choices):
                 raise RecipeError(
                     f"{name}: got {getattr(self, name)!r}, expected one of {', '.join(get_args(choices))}"
@@ -121,11 +128,21 @@ class Recipe:
         """Whether images are mixed."""
         return self.mixup > 0 or self.cutmix > 0
 
+    def keeps_statistics(self, *, from_scratch: bool) -> bool:
+        """Whether batch normalisation keeps the statistics that it came with."""
+        return self.statistics == "frozen" or (self.statistics == "auto" and not from_scratch)
+
     def peak_lr(self, *, from_scratch: bool) -> float:
         """Largest learning rate of the head."""
         if self.lr is not None:
             return self.lr
         return _DEFAULT_LR[self.optimizer, from_scratch] * self.batch_size / _BASE_BATCH
+
+    def backbone_share(self, *, from_scratch: bool) -> float:
+        """Factor of the backbone's learning rate."""
+        if self.backbone_lr is not None:
+            return self.backbone_lr
+        return 1.0 if from_scratch else _BACKBONE_SHARE
 
     def decay(self) -> float:
         """Weight decay."""
@@ -141,6 +158,12 @@ def _at_least(low: float) -> tuple[str, Any]:
     return f"at least {low:g}", lambda value: value >= low
 
 
+_CHOICES: dict[str, Any] = {
+    "optimizer": Optimizer,
+    "schedule": Schedule,
+    "augment": Augment,
+    "statistics": Statistics,
+}
 _SHARE: tuple[str, Any] = ("at least 0 and below 1", lambda value: 0 <= value < 1)
 _POSITIVE: tuple[str, Any] = ("above 0", lambda value: 0 < value < float("inf"))
 _RANGES: dict[str, tuple[str, Any]] = {

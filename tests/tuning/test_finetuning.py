@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from features.loading import load_batches
 from features.sources import open_source
 from pipeline import Recipe, evaluate, extract, finetune, predict, train_head
 from pipeline.errors import FinetuneError, RunError
+from pipeline.html_report.commands import repeating_commands
 from pipeline.runs import Run
 from pipeline.training_rows import split_rows
 from pipeline.tuning.checkpoint import load_checkpoint
@@ -32,7 +34,7 @@ from pipeline.tuning.inputs import _Images
 from pipeline.tuning.network import FrostLine, Network
 
 QUIET = {"workers": 0, **BACKBONE}
-SMALL = {"epochs": 3, "batch_size": 24, "lr": 0.02}
+SMALL = {"epochs": 3, "batch_size": 24, "lr": 0.02, "backbone_lr": 1.0, "statistics": "batch"}
 LINE = "layer2"
 
 
@@ -53,7 +55,7 @@ def state(run):
 
 
 def test_the_whole_network_learns_and_the_run_is_used_like_any_other(digits):
-    recipe = Recipe(epochs=8, batch_size=16, lr=0.05, augment="none")
+    recipe = Recipe(epochs=8, batch_size=16, lr=0.05, augment="none", backbone_lr=1, statistics="batch")
     result = finetune(digits, recipe=recipe, run="runs/full", **QUIET)
     assert result.frost_line == "none"
     assert result.frozen == 0
@@ -104,6 +106,23 @@ def test_what_lies_below_the_line_stays_as_it_is_to_the_last_bit(digits):
     assert not any(torch.equal(after[name], own[name]) for name in above if "num_batches" not in name)
     assert result.frozen == sum(stages[name].parameters for name in ("stem", "layer1", LINE))
     assert result.trained > stages["layer3"].parameters
+
+
+def test_normalisation_keeps_the_statistics_that_it_came_with_but_from_scratch(digits):
+    recipe = Recipe(epochs=1, batch_size=24, lr=0.1, warmup=0)
+    names = [
+        name
+        for name in load_backbone(BACKBONE["backbone"], weights="random:1").module.state_dict()
+        if "running" in name
+    ]
+    finetune(digits, recipe=recipe, run="tuned", **QUIET)
+    finetune(digits, recipe=recipe, run="scratch", from_scratch=True, **(QUIET | {"weights": None}))
+    fresh = load_backbone(BACKBONE["backbone"], weights="random:0").module.state_dict()
+    own = load_backbone(BACKBONE["backbone"], weights="random:1").module.state_dict()
+    tuned, scratch = state("tuned"), state("scratch")
+    assert all(torch.equal(tuned[name], own[name]) for name in names)
+    assert not torch.equal(tuned["bn1.weight"], own["bn1.weight"])
+    assert not any(torch.equal(scratch[name], fresh[name]) for name in names)
 
 
 def test_training_on_cached_activations_equals_training_on_images(digits):
@@ -191,6 +210,7 @@ def test_a_killed_training_goes_on_with_the_same_curve(digits, monkeypatch, when
         epochs=3,
         batch_size=12,
         lr=0.02,
+        statistics="batch",
         augment="crop",
         mixup=0.3,
         cutmix=0.5,
@@ -346,8 +366,8 @@ def test_layers_learn_at_their_own_rates():
     whole = trunk(net)
     network = Network(whole, torch.nn.Linear(net.layers()["embedding"].dim, 3), net.transform, 0.0)
     line = FrostLine(whole, net.stages(), 1)
-    recipe = Recipe(layer_decay=0.5, backbone_lr=0.1, frost_line="stem")
-    groups = line.groups(network, recipe, 1.0)
+    recipe = Recipe(lr=1.0, layer_decay=0.5, backbone_lr=0.1, frost_line="stem")
+    groups = line.groups(network, recipe, from_scratch=False)
     rate = {id(p): (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
     names = dict(network.named_parameters())
     depth = {stage.name: len(net.stages()) - index for index, stage in enumerate(net.stages())}
@@ -451,3 +471,16 @@ def test_test_images_are_never_trained_on(digits, monkeypatch):
         for row, digest in zip(batch.rows, batch.content, strict=True)
     }
     assert {content[row] for row in seen} <= trained
+
+
+def test_the_commands_that_repeat_a_run_repeat_it(digits):
+    recipe = Recipe(**SMALL, frost_line=LINE, augment="none", nesterov=False)
+    finetune(digits, recipe=recipe, run="run", **QUIET)
+    (line,) = repeating_commands(Run.open("run"))
+    program, *words = shlex.split(line)
+    assert program == "frostline"
+    subprocess.check_call(
+        [sys.executable, "-m", "cli", *words, "--quiet", "--workers", "0"], env=environment()
+    )
+    ours, theirs = state("run"), state("run-again")
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
