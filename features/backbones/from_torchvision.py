@@ -10,7 +10,7 @@ from features.backbones.network import Availability, ClassTokens, Network
 from features.backbones.readout import ClassifierReadout, Readout
 from features.backbones.weights import download_error, load_file, random_seed, seeded
 
-__all__ = ["TorchvisionSource"]
+__all__ = ["TorchvisionSource", "create", "network_of", "readout_of"]
 
 # Auxiliary classifiers serve training alone. The pretrained networks of these two names renormalise their input.
 _AUXILIARY = ("googlenet", "inception_v3")
@@ -47,14 +47,14 @@ class TorchvisionSource:
         """
         seed = random_seed(weights)
         if weights is None:
-            return _network(name, _pretrained(name), f"pretrained, {_entry(name).url}")
-        module = _untrained(name, seed=seed or 0, initialise=seed is not None)
+            return network_of(name, _pretrained(name), f"pretrained, {_entry(name).url}")
+        module = create(name, seed=seed or 0, initialise=seed is not None)
         if seed is not None:
-            return _network(name, module, f"random:{seed}")
-        readout: Readout = _readout(module)
+            return network_of(name, module, f"random:{seed}")
+        readout: Readout = readout_of(module)
         if not load_file(module, weights, classifier=readout.classifier(module), ignored=_ignored(name)):
             readout = readout.without_classifier(module)
-        return _network(name, module, str(weights), readout)
+        return network_of(name, module, str(weights), readout)
 
     def availability(self, name: str) -> Availability:
         """Whether torch's cache holds the weights."""
@@ -97,7 +97,8 @@ def _pretrained(name: str) -> nn.Module:
     return module
 
 
-def _untrained(name: str, *, seed: int, initialise: bool) -> nn.Module:
+def create(name: str, *, seed: int = 0, initialise: bool = False) -> nn.Module:
+    """Build a network of a full name, untrained, without disturbing the caller's random numbers."""
     from torchvision import models
 
     options: dict[str, Any] = {}
@@ -110,7 +111,8 @@ def _untrained(name: str, *, seed: int, initialise: bool) -> nn.Module:
     return module
 
 
-def _network(name: str, module: nn.Module, weights: str, readout: Readout | None = None) -> Network:
+def network_of(name: str, module: nn.Module, weights: str, readout: Readout | None = None) -> Network:
+    """A network of a module of torchvision's, with the transform of the weights that the full name names."""
     import torchvision
 
     from features.decoding import transform_from_torchvision
@@ -118,14 +120,14 @@ def _network(name: str, module: nn.Module, weights: str, readout: Readout | None
     return Network(
         module=module,
         transform=transform_from_torchvision(_entry(name).transforms()),
-        readout=readout or _readout(module),
+        readout=readout or readout_of(module),
         weights=weights,
         tokens=_tokens(module),
         versions={"torchvision": torchvision.__version__},
     )
 
 
-def _readout(module: nn.Module) -> ClassifierReadout:
+def readout_of(module: nn.Module) -> ClassifierReadout:
     """Read what the last linear layer reads; SqueezeNet ends in a convolution instead."""
     linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
     convolution = [name for name, part in module.named_modules() if isinstance(part, nn.Conv2d)]

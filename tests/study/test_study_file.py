@@ -1,5 +1,8 @@
 """A study file: what is wrong in it is told with its line, before anything is computed."""
 
+from collections import Counter
+from pathlib import Path
+
 import pytest
 
 from pipeline import StudyError, batch
@@ -163,3 +166,11 @@ def test_random_candidates_lie_between_the_values_and_are_the_same_again(write_s
     assert {job.recipe.schedule for job in found} == {"cosine", "step"}
     assert {job.recipe.epochs for job in found} == {2}  # a quarter
     assert [job.path for job in jobs_of(path, "search")] == [job.path for job in found]
+
+
+def test_the_example_is_a_study(tmp_path, digits):
+    example = (Path(__file__).parents[2] / "examples" / "study.toml").read_text()
+    path = tmp_path / "study.toml"
+    path.write_text(example.replace('"cifar10/"', f'"{digits}"').replace('"study"', f'"{tmp_path / "out"}"'))
+    counts = Counter(job.stage for job in plan_study(read_study(path)).jobs)
+    assert counts == {"extract": 3, "train-head": 3 * 3 * 3, "search": 4 * 6, "finetune": 4 * 3}

@@ -1,0 +1,60 @@
+"""Compare three heads over three pretrained backbones on scikit-learn's digits, and draw accuracy against time.
+
+Needs no network, and two minutes on two cores: pip install 'frostline[zoo]', then python examples/pareto.py. What is there
+already isn't computed again.
+"""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from pipeline import Leaderboard, compare_runs, extract, train_head
+from pipeline.demo import write_digits
+
+BACKBONES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
+HEADS = ("linear", "knn", "lda")
+FOLDER = Path("pareto")
+
+
+def main() -> None:
+    """Extract, train, compare, draw."""
+    write_digits(FOLDER / "digits")
+    runs = []
+    for backbone in BACKBONES:
+        cache = FOLDER / f"{backbone}.h5"
+        extract(FOLDER / "digits", backbone=backbone, image_size=64, cache=cache)
+        for head in HEADS:
+            run = FOLDER / f"{backbone}-{head}"
+            if not run.exists():
+                print(f"{run}: {train_head(cache, head, run=run).validation['accuracy']:.2%}")
+            runs.append(run)
+    board = compare_runs(runs, sort="total")
+    draw(board, FOLDER / "pareto.png")
+    print(f"{board.best.summary.name} is the most accurate; see {FOLDER / 'pareto.png'}")
+
+
+def draw(board: Leaderboard, path: Path) -> None:
+    """Draw each run, its interval, and the line of those that none beats in both accuracy and time."""
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.subplots()
+    known = [(place, place.accuracy) for place in board.places if place.accuracy]
+    for head in HEADS:
+        some = [(place, accuracy) for place, accuracy in known if place.summary.head == head]
+        errors = [(each.value - each.low, each.high - each.value) for _, each in some]
+        axes.errorbar(
+            [place.summary.cost.total_seconds for place, _ in some],
+            [accuracy.value for _, accuracy in some],
+            list(zip(*errors, strict=True)),
+            fmt="o",
+            capsize=3,
+            label=head,
+        )
+    front = [(place.summary.cost.total_seconds, each.value) for place, each in known if place.on_time_front]
+    axes.plot(*zip(*sorted(front), strict=True), color="grey", zorder=0, label="none is better in both")
+    axes.set(xscale="log", xlabel="extraction and training, s", ylabel=f"{board.split} accuracy")
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    main()
