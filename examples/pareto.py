@@ -7,6 +7,7 @@ already isn't computed again.
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from pipeline import Leaderboard, compare_runs, extract, train_head
 from pipeline.demo import write_digits
@@ -51,7 +52,14 @@ def draw(board: Leaderboard, path: Path) -> None:
         )
     front = [(place.summary.cost.total_seconds, each.value) for place, each in known if place.on_time_front]
     axes.plot(*zip(*sorted(front), strict=True), color="grey", zorder=0, label="none is better in both")
+    for place, accuracy in known:
+        at = (place.summary.cost.total_seconds, accuracy.value)
+        backbone = place.summary.backbones[0].removeprefix("embedded:efficientnet_")
+        axes.annotate(backbone, at, (4, 4), textcoords="offset points", fontsize="small")
     axes.set(xscale="log", xlabel="extraction and training, s", ylabel=f"{board.split} accuracy")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
     axes.legend()
     figure.savefig(path, dpi=150)
 
