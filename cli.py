@@ -703,8 +703,9 @@ def finetune(*, as_json: bool, report: "Reporter", data: Path, **options: Any) -
     """Train a backbone above its frost line, together with a linear head, on the images of DATA, and write it as a run.
 
     Everything below the frost line stays as it is, to the last bit. The best epoch is kept, by validation; test images
-    are not looked at. The same command goes on where it was killed. torchrun --nproc-per-node gpu --no-python frostline
-    finetune DATA ... trains on every GPU; so does accelerate launch. Grey images become three equal channels.
+    are not looked at. The same command goes on where it was killed. Grey images become three equal channels.
+
+    Every GPU of a machine: torchrun --nproc-per-node gpu --no-python -- frostline finetune DATA ... (or accelerate launch).
     """
     from pipeline import finetune as run
 
