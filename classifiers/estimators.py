@@ -1,7 +1,7 @@
 """Heads from outside: any importable scikit-learn classifier, and what installed packages declare.
 
 ``module:Class`` names a classifier by where it is imported from. The entry-point group ``frostline.heads`` gives one a
-name of its own: each entry point loads to a classifier's class, or to a `classifiers.heads.HeadKind`.
+name of its own: each entry point loads to a classifier's class, or to a `classifiers.kinds.HeadKind`.
 """
 
 import ast
@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from classifiers.errors import HeadError
-from classifiers.heads import HeadKind, Parameter, Values, near
+from classifiers.kinds import HeadKind, Parameter, Values, near
 
 __all__ = ["GROUP", "find_estimator", "foreign_kind", "plugin_names"]
 

@@ -13,7 +13,8 @@ from sklearn.metrics.pairwise import euclidean_distances
 
 from classifiers.errors import HeadError
 from classifiers.estimators import foreign_kind
-from classifiers.heads import HEADS, HeadKind
+from classifiers.heads import HEADS
+from classifiers.kinds import HeadKind
 from classifiers.projection import Projection
 from classifiers.selected import as_floats, release, spans
 

@@ -21,7 +21,8 @@ from skops.io.exceptions import UntrustedTypesFoundException
 from classifiers.errors import HeadError, HeadFormatError
 from classifiers.estimators import foreign_kind, plugin_names
 from classifiers.fitted import Curve, FittedHead
-from classifiers.heads import HEADS, HeadKind
+from classifiers.heads import HEADS
+from classifiers.kinds import HeadKind
 from classifiers.projection import Projection, ProjectionPlan
 from classifiers.trees import check_trees
 

@@ -11,7 +11,8 @@ from joblib import effective_n_jobs
 from numpy.typing import NDArray
 
 from classifiers.errors import HeadError
-from classifiers.heads import HeadKind, find_head
+from classifiers.heads import find_head
+from classifiers.kinds import HeadKind
 from classifiers.resumable import Journal, digest_of, in_parallel, journal_path
 from classifiers.selection import score_candidates
 

@@ -15,7 +15,8 @@ from sklearn.exceptions import ConvergenceWarning
 from classifiers.calibration import fit_temperature, reliability
 from classifiers.errors import HeadError, SplitError
 from classifiers.fitted import Curve, FittedHead, Verdicts, gives, logits, softened
-from classifiers.heads import HEADS, HeadKind, find_head
+from classifiers.heads import HEADS, find_head
+from classifiers.kinds import HeadKind
 from classifiers.selected import SelectedRows, spans
 
 __all__ = ["Curve", "FittedHead", "fit_head", "predict_candidates", "score_candidates"]

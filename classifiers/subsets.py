@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.heads import HeadKind
+from classifiers.kinds import HeadKind
 from classifiers.resumable import Journal, digest_of, in_parallel, journal_path
 from classifiers.selection import fit_head, predict_candidates
 

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from classifiers.errors import ClassifiersError
-from classifiers.heads import find_head, near
+from classifiers.heads import find_head
+from classifiers.kinds import near
 from classifiers.projection import ProjectionPlan
 from classifiers.search import SearchPlan, drawn
 from pipeline.errors import RecipeError
