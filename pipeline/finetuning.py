@@ -101,6 +101,7 @@ def finetune(
     recipe: Recipe | None = None,
     image_size: int | None = None,
     cached: bool | None = None,
+    caches: str | Path = ".",
     run: str | Path | None = None,
     device: str = "auto",
     workers: int | None = None,
@@ -127,6 +128,7 @@ def finetune(
         image_size: Side in pixels of the network's square input, instead of the size of its weights.
         cached: Whether to compute what lies below the frost line once, into a cache, and train on that; by default where
             it can be done: a line above the images that doesn't move, and nothing random below it.
+        caches: Folder for that cache.
         run: Directory to write; by default a fresh one under ``runs/``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         workers: Decoding processes; by default one per core; 0 decodes in this one.
@@ -182,6 +184,7 @@ def finetune(
             from_scratch=from_scratch,
             processes=processes,
             workers=default_workers() if workers is None else workers,
+            caches=Path(caches),
         )
         tuning = prepare(plan, start, folder, cached=cached, report=report)
         trained = _train(tuning, path.name, log_to, report)

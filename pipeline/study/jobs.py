@@ -230,12 +230,14 @@ class Training:
     backbone: Backbone
     from_scratch: bool
     cached: bool | None
+    caches: Path
     device: str
 
     def by(self, recipe: Recipe, run: Path, share: Share, report: Reporter) -> None:
         """Train by a recipe, from where an earlier call was interrupted."""
         from pipeline.finetuning import finetune
 
+        self.caches.mkdir(parents=True, exist_ok=True)
         finetune(
             self.data.path,
             **dataclasses.asdict(self.backbone),
@@ -243,6 +245,7 @@ class Training:
             cached=self.cached,
             recipe=recipe,
             run=run,
+            caches=self.caches,
             device=self.device,
             workers=share.cores if share.forks else 0,
             fractions=self.data.fractions,

@@ -209,7 +209,14 @@ class _Planner:
         batch = self._study.batch
         for name, size in itertools.product(several(table.backbone), several(table.image_size)):
             backbone = Backbone(name, table.weights, size)
-            training = Training(data, backbone, table.from_scratch, table.cached, batch.device)
+            training = Training(
+                data,
+                backbone,
+                table.from_scratch,
+                table.cached,
+                self._study.out / "activations",
+                batch.device,
+            )
             label = table.name or ("scratch" if table.from_scratch else "finetune")
             about = [
                 digest,

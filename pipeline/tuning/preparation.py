@@ -69,6 +69,7 @@ class Plan:
         from_scratch: Whether the network is untrained.
         processes: That train together.
         workers: Decoding processes of each.
+        caches: Folder for a cache of what lies below the frost line.
     """
 
     net: Backbone
@@ -81,6 +82,7 @@ class Plan:
     from_scratch: bool
     processes: Processes
     workers: int
+    caches: Path
 
     @property
     def frozen(self) -> int:
@@ -248,8 +250,9 @@ def _activations(plan: Plan, stages: Sequence[Stage], report: Reporter) -> Featu
     layer = EMBEDDING if plan.frozen == len(stages) else stage.layer
     source = plan.images.source
     side = plan.net.transform.crop[0]
-    views = f".{plan.recipe.views}-views" if plan.recipe.views > 1 else ""
-    path = default_cache_path(
+    # Views are drawn by the seed, so trainings with several seeds have several caches.
+    views = f".{plan.recipe.views}-views-{plan.recipe.seed}" if plan.recipe.views > 1 else ""
+    path = plan.caches / default_cache_path(
         source.root, f"{plan.named.backbone}.{side}px.below-{stage.name}{views}", plan.limit
     )
     if plan.processes.leads:

@@ -159,6 +159,16 @@ def test_a_candidate_that_diverges_is_not_chosen_and_fails_nothing(write_study):
     assert set(states(batch(path))) == {"there"}
 
 
+def test_what_lies_below_a_frost_line_is_cached_beside_the_rest_for_all_seeds(write_study, tmp_path):
+    tune = '[[finetune]]\nbackbone = "timm:test_resnet"\nweights = "random:1"\nimage-size = 32\n'
+    recipe = 'recipe = { frost-line = "layer3", epochs = 1, augment = "none" }\n'
+    path = write_study('[batch]\ndata = "{data}"\nout = "{out}"\nseeds = [0, 1]\n', tune + recipe)
+    result = batch(path)
+    assert states(result) == ["done", "done"]
+    (cache,) = (tmp_path / "out" / "activations").iterdir()
+    assert {Run.open(run).record["finetune"]["cache"] for run in result.runs} == {str(cache)}
+
+
 def test_evaluate_looks_at_each_run_once(write_study):
     study = HEADS.replace("[[extract]]", "evaluate = true\n[[extract]]")
     path = write_study(study, '[[train-head]]\nhead = "knn"')
