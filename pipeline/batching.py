@@ -101,6 +101,8 @@ def batch(
     started = time.perf_counter()
     if jobs < 1:
         raise StudyError(f"jobs: got {jobs}, expected at least 1")
+    if cluster is not None and jobs != 1:
+        raise StudyError(f"jobs: got {jobs}, beside a cluster, which says itself how many run at once")
     study = read_study(file)
     with _connected(cluster) as workers:
         plan = plan_study(study, parts=workers or 1)

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 
 import cli
 from features import FeatureCache
-from pipeline import ClusterError, batch
+from pipeline import ClusterError, StudyError, batch
 from pipeline.cluster import connected
 
 distributed = pytest.importorskip("distributed")
@@ -178,3 +178,8 @@ def test_without_dask_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ClusterError, match=r"pip install 'frostline\[dask\]'"), connected("local:1"):
         pass
+
+
+def test_processes_here_and_a_cluster_exclude_each_other(write_study):
+    with pytest.raises(StudyError, match="jobs: got 2, beside a cluster"):
+        batch(write_study(), jobs=2, cluster="local:1")
