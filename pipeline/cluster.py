@@ -1,6 +1,7 @@
 """Where one machine is outgrown: joblib's own backend for a Dask cluster."""
 
 import importlib
+import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ def connected(address: str) -> Iterator[int]:
             yield _slots(client, address)
         return
     options: dict[str, Any] = {"n_workers": int(local[1]), "threads_per_worker": 1, "dashboard_address": None}
+    options["silence_logs"] = logging.ERROR  # it warns of every worker that takes its time to end
     with (
         distributed.LocalCluster(processes=True, **options) as cluster,
         distributed.Client(cluster) as client,
