@@ -75,7 +75,7 @@ def test_heads_of_other_shapes_do_not_train_together(data):
             lambda groups: torch.optim.SGD(groups, lr=0.02, momentum=0.8),
         ),
     ],
-    ids=str,
+    ids=["adamw", "adam", "sgd with nesterov", "sgd"],
 )
 def test_steps_are_those_of_torch(data, options, make):
     head = MLPHead(
