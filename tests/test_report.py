@@ -181,7 +181,9 @@ def test_what_a_run_lacks_is_left_out(runs, tmp_path):
     (other / "validation_predictions.csv").unlink()
     record = json.loads((other / "run.json").read_text())
     del record["asked"], record["seed"]
-    record |= {"kind": "finetune", "finetune": {"backbone": "timm:test_resnet"}}
+    nothing = dict.fromkeys(("image_size", "from_run", "limit", "cache"))
+    settings = {"backbone": "timm:test_resnet", "from_scratch": True, "recipe": {}, **nothing}
+    record |= {"kind": "finetune", "finetune": settings}
     (other / "run.json").write_text(json.dumps(record))
     gone = tmp_path / "gone"
     shutil.copytree(runs[1], gone)

@@ -1,15 +1,18 @@
 """Jobs on joblib: in this process, in several, or on the workers of a Dask cluster; a failure stops only what reads it."""
 
+import multiprocessing
+import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import joblib
-from joblib.externals.loky.process_executor import TerminatedWorkerError
+from threadpoolctl import threadpool_limits
 
 from features.errors import CacheBusyError
 from pipeline.memory import half_of_memory
@@ -67,38 +70,60 @@ def perform_all(
         for job in jobs:
             yield perform(job, share, _Inner(report))
         return
-    left = {job.path.name: job for job in jobs}
+    yield from _on_cluster(jobs, share) if workers is None else _in_processes(jobs, workers, share)
+
+
+def _on_cluster(jobs: Sequence[Job], share: Share) -> Iterator[Outcome]:
+    """Through the backend that joblib's `parallel_config` names."""
+    calls = (joblib.delayed(perform)(job, share) for job in jobs)
+    yield from joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")(calls)
+
+
+def _in_processes(jobs: Sequence[Job], workers: int, share: Share) -> Iterator[Outcome]:
+    """In so many processes of this machine, each with one job at a time, so that one that dies tells which it had."""
+    hands = _Hands(share)
     try:
-        for outcome in _in_parallel(jobs, workers, share):
-            del left[outcome.job]
-            yield outcome
-    except (
-        TerminatedWorkerError
-    ):  # by the system, for its memory, or by a person: nobody says which job it had
-        for job in left.values():
-            yield _alone(job, share)
+        calls = (joblib.delayed(hands.do)(job) for job in jobs)
+        yield from joblib.Parallel(
+            n_jobs=workers,
+            backend="threading",
+            return_as="generator_unordered",
+            batch_size=1,
+            pre_dispatch="all",
+        )(calls)
+    finally:
+        hands.close()
 
 
-def _in_parallel(jobs: Sequence[Job], workers: int | None, share: Share) -> Iterator[Outcome]:
-    options: dict[str, Any] = {}
-    if workers is not None:
-        options = {"backend": "loky", "n_jobs": workers, "inner_max_num_threads": share.cores}
-    with joblib.parallel_config(**options):
-        calls = (joblib.delayed(perform)(job, share) for job in jobs)
-        yield from joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")(calls)
+class _Hands:
+    """A process for each thread that asks, used again until it dies."""
 
+    def __init__(self, share: Share) -> None:
+        self._share = share
+        self._mine = threading.local()
+        self._all: list[ProcessPoolExecutor] = []
 
-def _alone(job: Job, share: Share) -> Outcome:
-    """Do a job in a process of its own, which may end as it likes."""
-    started = time.perf_counter()
-    try:
-        (outcome,) = _in_parallel([job], 2, share)
-    except TerminatedWorkerError as error:
-        return Outcome(
-            job.path.name, time.perf_counter() - started, error="its process was killed", details=str(error)
-        )
-    else:
-        return outcome
+    def do(self, job: Job) -> Outcome:
+        """Do a job in this thread's process."""
+        started = time.perf_counter()
+        try:
+            return self._process().submit(perform, job, self._share).result()
+        except BrokenProcessPool as error:  # by the system, for its memory, or by a person
+            del self._mine.process
+            seconds = time.perf_counter() - started
+            return Outcome(job.path.name, seconds, error="its process was killed", details=str(error))
+
+    def _process(self) -> ProcessPoolExecutor:
+        if not hasattr(self._mine, "process"):
+            self._mine.process = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+            self._all.append(self._mine.process)
+        found: ProcessPoolExecutor = self._mine.process
+        return found
+
+    def close(self) -> None:
+        """End the processes."""
+        for process in self._all:
+            process.shutdown(wait=False, cancel_futures=True)
 
 
 def perform(job: Job, share: Share, inner: "_Inner | None" = None) -> Outcome:
@@ -136,7 +161,7 @@ def _limited(share: Share) -> Iterator[None]:
     # Beside other jobs, one has no further processes for a search of its own.
     alone = nullcontext() if share.forks else joblib.parallel_config(backend="sequential")
     try:
-        with alone:
+        with alone, threadpool_limits(None if share.forks else share.cores):
             yield
     finally:
         torch.set_num_threads(before)

@@ -80,7 +80,8 @@ def test_rows_may_come_in_any_order_and_number(tmp_path, cache):
 def test_any_hdf5_tool_reads_the_same(cache):
     with h5py.File(cache.path) as file:
         assert sorted(file) == [
-            "blocks", "classes", "content", "errors", "features", "groups", "ids", "labels", "spec", "split", "stat", "status",
+            "blocks", "classes", "content", "errors", "features", "groups", "ids", "labels", "seconds", "spec", "split", "stat",
+            "status",
         ]  # fmt: skip
         for layer in SPEC.layers:
             np.testing.assert_array_equal(file[f"features/{layer.key}"][:, 0], cache.features(layer.key))
@@ -302,6 +303,7 @@ def test_info(cache):
         key=SPEC.digest,
         spec=SPEC,
         check=None,
+        timing=cache.timing,
         created=cache.created,
         source="/images",
         part=None,
