@@ -1,6 +1,8 @@
 """What holds for every engine, on every kind of network: the same vectors, in order, whatever the batches are."""
 
 import dataclasses
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -24,6 +26,21 @@ TRANSFORM = Transform(
     mean=(0.4, 0.5, 0.6),
     std=(0.2, 0.25, 0.3),
 )
+
+
+DROPPED = """
+import faulthandler, signal, threading
+faulthandler.enable()  # gives handlers a stack of their own, which the CPU plugin replaces by its own
+from features.backbones import load_backbone
+from features.engines import make_engine
+signal.signal(signal.SIGINT, lambda *_: print("handled"))
+backbone = load_backbone("timm:test_resnet", weights="random:0")
+engines = [make_engine(backbone, backbone.resolve_layers(["embedding"]), engine="openvino", device="cpu")]
+thread = threading.Thread(target=engines.clear)
+thread.start()
+thread.join()
+signal.raise_signal(signal.SIGINT)
+"""
 
 
 class Tiny(nn.Module):
@@ -256,6 +273,10 @@ class TestOpenVino(EngineContract):
         backbone = Backbone("test:bessel", Network(Bessel(), TRANSFORM, ClassifierReadout("head"), "random"))
         with pytest.raises(ConversionError, match=r"test:bessel.*bessel_j0.*--engine eager"):
             make_engine(backbone, backbone.resolve_layers(["embedding"]), engine="openvino", device="cpu")
+
+    def test_a_signal_is_handled_after_another_thread_dropped_an_engine(self):
+        done = subprocess.run([sys.executable, "-c", DROPPED], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 @pytest.mark.cuda

@@ -5,6 +5,7 @@ import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -101,6 +102,18 @@ def _openvino() -> Any:
     return importlib.import_module("openvino")
 
 
+@cache
+def _core() -> Any:
+    """OpenVINO's core, one for the process and never dropped.
+
+    Its CPU plugin moves the main thread's signal stack, and frees that where the last core is dropped; in another thread than
+    it was made in, the next signal then kills the process.
+    """
+    core = _openvino().Core()
+    core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin, which the core then keeps
+    return core
+
+
 def _failures(frontends: Any) -> tuple[type[Exception], ...]:
     """The frontend's exceptions, which have no base class of their own."""
     names = ("GeneralFailure", "NotImplementedFailure", "OpConversionFailure", "OpValidationFailure")
@@ -108,7 +121,7 @@ def _failures(frontends: Any) -> tuple[type[Exception], ...]:
 
 
 def _compile(backbone: Backbone, layers: Sequence[Layer], precision: Precision, batch_size: int) -> Any:
-    openvino = _openvino()
+    core = _core()
     fx = importlib.import_module("openvino.frontend.pytorch.fx_decoder")
     frontends = importlib.import_module("openvino.frontend")
     shape = (batch_size, *backbone.transform.crop, 3)
@@ -119,7 +132,7 @@ def _compile(backbone: Backbone, layers: Sequence[Layer], precision: Precision, 
     try:
         model = frontend.convert(frontend.load(decoder))
         model.reshape(shape)
-        compiled = openvino.Core().compile_model(
+        compiled = core.compile_model(
             model,
             "CPU",
             {
