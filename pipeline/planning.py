@@ -91,6 +91,7 @@ def plan_computation(
         device=options.device,
         batch_size=options.batch_size,
         images=len(source.table.ids),
+        views=options.views,
     )
     with report.task("Preparing the engine", None):
         pixels = _sample(net, source, workers, options.decoder, needed=not plans[0].is_reference)
@@ -118,6 +119,7 @@ def _same_plan(net: Backbone, made: FeatureSpec, options: EngineOptions) -> Plan
             precision=made.precision if options.precision == "auto" else options.precision,
             device=options.device,
             batch_size=options.batch_size,
+            views=options.views,
         )
     except EngineError:
         return None

@@ -332,3 +332,14 @@ def test_views_are_extracted_side_by_side_and_resumed_by_bytes(digits, tmp_path)
     assert not np.allclose(cache.features(view=1), cache.features(view=2), atol=1e-2)
     refused = run("extract", digits, *BACKBONE, "--cache", path, "--views", 2, "--quiet", code=1)
     assert "views" in refused.output
+
+
+def test_a_batch_holds_all_views_of_an_image(digits, tmp_path):
+    path = tmp_path / "views.h5"
+    options = ("extract", digits, *BACKBONE, "--cache", path, "--limit", 4, "--views", 33, "--quiet")
+    refused = run(*options, "--batch-size", 32, code=1)
+    assert (
+        "batch size 32; expected at least 33; a batch has to hold the 33 views of an image" in refused.output
+    )
+    run(*options)
+    assert FeatureCache.open(path).spec.views == 33

@@ -98,6 +98,7 @@ def plan_engines(
     device: str = "auto",
     batch_size: int | None = None,
     images: int = 0,
+    views: int = 1,
 ) -> tuple[Plan, ...]:
     """Ways to compute a backbone's features here, the fastest first; the same ones whenever it is asked.
 
@@ -109,17 +110,19 @@ def plan_engines(
         device: ``cpu``, ``cuda``, ``mps``, or ``auto``: the first that is there of cuda, mps, cpu.
         batch_size: Images per batch; None chooses by the device and its memory.
         images: How many images there are in the data set.
+        views: Of each image; a batch holds at least those of one.
 
     Raises:
-        EngineError: That engine, device or precision isn't available here, or the batch size isn't positive.
+        EngineError: That engine, device or precision isn't available here, or the batch size is too small.
     """
-    if batch_size is not None and batch_size < 1:
-        raise EngineError(f"batch size {batch_size}; expected at least 1")
+    if batch_size is not None and batch_size < views:
+        needed = f"; a batch has to hold the {views} views of an image" if views > 1 else ""
+        raise EngineError(f"batch size {batch_size}; expected at least {views}{needed}")
     chosen = _device(device)
     kinds = _kinds(engine, chosen, images)
     precisions = _precisions(precision, chosen)
     return tuple(
-        Plan(kind, each, chosen, batch_size or _auto_batch_size(kind, backbone, chosen), reason)
+        Plan(kind, each, chosen, batch_size or max(views, _auto_batch_size(kind, backbone, chosen)), reason)
         for kind, reason in kinds.items()
         for each in precisions
     )
