@@ -72,6 +72,7 @@ def partial_trainings(data: Path, scratch: Path, options: argparse.Namespace) ->
                 image_size=options.image_size,
                 recipe=recipe,
                 cached=cached,
+                caches=scratch,
                 run=scratch / f"{name}-{seed}",
             )
             # the first epoch of all warms caches up
@@ -116,6 +117,7 @@ def methods(data: Path, scratch: Path, options: argparse.Namespace) -> list[dict
         "partial",
         Recipe(**common, frost_line=options.frost_line, augment="none"),
         from_run=scratch / "linear",
+        caches=scratch / "fresh",  # what it costs from the images on: not the cache that is there already
         **size,
     )
     tune(
