@@ -74,6 +74,7 @@ class HeadKind:
         scores: What its scores are: ``proba``, probabilities; ``decision``, margins that a temperature turns into
             probabilities; ``distance``, the same of negative squared distances to class centres; ``auto``:
             probabilities where the estimator has them, else margins.
+        together: Parameters in which candidates may differ and still be trained in one program.
         streams: Whether the estimator reads `classifiers.selected.SelectedRows` in blocks, again and again where they take
             more than its parameter ``memory``, in bytes.
     """

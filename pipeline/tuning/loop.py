@@ -184,6 +184,8 @@ class _Training:
         self.scaler = torch.amp.GradScaler(job.processes.device.type, enabled=self.precision == "fp16")
         self.ema = ModelEmaV3(self.network, decay=recipe.ema) if recipe.ema is not None else None
         self.progress = _Progress()
+        self.frozen = -1  # stages, as `steps` was made for; none was made yet
+        self.steps: nn.Module = self.network
         self.saved = time.monotonic()
 
     def run(self) -> Trained:
@@ -207,14 +209,16 @@ class _Training:
     def _epoch(self) -> None:
         progress, job = self.progress, self.job
         began, done_before = time.perf_counter(), progress.sums[2]
-        job.line.draw(progress.epoch)
-        steps = self._step_network()
+        if job.line.frozen_at(progress.epoch) != self.frozen:
+            self.frozen = job.line.frozen_at(progress.epoch)
+            job.line.draw(progress.epoch)
+            self.steps = self._step_network()
         job.line.train(self.network, progress.epoch)
         chunks = self.draw.chunks(progress.epoch, progress.update, job.processes)
         batches = self.job.inputs.train(chunks, progress.epoch)
         started = progress.seconds
         for _ in range(progress.update, self.draw.updates):
-            self._update(steps, batches)
+            self._update(batches)
             progress.update += 1
             progress.seconds = started + time.perf_counter() - began
             self._save_if_due()
@@ -250,14 +254,14 @@ class _Training:
         self.on_epoch(record)
 
     def _step_network(self) -> nn.Module:
-        """What computes a step: the network, compiled or shared with other processes."""
+        """What computes a step while the frost line stays: the network, compiled or shared with other processes."""
         shared = self.job.processes.share(self.network)
         if not self.job.recipe.compile:
             return shared
         compiled: nn.Module = torch.compile(shared)  # type: ignore[assignment]
         return compiled
 
-    def _update(self, steps: nn.Module, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
+    def _update(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
         job, progress, recipe = self.job, self.progress, self.job.recipe
         size = min(recipe.batch_size, len(job.train))
         draw = (recipe.seed, progress.epoch, progress.update, job.processes.rank)
@@ -267,8 +271,8 @@ class _Training:
             images, labels = self._to_device(next(batches))
             images, targets = self.mixing(images, labels)
             last = part == recipe.accumulate - 1
-            with _without_sync(steps, last=last), self._autocast():
-                logits = steps(images)
+            with _without_sync(self.steps, last=last), self._autocast():
+                logits = self.steps(images)
                 # A sum: the mean is over the whole update, whatever the steps and processes it is divided into.
                 loss = F.cross_entropy(
                     logits, targets, reduction="sum", label_smoothing=recipe.label_smoothing
