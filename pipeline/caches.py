@@ -12,7 +12,7 @@ from features.cache import FeatureCache
 from features.spec import Layer
 from pipeline.errors import RunError
 
-__all__ = ["AnyCache", "JoinedCaches", "image_digests", "members", "open_caches"]
+__all__ = ["AnyCache", "JoinedCaches", "find", "image_digests", "members", "open_caches"]
 
 _JOIN = "+"
 _EXAMPLES = 3
@@ -161,14 +161,14 @@ def _match(first: FeatureCache, other: FeatureCache) -> NDArray[np.int64]:
     """(n,) row of `other` that holds the image of each row of `first`."""
     if np.array_equal(first.ids, other.ids) and np.array_equal(first.content, other.content):
         return np.arange(first.rows)
-    ours, theirs = image_digests(first), image_digests(other)
-    by_id = _find(first.ids, other.ids)
+    ours, theirs = image_digests(first.content), image_digests(other.content)
+    by_id = find(first.ids, other.ids)
     named = by_id >= 0
     # An image that one of them could not read has no digest; its name tells.
     unread = (ours == bytes(16)) | (theirs[by_id] == bytes(16))
-    order = np.where(named & ((ours == theirs[by_id]) | unread), by_id, _find(ours, theirs))
+    order = np.where(named & ((ours == theirs[by_id]) | unread), by_id, find(ours, theirs))
     lost = first.ids[order < 0]
-    foreign = other.ids[(_find(theirs, ours) < 0) & (_find(other.ids, first.ids[order >= 0]) < 0)]
+    foreign = other.ids[(find(theirs, ours) < 0) & (find(other.ids, first.ids[order >= 0]) < 0)]
     if len(lost) or len(foreign):
         raise RunError(
             f"{first.path} and {other.path} are of different images: {_some(lost)} only in the first, {_some(foreign)}"
@@ -178,13 +178,15 @@ def _match(first: FeatureCache, other: FeatureCache) -> NDArray[np.int64]:
     return order
 
 
-def image_digests(cache: FeatureCache) -> NDArray[np.bytes_]:
-    """(n,) one value to sort and compare for each image; byte strings compare in all of their 16 bytes."""
-    return np.ascontiguousarray(cache.content).view("S16")[:, 0]
+def image_digests(content: NDArray[np.uint8]) -> NDArray[np.bytes_]:
+    """(n,) one value to sort and compare for each row of (n, 16) digests; byte strings compare in all of their 16 bytes."""
+    return np.ascontiguousarray(content).view("S16")[:, 0]
 
 
-def _find(wanted: NDArray[Any], names: NDArray[Any]) -> NDArray[np.int64]:
+def find(wanted: NDArray[Any], names: NDArray[Any]) -> NDArray[np.int64]:
     """(n,) position of each of `wanted` in `names`, the first of equals; -1 for none."""
+    if not len(names):
+        return np.full(len(wanted), -1)
     unique, first = np.unique(names, return_index=True)
     place = np.searchsorted(unique, wanted).clip(max=len(unique) - 1)
     return np.where(unique[place] == wanted, first[place], -1)

@@ -21,6 +21,7 @@ from features.table import ImageSource
 from pipeline.errors import LimitError, TooManyBadImagesError
 from pipeline.planning import Computation, EngineOptions, plan_computation
 from pipeline.reporting import SILENT, Reporter
+from pipeline.unreadable import describe_unreadable
 
 __all__ = ["ExtractResult", "default_cache_path", "extract"]
 
@@ -289,12 +290,8 @@ def _fill(
 def _check_bad(result: ExtractResult, max_bad: float) -> None:
     if result.failed <= max_bad * result.rows:
         return
-    shown = [f"  {name}: {reason}" for name, reason in list(result.errors.items())[:10]]
-    if len(result.errors) > len(shown):
-        shown.append(f"  ... and {len(result.errors) - len(shown)} more")
     raise TooManyBadImagesError(
-        f"{result.failed} of {result.rows} images could not be read, more than the allowed {max_bad:.1%}:\n"
-        + "\n".join(shown)
-        + f"\nThe cache is complete and kept at {result.cache}. Mend or remove these images and run again"
-        " (only they are read again), or allow more with --max-bad."
+        f"{describe_unreadable(result.errors, result.failed, result.rows)}\n"
+        f"That is more than the allowed {max_bad:.1%}. The cache is complete and kept at {result.cache}. Mend or remove these"
+        " images and run again (only they are read again), or allow more with --max-bad."
     )

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from classifiers.fitted import Curve, FittedHead
 from classifiers.heads import HEADS
 from classifiers.persistence import save_head
@@ -20,11 +18,10 @@ from features.backbones.tuned import save_tuned
 from features.engines import plan_engines
 from features.loading import default_workers
 from features.sources import FileSource, open_source
-from pipeline.checking import guard_splits
 from pipeline.errors import FinetuneError
 from pipeline.extraction import DEFAULT_BACKBONE, default_cache_path
 from pipeline.images import check_images
-from pipeline.judgements import VALIDATION_FILE, Judgements
+from pipeline.learning_rows import LearningRows
 from pipeline.planning import specify
 from pipeline.plots import plot_curve
 from pipeline.reporting import SILENT, Reporter
@@ -35,10 +32,9 @@ from pipeline.runs import (
     new_run_path,
     now,
     save_record,
-    save_split,
     write_run,
 )
-from pipeline.training_rows import DEFAULT_FRACTIONS, split_rows
+from pipeline.training_rows import DEFAULT_FRACTIONS
 from pipeline.tuning.logs import Logger, LogTo, open_logger, write_history
 from pipeline.tuning.loop import Epoch, Trained, train
 from pipeline.tuning.preparation import Named, Plan, Tuning, prepare
@@ -169,17 +165,12 @@ def finetune(
             max_bad=max_bad,
             report=report,
         )
-        split, split_report = split_rows(images, fractions)
-        problems = (*split_report.problems, *guard_splits(images, split))
-        for problem in problems:
-            report.warn(problem)
+        rows = LearningRows.of(images, fractions, report)
         plan = Plan(
             net=net,
             named=named,
-            images=images,
+            rows=rows,
             limit=limit,
-            train=np.flatnonzero(split == 1),
-            val=np.flatnonzero(split == 2),
             recipe=recipe,
             from_scratch=from_scratch,
             processes=processes,
@@ -198,7 +189,7 @@ def finetune(
             frozen=tuning.frozen,
             frozen_sha256=trained.frozen,
             cache=tuning.cache,
-            counts={"train": len(plan.train), "val": len(plan.val), "test": int((split == 3).sum())},
+            counts=rows.counts,
             history=trained.history,
             best=trained.best,
             resumed=trained.resumed,
@@ -207,14 +198,11 @@ def finetune(
             training_seconds=head.seconds,
         )
         if processes.leads:
-            read = np.concatenate([plan.train, plan.val])
             with write_run(path) as run_folder:
-                save_split(run_folder, images.content[read], split[read])
+                rows.write(head, run_folder)
                 _write(run_folder, result, tuning, head)
                 tuned = load_backbone(f"run:{run_folder}")
-                record = _record(
-                    result, tuning, tuned, head, problems, fractions=fractions, from_run=from_run
-                )
+                record = _record(result, tuning, tuned, head, fractions=fractions, from_run=from_run)
                 save_record(run_folder, record)
             shutil.rmtree(folder)
         processes.wait()
@@ -272,11 +260,13 @@ def _head(tuning: Tuning, trained: Trained) -> FittedHead:
     """The head that was trained, its temperature fitted to the validation images."""
     estimator, plan = to_estimator(tuning.job.network.head), tuning.plan
     kind = HEADS["linear"]
-    temperature, validation, verdicts = calibrate(estimator, trained.logits, plan.images.labels[plan.val])
+    temperature, validation, verdicts = calibrate(
+        estimator, trained.logits, plan.rows.images.labels[plan.rows.val]
+    )
     return FittedHead(
         name=kind.name,
         estimator=estimator,
-        classes=plan.images.classes,
+        classes=plan.rows.images.classes,
         params=kind.complete({"scale": "none"}),
         trials=(),
         curve=_curve(trained),
@@ -290,13 +280,9 @@ def _head(tuning: Tuning, trained: Trained) -> FittedHead:
 
 
 def _write(folder: Path, result: FinetuneResult, tuning: Tuning, head: FittedHead) -> None:
-    """Write the network, its head, the curves, and what they say of the validation images."""
-    images, rows = tuning.plan.images, tuning.plan.val
+    """Write the network, its head and the curves."""
     save_tuned(folder, tuning.plan.net, tuning.trunk, tuning.plan.net.transform)
     save_head(head, folder)
-    if head.verdicts and len(rows):
-        judged = (images.labels[rows], head.verdicts.predicted, head.verdicts.probability)
-        Judgements.of(images.ids[rows], *judged, images.classes).write(folder / VALIDATION_FILE)
     write_history(result.history, folder / HISTORY)
     if head.curve:
         title = f"{result.backbone}, frost line: {result.frost_line}"
@@ -328,12 +314,11 @@ def _record(
     tuning: Tuning,
     tuned: Backbone,
     head: FittedHead,
-    problems: Sequence[str],
     *,
     fractions: tuple[float, float, float],
     from_run: str | Path | None,
 ) -> dict[str, Any]:
-    plan = tuning.plan
+    plan, images = tuning.plan, tuning.plan.rows.images
     layers = tuned.resolve_layers([EMBEDDING])
     (reference,) = plan_engines(tuned, engine="eager", precision="fp32", device="cpu")
     spec = specify(tuned, layers, reference, None)
@@ -345,14 +330,18 @@ def _record(
                 "path": FEATURES,
                 "key": spec.digest,
                 "spec": dataclasses.asdict(spec),
-                "source": plan.images.source.root,
+                "source": images.source.root,
                 "weights": None,
-                "rows": len(plan.images.ok),
+                "rows": len(images.ok),
             }
         ],
         "layer": layers[0].key,
-        "classes": list(plan.images.classes),
-        "split": {"fractions": list(fractions), "counts": dict(result.counts), "problems": list(problems)},
+        "classes": list(images.classes),
+        "split": {
+            "fractions": list(fractions),
+            "counts": dict(result.counts),
+            "problems": list(plan.rows.problems),
+        },
         "head": {"kind": head.name, "params": dict(head.params), "types": [], "width": head.dim},
         "finetune": {
             "recipe": dataclasses.asdict(plan.recipe),

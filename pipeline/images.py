@@ -1,7 +1,6 @@
 """Images that are trained on as they are, without a cache: read and decoded once to know which of them are usable."""
 
-import os
-import tempfile
+import io
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,16 +11,17 @@ from numpy.typing import NDArray
 
 from features.content import CONTENT_BYTES
 from features.loading import load_batches
+from features.replacing import replace_file
 from features.sources import FileSource
 from features.spec import Transform
 from features.table import OK
 from pipeline.errors import TooManyBadImagesError
 from pipeline.reporting import Reporter
+from pipeline.unreadable import describe_unreadable
 
 __all__ = ["ImageSet", "check_images"]
 
 _BATCH = 64
-_SHOWN = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,12 +134,9 @@ def _recall(
 
 
 def _remember(known: Path, source: FileSource, content: NDArray[np.uint8], ok: NDArray[np.bool_]) -> None:
-    known.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=known.parent, delete=False) as file:
-        np.savez(file, ids=source.table.ids, stat=source.table.stat, content=content, ok=ok)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(file.name).replace(known)
+    data = io.BytesIO()
+    np.savez(data, ids=source.table.ids, stat=source.table.stat, content=content, ok=ok)
+    replace_file(known, data.getvalue())
 
 
 def _report_bad(
@@ -147,9 +144,7 @@ def _report_bad(
 ) -> None:
     if not failed:
         return
-    shown = [f"  {name}: {reason}" for name, reason in list(errors.items())[:_SHOWN]]
-    shown += [f"  ... and {failed - len(shown)} more"] if failed > len(shown) else []
-    text = f"{failed} of {len(source.table)} images of {source.root} could not be read:\n" + "\n".join(shown)
+    text = describe_unreadable(errors, failed, len(source.table))
     if failed > max_bad * len(source.table):
         raise TooManyBadImagesError(
             f"{text}\nThat is more than the allowed {max_bad:.1%}. Mend or remove them, or allow more with --max-bad."

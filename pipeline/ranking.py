@@ -110,7 +110,7 @@ def rank(
         for cache, keys in zip(opened, choices, strict=True):
             split, _ = split_rows(cache, fractions)
             rows = np.flatnonzero((split == TRAIN) | (split == VAL))
-            images.append(np.sort(image_digests(cache)[rows]))
+            images.append(np.sort(image_digests(cache.content[rows])))
             source = _source_scores(cache, rows)
             for key in keys:
                 ranked.append(_score(cache, key, rows, source, device))

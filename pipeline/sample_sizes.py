@@ -216,7 +216,7 @@ def learning_curve(
         curves.learning_curve,
         points=points,
         draws=draws,
-        groups=study.rows.cache.groups,
+        groups=study.rows.images.groups,
     )
     result = LearningCurveResult(
         folder=study.folder,
@@ -249,7 +249,7 @@ class _Study:
     head: str
     params: Mapping[str, Any]
     layer: str
-    rows: LearningRows
+    rows: LearningRows[AnyCache]
     folder: Path
     seed: int
     device: str
@@ -287,7 +287,7 @@ class _Study:
         return time.perf_counter() - self.started
 
     def run(self, task: str, total: int | None, measure: Callable[..., Any], **options: Any) -> Any:
-        cache = self.rows.cache
+        cache = self.rows.images
         with self.report.task(f"{task} with {self.head} on {self.layer}", total) as advance:
             found = measure(
                 self.head,
@@ -301,7 +301,7 @@ class _Study:
                 seed=self.seed,
                 device=self.device,
                 jobs=self.jobs,
-                key=self.rows.key(self.layer),
+                key=f"{cache.key} {self.layer} {self.rows.digest}",
                 journal=self.folder.with_name(f".{self.folder.name}"),
                 progress=advance,
                 **options,
@@ -317,7 +317,7 @@ class _Study:
         plot: Callable[[Path, str], None],
         journal: Path | None,
     ) -> None:
-        cache = self.rows.cache
+        cache = self.rows.images
         document = {
             "created": now(),
             "caches": cache_records(cache),

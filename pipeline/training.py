@@ -7,16 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from classifiers.persistence import foreign_types, save_head
 from classifiers.projection import ProjectedRows, ProjectionPlan, fit_projection
 from classifiers.search import Found, SearchPlan, search_head
 from classifiers.selection import FittedHead, fit_head
-from classifiers.splits import TRAIN, VAL
 from pipeline.caches import AnyCache, open_caches
 from pipeline.errors import RunError
-from pipeline.judgements import VALIDATION_FILE, Judgements
 from pipeline.layers import layer_choices, layer_features
 from pipeline.learning_rows import LearningRows
 from pipeline.memory import half_of_memory
@@ -29,7 +25,6 @@ from pipeline.runs import (
     new_run_path,
     now,
     save_record,
-    save_split,
     write_run,
 )
 from pipeline.tables import write_table
@@ -144,12 +139,7 @@ def train_head(
     )
     with write_run(path) as folder:
         save_head(fitted, folder)
-        read = np.concatenate([rows.train, rows.val])
-        codes = np.repeat([TRAIN, VAL], [len(rows.train), len(rows.val)]).astype(np.uint8)
-        save_split(folder, cache.content[read], codes)
-        if fitted.verdicts and len(rows.val):
-            judged = (cache.labels[rows.val], fitted.verdicts.predicted, fitted.verdicts.probability)
-            Judgements.of(cache.ids[rows.val], *judged, cache.classes).write(folder / VALIDATION_FILE)
+        rows.write(fitted, folder)
         if fitted.curve is not None:
             fitted.curve.to_csv(folder / "curve.csv")
             plot_curve(fitted.curve, folder / "curve.png", title=f"{head} on {cache.path.name}")
@@ -215,7 +205,7 @@ class _Job:
 
     head: str
     params: Mapping[str, Any]
-    rows: LearningRows
+    rows: LearningRows[AnyCache]
     cv: int | None
     plan: SearchPlan | None
     projection: ProjectionPlan | None
@@ -227,7 +217,7 @@ class _Job:
 
     def fit(self, layer: str) -> _Fit:
         """Search, and fit what was found."""
-        cache = self.rows.cache
+        cache = self.rows.images
         plain = layer_features(cache, layer)
         projection = (
             fit_projection(plain, self.rows.train, self.projection, seed=self.seed)
@@ -258,19 +248,20 @@ class _Job:
         return _Fit(layer, fitted, found)
 
     def _search(self, layer: str, X: Any, plan: SearchPlan) -> Found:
+        cache = self.rows.images
         with self.report.task(f"Searching {self.head} on {layer}", None) as advance:
             found = search_head(
                 self.head,
                 X,
-                self.rows.cache.labels,
+                cache.labels,
                 self.rows.folds(self.cv),
                 plan,
-                classes=self.rows.cache.classes,
+                classes=cache.classes,
                 params=self.params,
                 seed=self.seed,
                 device=self.device,
                 memory=self.memory,
-                key=f"{self.rows.key(layer)} {self.projection}",
+                key=f"{cache.key} {layer} {self.rows.digest} {self.projection}",
                 journal=self.run.with_name(f".{self.run.name}.search"),
                 progress=advance,
             )

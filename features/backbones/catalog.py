@@ -4,7 +4,6 @@ import contextlib
 import fnmatch
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from features.backbones.registry import SOURCES, find
 from features.backbones.stages import Stage, derive_stages
 from features.backbones.tuned import TUNED, load_tuned
 from features.errors import BackboneError
+from features.replacing import replace_file
 from features.spec import Layer
 
 __all__ = ["BackboneInfo", "count_backbones", "describe", "list_backbones", "list_stages", "resolve_layers"]
@@ -141,9 +141,8 @@ class _Measurements:
     def __exit__(self, *_error: object) -> None:
         if self._measured:
             with contextlib.suppress(OSError):
-                _write_atomically(
-                    self._path, json.dumps(self._read() | self._measured, indent=0, sort_keys=True)
-                )
+                document = json.dumps(self._read() | self._measured, indent=0, sort_keys=True)
+                replace_file(self._path, document.encode())
 
     def describe(self, source: Source, name: str) -> BackboneInfo:
         full = f"{source.prefix}:{name}"
@@ -200,14 +199,3 @@ def _on_meta(source: Source, name: str) -> Network:
 
 def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "frostline"
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as file:
-        file.write(text)
-    try:
-        Path(file.name).replace(path)
-    except OSError:
-        Path(file.name).unlink()
-        raise

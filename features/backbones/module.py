@@ -12,6 +12,7 @@ from features.backbones.backbone import Backbone
 from features.backbones.folding import fold_batch_norms
 from features.backbones.layers import RESERVED, LayerInfo, attach
 from features.errors import BackboneError
+from features.normalise import Normalise
 from features.pooling import pool
 from features.spec import Layer
 
@@ -76,9 +77,6 @@ class FeatureModule(nn.Module):
             about 1e-6 of its norm.
     """
 
-    scale: Tensor
-    shift: Tensor
-
     def __init__(self, backbone: Backbone, layers: Sequence[Layer], *, fold: bool = False) -> None:
         super().__init__()
         self.layers = tuple(layers)
@@ -90,10 +88,7 @@ class FeatureModule(nn.Module):
         self._taps = _Pooled(layers, backbone.layers())
         self._readout.attach(self.network, self._taps)
         attach(self.network, self._taps, names)
-        mean = torch.tensor(backbone.transform.mean, dtype=torch.float64).view(1, 3, 1, 1)
-        std = torch.tensor(backbone.transform.std, dtype=torch.float64).view(1, 3, 1, 1)
-        self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
-        self.register_buffer("shift", (-mean / std).float(), persistent=False)
+        self.normalise = Normalise(backbone.transform)
         super().train(mode=False)
         self.requires_grad_(requires_grad=False)
 
@@ -119,7 +114,7 @@ class FeatureModule(nn.Module):
             One float32 tensor (b, dim) per layer, in the order of `layers`.
         """
         # uint8 NHWC seen as NCHW is in channels_last memory already, which convolutions run fastest on.
-        images = torch.addcmul(self.shift, pixels.permute(0, 3, 1, 2).float(), self.scale)
+        images = self.normalise(pixels.permute(0, 3, 1, 2))
         self._taps.found.clear()
         with suppress(_Complete):
             self._readout.run(self.network, images, self._taps)

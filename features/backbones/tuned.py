@@ -5,11 +5,11 @@ folder holds it as ``backbone.safetensors`` (parameters and buffers) and ``backb
 """
 
 import dataclasses
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import torch
 from safetensors.torch import save
 from torch import nn
 
@@ -17,6 +17,7 @@ from features.backbones.backbone import Backbone
 from features.backbones.registry import find
 from features.backbones.weights import fingerprint, match, read_weights
 from features.errors import BackboneError, WeightsError
+from features.replacing import replace_file
 from features.spec import Transform
 
 __all__ = ["TUNED", "load_tuned", "save_tuned"]
@@ -48,12 +49,14 @@ def save_tuned(folder: str | Path, backbone: Backbone, trunk: nn.Module, transfo
         transform: From image to input, as it was trained with.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     # no two of a file's tensors may share memory, nor may one be strided
-    state = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in trunk.state_dict().items()}
+    state = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in trunk.state_dict().items()
+    }
     record = _Record(_FORMAT, _FORMAT_VERSION, backbone.name, transform, fingerprint(trunk))
-    _replace(folder / _WEIGHTS, save(state))
-    _replace(folder / _RECORD, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    replace_file(folder / _WEIGHTS, save(state))
+    replace_file(folder / _RECORD, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
 
 
 def load_tuned(folder: str | Path) -> Backbone:
@@ -99,12 +102,3 @@ def _read(folder: Path) -> _Record:
             "Frostline wrote it, or it is something else"
         )
     return record
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)

@@ -4,8 +4,6 @@ import base64
 import datetime
 import io
 import json
-import os
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.errors import FeaturesError
+from features.replacing import replace_file
 from pipeline.caches import AnyCache, open_caches
 from pipeline.errors import PipelineError, ReportError
 from pipeline.html_report.commands import repeating_commands
@@ -134,7 +133,7 @@ def write_report(
         plotly=get_plotlyjs(),
     )
     path = Path(out)
-    _write(path, text)
+    replace_file(path, text.encode())
     return ReportResult(path, len(sections), path.stat().st_size, time.perf_counter() - started)
 
 
@@ -161,20 +160,6 @@ def _script_json(value: Any) -> str:
     """JSON for a script element, which ends at the first ``</script`` whatever it stands in."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text.replace("<", "\\u003c")
-
-
-def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent)
-    partial = Path(name)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        partial.chmod(0o644)
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """The state of a training on disk: numbers and a little text in one safetensors file, replaced as a whole."""
 
 import json
-import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
 
+from features.replacing import replace_file
 from pipeline.errors import FinetuneError
 
 __all__ = ["Checkpoint", "load_checkpoint", "optimizer_tensors", "restore_optimizer", "save_checkpoint"]
@@ -43,14 +43,12 @@ class Checkpoint:
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
     """Replace the file at `path`; a kill at any moment leaves the old one or the new one, whole."""
-    cpu = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    data = save(cpu, metadata={_STATE: json.dumps(state)})
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    # no two of a file's tensors may share memory, nor may one be strided
+    cpu = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
+    replace_file(path, save(cpu, metadata={_STATE: json.dumps(state)}))
 
 
 def load_checkpoint(path: Path) -> Checkpoint | None:

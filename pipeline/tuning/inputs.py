@@ -112,9 +112,7 @@ class ImageInputs:
 
     def judge(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
         """(b, 3, h, w) uint8 images, exactly as for features, and their labels."""
-        count = -(-len(rows) // _JUDGE_BATCH)
-        parts = np.array_split(rows, count) if count else []
-        self._judged.keys = [[(0, row) for row in part.tolist()] for part in parts]
+        self._judged.keys = [[(0, row) for row in part.tolist()] for part in _judge_batches(rows)]
         yield from self._judge
 
 
@@ -234,8 +232,7 @@ class ActivationInputs:
 
     def judge(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
         """(b, *shape) float32 activations and their labels, of the images as they are."""
-        count = -(-len(rows) // _JUDGE_BATCH)
-        for part in np.array_split(rows, count) if count else []:
+        for part in _judge_batches(rows):
             yield self._batch(part, np.zeros(len(part), np.int64))
 
     def _batch(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> Batch:
@@ -246,3 +243,8 @@ class ActivationInputs:
         return torch.from_numpy(activations).view(len(rows), *self._shape), torch.from_numpy(
             self._labels[rows]
         )
+
+
+def _judge_batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Batches of nearly equal size."""
+    return np.array_split(rows, -(-len(rows) // _JUDGE_BATCH)) if len(rows) else []

@@ -2,11 +2,13 @@
 
 import csv
 import dataclasses
+import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
+from features.replacing import replace_file
 from pipeline.errors import FinetuneError
 from pipeline.tuning.loop import Epoch
 
@@ -86,11 +88,8 @@ class _MLflow:
 
 def write_history(history: Sequence[Epoch], path: Path) -> None:
     """Write one line per epoch, as CSV; the file is replaced as a whole."""
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(
-            file, [field.name for field in dataclasses.fields(Epoch)], lineterminator="\n"
-        )
-        writer.writeheader()
-        writer.writerows(map(dataclasses.asdict, history))
-    partial.replace(path)
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, [field.name for field in dataclasses.fields(Epoch)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(map(dataclasses.asdict, history))
+    replace_file(path, table.getvalue().encode())

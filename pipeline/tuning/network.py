@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from features.backbones import Stage
+from features.normalise import Normalise
 from features.spec import Transform
 from pipeline.tuning.recipe import Recipe
 
@@ -26,21 +27,12 @@ class Network(nn.Module):
         dropout: Share of the embedding that is dropped in training.
     """
 
-    scale: Tensor
-    shift: Tensor
-
     def __init__(self, body: nn.Module, head: nn.Linear, transform: Transform | None, dropout: float) -> None:
         super().__init__()
-        self.takes_images = transform is not None
+        self.normalise = Normalise(transform) if transform is not None else nn.Identity()
         self.body = body
         self.head = head
         self.dropout = nn.Dropout(dropout)
-        if transform is None:
-            return
-        mean = torch.tensor(transform.mean, dtype=torch.float64).view(1, 3, 1, 1)
-        std = torch.tensor(transform.std, dtype=torch.float64).view(1, 3, 1, 1)
-        self.register_buffer("scale", (1 / (255 * std)).float(), persistent=False)
-        self.register_buffer("shift", (-mean / std).float(), persistent=False)
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Logits.
@@ -51,9 +43,7 @@ class Network(nn.Module):
         Returns:
             (b, classes).
         """
-        if self.takes_images:
-            inputs = torch.addcmul(self.shift, inputs.float(), self.scale)
-        logits: Tensor = self.head(self.dropout(self.body(inputs)))
+        logits: Tensor = self.head(self.dropout(self.body(self.normalise(inputs))))
         return logits
 
 

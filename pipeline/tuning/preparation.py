@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from features.backbones import Backbone, Stage, Upper, find_stage, load_backbone, trunk
@@ -19,6 +18,7 @@ from features.errors import BackboneError
 from pipeline.errors import FinetuneError
 from pipeline.extraction import default_cache_path, extract
 from pipeline.images import ImageSet
+from pipeline.learning_rows import LearningRows
 from pipeline.reporting import Reporter
 from pipeline.tuning.inputs import ActivationInputs, ImageInputs, Inputs
 from pipeline.tuning.loop import Job
@@ -61,10 +61,8 @@ class Plan:
     Attributes:
         net: The network to start from.
         named: How the user named it.
-        images: All images.
-        limit: How many were asked for; None for all.
-        train: (n,) rows to train on.
-        val: (m,) rows to judge epochs by.
+        rows: The images, which of them to train on, and which to judge epochs by.
+        limit: How many images were asked for; None for all.
         recipe: How.
         from_scratch: Whether the network is untrained.
         processes: That train together.
@@ -74,10 +72,8 @@ class Plan:
 
     net: Backbone
     named: Named
-    images: ImageSet
+    rows: LearningRows[ImageSet]
     limit: int | None
-    train: NDArray[np.int64]
-    val: NDArray[np.int64]
     recipe: Recipe
     from_scratch: bool
     processes: Processes
@@ -99,7 +95,7 @@ class Plan:
     def check(self) -> None:
         """Refuse what doesn't fit."""
         recipe = self.recipe
-        if recipe.patience is not None and not len(self.val):
+        if recipe.patience is not None and not len(self.rows.val):
             raise FinetuneError(
                 "patience: there are no validation images to judge epochs by; leave --patience away"
             )
@@ -109,7 +105,7 @@ class Plan:
                 " away, or leave --from-scratch away"
             )
         steps = recipe.accumulate * self.processes.count
-        update = min(recipe.batch_size, len(self.train))
+        update = min(recipe.batch_size, len(self.rows.train))
         if update < steps:
             raise FinetuneError(
                 f"an update of {update} images can't be divided into {recipe.accumulate} steps of"
@@ -204,9 +200,9 @@ def prepare(
     cache = _activations(plan, stages, report) if body is not None else None
     dim = plan.net.layers()[EMBEDDING].dim
     head = (
-        start.head(plan.images, plan.train)
+        start.head(plan.rows.images, plan.rows.train)
         if start is not None
-        else fresh_head(dim, len(plan.images.classes), plan.recipe.seed)
+        else fresh_head(dim, len(plan.rows.images.classes), plan.recipe.seed)
     )
     network = (
         Network(whole, head, plan.net.transform, plan.recipe.dropout)
@@ -217,9 +213,9 @@ def prepare(
         network=network,
         line=line,
         inputs=_inputs(plan, stages, cache),
-        train=plan.train,
-        val=plan.val,
-        classes=len(plan.images.classes),
+        train=plan.rows.train,
+        val=plan.rows.val,
+        classes=len(plan.rows.images.classes),
         recipe=plan.recipe,
         from_scratch=plan.from_scratch,
         folder=folder,
@@ -248,7 +244,7 @@ def _activations(plan: Plan, stages: Sequence[Stage], report: Reporter) -> Featu
     """A cache of what comes out below the frost line; written by one process, read by all."""
     stage = stages[plan.frozen - 1]
     layer = EMBEDDING if plan.frozen == len(stages) else stage.layer
-    source = plan.images.source
+    source = plan.rows.images.source
     side = plan.net.transform.crop[0]
     # Views are drawn by the seed, so trainings with several seeds have several caches.
     views = f".{plan.recipe.views}-views-{plan.recipe.seed}" if plan.recipe.views > 1 else ""
@@ -274,7 +270,7 @@ def _activations(plan: Plan, stages: Sequence[Stage], report: Reporter) -> Featu
         )
     plan.processes.wait()
     cache = FeatureCache.open(path)
-    lost = np.flatnonzero(plan.images.ok & ~cache.ok)
+    lost = np.flatnonzero(plan.rows.images.ok & ~cache.ok)
     if len(lost):
         raise FinetuneError(
             f"{path}: {len(lost)} images have no activations, e.g. {cache.ids[lost[0]]}:"
@@ -286,8 +282,8 @@ def _activations(plan: Plan, stages: Sequence[Stage], report: Reporter) -> Featu
 def _inputs(plan: Plan, stages: Sequence[Stage], cache: FeatureCache | None) -> Inputs:
     if cache is None:
         return ImageInputs(
-            plan.images.source,
-            plan.images.labels,
+            plan.rows.images.source,
+            plan.rows.images.labels,
             plan.net.transform,
             plan.recipe,
             workers=plan.workers,
@@ -295,7 +291,7 @@ def _inputs(plan: Plan, stages: Sequence[Stage], cache: FeatureCache | None) -> 
         )
     shape = stages[plan.frozen - 1].shape
     views = [cache.features(view=view) for view in range(cache.spec.views)]
-    return ActivationInputs(views, plan.images.labels, shape, plan.recipe.seed)
+    return ActivationInputs(views, plan.rows.images.labels, shape, plan.recipe.seed)
 
 
 def _key(plan: Plan, head: nn.Linear, *, cached: bool) -> str:
@@ -305,14 +301,14 @@ def _key(plan: Plan, head: nn.Linear, *, cached: bool) -> str:
         "backbone": plan.net.name,
         "weights": plan.net.weights_sha256,
         "transform": dataclasses.asdict(plan.net.transform),
-        "classes": plan.images.classes,
+        "classes": plan.rows.images.classes,
         "cached": cached,
         "torch": torch.__version__,
     }
     digest = hashlib.sha256(json.dumps(document, sort_keys=True).encode())
     for parameter in head.parameters():
         digest.update(parameter.detach().numpy().tobytes())
-    for rows in (plan.train, plan.val):
-        digest.update(plan.images.content[rows].tobytes())
-        digest.update(plan.images.labels[rows].tobytes())
+    for rows in (plan.rows.train, plan.rows.val):
+        digest.update(plan.rows.images.content[rows].tobytes())
+        digest.update(plan.rows.images.labels[rows].tobytes())
     return digest.hexdigest()

@@ -14,6 +14,7 @@ from classifiers.selection import FittedHead, fit_head
 from features.backbones import Backbone
 from features.backbones.weights import seeded
 from features.cache import FeatureCache
+from pipeline.caches import find, image_digests
 from pipeline.errors import FinetuneError
 from pipeline.images import ImageSet
 from pipeline.layers import layer_features
@@ -119,15 +120,9 @@ class StartRun:
 
 def _rows_of(cache: FeatureCache, content: NDArray[np.uint8]) -> NDArray[np.int64] | None:
     """(k,) row of a cache with each content; None if one isn't there."""
-    keys = np.ascontiguousarray(cache.content).view("V16").ravel()
-    first: dict[bytes, int] = {}
-    for row, key in enumerate(keys.tolist()):
-        if cache.ok[row]:
-            first.setdefault(key, row)
-    wanted = np.ascontiguousarray(content).view("V16").ravel().tolist()
-    if any(key not in first for key in wanted):
-        return None
-    return np.array([first[key] for key in wanted], np.int64)
+    readable = np.flatnonzero(cache.ok)
+    found = find(image_digests(content), image_digests(cache.content[readable]))
+    return readable[found] if (found >= 0).all() else None
 
 
 def fresh_head(dim: int, classes: int, seed: int) -> nn.Linear:
