@@ -1309,6 +1309,8 @@ def compare(*, as_json: bool, report: "Reporter", runs: tuple[Path, ...], style:
 def report_(*, as_json: bool, report: "Reporter", runs: tuple[Path, ...], **options: Any) -> None:
     """Write RUNs side by side as one HTML file that needs no network: leaderboard, charts, maps and mistakes.
 
+    Folders of learning-curve among them are drawn together: accuracy against the number of training images.
+
     Only what the runs hold is read, and the cached features of the rows that they were judged on; nothing is evaluated.
     """
     from pipeline import write_report

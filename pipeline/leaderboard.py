@@ -13,6 +13,7 @@ from classifiers.significance import holm, mcnemar
 from pipeline.errors import RunError
 from pipeline.judgements import Judgements
 from pipeline.reporting import SILENT, Reporter
+from pipeline.runs import is_of_sample_sizes
 from pipeline.summaries import Accuracy, Split, Summary, summarise
 
 __all__ = ["COLUMNS", "SORTS", "Column", "Leaderboard", "Place", "compare_runs"]
@@ -156,7 +157,7 @@ def compare_runs(
     """Put runs side by side. Only what is written in them is read: no head is run, and no test row looked at.
 
     Args:
-        runs: Run directories.
+        runs: Run directories. Folders of few-shot and learning-curve among them are left out.
         sort: One of `SORTS`.
         on: Rows to compare by; ``auto`` takes test where `evaluate` has looked with every run, else validation.
         report: Where progress goes.
@@ -164,6 +165,7 @@ def compare_runs(
     Raises:
         RunError: No run, one that can't be read, or `on` asks for rows that some run wasn't judged on.
     """
+    runs = [path for path in runs if not is_of_sample_sizes(path)]
     if not runs:
         raise RunError("no runs to compare; name one or more run directories.")
     summaries = []

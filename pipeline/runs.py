@@ -32,6 +32,7 @@ __all__ = [
     "Run",
     "cache_records",
     "check_new",
+    "is_of_sample_sizes",
     "library_versions",
     "new_run_path",
     "now",
@@ -43,6 +44,8 @@ RUN_VERSION = 2
 RUN_FILE = "run.json"
 SPLIT_FILE = "split.safetensors"
 LEDGER_FILE = "ledger.jsonl"
+FEW_SHOT = "few-shot"
+LEARNING_CURVE = "learning-curve"
 FEATURES = "features.h5"
 """Where a fine-tuned run keeps the features that its own backbone gives."""
 
@@ -67,6 +70,11 @@ def new_run_path(cache: Path, head: str, folder: str | Path = "runs") -> Path:
         number += 1
         path = stem.with_name(f"{stem.name}-{number}")
     return path
+
+
+def is_of_sample_sizes(folder: str | Path) -> bool:
+    """Whether few-shot or learning-curve wrote a folder: they lie beside runs, and are none."""
+    return any((Path(folder) / f"{name}.json").exists() for name in (FEW_SHOT, LEARNING_CURVE))
 
 
 def check_new(path: Path) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from classifiers import few_shot as few_shots
 from classifiers import learning_curve as curves
 from classifiers.few_shot import ShotScore
@@ -18,11 +20,20 @@ from pipeline.layers import layer_choices, layer_features
 from pipeline.learning_rows import LearningRows
 from pipeline.plots import plot_few_shot, plot_learning_curve
 from pipeline.reporting import SILENT, Reporter
-from pipeline.runs import cache_records, check_new, library_versions, new_run_path, now, write_run
+from pipeline.runs import (
+    FEW_SHOT,
+    LEARNING_CURVE,
+    cache_records,
+    check_new,
+    library_versions,
+    new_run_path,
+    now,
+    write_run,
+)
 from pipeline.tables import write_table
 from pipeline.training_rows import DEFAULT_FRACTIONS
 
-__all__ = ["FewShotResult", "LearningCurveResult", "few_shot", "learning_curve"]
+__all__ = ["FewShotResult", "LearningCurveResult", "few_shot", "learning_curve", "read_learning_curve"]
 
 
 @dataclass(frozen=True)
@@ -119,7 +130,7 @@ def few_shot(
         RunError: The folder exists, or the layer doesn't.
     """
     study = _Study.open(
-        "few-shot",
+        FEW_SHOT,
         cache,
         head=head,
         params=params,
@@ -198,7 +209,7 @@ def learning_curve(
         RunError: The folder exists, or the layer doesn't.
     """
     study = _Study.open(
-        "learning-curve",
+        LEARNING_CURVE,
         cache,
         head=head,
         params=params,
@@ -239,6 +250,26 @@ def learning_curve(
         result, lines, lambda path, title: plot_learning_curve(found, path, title=title), found.journal
     )
     return result
+
+
+def read_learning_curve(folder: str | Path) -> LearningCurveResult | None:
+    """Read what `learning_curve` wrote into a folder; None where there is none.
+
+    Raises:
+        RunError: It can't be read.
+    """
+    folder = Path(folder)
+    file = folder / f"{LEARNING_CURVE}.json"
+    if not file.exists():
+        return None
+    try:
+        document = msgspec.json.decode(file.read_bytes())
+        found = {name: value for name, value in document.items() if name != "folder"}
+        return msgspec.convert(
+            {**found, "folder": str(folder)}, LearningCurveResult, dec_hook=lambda kind, value: kind(value)
+        )
+    except (OSError, AttributeError, msgspec.DecodeError) as error:  # a ValidationError is a DecodeError
+        raise RunError(f"{file} is not a learning curve: {error}") from error
 
 
 @dataclass(frozen=True)

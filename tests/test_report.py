@@ -16,7 +16,7 @@ from browser import browser, is_there
 from click.testing import CliRunner
 
 import cli
-from pipeline import evaluate, extract, train_head, write_report
+from pipeline import evaluate, extract, few_shot, learning_curve, train_head, write_report
 from pipeline.demo import write_digits
 from pipeline.errors import ReportError, RunError
 from pipeline.html_report.commands import repeating_commands
@@ -54,10 +54,21 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def report(runs, tmp_path_factory):
+def sizes(runs):
+    """Folders that lie beside runs: of a learning curve, and of few-shot episodes."""
+    home = runs[0].parent
+    options = {"params": {"alpha": 1.0}, "jobs": 1}
+    return [
+        learning_curve(home / "a.h5", "ridge", draws=2, points=5, out=home / "<b>more", **options).folder,
+        few_shot(home / "a.h5", "ridge", shots=[1], episodes=2, out=home / "few", **options).folder,
+    ]
+
+
+@pytest.fixture(scope="module")
+def report(runs, sizes, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
     told = CliRunner().invoke(
-        cli.main, ["report", *map(str, runs), "--out", str(path), "--title", "</script><b>it"]
+        cli.main, ["report", *map(str, runs + sizes), "--out", str(path), "--title", "</script><b>it"]
     )
     assert told.exit_code == 0, told.output
     assert "3 runs" in told.stdout
@@ -140,6 +151,31 @@ def test_charts_show_what_the_runs_say(document, runs):
         assert sorted(point[1] for point in points) == sorted(judged[name].ids.tolist())
         assert sum(point[2] != point[3] for point in points) == (~judged[name].correct).sum()
     assert len(document.blocks["pictures"]) == len(judged[order[0]])  # shared by all runs
+
+
+def test_learning_curves_are_drawn_together(document, sizes):
+    learnt = json.loads((sizes[0] / "learning-curve.json").read_text())
+    measured, *forecast = document.blocks["label-fractions"]["data"]
+    points = learnt["points"]
+    assert np.allclose(measured["x"], [point["images"] for point in points])
+    assert np.allclose(measured["y"], [point["accuracy"] for point in points])
+    assert len(forecast) == (learnt["forecast"] is not None)
+    words = " ".join(document.words)
+    assert learnt["answer"] in words
+    assert sizes[0].name in words
+
+
+def test_a_damaged_learning_curve_is_named(runs, sizes, tmp_path):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(sizes[0], damaged)
+    file = damaged / "learning-curve.json"
+    for text in ("{", "[]", file.read_text().replace('"accuracy"', '"precision"')):
+        file.write_text(text)
+        with pytest.raises(RunError, match=f"{file} is not a learning curve"):
+            write_report([runs[0], damaged], tmp_path / "report.html")
+    with pytest.raises(RunError, match="no runs to compare"):
+        write_report([sizes[0]], tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
 
 
 def unpacked(array):

@@ -25,6 +25,7 @@ from pipeline.leaderboard import COLUMNS, Leaderboard, Place, compare_runs
 from pipeline.leaderboard_text import SHOWN, cell
 from pipeline.reporting import SILENT, Reporter
 from pipeline.runs import library_versions
+from pipeline.sample_sizes import read_learning_curve
 from pipeline.thumbnails import image_file, load_thumbnail
 
 __all__ = ["ReportResult", "write_report"]
@@ -92,7 +93,7 @@ def write_report(
     evaluated. What a run lacks is left out.
 
     Args:
-        runs: Run directories.
+        runs: Run directories, and folders of `pipeline.learning_curve`, which are drawn together.
         out: The file; one that is there is replaced, once the new one is complete.
         on: Rows to compare by; see `pipeline.compare_runs`.
         map: How features are brought to the plane: ``pca``, ``umap`` or ``none``.
@@ -107,6 +108,7 @@ def write_report(
     started = time.perf_counter()
     render = _renderer()
     board = compare_runs(runs, on=on, report=report)
+    learning = [curve for folder in runs if (curve := read_learning_curve(folder))]
     gallery = _Gallery()
     maps = _Maps(map, seed)
     sections = []
@@ -116,7 +118,7 @@ def write_report(
             advance(1)
     from plotly.offline import get_plotlyjs
 
-    from pipeline.html_report.figures import pareto
+    from pipeline.html_report.figures import label_fractions, pareto
 
     text = render(
         title=title,
@@ -126,6 +128,8 @@ def write_report(
         columns=[(key, COLUMNS[key]) for key in SHOWN],
         cell=cell,
         pareto=pareto(board),
+        fractions=label_fractions(learning),
+        learning=learning,
         sections=sections,
         pictures=gallery.pictures,
         style=(_HERE / "style.css").read_text("utf-8"),

@@ -17,8 +17,17 @@ from pipeline.html_report.embedding import Map
 from pipeline.judgements import Judgements
 from pipeline.leaderboard import COLUMNS, Leaderboard, Place
 from pipeline.leaderboard_text import cell
+from pipeline.sample_sizes import LearningCurveResult
 
-__all__ = ["Chart", "confusion", "curves", "embedding_map", "pareto", "reliability_diagram"]
+__all__ = [
+    "Chart",
+    "confusion",
+    "curves",
+    "embedding_map",
+    "label_fractions",
+    "pareto",
+    "reliability_diagram",
+]
 
 # Paul Tol's bright scheme without its grey, then some of his vibrant and muted ones: told apart with any colour vision, on
 # white and on black.
@@ -121,6 +130,58 @@ def _pareto(board: Leaderboard, key: str) -> Chart | None:
         f" cheapest: {cheapest.summary.name}, {cell(cheapest, board.split)}. The leaderboard has all numbers."
     )
     return _chart(f"pareto-{key}", f"Accuracy against {_UNITS[key]}", summary, figure)
+
+
+def label_fractions(learning: Sequence[LearningCurveResult]) -> list[Chart]:
+    """Accuracy against the number of training images, of all learning curves in one chart; none without any."""
+    if not learning:
+        return []
+    figure = go.Figure()
+    for number, curve in enumerate(learning):
+        colour = _PALETTE[number % len(_PALETTE)]
+        common = {"name": _escape(curve.folder.name), "legendgroup": str(number)}
+        figure.add_scatter(
+            x=[point.images for point in curve.points],
+            y=[point.accuracy for point in curve.points],
+            error_y={
+                "array": [point.high - point.accuracy for point in curve.points],
+                "arrayminus": [point.accuracy - point.low for point in curve.points],
+                "thickness": 1,
+                "width": 3,
+            },
+            mode="lines+markers",
+            line={"color": colour},
+            hovertemplate="%{x:,} images: %{y:.2%}",
+            **common,
+        )
+        if curve.forecast:
+            last = curve.points[-1]
+            figure.add_scatter(
+                x=[last.images, curve.forecast.images],
+                y=[last.accuracy, curve.forecast.accuracy],
+                mode="lines+markers",
+                line={"color": colour, "dash": "dot"},
+                marker={"symbol": "circle-open"},
+                showlegend=False,
+                hovertemplate="expected with %{x:,} images: %{y:.2%}",
+                **common,
+            )
+    images = [point.images for curve in learning for point in curve.points]
+    images += [curve.forecast.images for curve in learning if curve.forecast]
+    figure.update_layout(
+        xaxis={"title": {"text": "training images"}, "type": "log", **_ticks(images)},
+        yaxis={"title": {"text": "validation accuracy"}, "tickformat": ".0%"},
+        legend=_BELOW,
+        showlegend=True,
+        hovermode="closest",
+    )
+    ends = (
+        f"{curve.folder.name} from {curve.points[0].accuracy:.1%} with {curve.points[0].images:,} images to"
+        f" {curve.points[-1].accuracy:.1%} with {curve.points[-1].images:,}"
+        for curve in learning
+    )
+    title = "Accuracy against training images"
+    return [_chart("label-fractions", title, f"{'; '.join(ends)}. Dotted: a forecast.", figure)]
 
 
 def _ticks(costs: Sequence[float]) -> dict[str, Any]:
