@@ -41,7 +41,7 @@ Dtype = Literal["auto", "float32", "float64"]
 
 _GROUP = 3  # strengths solved together at most: more would start too far from the last solution
 _WIDE = 2  # features per row from which on the space that the rows span is worth finding
-_PATH_TOL = 3  # times looser than one fit: its candidates are compared, and the chosen one fitted again
+_PATH_TOL = 20  # times looser than one fit: its candidates are compared, and the chosen one fitted again
 _COLUMNS = 64  # columns from which on a product is no faster for being wider
 
 
@@ -79,7 +79,7 @@ def linear_path(
     fit_intercept: bool = True,
     scale: Scale = "standard",
     label_smoothing: float = 0.0,
-    tol: float = 3e-5,
+    tol: float = 2e-4,
     max_iter: int = 1000,
     device: str = "auto",
     dtype: Dtype = "auto",
@@ -353,7 +353,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     ) -> Iterator[Self]:
         """Fit a copy of this head for each of several strengths, each started at the last; see `linear_path`.
 
-        The objectives are within three times ``tol``: enough to compare strengths by, of which one is then fitted.
+        The objectives are within twenty times ``tol``: enough to compare strengths by, of which one is then fitted.
 
         Yields:
             Fitted heads, strongest penalty first. One that did not converge says so in ``converged_`` only.

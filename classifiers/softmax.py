@@ -5,6 +5,7 @@ several parameter sets in one product: nothing of size rows x classes is ever ke
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -71,6 +72,14 @@ class SoftmaxRegression:
         self._weights = weights / weights.sum()
         self._targets = targets
         self._known_spectrum: _Spectrum | None = None
+
+    @cached_property
+    def ignorance(self) -> float:
+        """The loss of the best constant logits, the entropy of the classes' shares."""
+        classes = max(self.outputs, 2)
+        shares = torch.bincount(self._targets, self._weights, classes)
+        shares = (1 - self._smoothing) * shares + self._smoothing / classes
+        return float(torch.special.entr(shares).sum())
 
     def zeros(self) -> Tensor:
         """Parameters (outputs, d + 1), coefficients and then the intercept, all zero."""
