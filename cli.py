@@ -1351,7 +1351,8 @@ def rank(*, as_json: bool, report: "Reporter", caches: tuple[Path, ...], **optio
     """Which backbone, or layer, first? Score CACHEs of the same images before any training, the most promising first.
 
     LogME, H-score and the accuracy of the nearest neighbour, from features and labels of train and val; LEEP and NCE,
-    too, of a cache that holds logits. The larger, the better. Scores rank; their size says little.
+    too, of a cache that holds logits. The larger, the better. Scores rank; their size says little. Among layers of very
+    different widths 1-NN is the better guide: LogME and H-score favour the wide ones.
     """
     from pipeline import rank as score
 
