@@ -1269,14 +1269,16 @@ def compare(*, as_json: bool, report: "Reporter", runs: tuple[Path, ...], style:
     if as_json or style == "json":
         _print_json({"split": board.split, "notes": board.notes, "runs": board.records()})
         return
-    from pipeline.leaderboard_text import ACCURACIES, COSTS, as_cells, as_csv, as_markdown
+    from pipeline.leaderboard_text import ACCURACIES, as_cells, as_csv, as_markdown, known_costs
 
     if style == "table":
         from pipeline.console import print_table
 
         print_table(*as_cells(board, ACCURACIES))
         click.echo()
-        print_table(*as_cells(board, ("run", *COSTS)))  # all in one line would not fit a terminal
+        print_table(
+            *as_cells(board, ("run", *known_costs(board)))
+        )  # all in one line would not fit a terminal
         click.echo()
         click.echo("\n".join(board.notes))
     else:

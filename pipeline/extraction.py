@@ -12,6 +12,7 @@ from features.backbones import Backbone, load_backbone
 from features.cache import CacheWriter, FeatureCache, Part, open_writer
 from features.check import Check
 from features.decoding import Decoder
+from features.energy import EnergyMeter
 from features.engines import MIN_COSINE, Engine
 from features.loading import load_batches
 from features.machine import describe_machine
@@ -270,6 +271,7 @@ def _fill(
             views=spec.views,
             seed=spec.seed,
         )
+        meter = EnergyMeter(spec.device)
         began = time.perf_counter()
         for batch, outputs in engine.run(batches):
             ended = time.perf_counter()
@@ -281,6 +283,7 @@ def _fill(
                 status=batch.status,
                 errors=batch.errors,
                 seconds=ended - began,
+                joules=meter.joules(),
             )
             began = ended
             advance(len(batch.rows))

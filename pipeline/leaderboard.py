@@ -120,6 +120,7 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
         "width": Column("width", _cost("width")),
         "extraction_seconds": Column("extract s", _cost("extraction_seconds"), _number),
         "images_per_second": Column("images/s", _cost("images_per_second"), _number),
+        "joules": Column("J/image", _cost("joules"), _number),
         "training_seconds": Column("train s", _cost("training_seconds"), _number),
         "total_seconds": Column("total s", _cost("total_seconds"), _number),
         "cache_bytes": Column("cache", _cost("cache_bytes"), lambda value: f"{value / 1e6:.1f} MB"),

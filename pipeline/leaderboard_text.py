@@ -6,30 +6,33 @@ from collections.abc import Sequence
 
 from pipeline.leaderboard import COLUMNS, Leaderboard, Place
 
-__all__ = ["ACCURACIES", "COSTS", "SHOWN", "as_cells", "as_csv", "as_markdown", "cell"]
+__all__ = ["ACCURACIES", "as_cells", "as_csv", "as_markdown", "cell", "known_costs"]
 
 ACCURACIES = ("run", "validation", "test", "pvalue", "front")
 """Keys of the columns that tell how good runs are."""
 
-COSTS = (
+_COSTS = (
     "parameters",
     "gflops",
     "width",
     "extraction_seconds",
     "images_per_second",
+    "joules",
     "training_seconds",
     "total_seconds",
     "cache_bytes",
 )
-"""Keys of the columns that tell what they cost."""
-
-SHOWN = (*ACCURACIES, *COSTS)
-"""Keys of the columns that a person sees."""
-
 _UNKNOWN = "-"
 
 
-def as_cells(board: Leaderboard, keys: Sequence[str] = SHOWN) -> tuple[list[str], list[list[str]]]:
+def known_costs(board: Leaderboard) -> tuple[str, ...]:
+    """Keys of the columns that tell what runs cost, without what isn't known of any."""
+    return tuple(
+        key for key in _COSTS if any(COLUMNS[key].value(place) is not None for place in board.places)
+    )
+
+
+def as_cells(board: Leaderboard, keys: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Headings and one line of cells per run; accuracies with their intervals."""
     return [COLUMNS[key].title for key in keys], [
         [cell(place, key) for key in keys] for place in board.places
@@ -61,7 +64,7 @@ def as_csv(board: Leaderboard) -> str:
 
 def as_markdown(board: Leaderboard) -> str:
     """A table, with the notes below."""
-    headings, rows = as_cells(board)
+    headings, rows = as_cells(board, (*ACCURACIES, *known_costs(board)))
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join([*map(_line, lines), "", *board.notes, ""])
 

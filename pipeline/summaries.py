@@ -53,6 +53,7 @@ class Cost:
         extraction_seconds: Wall time of extracting every row of its caches, at the rate that was measured.
         images_per_second: That rate, of all backbones one after the other.
         machine: What that was measured on.
+        joules: Energy that extracting an image took, of all backbones; the machine must count it.
         training_seconds: Wall time of the stage that trained it, with its search.
         cache_bytes: Size of its caches.
     """
@@ -63,6 +64,7 @@ class Cost:
     extraction_seconds: float | None
     images_per_second: float | None
     machine: str | None
+    joules: float | None
     training_seconds: float | None
     cache_bytes: int | None
 
@@ -181,12 +183,13 @@ def _cost(run: Run) -> Cost:
     each_image = [1 / timing.images_per_second if timing else None for timing in timings]
     whole = _sum(each_image)
     return Cost(
-        parameters=_whole(_sum([info.parameters if info else None for info, _ in backbones])),
-        gflops=_sum([info.gflops if info and same else None for info, same in backbones]),
+        parameters=_whole(_sum([info.parameters if info else None for info in backbones])),
+        gflops=_sum([info.gflops if info else None for info in backbones]),
         width=record["head"].get("width"),
         extraction_seconds=0.0 if run.tuned else _sum(seconds),
         images_per_second=1 / whole if whole else None,
         machine=" + ".join(dict.fromkeys(timing.machine for timing in timings if timing)) or None,
+        joules=_sum([timing.joules if timing else None for timing in timings]),
         training_seconds=record.get("seconds", {}).get("total"),
         cache_bytes=_whole(_sum([cache.info().bytes if cache else None for cache in caches])),
     )
@@ -200,12 +203,11 @@ def _open(trained: CacheRecord) -> FeatureCache | None:
     return None
 
 
-def _describe(name: str, run: Run, place: int) -> tuple[BackboneInfo | None, bool]:
-    """A backbone, and whether its images have the size that its operations were counted for."""
+def _describe(name: str, run: Run, place: int) -> BackboneInfo | None:
+    """A backbone, for images of the size that it was given."""
     with contextlib.suppress(FeaturesError):
-        info = describe(name)
-        return info, tuple(run.caches[place].spec.transform.crop) == info.input_size
-    return None, False
+        return describe(name, run.caches[place].spec.transform.crop)
+    return None
 
 
 def _sum(parts: Sequence[float | None]) -> float | None:

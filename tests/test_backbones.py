@@ -603,6 +603,16 @@ def test_a_pattern_is_a_glob_or_a_part_of_the_name(cache_home, monkeypatch):
     assert cache_home.exists()
 
 
+def test_costs_are_those_at_the_size_that_is_asked_for():
+    whole, half = describe("torchvision:resnet18"), describe("torchvision:resnet18", (112, 112))
+    classifier = 512 * 1000 / 1e9
+    assert half.gflops - classifier == pytest.approx((whole.gflops - classifier) / 4, rel=1e-3)
+    assert (half.input_size, half.parameters) == ((112, 112), whole.parameters)
+    assert describe("torchvision:resnet18") == whole
+    with pytest.raises(BackboneError, match="100 x 100 pixels"):
+        describe("timm:vit_tiny_patch16_224", (100, 100))
+
+
 MEASURED = {"parameters": 1, "gflops": 2.0, "dim": 3, "input_size": [4, 5]}
 
 

@@ -64,15 +64,19 @@ def list_backbones(pattern: str | None = None) -> Iterator[BackboneInfo]:
                 yield measurements.describe(source, name)
 
 
-def describe(name: str) -> BackboneInfo:
+def describe(name: str, size: tuple[int, int] | None = None) -> BackboneInfo:
     """Describe one backbone.
 
+    Args:
+        name: With or without its source.
+        size: (height, width) in pixels of its input; None for that of its weights.
+
     Raises:
-        BackboneError: No such backbone, or one that can't be built here.
+        BackboneError: No such backbone, one that can't be built here, or that can't take images of that size.
     """
     source, found = find(name)
     with _Measurements() as measurements:
-        return measurements.describe(source, found)
+        return measurements.describe(source, found, size)
 
 
 def list_stages(name: str) -> tuple[Stage, ...]:
@@ -144,13 +148,14 @@ class _Measurements:
                 document = json.dumps(self._read() | self._measured, indent=0, sort_keys=True)
                 replace_file(self._path, document.encode())
 
-    def describe(self, source: Source, name: str) -> BackboneInfo:
+    def describe(self, source: Source, name: str, size: tuple[int, int] | None = None) -> BackboneInfo:
         full = f"{source.prefix}:{name}"
         key = f"{full}, {source.version()}, torch {torch.__version__}"
+        key += f", {size[0]} x {size[1]} pixels" if size else ""
         try:
             return self._info(self._known[key], full, source, name)
         except (KeyError, TypeError, ValueError):  # unknown, or written by something else
-            self._known[key] = self._measured[key] = _measure(source, name)
+            self._known[key] = self._measured[key] = _measure(source, name, size)
         return self._info(self._known[key], full, source, name)
 
     def _info(self, measured: dict[str, Any], full: str, source: Source, name: str) -> BackboneInfo:
@@ -173,16 +178,24 @@ class _Measurements:
         return {}
 
 
-def _measure(source: Source, name: str) -> dict[str, Any]:
+def _measure(source: Source, name: str, size: tuple[int, int] | None) -> dict[str, Any]:
     network = _on_meta(source, name)
+    height, width = size or network.transform.crop
     module = network.module.eval().requires_grad_(requires_grad=False)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(torch.empty(1, 3, *network.transform.crop, device="meta"))
+    try:
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            module(torch.empty(1, 3, height, width, device="meta"))
+    except (AssertionError, RuntimeError) as error:
+        if size is None:
+            raise
+        raise BackboneError(
+            f"backbone {name}: can't take images of {height} x {width} pixels ({error})"
+        ) from error
     return {
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
         "gflops": counter.get_total_flops() / 2e9,  # the counter takes a multiply-add for two operations
         "dim": discover(network)[EMBEDDING].dim,
-        "input_size": list(network.transform.crop),
+        "input_size": [height, width],
     }
 
 

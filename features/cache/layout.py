@@ -20,8 +20,8 @@ __all__ = [
     "BLOCK_ROWS",
     "ERROR_BYTES",
     "FORMAT",
+    "MEASURED",
     "METADATA",
-    "SECONDS",
     "TABLE",
     "Array",
     "Extent",
@@ -49,8 +49,8 @@ TABLE = ("ids", "labels", "split", "groups", "classes")
 METADATA = ("content", "stat", "status", "errors")
 """Datasets that are written with a row's features; one checksum a block covers the four."""
 
-SECONDS = "seconds"
-"""Dataset of the time that each row took: a measurement that nothing depends on, under no checksum, absent from early files."""
+MEASURED = ("seconds", "joules")
+"""Datasets of what each row took: measurements that nothing depends on, under no checksum, absent from early files."""
 
 _STORED = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2"}
 
@@ -158,7 +158,7 @@ def row_schema(
         "stat": ((rows, 2), np.dtype("<i8")),
         "status": ((rows,), np.dtype("u1")),
         "errors": ((rows,), text_dtype(ERROR_BYTES)),
-        SECONDS: ((rows,), np.dtype("<f4")),
+        **{name: ((rows,), np.dtype("<f4")) for name in MEASURED},
         "blocks": ((block_count(rows, block_rows), len(columns(spec))), np.dtype("<u8")),
     }
 

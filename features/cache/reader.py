@@ -12,7 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from features.cache.encoding import decode
-from features.cache.layout import METADATA, SECONDS, Array, feature_name
+from features.cache.layout import METADATA, Array, feature_name
 from features.cache.mapped import MappedFile
 from features.cache.part import Part
 from features.cache.partial import finished_name, partial_path
@@ -35,11 +35,13 @@ class Timing:
         images: Rows whose time is known; rows copied from an earlier cache bring theirs along.
         seconds: Wall time of decoding and forward passes for them, of all processes together where parts were merged.
         machine: What the first run computed on, in words; empty where that is not known.
+        joules: Energy of an image, of the processors and the GPU as a whole; none where the machine doesn't count it.
     """
 
     images: int
     seconds: float
     machine: str
+    joules: float | None = None
 
     @property
     def images_per_second(self) -> float:
@@ -204,13 +206,23 @@ class FeatureCache:
     @property
     def timing(self) -> Timing | None:
         """What computing the features took; None where that was not recorded."""
-        if SECONDS not in self._file.layout.extents:
-            return None
-        seconds = self._file.array(SECONDS)
-        known = seconds[np.isfinite(seconds) & (seconds > 0)]
+        known = self._measured("seconds")
         if not len(known):
             return None
-        return Timing(len(known), float(known.sum(dtype=np.float64)), self._file.layout.machine)
+        joules = self._measured("joules")
+        return Timing(
+            len(known),
+            float(known.sum(dtype=np.float64)),
+            self._file.layout.machine,
+            float(joules.mean(dtype=np.float64)) if len(joules) else None,
+        )
+
+    def _measured(self, name: str) -> Array:
+        """What the rows took, of those where it is known."""
+        if name not in self._file.layout.extents:
+            return np.empty(0, np.float32)
+        values = self._file.array(name)
+        return values[np.isfinite(values) & (values > 0)]
 
     @property
     def part(self) -> Part | None:

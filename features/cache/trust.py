@@ -17,7 +17,7 @@ import numpy as np
 
 from features.cache.layout import (
     FORMAT,
-    SECONDS,
+    MEASURED,
     TABLE,
     Extent,
     Layout,
@@ -107,7 +107,7 @@ def _read_layout(root: h5py.File, spec: FeatureSpec, size: int) -> Layout:
     _check_names(
         root,
         {*TABLE, *row_schema(spec, 1, 1), "spec", "features"} - {feature_name(k) for k in keys},
-        optional=frozenset({SECONDS}),
+        optional=frozenset(MEASURED),
     )
     if not isinstance(root["features"], h5py.Group):
         raise CacheFormatError("/features is not a group")
@@ -116,8 +116,9 @@ def _read_layout(root: h5py.File, spec: FeatureSpec, size: int) -> Layout:
     if not rows:
         raise CacheFormatError("holds no images")
     schema = row_schema(spec, rows, block_rows) | _table_schema(root, rows, size)
-    if SECONDS not in root:
-        del schema[SECONDS]
+    for name in MEASURED:
+        if name not in root:
+            del schema[name]
     extents = {name: _checked(root, name, shape, dtype, size) for name, (shape, dtype) in schema.items()}
     extents["spec"] = _extent(root, "spec", size)
     _check_overlaps(extents)

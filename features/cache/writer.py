@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from features.cache.commit import Committer, Rows
 from features.cache.disk import rename, sync
 from features.cache.encoding import encode_rows
-from features.cache.layout import METADATA, SECONDS, Layout, feature_name, row_schema
+from features.cache.layout import MEASURED, METADATA, Layout, feature_name, row_schema
 from features.cache.partial import PartialFile, salvage_paths
 from features.cache.reader import FeatureCache
 from features.cache.reuse import Known
@@ -52,7 +52,6 @@ class CacheWriter:
         self.source = source
         self.rows, self.block_rows = layout.rows, layout.block_rows
         self._partial, self._layout = partial, layout
-        self._is_timed = SECONDS in layout.extents
         self._missing = ~np.repeat(committed, layout.block_rows)[: layout.rows]
         self.copied, self.resumed = 0, int((~self._missing).sum())
         self.todo = np.flatnonzero(self._missing)
@@ -76,6 +75,7 @@ class CacheWriter:
         status: NDArray[np.uint8],
         errors: Sequence[str],
         seconds: float = 0.0,
+        joules: float = 0.0,
     ) -> None:
         """Hand over computed rows; any number, in any order, each once. The arrays may be reused afterwards.
 
@@ -89,6 +89,7 @@ class CacheWriter:
             status: (k,) uint8: 1 ok, 2 failed.
             errors: k reasons, "" where a row is ok.
             seconds: Wall time that these rows took together; 0 where it is not known.
+            joules: Energy that they took together; likewise.
 
         Raises:
             ValueError: An array of another shape, or a row that is not to be computed or was put before.
@@ -118,8 +119,12 @@ class CacheWriter:
             errors=[errors[index] for index in order.tolist()] if any(errors) else [""] * len(rows),
         )
         ascending = rows[order]
-        timing = {SECONDS: np.full(len(rows), seconds / max(len(rows), 1), "<f4")} if self._is_timed else {}
-        self._committer.submit(lambda: Rows(ascending, encode() | timing))
+        measured = {
+            name: np.full(len(rows), total / max(len(rows), 1), "<f4")
+            for name, total in zip(MEASURED, (seconds, joules), strict=True)
+            if name in self._layout.extents
+        }
+        self._committer.submit(lambda: Rows(ascending, encode() | measured))
         self._missing[rows] = False
 
     def reuse(self, known: Known) -> None:
@@ -202,7 +207,7 @@ def _gather(layout: Layout, known: Known) -> Rows:
     valid = np.zeros(len(known.rows), bool)
     schema = row_schema(layout.spec, len(known.rows), layout.block_rows)
     names = [*(feature_name(layer.key) for layer in layout.spec.layers), *METADATA]
-    names += [SECONDS] if SECONDS in layout.extents else []
+    names += [name for name in MEASURED if name in layout.extents]
     arrays = {name: np.zeros(*schema[name]) for name in names}
     for index in np.unique(known.file).tolist():
         mine = np.flatnonzero(known.file == index)

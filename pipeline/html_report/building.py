@@ -22,7 +22,7 @@ from pipeline.html_report.embedding import Map, MapKind, draw_map
 from pipeline.judgements import Judgements
 from pipeline.layers import layer_features
 from pipeline.leaderboard import COLUMNS, Leaderboard, Place, compare_runs
-from pipeline.leaderboard_text import SHOWN, cell
+from pipeline.leaderboard_text import ACCURACIES, cell, known_costs
 from pipeline.reporting import SILENT, Reporter
 from pipeline.runs import library_versions
 from pipeline.sample_sizes import read_learning_curve
@@ -125,7 +125,7 @@ def write_report(
         made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         versions=library_versions(),
         board=board,
-        columns=[(key, COLUMNS[key]) for key in SHOWN],
+        columns=[(key, COLUMNS[key]) for key in (*ACCURACIES, *known_costs(board))],
         cell=cell,
         pareto=pareto(board),
         fractions=label_fractions(learning),

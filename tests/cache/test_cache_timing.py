@@ -4,17 +4,19 @@ import h5py
 import pytest
 from synthetic import SPEC, MemorySource, computed, images, interrupted, labels_of, source
 
+from features import energy
 from features.cache import Part, merge_parts, open_writer
+from features.energy import EnergyMeter
 from features.machine import describe_machine
 
 
-def extract(path, images_, *, seconds, batches=None, batch=32, **options):
-    """Compute what is to do, or some batches of it, each of them in so many seconds."""
+def extract(path, images_, *, seconds, joules=0.0, batches=None, batch=32, **options):
+    """Compute what is to do, or some batches of it, each row in so many seconds and joules."""
     with open_writer(path, SPEC, images_, machine="a test", **options) as writer:
         for start in list(range(0, len(writer.todo), batch))[:batches]:
             rows = writer.todo[start : start + batch]
             features, outcome = computed(SPEC, writer.source, rows)
-            writer.put(rows, features, **outcome, seconds=seconds * len(rows))
+            writer.put(rows, features, **outcome, seconds=seconds * len(rows), joules=joules * len(rows))
         return writer.finish() if batches is None else None
 
 
@@ -34,6 +36,34 @@ def test_copied_rows_bring_their_time(tmp_path):
     grown = images(310)
     done = extract(path, MemorySource(grown, labels=labels_of(grown)), seconds=0.25)
     assert done.timing.seconds == pytest.approx(300 * 0.5 + 10 * 0.25)
+
+
+def test_energy_is_that_of_the_rows_it_was_counted_for(tmp_path):
+    path = tmp_path / "a.h5"
+    assert extract(path, source(300), seconds=0.5).timing.joules is None
+    grown = images(310)
+    done = extract(path, MemorySource(grown, labels=labels_of(grown)), seconds=0.25, joules=3.0)
+    assert (done.timing.images, done.timing.joules) == (310, 3.0)
+
+
+def zone(folder, joules):
+    folder.mkdir(exist_ok=True)
+    (folder / "max_energy_range_uj").write_text("262143000000\n")
+    (folder / "energy_uj").write_text(f"{joules * 1_000_000}\n")
+
+
+def test_processors_energy_is_counted_as_it_is_used(tmp_path, monkeypatch):
+    monkeypatch.setattr(energy, "_POWERCAP", tmp_path)
+    assert EnergyMeter("cpu").joules() == 0
+    zone(tmp_path / "intel-rapl:0", 262_100)
+    zone(tmp_path / "intel-rapl:1", 5)
+    zone(tmp_path / "intel-rapl:0:0", 1)  # a part of the first
+    (tmp_path / "intel-rapl:2").mkdir()  # not for this user
+    meter = EnergyMeter("cpu")
+    zone(tmp_path / "intel-rapl:0", 7)  # went round
+    zone(tmp_path / "intel-rapl:1", 15)
+    assert meter.joules() == 43 + 7 + 10
+    assert meter.joules() == 0
 
 
 def test_merged_parts_add_up(tmp_path):
@@ -56,7 +86,7 @@ def test_a_file_without_it_is_read_and_gone_on_with(tmp_path):
     path = tmp_path / "a.h5"
     partial = interrupted(path, SPEC, source(600), 9).partial_path
     with h5py.File(partial, "r+") as file:
-        del file["seconds"]
+        del file["seconds"], file["joules"]
     done = extract(path, source(600), seconds=1.0)
     assert done.verify().ok
     assert done.timing is None

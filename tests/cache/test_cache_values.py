@@ -80,7 +80,7 @@ def test_rows_may_come_in_any_order_and_number(tmp_path, cache):
 def test_any_hdf5_tool_reads_the_same(cache):
     with h5py.File(cache.path) as file:
         assert sorted(file) == [
-            "blocks", "classes", "content", "errors", "features", "groups", "ids", "labels", "seconds", "spec", "split", "stat",
+            "blocks", "classes", "content", "errors", "features", "groups", "ids", "joules", "labels", "seconds", "spec", "split", "stat",
             "status",
         ]  # fmt: skip
         for layer in SPEC.layers:
