@@ -380,6 +380,7 @@ class Rows(torch.utils.data.Dataset):
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # on one core
 def test_workers_read_it_in_place(cache, start):
     cache.features("embedding")  # verified before the fork
     loader = torch.utils.data.DataLoader(
