@@ -294,7 +294,9 @@ class _Training:
             self.ema.update(self.network)
         mean = losses * job.processes.count / size
         rate = self.optimizer.param_groups[self.head_group]["lr"]
-        self.advance(size, f"epoch {progress.epoch + 1}/{recipe.epochs}, loss {mean:.3f}, lr {rate:.2g}")
+        accuracy = progress.sums[1] / progress.sums[2]
+        status = f"epoch {progress.epoch + 1}/{recipe.epochs}, loss {mean:.3f}, accuracy {accuracy:.1%}, lr {rate:.2g}"
+        self.advance(size, status)
 
     def _to_device(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         inputs, labels = batch
