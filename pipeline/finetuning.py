@@ -249,7 +249,7 @@ def _train(tuning: Tuning, name: str, log_to: LogTo | None, report: Reporter) ->
         if logger:
             logger.epoch(epoch)
 
-    with report.task("Training", job.recipe.epochs * len(job.train)) as advance:
+    with report.task("Training", job.recipe.epochs * job.draw.epoch_rows) as advance:
         trained = train(job, advance=advance, on_epoch=on_epoch)
     if logger:
         logger.close()

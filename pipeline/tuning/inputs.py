@@ -57,6 +57,16 @@ class Draw:
         """Updates an epoch. Rows that don't fill the last one wait for another epoch; a set smaller than one is one."""
         return max(1, len(self.rows) // self.batch_size)
 
+    @property
+    def update_rows(self) -> int:
+        """Rows of one update."""
+        return min(self.batch_size, len(self.rows))
+
+    @property
+    def epoch_rows(self) -> int:
+        """Rows of one epoch."""
+        return self.updates * self.update_rows
+
     def chunks(self, epoch: int, first_update: int, processes: Processes) -> list[NDArray[np.int64]]:
         """Rows of each step of this process, from an update of the epoch on."""
         order = np.random.default_rng((self.seed, epoch)).permutation(self.rows)

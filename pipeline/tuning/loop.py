@@ -107,6 +107,11 @@ class Job:
     key: str
     processes: Processes
 
+    @property
+    def draw(self) -> Draw:
+        """Which rows each update trains on."""
+        return Draw(self.train, self.recipe.batch_size, self.recipe.accumulate, self.recipe.seed)
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -169,7 +174,7 @@ class _Training:
     def __init__(self, job: Job, advance: Advance, on_epoch: Callable[[Epoch], None]) -> None:
         recipe = job.recipe
         self.job, self.advance, self.on_epoch = job, advance, on_epoch
-        self.draw = Draw(job.train, recipe.batch_size, recipe.accumulate, recipe.seed)
+        self.draw = job.draw
         self.network = job.network.to(memory_format=torch.channels_last).to(job.processes.device)
         groups = job.line.groups(self.network, recipe, from_scratch=job.from_scratch)
         self.optimizer = make_optimizer(groups, recipe)
@@ -196,7 +201,7 @@ class _Training:
         resumed = len(self.progress.history)
         for epoch in self.progress.history:
             self.on_epoch(epoch)
-        self.advance(resumed * len(job.train) + int(self.progress.sums[2]), "")
+        self.advance(resumed * self.draw.epoch_rows + int(self.progress.sums[2]), "")
         while self.progress.epoch < recipe.epochs and not self._out_of_patience():
             self._epoch()
         self._load_best()
@@ -263,7 +268,7 @@ class _Training:
 
     def _update(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
         job, progress, recipe = self.job, self.progress, self.job.recipe
-        size = min(recipe.batch_size, len(job.train))
+        size = self.draw.update_rows
         draw = (recipe.seed, progress.epoch, progress.update, job.processes.rank)
         torch.manual_seed(np.random.SeedSequence(draw).generate_state(1, np.uint64)[0].item() >> 1)
         losses = 0.0

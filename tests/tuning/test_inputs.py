@@ -17,6 +17,7 @@ ALONE = Processes(0, 1, torch.device("cpu"))
 
 def test_an_epoch_draws_each_row_at_most_once_and_differs_from_the_next():
     draw = Draw(np.arange(100, 203), 10, 1, 0)
+    assert draw.epoch_rows == sum(map(len, draw.chunks(0, 0, ALONE))) == 100
     first, second = (np.concatenate(draw.chunks(epoch, 0, ALONE)) for epoch in (0, 1))
     assert len(np.unique(first)) == len(first) == 100
     assert set(first) <= set(range(100, 203))
@@ -43,7 +44,9 @@ def test_processes_and_steps_divide_the_updates_of_one_process():
 
 
 def test_a_set_smaller_than_a_batch_is_one_update():
-    assert [len(chunk) for chunk in Draw(np.arange(7), 64, 1, 0).chunks(0, 0, ALONE)] == [7]
+    few = Draw(np.arange(7), 64, 1, 0)
+    assert [len(chunk) for chunk in few.chunks(0, 0, ALONE)] == [7]
+    assert few.epoch_rows == 7
 
 
 def images(digits, workers=0, **recipe):
