@@ -4,6 +4,7 @@ An evaluation is one pass over blocks of rows, small enough that their logits st
 several parameter sets in one product: nothing of size rows x classes is ever kept.
 """
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -75,8 +76,10 @@ class SoftmaxRegression:
 
     @cached_property
     def ignorance(self) -> float:
-        """The loss of the best constant logits, the entropy of the classes' shares."""
+        """The loss of the best constant logits: the entropy of the classes' shares, or without an intercept of equal ones."""
         classes = max(self.outputs, 2)
+        if not self._fit_intercept:
+            return math.log(classes)
         shares = torch.bincount(self._targets, self._weights, classes)
         shares = (1 - self._smoothing) * shares + self._smoothing / classes
         return float(torch.special.entr(shares).sum())

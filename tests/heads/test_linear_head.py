@@ -272,6 +272,17 @@ def test_too_few_iterations_are_a_warning(digits):
     assert (head.n_iter_, head.converged_) == (3, False)
 
 
+def test_without_an_intercept_a_tolerance_is_no_tighter_than_it_says(make_blobs):
+    """Of classes of unequal frequency the objective then stays above the entropy of their shares."""
+    data = make_blobs(400, 6, 2, dtype=np.float64)
+    y = (np.arange(400) % 20 == 0).astype(int)  # that the features know nothing of
+    loose, tight = (
+        LinearHead(1e-4, tol=tol, fit_intercept=False, device="cpu").fit(data.X, y) for tol in (1e-1, 1e-9)
+    )
+    assert loose.objective_ > 0.5
+    assert loose.n_iter_ < tight.n_iter_
+
+
 def test_a_tolerance_beyond_the_format_ends_with_a_warning(blobs):
     with pytest.warns(ConvergenceWarning, match="dtype='float64'"):
         LinearHead(0.01, tol=1e-18, max_iter=10**6, dtype="float32", device="cpu").fit(blobs.X, blobs.y)
