@@ -1276,9 +1276,8 @@ def compare(*, as_json: bool, report: "Reporter", runs: tuple[Path, ...], style:
 
         print_table(*as_cells(board, ACCURACIES))
         click.echo()
-        print_table(
-            *as_cells(board, ("run", *known_costs(board)))
-        )  # all in one line would not fit a terminal
+        # all in one line would not fit a terminal
+        print_table(*as_cells(board, ("run", *known_costs(board))))
         click.echo()
         click.echo("\n".join(board.notes))
     else:

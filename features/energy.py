@@ -23,7 +23,8 @@ class EnergyMeter:
     def __init__(self, device: str) -> None:
         zones = sorted(_POWERCAP.glob("intel-rapl:[0-9]")) + sorted(_POWERCAP.glob("intel-rapl:[0-9][0-9]"))
         counters = [counter for zone in zones if (counter := _zone(zone))]
-        counters += [counter for counter in [_gpu()] if counter] if device == "cuda" else []
+        if device == "cuda" and (gpu := _gpu()):
+            counters.append(gpu)
         self._counters = counters
         self._last = [read() for read, _ in counters]
 

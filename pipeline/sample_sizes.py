@@ -264,11 +264,9 @@ def read_learning_curve(folder: str | Path) -> LearningCurveResult | None:
         return None
     try:
         document = msgspec.json.decode(file.read_bytes())
-        found = {name: value for name, value in document.items() if name != "folder"}
-        return msgspec.convert(
-            {**found, "folder": str(folder)}, LearningCurveResult, dec_hook=lambda kind, value: kind(value)
-        )
-    except (OSError, AttributeError, msgspec.DecodeError) as error:  # a ValidationError is a DecodeError
+        document = {**document, "folder": str(folder)}
+        return msgspec.convert(document, LearningCurveResult, dec_hook=lambda kind, value: kind(value))
+    except (OSError, TypeError, msgspec.DecodeError) as error:  # a ValidationError is a DecodeError
         raise RunError(f"{file} is not a learning curve: {error}") from error
 
 
