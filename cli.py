@@ -286,7 +286,7 @@ def main() -> None:
 @click.option(
     "--store",
     type=click.Choice(["float32", "float16", "bfloat16"]),
-    help="Number format in the file.  [default: float32 for fp32, else float16]",
+    help="Number format in the file.  [default: the cache's, else float32]",
 )
 @_device_option
 @click.option(
@@ -804,6 +804,20 @@ def _print_evaluation(result: "EvaluationResult") -> None:
     multiple=True,
     metavar="FILE",
     help="The backbone's weights, where they have moved; repeat for a run on several, in their order.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="Number format of the forward pass; auto: that of the features that RUN was trained on.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "eager", "compile", "openvino"]),
+    default="auto",
+    show_default=True,
+    help="What executes the forward pass; auto: what computed these features, else the fastest that agrees with it.",
 )
 @_device_option
 @_batch_size_option

@@ -14,6 +14,7 @@ from classifiers.calibration import Calibration, Reliability, reliability
 from classifiers.fitted import softened
 from classifiers.metrics import Metrics, score
 from features.cache import FeatureCache
+from features.contract import Computed, Fit
 from pipeline.caches import AnyCache, members, open_caches
 from pipeline.errors import RunError
 from pipeline.extraction import extract
@@ -94,7 +95,7 @@ def evaluate(
     if cache is None and opened.tuned:
         _extract(opened, report)
     data = open_caches(cache if cache is not None else [each.path for each in opened.caches])
-    _check_specs(opened, data)
+    _check_specs(opened, data, report)
     fractions = tuple(opened.record["split"]["fractions"])
     split, _ = split_rows(data, fractions)
     test = np.flatnonzero(split == 3)
@@ -165,7 +166,7 @@ def _extract(run: Run, report: Reporter) -> None:
     )
 
 
-def _check_specs(run: Run, data: AnyCache) -> None:
+def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:
     caches = members(data)
     if len(caches) != len(run.caches):
         raise RunError(
@@ -173,12 +174,15 @@ def _check_specs(run: Run, data: AnyCache) -> None:
             " Join as many by +, of the same backbones and in the same order."
         )
     for index, (trained, cache) in enumerate(zip(run.caches, caches, strict=True)):
-        _check_spec(run, trained, cache, {key for place, key in layer_places(run.layer) if place == index})
+        layers = frozenset(key for place, key in layer_places(run.layer) if place == index)
+        _check_features(run, trained, cache, layers)
+        _check_computation(run, Fit(trained.computed, Computed.of(cache), layers), cache, report)
 
 
-def _check_spec(run: Run, trained: CacheRecord, cache: FeatureCache, layers: set[str]) -> None:
-    differences = trained.spec.differences(cache.spec)
-    if run.tuned:  # its head was trained with its backbone, whatever executes that now
+def _check_features(run: Run, trained: CacheRecord, cache: FeatureCache, layers: frozenset[str]) -> None:
+    """Refuse features of another backbone, transform, layer, decoder or number format."""
+    differences = [d for d in trained.spec.differences(cache.spec) if not d.is_of_computation]
+    if run.tuned:  # its head was trained with its backbone, not on what a cache stores
         differences = [d for d in differences if d.field.partition(".")[0] in _NETWORK]
     different = [d for d in differences if d.field != "layers"]
     if not different and {layer.key for layer in cache.layers}.issuperset(layers):
@@ -188,6 +192,19 @@ def _check_spec(run: Run, trained: CacheRecord, cache: FeatureCache, layers: set
         f"{cache.path} holds other features than {run.path} was trained on:\n{shown}\n"
         "Extract the data again with the run's settings, or train on this cache."
     )
+
+
+def _check_computation(run: Run, fit: Fit, cache: FeatureCache, report: Reporter) -> None:
+    """Accept features that were computed in another way where the numerical contract holds, and say so."""
+    if not fit.computed_otherwise:
+        return
+    if not fit.is_within_contract:
+        raise RunError(
+            f"The features of {cache.path} were computed by {fit.ours.name}, those that {run.path} was trained on by"
+            f" {fit.theirs.name}, and no check shows that they agree: {'; '.join(fit.failures())}.\n"
+            f"Extract the data again with {fit.theirs.options}."
+        )
+    report.note(f"The features of {cache.path} fit {run.path}; they were {fit}.")
 
 
 def _check_test(run: Run, cache: AnyCache, test: NDArray[np.intp]) -> None:

@@ -12,9 +12,11 @@ from scipy import stats
 
 from features.backbones import BackboneInfo, describe
 from features.cache import FeatureCache
+from features.contract import Computed
 from features.errors import FeaturesError
 from pipeline.errors import RunError
 from pipeline.judgements import TEST_FILE, VALIDATION_FILE, Judgements
+from pipeline.layers import layer_places
 from pipeline.runs import CacheRecord, Run
 
 __all__ = ["Accuracy", "Cost", "Split", "Summary", "summarise"]
@@ -108,6 +110,14 @@ class Summary:
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
         return tuple(self.run.record["classes"])
+
+    @property
+    def computed(self) -> tuple[tuple[Computed, frozenset[str]], ...]:
+        """How the features of each of its caches were computed, and the layers that the head reads of them."""
+        return tuple(
+            (each.computed, frozenset(key for place, key in layer_places(self.layer) if place == index))
+            for index, each in enumerate(self.run.caches)
+        )
 
     def accuracy(self, split: Split) -> Accuracy | None:
         """Accuracy on one of the splits."""
