@@ -731,14 +731,6 @@ def _print_finetuning(result: "FinetuneResult") -> None:
 @main.command(epilog=_example("frostline evaluate runs/photos-linear"))
 @click.argument("run", type=_PATH)
 @click.argument("cache", type=_PATH, required=False, metavar="[CACHE[+CACHE...]]")
-@click.option(
-    "--bootstrap",
-    type=click.IntRange(min=100),
-    default=2000,
-    show_default=True,
-    metavar="N",
-    help="Resamples behind each interval.",
-)
 @_trust_option
 @_output_options
 def evaluate(*, as_json: bool, report: "Reporter", **options: Any) -> None:
@@ -777,8 +769,9 @@ def _print_evaluation(result: "EvaluationResult") -> None:
     click.echo()
     found = result.calibration
     click.echo(
-        f"calibration error (ECE): {found.before.ece:.4f} before temperature scaling, {found.after.ece:.4f} after"
-        f" (temperature {found.temperature:.3g}, fitted on validation): {result.reliability}"
+        f"rms calibration error: {found.before.rms_calibration_error.value:.4f} before temperature scaling,"
+        f" {found.after.rms_calibration_error.value:.4f} after (temperature {found.temperature:.3g}, fitted on"
+        f" validation): {result.reliability}"
     )
     click.echo(f"confusion matrix: {result.confusion}")
     if result.mistakes:

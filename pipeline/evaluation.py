@@ -28,7 +28,7 @@ from pipeline.training_rows import split_rows
 
 __all__ = ["METRICS", "EvaluationResult", "evaluate"]
 
-METRICS = ("top1", "top5", "balanced_accuracy", "macro_f1", "log_loss", "ece")
+METRICS = ("top1", "top5", "balanced_accuracy", "macro_f1", "log_loss", "rms_calibration_error")
 """The metrics of `Metrics` that have an interval."""
 
 _SHOWN_MISTAKES = 24
@@ -44,7 +44,7 @@ class EvaluationResult:
         cache: The cache whose test rows were looked at.
         rows: Test rows.
         look: Number of this look in the run's ledger; 1 is the only one that is unbiased by earlier ones.
-        metrics: Each metric with its 95 % bootstrap interval, the per-class table and the confusion matrix.
+        metrics: Each metric with its 95 % interval, the per-class table and the confusion matrix.
         confusion: Picture of the confusion matrix.
         calibration: How sure the head is and how often right, before its temperature and after.
         reliability: Picture of that.
@@ -68,7 +68,6 @@ def evaluate(
     run: str | Path,
     cache: str | Path | AnyCache | None = None,
     *,
-    bootstrap: int = 2000,
     trusted: Collection[str] = (),
     report: Reporter = SILENT,
 ) -> EvaluationResult:
@@ -81,7 +80,6 @@ def evaluate(
         cache: Cache to judge on, or several joined by ``+`` where the run was trained on so many; by default those that
             it was trained on. For a fine-tuned run, the features of all images by its own backbone, which are computed and
             kept in the run.
-        bootstrap: Resamples behind each interval.
         trusted: Types that a head from outside may hold; see `classifiers.persistence.load_head`.
         report: Where progress goes.
 
@@ -112,7 +110,7 @@ def evaluate(
     with report.task("Evaluating", None):
         logits = head.logits(layer_features(data, opened.layer)[test])
         probabilities = softened(logits, head.temperature)
-        metrics = score(labels, probabilities, classes=head.classes, bootstrap=bootstrap)
+        metrics = score(labels, probabilities, classes=head.classes)
     calibration = Calibration(
         head.temperature, reliability(labels, softened(logits, 1)), reliability(labels, probabilities)
     )
@@ -280,6 +278,6 @@ def _write(result: EvaluationResult, judged: _Judged) -> None:
 
 def _plain(found: Reliability) -> dict[str, Any]:
     return {
-        "ece": found.ece,
+        "rms_calibration_error": found.rms_calibration_error._asdict(),
         **{name: getattr(found, name).tolist() for name in ("edges", "counts", "confidence", "accuracy")},
     }

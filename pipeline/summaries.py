@@ -8,8 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from scipy import stats
-
+from classifiers.intervals import share
 from features.backbones import BackboneInfo, describe
 from features.cache import FeatureCache
 from features.contract import Computed
@@ -23,7 +22,6 @@ __all__ = ["Accuracy", "Cost", "Split", "Summary", "summarise"]
 
 Split = Literal["validation", "test"]
 
-_CONFIDENCE = 0.95
 _FILES: Mapping[Split, str] = {"validation": VALIDATION_FILE, "test": TEST_FILE}
 
 
@@ -90,7 +88,7 @@ class Summary:
         project: How features are projected first; none where they aren't.
         seed: Of what is random.
         validation: Accuracy on validation rows, with a Wilson interval (Wilson 1927).
-        test: Accuracy on test rows with a bootstrap interval; none where `evaluate` hasn't looked.
+        test: Accuracy on test rows, with the same; none where `evaluate` hasn't looked.
         cost: What it takes.
     """
 
@@ -166,8 +164,8 @@ def _validation(record: Mapping[str, Any]) -> Accuracy | None:
     value, rows = record["metrics"]["validation"].get("accuracy"), record["split"]["counts"].get("val", 0)
     if value is None or not rows:
         return None
-    interval = stats.binomtest(round(value * rows), rows).proportion_ci(_CONFIDENCE, method="wilson")
-    return Accuracy(value, float(interval.low), float(interval.high), rows)
+    interval = share(round(value * rows), rows)
+    return Accuracy(value, interval.low, interval.high, rows)
 
 
 def _test(path: Path) -> Accuracy | None:
