@@ -1,6 +1,9 @@
 """Seeds and small real images for every test."""
 
 import random
+import shutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,3 +17,12 @@ def _seeded():
     np.random.seed(0)  # noqa: NPY002  # what libraries under test may draw from
     torch.manual_seed(0)
     torch.set_num_threads(1)  # tests run side by side, one process a core
+
+
+@pytest.fixture
+def fast_path():
+    """A folder where waiting for the disk costs nothing, for tests that write many files."""
+    memory = Path("/dev/shm")  # noqa: S108  # the folder made in it has a name of its own
+    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+    yield folder
+    shutil.rmtree(folder)

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import mmap
 import os
 import sys
@@ -105,7 +106,11 @@ def rename(old: Path, new: Path) -> None:
     Raises:
         PermissionError: A program has one of the two open, which Windows doesn't allow, or the folder is not writable.
     """
-    old.replace(new)
+    try:
+        old.replace(new)
+    except PermissionError:
+        gc.collect()  # what this process no longer uses, and has mapped until it is collected
+        old.replace(new)
     if hasattr(os, "O_DIRECTORY"):
         folder = os.open(new.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -116,7 +121,7 @@ def rename(old: Path, new: Path) -> None:
 
 def map_privately(fd: int, size: int) -> mmap.mmap:
     """Map a file's first `size` bytes for reading and writing; what is written stays in this process's memory."""
-    if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
+    if not hasattr(mmap, "PROT_READ"):  # Windows
         return mmap.mmap(fd, size, access=mmap.ACCESS_COPY)
     # Without MAP_NORESERVE, Linux refuses a private mapping larger than its memory.
     flags = mmap.MAP_PRIVATE | _MAP_NORESERVE
