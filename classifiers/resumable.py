@@ -61,13 +61,13 @@ class Journal:
     def __enter__(self) -> Self:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-            os.ftruncate(self._file, self._read())
+            self._file = self._path.open("a+b")
+            self._file.truncate(self._read())
         return self
 
     def __exit__(self, *_error: object) -> None:
         if self._path is not None:
-            os.close(self._file)
+            self._file.close()
 
     def complete(
         self,
@@ -95,7 +95,8 @@ class Journal:
     def _read(self) -> int:
         """Take in whole lines; return where they end."""
         end = 0
-        for line in os.pread(self._file, os.fstat(self._file).st_size, 0).splitlines(keepends=True):
+        self._file.seek(0)
+        for line in self._file:
             try:
                 entry = json.loads(line)
             except ValueError:
@@ -108,5 +109,6 @@ class Journal:
 
     def _add(self, name: str, result: Result) -> None:
         if self._path is not None:
-            os.write(self._file, json.dumps({"piece": name, "result": result}).encode() + b"\n")
-            os.fsync(self._file)
+            self._file.write(json.dumps({"piece": name, "result": result}).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())

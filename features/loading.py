@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from features.content import CONTENT_BYTES, file_content
 from features.decoding import DecodeError, Decoder, decode_views
 from features.spec import Transform
+from features.system.machine import usable_cores
 from features.table import FAILED, OK, ImageSource
 
 __all__ = ["Batch", "default_workers", "load_batches"]
@@ -97,7 +98,7 @@ def default_workers() -> int:
     A launcher such as torchrun says in ``LOCAL_WORLD_SIZE`` how many processes share this machine.
     """
     sharing = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     return max(1, cores // int(sharing)) if sharing.isdecimal() and sharing != "0" else cores
 
 

@@ -1,13 +1,13 @@
 """The batch stage: every combination that a study file asks for, each cache once, and only what isn't there yet."""
 
 import contextlib
-import fcntl
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from features.system.locks import FileLock, LockHeldError
 from pipeline.errors import StudyError
 from pipeline.reporting import SILENT, Reporter
 from pipeline.study.file import read_study
@@ -225,14 +225,16 @@ def _connected(cluster: str | None) -> Iterator[int | None]:
 def _locked(out: Path) -> Iterator[None]:
     """Let no other batch write the same study; the lock goes with the process, however that ends."""
     out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StudyError(
-                f"{out}: another batch is writing there; wait for it, or name another folder: out = ... in [batch]"
-            ) from None
+    try:
+        lock = FileLock.acquire(out / ".lock")
+    except LockHeldError:
+        raise StudyError(
+            f"{out}: another batch is writing there; wait for it, or name another folder: out = ... in [batch]"
+        ) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @dataclass

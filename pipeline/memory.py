@@ -1,12 +1,11 @@
 """How much memory there is, and amounts of it as a user writes them."""
 
-import os
 import re
-from pathlib import Path
+
+from features.system.machine import total_memory
 
 __all__ = ["half_of_memory", "parse_memory"]
 
-_CGROUP = Path("/sys/fs/cgroup/memory.max")
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
@@ -30,12 +29,5 @@ def parse_memory(text: str) -> int:
 
 def half_of_memory() -> int | None:
     """Bytes: half of what the machine, or the container around this process, has. None where that can't be told."""
-    try:
-        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # no POSIX
-        return None
-    try:
-        limit = int(_CGROUP.read_text())
-    except (OSError, ValueError):  # none, or "max"
-        return whole // 2
-    return min(whole, limit) // 2
+    whole = total_memory()
+    return None if whole is None else whole // 2

@@ -275,12 +275,10 @@ class Run:
         """Append a look to the ledger, on disk before anything is revealed; return its number, from 1."""
         number = len(self.looks()) + 1
         line = json.dumps({"look": number, "time": now(), **entry}) + "\n"
-        descriptor = os.open(self.path / LEDGER_FILE, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            os.write(descriptor, line.encode())
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        with (self.path / LEDGER_FILE).open("ab") as file:
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
         return number
 
 

@@ -2,6 +2,9 @@
 
 import os
 import random
+import shutil
+import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,3 +28,12 @@ def _processor(monkeypatch):
 
         capabilities = {"1": {"amx_bf16": True}, "0": {}}[answer]
         monkeypatch.setattr(plan, "_cpu_capabilities", lambda: capabilities)
+
+
+@pytest.fixture
+def fast_path():
+    """A folder where waiting for the disk costs nothing, for tests that write many files."""
+    memory = Path("/dev/shm")  # noqa: S108  # the folder made in it has a name of its own
+    folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
+    yield folder
+    shutil.rmtree(folder)

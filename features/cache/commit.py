@@ -9,9 +9,10 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache.disk import read_at, sync_data, write_at
+from features.cache.disk import write_at
 from features.cache.layout import Array, Layout, columns
 from features.cache.mapped import checksum
+from features.system.files import read_at, sync_data
 
 __all__ = ["Committer", "Rows"]
 

@@ -1,7 +1,7 @@
 """Make a cache file whole before its first row is known.
 
-HDF5 lays the file out in memory, a few hundred bytes whatever the size of its datasets; the file gets them by
-`os.pwrite` once its space is reserved. So HDF5's own writer meets neither a full disk nor a kill, both of which it
+HDF5 lays the file out in memory, a few hundred bytes whatever the size of its datasets; the file gets them in plain
+writes once its space is reserved. So HDF5's own writer meets neither a full disk nor a kill, both of which it
 answers with a crash or a file that nothing can open.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from features.cache.disk import reserve, sync, write_at
+from features.cache.disk import reserve, write_at
 from features.cache.layout import (
     BLOCK_ROWS,
     FORMAT,
@@ -30,6 +30,7 @@ from features.cache.part import PartOf
 from features.check import Check
 from features.errors import LayerError
 from features.spec import FORMAT_VERSION, FeatureSpec
+from features.system.files import sync
 from features.table import ImageTable
 
 __all__ = ["create"]

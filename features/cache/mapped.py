@@ -2,7 +2,6 @@
 
 import mmap
 import os
-import sys
 import weakref
 from functools import cached_property
 from pathlib import Path
@@ -15,12 +14,10 @@ from numpy.typing import NDArray
 from features.cache.layout import TABLE, Array, Layout, as_bytes, columns, table_digest
 from features.cache.trust import read_layout
 from features.errors import CacheFormatError, ChecksumError
+from features.system.files import map_privately
 from features.table import FAILED, OK, SPLITS, ImageTable
 
 __all__ = ["MappedFile", "checksum"]
-
-# Python 3.11 lacks the name; this is its value on x86-64 and ARM64.
-_MAP_NORESERVE: int = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
 
 def checksum(*parts: memoryview | bytes) -> int:
@@ -42,7 +39,7 @@ class MappedFile:
 
     def __init__(self, path: Path, layout: Layout, fd: int) -> None:
         self.path, self.layout, self._fd = path, layout, fd
-        weakref.finalize(self, os.close, fd)
+        self._close_fd = weakref.finalize(self, os.close, fd)
         self._memory = mmap.mmap(fd, layout.size, access=mmap.ACCESS_READ)
         self._columns = columns(layout.spec)
         self._verdicts = np.zeros(
@@ -62,6 +59,15 @@ class MappedFile:
         with path.open("rb") as file:
             return cls(path, read_layout(file, path), os.dup(file.fileno()))
 
+    def close(self) -> None:
+        """Let go of the file, for good; arrays of it that are in use keep their memory until they are gone.
+
+        Windows neither replaces nor deletes nor shortens a file that is mapped.
+        """
+        self._close_fd()
+        for name in ("table", "_memory", "_private_memory"):
+            self.__dict__.pop(name, None)
+
     def array(self, name: str) -> Array:
         """A dataset, in place and read-only."""
         return self._view(self._memory, name)
@@ -77,9 +83,7 @@ class MappedFile:
 
     @cached_property
     def _private_memory(self) -> mmap.mmap:
-        # Without MAP_NORESERVE, Linux refuses a private mapping larger than its memory.
-        flags = mmap.MAP_PRIVATE | _MAP_NORESERVE
-        return mmap.mmap(self._fd, self.layout.size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+        return map_privately(self._fd, self.layout.size)
 
     def committed(self) -> NDArray[np.bool_]:
         """(blocks,) bool: those whose every checksum has been written."""

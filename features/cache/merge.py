@@ -59,6 +59,7 @@ def merge_parts(
         merged = writer.finish()
     if delete_parts:
         for cache in caches:
+            cache.close()
             cache.path.unlink()
     return merged
 

@@ -165,29 +165,43 @@ class _Opening:
         """Lay out a cache, or go on with the unfinished one, and copy all that is known."""
         known = [final.file] if final else []
         known += self.earlier.salvages()
-        layout, committed = None, None
-        if not partial.is_empty():
-            unfinished = self.earlier.unfinished(partial.path)
-            valid = unfinished.valid_blocks() if unfinished else np.zeros(0, bool)
-            if unfinished and self._is_resumable(unfinished, valid):
-                layout, committed = unfinished.layout, valid
-            elif unfinished and valid.any():
-                partial.set_aside(self.path)
-                known.append(unfinished)
-            else:
-                partial.clear()
-        if layout is None or committed is None:
-            layout = self._create(partial)
-            committed = np.zeros(layout.blocks, bool)
-        known += self.earlier.relatives(self.whole)
+        resumed = self._resume(partial, known)
+        layout = resumed[0] if resumed else self._create(partial)
+        committed = resumed[1] if resumed else np.zeros(layout.blocks, bool)
         writer = CacheWriter(self.path, partial, layout, committed, self.source)
         try:
+            known += self.earlier.relatives(self.whole)
             if known:
                 writer.reuse(find_known(known, self.contents, self.source.table, writer.todo))
         except BaseException:
             writer.close()
             raise
+        for file in known:  # some of them are to be replaced or deleted
+            file.close()
         return writer
+
+    def _resume(
+        self, partial: PartialFile, known: list[MappedFile]
+    ) -> tuple[Layout, NDArray[np.bool_]] | None:
+        """Layout and valid blocks of the unfinished file, if it can be gone on with.
+
+        Else it is cleared; or set aside, for its rows, and `known` has it, too.
+        """
+        unfinished = None if partial.is_empty() else self.earlier.unfinished(partial.path)
+        if unfinished is None:
+            partial.clear()
+            return None
+        valid = unfinished.valid_blocks()
+        resumable = self._is_resumable(unfinished, valid)
+        unfinished.close()
+        if resumable:
+            return unfinished.layout, valid
+        if valid.any():
+            salvage = self.earlier.unfinished(partial.set_aside(self.path))
+            known += [salvage] if salvage else []
+        else:
+            partial.clear()
+        return None
 
     def _create(self, partial: PartialFile) -> Layout:
         return create(

@@ -1,14 +1,13 @@
 """The unfinished file that one writer at a time may hold, and what is set aside of earlier ones."""
 
-import fcntl
 import os
 import re
-import weakref
 from pathlib import Path
 from typing import Self
 
-from features.cache.disk import rename
 from features.errors import CacheBusyError
+from features.system.files import open_binary, rename, sync
+from features.system.locks import FileLock, LockHeldError
 
 __all__ = ["PartialFile", "finished_name", "partial_path", "salvage_paths"]
 
@@ -39,23 +38,24 @@ def _free_salvage_path(path: Path) -> Path:
 class PartialFile:
     """A partial file, open for writing and locked; the lock goes with the process, however that ends.
 
+    It is renamed and deleted closed, and only then unlocked: Windows renames no open file.
+
     Attributes:
         path: Where it is.
-        fd: Its descriptor.
+        fd: Its descriptor; -1 once it is closed.
     """
 
-    def __init__(self, path: Path, fd: int) -> None:
-        self.path, self.fd = path, fd
-        _held.add(self)
+    def __init__(self, path: Path, lock: FileLock, fd: int) -> None:
+        self.path, self._lock, self.fd = path, lock, fd
 
     @classmethod
     def acquire(cls, path: Path) -> Self:
-        """Open the partial file, made empty where there is none, and lock it.
+        """Lock the partial file and open it, made empty where there is none.
 
         Raises:
             CacheBusyError: Another writer has it.
         """
-        return cls(path, _open_locked(path))
+        return cls(path, *_open_locked(path))
 
     def clear(self) -> None:
         """Forget what is in it."""
@@ -65,11 +65,39 @@ class PartialFile:
         """Whether nothing was ever laid out in it."""
         return os.fstat(self.fd).st_size == 0
 
-    def set_aside(self, final: Path) -> None:
-        """Rename it to a salvage of `final`, and start an empty one in its place."""
-        rename(self.path, _free_salvage_path(final))
+    def set_aside(self, final: Path) -> Path:
+        """Rename it to a salvage of `final`, and start an empty one in its place; returns where it is now."""
+        salvage = _free_salvage_path(final)
+        self._close()
+        rename(self.path, salvage)
+        self._lock.release()
+        self._lock, self.fd = _open_locked(self.path)
+        return salvage
+
+    def put_in_place(self, final: Path) -> None:
+        """Rename it to `final`, on the disk for good, delete the salvages, and let go of it.
+
+        Raises:
+            PermissionError: A program has a file open that would be replaced, which Windows doesn't allow. Nothing is lost,
+                and it is still locked.
+        """
+        if self.fd >= 0:
+            sync(self.fd)
+        self._close()
+        try:
+            # All that is wanted of the salvaged files is in this one; later, another writer might have made new ones.
+            for salvage in salvage_paths(final):
+                salvage.unlink()
+            rename(self.path, final)
+        except PermissionError as error:
+            raise PermissionError(
+                error.errno,
+                f"the new cache is complete, but can't take the place of the old one ({error.strerror}): a program that "
+                "reads it keeps it open. End that program, or close the cache in it, and run the same command again: "
+                f"nothing is computed again, {self.path.name} is only renamed",
+                str(final),
+            ) from error
         self.release()
-        self.fd = _open_locked(self.path)
 
     def discard_if_empty(self) -> None:
         """Let go of it, and delete it if nothing was ever laid out in it."""
@@ -79,73 +107,31 @@ class PartialFile:
 
     def delete(self) -> None:
         """Delete it, and let go of it."""
+        self._close()
         self.path.unlink()
         self.release()
 
     def release(self) -> None:
         """Let go of it."""
-        if self.fd >= 0:
-            # A forked child may hold the descriptor too, so closing ours would not be enough.
-            fcntl.flock(self.fd, fcntl.LOCK_UN)
-            self._close()
+        self._close()
+        self._lock.release()
 
     def _close(self) -> None:
-        os.close(self.fd)
-        self.fd = -1
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
 
 
-_held: weakref.WeakSet[PartialFile] = weakref.WeakSet()
-
-
-def _close_in_child() -> None:
-    # A data-loading worker that outlives its killed parent must not keep the lock.
-    for partial in list(_held):
-        if partial.fd >= 0:
-            partial._close()  # noqa: SLF001  # same module
-
-
-os.register_at_fork(after_in_child=_close_in_child)
-
-
-def _open_locked(path: Path) -> int:
-    while True:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            message = _busy_message(path, os.fstat(fd).st_ino)
-            os.close(fd)
-            raise CacheBusyError(message) from None
-        except OSError as error:
-            os.close(fd)
-            error.add_note(f"{path}: can't be locked; write the cache to a file system with locks")
-            raise
-        if _is_at(fd, path):  # and not renamed or deleted between opening and locking
-            return fd
-        os.close(fd)
-
-
-def _is_at(fd: int, path: Path) -> bool:
+def _open_locked(path: Path) -> tuple[FileLock, int]:
     try:
-        return os.path.samestat(os.fstat(fd), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _busy_message(path: Path, inode: int) -> str:
-    pid = _holder(inode)
-    who = f"process {pid}" if pid else "another process"
-    return f"{path}: {who} is writing this cache; wait until it is done, or choose another file with --cache"
-
-
-def _holder(inode: int) -> int | None:
-    """Process that holds a lock on a file, where the kernel tells (Linux)."""
+        lock = FileLock.acquire(path)
+    except LockHeldError as error:
+        who = f"process {error.holder}" if error.holder else "another process"
+        raise CacheBusyError(
+            f"{path}: {who} is writing this cache; wait until it is done, or choose another file with --cache"
+        ) from None
     try:
-        locks = Path("/proc/locks").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return None
-    # A line is: number, kind, ADVISORY, access, pid, major:minor:inode, start, end.
-    for kind, pid, place in ((f[1], f[4], f[5]) for f in map(str.split, locks) if len(f) == 8):
-        if kind == "FLOCK" and place.rpartition(":")[2] == str(inode) and int(pid) > 0:
-            return int(pid)
-    return None
+        return lock, open_binary(path)
+    except BaseException:
+        lock.release()
+        raise

@@ -120,7 +120,8 @@ class FeatureCache:
     """
 
     def __init__(self, file: MappedFile) -> None:
-        self._file = file
+        self._path = file.path
+        self._mapped: MappedFile | None = file
 
     @classmethod
     def open(cls, path: str | Path) -> Self:
@@ -156,11 +157,29 @@ class FeatureCache:
         return _reopen, (type(self), self.path, self._identity)
 
     def __repr__(self) -> str:
+        if self._mapped is None:
+            return f"FeatureCache({str(self.path)!r}: closed)"
         layers = ", ".join(layer.key for layer in self.layers)
         return f"FeatureCache({str(self.path)!r}: {self.rows} rows; {layers}; {self.spec.dtype})"
 
     def __len__(self) -> int:
         return self.rows
+
+    def close(self) -> None:
+        """Let go of the file, so that Windows lets it be replaced or deleted; other systems do so anyway.
+
+        The cache can't be used any more. Arrays taken from it can, and hold the file until they are gone.
+        """
+        mapped, self._mapped = self._mapped, None
+        self.__dict__.pop("_metadata", None)
+        if mapped is not None:
+            mapped.close()
+
+    @property
+    def _file(self) -> MappedFile:
+        if self._mapped is None:
+            raise ValueError(f"{self._path}: the cache was closed; open it again")
+        return self._mapped
 
     @property
     def _identity(self) -> str:
@@ -171,7 +190,7 @@ class FeatureCache:
     @property
     def path(self) -> Path:
         """Where the file is, or was when it was opened."""
-        return self._file.path
+        return self._path
 
     @property
     def spec(self) -> FeatureSpec:

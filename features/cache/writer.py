@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.cache.commit import Committer, Rows
-from features.cache.disk import rename, sync
 from features.cache.encoding import encode_rows
 from features.cache.layout import MEASURED, METADATA, Layout, feature_name, row_schema
-from features.cache.partial import PartialFile, salvage_paths
+from features.cache.partial import PartialFile
 from features.cache.reader import FeatureCache
 from features.cache.reuse import Known
 from features.content import CONTENT_BYTES
@@ -141,7 +140,7 @@ class CacheWriter:
 
         Raises:
             RuntimeError: Rows are missing; the message says which.
-            OSError: Writing failed. What was committed is kept.
+            OSError: Writing failed, or a program keeps the old file open (Windows). What was committed is kept.
         """
         self._committer.flush()
         missing = np.flatnonzero(self._missing)
@@ -151,12 +150,7 @@ class CacheWriter:
                 "put them, or close the writer and resume later"
             )
         self._committer.stop()
-        sync(self._partial.fd)
-        # All that is wanted of the salvaged files is in this one; later, another writer might have made new ones.
-        for salvage in salvage_paths(self.path):
-            salvage.unlink()
-        rename(self.partial_path, self.path)
-        self._partial.release()
+        self._partial.put_in_place(self.path)
         return FeatureCache.open(self.path)
 
     def close(self) -> None:

@@ -1,7 +1,5 @@
 """What the jobs of a study will take: each kind is tried on a few images, or a few rows, and scaled up."""
 
-import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +20,7 @@ from features.engines import Engine, EngineError, Plan, plan_engines
 from features.loading import load_batches
 from features.sources import open_source
 from features.spec import Layer
+from features.system.machine import memory_in_use
 from pipeline.errors import StudyError
 from pipeline.study.checks import Known
 from pipeline.study.jobs import Backbone, Candidate, Extraction, FineTuning, HeadTraining, Job
@@ -95,7 +94,7 @@ class Estimator:
     def _extraction(self, job: Extraction) -> Estimate:
         layers = self._known.layers[job.cache.name]
         if job.done():  # there, and only looked over
-            return Estimate(0.0, _resident(), 0)
+            return Estimate(0.0, memory_in_use(), 0)
         key = (job.backbone, job.layers, job.data.path)
         if key not in self._forward:
             self._forward[key] = _time_engine(job, layers)
@@ -114,7 +113,7 @@ class Estimator:
         seconds, disk = self._heads[key]
         trials = _trials(job, rows)
         copies = 3 * rows * width * 4
-        return Estimate(seconds(rows) * trials, _resident() + copies, round(disk(rows)) + _SMALL)
+        return Estimate(seconds(rows) * trials, memory_in_use() + copies, round(disk(rows)) + _SMALL)
 
     def _width(self, job: HeadTraining) -> int:
         """Length of what the head reads."""
@@ -151,7 +150,7 @@ class Estimator:
             seconds += data.images * spared - recipe.epochs * (train + val) * spared
         batch = min(recipe.batch_size // recipe.accumulate, data.images)
         held = 4 * (_WEIGHT_COPIES * step.parameters + _LAYER_COPIES * batch * step.activations)
-        return Estimate(seconds, _resident() + held, 4 * step.parameters + _SMALL)
+        return Estimate(seconds, memory_in_use() + held, 4 * step.parameters + _SMALL)
 
 
 def _time_engine(job: Extraction, layers: tuple[Layer, ...]) -> tuple[float, float, int]:
@@ -174,7 +173,7 @@ def _time_engine(job: Extraction, layers: tuple[Layer, ...]) -> tuple[float, flo
 
     run(rows[:1])  # the first pass allocates
     start = time.perf_counter() - began
-    return start, run(rows) / len(rows), _resident()
+    return start, run(rows) / len(rows), memory_in_use()
 
 
 def _built(net: Network, layers: tuple[Layer, ...], plans: Sequence[Plan]) -> Engine:
@@ -296,11 +295,3 @@ class _Step:
             call()
             seconds.append(time.perf_counter() - started)
         return min(seconds) / _STEP
-
-
-def _resident() -> int:
-    """Bytes of this process."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:  # no Linux: its largest size so far
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from synthetic import SPEC, contents, extract, interrupted, names, source, spec
 
-from features.cache import disk, open_writer
+from features.cache import open_writer
 from features.spec import Layer
+from features.system import files
 
 WIDE = spec(layers=(Layer("embedding", "none", 4096),))
 NEEDED = r"no room for the cache: it needs 4,9\d\d,\d\d\d bytes and [\d,]+ are free"
@@ -70,7 +71,7 @@ def test_space_is_reserved_by_writing_where_there_is_no_other_way(tmp_path, monk
         monkeypatch.delattr(os, "posix_fallocate", raising=False)
     else:
         monkeypatch.setattr(os, "posix_fallocate", unsupported, raising=False)
-    monkeypatch.setattr(disk, "_CHUNK", 1000)
+    monkeypatch.setattr(files, "_CHUNK", 1000)
     with open_writer(tmp_path / "c.h5", SPEC, images_) as writer:
         size = writer._layout.size
         assert writer.partial_path.stat().st_size == size

@@ -243,8 +243,7 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path):
     theirs.close()
     assert ours.recv(7) == b"started"
     writer._committer.flush()
-    os.close(writer._partial.fd)  # as if the parent had been killed
-    writer._partial.fd = -1
+    writer._partial._lock._close()  # as if the parent had been killed
     with open_writer(path, SPEC, images_) as second:
         assert second.resumed == 768
     ours.close()

@@ -123,7 +123,7 @@ def test_other_amounts_are_refused(text):
 
 def test_half_of_the_memory_minds_the_container(tmp_path, monkeypatch):
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr("pipeline.memory._CGROUP", limit)
+    monkeypatch.setattr("features.system.machine._CGROUP", limit)
     whole = half_of_memory()
     limit.write_text("max\n")
     assert half_of_memory() == whole
