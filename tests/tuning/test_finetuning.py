@@ -234,6 +234,16 @@ def test_a_killed_training_goes_on_with_the_same_curve(digits, monkeypatch, when
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_a_network_that_counts_its_versions_is_resumed_too(digits):
+    """torchvision's MNASNet refuses to load tensors without the version that they are of."""
+    recipe = Recipe(epochs=2, batch_size=48, lr=1e-3, augment="none", ema=0.5)
+    options = QUIET | {"backbone": "torchvision:mnasnet0_5", "run": "run"}
+    with pytest.raises(_KilledError):
+        finetune(digits, recipe=recipe, report=_KillsAt(60), **options)
+    assert finetune(digits, recipe=recipe, **options).resumed == 1
+    assert load_backbone("run:run").name == "torchvision:mnasnet0_5.IMAGENET1K_V1"
+
+
 @pytest.fixture
 def rates():
     """The head's learning rate at each update of any training."""
