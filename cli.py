@@ -286,7 +286,7 @@ def main() -> None:
 @click.option(
     "--store",
     type=click.Choice(["float32", "float16", "bfloat16"]),
-    help="Number format in the file.  [default: float32 for fp32, else float16]",
+    help="Number format in the file.  [default: the cache's, else float32]",
 )
 @_device_option
 @click.option(
@@ -734,14 +734,6 @@ def _print_finetuning(result: "FinetuneResult") -> None:
 @main.command(epilog=_example("frostline evaluate runs/photos-linear"))
 @click.argument("run", type=_PATH)
 @click.argument("cache", type=_PATH, required=False, metavar="[CACHE[+CACHE...]]")
-@click.option(
-    "--bootstrap",
-    type=click.IntRange(min=100),
-    default=2000,
-    show_default=True,
-    metavar="N",
-    help="Resamples behind each interval.",
-)
 @_trust_option
 @_output_options
 def evaluate(*, as_json: bool, report: "Reporter", **options: Any) -> None:
@@ -780,8 +772,9 @@ def _print_evaluation(result: "EvaluationResult") -> None:
     click.echo()
     found = result.calibration
     click.echo(
-        f"calibration error (ECE): {found.before.ece:.4f} before temperature scaling, {found.after.ece:.4f} after"
-        f" (temperature {found.temperature:.3g}, fitted on validation): {result.reliability}"
+        f"rms calibration error: {found.before.rms_calibration_error.value:.4f} before temperature scaling,"
+        f" {found.after.rms_calibration_error.value:.4f} after (temperature {found.temperature:.3g}, fitted on"
+        f" validation): {result.reliability}"
     )
     click.echo(f"confusion matrix: {result.confusion}")
     if result.mistakes:
@@ -807,6 +800,20 @@ def _print_evaluation(result: "EvaluationResult") -> None:
     multiple=True,
     metavar="FILE",
     help="The backbone's weights, where they have moved; repeat for a run on several, in their order.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="Number format of the forward pass; auto: that of the features that RUN was trained on.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "eager", "compile", "openvino"]),
+    default="auto",
+    show_default=True,
+    help="What executes the forward pass; auto: what computed these features, else the fastest that agrees with it.",
 )
 @_device_option
 @_batch_size_option

@@ -142,7 +142,7 @@ class Contest:
         )
         self.choice = choose_engine(backbone, self.layers, plans, next(self.batches(8)).pixels)
         self.prepare_seconds = time.perf_counter() - started
-        self.spec = specify(backbone, self.layers, self.choice.plan, None)
+        self.spec = specify(backbone, self.layers, self.choice.plan)
         self.loaded = list(self.batches(self.choice.engine.batch_size))
         self.written = 0
 

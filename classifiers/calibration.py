@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.calibration import CalibratedClassifierCV
 
-__all__ = ["BINS", "Calibration", "Reliability", "bin_of", "fit_temperature", "reliability"]
+from classifiers.calibration_error import BINS, bin_of, rms_calibration_error
+from classifiers.intervals import Interval
+
+__all__ = ["Calibration", "Reliability", "fit_temperature", "reliability"]
 
 _CELLS = 2**24  # scores that a temperature is fitted to at most, evenly spaced
-BINS = 15  # of the expected calibration error, as in Guo et al. 2017
 
 
 def fit_temperature(scores: NDArray[np.float64], y: NDArray[np.int64]) -> float:
@@ -73,20 +75,14 @@ class Reliability:
         counts: (b,) rows in each.
         confidence: (b,) their mean probability, 0 where there are none.
         accuracy: (b,) share that is right, 0 where there are none.
-        ece: Expected calibration error: mean distance of the two over rows (Guo et al. 2017).
+        rms_calibration_error: Root mean square distance of the two over rows, less what chance adds, with its 95 % interval.
     """
 
     edges: NDArray[np.float64]
     counts: NDArray[np.int64]
     confidence: NDArray[np.float64]
     accuracy: NDArray[np.float64]
-    ece: float
-
-
-def bin_of(sure: NDArray[np.float64]) -> NDArray[np.int64]:
-    """(n,) bin, 0 to `BINS` - 1, of each probability; a bin holds its upper end."""
-    bins: NDArray[np.int64] = np.clip(np.ceil(sure * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    return bins
+    rms_calibration_error: Interval
 
 
 def reliability(y: NDArray[np.int64], proba: NDArray[np.float64]) -> Reliability:
@@ -100,8 +96,8 @@ def reliability(y: NDArray[np.int64], proba: NDArray[np.float64]) -> Reliability
     place = bin_of(top)
     counts, sure, right = (np.bincount(place, weights, BINS) for weights in (None, top, hit))
     filled = np.maximum(counts, 1)
-    ece = float(np.abs(right - sure).sum() / max(len(y), 1))
-    return Reliability(np.linspace(0, 1, BINS + 1), counts, sure / filled, right / filled, ece)
+    error = rms_calibration_error(top, hit)
+    return Reliability(np.linspace(0, 1, BINS + 1), counts, sure / filled, right / filled, error)
 
 
 @dataclass(frozen=True)

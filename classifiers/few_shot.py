@@ -118,7 +118,7 @@ def few_shot(
     fixed = kind.complete(kind.check(params or {}))
     sizes = sorted(set(shots))
     _check(sizes, episodes, val, confidence)
-    draws = [distinct_images(train, y, content, seed + draw) for draw in range(episodes)]
+    draws = [distinct_images(train, y, content, seed, draw) for draw in range(episodes)]
     _check_classes(draws[0], sizes[-1], classes)
     subsets = [
         Subset(size, draw, np.sort(np.concatenate([rows[:size] for rows in by_class.values()])))

@@ -79,8 +79,9 @@ class FittedHead:
         trials: What was tried: the searched parameters, ``accuracy`` and ``log_loss`` on validation (None without such
             rows), ``seconds``, and ``converged``.
         curve: Regularisation path or learning curve; None where nothing varied.
-        validation: ``accuracy``, ``log_loss`` and ``ece`` of the chosen head on validation rows, before any refit, and the
-            latter two before its temperature, ``uncalibrated_log_loss`` and ``uncalibrated_ece``; empty without such rows.
+        validation: ``accuracy``, ``log_loss`` and ``rms_calibration_error`` of the chosen head on validation rows, before any
+            refit, and the latter two before its temperature, ``uncalibrated_log_loss`` and
+            ``uncalibrated_rms_calibration_error``; empty without such rows.
         temperature: Divides the logits (scores, or log probabilities) before the softmax; fitted on validation rows before
             any refit, 1 without such rows.
         seconds: Wall time of search and fit.

@@ -149,7 +149,7 @@ def learning_curve(
     if not len(val):
         raise SplitError("no validation rows to judge on; give the data a val split")
     val = np.sort(val)
-    orders = [distinct_images(train, y, content, seed + draw) for draw in range(draws)]
+    orders = [distinct_images(train, y, content, seed, draw) for draw in range(draws)]
     shares = _shares(orders[0], points)
     subsets = [_subset(order, share, draw) for share in shares[:-1] for draw, order in enumerate(orders)]
     subsets.append(_subset(orders[0], 1.0, 0))  # all images are one subset, whatever their order

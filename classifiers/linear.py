@@ -325,7 +325,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         Args:
             X: (n, d) floats; float16, memory maps and rows selected from one are read in blocks.
             y: (n,) labels of any kind.
-            sample_weight: (n,) non-negative.
+            sample_weight: (n,) non-negative; a weight counts as so many copies of the row.
             coef_init: Coefficients to start from, in the shape of ``coef_``.
             intercept_init: Intercept to start from, in the shape of ``intercept_``.
 

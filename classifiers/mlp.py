@@ -48,7 +48,8 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         batch_size: Rows per step.
         epochs: Largest number of passes over the rows.
         patience: Epochs without a lower validation loss after which training stops.
-        early_stopping: Share of the rows held out for validation where ``fit`` gets none; 0 trains all epochs.
+        early_stopping: Share of the rows held out for validation, with their weights, where ``fit`` gets none; 0 trains all
+            epochs.
         scale: ``standard`` standardises the features, ``none`` takes them as they are.
         class_weight: None, ``balanced``, or a weight per class.
         random_state: Seed of weights, batches and dropout.
@@ -120,7 +121,8 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         Args:
             X: (n, d) floats of any width.
             y: (n,) labels of any kind.
-            sample_weight: (n,) non-negative.
+            sample_weight: (n,) non-negative; a row of weight 0 might as well not be there. A weight multiplies the row's loss,
+                so that it counts as copies do in the objective, though not in the draws of batches or in batch norms.
             validation: Features and labels on which to stop early; the epoch of least loss is kept.
 
         Raises:
@@ -167,15 +169,17 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         rows, labels, weights = training_rows(self, X, y, sample_weight, self.class_weight)
         random = check_random_state(self.random_state)
         seed = int(random.randint(2**31 - 1))
+        judged = None
         if validation is None and self.early_stopping > 0:
             kept, held = train_test_split(
                 np.arange(len(labels)), test_size=self.early_stopping, stratify=labels, random_state=random
             )
-            validation = rows[held], labels[held]
+            validation, judged = (rows[held], labels[held]), weights[held]
             rows, labels, weights = rows[kept], labels[kept], weights[kept]
         self.classes_, targets = np.unique(labels, return_inverse=True)
         place = resolve_device(self.device)
-        train, checked = self._bring(rows, targets, weights, validation, place)
+        train = self._bring(rows, targets, weights, place)
+        checked = None if validation is None else self._bring_validation(*validation, judged, place)
         return train, checked, seed, place
 
     def _bring(
@@ -183,25 +187,28 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         rows: NDArray[Any],
         targets: NDArray[np.int64],
         weights: NDArray[np.float64],
-        validation: tuple[ArrayLike, ArrayLike] | None,
         place: torch.device,
-    ) -> tuple[TrainingRows, TrainingRows | None]:
-        """Standardised training and validation rows on the device."""
+    ) -> TrainingRows:
+        """Standardised training rows on the device."""
         weight = torch.as_tensor(weights / weights.mean()).to(place, exact_dtype(place))
         inputs, self.mean_, self.scale_ = standardise(rows, weight, self.scale, place, torch.float32)
-        train = TrainingRows(inputs, torch.as_tensor(targets, device=place), weight.to(torch.float32))
-        if validation is None:
-            return train, None
-        held, labels = np.asarray(validation[0]), np.asarray(validation[1])
-        if held.ndim != 2 or held.shape[1] != rows.shape[1] or not len(held) or labels.shape != (len(held),):
+        return TrainingRows(inputs, torch.as_tensor(targets, device=place), weight.to(torch.float32))
+
+    def _bring_validation(
+        self, X: ArrayLike, y: ArrayLike, weights: NDArray[np.float64] | None, place: torch.device
+    ) -> TrainingRows:
+        """The same for rows to stop on, which count equally where they have no weights."""
+        held, labels, width = np.asarray(X), np.asarray(y), len(self.mean_)
+        if held.ndim != 2 or held.shape[1] != width or not len(held) or labels.shape != (len(held),):
             raise HeadError(
                 f"validation: got features of shape {held.shape} and labels of shape {labels.shape}, "
-                f"expected (n, {rows.shape[1]}) and (n,), n > 0"
+                f"expected (n, {width}) and (n,), n > 0"
             )
         if not np.isin(labels, self.classes_).all():
             raise HeadError(f"validation: got labels {np.setdiff1d(labels, self.classes_)} that are not in y")
         codes = torch.as_tensor(np.searchsorted(self.classes_, labels), device=place)
-        return train, TrainingRows(self._inputs(held).to(place), codes, torch.ones(len(held), device=place))
+        shares = torch.ones(len(held)) if weights is None else torch.as_tensor(weights / weights.mean())
+        return TrainingRows(self._inputs(held).to(place), codes, shares.to(place, torch.float32))
 
     def _inputs(self, rows: NDArray[Any]) -> Tensor:
         mean, scale = self.mean_.astype(np.float32), self.scale_.astype(np.float32)

@@ -299,7 +299,8 @@ class _Training:
             for start in range(0, len(rows.inputs), step):
                 part = slice(start, start + step)
                 losses, right = self._losses(rows.inputs[part], rows.targets[part])
-                loss, hits = loss + losses.sum(dim=1), hits + right.sum(dim=1)
+                weights = rows.weights[part]
+                loss, hits = loss + (losses * weights).sum(dim=1), hits + (right * weights).sum(dim=1)
         count = len(rows.inputs)
         return [
             (total / count, right / count) for total, right in zip(loss.tolist(), hits.tolist(), strict=True)

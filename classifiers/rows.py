@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.class_weight import compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_sample_weight,
@@ -58,6 +58,8 @@ def training_rows(
 ) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
     """Check features, labels and weights as scikit-learn does; drop rows of weight 0.
 
+    A weight counts as so many copies of its row: ``balanced`` weighs classes by the inverse of their sums of weights.
+
     Features that stay where they are (`SelectedRows`) are not read: whoever selected them has checked them.
 
     Returns:
@@ -75,8 +77,7 @@ def training_rows(
         rows, labels = validate_data(head, X, y, dtype=FLOATS)
     check_classification_targets(labels)
     weights = _check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
-    if class_weight is not None:
-        weights = weights * compute_sample_weight(class_weight, labels)
+    weights = _by_class(weights, labels, class_weight)
     kept = weights > 0
     if not kept.all():
         rows = rows.select(kept) if isinstance(rows, SelectedRows) else rows[kept]
@@ -85,6 +86,20 @@ def training_rows(
     if len(classes) < 2:
         raise HeadError(f"{type(head).__name__} needs rows of at least two classes; got {len(classes)} class")
     return rows, labels, weights
+
+
+def _by_class(
+    weights: NDArray[np.float64], labels: NDArray[Any], class_weight: ClassWeight
+) -> NDArray[np.float64]:
+    """Weights of rows times those of their classes; a row of weight 0 doesn't say which classes there are."""
+    kept = weights > 0
+    if class_weight is None or not kept.any():
+        return weights
+    classes, codes = np.unique(labels[kept], return_inverse=True)
+    factors = compute_class_weight(class_weight, classes=classes, y=labels[kept], sample_weight=weights[kept])
+    found = weights.copy()
+    found[kept] *= factors[codes]
+    return found
 
 
 def chunks(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:

@@ -442,9 +442,9 @@ def calibrate(
     before, after = softened(found, 1.0), softened(found, temperature)
     scores = {
         **_scores(after, y),
-        "ece": reliability(y, after).ece,
+        "rms_calibration_error": reliability(y, after).rms_calibration_error.value,
         "uncalibrated_log_loss": _scores(before, y)["log_loss"],
-        "uncalibrated_ece": reliability(y, before).ece,
+        "uncalibrated_rms_calibration_error": reliability(y, before).rms_calibration_error.value,
     }
     return temperature, scores, Verdicts.of(after)
 

@@ -24,7 +24,7 @@ class Subset:
 
     Attributes:
         size: Rows, or rows of each class.
-        draw: Number of the draw, which also seeds the head.
+        draw: Number of the draw, which also decides the seed of the head.
         rows: Sorted rows.
     """
 
@@ -45,7 +45,7 @@ class Trial:
         sides: Pairs of validation rows: those that parameters are chosen on (none where all are fixed), and those that
             then judge. Each validation row judges once.
         classes: The k class names.
-        seed: Added to the number of the draw for the seed of the head.
+        seed: From which, with the number of the draw, the seed of each head is derived.
         device: Where torch heads train.
     """
 
@@ -60,8 +60,12 @@ class Trial:
 
     def options(self, subset: Subset) -> dict[str, Any]:
         """What every fit to the subset is given."""
-        own = {"params": self.params, "seed": self.seed + subset.draw}
+        own = {"params": self.params, "seed": self.head_seed(subset)}
         return {**own, "classes": self.classes, "device": self.device}
+
+    def head_seed(self, subset: Subset) -> int:
+        """Seed of the head that learns from the subset."""
+        return int(_entropy(self.seed, subset.draw).generate_state(1)[0])
 
     def digest(self, key: str) -> str:
         """Of all that a result depends on, apart from the subset; `key` identifies X."""
@@ -93,8 +97,13 @@ class Judged:
     journal: Path | None
 
 
+def _entropy(seed: int, draw: int) -> np.random.SeedSequence:
+    """What is random in a draw: no draw of another seed has the same, as ``seed + draw`` would."""
+    return np.random.SeedSequence(seed, spawn_key=(draw,))
+
+
 def distinct_images(
-    rows: NDArray[np.int64], y: NDArray[np.int64], content: NDArray[np.uint8], seed: int
+    rows: NDArray[np.int64], y: NDArray[np.int64], content: NDArray[np.uint8], seed: int, draw: int
 ) -> dict[int, NDArray[np.int64]]:
     """By class, its rows in random order, one row for all copies of an image.
 
@@ -102,11 +111,12 @@ def distinct_images(
         rows: Rows to draw from.
         y: (n,) labels of all rows.
         content: (n, 16) digests of the image bytes of all rows.
-        seed: Seed of the order.
+        seed: Seed of all draws.
+        draw: Number of the draw, at least 0; each has an order of its own.
     """
     keys = np.ascontiguousarray(content[rows]).view("V16").ravel()
     _, first = np.unique(keys, return_index=True)
-    shuffled = np.random.default_rng(seed).permutation(rows[np.sort(first)])
+    shuffled = np.random.default_rng(_entropy(seed, draw)).permutation(rows[np.sort(first)])
     return {int(label): shuffled[y[shuffled] == label] for label in np.unique(y[shuffled])}
 
 
@@ -134,8 +144,8 @@ def judge_subsets(
         SplitError: Rows that can't be used.
     """
     file = journal_path(journal, trial.digest(key))
-    # One name a set of rows: equal subsets are one piece of work.
-    names = [digest_of({"draw": each.draw}, [each.rows]) for each in subsets]
+    # One name a set of rows and a seed: equal subsets are one piece of work.
+    names = [digest_of({"seed": trial.head_seed(each)}, [each.rows]) for each in subsets]
 
     def run(todo: list[int]) -> Iterable[tuple[int, dict[str, Any]]]:
         results = in_parallel(_judge, ((trial, subsets[place]) for place in todo), jobs)

@@ -8,7 +8,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Check", "LayerCheck"]
+__all__ = ["MIN_COSINE", "Check", "LayerCheck"]
+
+MIN_COSINE = 0.999
+"""The numerical contract: smallest cosine similarity to eager fp32, over the checked images, of features that fit
+together however they were computed. It is also what ``auto`` accepts by default."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +37,12 @@ class Check:
     Attributes:
         images: How many were compared.
         layers: By layer key.
+        passed_over: Faster engines that were not chosen, each with the reason.
     """
 
     images: int
     layers: Mapping[str, LayerCheck] = field(hash=False)
+    passed_over: tuple[str, ...] = ()
 
     @classmethod
     def of(

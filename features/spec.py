@@ -17,12 +17,20 @@ Precision = Literal["fp32", "bf16", "fp16"]
 Dtype = Literal["float32", "float16", "bfloat16"]
 
 
+_COMPUTATION = frozenset({"engine", "device", "precision", "versions.torch"})
+
+
 class Difference(NamedTuple):
     """One field in which two specifications differ."""
 
     field: str
     ours: Any
     theirs: Any
+
+    @property
+    def is_of_computation(self) -> bool:
+        """Whether it is about how features were computed (engine, device, precision, torch), not about what they are."""
+        return self.field in _COMPUTATION
 
 
 @dataclass(frozen=True)
@@ -138,6 +146,11 @@ class FeatureSpec:
     def digest(self) -> str:
         """Cache key: SHA-256 of the canonical JSON, 64 hexadecimal digits."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is what other ways to compute are compared with: eager fp32."""
+        return self.engine.partition(",")[0] == "eager" and self.precision == "fp32"
 
     def differences(self, other: Self) -> list[Difference]:
         """Fields in which `other` differs from this specification, by dotted name."""

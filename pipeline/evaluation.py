@@ -14,6 +14,7 @@ from classifiers.calibration import Calibration, Reliability, reliability
 from classifiers.fitted import softened
 from classifiers.metrics import Metrics, score
 from features.cache import FeatureCache
+from features.contract import Computed, Fit
 from pipeline.caches import AnyCache, members, open_caches
 from pipeline.errors import RunError
 from pipeline.extraction import extract
@@ -27,7 +28,7 @@ from pipeline.training_rows import split_rows
 
 __all__ = ["METRICS", "EvaluationResult", "evaluate"]
 
-METRICS = ("top1", "top5", "balanced_accuracy", "macro_f1", "log_loss", "ece")
+METRICS = ("top1", "top5", "balanced_accuracy", "macro_f1", "log_loss", "rms_calibration_error")
 """The metrics of `Metrics` that have an interval."""
 
 _SHOWN_MISTAKES = 24
@@ -43,7 +44,7 @@ class EvaluationResult:
         cache: The cache whose test rows were looked at.
         rows: Test rows.
         look: Number of this look in the run's ledger; 1 is the only one that is unbiased by earlier ones.
-        metrics: Each metric with its 95 % bootstrap interval, the per-class table and the confusion matrix.
+        metrics: Each metric with its 95 % interval, the per-class table and the confusion matrix.
         confusion: Picture of the confusion matrix.
         calibration: How sure the head is and how often right, before its temperature and after.
         reliability: Picture of that.
@@ -67,7 +68,6 @@ def evaluate(
     run: str | Path,
     cache: str | Path | AnyCache | None = None,
     *,
-    bootstrap: int = 2000,
     trusted: Collection[str] = (),
     report: Reporter = SILENT,
 ) -> EvaluationResult:
@@ -80,7 +80,6 @@ def evaluate(
         cache: Cache to judge on, or several joined by ``+`` where the run was trained on so many; by default those that
             it was trained on. For a fine-tuned run, the features of all images by its own backbone, which are computed and
             kept in the run.
-        bootstrap: Resamples behind each interval.
         trusted: Types that a head from outside may hold; see `classifiers.persistence.load_head`.
         report: Where progress goes.
 
@@ -94,7 +93,7 @@ def evaluate(
     if cache is None and opened.tuned:
         _extract(opened, report)
     data = open_caches(cache if cache is not None else [each.path for each in opened.caches])
-    _check_specs(opened, data)
+    _check_specs(opened, data, report)
     fractions = tuple(opened.record["split"]["fractions"])
     split, _ = split_rows(data, fractions)
     test = np.flatnonzero(split == 3)
@@ -111,7 +110,7 @@ def evaluate(
     with report.task("Evaluating", None):
         logits = head.logits(layer_features(data, opened.layer)[test])
         probabilities = softened(logits, head.temperature)
-        metrics = score(labels, probabilities, classes=head.classes, bootstrap=bootstrap)
+        metrics = score(labels, probabilities, classes=head.classes)
     calibration = Calibration(
         head.temperature, reliability(labels, softened(logits, 1)), reliability(labels, probabilities)
     )
@@ -165,7 +164,7 @@ def _extract(run: Run, report: Reporter) -> None:
     )
 
 
-def _check_specs(run: Run, data: AnyCache) -> None:
+def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:
     caches = members(data)
     if len(caches) != len(run.caches):
         raise RunError(
@@ -173,12 +172,15 @@ def _check_specs(run: Run, data: AnyCache) -> None:
             " Join as many by +, of the same backbones and in the same order."
         )
     for index, (trained, cache) in enumerate(zip(run.caches, caches, strict=True)):
-        _check_spec(run, trained, cache, {key for place, key in layer_places(run.layer) if place == index})
+        layers = frozenset(key for place, key in layer_places(run.layer) if place == index)
+        _check_features(run, trained, cache, layers)
+        _check_computation(run, Fit(trained.computed, Computed.of(cache), layers), cache, report)
 
 
-def _check_spec(run: Run, trained: CacheRecord, cache: FeatureCache, layers: set[str]) -> None:
-    differences = trained.spec.differences(cache.spec)
-    if run.tuned:  # its head was trained with its backbone, whatever executes that now
+def _check_features(run: Run, trained: CacheRecord, cache: FeatureCache, layers: frozenset[str]) -> None:
+    """Refuse features of another backbone, transform, layer, decoder or number format."""
+    differences = [d for d in trained.spec.differences(cache.spec) if not d.is_of_computation]
+    if run.tuned:  # its head was trained with its backbone, not on what a cache stores
         differences = [d for d in differences if d.field.partition(".")[0] in _NETWORK]
     different = [d for d in differences if d.field != "layers"]
     if not different and {layer.key for layer in cache.layers}.issuperset(layers):
@@ -188,6 +190,19 @@ def _check_spec(run: Run, trained: CacheRecord, cache: FeatureCache, layers: set
         f"{cache.path} holds other features than {run.path} was trained on:\n{shown}\n"
         "Extract the data again with the run's settings, or train on this cache."
     )
+
+
+def _check_computation(run: Run, fit: Fit, cache: FeatureCache, report: Reporter) -> None:
+    """Accept features that were computed in another way where the numerical contract holds, and say so."""
+    if not fit.computed_otherwise:
+        return
+    if not fit.is_within_contract:
+        raise RunError(
+            f"The features of {cache.path} were computed by {fit.ours.name}, those that {run.path} was trained on by"
+            f" {fit.theirs.name}, and no check shows that they agree: {'; '.join(fit.failures())}.\n"
+            f"Extract the data again with {fit.theirs.options}."
+        )
+    report.note(f"The features of {cache.path} fit {run.path}; they were {fit}.")
 
 
 def _check_test(run: Run, cache: AnyCache, test: NDArray[np.intp]) -> None:
@@ -263,6 +278,6 @@ def _write(result: EvaluationResult, judged: _Judged) -> None:
 
 def _plain(found: Reliability) -> dict[str, Any]:
     return {
-        "ece": found.ece,
+        "rms_calibration_error": found.rms_calibration_error._asdict(),
         **{name: getattr(found, name).tolist() for name in ("edges", "counts", "confidence", "accuracy")},
     }

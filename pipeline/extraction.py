@@ -10,10 +10,10 @@ from typing import Literal
 
 from features.backbones import Backbone, load_backbone
 from features.cache import CacheWriter, FeatureCache, Part, open_writer
-from features.check import Check
+from features.check import MIN_COSINE, Check
 from features.decoding import Decoder
 from features.energy import EnergyMeter
-from features.engines import MIN_COSINE, Engine
+from features.engines import Engine
 from features.loading import load_batches
 from features.machine import describe_machine
 from features.sources import open_source
@@ -138,7 +138,7 @@ def extract(
             `features.engines.plan_engines`.
         precision: Number format of the forward pass; ``auto`` takes the cache's, else the fastest that reaches `min_cosine`.
         min_cosine: Smallest cosine similarity to the features of eager fp32, on some of the images, that ``auto`` accepts.
-        store: Number format in the file; by default float32 for fp32 and float16 otherwise.
+        store: Number format in the file; by default the one of the cache that is there, else float32.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         decoder: ``exact``, or ``fast`` for pixels that differ by 3 of 255 at most; see `features.decoding.decode`.
         batch_size: Images per forward pass; by default chosen for the device.
@@ -187,7 +187,7 @@ def extract(
     else:
         with opened as writer:
             copied, resumed, computed = writer.copied, writer.resumed, len(writer.todo)
-            built = computation.engine(net) if computed else None
+            built = computation.engine(net, writer.path, computed) if computed else None
             forward_started = time.perf_counter()
             done = (
                 _fill(writer, net, built, computation.spec, workers=workers, decoder=decoder, report=report)
@@ -242,7 +242,7 @@ def _open(
             part=part,
             weights=weights,
             check=computation.check,
-            machine=describe_machine(computation.spec.device),
+            machine=describe_machine(computation.plan.device) if computation.plan else "",
             overwrite=overwrite,
             progress=progress,
         )

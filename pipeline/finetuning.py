@@ -321,7 +321,7 @@ def _record(
     plan, images = tuning.plan, tuning.plan.rows.images
     layers = tuned.resolve_layers([EMBEDDING])
     (reference,) = plan_engines(tuned, engine="eager", precision="fp32", device="cpu")
-    spec = specify(tuned, layers, reference, None)
+    spec = specify(tuned, layers, reference)
     return {
         "kind": "finetune",
         "created": now(),
@@ -330,6 +330,7 @@ def _record(
                 "path": FEATURES,
                 "key": spec.digest,
                 "spec": dataclasses.asdict(spec),
+                "check": None,
                 "source": images.source.root,
                 "weights": None,
                 "rows": len(images.ok),

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from classifiers.significance import holm, mcnemar
+from features.check import MIN_COSINE
 from pipeline.errors import RunError
 from pipeline.judgements import Judgements
 from pipeline.reporting import SILENT, Reporter
@@ -229,7 +230,21 @@ def _notes(summaries: Sequence[Summary], split: Split) -> list[str]:
         notes.append(f"Extraction was timed on different machines: {'; '.join(sorted(map(str, machines)))}.")
     if len({summary.classes for summary in summaries}) > 1:
         notes.append("The runs are of different classes: their accuracies can't be compared.")
-    return notes
+    return notes + _computations(summaries)
+
+
+def _computations(summaries: Sequence[Summary]) -> list[str]:
+    """What a reader should know of features that were computed in different ways."""
+    failures: dict[str, str | None] = {}
+    for computed, layers in (each for summary in summaries for each in summary.computed):
+        failures[computed.name] = failures.get(computed.name) or computed.failure(layers)
+    if len(failures) < 2:
+        return []
+    ways = f"Features were computed in different ways: {'; '.join(sorted(failures))}."
+    found = sorted(failure for failure in failures.values() if failure)
+    if found:
+        return [f"{ways} No check shows that they agree: {'; '.join(found)}."]
+    return [f"{ways} Each has a cosine similarity of at least {MIN_COSINE} to eager fp32."]
 
 
 def _pvalues(

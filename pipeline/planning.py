@@ -2,21 +2,24 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from features.backbones import Backbone
-from features.cache import Part, made_with
-from features.check import Check
+from features.cache import Layout, Part, made_with
+from features.check import MIN_COSINE, Check
+from features.contract import Computed, Fit
 from features.decoding import Decoder, describe_decoder
-from features.engines import Engine, EngineError, Plan, choose_engine, kind_of, plan_engines
+from features.engines import Choice, Device, Engine, EngineError, Plan, choose_engine, kind_of, plan_engines
+from features.errors import CacheMismatchError
 from features.loading import load_batches
 from features.spec import Dtype, FeatureSpec, Layer
 from features.table import OK, ImageSource
 from pipeline.reporting import Reporter
 
-__all__ = ["Computation", "EngineOptions", "plan_computation", "specify"]
+__all__ = ["Computation", "EngineOptions", "engine_like", "plan_computation", "specify"]
 
 _CHECKED_IMAGES = 32
 
@@ -29,8 +32,8 @@ class EngineOptions:
     precision: str
     device: str
     batch_size: int | None
-    store: Dtype | None
-    min_cosine: float
+    store: Dtype | None = None
+    min_cosine: float = MIN_COSINE
     decoder: Decoder = "exact"
     views: int = 1
     seed: int = 0
@@ -41,18 +44,35 @@ class Computation:
     """How features will be computed.
 
     Attributes:
-        plan: The engine, built or not.
+        plan: The engine, built or not; None where `obstacle` says why it can't be had here.
         spec: What the features will depend on.
-        check: How far they are from eager fp32's; none where they are its own, or without a readable image.
+        check: How far they are from eager fp32's; None where they are its own, or without a readable image.
+        obstacle: Why nothing can be added here to a cache that was computed elsewhere.
     """
 
-    plan: Plan
+    plan: Plan | None
     spec: FeatureSpec
     check: Check | None
+    obstacle: str = ""
     _built: Engine | None = field(default=None, repr=False)
 
-    def engine(self, backbone: Backbone) -> Engine:
-        """The engine, built now if it wasn't for the check."""
+    def engine(self, backbone: Backbone, cache: Path, images: int) -> Engine:
+        """Return the engine, built now if it wasn't for the check.
+
+        Args:
+            backbone: Whose features.
+            cache: The file that they are for.
+            images: How many there are to compute.
+
+        Raises:
+            CacheMismatchError: The cache was computed in a way that can't be had here.
+        """
+        if self.plan is None:
+            raise CacheMismatchError(
+                f"{cache}: {images} of its images are still to be computed, and can't be computed here as the others"
+                f" were: {self.obstacle}.\n"
+                "Name another file with --cache, replace this one with --overwrite, or go on where it was made"
+            )
         return self._built or self.plan.build(backbone, self.spec.layers)
 
 
@@ -78,12 +98,10 @@ def plan_computation(
         EngineError: No such engine here, or none that works with this network.
     """
     earlier = made_with(path, part)
-    if earlier:
-        plan = _same_plan(net, earlier.spec, options)
-        spec = _specify(net, layers, plan, options) if plan else None
-        # Of another specification it can only be replaced, where that is asked for: open_writer says how they differ.
-        if plan and spec and (spec.digest == earlier.spec.digest or not overwrite):
-            return Computation(plan, spec, earlier.check)
+    kept = _keep(net, layers, earlier, options) if earlier else None
+    # A cache of another specification can only be replaced, where that is asked for: open_writer says how they differ.
+    if earlier and kept and (not overwrite or (kept.plan and kept.spec.digest == earlier.spec.digest)):
+        return kept
     plans = plan_engines(
         net,
         engine=options.engine,
@@ -96,46 +114,151 @@ def plan_computation(
     with report.task("Preparing the engine", None):
         pixels = _sample(net, source, workers, options.decoder, needed=not plans[0].is_reference)
         choice = choose_engine(net, layers, plans, pixels, min_cosine=options.min_cosine)
-    for faster in choice.passed_over:
-        report.note(f"Passed over {faster}")
     plan, check = choice.plan, choice.check
     report.note(
         f"Engine: {plan.name}, {plan.precision}, on {plan.device}{f' ({plan.reason})' * bool(plan.reason)}"
     )
     if check and check.min_cosine < options.min_cosine:
         report.warn(f"{plan.name} {plan.precision}: {check}; below --min-cosine {options.min_cosine}")
-    elif check:
+    elif check and not plan.is_reference:
         report.note(f"Checked: {check}")
     spec = _specify(net, layers, plan, options)
-    return Computation(plan, spec, check, choice.engine)
+    return Computation(plan, spec, check, _built=choice.engine)
 
 
-def _same_plan(net: Backbone, made: FeatureSpec, options: EngineOptions) -> Plan | None:
-    """The plan that a cache was made with, as far as the user leaves it open and it can be had here."""
-    try:
-        plans = plan_engines(
-            net,
-            engine=(kind_of(made.engine) or "auto") if options.engine == "auto" else options.engine,
-            precision=made.precision if options.precision == "auto" else options.precision,
-            device=options.device,
-            batch_size=options.batch_size,
-            views=options.views,
+def engine_like(
+    made: Computed,
+    net: Backbone,
+    layers: tuple[Layer, ...],
+    source: ImageSource,
+    options: EngineOptions,
+    *,
+    workers: int | None,
+    report: Reporter,
+) -> Engine:
+    """Build the engine that features were computed by, to compute more that are used together with them.
+
+    Where it can't be had here, build the fastest one whose features are within the numerical contract. Any difference is
+    reported.
+
+    Args:
+        made: How the features were computed.
+        net: Their backbone.
+        layers: Those to compute.
+        source: The images.
+        options: What the user says; an engine and precision that are named are taken whatever the contract says.
+        workers: Decoding threads; None for one per core.
+        report: Where notes go.
+
+    Raises:
+        EngineError: What the user names can't be had here, or nothing shows that another engine agrees with `made`.
+    """
+    named = not options.engine == options.precision == "auto"
+    with report.task("Preparing the engine", None):
+        try:
+            plan = _plan_like(net, made.spec, options, device=options.device)
+            choice = Choice(plan, plan.build(net, layers), None)
+        except EngineError:
+            if named:
+                raise
+            choice = _nearest(net, layers, source, options, workers)
+    ours = Computed(_specify(net, layers, choice.plan, options, made.spec.dtype), choice.check)
+    fit = Fit(made, ours, frozenset(layer.key for layer in layers))
+    if fit.computed_otherwise and fit.is_within_contract:
+        report.note(f"Features are {fit}.")
+    elif fit.computed_otherwise and named:
+        report.warn(f"Features are {fit.how}; nothing shows that they agree: {'; '.join(fit.failures())}.")
+    elif fit.computed_otherwise:
+        raise EngineError(
+            f"The features so far were computed by {made.name}, which can't be had here, and nothing shows that"
+            f" {ours.name} agrees with them: {'; '.join(fit.failures())}. To use it all the same, add {ours.options}."
         )
-    except EngineError:
-        return None
-    return plans[0]
+    return choice.engine
 
 
-def _specify(net: Backbone, layers: tuple[Layer, ...], plan: Plan, options: EngineOptions) -> FeatureSpec:
+def _nearest(
+    net: Backbone,
+    layers: tuple[Layer, ...],
+    source: ImageSource,
+    options: EngineOptions,
+    workers: int | None,
+) -> Choice:
+    """The fastest engine here that computes in fp32, where it keeps the numerical contract."""
+    plans = plan_engines(
+        net,
+        precision="fp32",
+        device=options.device,
+        batch_size=options.batch_size,
+        images=len(source.table.ids),
+    )
+    pixels = _sample(net, source, workers, options.decoder, needed=not plans[0].is_reference)
+    return choose_engine(net, layers, plans, pixels)
+
+
+def _keep(
+    net: Backbone, layers: tuple[Layer, ...], earlier: Layout, options: EngineOptions
+) -> Computation | None:
+    """The computation of a cache, as far as the user leaves it open; None where what is asked for can't be had here."""
+    made = earlier.spec
+    plan, obstacle = None, ""
+    try:
+        plan = _plan_like(
+            net, made, options, device=made.device if options.device == "auto" else options.device
+        )
+    except EngineError as error:
+        obstacle = str(error)
+    spec = _specify(
+        net,
+        layers,
+        plan or Plan("eager", made.precision, cast("Device", made.device), 1),
+        options,
+        made.dtype,
+    )
+    asked = {
+        (options.engine, kind_of(made.engine)),
+        (options.precision, made.precision),
+        (options.device, made.device),
+    }
+    is_open = all(wanted in ("auto", there) for wanted, there in asked)
+    differences = spec.differences(made)
+    if is_open and all(difference.is_of_computation for difference in differences):
+        if plan and not differences:
+            return Computation(plan, made, earlier.check)
+        obstacle = obstacle or "; ".join(f"{d.field} is {d.ours} here, {d.theirs} there" for d in differences)
+        return Computation(None, made, earlier.check, obstacle)
+    return Computation(plan, spec, earlier.check) if plan else None
+
+
+def _plan_like(net: Backbone, made: FeatureSpec, options: EngineOptions, *, device: str) -> Plan:
+    """The plan that features were made with, as far as the user leaves it open.
+
+    Raises:
+        EngineError: It can't be had here.
+    """
+    engine = (kind_of(made.engine) or "auto") if options.engine == "auto" else options.engine
+    return plan_engines(
+        net,
+        engine=engine,
+        precision=made.precision if options.precision == "auto" else options.precision,
+        device="cpu" if (engine, device) == ("openvino", "auto") else device,
+        batch_size=options.batch_size,
+        views=options.views,
+    )[0]
+
+
+def _specify(
+    net: Backbone, layers: tuple[Layer, ...], plan: Plan, options: EngineOptions, dtype: Dtype = "float32"
+) -> FeatureSpec:
+    """Write down what is asked for; `dtype` is the number format where the user names none."""
     seed = options.seed if options.views > 1 else 0
-    return specify(net, layers, plan, options.store, options.decoder, views=options.views, seed=seed)
+    return specify(net, layers, plan, options.store or dtype, options.decoder, views=options.views, seed=seed)
 
 
 def specify(
     backbone: Backbone,
     layers: tuple[Layer, ...],
     plan: Plan,
-    store: Dtype | None,
+    dtype: Dtype = "float32",
     decoder: Decoder = "exact",
     *,
     views: int = 1,
@@ -148,7 +271,7 @@ def specify(
         transform=backbone.transform,
         layers=layers,
         precision=plan.precision,
-        dtype=store or ("float32" if plan.precision == "fp32" else "float16"),
+        dtype=dtype,
         engine=plan.name,
         device=plan.device,
         decoder=describe_decoder(decoder, views),

@@ -224,8 +224,8 @@ def plot_reliability(found: Calibration, path: Path, *, title: str) -> None:
     figure.suptitle(title)
     panels: Any = figure.subplots(2, 2, sharex=True, height_ratios=[4, 1])
     sides = {
-        f"before: ECE {found.before.ece:.3f}": found.before,
-        f"after, T = {found.temperature:.3g}: ECE {found.after.ece:.3f}": found.after,
+        f"before: rms calibration error {found.before.rms_calibration_error.value:.3f}": found.before,
+        f"after, T = {found.temperature:.3g}: {found.after.rms_calibration_error.value:.3f}": found.after,
     }
     for (axes, below), (name, side) in zip(panels.T, sides.items(), strict=True):
         width, filled = np.diff(side.edges), side.counts > 0

@@ -1,10 +1,11 @@
 """The predict stage: labels for new images, through everything that the run was trained with."""
 
 import csv
+import dataclasses
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +14,15 @@ from classifiers.selection import FittedHead
 from features.backbones import Backbone
 from features.cache.encoding import decode, encode
 from features.decoding import decoder_of
-from features.engines import make_engine
+from features.engines import Engine
 from features.loading import Batch, load_batches
 from features.sources import PathSource, image_paths
-from features.spec import FeatureSpec
+from features.spec import Dtype
 from pipeline.errors import RunError
 from pipeline.layers import layer_places
+from pipeline.planning import EngineOptions, engine_like
 from pipeline.reporting import SILENT, Reporter
-from pipeline.runs import Run
+from pipeline.runs import CacheRecord, Run
 
 __all__ = ["Prediction", "predict", "write_csv"]
 
@@ -52,6 +54,8 @@ def predict(
     *,
     top_k: int = 5,
     weights: str | Path | Sequence[str | Path] | None = None,
+    engine: Literal["auto", "eager", "compile", "openvino"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     device: str = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
@@ -66,6 +70,9 @@ def predict(
         top_k: Classes to report per image.
         weights: The backbone's weights, where they are no longer where they were; one for each backbone of a run on
             several.
+        engine: What executes the forward pass; ``auto`` takes the one that computed the features that the head was
+            trained on, or where that can't be had here, the fastest one within the numerical contract.
+        precision: Number format of the forward pass; ``auto`` takes the one of these features likewise.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         batch_size: Images per forward pass; by default chosen for the device.
         workers: Decoding threads; by default one per core.
@@ -76,7 +83,8 @@ def predict(
         One prediction per image, in the order of `paths`. An unreadable image has its reason instead of a label.
 
     Raises:
-        RunError: The run is not readable, or its backbone's weights are not the ones it was trained with.
+        RunError: The run is not readable, its backbone's weights are not the ones it was trained with, or its engine and
+            precision can't be had here and no check shows that another one agrees with them.
         FeaturesError: An image path doesn't exist, or the backbone can't be built here.
     """
     opened = Run.open(run)
@@ -87,15 +95,16 @@ def predict(
     count = len(source.table.ids)
     size = batch_size or min(count, _BATCH_SIZE)
     used = sorted({index for index, _ in places})
+    options = EngineOptions(engine, precision, device, size)
     streams = [
         _features(
             source,
-            opened.caches[index].spec,
+            opened.caches[index],
             opened.backbone(opened.caches[index], given[index]),
             [key for place, key in places if place == index],
-            device=device,
-            size=size,
+            options,
             workers=workers,
+            report=report,
         )
         for index in used
     ]
@@ -123,29 +132,41 @@ def _each_weights(run: Run, weights: str | Path | Sequence[str | Path] | None) -
 
 def _features(
     source: PathSource,
-    spec: FeatureSpec,
+    trained: CacheRecord,
     net: Backbone,
     keys: Sequence[str],
+    options: EngineOptions,
     *,
-    device: str,
-    size: int,
     workers: int | None,
+    report: Reporter,
 ) -> Iterator[tuple[Batch, dict[str, NDArray[Any]]]]:
-    """Batches with the features of one backbone (k, dim) by layer, rounded as its cache rounds them."""
+    """Build the engine of one backbone; give batches with its features (k, dim) by layer."""
+    spec = trained.spec
+    options = dataclasses.replace(options, decoder=decoder_of(spec.decoder))
     by_key = {layer.key: layer for layer in spec.layers}
     layers = tuple(by_key[key] for key in keys)
-    engine = make_engine(net, layers, precision=spec.precision, device=device, batch_size=size)
+    engine = engine_like(trained.computed, net, layers, source, options, workers=workers, report=report)
     batches = load_batches(
         source,
         np.arange(len(source.table.ids)),
         net.transform,
-        batch_size=size,
+        batch_size=engine.batch_size,
         workers=workers,
-        block_rows=size,
-        decoder=decoder_of(spec.decoder),
+        block_rows=engine.batch_size,
+        decoder=options.decoder,
     )
+    return _rounded(engine, batches, spec.dtype)
+
+
+def _rounded(
+    engine: Engine, batches: Iterator[Batch], dtype: Dtype
+) -> Iterator[tuple[Batch, dict[str, NDArray[Any]]]]:
+    """Features of the plain image, rounded as the cache that the head was trained on rounds them."""
     for batch, outputs in engine.run(batches):
-        yield batch, {key: decode(encode(outputs[key][:, 0], spec.dtype), spec.dtype) for key in keys}
+        yield (
+            batch,
+            {key: decode(encode(found[:, 0], dtype), dtype) for key, found in outputs.items()},
+        )
 
 
 def _label(

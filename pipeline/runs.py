@@ -1,5 +1,6 @@
 """A run directory: all that one training wrote, enough to repeat it, judge it and use it."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
@@ -22,6 +23,10 @@ from safetensors.numpy import load_file, save_file
 from classifiers.persistence import load_head
 from classifiers.selection import FittedHead
 from features.backbones import Backbone, load_backbone
+from features.cache import FeatureCache
+from features.check import Check
+from features.contract import Computed
+from features.errors import FeaturesError
 from features.spec import FeatureSpec
 from pipeline.caches import AnyCache, members
 from pipeline.errors import RunError
@@ -122,6 +127,7 @@ class CacheRecord:
     Attributes:
         path: Where it lay, absolute.
         spec: Specification of its features.
+        check: How far they were from those of eager fp32; None where they were not compared.
         source: The folder or manifest that its images came from.
         weights: What the user gave as the backbone's weights; none for its own.
         rows: Images in it.
@@ -129,9 +135,20 @@ class CacheRecord:
 
     path: str
     spec: FeatureSpec
+    check: Check | None
     source: str
     weights: str | None
     rows: int
+
+    @property
+    def computed(self) -> Computed:
+        """How its features were computed, with the check in the cache itself where an earlier version recorded none."""
+        check = self.check
+        if check is None and not self.spec.is_reference:
+            with contextlib.suppress(OSError, FeaturesError):
+                cache = FeatureCache.open(self.path)
+                check = cache.check if cache.key == self.spec.digest else None
+        return Computed(self.spec, check)
 
 
 def cache_records(cache: AnyCache) -> list[dict[str, Any]]:
@@ -141,6 +158,7 @@ def cache_records(cache: AnyCache) -> list[dict[str, Any]]:
             "path": str(each.path.resolve()),
             "key": each.key,
             "spec": dataclasses.asdict(each.spec),
+            "check": json.loads(each.check.to_json()) if each.check else None,
             "source": each.source,
             "weights": each.weights or None,
             "rows": each.rows,
@@ -197,6 +215,7 @@ class Run:
             CacheRecord(
                 str(self.path / each["path"]),
                 _spec(each["spec"]),
+                _check(each.get("check")),
                 each["source"],
                 each["weights"],
                 each["rows"],
@@ -267,6 +286,10 @@ class Run:
 
 def _spec(document: Mapping[str, Any]) -> FeatureSpec:
     return FeatureSpec.from_json(json.dumps(document, sort_keys=True, separators=(",", ":")))
+
+
+def _check(document: Mapping[str, Any] | None) -> Check | None:
+    return Check.from_json(json.dumps(document)) if document else None
 
 
 def save_record(folder: Path, record: Mapping[str, Any]) -> None:

@@ -8,20 +8,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from scipy import stats
-
+from classifiers.intervals import share
 from features.backbones import BackboneInfo, describe
 from features.cache import FeatureCache
+from features.contract import Computed
 from features.errors import FeaturesError
 from pipeline.errors import RunError
 from pipeline.judgements import TEST_FILE, VALIDATION_FILE, Judgements
+from pipeline.layers import layer_places
 from pipeline.runs import CacheRecord, Run
 
 __all__ = ["Accuracy", "Cost", "Split", "Summary", "summarise"]
 
 Split = Literal["validation", "test"]
 
-_CONFIDENCE = 0.95
 _FILES: Mapping[Split, str] = {"validation": VALIDATION_FILE, "test": TEST_FILE}
 
 
@@ -88,7 +88,7 @@ class Summary:
         project: How features are projected first; none where they aren't.
         seed: Of what is random.
         validation: Accuracy on validation rows, with a Wilson interval (Wilson 1927).
-        test: Accuracy on test rows with a bootstrap interval; none where `evaluate` hasn't looked.
+        test: Accuracy on test rows, with the same; none where `evaluate` hasn't looked.
         cost: What it takes.
     """
 
@@ -108,6 +108,14 @@ class Summary:
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
         return tuple(self.run.record["classes"])
+
+    @property
+    def computed(self) -> tuple[tuple[Computed, frozenset[str]], ...]:
+        """How the features of each of its caches were computed, and the layers that the head reads of them."""
+        return tuple(
+            (each.computed, frozenset(key for place, key in layer_places(self.layer) if place == index))
+            for index, each in enumerate(self.run.caches)
+        )
 
     def accuracy(self, split: Split) -> Accuracy | None:
         """Accuracy on one of the splits."""
@@ -156,8 +164,8 @@ def _validation(record: Mapping[str, Any]) -> Accuracy | None:
     value, rows = record["metrics"]["validation"].get("accuracy"), record["split"]["counts"].get("val", 0)
     if value is None or not rows:
         return None
-    interval = stats.binomtest(round(value * rows), rows).proportion_ci(_CONFIDENCE, method="wilson")
-    return Accuracy(value, float(interval.low), float(interval.high), rows)
+    interval = share(round(value * rows), rows)
+    return Accuracy(value, interval.low, interval.high, rows)
 
 
 def _test(path: Path) -> Accuracy | None:

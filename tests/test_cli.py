@@ -122,7 +122,7 @@ def test_main_job(digits, tmp_path):
     assert 0 <= top1["low"] <= top1["value"] <= top1["high"] <= 1
     assert evaluation["look"] == 1
     written = json.loads((trained / "evaluation.json").read_text())["calibration"]
-    assert written["after"]["ece"] == pytest.approx(evaluation["metrics"]["ece"]["value"])
+    assert written["after"]["rms_calibration_error"] == evaluation["metrics"]["rms_calibration_error"]
     assert sum(written["before"]["counts"]) == evaluation["rows"]
     assert (trained / "reliability.png").stat().st_size > 0
     second = run("evaluate", trained)

@@ -1,4 +1,7 @@
 import dataclasses
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -280,6 +283,17 @@ def test_precision_follows_what_the_cpu_computes_natively(resnet, monkeypatch):
     assert chosen(avx512_bf16=True) == "bf16"
     assert chosen(amx_bf16=True) == "bf16"
     assert chosen(neon=True, bf16=True) == "bf16"
+
+
+def test_a_cpu_held_to_fewer_instructions_has_no_bf16():
+    script = (
+        "from features.engines import plan; print(any('bf16' in name for name in plan._cpu_capabilities()))"
+    )
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
 
 
 def test_fp16_on_a_cpu_without_it_is_refused(resnet, monkeypatch):

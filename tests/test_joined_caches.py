@@ -122,7 +122,7 @@ def test_a_run_on_two_backbones_is_evaluated_and_predicts(caches, digits, tmp_pa
     head = run.head()
     assert head.dim == 2 * caches[0].layers[0].dim
     assert head.estimator.n_features_in_ == (int(project.partition(":")[2]) if project else head.dim)
-    assert evaluate(run.path, bootstrap=100).rows > 0
+    assert evaluate(run.path).rows > 0
     expected = head.predict_proba(layer_features(joined, run.layer)[:])
     for row, prediction in zip(expected, predict(run.path, [digits], device="cpu"), strict=True):
         assert dict(prediction.top) == pytest.approx(dict(zip(joined.classes, row, strict=True)), abs=1e-3)

@@ -81,7 +81,7 @@ def test_a_search_covers_layers_and_reads_no_test_row(cache, tmp_path, monkeypat
 def test_a_run_on_joined_layers_is_evaluated_and_predicts(cache, digits, tmp_path):
     result = train_head(cache, "ridge", layer=BOTH, run=tmp_path / "run")
     assert Run.open(result.run).layer == result.layer == BOTH
-    assert evaluate(result.run, bootstrap=100).rows > 0
+    assert evaluate(result.run).rows > 0
     expected = Run.open(result.run).head().predict_proba(layer_features(cache, BOTH)[:])
     found = predict(result.run, [digits])
     for row, prediction in zip(expected, found, strict=True):

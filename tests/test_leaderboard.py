@@ -106,9 +106,9 @@ def test_test_results_are_used_only_where_every_run_was_evaluated(runs):
     with pytest.raises(RunError, match="3 of 3 runs"):
         compare_runs(made, on="test")
     assert not any((run / "ledger.jsonl").exists() for run in made)
-    evaluate(made[0], bootstrap=100)
+    evaluate(made[0])
     assert compare_runs(made).split == "validation"
-    evaluate(made[1], bootstrap=100)
+    evaluate(made[1])
     board = compare_runs(made[:2])
     assert board.split == "test"
     assert board.best.accuracy == board.best.summary.test

@@ -255,7 +255,7 @@ def test_curves_of_a_fine_tuning_are_drawn(tmp_path):
 def test_an_evaluated_run_is_shown_on_test(runs, tmp_path):
     copied = tmp_path / "run"
     shutil.copytree(runs[0], copied)
-    evaluate(copied, bootstrap=100)
+    evaluate(copied)
     out = tmp_path / "report.html"
     told = CliRunner().invoke(
         cli.main, ["report", str(copied), "--out", str(out), "--map", "none", "--quiet"]

@@ -53,7 +53,8 @@ class Backbone:
         """
         if transform == self.transform:
             return self
-        other = Backbone(self.name, dataclasses.replace(self.network, transform=transform))
+        network = dataclasses.replace(self.network, transform=transform)
+        other = Backbone(self.name, network, origin=self.origin)
         try:
             other.layers()
         except (AssertionError, RuntimeError) as error:

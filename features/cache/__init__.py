@@ -1,7 +1,7 @@
 """The feature cache: one HDF5 file that survives kills, full disks and changing image sets."""
 
 from features.cache.earlier import made_with
-from features.cache.layout import BLOCK_ROWS
+from features.cache.layout import BLOCK_ROWS, Layout
 from features.cache.merge import merge_parts
 from features.cache.opening import open_writer
 from features.cache.part import Part
@@ -13,6 +13,7 @@ __all__ = [
     "CacheInfo",
     "CacheWriter",
     "FeatureCache",
+    "Layout",
     "Part",
     "Timing",
     "VerifyReport",

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 
 from features.backbones import Backbone
-from features.engines.choice import MIN_COSINE, Choice, choose_engine
+from features.engines.choice import Choice, choose_engine
 from features.engines.engine import (
     KINDS,
     TOLERANCE,
     ConversionError,
+    Device,
     DeviceMemoryError,
     Engine,
     EngineError,
@@ -19,10 +20,10 @@ from features.spec import Layer
 __all__ = [
     "CONVERSION_PAYS",
     "KINDS",
-    "MIN_COSINE",
     "TOLERANCE",
     "Choice",
     "ConversionError",
+    "Device",
     "DeviceMemoryError",
     "Engine",
     "EngineError",

@@ -1,5 +1,6 @@
 """The first plan that keeps the numerical contract, seen on a few of the user's own images."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -7,17 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from features.backbones import Backbone
-from features.check import Check
+from features.check import MIN_COSINE, Check
 from features.engines.engine import ConversionError, Engine
 from features.engines.plan import Plan
 from features.loading import Batch
 from features.spec import Layer
 from features.table import OK
 
-__all__ = ["MIN_COSINE", "Choice", "choose_engine"]
-
-MIN_COSINE = 0.999
-"""Smallest cosine similarity to eager fp32, over the checked images, that ``auto`` accepts."""
+__all__ = ["Choice", "choose_engine"]
 
 
 @dataclass(frozen=True)
@@ -27,14 +25,13 @@ class Choice:
     Attributes:
         plan: What it was built from.
         engine: The engine.
-        check: How far its features are from the reference's; none for the reference itself, or without images.
-        passed_over: Faster ones, and why they weren't taken.
+        check: How far its features are from the reference's, and which faster engines were not chosen; None without
+            images, and for the reference itself where nothing was tried before it.
     """
 
     plan: Plan
     engine: Engine
     check: Check | None
-    passed_over: tuple[str, ...]
 
 
 def choose_engine(
@@ -60,7 +57,7 @@ def choose_engine(
         ConversionError: No plan works with this network; says why the last one doesn't.
     """
     reference: dict[str, NDArray[np.float32]] | None = None
-    passed_over: list[str] = []
+    passed_over: tuple[str, ...] = ()
     for plan in plans:
         last = plan == plans[-1]
         try:
@@ -68,16 +65,16 @@ def choose_engine(
         except ConversionError as error:
             if last:
                 raise
-            passed_over.append(f"{plan.name} {plan.precision}: {error}")
+            passed_over += (f"{plan.name} {plan.precision}: {error}",)
             continue
-        if plan.is_reference or not len(pixels):
-            return Choice(plan, engine, None, tuple(passed_over))
+        if not len(pixels) or (plan.is_reference and not passed_over):
+            return Choice(plan, engine, None)
         if reference is None:
             reference = _features(plan.build_reference(backbone, layers), pixels)
         check = Check.of(_features(engine, pixels), reference)
         if last or check.min_cosine >= min_cosine:
-            return Choice(plan, engine, check, tuple(passed_over))
-        passed_over.append(f"{plan.name} {plan.precision}: {check}; {min_cosine} asked for")
+            return Choice(plan, engine, dataclasses.replace(check, passed_over=passed_over))
+        passed_over += (f"{plan.name} {plan.precision}: {check}; {min_cosine} asked for",)
     raise ValueError("no plans; expected those of plan_engines")
 
 

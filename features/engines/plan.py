@@ -199,11 +199,17 @@ def _native_bf16(device: Device) -> bool:
 def _cpu_capabilities() -> Mapping[str, Any]:
     """What the CPU can do, by the names of `torch.cpu.get_capabilities`, which came with torch 2.10."""
     if hasattr(torch.cpu, "get_capabilities"):
-        return torch.cpu.get_capabilities()
-    return {
-        "amx_bf16": torch.cpu._is_amx_tile_supported(),  # noqa: SLF001  # all that older versions have
-        "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),  # noqa: SLF001
-    }
+        found = torch.cpu.get_capabilities()
+    else:
+        found = {
+            "amx_bf16": torch.cpu._is_amx_tile_supported(),  # noqa: SLF001  # all that older versions have
+            "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),  # noqa: SLF001
+        }
+    there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if there and not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # noqa: SLF001
+        # Held to fewer instructions, e.g. by ONEDNN_MAX_CPU_ISA: what the processor has besides is of no use.
+        return {name: able for name, able in found.items() if "bf16" not in name}
+    return found
 
 
 def _auto_batch_size(kind: Kind, backbone: Backbone, device: Device) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
-from classifiers.calibration import BINS, bin_of
+from classifiers.calibration_error import BINS, bin_of, rms_calibration_error
 from pipeline.html_report.embedding import Map
 from pipeline.judgements import Judgements
 from pipeline.leaderboard import COLUMNS, Leaderboard, Place
@@ -275,7 +275,7 @@ def reliability_diagram(name: str, judged: Judgements) -> Chart:
     counts, sure, right = (
         np.bincount(bins, weights, BINS) for weights in (None, judged.probability, judged.correct)
     )
-    ece = float(np.abs(right - sure).sum() / len(judged))
+    error = rms_calibration_error(judged.probability, judged.correct)
     filled = counts > 0
     confidence, accuracy = sure[filled] / counts[filled], right[filled] / counts[filled]
     figure = go.Figure(
@@ -312,7 +312,10 @@ def reliability_diagram(name: str, judged: Judgements) -> Chart:
         yaxis={"title": {"text": "share that is right"}, "range": [0, 1.02], "tickformat": ".0%"},
         legend=_BELOW,
     )
-    summary = f"Expected calibration error {ece:.1%}: predictions are on average {_gap(judged)}."
+    summary = (
+        f"Root mean square calibration error {error.value:.1%} (95 % interval {error.low:.1%} - {error.high:.1%}): "
+        f"predictions are on average {_gap(judged)}."
+    )
     return _chart(f"reliability-{name}", "Reliability", summary, figure)
 
 

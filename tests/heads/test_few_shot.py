@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestCentroid
 
+from classifiers import subsets
 from classifiers.errors import HeadError, SplitError
 from classifiers.few_shot import few_shot
 
@@ -80,6 +81,32 @@ def test_the_wide_interval_covers_the_accuracy_on_all_images(make_blobs):
 def test_the_seed_decides(data):
     assert run(data) == run(data)
     assert run(data).scores != run(data, seed=1).scores
+
+
+def test_draws_of_neighbouring_seeds_have_neither_images_nor_seeds_of_heads_in_common(data, monkeypatch):
+    """4 of some 50 images of each of 3 classes: two of 60 independent draws are equal with probability 1e-13."""
+    judge, drawn = subsets._judge, []
+
+    def watched(trial, subset):
+        drawn.append((subset.rows.tobytes(), trial.options(subset)["seed"]))
+        return judge(trial, subset)
+
+    monkeypatch.setattr(subsets, "_judge", watched)
+    for seed in range(5):
+        run(data, shots=[4], seed=seed)
+    images, seeds = zip(*drawn, strict=True)
+    assert (len(set(images)), len(set(seeds))) == (60, 60)
+    run(data, shots=[4], seed=2)
+    assert drawn[60:] == drawn[24:36]
+
+
+def test_a_journal_of_heads_with_other_seeds_is_not_gone_on_with(data, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(subsets.Trial, "head_seed", lambda trial, subset: trial.seed + subset.draw)
+        run(data, journal=tmp_path / "episodes")
+    found = run(data, journal=tmp_path / "episodes")
+    assert found.resumed == 0
+    assert run(data, journal=tmp_path / "episodes").resumed == 24
 
 
 def test_copies_count_once(data):

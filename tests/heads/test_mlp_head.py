@@ -5,6 +5,9 @@ import random
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import log_loss
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
 
 from classifiers import LinearHead, MLPHead
 from classifiers.errors import HeadError
@@ -111,6 +114,40 @@ def test_row_weights_move_the_decision(make_blobs):
         for w in (0.05, 1, 20)
     ]
     assert shares[0] < shares[1] < shares[2]
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_weights_are_copies_where_a_batch_holds_all_rows(make_blobs, class_weight):
+    """float32 sums of 300 losses, 20 steps: 300 x 20 x 2^-24 is below 4e-4."""
+    data = make_blobs(100, 6, 3, separation=0.5)
+    weights = np.where(data.y == 0, 4, 1) * np.random.default_rng(0).integers(0, 3, 100)
+    copies = np.repeat(np.arange(100), weights)
+    options = {"dropout": 0, "optimizer": "sgd", "lr": 0.1, "epochs": 20, "batch_size": 1000, "device": "cpu"}
+    head = MLPHead((8,), class_weight=class_weight, **options)
+    weighed = head.fit(data.X, data.y, weights).predict_proba(data.X)
+    assert weighed == pytest.approx(head.fit(data.X[copies], data.y[copies]).predict_proba(data.X), abs=4e-4)
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_a_row_of_weight_0_is_as_good_as_absent(make_blobs, class_weight):
+    data = make_blobs(120, 6, 3, separation=0.5)
+    kept = np.random.default_rng(0).random(120) < 0.7
+    y = np.where(kept, data.y, 3)  # a class that no row has that counts
+    head = MLPHead(**{**QUICK, "dropout": 0.5, "early_stopping": 0.2}, class_weight=class_weight)
+    found = head.fit(data.X, y, kept.astype(float)).predict_proba(data.X)
+    assert np.array_equal(found, head.fit(data.X[kept], data.y[kept]).predict_proba(data.X))
+
+
+def test_rows_that_are_held_out_keep_their_weights(make_blobs):
+    data = make_blobs(200, 4, 2, separation=0.3)
+    weights = np.random.default_rng(0).integers(1, 9, 200).astype(float)
+    options = {**QUICK, "epochs": 1, "early_stopping": 0.3}
+    head = MLPHead(**options).fit(data.X, data.y, weights)
+    generator = check_random_state(0)
+    generator.randint(2**31 - 1)  # the seed of the network
+    _, held = train_test_split(np.arange(200), test_size=0.3, stratify=data.y, random_state=generator)
+    expected = log_loss(data.y[held], head.predict_proba(data.X[held]), sample_weight=weights[held])
+    assert head.history_[0].validation_loss == pytest.approx(expected, rel=60 * 2**-23)
 
 
 def test_biases_and_norms_are_not_decayed(blobs):

@@ -166,7 +166,7 @@ def test_temperature_calibrates_scores_on_validation(data):
         sure, logits = head.predict_proba(data.X[TEST]), head.logits(data.X[TEST])
         assert sure == pytest.approx(softmax(logits / head.temperature, axis=1))
         assert np.array_equal(sure.argmax(axis=1), logits.argmax(axis=1))
-        assert reliability(data.y[TEST], sure).ece < 0.2
+        assert reliability(data.y[TEST], sure).rms_calibration_error.value < 0.2
 
 
 def test_an_overconfident_head_is_made_honest(make_blobs):
@@ -174,9 +174,11 @@ def test_an_overconfident_head_is_made_honest(make_blobs):
     train, val, test = np.arange(60), np.arange(60, 400), np.arange(400, 900)
     head = fit("linear", data, train=train, val=val, params={"l2": 1e-6}, refit=False)
     assert head.temperature > 1.5
-    before = reliability(data.y[test], softmax(head.logits(data.X[test]), axis=1)).ece
-    assert reliability(data.y[test], head.predict_proba(data.X[test])).ece < before / 2
-    assert head.validation["ece"] < head.validation["uncalibrated_ece"] / 2
+    probabilities = softmax(head.logits(data.X[test]), axis=1), head.predict_proba(data.X[test])
+    before, after = (reliability(data.y[test], each).rms_calibration_error for each in probabilities)
+    assert after.high < before.low
+    scores = head.validation
+    assert scores["rms_calibration_error"] < scores["uncalibrated_rms_calibration_error"] / 2
 
 
 @pytest.mark.parametrize("name", HEADS)

@@ -66,7 +66,7 @@ def test_the_whole_network_learns_and_the_run_is_used_like_any_other(digits):
     assert result.validation["accuracy"] > 0.8
     assert not Path("runs/.full.tuning").exists()
 
-    judged = evaluate("runs/full", bootstrap=100)
+    judged = evaluate("runs/full")
     assert judged.metrics.top1.value > 0.8
     assert judged.cache == Path("runs/full/features.h5").resolve()
     image = min((digits / "1").iterdir())

@@ -1,0 +1,112 @@
+"""Whether features that were computed in different ways fit together: the numerical contract between caches."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Self
+
+from features.cache import FeatureCache
+from features.check import MIN_COSINE, Check
+from features.spec import Difference, FeatureSpec
+
+__all__ = ["Computed", "Fit"]
+
+
+@dataclass(frozen=True)
+class Computed:
+    """How features were computed, and what is known of their distance from the reference.
+
+    Attributes:
+        spec: What they depend on.
+        check: How far they are from eager fp32's; None where they were not compared.
+    """
+
+    spec: FeatureSpec
+    check: Check | None
+
+    @classmethod
+    def of(cls, cache: FeatureCache) -> Self:
+        """Those of a cache."""
+        return cls(cache.spec, cache.check)
+
+    @property
+    def name(self) -> str:
+        """Engine, precision and device, for people."""
+        return f"{self.spec.engine} {self.spec.precision} on {self.spec.device}"
+
+    @property
+    def options(self) -> str:
+        """What makes extract compute in the same way."""
+        return f"--engine {self.kind} --precision {self.spec.precision}"
+
+    def resembles(self, other: "Computed") -> bool:
+        """Whether both are of one kind of engine and one precision: they differ by versions or devices at most."""
+        return (self.kind, self.spec.precision) == (other.kind, other.spec.precision)
+
+    def cosine(self, layers: Collection[str]) -> float | None:
+        """Smallest measured cosine similarity to eager fp32 over some layers; None where one was not compared."""
+        if self.spec.is_reference:
+            return 1.0
+        if self.check is None or not self.check.layers.keys() >= set(layers):
+            return None
+        return min(self.check.layers[key].min_cosine for key in layers)
+
+    def failure(self, layers: Collection[str]) -> str | None:
+        """Why nothing shows that some layers keep the numerical contract; None where a check does."""
+        cosine = self.cosine(layers)
+        if cosine is None:
+            return f"{self.name} was not compared with eager fp32"
+        if cosine < MIN_COSINE:
+            return f"{self.name} reaches a cosine similarity of {cosine:.6f} to eager fp32, {MIN_COSINE} is needed"
+        return None
+
+    @property
+    def kind(self) -> str:
+        """Kind of engine, without version and settings."""
+        return self.spec.engine.replace(",", " ").partition(" ")[0]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Features beside those that something was made from.
+
+    Attributes:
+        theirs: How the others were computed, e.g. those that a head was trained on.
+        ours: How these were.
+        layers: Keys of the layers that matter.
+    """
+
+    theirs: Computed
+    ours: Computed
+    layers: frozenset[str]
+
+    @property
+    def computed_otherwise(self) -> bool:
+        """Whether they were computed in different ways."""
+        return bool(self._differences)
+
+    @property
+    def is_within_contract(self) -> bool:
+        """Whether each of them is known to be within `MIN_COSINE` of eager fp32, or both are of one kind."""
+        return self.theirs.resembles(self.ours) or not self.failures()
+
+    def failures(self) -> list[str]:
+        """Why the contract does not hold, a phrase for each way of computing."""
+        found = [each.failure(self.layers) for each in (self.theirs, self.ours)]
+        return [failure for failure in found if failure]
+
+    @property
+    def how(self) -> str:
+        """What differs, for people."""
+        fields = [f"{d.field} {d.theirs} instead of {d.ours}" for d in self._differences]
+        return f"computed in another way ({', '.join(fields)})"
+
+    def __str__(self) -> str:
+        cosines = [each.cosine(self.layers) for each in (self.theirs, self.ours)]
+        known = [cosine for cosine in cosines if cosine is not None]
+        if len(known) < len(cosines):
+            return f"{self.how} by the same kind of engine in the same precision"
+        return f"{self.how}: the smallest measured cosine similarity to eager fp32 is {min(known):.6f}"
+
+    @property
+    def _differences(self) -> list[Difference]:
+        return [d for d in self.theirs.spec.differences(self.ours.spec) if d.is_of_computation]
