@@ -564,7 +564,10 @@ _RECIPE = (
         "--nesterov/--no-nesterov", default=True, show_default=True, help="Nesterov's momentum, of sgd."
     ),
     click.option(
-        "--weight-decay", type=float, help="Not of norms and biases.  [default: sgd 0.0005, adamw 0.05]"
+        "--weight-decay",
+        type=float,
+        help="Of layers' weights; not of norms, biases, layer scales, tokens and positions.  [default: sgd 0.0005, adamw"
+        " 0.05]",
     ),
     click.option(
         "--backbone-lr",

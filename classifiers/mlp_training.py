@@ -130,15 +130,16 @@ class _Dropout(nn.Module):
 def learning_rate(options: Options, steps: int) -> Callable[[int], float]:
     """Share of the peak learning rate at each of so many steps.
 
-    ``constant``, ``cosine`` and ``step`` start with a linear warm-up. ``step`` divides the rate by 10 after 1/2 and 3/4 of
-    the steps (He et al. 2016). ``onecycle`` rises from 1/25 and falls to 1/250,000, both along a cosine (Smith & Topin 2018,
-    as in `torch.optim.lr_scheduler.OneCycleLR`; momentum stays as it is).
+    ``constant``, ``cosine`` and ``step`` start with a linear warm-up of so many steps as are nearest to its share. ``step``
+    divides the rate by 10 after 1/2 and 3/4 of all steps (He et al. 2016). ``onecycle`` rises from 1/25 and falls to
+    1/250,000 in the last step, both along a cosine (Smith & Topin 2018, as in `torch.optim.lr_scheduler.OneCycleLR`;
+    momentum stays as it is).
     """
     cycle = options.schedule == "onecycle"
     share = (0.3 if cycle else 0.05) if isinstance(options.warmup, str) else options.warmup
     if cycle:
         return _OneCycle(share * steps - 1, steps - 1)
-    return _Warmed(int(share * steps), steps, options.schedule)
+    return _Warmed(round(share * steps), steps, options.schedule)
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,7 @@ class _OneCycle:
         if step <= self.peak:
             return _cosine(1 / _DIVISOR, 1.0, step / self.peak if self.peak else 1.0)
         start = max(self.peak, 0.0)
-        return _cosine(1.0, 1 / _DIVISOR / _LAST_DIVISOR, (step - start) / max(1.0, self.last - start))
+        return _cosine(1.0, 1 / _DIVISOR / _LAST_DIVISOR, (step - start) / (self.last - start or 1.0))
 
 
 def _cosine(start: float, end: float, done: float) -> float:

@@ -1,5 +1,6 @@
 import json
 import pickle
+import re
 import sys
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
@@ -29,6 +30,7 @@ from features.backbones import (
 )
 from features.backbones import catalog as catalog_module
 from features.backbones.from_timm import TimmSource, network_of
+from features.backbones.weights import load_tensors
 from features.decoding import decode
 from features.errors import BackboneError, WeightsError
 from features.spec import Transform
@@ -310,6 +312,85 @@ def test_torchvision_files_load_with_or_without_auxiliary_classifiers(tmp_path):
         for name in ("whole.pth", "bare.pth")
     }
     assert len(digests) == 1
+
+
+def randomised(module):
+    """Every number away from what it starts as, so that one that isn't loaded shows."""
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for tensor in module.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.mul_(1 + torch.rand(tensor.shape, generator=generator) / 4)
+    return module.eval()
+
+
+def embedding_by_hooks(module, pixels, transform):
+    """What the module's own last linear layer reads."""
+    seen = []
+    *_, last = [part for part in module.modules() if isinstance(part, nn.Linear)]
+    handle = last.register_forward_pre_hook(lambda _part, inputs: seen.append(inputs[0]))
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (transform.mean, transform.std))
+    with torch.inference_mode():
+        module((pixels.permute(0, 3, 1, 2) / 255 - mean) / std)
+    handle.remove()
+    return seen[0]
+
+
+@pytest.mark.parametrize("write", [write_torch, write_safetensors])
+@pytest.mark.parametrize("name", ["mnasnet0_5", "mnasnet1_0"])
+def test_networks_that_count_their_versions_load_from_every_file(tmp_path, write, name):
+    from torchvision import models
+
+    module = randomised(models.get_model(name, weights=None))
+    write(module.state_dict(), tmp_path / "weights")
+    backbone = load_backbone(f"torchvision:{name}", weights=tmp_path / "weights")
+    pixels = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    (ours,) = features(backbone, ["embedding"], pixels)
+    theirs = embedding_by_hooks(module, pixels, backbone.transform)
+    # 52 convolutions, whose longest sums have 1,152 terms, in float32
+    bound = 52 * 1152 * 2**-24 * float(theirs.abs().max())
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=bound)
+
+
+def test_a_module_of_any_version_loads_tensors_by_name():
+    class Versioned(nn.Linear):
+        _version = 7
+
+        def _load_from_state_dict(self, state, prefix, metadata, *rest):
+            if metadata.get("version") != 7:
+                raise ValueError(metadata)
+            super()._load_from_state_dict(state, prefix, metadata, *rest)
+
+    ours, theirs = (nn.Sequential(Versioned(3, 2), nn.BatchNorm1d(2)) for _ in range(2))
+    state = dict(theirs.state_dict())
+    load_tensors(ours, state)
+    assert all(torch.equal(ours.state_dict()[name], value) for name, value in state.items())
+    del state["0.bias"]
+    with pytest.raises(RuntimeError, match=r"Missing key.*0\.bias"):
+        load_tensors(ours, state)
+    load_tensors(ours, state, strict=False)
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*other"):
+        load_tensors(ours, state | {"other": torch.zeros(1)}, strict=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "earlier"),
+    [
+        ("vit_b_32", lambda key: re.sub(r"mlp\.3", "mlp.linear_2", re.sub(r"mlp\.0", "mlp.linear_1", key))),
+        ("densenet121", lambda key: re.sub(r"(denselayer\d+\.(norm|conv))(\d)", r"\1.\3", key)),
+        ("mobilenet_v2", lambda key: key),  # whose names look like DenseNet's earlier ones
+    ],
+)
+def test_torchvision_files_of_earlier_names_load(tmp_path, name, earlier):
+    whole = load_backbone(f"torchvision:{name}", weights="random:5")
+    state = whole.module.state_dict()
+    renamed = {earlier(key): value for key, value in state.items()}
+    assert (renamed.keys() == state.keys()) == (name == "mobilenet_v2")
+    write_safetensors(renamed, tmp_path / "weights")
+    assert (
+        load_backbone(f"torchvision:{name}", weights=tmp_path / "weights").weights_sha256
+        == whole.weights_sha256
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,27 @@
 """Classification networks of torchvision: ``torchvision:NAME[.WEIGHTS]``."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from features.backbones.network import Availability, ClassTokens, Network
 from features.backbones.readout import ClassifierReadout, Readout
-from features.backbones.weights import download_error, load_file, random_seed, seeded
+from features.backbones.weights import download_error, match, random_seed, read_weights, seeded
 
 __all__ = ["TorchvisionSource", "create", "network_of", "readout_of"]
 
 # Auxiliary classifiers serve training alone. The pretrained networks of these two names renormalise their input.
 _AUXILIARY = ("googlenet", "inception_v3")
 _AUXILIARY_KEYS = ("aux1.", "aux2.", "AuxLogits.")
+# Of torchvision's published files of DenseNet and ViT, which are as old as the first versions of these networks.
+_EARLIER_NAMES = {
+    re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12]\.)"): r"\1\2",
+    re.compile(r"(\.mlp\.)linear_1\."): r"\g<1>0.",
+    re.compile(r"(\.mlp\.)linear_2\."): r"\g<1>3.",
+}
 
 
 class TorchvisionSource:
@@ -52,7 +59,8 @@ class TorchvisionSource:
         if seed is not None:
             return network_of(name, module, f"random:{seed}")
         readout: Readout = readout_of(module)
-        if not load_file(module, weights, classifier=readout.classifier(module), ignored=_ignored(name)):
+        state = _current(name, read_weights(weights))
+        if not match(module, state, where=str(weights), classifier=readout.classifier(module)):
             readout = readout.without_classifier(module)
         return network_of(name, module, str(weights), readout)
 
@@ -77,8 +85,16 @@ def _entry(name: str) -> Any:
     return models.get_model_weights(network)[tag]
 
 
-def _ignored(name: str) -> tuple[str, ...]:
-    return _AUXILIARY_KEYS if name.startswith(_AUXILIARY) else ()
+def _current(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the network has use for, by the names that it has today."""
+    unused = _AUXILIARY_KEYS if name.startswith(_AUXILIARY) else ()
+    return {_renamed(key): value for key, value in state.items() if not key.startswith(unused)}
+
+
+def _renamed(key: str) -> str:
+    for earlier, name in _EARLIER_NAMES.items():
+        key = earlier.sub(name, key)
+    return key
 
 
 def _pretrained(name: str) -> nn.Module:

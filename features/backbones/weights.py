@@ -15,7 +15,16 @@ from torch import Tensor, nn
 
 from features.errors import WeightsError
 
-__all__ = ["download_error", "fingerprint", "load_file", "match", "random_seed", "read_weights", "seeded"]
+__all__ = [
+    "download_error",
+    "fingerprint",
+    "load_file",
+    "load_tensors",
+    "match",
+    "random_seed",
+    "read_weights",
+    "seeded",
+]
 
 # What training scripts wrap a state dict in; an exponential moving average is what they evaluate, so it comes first.
 _CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")
@@ -54,16 +63,13 @@ def fingerprint(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def load_file(
-    module: nn.Module, path: str | Path, *, classifier: Iterable[str] = (), ignored: tuple[str, ...] = ()
-) -> bool:
+def load_file(module: nn.Module, path: str | Path, *, classifier: Iterable[str] = ()) -> bool:
     """Load a weight file into `module`.
 
     Args:
         module: Of exactly the architecture that the file was saved from.
         path: A safetensors or torch file.
         classifier: Names of modules that the file may lack, or hold in another shape.
-        ignored: Prefixes of keys that the file may hold and `module` has no use for.
 
     Returns:
         Whether the classifier was loaded too.
@@ -71,8 +77,7 @@ def load_file(
     Raises:
         WeightsError: The file can't be read, or isn't of this architecture.
     """
-    state = {key: value for key, value in read_weights(path).items() if not key.startswith(ignored)}
-    return match(module, state, where=str(path), classifier=classifier)
+    return match(module, read_weights(path), where=str(path), classifier=classifier)
 
 
 def download_error(name: str, place: str, error: Exception, remedy: str) -> WeightsError:
@@ -199,8 +204,30 @@ def match(
             f"weights {where} are not of this backbone, which has {len(ours)} tensors: {found}. "
             "Name the backbone that they were saved from, or rename the keys"
         )
-    module.load_state_dict(state, strict=False)
+    load_tensors(module, state, strict=False)
     return whole
+
+
+def load_tensors(module: nn.Module, state: Mapping[str, Tensor], *, strict: bool = True) -> None:
+    """Load parameters and buffers by name, as `torch.nn.Module.load_state_dict` does.
+
+    Names and tensors alone, which is all that a safetensors file holds, are taken to be of the versions that the module's own
+    parts have; modules such as torchvision's MNASNet refuse a state dict that tells none.
+
+    Args:
+        module: To load into.
+        state: Names to tensors.
+        strict: Whether a missing name is an error, too.
+
+    Raises:
+        RuntimeError: Names or shapes differ.
+    """
+    versioned = module.state_dict()
+    for name in [*versioned] if strict else ():
+        if name not in state:
+            del versioned[name]
+    versioned.update(state)
+    module.load_state_dict(versioned)
 
 
 def _some(keys: list[str]) -> str:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812  # torch's own usage
 from torch.nn.parallel import DistributedDataParallel
 
+from features.backbones.weights import load_tensors
 from pipeline.errors import FinetuneError
 from pipeline.tuning.checkpoint import (
     Checkpoint,
@@ -400,10 +401,10 @@ class _Training:
             return
         _check_key(saved, self.job)
         state = saved.state
-        self.network.load_state_dict(saved.part("network"))
+        load_tensors(self.network, saved.part("network"))
         restore_optimizer(self.optimizer, saved.part("optimizer"))
         if self.ema:
-            self.ema.module.load_state_dict(saved.part("ema"))
+            load_tensors(self.ema.module, saved.part("ema"))
         if state["scale"]:
             self.scaler.load_state_dict(dict(state["scale"]))
         self.progress = _Progress(
@@ -423,7 +424,7 @@ class _Training:
             raise FinetuneError(
                 f"{self.job.folder / BEST} is missing or of another epoch; start over with --restart"
             )
-        self.network.load_state_dict(dict(best.tensors))
+        load_tensors(self.network, best.tensors)
 
 
 def _merit(epoch: Epoch) -> tuple[float, float, int]:

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from features.backbones import Stage
 from features.normalise import Normalise
 from features.spec import Transform
+from pipeline.tuning.decay import decaying
 from pipeline.tuning.recipe import Recipe
 
 __all__ = ["FrostLine", "Network", "line_name"]
@@ -118,13 +119,14 @@ class FrostLine:
             for parameters in self._parameters()[: self.frozen_at(recipe.epochs - 1)]
             for parameter in parameters
         }
+        decays = decaying(self.trunk) | decaying(network.head)
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for parameter in network.parameters():
             if id(parameter) not in frozen:
-                groups.setdefault((rates[id(parameter)], parameter.ndim > 1), []).append(parameter)
+                groups.setdefault((rates[id(parameter)], id(parameter) in decays), []).append(parameter)
         return [
-            {"params": parameters, "lr": rate, "weight_decay": recipe.decay() if decays else 0.0}
-            for (rate, decays), parameters in groups.items()
+            {"params": parameters, "lr": rate, "weight_decay": recipe.decay() if decay else 0.0}
+            for (rate, decay), parameters in groups.items()
         ]
 
     def _parameters(self) -> list[list[nn.Parameter]]:

@@ -43,9 +43,9 @@ def make_schedule(optimizer: Optimizer, recipe: Recipe, updates: int) -> LRSched
     total = recipe.epochs * updates
     if recipe.schedule == "onecycle":
         peaks = [group["lr"] for group in optimizer.param_groups]
-        return OneCycleLR(optimizer, peaks, total_steps=total + 1)
+        return OneCycleLR(optimizer, peaks, total_steps=total + 1, cycle_momentum=False)
     warm = min(round(recipe.warmup * updates), total - 1)
-    main = _after_warmup(optimizer, recipe, total - warm)
+    main = _after_warmup(optimizer, recipe, total, warm)
     if not warm:
         return main
     rising = LinearLR(optimizer, start_factor=_WARM, total_iters=warm)
@@ -55,11 +55,13 @@ def make_schedule(optimizer: Optimizer, recipe: Recipe, updates: int) -> LRSched
         return SequentialLR(optimizer, [rising, main], [warm])
 
 
-def _after_warmup(optimizer: Optimizer, recipe: Recipe, updates: int) -> LRScheduler:
+def _after_warmup(optimizer: Optimizer, recipe: Recipe, total: int, warm: int) -> LRScheduler:
+    """What follows so many warm-up updates and counts its own from 0."""
     if recipe.schedule == "cosine":
-        return CosineAnnealingLR(optimizer, updates)
+        return CosineAnnealingLR(optimizer, total - warm)
     if recipe.schedule == "step":
-        return MultiStepLR(optimizer, [round(share * updates) for share in _STEPS], _STEP)
+        # Shares of all updates; a step that falls into the warm-up is taken at its end.
+        return MultiStepLR(optimizer, [round(share * total) - warm for share in _STEPS], _STEP)
     return ConstantLR(optimizer, factor=1.0)
 
 

@@ -30,13 +30,15 @@ class Recipe:
             (Goyal et al. 2017).
         momentum: Of sgd.
         nesterov: Whether sgd's momentum is Nesterov's.
-        weight_decay: Of weights; never of biases and of what normalises. None for one that fits the optimizer.
+        weight_decay: Of weights by which layers multiply their inputs, see `pipeline.tuning.decay.decaying`; never of
+            biases, normalisation, layer scales, tokens and embeddings of positions. None for one that fits the optimizer.
         layer_decay: Factor of the learning rate from one stage of the backbone to the one below it.
         backbone_lr: Factor of the learning rate of the whole backbone, beside the head's; None for a tenth, but 1 from
             scratch.
         schedule: ``cosine`` to 0, ``step``: a tenth at 60 % and again at 85 % of the epochs, ``onecycle`` (Smith & Topin
-            2018), or ``constant``.
-        warmup: Epochs in which the learning rate rises from a hundredth, before the schedule; onecycle has its own.
+            2018, as in `torch.optim.lr_scheduler.OneCycleLR`, but momentum stays as it is), or ``constant``.
+        warmup: Epochs, counted among `epochs`, in which the learning rate rises from a hundredth; then the schedule begins.
+            Onecycle has its own.
         label_smoothing: Share of each target that is spread evenly over all classes.
         mixup: Alpha of the Beta distribution that weighs two mixed images (Zhang et al. 2018); 0 for none.
         cutmix: The same for images cut into each other (Yun et al. 2019). With both, each batch draws one of them.

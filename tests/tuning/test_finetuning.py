@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import BACKBONE
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from classifiers.selection import fit_head
 from features.backbones import load_backbone, trunk
@@ -233,6 +234,48 @@ def test_a_killed_training_goes_on_with_the_same_curve(digits, monkeypatch, when
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_a_network_that_counts_its_versions_is_resumed_too(digits):
+    """torchvision's MNASNet refuses to load tensors without the version that they are of."""
+    recipe = Recipe(epochs=2, batch_size=48, lr=1e-3, augment="none", ema=0.5)
+    options = QUIET | {"backbone": "torchvision:mnasnet0_5", "run": "run"}
+    with pytest.raises(_KilledError):
+        finetune(digits, recipe=recipe, report=_KillsAt(60), **options)
+    assert finetune(digits, recipe=recipe, **options).resumed == 1
+    assert load_backbone("run:run").name == "torchvision:mnasnet0_5.IMAGENET1K_V1"
+
+
+@pytest.fixture
+def rates():
+    """The head's learning rate at each update of any training."""
+    seen = []
+    # the rate of the head, which is the largest
+    handle = register_optimizer_step_pre_hook(
+        lambda optimizer, _args, _kwargs: seen.append(max(group["lr"] for group in optimizer.param_groups))
+    )
+    yield seen
+    handle.remove()
+
+
+def test_an_accumulated_and_resumed_training_steps_at_the_documented_epochs(digits, monkeypatch, rates):
+    monkeypatch.setattr("pipeline.tuning.loop._CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("pipeline.tuning.loop._LOOK_EVERY", 1)
+    recipe = Recipe(
+        epochs=20, batch_size=24, accumulate=3, schedule="step", warmup=2, augment="none", frost_line="all"
+    )
+    with pytest.raises(_KilledError):
+        finetune(digits, recipe=recipe, run="run", report=_KillsAt(24 * 8), **QUIET)
+    left = load_checkpoint(Path(".run.tuning/checkpoint.safetensors")).state
+    result = finetune(digits, recipe=recipe, run="run", **QUIET)
+    updates = result.counts["train"] // 24
+    done = left["epoch"] * updates + left["update"]
+    assert 0 < done <= 8
+    whole = rates[:done] + rates[9:]  # the update in which it died was done again
+    assert len(whole) == 20 * updates
+    falls = [number / updates for number in range(1, len(whole)) if whole[number] < whole[number - 1] / 5]
+    assert falls == [12.0, 17.0]
+    assert whole[2 * updates] == pytest.approx(recipe.peak_lr(from_scratch=False))
+
+
 def command(digits, *options):
     own = [f"--{name.replace('_', '-')}={value}" for name, value in BACKBONE.items()]
     return [sys.executable, "-m", "cli", "finetune", str(digits), *own, "--workers", "0", *options]
@@ -305,6 +348,7 @@ def test_two_processes_train_what_one_does(digits):
     with (Path("two") / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))
     for ours, theirs in zip(rows, one["history"], strict=True):
+        assert float(ours["lr"]) == theirs["lr"]
         # statistics of batch normalisation are of half an update in each process
         assert float(ours["train_loss"]) == pytest.approx(theirs["train_loss"], rel=0.1)
     assert two["finetune"]["frozen_sha256"] == one["frozen_sha256"]

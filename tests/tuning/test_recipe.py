@@ -1,5 +1,7 @@
 """What a recipe refuses, and what torch makes of it."""
 
+import math
+
 import pytest
 import torch
 
@@ -27,43 +29,76 @@ def test_recipe_refuses(options, message):
         Recipe(**options)
 
 
-def rates(recipe, updates):
+def steps(recipe, updates):
+    """What the optimizer's group holds at each update."""
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = make_optimizer([{"params": [parameter], "lr": 1.0, "weight_decay": 0.0}], recipe)
     schedule = make_schedule(optimizer, recipe, updates)
     seen = []
     for _ in range(recipe.epochs * updates):
-        seen.append(optimizer.param_groups[0]["lr"])
+        seen.append({**optimizer.param_groups[0]})
         parameter.grad = torch.zeros(1)
         optimizer.step()
         step(schedule)
     return seen
 
 
-def test_cosine_rises_in_the_warmup_and_falls_to_nothing():
-    seen = rates(Recipe(epochs=10, schedule="cosine", warmup=2), 10)
-    assert seen[0] == pytest.approx(0.01)
-    assert seen[20] == pytest.approx(1.0)
-    assert seen[:21] == sorted(seen[:21])
-    assert seen[20:] == sorted(seen[20:], reverse=True)
-    assert seen[60] == pytest.approx(0.5)
-    assert 0 < seen[-1] < 0.001
+def rates(recipe, updates):
+    return [group["lr"] for group in steps(recipe, updates)]
 
 
-def test_step_falls_to_a_tenth_twice():
-    seen = rates(Recipe(epochs=20, schedule="step", warmup=0), 5)
-    assert seen[:60] == [1.0] * 60
-    assert seen[60:85] == pytest.approx([0.1] * 25)
-    assert seen[85:] == pytest.approx([0.01] * 15)
+def documented(schedule, total, warm):
+    """Share of the largest rate at each update, by the recipe's words."""
+    for update in range(total):
+        done = (update - warm) / (total - warm)
+        if update < warm:
+            yield 0.01 + 0.99 * update / warm
+        elif schedule == "cosine":
+            yield (1 + math.cos(math.pi * done)) / 2
+        elif schedule == "step":
+            yield 0.1 ** ((update >= 0.6 * total) + (update >= 0.85 * total))
+        else:
+            yield 1.0
 
 
-def test_constant_and_onecycle():
-    assert rates(Recipe(epochs=3, schedule="constant", warmup=0), 4) == [1.0] * 12
-    seen = rates(Recipe(epochs=10, schedule="onecycle"), 10)
-    assert max(seen) == pytest.approx(1.0, rel=1e-3)
-    assert seen[0] == pytest.approx(1 / 25)
-    assert 28 <= seen.index(max(seen)) <= 32
-    assert seen[-1] < 0.001
+def rounding(total):
+    """Each update's rate is the last one's by a factor or a term, which takes a few roundings each."""
+    return 4 * total * 2**-53
+
+
+# 20 and 40 updates: the shares of the epochs are whole numbers of updates
+@pytest.mark.parametrize(("epochs", "updates"), [(10, 4), (20, 1), (1, 20)])
+@pytest.mark.parametrize("warmup", [0, 0.25, 1, 3, 7, 9])
+@pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
+def test_rates_are_those_that_the_recipe_describes(schedule, warmup, epochs, updates):
+    total = epochs * updates
+    expected = list(documented(schedule, total, min(round(warmup * updates), total - 1)))
+    seen = rates(Recipe(epochs=epochs, schedule=schedule, warmup=warmup), updates)
+    assert seen == pytest.approx(expected, rel=0, abs=rounding(total))
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 2.5])
+def test_step_falls_at_the_same_epochs_with_and_without_a_warmup(warmup):
+    seen = rates(Recipe(epochs=10, schedule="step", warmup=warmup), 20)
+    falls = [update / 20 for update in range(1, 200) if seen[update] < seen[update - 1] / 5]
+    assert falls == [6.0, 8.5]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_one_cycle_is_that_of_torch_and_leaves_momentum_alone(optimizer):
+    recipe = Recipe(epochs=10, schedule="onecycle", optimizer=optimizer, momentum=0.7)
+    seen = steps(recipe, 5)
+    theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    cycle = torch.optim.lr_scheduler.OneCycleLR(theirs, 1.0, total_steps=51, cycle_momentum=False)
+    expected = []
+    for _ in range(50):
+        expected.append(cycle.get_last_lr()[0])
+        theirs.step()
+        cycle.step()
+    assert [group["lr"] for group in seen] == expected
+    kept = {"sgd": ("momentum", 0.7), "adamw": ("betas", (0.9, 0.999))}
+    name, value = kept[optimizer]
+    assert {group[name] for group in seen} == {value}
 
 
 @pytest.mark.parametrize("schedule", ["cosine", "step", "onecycle", "constant"])
