@@ -4,8 +4,8 @@ Heads whose true probabilities are known are simulated, `score` judges samples o
 percent of the samples each interval holds the truth, the mean value beside it. Columns ``ece`` and ``bootstrap`` are
 the plug-in expected calibration error and its percentile interval less the estimated bias.
 
-    python -m benchmarks.calibration                 # 3,000 samples a line: an hour
-    python -m benchmarks.calibration --samples 300   # 3 times as coarse
+    python -m benchmarks.calibration                 # 3,000 samples per line: half an hour of one core
+    python -m benchmarks.calibration --samples 300   # 3 times as coarse, in 3 minutes
 
 The standard error of a coverage of 95 % is 0.4 of a percentage point with 3,000 samples.
 """
