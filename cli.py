@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _PATH = click.Path(path_type=Path)
+_SEED = click.IntRange(0, 2**32 - 1)  # what NumPy, PyTorch and scikit-learn all take
 
 
 class _Commands(click.Group):
@@ -259,7 +260,7 @@ def main() -> None:
     metavar="K",
     help="Passes over each image: as it is, and K - 1 random parts of it, for finetune.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the views.")
+@click.option("--seed", type=_SEED, default=0, show_default=True, help="Of the views.")
 @click.option("--cache", type=_PATH, metavar="FILE", help="Cache to write.  [default: DATA.BACKBONE.h5]")
 @click.option(
     "--precision",
@@ -387,7 +388,7 @@ def _print_extraction(result: "ExtractResult") -> None:
 )
 @click.option("--run", type=_PATH, metavar="DIR", help="Run directory to write.  [default: runs/CACHE-HEAD]")
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Seed of all that is random in the head."
+    "--seed", type=_SEED, default=0, show_default=True, help="Seed of all that is random in the head."
 )
 @_head_device_option
 @_fractions_option
@@ -663,7 +664,7 @@ _RECIPE = (
         show_default=True,
         help="Of the passes; auto: bf16 or fp16 on a GPU, else fp32.",
     ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of everything random."),
+    click.option("--seed", type=_SEED, default=0, show_default=True, help="Of everything random."),
 )
 
 
@@ -1010,7 +1011,7 @@ def _study_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--layer", metavar="L", help="Layer of the cache; needed where it holds several. a+b joins two."
         ),
         click.option("--out", type=_PATH, metavar="DIR", help="Folder to write.  [default: one under runs/]"),
-        click.option("--seed", type=int, default=0, show_default=True, help="Seed of draws and heads."),
+        click.option("--seed", type=_SEED, default=0, show_default=True, help="Seed of draws and heads."),
         _head_device_option,
         _fractions_option,
         click.option("--jobs", type=int, metavar="N", help="Processes; -1 for one a core.  [default: 1]"),

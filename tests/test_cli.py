@@ -234,6 +234,8 @@ def test_unknown_names_are_answered_with_near_matches(digits, cache):
     assert "test_resnet" in run("extract", digits, "--backbone", "timm:test_resnt", code=1).stderr
     assert "linear" in run("train-head", cache, "--head", "liner", code=1).stderr
     assert "l2" in run("train-head", cache, "--param", "l3=1", code=1).stderr
+    for seed in ("-1", "4294967296"):
+        assert "'--seed': " + seed in run("train-head", cache, "--seed", seed, code=2).stderr
     assert "such as 2GB" in run("train-head", cache, "--memory", "lots", code=2).stderr
     assert "use linear" in run("train-head", cache, "--head", "svm", "--memory", "9kB", code=1).stderr
 

@@ -20,6 +20,7 @@ __all__ = ["ExtractTable", "FinetuneTable", "Study", "TrainHeadTable", "read_stu
 Several = str | tuple[str, ...]
 Size = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
@@ -41,7 +42,7 @@ class BatchTable(_Table, frozen=True):
 
     data: Several
     out: str = ""
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[Seed, ...] = (0,)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     fractions: tuple[Share, Share, Share] = (0.6, 0.2, 0.2)
     limit: Size | None = None

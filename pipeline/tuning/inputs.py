@@ -236,7 +236,9 @@ class ActivationInputs:
 
     def train(self, chunks: Sequence[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
         """(b, *shape) float32 activations and their labels, each row in the view that the epoch draws for it."""
-        drawn = np.random.default_rng((self._seed, epoch)).integers(len(self._views), size=len(self._labels))
+        # Not the stream of the order of rows, which is drawn from the same seed and epoch.
+        random = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(epoch,)))
+        drawn = random.integers(len(self._views), size=len(self._labels))
         for rows in chunks:
             yield self._batch(rows, drawn[rows])
 

@@ -169,6 +169,7 @@ _CHOICES: dict[str, Any] = {
 _SHARE: tuple[str, Any] = ("at least 0 and below 1", lambda value: 0 <= value < 1)
 _POSITIVE: tuple[str, Any] = ("above 0", lambda value: 0 < value < float("inf"))
 _RANGES: dict[str, tuple[str, Any]] = {
+    "seed": ("0 to 4294967295", lambda value: 0 <= value < 2**32),
     "epochs": _at_least(1),
     "batch_size": _at_least(1),
     "lr": _POSITIVE,

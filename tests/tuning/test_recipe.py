@@ -22,6 +22,7 @@ from pipeline.tuning.recipe import Recipe
         ({"batch_size": 10, "accumulate": 3}, "accumulate: got 3, expected a divisor of the batch size, 10"),
         ({"views": 2, "augment": "none"}, "views: they vary images as augment 'crop' does, got 'none'"),
         ({"unfreeze_every": 2}, "unfreeze_every: nothing is frozen"),
+        ({"seed": -1}, "seed: got -1, expected 0 to 4294967295"),
     ],
 )
 def test_recipe_refuses(options, message):
