@@ -158,7 +158,9 @@ class SoftmaxRegression:
         vectors, values, rest = self._spectrum()
         scale = curvature.to(values.dtype)[:, None].clamp_min(1e-12)
         coef = gradient[:, :-1]
-        tail = 1 / (scale * rest + l2)
+        # What lies beyond the eigenvectors is found by a difference, whose rounding must not outweigh the rest.
+        rounding = 8 * torch.finfo(values.dtype).eps * (scale * values[-1:].sum() + l2)
+        tail = 1 / (scale * rest + l2).maximum(rounding)
         leading = (coef @ vectors) * (1 / (scale * values + l2) - tail)
         moved = torch.empty_like(gradient)
         moved[:, :-1] = coef * tail + leading @ vectors.T
