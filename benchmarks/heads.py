@@ -1,11 +1,13 @@
 """The linear head's path against scikit-learn's, its cost by rows, MLPs together, k-NN, and a large cache in little memory.
 
-python benchmarks/heads.py [--quick] [--only path rows mlp knn large] [--values 45] [--references 5] [--tol 1e-4 1e-7] [--json FILE]
+python benchmarks/heads.py [--quick] [--only path rows small excess mlp knn large] [--values 45] [--references 5] [--tol 1e-4 1e-7] [--json FILE]
 
 path: multinomial logistic regression at --values of the 45 default strengths, evenly spaced, each warm-started at the last, by
 linear_path and by scikit-learn's LogisticRegression at each --tol, in turn, on one thread each. Seconds are CPU seconds, which
 other work on the machine hardly changes. At --references of the strengths scikit-learn goes on from linear_path's solution to a
-gradient of 1e-8: how far the others' objectives lie above that is their excess. knn and large run knn.py and large_cache.py.
+gradient of 1e-8: how far the others' objectives lie above that is their excess. small: what train-head does on 800 rows, and with
+--cv 3, against scikit-learn's warm-started path, and the same on three folds. excess: how far above a Newton optimum fits and
+paths stop on rows that are hard, in units of their tolerance. knn and large run knn.py and large_cache.py.
 """
 
 import argparse
@@ -14,6 +16,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +27,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from classifiers import MLPHead, linear_path
+from classifiers import LinearHead, MLPHead, linear_path
 from classifiers.heads import HEADS
 from classifiers.mlp import fit_together
+from classifiers.search import SearchPlan, search_head
 from pipeline.console import print_table
 
 L2S = HEADS["linear"].grid({})["l2"]
@@ -52,7 +56,10 @@ class Features:
 
 
 def objective(Z: Any, y: Any, coef: Any, intercept: Any, l2: float) -> float:
-    scores = log_softmax(Z @ coef.T + intercept, axis=1)
+    logits = Z @ coef.T + intercept
+    if logits.shape[1] == 1:
+        logits = np.hstack([np.zeros_like(logits), logits])
+    scores = log_softmax(logits, axis=1)
     return float(-scores[np.arange(len(y)), y].mean() + l2 / 2 * (coef**2).sum())
 
 
@@ -147,6 +154,99 @@ def by_rows(options: argparse.Namespace) -> list[dict[str, float]]:
     return found
 
 
+def small(options: argparse.Namespace) -> dict[str, Any]:
+    n, d, k = (200, 320, 5) if options.quick else (800, 1280, 10)
+    X, y = Features(d, k).draw(n, 1)
+    parts = np.arange(n) % 3
+    folds = [(np.flatnonzero(parts != part), np.flatnonzero(parts == part)) for part in range(3)]
+    began = time.process_time()
+    solutions = list(linear_path(X, y, L2S, device="cpu"))
+    middle = time.process_time()
+    names = [str(label) for label in range(k)]
+    found = search_head("linear", X, y, folds, SearchPlan(), classes=names, device="cpu")
+    LinearHead(found.params["l2"], device="cpu").fit(X, y)
+    ours = {"path": middle - began, "three folds and the fit": time.process_time() - middle}
+    Z = StandardScaler().fit_transform(X)
+    theirs = {"path": sklearn_path(Z, y, L2S, options.tol[0], lambda *_: (0.0, 0.0))[0]}
+    theirs["three folds and the fit"] = sum(
+        sklearn_path(
+            StandardScaler().fit_transform(X[fit]), y[fit], L2S, options.tol[0], lambda *_: (0.0, 0.0)
+        )[0]
+        for fit, _ in folds
+    )
+    lines = [
+        [name, f"{ours[name]:.2f}", f"{theirs[name]:.2f}", f"{theirs[name] / ours[name]:.1f}"]
+        for name in ours
+    ]
+    headings = ["what", "CPU s", "scikit-learn CPU s", "ratio"]
+    print_table(headings, lines, title=f"{len(L2S)} strengths, {n:,} x {d:,}, {k} classes, one thread")
+    return {"iterations": sum(s.iterations for s in solutions), "ours": ours, "scikit-learn": theirs}
+
+
+def hard_rows() -> Iterator[tuple[str, Any, Any]]:
+    """Rows (n, d) float64 and classes on which few iterations are not enough."""
+    rng = np.random.default_rng(0)
+
+    def draw(counts: list[int], d: int, separation: float = 0.5) -> tuple[Any, Any]:
+        y = np.repeat(np.arange(len(counts)), counts)
+        return separation * rng.normal(size=(len(counts), d))[y] + rng.normal(size=(len(y), d)), y
+
+    X, y = draw([100] * 4, 40)
+    yield "collinear", np.hstack([X, X[:, :20] + 1e-4 * rng.normal(size=(400, 20))]), y
+    for condition in (1e4, 1e6, 1e8):
+        X, y = draw([150] * 4, 40)
+        left, _, right = np.linalg.svd(X, full_matrices=False)
+        yield f"condition {condition:.0e}", (left * np.geomspace(1, 1 / condition, 40)) @ right * 20, y
+    yield "1 : 1000", *draw([2000, 2], 20)
+    yield "1 : 20 : 800", *draw([1600, 40, 2], 20)
+    X, y = draw([100] * 4, 40)
+    yield "scales 1e-12 to 1e12", X * np.geomspace(1e-12, 1e12, 40), y
+    X, y = draw([15] * 4, 40)
+    copies = np.where(np.arange(60) % 6 == 0, 100, 1)
+    yield "duplicated", X.repeat(copies, axis=0), y.repeat(copies)
+    yield "separable", *draw([100] * 4, 40, 4)
+    X, y = draw([100] * 5, 8, 1)
+    yield "rectified", np.maximum(X @ rng.normal(size=(8, 100)) - 4, 0), y
+
+
+def excesses(options: argparse.Namespace) -> list[dict[str, Any]]:
+    l2s = (1.0, 1e-2, 1e-4) if options.quick else (1.0, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+    tol, found = 1e-4, []
+    for name, X, y in hard_rows():
+        scaler = StandardScaler().fit(X)
+        Z = scaler.transform(X)
+        best = {l2: objective(Z, y, *newton(Z, y, l2), l2) for l2 in l2s}
+
+        def off(coef: Any, intercept: Any, l2: float, known: Any = (Z, y, scaler, best)) -> float:
+            Z, y, scaler, best = known
+            reached = objective(Z, y, coef * scaler.scale_, intercept + coef @ scaler.mean_, l2)
+            return (reached / best[l2] - 1) / tol
+
+        fits = [LinearHead(l2, tol=tol, max_iter=5000, device="cpu").fit(X, y) for l2 in l2s]
+        path = list(linear_path(X, y, l2s, tol=tol, device="cpu"))
+        found.append(
+            {
+                "rows": name,
+                "fits": max(off(fit.coef_, fit.intercept_, l2) for fit, l2 in zip(fits, l2s, strict=True)),
+                "fit iterations": sum(fit.n_iter_ for fit in fits),
+                "path": max(off(each.coef, each.intercept, each.l2) for each in path),
+                "path iterations": sum(each.iterations for each in path),
+            }
+        )
+    lines = [[f"{v:.2f}" if isinstance(v, float) else str(v) for v in line.values()] for line in found]
+    print_table(
+        list(found[0]), lines, title=f"largest excess over {len(l2s)} strengths, in units of tol {tol:g}"
+    )
+    return found
+
+
+def newton(Z: Any, y: Any, l2: float) -> tuple[Any, Any]:
+    """scikit-learn's Newton optimum."""
+    model = LogisticRegression(C=1 / (l2 * len(y)), solver="newton-cholesky", tol=1e-10, max_iter=200)
+    model.fit(Z, y)
+    return model.coef_, model.intercept_
+
+
 def mlps(options: argparse.Namespace) -> dict[str, float]:
     n, d, k = (1000, 64, 5) if options.quick else (3000, 256, 10)
     X, y = Features(d, k).draw(n, 1)
@@ -189,7 +289,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parts = {"path": path, "rows": by_rows, "mlp": mlps, "knn": knn, "large": large}
+    parts = {
+        "path": path,
+        "rows": by_rows,
+        "small": small,
+        "excess": excesses,
+        "mlp": mlps,
+        "knn": knn,
+        "large": large,
+    }
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it runs")
     parser.add_argument("--only", nargs="+", choices=parts, default=list(parts))
     parser.add_argument("--values", type=int, default=len(L2S), help="how many of the 45 strengths")

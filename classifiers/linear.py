@@ -56,7 +56,8 @@ class LinearSolution:
         objective: Mean cross-entropy plus the penalty.
         gradient_norm: Norm of its gradient.
         iterations: L-BFGS iterations.
-        converged: Whether the objective is as close to its optimum as asked.
+        converged: Whether the objective is as close to its optimum as asked, by a proof or an estimate.
+        excess: By how much the objective exceeds its optimum at most: a proof, see `classifiers.lbfgs.minimise`.
         seconds: What this point took.
     """
 
@@ -67,6 +68,7 @@ class LinearSolution:
     gradient_norm: float
     iterations: int
     converged: bool
+    excess: float
     seconds: float
 
 
@@ -81,6 +83,7 @@ def linear_path(
     label_smoothing: float = 0.0,
     tol: float = 2e-4,
     max_iter: int = 1000,
+    proven: bool = False,
     device: str = "auto",
     dtype: Dtype = "auto",
     memory: int | None = None,
@@ -103,6 +106,8 @@ def linear_path(
         label_smoothing: Share of each target that is spread evenly over all classes.
         tol: Largest relative excess of the objective over its optimum; see `classifiers.lbfgs.minimise`.
         max_iter: Largest number of iterations per strength.
+        proven: Whether to go on until that is proven, in place of an estimate; twice as many iterations where penalties
+            are weak.
         device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
         dtype: Number format of the products; ``auto`` is float64 for float64 input, else float32.
         memory: Bytes that the rows may take on the device; more than that are streamed. None has no bound.
@@ -145,7 +150,7 @@ def linear_path(
                 f"expected ({problem.outputs}, {X.shape[1]}) and ({problem.outputs},)"
             )
         theta = units.enter(coef, intercept).to(theta)
-    for l2, optimum, seconds in _follow(problem, strengths, theta, tol, max_iter):
+    for l2, optimum, seconds in _follow(problem, strengths, theta, tol, max_iter, proven=proven):
         coef, intercept = units.leave(optimum.theta)
         yield LinearSolution(
             l2,
@@ -155,6 +160,7 @@ def linear_path(
             optimum.gradient_norm,
             optimum.iterations,
             optimum.converged,
+            optimum.excess,
             seconds,
         )
 
@@ -200,7 +206,13 @@ def _bring(
 
 
 def _follow(
-    problem: SoftmaxRegression, strengths: list[float], theta: torch.Tensor, tol: float, max_iter: int
+    problem: SoftmaxRegression,
+    strengths: list[float],
+    theta: torch.Tensor,
+    tol: float,
+    max_iter: int,
+    *,
+    proven: bool,
 ) -> Iterator[tuple[float, Optimum, float]]:
     """Solve the strengths in groups, each started where the last two solutions point to."""
     group = max(1, min(_GROUP, _COLUMNS // problem.outputs))
@@ -210,7 +222,7 @@ def _follow(
         began = time.perf_counter()
         l2s = strengths[first : first + group]
         starts = [_extrapolate(known, l2, theta) for l2 in l2s]
-        optima = minimise(problem, l2s, starts, tol=tol, max_iter=max_iter, memory=memory)
+        optima = minimise(problem, l2s, starts, tol=tol, max_iter=max_iter, proven=proven, memory=memory)
         memory = optima[-1].memory
         known = [*known, *zip(l2s, (optimum.theta for optimum in optima), strict=True)][-2:]
         seconds = (time.perf_counter() - began) / len(l2s)
@@ -269,7 +281,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         fit_intercept: Whether to learn a constant per class.
         scale: ``standard`` penalises the coefficients of standardised features, ``none`` those of raw ones, ``l2`` and
             ``maxnorm`` those of rows divided by their Euclidean norm or largest absolute value.
-        tol: Largest relative excess of the objective over its optimum, as L-BFGS estimates it.
+        tol: Largest relative excess of the objective over its optimum; `fit` goes on until that is proven.
         max_iter: Largest number of iterations.
         class_weight: None, ``balanced``, or a weight per class.
         device: ``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda[:N]`` or ``mps``.
@@ -283,7 +295,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         intercept_: float64 (k,) or (1,).
         n_iter_: Iterations taken.
         objective_: Value reached.
-        converged_: Whether ``objective_`` is as close to its optimum as asked.
+        converged_: Whether ``objective_`` is as close to its optimum as asked: proven by `fit`, estimated by `path`.
     """
 
     def __init__(
@@ -333,7 +345,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
             HeadError: An option out of range, or fewer than two classes.
         """
         start = None if coef_init is None or intercept_init is None else (coef_init, intercept_init)
-        (solution,) = self._solve(X, y, [self.l2], sample_weight, tol=self.tol, start=start)
+        (solution,) = self._solve(X, y, [self.l2], sample_weight, tol=self.tol, proven=True, start=start)
         self._adopt(solution)
         if not self.converged_:
             warnings.warn(
@@ -353,7 +365,8 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     ) -> Iterator[Self]:
         """Fit a copy of this head for each of several strengths, each started at the last; see `linear_path`.
 
-        The objectives are within twenty times ``tol``: enough to compare strengths by, of which one is then fitted.
+        The objectives are within twenty times ``tol``, as L-BFGS estimates it: enough to compare strengths by, of which one
+        is then fitted.
 
         Yields:
             Fitted heads, strongest penalty first. One that did not converge says so in ``converged_`` only.
@@ -370,6 +383,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         sample_weight: ArrayLike | None,
         *,
         tol: float,
+        proven: bool = False,
         start: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     ) -> Iterator[LinearSolution]:
         rows, labels, weights = training_rows(self, X, y, sample_weight, self.class_weight)
@@ -385,6 +399,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
             memory=self.memory,
             tol=tol,
             max_iter=self.max_iter,
+            proven=proven,
             device=self.device,
             dtype=self.dtype,
             start=start,

@@ -116,10 +116,12 @@ def fit_projection(
         raise HeadError(f"projection {plan}: the features of some training rows are not finite")
     mean = taken.mean(axis=0, dtype=np.float64).astype(np.float32)
     deviation = taken.std(axis=0, dtype=np.float64).astype(np.float32)
-    deviation[deviation == 0] = 1
+    limits = np.finfo(np.float32)  # as in `classifiers.rows`: what a constant feature has left is rounding
+    deviation[deviation <= np.maximum(10 * limits.eps * np.abs(mean), limits.tiny / limits.eps)] = np.inf
     standard = (taken - mean) / deviation
     if plan.method == "pca":
-        found = PCA(plan.width, random_state=seed).fit(standard)
+        with np.errstate(invalid="ignore"):  # shares of no variance at all
+            found = PCA(plan.width, random_state=seed).fit(standard)
     else:
         found = GaussianRandomProjection(plan.width, random_state=seed).fit(standard)
     components = np.asarray(found.components_, np.float32) / deviation

@@ -282,12 +282,10 @@ def standardise(
     middle = mean.to(dtype)
     for part in _blocks(n, d):
         rows[part] -= middle
-        if scale == "standard":
-            variance += _weighted_sum(rows[part].square(), weights[part])
+        variance += _weighted_square(rows[part], weights[part])
     divisor = _divisor(variance, middle, scale)
-    if scale == "standard":
-        rows /= divisor
-    return rows, _numpy(middle), _numpy(divisor)
+    rows /= divisor
+    return rows, _numpy(middle), _finite(divisor)
 
 
 def stream(
@@ -309,24 +307,24 @@ def stream(
         for part in _blocks(n, d):
             rows = plain._read(X[part]).sub_(shift)  # noqa: SLF001
             total += _weighted_sum(rows, weights[part])
-            squares += _weighted_sum(rows.square_(), weights[part])
+            squares += _weighted_square(rows, weights[part])
             release(X)
+        middle = (total + shift).to(dtype)
+        divisor = _divisor((squares - total.square()).clamp_min(0), middle, scale)
     else:
-        shift = torch.zeros_like(shift)
-    middle = (total + shift).to(dtype)
-    divisor = _divisor((squares - total.square()).clamp_min(0), middle, scale)
+        middle, divisor = torch.zeros_like(shift), torch.ones_like(shift)
     rows_of = StreamedRows(X, middle, divisor, scale, device, dtype)
-    return rows_of, _numpy(middle), _numpy(divisor)
+    return rows_of, _numpy(middle), _finite(divisor)
 
 
 def _divisor(variance: torch.Tensor, mean: torch.Tensor, scale: Scale) -> torch.Tensor:
-    if scale != "standard":
-        return torch.ones_like(mean)
-    deviation = variance.sqrt().to(mean.dtype)
-    # What a constant feature has left is rounding, of its stored values or of their mean.
-    deviation[deviation <= 10 * torch.finfo(mean.dtype).eps * mean.abs()] = 1
-    deviation[deviation == 0] = 1
-    return deviation
+    """What centred features are divided by; infinity makes a constant one zero."""
+    deviation, limits = variance.sqrt(), torch.finfo(mean.dtype)
+    # What a constant feature has left is rounding, of its stored values or of their mean; and one of which only
+    # subnormal numbers are left has coefficients that overflow.
+    constant = deviation <= (10 * limits.eps * mean.abs()).clamp_min(limits.tiny / limits.eps)
+    divisor = deviation.to(mean.dtype) if scale == "standard" else torch.ones_like(mean)
+    return divisor.masked_fill_(constant, torch.inf)
 
 
 def _blocks(n: int, d: int) -> Iterator[slice]:
@@ -336,6 +334,16 @@ def _blocks(n: int, d: int) -> Iterator[slice]:
 
 def _weighted_sum(rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     return (rows.to(weights.dtype) * weights[:, None]).sum(dim=0)
+
+
+def _weighted_square(rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The same of the squares, which overflow and vanish long before the numbers do."""
+    return (rows.to(weights.dtype).square() * weights[:, None]).sum(dim=0)
+
+
+def _finite(divisor: torch.Tensor) -> NDArray[np.float64]:
+    """The divisor of rows that are new, in which a feature may vary that was constant in these."""
+    return _numpy(torch.where(divisor.isinf(), 1, divisor))
 
 
 def _numpy(tensor: torch.Tensor) -> NDArray[np.float64]:

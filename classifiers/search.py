@@ -26,7 +26,7 @@ Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 _DEFAULT_TRIALS = 30
 _FACTOR = 3  # of candidates kept, and of rows given, from rung to rung of halving
-_TOGETHER = 32  # candidates at most that are trained together: what a kill loses
+_TOGETHER = 32  # candidates at most that are trained together, or as one path: what a kill loses
 _LEAST_ROWS = 10  # per class, in the first rung
 
 
@@ -162,7 +162,7 @@ class _Task:
 
 
 def _judge(task: _Task, candidates: Sequence[Params], share: float) -> list[dict[str, Any]]:
-    """Trials of candidates that are trained together, or of one: the means of their scores on the folds."""
+    """Trials of candidates that are trained together or as one path, or of one: the means of their scores on the folds."""
     folds = [
         score_candidates(
             task.kind.name,
@@ -214,13 +214,16 @@ class _Runner:
         def run(todo: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
             parts = self._parts(candidates, todo)
             calls = ((self.task, [candidates[place] for place in part], share) for part in parts)
+            missing = set(todo)
             for part, trials in zip(parts, in_parallel(_judge, calls, self.jobs), strict=True):
-                yield from zip(part, trials, strict=True)
+                yield from (each for each in zip(part, trials, strict=True) if each[0] in missing)
 
         return self.journal.complete(names, run, self.progress)
 
     def _parts(self, candidates: Sequence[Params], todo: Sequence[int]) -> list[list[int]]:
         """Places of candidates that are judged by one call: as many as train together, with some for each process."""
+        if self.task.kind.search == "path":
+            return _stretches(candidates, todo)
         if not self.task.kind.together:
             return [[place] for place in todo]
         groups: dict[str, list[int]] = {}
@@ -231,6 +234,17 @@ class _Runner:
         return [
             group[start : start + most] for group in groups.values() for start in range(0, len(group), most)
         ]
+
+
+def _stretches(candidates: Sequence[Params], todo: Sequence[int]) -> list[list[int]]:
+    """Stretches of one path, strongest first, that hold a candidate to do.
+
+    A solution depends, within its tolerance, on those before it: so that the number of processes and a kill change nothing,
+    stretches depend on the candidates alone, and are solved whole.
+    """
+    order = sorted(range(len(candidates)), key=lambda place: -candidates[place]["l2"])
+    stretches = np.array_split(order, -(-len(order) // _TOGETHER))
+    return [stretch.tolist() for stretch in stretches if np.isin(stretch, todo).any()]
 
 
 Space = Mapping[str, tuple[Any, ...]]

@@ -150,7 +150,7 @@ def score_candidates(
         train: Rows to fit.
         val: Rows to judge on, and for some heads to stop early on.
         candidates: Parameters of each, apart from ``params``; those of a head that trains some together may differ in
-            ``HeadKind.together`` alone to be so trained.
+            ``HeadKind.together`` alone to be so trained, and those that are one path come strongest first.
         classes: The k class names.
         params: Parameters that all have.
         seed: Seed of everything random.

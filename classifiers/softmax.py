@@ -17,6 +17,7 @@ from classifiers.rows import Rows
 __all__ = ["Evaluation", "SoftmaxRegression"]
 
 _WIDEST = 2048  # features whose covariance is decomposed whole
+_LEAST = 1e-10  # of the largest eigenvalue: what is smaller is rounding
 _SAMPLE = 8  # rows per feature that estimate the covariance: a preconditioner only has to be near
 
 
@@ -157,7 +158,9 @@ class SoftmaxRegression:
         vectors, values, rest = self._spectrum()
         scale = curvature.to(values.dtype)[:, None].clamp_min(1e-12)
         coef = gradient[:, :-1]
-        tail = 1 / (scale * rest + l2)
+        # What lies beyond the eigenvectors is found by a difference, whose rounding must not outweigh the rest.
+        rounding = 8 * torch.finfo(values.dtype).eps * (scale * values[-1:].sum() + l2)
+        tail = 1 / (scale * rest + l2).maximum(rounding)
         leading = (coef @ vectors) * (1 / (scale * values + l2) - tail)
         moved = torch.empty_like(gradient)
         moved[:, :-1] = coef * tail + leading @ vectors.T
@@ -183,20 +186,28 @@ def _columns(targets: Tensor, like: Tensor) -> Tensor:
 
 
 def _decompose(sample: Tensor) -> _Spectrum:
+    """In float64, for float32 can't tell the eigenvalues of strongly correlated features from none; of features that vary."""
     n, d = sample.shape
-    total = float(sample.square().sum()) / n
+    live = (sample != 0).any(dim=0)
+    rows = sample[:, live].to("cpu" if sample.device.type == "mps" else sample.device, torch.float64)
+    total, varying = float(rows.square().sum()) / n, max(1, rows.shape[1])
+    try:
+        values, axes = _leading(rows)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # no convergence: one scale for all directions serves, more slowly
+        values, axes = rows.new_zeros(0), rows.new_zeros(rows.shape[1], 0)
+    vectors = sample.new_zeros(d, len(values))
+    vectors[live] = axes.to(vectors)
+    rest = max(0.0, total - float(values.sum())) / max(1, varying - len(values))
+    return _Spectrum(vectors, values.to(vectors), rest)
+
+
+def _leading(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (r,) above rounding of the rows' mean square, and eigenvectors (d, r)."""
+    n, d = rows.shape
     if n >= d:
-        values, vectors = _eigh(sample.T @ sample / n)
-    else:  # the same leading eigenvectors, by way of the smaller matrix
-        values, vectors = _eigh(sample @ sample.T / n)
-        kept = values > values[-1] * 1e-5
-        values = values[kept]
-        vectors = sample.T @ (vectors[:, kept] / (values * n).sqrt())
-    values = values.clamp_min(0)
-    rest = max(0.0, total - float(values.sum())) / max(1, d - len(values))
-    return _Spectrum(vectors, values, rest)
-
-
-def _eigh(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    found = torch.linalg.eigh(matrix.cpu() if matrix.device.type == "mps" else matrix)  # MPS has none
-    return found.eigenvalues.to(matrix.device), found.eigenvectors.to(matrix.device)
+        values, vectors = torch.linalg.eigh(rows.T @ rows / n)
+        return values.clamp_min(0), vectors
+    values, vectors = torch.linalg.eigh(rows @ rows.T / n)  # the same ones, by way of the smaller matrix
+    kept = values > values[-1] * _LEAST
+    values = values[kept]
+    return values, rows.T @ (vectors[:, kept] / (values * n).sqrt())

@@ -71,6 +71,67 @@ def test_tolerance_is_an_upper_bound_of_the_excess(digits, tol):
         assert best * (1 - 1e-9) <= objective(scaled(X), y, in_scaled_units(head, X), l2) <= best * (1 + tol)
 
 
+def rectified():
+    """Strongly correlated features, as of a network: an estimate by L-BFGS was up to 110 times too small on them."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 5, 500)
+    hidden = rng.normal(size=(5, 8))[y] + rng.normal(size=(500, 8))
+    return np.maximum(hidden @ rng.normal(size=(8, 100)) - 4, 0), y
+
+
+def collinear():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, 400)
+    X = rng.normal(size=(4, 20))[y] / 2 + rng.normal(size=(400, 20))
+    return np.hstack([X, X + 1e-4 * rng.normal(size=X.shape)]), y
+
+
+def unbalanced():
+    rng = np.random.default_rng(0)
+    y = np.repeat([0, 1, 2], [1600, 40, 2])
+    return rng.normal(size=(3, 20))[y] / 2 + rng.normal(size=(len(y), 20)), y
+
+
+@pytest.mark.parametrize("rows", [rectified, collinear, unbalanced])
+def test_a_fit_proves_its_tolerance_on_rows_that_are_hard(rows):
+    X, y = rows()
+    for l2 in (1e-2, 1e-4):
+        head = LinearHead(l2, tol=1e-5, device="cpu").fit(X, y)
+        newton = LogisticRegression(C=1 / (l2 * len(y)), solver="newton-cholesky", tol=1e-10, max_iter=200)
+        newton.fit(scaled(X), y)
+        best = objective(scaled(X), y, (newton.coef_, newton.intercept_), l2)
+        assert head.converged_
+        assert best * (1 - 1e-9) <= objective(scaled(X), y, in_scaled_units(head, X), l2) <= best * (1 + 1e-5)
+
+
+def test_what_a_path_proves_is_above_what_it_is_off():
+    X, y = rectified()
+    for solution in linear_path(X, y, [1e-1, 1e-2, 1e-3], device="cpu"):
+        newton = LogisticRegression(
+            C=1 / (solution.l2 * len(y)), solver="newton-cholesky", tol=1e-10, max_iter=200
+        )
+        newton.fit(scaled(X), y)
+        best = objective(scaled(X), y, (newton.coef_, newton.intercept_), solution.l2)
+        assert solution.objective - best <= solution.excess + 1e-12
+
+
+def test_a_first_step_far_too_long_is_cut_down():
+    """Few different rows under a weak penalty: the curvature at zero says nothing of where the optimum is."""
+    rng = np.random.default_rng(1)
+    y, copies = rng.integers(0, 4, 60), [1] * 50 + [100] * 10
+    X = rng.normal(size=(4, 40))[y] / 2 + rng.normal(size=(60, 40))
+    assert LinearHead(1e-5, device="cpu").fit(X.repeat(copies, axis=0), y.repeat(copies)).converged_
+
+
+def test_single_precision_starts_under_a_weak_penalty():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, 100)
+    X = rng.normal(size=(4, 150))[y] / 2 + rng.normal(size=(100, 150))
+    head = LinearHead(1e-7, tol=1e-3, dtype="float32", device="cpu").fit(X, y)
+    assert head.converged_
+    assert head.objective_ < 1e-4  # the rows are separable
+
+
 @pytest.mark.parametrize("k", [2, 3])
 def test_predictions_are_scikit_learns(make_blobs, k):
     data = make_blobs(400, 10, k, dtype=np.float64)
@@ -258,6 +319,69 @@ def test_dead_and_huge_features_do_no_harm(blobs):
     assert head.predict_proba(X) == pytest.approx(
         clean.predict_proba(np.hstack([blobs.X, far - 1000])), abs=0.01
     )
+
+
+def beside(X, kind):
+    """The rows with three columns more: what they hold, and whether that is no more than a constant."""
+    draw = np.random.default_rng(1).normal(size=(len(X), 3))
+    with np.errstate(under="ignore"):
+        more = {
+            "zero": np.zeros_like(draw),
+            "constant": np.full_like(draw, 0.1),
+            "huge constant": np.full_like(draw, 1e30),
+            "subnormal": draw * 1e-42,
+            "duplicated": X[:, :3],
+            "huge": draw * 1e30,
+            "tiny": draw * 1e-30,
+            "sparse": (np.arange(3 * len(X)).reshape(-1, 3) == 7) * 1e-3,
+        }[kind]
+        return np.hstack([X, more.astype(np.float32)])
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("memory", [None, 1])
+@pytest.mark.parametrize("kind", ["zero", "constant", "huge constant", "subnormal"])
+def test_features_that_do_not_vary_are_as_good_as_absent(blobs, kind, memory):
+    X = beside(blobs.X, kind)
+    head = LinearHead(0.01, device="cpu", memory=memory, tol=1e-6).fit(X, blobs.y)
+    without = LinearHead(0.01, device="cpu", memory=memory, tol=1e-6).fit(blobs.X, blobs.y)
+    assert not head.coef_[:, -3:].any()
+    assert head.predict_proba(X) == pytest.approx(without.predict_proba(blobs.X), abs=1e-3)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", ["duplicated", "huge", "tiny", "sparse"])
+def test_features_of_any_size_reach_the_optimum(blobs, kind):
+    X = beside(blobs.X, kind)
+    _, best = reference(scaled(X), blobs.y, 0.01)
+    assert LinearHead(0.01, device="cpu").fit(X, blobs.y).objective_ == pytest.approx(best, rel=2e-5)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("shape", [(400, 320), (300, 320), (5, 50)])
+def test_nearly_dead_features_are_decomposed(shape):
+    """Of rectified features at small inputs most are zero in nearly all rows; single precision failed on 400 x 320."""
+    n, d = shape
+    rng = np.random.default_rng(0)
+    X, y = np.zeros((n, d), np.float32), np.arange(n) % 5
+    alive, rare = d // 6, d // 8
+    X[:, :alive] = np.maximum(rng.standard_normal((n, alive)), 0)
+    for column in range(alive, alive + rare):
+        X[rng.integers(0, n, rng.integers(1, 6)), column] = rng.random()
+    X = X[:, rng.permutation(d)]
+    _, best = reference(scaled(X), y, 0.1)
+    assert LinearHead(0.1, device="cpu").fit(X, y).objective_ == pytest.approx(best, rel=2e-5)
+
+
+def test_a_decomposition_that_fails_costs_time_alone(blobs, monkeypatch):
+    def fail(_matrix):
+        raise torch.linalg.LinAlgError
+
+    expected = LinearHead(0.01, device="cpu").fit(blobs.X, blobs.y)
+    monkeypatch.setattr(torch.linalg, "eigh", fail)
+    head = LinearHead(0.01, device="cpu").fit(blobs.X, blobs.y)
+    assert head.objective_ == pytest.approx(expected.objective_, rel=2e-5)
+    assert head.n_iter_ > expected.n_iter_
 
 
 def test_path_meets_single_fits_and_takes_fewer_iterations(digits):

@@ -7,11 +7,12 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from classifiers import search
+from classifiers import linear, search
 from classifiers.errors import HeadError, SplitError
 from classifiers.folds import assign_folds
 from classifiers.heads import find_head
 from classifiers.search import SearchPlan, search_head
+from classifiers.selection import score_candidates
 
 TRAIN, VAL, TEST = np.arange(120), np.arange(120, 180), np.arange(180, 240)
 SPLIT = [(TRAIN, VAL)]
@@ -98,6 +99,35 @@ def test_the_seed_decides_what_is_drawn(data):
 
 def test_processes_change_nothing(data):
     assert scores(run(data, SearchPlan("random", 4, jobs=2))) == scores(run(data, SearchPlan("random", 4)))
+
+
+def test_strengths_are_paths_that_a_kill_does_not_change(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(search, "_TOGETHER", 5)
+    folds = [(TRAIN, VAL), (VAL, TRAIN)]
+    whole = run(data, SearchPlan("random", 12), head="linear", folds=folds, journal=tmp_path / "search")
+    lines = whole.journal.read_bytes().splitlines(keepends=True)
+    whole.journal.write_bytes(b"".join(lines[:6]))  # as a kill leaves it, amid the second path
+    again = run(data, SearchPlan("random", 12), head="linear", folds=folds, journal=tmp_path / "search")
+    assert again.resumed == 6
+    assert scores(again) == scores(whole)
+    # Each is within its tolerance, 20 x 1e-5 of the objective, of what it is alone.
+    options = {"classes": data.classes, "device": "cpu"}
+    for trial in whole.trials:
+        alone = [
+            score_candidates("linear", data.X, data.y, *fold, candidates=[{"l2": trial["l2"]}], **options)
+            for fold in folds
+        ]
+        assert trial["log_loss"] == pytest.approx(np.mean([each["log_loss"] for (each,) in alone]), rel=0.01)
+
+
+def test_a_fold_is_brought_once_for_all_strengths(data, monkeypatch):
+    brought = []
+    standardise = linear.standardise
+    monkeypatch.setattr(
+        linear, "standardise", lambda *a, **k: brought.append(len(a[0])) or standardise(*a, **k)
+    )
+    run(data, SearchPlan("random", 12), head="linear", folds=[(TRAIN, VAL), (VAL, TRAIN)])
+    assert brought == [len(TRAIN), len(VAL)]
 
 
 def test_halving_drops_two_thirds_and_trebles_the_rows(make_blobs):
