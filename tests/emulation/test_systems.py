@@ -49,7 +49,6 @@ def emulate(*arguments):
         env={
             **os.environ,
             "EMULATED_SYSTEM": "windows",
-            "LOKY_MAX_CPU_COUNT": "2",
             "OMP_NUM_THREADS": "1",
             "PYTHONIOENCODING": "cp1252",  # what a Windows console of the West takes
             "PYTHONPATH": os.pathsep.join(map(str, PATHS)),

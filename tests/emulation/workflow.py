@@ -28,8 +28,6 @@ out = '{out}'
 backbone = "timm:test_resnet"
 weights = "random:1"
 image-size = 32
-[[train-head]]
-head = "linear"
 """
 
 
@@ -102,7 +100,7 @@ def replace_read(folder, data):
 
 
 def run(folder, data, *, jobs):
-    """Everything, with so many processes."""
+    """Everything; decoding for training, and the batch, in so many processes. joblib's own never fork anyway."""
     torch.set_num_threads(1)
     found = {"caches": write_caches(folder)}
     cache = extract(data, cache=folder / "digits.h5", **NETWORK, **EXACT).cache
@@ -110,7 +108,7 @@ def run(folder, data, *, jobs):
     trained = train_head(
         cache,
         "linear",
-        search=SearchPlan("random", trials=3, jobs=jobs),
+        search=SearchPlan("random", trials=3),
         cv=2,
         seed=3,
         run=folder / "head",
@@ -120,8 +118,8 @@ def run(folder, data, *, jobs):
     found["head"] = files(trained.run, ".safetensors")
     found["accuracy"] = looked.metrics.top1
     found["looks"] = len(Run.open(trained.run).looks())
-    shots = few_shot(cache, "centroid", shots=[1], episodes=4, jobs=jobs, out=folder / "shots")
-    curve = learning_curve(cache, "centroid", points=2, draws=2, jobs=jobs, out=folder / "curve")
+    shots = few_shot(cache, "centroid", shots=[1], episodes=4, out=folder / "shots")
+    curve = learning_curve(cache, "centroid", points=2, draws=2, out=folder / "curve")
     found["sizes"] = files(shots.folder, ".csv") | files(curve.folder, ".csv")
     refusal, recomputed = replace_read(folder, data)
     found["replaced"] = contents(cache)
@@ -141,7 +139,7 @@ def run(folder, data, *, jobs):
     study.write_text(STUDY.format(data=data, out=folder / "out"), encoding="utf-8")
     done = batch(study, jobs=jobs)
     found["batch"] = [(job.name, job.state, job.error) for job in done.jobs]
-    found["batch heads"] = files(done.out, "head.safetensors")
+    found["batch caches"] = [contents(job.path) for job in done.jobs]
     found["unfinished"] = [path.name for path in folder.rglob("*") if ".partial" in path.name]
     return {"found": found, "refusal": refusal, "recomputed": recomputed}
 
