@@ -158,6 +158,7 @@ def _extract(run: Run, report: Reporter) -> None:
         cache.source,
         backbone=f"run:{run.path}",
         cache=cache.path,
+        precision=cache.spec.precision,  # in which the head was calibrated
         limit=run.record["finetune"]["limit"],
         max_bad=1.0,  # the training judged that
         report=report,

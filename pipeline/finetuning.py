@@ -123,7 +123,8 @@ def finetune(
         recipe: How to train.
         image_size: Side in pixels of the network's square input, instead of the size of its weights.
         cached: Whether to compute what lies below the frost line once, into a cache, and train on that; by default where
-            it can be done: a line above the images that doesn't move, and nothing random below it.
+            it can be done: a line above the images that doesn't move, and nothing random below it. It is computed in the
+            precision of the training's passes and stored in float16, to a relative 2^-11.
         caches: Folder for that cache.
         run: Directory to write; by default a fresh one under ``runs/``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.

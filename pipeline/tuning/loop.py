@@ -186,7 +186,7 @@ class _Training:
             if any(parameter is self.network.head.weight for parameter in group["params"])
         )
         self.mixing = Mixing(recipe, job.classes)
-        self.precision = _precision(recipe.precision, job.processes.device)
+        self.precision = job.processes.precision(recipe.precision)
         self.scaler = torch.amp.GradScaler(job.processes.device.type, enabled=self.precision == "fp16")
         self.ema = ModelEmaV3(self.network, decay=recipe.ema) if recipe.ema is not None else None
         self.progress = _Progress()
@@ -440,18 +440,6 @@ def _without_sync(steps: nn.Module, *, last: bool) -> AbstractContextManager[obj
         context: AbstractContextManager[object] = steps.no_sync()
         return context
     return nullcontext()
-
-
-def _precision(asked: str, device: torch.device) -> str:
-    if asked != "auto":
-        if asked == "fp16" and device.type != "cuda":
-            raise FinetuneError(
-                f"precision 'fp16' trains on CUDA only, not on {device.type}; expected auto, fp32 or bf16"
-            )
-        return asked
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    return "fp32"
 
 
 def _check_key(saved: Checkpoint, job: Job) -> None:

@@ -95,6 +95,7 @@ class Plan:
     def check(self) -> None:
         """Refuse what doesn't fit."""
         recipe = self.recipe
+        self.processes.precision(recipe.precision)
         if recipe.patience is not None and not len(self.rows.val):
             raise FinetuneError(
                 "patience: there are no validation images to judge epochs by; leave --patience away"
@@ -246,10 +247,12 @@ def _activations(plan: Plan, stages: Sequence[Stage], report: Reporter) -> Featu
     layer = EMBEDDING if plan.frozen == len(stages) else stage.layer
     source = plan.rows.images.source
     side = plan.net.transform.crop[0]
+    # What passes through the whole network would compute; what is fastest here may be coarser.
+    precision = plan.processes.precision(plan.recipe.precision)
     # Views are drawn by the seed, so trainings with several seeds have several caches.
     views = f".{plan.recipe.views}-views-{plan.recipe.seed}" if plan.recipe.views > 1 else ""
     path = plan.caches / default_cache_path(
-        source.root, f"{plan.named.backbone}.{side}px.below-{stage.name}{views}", plan.limit
+        source.root, f"{plan.named.backbone}.{side}px.below-{stage.name}.{precision}{views}", plan.limit
     )
     if plan.processes.leads:
         size = len(source.table) * math.prod(stage.shape) * 2 * plan.recipe.views
@@ -263,6 +266,8 @@ def _activations(plan: Plan, stages: Sequence[Stage], report: Reporter) -> Featu
             views=plan.recipe.views,
             seed=plan.recipe.seed,
             cache=path,
+            precision=precision,
+            device=plan.processes.device.type,
             store="float16",
             limit=plan.limit,
             max_bad=1.0,  # the images were judged before

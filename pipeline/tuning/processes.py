@@ -4,12 +4,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from features.spec import Precision
 from pipeline.errors import FinetuneError
 
 __all__ = ["Processes", "joined"]
@@ -33,6 +34,26 @@ class Processes:
     def leads(self) -> bool:
         """Whether it is the one that writes and reports."""
         return self.rank == 0
+
+    def precision(self, asked: str) -> Precision:
+        """Number format of the passes here that a recipe asks for.
+
+        Args:
+            asked: A precision, or ``auto`` for bf16 on CUDA, fp16 where that has no bf16, and fp32 elsewhere.
+
+        Raises:
+            FinetuneError: The device doesn't train in it.
+        """
+        cuda = self.device.type == "cuda"
+        if asked == "fp16" and not cuda:
+            raise FinetuneError(
+                f"precision 'fp16' trains on CUDA only, not on {self.device.type}; expected auto, fp32 or bf16"
+            )
+        if asked != "auto":
+            return cast("Precision", asked)
+        if not cuda:
+            return "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
     def wait(self) -> None:
         """Until all are here."""
