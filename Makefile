@@ -1,8 +1,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+MADE := .made-by-$(notdir $(PYTHON))
+make_venv = $(PYTHON) -m venv $(1) || { $(PYTHON) -m pip install --user virtualenv && $(PYTHON) -m virtualenv $(1); }
 
-.PHONY: demo test test-processors lint bench clean
+.PHONY: demo test test-processors test-min test-latest test-browser lint bench clean
 
 # Environment variables that hold PyTorch, oneDNN, MKL, OpenBLAS and NumPy to fewer instructions than the processor has.
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell
@@ -20,6 +22,18 @@ test-processors: $(VENV)/.installed
 	FROSTLINE_TEST_BF16=1 $(BIN)/python -m pytest --numprocesses auto
 	$(SSE4) FROSTLINE_TEST_BF16=0 $(BIN)/python -m pytest --numprocesses auto
 
+# The lowest and the newest versions that the metadata allows; another Python by PYTHON=python3.13.
+test-min: .venv-min/.installed
+	.venv-min/bin/python -m pytest --numprocesses auto
+
+test-latest: .venv-latest/$(MADE)
+	.venv-latest/bin/python -m pip install --upgrade --upgrade-strategy eager --editable '.[dev]'
+	.venv-latest/bin/python -m pytest --numprocesses auto
+
+test-browser: $(VENV)/.installed
+	$(BIN)/python tests/browser.py
+	$(BIN)/python -m pytest -m browser
+
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -29,9 +43,20 @@ bench: $(VENV)/.installed
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 $(VENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV) || { $(PYTHON) -m pip install --user virtualenv && $(PYTHON) -m virtualenv $(VENV); }
+	$(call make_venv,$(VENV))
 	$(BIN)/python -m pip install --editable '.[dev]'
 	touch $@
 
+.venv-min/.installed: .venv-min/$(MADE) pyproject.toml tests/lowest.py
+	.venv-min/bin/python -m pip install packaging
+	.venv-min/bin/python tests/lowest.py > .venv-min/lowest.txt
+	.venv-min/bin/python -m pip install --constraint .venv-min/lowest.txt --editable '.[dev]'
+	touch $@
+
+.venv-min/$(MADE) .venv-latest/$(MADE):
+	rm -rf $(@D)
+	$(call make_venv,$(@D))
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-min .venv-latest build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -518,10 +518,6 @@ def _recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return wrapped
 
 
-def _choice(*names: str) -> click.Choice[str]:
-    return click.Choice(names)
-
-
 _RECIPE = (
     click.option(
         "--frost-line",
@@ -553,7 +549,11 @@ _RECIPE = (
         help="Steps an update, to save memory.",
     ),
     click.option(
-        "--optimizer", type=_choice("sgd", "adamw"), default="sgd", show_default=True, help="Optimizer."
+        "--optimizer",
+        type=click.Choice(["sgd", "adamw"]),
+        default="sgd",
+        show_default=True,
+        help="Optimizer.",
     ),
     click.option(
         "--lr",
@@ -584,7 +584,7 @@ _RECIPE = (
     ),
     click.option(
         "--schedule",
-        type=_choice("cosine", "step", "onecycle", "constant"),
+        type=click.Choice(["cosine", "step", "onecycle", "constant"]),
         default="cosine",
         show_default=True,
         help="How the learning rate falls; step: to a tenth at 60 % and at 85 %.",
@@ -599,7 +599,7 @@ _RECIPE = (
     ),
     click.option(
         "--augment",
-        type=_choice("none", "flip", "shift", "crop"),
+        type=click.Choice(["none", "flip", "shift", "crop"]),
         default="crop",
         show_default=True,
         help="flip; shift: by an eighth, and flip, for small images; crop: a random part, and flip.",
@@ -642,7 +642,7 @@ _RECIPE = (
     ),
     click.option(
         "--statistics",
-        type=_choice("auto", "frozen", "batch"),
+        type=click.Choice(["auto", "frozen", "batch"]),
         default="auto",
         show_default=True,
         help="Of batch normalisation: as they came, or of each batch; auto: frozen but from scratch.",
@@ -659,7 +659,7 @@ _RECIPE = (
     ),
     click.option(
         "--precision",
-        type=_choice("auto", "fp32", "bf16", "fp16"),
+        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
         default="auto",
         show_default=True,
         help="Of the passes; auto: bf16 or fp16 on a GPU, else fp32.",
@@ -700,7 +700,7 @@ _RECIPE = (
 @_fractions_option
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only N images, evenly spaced.")
 @_max_bad_option
-@click.option("--log-to", type=_choice("tensorboard", "mlflow"), help="Also log there.")
+@click.option("--log-to", type=click.Choice(["tensorboard", "mlflow"]), help="Also log there.")
 @click.option("--restart", is_flag=True, help="Drop an unfinished training of the same run.")
 @_output_options
 def finetune(*, as_json: bool, report: "Reporter", data: Path, **options: Any) -> None:

@@ -94,7 +94,8 @@ def reliability(y: NDArray[np.int64], proba: NDArray[np.float64]) -> Reliability
     """
     top, hit = proba.max(axis=1), proba.argmax(axis=1) == y
     place = bin_of(top)
-    counts, sure, right = (np.bincount(place, weights, BINS) for weights in (None, top, hit))
+    counts = np.bincount(place, minlength=BINS).astype(np.int64)
+    sure, right = (np.bincount(place, weights, BINS) for weights in (top, hit))
     filled = np.maximum(counts, 1)
     error = rms_calibration_error(top, hit)
     return Reliability(np.linspace(0, 1, BINS + 1), counts, sure / filled, right / filled, error)

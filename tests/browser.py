@@ -1,15 +1,22 @@
-"""Headless Chromium for tests, by the W3C WebDriver protocol of Debian's chromedriver."""
+"""Headless Chromium for tests, by chromedriver's W3C WebDriver protocol; run as a script, whether both are there."""
 
 import base64
 import json
+import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["browser", "is_there"]
+__all__ = ["browser", "find_browser", "find_driver"]
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+_BROWSER_VARIABLES = ("CHROME", "BROWSER_PATH")
+_DRIVERS = ("chromedriver", "chromium.chromedriver")
+_DRIVER_VARIABLES = ("CHROMEDRIVER",)
 
 _FLAGS = (
     "--headless=new",
@@ -26,9 +33,32 @@ _FLAGS = (
 _ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 
-def is_there():
-    """Whether there are a Chromium and its driver."""
-    return shutil.which("chromium") is not None and shutil.which("chromedriver") is not None
+def find_browser():
+    """Path of a Chromium or a Chrome.
+
+    Raises:
+        LookupError: There is none.
+    """
+    return _find("Chromium or Chrome", _BROWSER_VARIABLES, _BROWSERS)
+
+
+def find_driver():
+    """Path of chromedriver.
+
+    Raises:
+        LookupError: There is none.
+    """
+    return _find("chromedriver", _DRIVER_VARIABLES, _DRIVERS)
+
+
+def _find(what, variables, names):
+    for name in [*filter(None, map(os.environ.get, variables)), *names]:
+        if path := shutil.which(name):
+            return path
+    raise LookupError(
+        f"no {what} ({', '.join(names)}) on the PATH, nor where {' or '.join(variables)} says; install both, "
+        "on Debian with: apt-get install chromium chromium-driver"
+    )
 
 
 @contextmanager
@@ -36,7 +66,7 @@ def browser(*, width=1280, height=900):
     """A window; its driver chooses a free port and says which."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         driver = subprocess.Popen(
-            [shutil.which("chromedriver"), "--port=0"],
+            [find_driver(), "--port=0"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -55,7 +85,7 @@ def _session(port, folder, width, height):
         "browserName": "chrome",
         "goog:loggingPrefs": {"browser": "ALL"},
         "goog:chromeOptions": {
-            "binary": shutil.which("chromium"),
+            "binary": find_browser(),
             "args": [*_FLAGS, f"--user-data-dir={folder}", f"--window-size={width},{height}"],
         },
     }
@@ -125,3 +155,10 @@ class Page:
     def _find(self, selector):
         found = _call(f"{self.base}/element", {"using": "css selector", "value": selector})
         return found[_ELEMENT]
+
+
+if __name__ == "__main__":
+    try:
+        sys.stdout.write(f"{find_browser()}, {find_driver()}\n")
+    except LookupError as error:
+        sys.exit(str(error))

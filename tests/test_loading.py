@@ -193,10 +193,14 @@ def test_work_ahead_is_bounded(files):
 def test_all_workers_are_busy_even_with_small_batches(files):
     source = WaitingSource(files)
     batches = load(source, batch_size=1, workers=6)
-    threading.Thread(target=lambda: next(batches, None), daemon=True).start()
+    consumer = threading.Thread(target=lambda: next(batches, None), daemon=True)
+    consumer.start()
     while len(source.reads) < 6:  # for ever, if fewer threads were at work
         time.sleep(0.01)
     source.go.set()
+    consumer.join()
+    batches.close()
+    assert not decode_threads()
 
 
 def test_closing_early_stops_the_threads(files):

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from browser import browser, is_there
+from browser import browser, find_browser, find_driver
 from click.testing import CliRunner
 
 import cli
@@ -302,8 +302,10 @@ def test_umap_separates_what_differs():
 
 @pytest.fixture(scope="module")
 def page(report):
-    if not is_there():
-        pytest.skip("no Chromium with its driver")
+    try:
+        find_browser(), find_driver()
+    except LookupError as error:
+        pytest.skip(str(error))
     with browser() as window:
         window.open(report)
         yield window
@@ -323,6 +325,7 @@ def drawn(page, selector):
     )
 
 
+@pytest.mark.browser
 def test_charts_are_drawn_without_a_complaint(page):
     assert drawn(page, "#pareto-parameters") == 3
     assert drawn(page, "#confusion-run0") >= 1
@@ -338,6 +341,7 @@ def test_charts_are_drawn_without_a_complaint(page):
     assert page.messages() == []
 
 
+@pytest.mark.browser
 def test_the_leaderboard_sorts(page):
     values = """return [...document.querySelectorAll("#board tbody tr")].map(row => row.cells[COLUMN].dataset.value)"""
     headings = page.run(
@@ -359,6 +363,7 @@ def test_the_leaderboard_sorts(page):
         }
 
 
+@pytest.mark.browser
 def test_hovering_shows_the_image(page):
     drawn(page, "#map-run0")
     assert page.run("return document.getElementById('card').hidden")
@@ -384,12 +389,14 @@ def test_hovering_shows_the_image(page):
     assert "parameters:" in told
 
 
+@pytest.mark.browser
 def test_a_link_opens_its_run(page):
     page.run("document.querySelector('#run2').open = false")
     page.run("document.querySelector('#board a[href=\"#run2\"]').click()")
     assert page.run("return document.querySelector('#run2').open")
 
 
+@pytest.mark.browser
 def test_dark_screens_phones_and_paper(page):
     colour = "return getComputedStyle(document.querySelector('#pareto-parameters .xtitle')).fill"
     drawn(page, "#pareto-parameters")
