@@ -79,3 +79,25 @@ def test_means_without_spread_or_skewness():
     assert mean(np.full(5, 0.25), 36.0) == (0.25, 0.25, 0.25)
     values = np.array([1.0, 2, 3, 4, 5])
     assert mean(values, 36.0) == pytest.approx((3, 3 - 1.96324, 3 + 1.96324), abs=1e-5)  # Student's
+
+
+def test_the_mean_of_nearly_equal_values():
+    values = np.full(50, 0.25)
+    values[::2] += np.spacing(0.25)  # losses of a head that says the same of every row
+    found = mean(values, 1.0)
+    assert found.low <= found.value <= found.high
+    assert found.high - found.low < 1e-15
+
+
+def test_the_skewness_is_that_of_the_values():
+    values = np.random.default_rng(0).exponential(size=40)
+    found, n, deviation = mean(values, 100.0), 40, values.std(ddof=1)
+    skewness = stats.skew(values)
+
+    def studentised(truth):  # Hall's transformation of the t statistic
+        gap = (values.mean() - truth) / deviation
+        return np.sqrt(n) * (gap + skewness * gap**2 / 3 + skewness**2 * gap**3 / 27 + skewness / (6 * n))
+
+    reach = stats.t.ppf(0.975, n - 1)
+    assert studentised(found.low) == pytest.approx(reach, rel=1e-9)
+    assert studentised(found.high) == pytest.approx(-reach, rel=1e-9)
