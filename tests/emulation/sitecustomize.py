@@ -66,7 +66,8 @@ def _is_ours():
     frame = sys._getframe(2)
     while frame is not None and frame.f_code.co_filename.startswith(_LIBRARY):
         frame = frame.f_back
-    return frame is not None and frame.f_code.co_filename.startswith(_ROOT)
+    asks = "" if frame is None else frame.f_code.co_filename
+    return asks.startswith(_ROOT) and "site-packages" not in asks  # of a virtual environment in the checkout
 
 
 def _refuse(event, arguments):
