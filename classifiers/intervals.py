@@ -23,6 +23,9 @@ class Interval(NamedTuple):
 def share(hits: int, rows: int, confidence: float = 0.95) -> Interval:
     """The share of rows that are right, with the score interval of Wilson 1927.
 
+    Its coverage is the stated one on average; of a share within about 1 / `rows` of 0 or 1 it can fall to 0.90 for a
+    confidence of 0.95 (Brown, Cai & DasGupta 2001).
+
     Args:
         hits: Rows that are right.
         rows: All rows, at least 1.

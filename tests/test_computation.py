@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from listener import Listener
 
 import cli
 from features.cache import FeatureCache
@@ -25,19 +26,6 @@ from pipeline.runs import Run
 BACKBONE = {"backbone": "timm:test_resnet", "weights": "random:3", "image_size": 48}
 
 needs_openvino = pytest.mark.skipif(not openvino_installed(), reason="needs the extra openvino")
-
-
-class Listener:
-    """A reporter that remembers."""
-
-    def __init__(self):
-        self.notes, self.warnings = [], []
-        self.note, self.warn = self.notes.append, self.warnings.append
-
-    def task(self, _description, _total):
-        from pipeline.reporting import SILENT
-
-        return SILENT.task("", None)
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from listener import Listener
 
 from features.backbones import load_backbone
 from features.check import Check, LayerCheck
@@ -218,19 +219,6 @@ def test_a_network_that_openvino_cannot_take_is_run_eagerly(resnet, layers, monk
 
 
 # -- in an extraction
-
-
-class Listener:
-    """A reporter that remembers."""
-
-    def __init__(self):
-        self.notes, self.warnings = [], []
-        self.note, self.warn = self.notes.append, self.warnings.append
-
-    def task(self, _description, _total):
-        from pipeline.reporting import SILENT
-
-        return SILENT.task("", None)
 
 
 @pytest.fixture(scope="module")

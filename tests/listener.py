@@ -1,0 +1,12 @@
+"""A reporter that remembers what it was told."""
+
+from pipeline.reporting import SILENT
+
+
+class Listener:
+    """Keeps notes and warnings, and shows no progress."""
+
+    def __init__(self):
+        self.notes, self.warnings = [], []
+        self.note, self.warn = self.notes.append, self.warnings.append
+        self.task = SILENT.task
