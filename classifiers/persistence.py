@@ -50,6 +50,9 @@ _TRUSTED = frozenset(
         ("numpy", "ndarray", "NdArrayNode"),
         ("numpy", "uint64", "NdArrayNode"),
         ("numpy.random._generator", "Generator", "RandomGeneratorNode"),
+        # scikit-learn 1.8's name of sklearn._loss._loss; importing skops registers it
+        ("_loss", "CyHalfBinomialLoss", "LossNode"),
+        ("_loss", "CyHalfMultinomialLoss", "LossNode"),
         ("sklearn._loss._loss", "CyHalfBinomialLoss", "LossNode"),
         ("sklearn._loss._loss", "CyHalfMultinomialLoss", "LossNode"),
         ("sklearn._loss.link", "Interval", "ObjectNode"),

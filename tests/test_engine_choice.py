@@ -25,7 +25,7 @@ from pipeline.demo import write_digits
 
 BACKBONE = {"backbone": "timm:test_resnet", "weights": "random"}
 
-needs_openvino = pytest.mark.skipif(not openvino_installed(), reason="OpenVINO is not installed")
+needs_openvino = pytest.mark.skipif(not openvino_installed(), reason="needs the extra openvino")
 
 
 @pytest.fixture(scope="module")

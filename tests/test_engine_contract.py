@@ -233,7 +233,7 @@ class TestCompile(EngineContract):
     kind = "compile"
 
 
-@pytest.mark.skipif(not openvino_installed(), reason="OpenVINO is not installed")
+@pytest.mark.skipif(not openvino_installed(), reason="needs the extra openvino")
 class TestOpenVino(EngineContract):
     kind = "openvino"
 

@@ -23,7 +23,7 @@ def flipped(n=600, k=4, share=0.08, seed=0):
 
 
 def test_flipped_labels_are_found():
-    pytest.importorskip("cleanlab")
+    pytest.importorskip("cleanlab", reason="needs the extra labels")
     X, given, true, wrong = flipped()
     issues = find_label_errors(X, given, LogisticRegression(max_iter=500))
     found = np.isin(issues.rows, wrong)
@@ -42,13 +42,13 @@ def test_flipped_labels_are_found():
 
 
 def test_clean_labels_raise_little_alarm():
-    pytest.importorskip("cleanlab")
+    pytest.importorskip("cleanlab", reason="needs the extra labels")
     X, _, true, _ = flipped(seed=1)
     assert len(find_label_errors(X, true, LogisticRegression(max_iter=500)).rows) <= 6
 
 
 def test_a_class_of_one_row_is_not_judged():
-    pytest.importorskip("cleanlab")
+    pytest.importorskip("cleanlab", reason="needs the extra labels")
     X, given, _, _ = flipped()
     given = given.astype("<U5")
     given[17] = "zebra"

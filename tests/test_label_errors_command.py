@@ -32,7 +32,7 @@ def run(*arguments):
     return CliRunner().invoke(cli.main, ["label-errors", *map(str, arguments)])
 
 
-@pytest.mark.skipif(find_spec("cleanlab") is None, reason="cleanlab, an extra, is not installed")
+@pytest.mark.skipif(find_spec("cleanlab") is None, reason="needs the extra labels")
 def test_a_wrong_label_is_found_and_test_rows_are_not_read(cache, tmp_path, monkeypatch):
     split, _ = split_rows(cache)
     features = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32) + 8 * cache.labels[:, None]

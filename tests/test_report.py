@@ -25,7 +25,7 @@ from pipeline.judgements import Judgements
 from pipeline.runs import Run
 from pipeline.summaries import summarise
 
-pytest.importorskip("plotly", reason="plotly, an extra, is not installed")
+pytest.importorskip("plotly", reason="needs the extra report")
 
 from pipeline.html_report.figures import curves  # needs plotly
 
@@ -286,7 +286,7 @@ def test_principal_components_separate_what_differs():
     assert draw_map(X[:2], "pca") is None
 
 
-@pytest.mark.skipif(find_spec("umap") is None, reason="umap-learn, an extra, is not installed")
+@pytest.mark.skipif(find_spec("umap") is None, reason="needs the extra umap")
 def test_umap_separates_what_differs():
     script = (
         "import numpy as np; from pipeline.html_report.embedding import draw_map;"

@@ -29,7 +29,7 @@ def write_manifest(path, *rows):
 
 
 def write_parquet(file, /, **cells):
-    pyarrow = pytest.importorskip("pyarrow")
+    pyarrow = pytest.importorskip("pyarrow", reason="needs the extra parquet")
     from pyarrow import parquet
 
     parquet.write_table(pyarrow.table(cells), file)
@@ -486,7 +486,7 @@ class TestParquet:
             open_source(write_parquet(root / "set.parquet", path=[]))
 
     def test_not_parquet(self, root):
-        pytest.importorskip("pyarrow")
+        pytest.importorskip("pyarrow", reason="needs the extra parquet")
         (root / "set.parquet").write_text("path,label\n1.png,a\n")
         with pytest.raises(SourceError, match=r"set\.parquet: not a readable Parquet file"):
             open_source(root / "set.parquet")

@@ -71,13 +71,18 @@ def test_copies_and_groups_share_a_fold(blobs):
     assert sum(map(len, held)) == len(set().union(*held)) == 150  # each image is held out once, with its copy
 
 
-def test_heads_by_name_and_tables(blobs):
+def test_heads_by_name(blobs):
     found = compare(blobs.X, blobs.y, ["ridge", "centroid"], folds=3, device="cpu")
     assert {row["head"] for row in found.rows()} == {"ridge", "centroid"}
-    table = found.to_pandas()
-    assert table.loc[found.scores[0].head, "accuracy"] == found.scores[0].accuracy
     assert "95% interval" in str(found)
     assert "ridge" in str(found)
+
+
+def test_a_pandas_table(blobs):
+    pytest.importorskip("pandas", reason="needs pandas")
+    found = compare(blobs.X, blobs.y, ["ridge", "centroid"], folds=3, device="cpu")
+    table = found.to_pandas()
+    assert table.loc[found.scores[0].head, "accuracy"] == found.scores[0].accuracy
 
 
 def test_what_does_not_fit_is_refused(blobs):

@@ -48,7 +48,7 @@ class Spy:
         raise AssertionError("the whole array was read")
 
 
-NEEDS_OPTUNA = pytest.mark.skipif(find_spec("optuna") is None, reason="optuna, an extra, is not installed")
+NEEDS_OPTUNA = pytest.mark.skipif(find_spec("optuna") is None, reason="needs the extra optuna")
 PLANS = [
     SearchPlan("grid"),
     SearchPlan("random", 5),

@@ -17,7 +17,7 @@ from features import FeatureCache
 from pipeline import ClusterError, StudyError, batch
 from pipeline.cluster import connected
 
-distributed = pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed", reason="needs the extra dask")
 
 STUDY = """
 [batch]

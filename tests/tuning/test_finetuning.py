@@ -528,7 +528,9 @@ def test_frozen_images_are_decoded_once(digits, monkeypatch):
 
 
 def test_epochs_are_logged_to_tensorboard(digits):
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    accumulator = pytest.importorskip(
+        "tensorboard.backend.event_processing.event_accumulator", reason="needs the extra tensorboard"
+    )
     result = finetune(digits, recipe=Recipe(**SMALL), run="run", log_to="tensorboard", **QUIET)
     events = accumulator.EventAccumulator("run/tensorboard")
     events.Reload()
