@@ -59,6 +59,7 @@ def emulate(*arguments):
     return json.loads(ran.stdout)
 
 
+@pytest.mark.real_processor
 def test_all_stages_give_the_same_on_windows(workflow, fast_path, digits):
     """Engine eager, precision fp32, on one thread: byte for byte."""
     there = emulate(fast_path / "there", digits)

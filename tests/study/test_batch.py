@@ -181,6 +181,7 @@ def test_evaluate_looks_at_each_run_once(write_study):
     assert len(Run.open(run).looks()) == 2
 
 
+@pytest.mark.real_processor
 def test_killed_at_any_moment_the_same_command_ends_with_the_same(write_study, tmp_path):
     path = write_study(HEADS, '[[train-head]]\nhead = ["linear", "knn", "lda", "ridge"]')
     whole = batch(path)
