@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from PIL import Image
+from runner import CliRunner
 
 import cli
 from classifiers.duplicates import NEAR

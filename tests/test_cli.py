@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from runner import CliRunner
 
 import cli
 from features.cache import FeatureCache
@@ -298,13 +298,13 @@ class TestSampleSizes:
         assert written["split"]["counts"]["val"] == told["rows"] > 0
         assert sorted(path.name for path in tmp_path.iterdir()) == ["found"]  # and no journal
         assert {path.suffix for path in (tmp_path / "found").iterdir()} == {".json", ".csv", ".png"}
-        assert "a run is never overwritten" in run(*arguments, code=1).output
+        assert "a run is never overwritten" in run(*arguments, code=1).stderr
 
     def test_tables_are_printed_and_a_wrong_layer_is_refused(self, cache, tmp_path):
         out = ("--out", tmp_path / "found")
         shown = run("few-shot", cache, "--head", "centroid", "--shots", 2, "--episodes", 3, *out).output
         assert "95% interval over episodes" in shown
-        assert "holds no layer" in run("learning-curve", cache, "--layer", "nowhere", code=1).output
+        assert "holds no layer" in run("learning-curve", cache, "--layer", "nowhere", code=1).stderr
 
 
 def test_views_are_extracted_side_by_side_and_resumed_by_bytes(digits, tmp_path):
@@ -333,7 +333,7 @@ def test_views_are_extracted_side_by_side_and_resumed_by_bytes(digits, tmp_path)
     assert np.allclose(cache.features(), FeatureCache.open(plain).features(), atol=1e-4)
     assert not np.allclose(cache.features(view=1), cache.features(view=2), atol=1e-2)
     refused = run("extract", digits, *BACKBONE, "--cache", path, "--views", 2, "--quiet", code=1)
-    assert "views" in refused.output
+    assert "views" in refused.stderr
 
 
 def test_a_batch_holds_all_views_of_an_image(digits, tmp_path):
@@ -341,7 +341,7 @@ def test_a_batch_holds_all_views_of_an_image(digits, tmp_path):
     options = ("extract", digits, *BACKBONE, "--cache", path, "--limit", 4, "--views", 33, "--quiet")
     refused = run(*options, "--batch-size", 32, code=1)
     assert (
-        "batch size 32; expected at least 33; a batch has to hold the 33 views of an image" in refused.output
+        "batch size 32; expected at least 33; a batch has to hold the 33 views of an image" in refused.stderr
     )
     run(*options)
     assert FeatureCache.open(path).spec.views == 33

@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from runner import CliRunner
 
 import cli
 from classifiers.errors import HeadError, HeadFormatError

@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from runner import CliRunner
 
 import cli
 from classifiers.significance import holm, mcnemar

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from runner import CliRunner
 from scipy.special import softmax
 
 import cli

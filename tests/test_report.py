@@ -13,7 +13,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from browser import browser, find_browser, find_driver
-from click.testing import CliRunner
+from runner import CliRunner
 
 import cli
 from pipeline import evaluate, extract, few_shot, learning_curve, train_head, write_report

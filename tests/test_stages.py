@@ -5,7 +5,7 @@ import re
 
 import pytest
 import torch
-from click.testing import CliRunner
+from runner import CliRunner
 from torch import nn
 
 from cli import main
@@ -327,7 +327,7 @@ def test_the_command_lists_stages_as_a_table_and_as_json(resnet):
     document = json.loads(CliRunner().invoke(main, ["backbones", "test_resnet", "--stages", "--json"]).output)
     assert [each["name"] for each in document] == [stage.name for stage in resnet.stages()]
     assert document == json.loads(json.dumps([dataclasses.asdict(stage) for stage in resnet.stages()]))
-    assert "needs the name" in CliRunner().invoke(main, ["backbones", "--stages"]).output
+    assert "needs the name" in CliRunner().invoke(main, ["backbones", "--stages"]).stderr
 
 
 def test_the_upper_part_gives_and_takes_its_state(resnet):

@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from runner import CliRunner
 
 import cli
 from features import FeatureCache
@@ -111,7 +111,7 @@ def test_a_failure_stops_only_what_needs_it(write_study, tmp_path):
     assert "neither a safetensors file" in (result.errors / f"{failed.name}.txt").read_text()
     assert "WeightsError" in (result.errors / f"{failed.name}.txt").read_text()
     assert ran.exit_code == 1
-    assert "3 of 6 jobs are not done" in ran.output
+    assert "3 of 6 jobs are not done" in ran.stderr
 
 
 def test_an_error_goes_when_what_caused_it_is_gone(write_study, tmp_path, digits):
@@ -228,7 +228,7 @@ def test_two_batches_do_not_write_the_same_study(write_study, tmp_path):
     with _locked(tmp_path / "out"):
         ran = CliRunner().invoke(cli.main, ["batch", str(path)])
     assert ran.exit_code == 1
-    assert "another batch is writing there" in ran.output
+    assert "another batch is writing there" in ran.stderr
 
 
 def test_a_dry_run_estimates_what_is_missing_and_writes_nothing(write_study, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from runner import CliRunner
 
 import cli
 from features import FeatureCache
