@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from listener import Listener
+from runner import CliRunner
 
 import cli
 from features.cache import FeatureCache
