@@ -1,6 +1,7 @@
 """Features that were computed in different ways: within one cache never mixed, between caches under a contract."""
 
 import dataclasses
+import functools
 import json
 import shutil
 
@@ -32,7 +33,8 @@ needs_openvino = pytest.mark.skipif(not openvino_installed(), reason="needs the 
 def cpu(monkeypatch):
     """A machine without a GPU and without bf16 arithmetic; `bf16` makes it another."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    absent = functools.wraps(torch.backends.mps.is_available)(lambda: False)  # torch.compile unwraps it
+    monkeypatch.setattr(torch.backends.mps, "is_available", absent)
     monkeypatch.setattr(plan, "_cpu_capabilities", dict)
     return monkeypatch
 

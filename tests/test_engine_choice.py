@@ -1,5 +1,6 @@
 """Which engine and precision are taken, and what they are compared with."""
 
+import functools
 import sys
 
 import numpy as np
@@ -42,7 +43,8 @@ def layers(resnet):
 def cpu(monkeypatch):
     """A machine without a GPU and without bf16."""
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    absent = functools.wraps(torch.backends.mps.is_available)(lambda: False)  # torch.compile unwraps it
+    monkeypatch.setattr(torch.backends.mps, "is_available", absent)
     monkeypatch.setattr(plan, "_cpu_capabilities", dict)
     return monkeypatch
 
