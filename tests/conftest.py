@@ -1,5 +1,6 @@
 """Seeds for every test, and a processor with or without bf16 arithmetic on any machine."""
 
+import functools
 import os
 import random
 import shutil
@@ -38,3 +39,32 @@ def fast_path():
     folder = Path(tempfile.mkdtemp(dir=memory if memory.is_dir() else None))
     yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture
+def cpu(monkeypatch):
+    """A machine without a GPU and without bf16 arithmetic."""
+    import torch
+
+    from features.engines import plan
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    absent = functools.wraps(torch.backends.mps.is_available)(lambda: False)  # torch.compile unwraps it
+    monkeypatch.setattr(torch.backends.mps, "is_available", absent)
+    monkeypatch.setattr(plan, "_cpu_capabilities", dict)
+    return monkeypatch
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """Three kinds of digits, 40 of each."""
+    from pipeline.demo import write_digits
+
+    whole = tmp_path_factory.mktemp("whole")
+    write_digits(whole)
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    for group in sorted(whole.iterdir())[:3]:
+        (folder / group.name).mkdir(parents=True)
+        for path in sorted(group.iterdir())[:40]:
+            (folder / group.name / path.name).write_bytes(path.read_bytes())
+    return folder

@@ -1,13 +1,11 @@
 """Features that were computed in different ways: within one cache never mixed, between caches under a contract."""
 
 import dataclasses
-import functools
 import json
 import shutil
 
 import numpy as np
 import pytest
-import torch
 from listener import Listener
 from runner import CliRunner
 
@@ -26,17 +24,9 @@ from pipeline.runs import Run
 
 BACKBONE = {"backbone": "timm:test_resnet", "weights": "random:3", "image_size": 48}
 
+pytestmark = pytest.mark.usefixtures("cpu")
+
 needs_openvino = pytest.mark.skipif(not openvino_installed(), reason="needs the extra openvino")
-
-
-@pytest.fixture(autouse=True)
-def cpu(monkeypatch):
-    """A machine without a GPU and without bf16 arithmetic; `bf16` makes it another."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    absent = functools.wraps(torch.backends.mps.is_available)(lambda: False)  # torch.compile unwraps it
-    monkeypatch.setattr(torch.backends.mps, "is_available", absent)
-    monkeypatch.setattr(plan, "_cpu_capabilities", dict)
-    return monkeypatch
 
 
 @pytest.fixture

@@ -1,11 +1,9 @@
 """Which engine and precision are taken, and what they are compared with."""
 
-import functools
 import sys
 
 import numpy as np
 import pytest
-import torch
 from listener import Listener
 
 from features.backbones import load_backbone
@@ -37,16 +35,6 @@ def resnet():
 @pytest.fixture(scope="module")
 def layers(resnet):
     return resnet.resolve_layers(["embedding", "layer3:max"])
-
-
-@pytest.fixture
-def cpu(monkeypatch):
-    """A machine without a GPU and without bf16."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    absent = functools.wraps(torch.backends.mps.is_available)(lambda: False)  # torch.compile unwraps it
-    monkeypatch.setattr(torch.backends.mps, "is_available", absent)
-    monkeypatch.setattr(plan, "_cpu_capabilities", dict)
-    return monkeypatch
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from features.system import files, locks, machine
-from pipeline.demo import write_digits
 
 HERE = Path(__file__).parent
 PATHS = (HERE, HERE.parent / "cache", HERE.parents[1])
@@ -24,19 +23,6 @@ def workflow():
         import workflow
 
         yield workflow
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    """Three kinds of digits, 40 of each."""
-    whole = tmp_path_factory.mktemp("whole")
-    write_digits(whole)
-    folder = tmp_path_factory.mktemp("data") / "digits"
-    for group in sorted(whole.iterdir())[:3]:
-        (folder / group.name).mkdir(parents=True)
-        for path in sorted(group.iterdir())[:40]:
-            (folder / group.name / path.name).write_bytes(path.read_bytes())
-    return folder
 
 
 def emulate(*arguments):

@@ -2,8 +2,6 @@
 
 import pytest
 
-from pipeline.demo import write_digits
-
 STUDY = """
 [batch]
 data = "{data}"
@@ -18,19 +16,6 @@ image-size = 32
 [[train-head]]
 head = ["linear", "knn"]
 """
-
-
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory):
-    """Three kinds of digits, 40 of each."""
-    whole = tmp_path_factory.mktemp("whole")
-    write_digits(whole)
-    folder = tmp_path_factory.mktemp("data") / "digits"
-    for group in sorted(whole.iterdir())[:3]:
-        (folder / group.name).mkdir(parents=True)
-        for path in sorted(group.iterdir())[:40]:
-            (folder / group.name / path.name).write_bytes(path.read_bytes())
-    return folder
 
 
 @pytest.fixture
