@@ -6,7 +6,7 @@ from typing import Self
 
 from features.cache import FeatureCache
 from features.check import MIN_COSINE, Check
-from features.spec import Difference, FeatureSpec
+from features.spec import Difference, FeatureSpec, engine_kind
 
 __all__ = ["Computed", "Fit"]
 
@@ -36,11 +36,11 @@ class Computed:
     @property
     def options(self) -> str:
         """What makes extract compute in the same way."""
-        return f"--engine {self.kind} --precision {self.spec.precision}"
+        return f"--engine {engine_kind(self.spec.engine)} --precision {self.spec.precision}"
 
     def resembles(self, other: "Computed") -> bool:
         """Whether both are of one kind of engine and one precision: they differ by versions or devices at most."""
-        return (self.kind, self.spec.precision) == (other.kind, other.spec.precision)
+        return self.options == other.options
 
     def cosine(self, layers: Collection[str]) -> float | None:
         """Smallest measured cosine similarity to eager fp32 over some layers; None where one was not compared."""
@@ -58,11 +58,6 @@ class Computed:
         if cosine < MIN_COSINE:
             return f"{self.name} reaches a cosine similarity of {cosine:.6f} to eager fp32, {MIN_COSINE} is needed"
         return None
-
-    @property
-    def kind(self) -> str:
-        """Kind of engine, without version and settings."""
-        return self.spec.engine.replace(",", " ").partition(" ")[0]
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,21 @@ from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 
-__all__ = ["FORMAT_VERSION", "Difference", "Dtype", "FeatureSpec", "Layer", "Precision", "Transform"]
+__all__ = [
+    "FORMAT_VERSION",
+    "Difference",
+    "Dtype",
+    "FeatureSpec",
+    "Layer",
+    "Precision",
+    "Transform",
+    "engine_kind",
+]
 
 FORMAT_VERSION = 1
 
 Precision = Literal["fp32", "bf16", "fp16"]
 Dtype = Literal["float32", "float16", "bfloat16"]
-
 
 _COMPUTATION = frozenset({"engine", "device", "precision", "versions.torch"})
 
@@ -150,7 +158,7 @@ class FeatureSpec:
     @property
     def is_reference(self) -> bool:
         """Whether it is what other ways to compute are compared with: eager fp32."""
-        return self.engine.partition(",")[0] == "eager" and self.precision == "fp32"
+        return engine_kind(self.engine) == "eager" and self.precision == "fp32"
 
     def differences(self, other: Self) -> list[Difference]:
         """Fields in which `other` differs from this specification, by dotted name."""
@@ -160,6 +168,11 @@ class FeatureSpec:
             for name in sorted({*ours, *theirs})
             if ours.get(name) != theirs.get(name)
         ]
+
+
+def engine_kind(name: str) -> str:
+    """Kind of an engine by its name in a specification, without its version and settings."""
+    return name.replace(",", " ").partition(" ")[0]
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pipeline.caches import AnyCache, members, open_caches
 from pipeline.errors import RunError
 from pipeline.extraction import extract
 from pipeline.judgements import TEST_FILE, Judgements
-from pipeline.layers import layer_features, layer_places
+from pipeline.layers import layer_features, layers_of
 from pipeline.plots import Mistake, plot_confusion, plot_mistakes, plot_reliability
 from pipeline.reporting import SILENT, Reporter
 from pipeline.runs import CacheRecord, Run
@@ -173,7 +173,7 @@ def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:
             " Join as many by +, of the same backbones and in the same order."
         )
     for index, (trained, cache) in enumerate(zip(run.caches, caches, strict=True)):
-        layers = frozenset(key for place, key in layer_places(run.layer) if place == index)
+        layers = frozenset(layers_of(run.layer, index))
         _check_features(run, trained, cache, layers)
         _check_computation(run, Fit(trained.computed, Computed.of(cache), layers), cache, report)
 

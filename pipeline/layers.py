@@ -9,7 +9,7 @@ from pipeline.caches import AnyCache, JoinedCaches
 from pipeline.errors import RunError
 from pipeline.training_rows import choose_layer
 
-__all__ = ["JoinedLayers", "layer_choices", "layer_features", "layer_keys", "layer_places"]
+__all__ = ["JoinedLayers", "layer_choices", "layer_features", "layer_keys", "layer_places", "layers_of"]
 
 _JOIN = "+"
 
@@ -55,6 +55,11 @@ def layer_places(key: str) -> tuple[tuple[int, str], ...]:
     """For each layer of a choice the index of its cache, and its key there."""
     parts = [each.rpartition("/") for each in layer_keys(key)]
     return tuple((int(number or 1) - 1, own) for number, _, own in parts)
+
+
+def layers_of(key: str, index: int) -> tuple[str, ...]:
+    """Keys of the layers of a choice that are of one cache, by the cache's index."""
+    return tuple(own for place, own in layer_places(key) if place == index)
 
 
 def layer_features(cache: AnyCache, key: str) -> Any:

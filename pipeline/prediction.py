@@ -19,7 +19,7 @@ from features.loading import Batch, load_batches
 from features.sources import PathSource, image_paths
 from features.spec import Dtype
 from pipeline.errors import RunError
-from pipeline.layers import layer_places
+from pipeline.layers import layer_places, layers_of
 from pipeline.planning import EngineOptions, engine_like
 from pipeline.reporting import SILENT, Reporter
 from pipeline.runs import CacheRecord, Run
@@ -83,9 +83,9 @@ def predict(
         One prediction per image, in the order of `paths`. An unreadable image has its reason instead of a label.
 
     Raises:
-        RunError: The run is not readable, its backbone's weights are not the ones it was trained with, or its engine and
-            precision can't be had here and no check shows that another one agrees with them.
+        RunError: The run is not readable, or its backbone's weights are not the ones it was trained with.
         FeaturesError: An image path doesn't exist, or the backbone can't be built here.
+        EngineError: The run's engine and precision are not available here, and no check shows that others agree with them.
     """
     opened = Run.open(run)
     head = opened.head(trusted=trusted)
@@ -101,7 +101,7 @@ def predict(
             source,
             opened.caches[index],
             opened.backbone(opened.caches[index], given[index]),
-            [key for place, key in places if place == index],
+            layers_of(opened.layer, index),
             options,
             workers=workers,
             report=report,

@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Self
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -158,7 +159,7 @@ def cache_records(cache: AnyCache) -> list[dict[str, Any]]:
             "path": str(each.path.resolve()),
             "key": each.key,
             "spec": dataclasses.asdict(each.spec),
-            "check": json.loads(each.check.to_json()) if each.check else None,
+            "check": dataclasses.asdict(each.check) if each.check else None,
             "source": each.source,
             "weights": each.weights or None,
             "rows": each.rows,
@@ -287,7 +288,7 @@ def _spec(document: Mapping[str, Any]) -> FeatureSpec:
 
 
 def _check(document: Mapping[str, Any] | None) -> Check | None:
-    return Check.from_json(json.dumps(document)) if document else None
+    return msgspec.convert(document, Check) if document else None
 
 
 def save_record(folder: Path, record: Mapping[str, Any]) -> None:

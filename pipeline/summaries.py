@@ -15,7 +15,7 @@ from features.contract import Computed
 from features.errors import FeaturesError
 from pipeline.errors import RunError
 from pipeline.judgements import TEST_FILE, VALIDATION_FILE, Judgements
-from pipeline.layers import layer_places
+from pipeline.layers import layers_of
 from pipeline.runs import CacheRecord, Run
 
 __all__ = ["Accuracy", "Cost", "Split", "Summary", "summarise"]
@@ -113,7 +113,7 @@ class Summary:
     def computed(self) -> tuple[tuple[Computed, frozenset[str]], ...]:
         """How the features of each of its caches were computed, and the layers that the head reads of them."""
         return tuple(
-            (each.computed, frozenset(key for place, key in layer_places(self.layer) if place == index))
+            (each.computed, frozenset(layers_of(self.layer, index)))
             for index, each in enumerate(self.run.caches)
         )
 

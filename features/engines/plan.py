@@ -12,7 +12,7 @@ from features.engines.compiled import CompiledEngine
 from features.engines.eager import EagerEngine, engine_name
 from features.engines.engine import KINDS, Device, Engine, EngineError, Kind
 from features.engines.openvino import OpenVinoEngine, openvino_installed, openvino_name
-from features.spec import Layer, Precision
+from features.spec import Layer, Precision, engine_kind
 
 __all__ = ["CONVERSION_PAYS", "Plan", "kind_of", "plan_engines"]
 
@@ -87,7 +87,7 @@ class Plan:
 
 def kind_of(name: str) -> Kind | None:
     """The kind of an engine that a specification names, if this version has it."""
-    return next((kind for kind in KINDS if name.replace(",", " ").split()[:1] == [kind]), None)
+    return next((kind for kind in KINDS if kind == engine_kind(name)), None)
 
 
 def plan_engines(
