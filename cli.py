@@ -146,6 +146,26 @@ def _example(*lines: str) -> str:
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
 
 
+def _precision_option(note: str) -> Callable[..., Any]:
+    return click.option(
+        "--precision",
+        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+        default="auto",
+        show_default=True,
+        help=note,
+    )
+
+
+def _engine_option(note: str) -> Callable[..., Any]:
+    return click.option(
+        "--engine",
+        type=click.Choice(["auto", "eager", "compile", "openvino"]),
+        default="auto",
+        show_default=True,
+        help=note,
+    )
+
+
 _device_option = click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda", "mps"]),
@@ -183,16 +203,6 @@ _image_size_option = click.option(
     type=click.IntRange(min=1),
     metavar="PIXELS",
     help="Side of the network's input.  [default: that of its weights]",
-)
-
-_fractions_option = click.option(
-    "--fractions",
-    nargs=3,
-    type=click.FloatRange(0, 1),
-    default=(0.6, 0.2, 0.2),
-    show_default=True,
-    metavar="TRAIN VAL TEST",
-    help="Shares of data that comes without splits.",
 )
 _cluster_option = click.option(
     "--cluster",
@@ -262,20 +272,10 @@ def main() -> None:
 )
 @click.option("--seed", type=_SEED, default=0, show_default=True, help="Of the views.")
 @click.option("--cache", type=_PATH, metavar="FILE", help="Cache to write.  [default: DATA.BACKBONE.h5]")
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-    default="auto",
-    show_default=True,
-    help="Number format of the forward pass; auto: the cache's, else the fastest that reaches --min-cosine.",
+@_precision_option(
+    "Number format of the forward pass; auto: the cache's, else the fastest that reaches --min-cosine."
 )
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "eager", "compile", "openvino"]),
-    default="auto",
-    show_default=True,
-    help="What executes the forward pass; auto: the cache's, else the fastest for so many images.",
-)
+@_engine_option("What executes the forward pass; auto: the cache's, else the fastest for so many images.")
 @click.option(
     "--min-cosine",
     type=click.FloatRange(0, 1),
@@ -657,13 +657,7 @@ _RECIPE = (
     click.option(
         "--compile/--no-compile", default=False, show_default=True, help="torch.compile the network."
     ),
-    click.option(
-        "--precision",
-        type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-        default="auto",
-        show_default=True,
-        help="Of the passes; auto: bf16 or fp16 on a GPU, else fp32.",
-    ),
+    _precision_option("Of the passes; auto: bf16 or fp16 on a GPU, else fp32."),
     click.option("--seed", type=_SEED, default=0, show_default=True, help="Of everything random."),
 )
 
@@ -802,19 +796,9 @@ def _print_evaluation(result: "EvaluationResult") -> None:
     metavar="FILE",
     help="The backbone's weights, where they have moved; repeat for a run on several, in their order.",
 )
-@click.option(
-    "--precision",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-    default="auto",
-    show_default=True,
-    help="Number format of the forward pass; auto: that of the features that RUN was trained on.",
-)
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "eager", "compile", "openvino"]),
-    default="auto",
-    show_default=True,
-    help="What executes the forward pass; auto: what computed these features, else the fastest that agrees with it.",
+@_precision_option("Number format of the forward pass; auto: that of the features that RUN was trained on.")
+@_engine_option(
+    "What executes the forward pass; auto: what computed these features, else the fastest that agrees with it."
 )
 @_device_option
 @_batch_size_option
