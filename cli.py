@@ -270,7 +270,7 @@ def main() -> None:
     metavar="K",
     help="Passes over each image: as it is, and K - 1 random parts of it, for finetune.",
 )
-@click.option("--seed", type=_SEED, default=0, show_default=True, help="Of the views.")
+@click.option("--seed", type=_SEED, default=0, show_default=True, help="Seed of the views.")
 @click.option("--cache", type=_PATH, metavar="FILE", help="Cache to write.  [default: DATA.BACKBONE.h5]")
 @_precision_option(
     "Number format of the forward pass; auto: the cache's, else the fastest that reaches --min-cosine."
@@ -567,8 +567,8 @@ _RECIPE = (
     click.option(
         "--weight-decay",
         type=float,
-        help="Of layers' weights; not of norms, biases, layer scales, tokens and positions.  [default: sgd 0.0005, adamw"
-        " 0.05]",
+        help="Weight decay of the layers' weights, not of norms, biases, layer scales, tokens and positions."
+        "  [default: sgd 0.0005, adamw 0.05]",
     ),
     click.option(
         "--backbone-lr",
@@ -658,7 +658,7 @@ _RECIPE = (
         "--compile/--no-compile", default=False, show_default=True, help="torch.compile the network."
     ),
     _precision_option("Of the passes; auto: bf16 or fp16 on a GPU, else fp32."),
-    click.option("--seed", type=_SEED, default=0, show_default=True, help="Of everything random."),
+    click.option("--seed", type=_SEED, default=0, show_default=True, help="Seed of all random numbers."),
 )
 
 

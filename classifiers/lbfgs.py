@@ -204,7 +204,7 @@ class _Descent:
         return memory.direction(narrow, self.l2, initial).to(point.theta)
 
     def _excess(self, point: _Point) -> float:
-        """What the objective is above its minimum at most."""
+        """Return an upper bound of the difference between the objective and its minimum."""
         slack = point.found.curvature.clamp_min(1e-12)  # to intercepts, what the penalty is to coefficients
         coefficients = float(point.gradient[:, :-1].square().sum()) / (2 * self.l2)
         return coefficients + float((point.gradient[:, -1].square() / slack).sum())

@@ -318,7 +318,7 @@ def stream(
 
 
 def _divisor(variance: torch.Tensor, mean: torch.Tensor, scale: Scale) -> torch.Tensor:
-    """What centred features are divided by; infinity makes a constant one zero."""
+    """Return the divisor of each centred feature; it is infinite for a constant feature, which becomes zero."""
     deviation, limits = variance.sqrt(), torch.finfo(mean.dtype)
     # What a constant feature has left is rounding, of its stored values or of their mean; and one of which only
     # subnormal numbers are left has coefficients that overflow.

@@ -98,7 +98,7 @@ class Judged:
 
 
 def _entropy(seed: int, draw: int) -> np.random.SeedSequence:
-    """What is random in a draw: no draw of another seed has the same, as ``seed + draw`` would."""
+    """Return the seed sequence of a draw. It differs for every pair of seed and draw, unlike ``seed + draw``."""
     return np.random.SeedSequence(seed, spawn_key=(draw,))
 
 

@@ -1,4 +1,4 @@
-"""Whether features that were computed in different ways fit together: the numerical contract between caches."""
+"""The numerical contract between caches: whether features computed by different engines can be used together."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -25,21 +25,21 @@ class Computed:
 
     @classmethod
     def of(cls, cache: FeatureCache) -> Self:
-        """Those of a cache."""
+        """Return how the features of a cache were computed."""
         return cls(cache.spec, cache.check)
 
     @property
     def name(self) -> str:
-        """Engine, precision and device, for people."""
+        """Engine, precision and device, as shown in messages."""
         return f"{self.spec.engine} {self.spec.precision} on {self.spec.device}"
 
     @property
     def options(self) -> str:
-        """What makes extract compute in the same way."""
+        """Options of ``frostline extract`` that select this engine and precision."""
         return f"--engine {engine_kind(self.spec.engine)} --precision {self.spec.precision}"
 
     def resembles(self, other: "Computed") -> bool:
-        """Whether both are of one kind of engine and one precision: they differ by versions or devices at most."""
+        """Whether the kind of engine and the precision are the same; versions and devices may differ."""
         return self.options == other.options
 
     def cosine(self, layers: Collection[str]) -> float | None:
@@ -51,7 +51,7 @@ class Computed:
         return min(self.check.layers[key].min_cosine for key in layers)
 
     def failure(self, layers: Collection[str]) -> str | None:
-        """Why nothing shows that some layers keep the numerical contract; None where a check does."""
+        """Return why the contract is not known to hold for some layers; None if a check shows that it holds."""
         cosine = self.cosine(layers)
         if cosine is None:
             return f"{self.name} was not compared with eager fp32"
@@ -62,12 +62,12 @@ class Computed:
 
 @dataclass(frozen=True)
 class Fit:
-    """Features beside those that something was made from.
+    """Features compared with those that, for example, a head was trained on.
 
     Attributes:
-        theirs: How the others were computed, e.g. those that a head was trained on.
-        ours: How these were.
-        layers: Keys of the layers that matter.
+        theirs: How the features were computed that the head was trained on.
+        ours: How the features were computed that are to be used with it.
+        layers: Keys of the layers in use.
     """
 
     theirs: Computed
@@ -76,7 +76,7 @@ class Fit:
 
     @property
     def computed_otherwise(self) -> bool:
-        """Whether they were computed in different ways."""
+        """Whether the engine, the device, the precision or the version of torch differs."""
         return bool(self._differences)
 
     @property
@@ -85,13 +85,13 @@ class Fit:
         return self.theirs.resembles(self.ours) or not self.failures()
 
     def failures(self) -> list[str]:
-        """Why the contract does not hold, a phrase for each way of computing."""
+        """Return why the contract is not known to hold, one phrase per engine and precision."""
         found = [each.failure(self.layers) for each in (self.theirs, self.ours)]
         return [failure for failure in found if failure]
 
     @property
     def how(self) -> str:
-        """What differs, for people."""
+        """The differing fields, as shown in messages."""
         fields = [f"{d.field} {d.theirs} instead of {d.ours}" for d in self._differences]
         return f"computed in another way ({', '.join(fields)})"
 

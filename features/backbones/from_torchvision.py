@@ -86,7 +86,7 @@ def _entry(name: str) -> Any:
 
 
 def _current(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What the network has use for, by the names that it has today."""
+    """Return the tensors that the network uses, under their current names."""
     unused = _AUXILIARY_KEYS if name.startswith(_AUXILIARY) else ()
     return {_renamed(key): value for key, value in state.items() if not key.startswith(unused)}
 

@@ -1,4 +1,4 @@
-"""What a cache asks of the disk before it starts: space for all of it."""
+"""Reserve the disk space of a cache, and write into it in place."""
 
 import errno
 import os

@@ -50,7 +50,7 @@ class PartialFile:
 
     @classmethod
     def acquire(cls, path: Path) -> Self:
-        """Lock the partial file and open it, made empty where there is none.
+        """Lock and open the partial file, and create it if it does not exist.
 
         Raises:
             CacheBusyError: Another writer has it.
