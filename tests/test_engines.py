@@ -390,3 +390,34 @@ def test_the_backbone_stays_where_and_what_it_was(resnet, device):
     extract(resnet, photos(resnet, 2), device=device)
     assert {parameter.device.type for parameter in resnet.module.parameters()} == {"cpu"}
     assert sum(isinstance(part, nn.BatchNorm2d) for part in resnet.module.modules()) > 0
+
+
+COMPILED = """
+import torch
+from torch import nn
+from features.engines.compiler import compile_network
+torch.set_num_threads(1)
+torch.manual_seed(0)
+network = nn.Sequential(nn.Conv2d(3, 8, 5, stride=4), nn.ReLU()).eval().requires_grad_(False)
+images = torch.rand(4, 3, 32, 40)
+with torch.no_grad():
+    got = compile_network(network, dynamic=False, options={"freezing": True})(images)
+    torch.testing.assert_close(got, network(images))
+"""
+
+
+def test_compiled_code_is_not_used_with_other_instructions(tmp_path):
+    """PyTorch finds it again whatever the instructions are, and then computes infinities."""
+    for capability in (None, "default"):
+        environment = os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+        environment.pop("ATEN_CPU_CAPABILITY", None)
+        if capability:
+            environment["ATEN_CPU_CAPABILITY"] = capability
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", COMPILED],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert not done.returncode, done.stderr

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from features.backbones import Backbone
+from features.engines.compiler import compile_network
 from features.engines.eager import EagerEngine, engine_name, number_format
 from features.engines.engine import ConversionError, Device
 from features.engines.graph import trace
@@ -31,7 +32,7 @@ class CompiledEngine(EagerEngine):
         pixels = torch.zeros((batch_size, *backbone.transform.crop, 3), dtype=torch.uint8, device=device)
         with number_format(device, precision):
             graph = trace(self.module, pixels)
-        self._compiled = torch.compile(graph, dynamic=False, options={"freezing": True})
+        self._compiled = compile_network(graph, dynamic=False, options={"freezing": True})
         try:
             self._forward(pixels)
         except torch._dynamo.exc.BackendCompilerFailed as error:  # noqa: SLF001  # documented under this name

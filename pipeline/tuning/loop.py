@@ -18,6 +18,7 @@ from torch.nn import functional as F  # noqa: N812  # torch's own usage
 from torch.nn.parallel import DistributedDataParallel
 
 from features.backbones.weights import load_tensors
+from features.engines.compiler import compile_network
 from pipeline.errors import FinetuneError
 from pipeline.tuning.checkpoint import (
     Checkpoint,
@@ -262,10 +263,7 @@ class _Training:
     def _step_network(self) -> nn.Module:
         """What computes a step while the frost line stays: the network, compiled or shared with other processes."""
         shared = self.job.processes.share(self.network)
-        if not self.job.recipe.compile:
-            return shared
-        compiled: nn.Module = torch.compile(shared)  # type: ignore[assignment]
-        return compiled
+        return compile_network(shared) if self.job.recipe.compile else shared
 
     def _update(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
         job, progress, recipe = self.job, self.progress, self.job.recipe
