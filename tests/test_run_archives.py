@@ -1,0 +1,33 @@
+"""Runs that earlier versions wrote still load, predict the same and are evaluated.
+
+`tests/data/archives/runs/vN` holds runs of format version N as the version of their time wrote them, the cache of 72
+digits that they were trained on, and the probabilities that they gave for its rows. They are never written again.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from classifiers import load_head
+from features.cache import FeatureCache
+from pipeline import evaluate
+
+ARCHIVES = Path(__file__).parent / "data" / "archives" / "runs"
+RUNS = sorted(path.parent for path in ARCHIVES.glob("v*/*/run.json"))
+
+
+def test_every_version_has_runs():
+    assert {run.parent.name for run in RUNS} == {"v2"}
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.parent.name}/{run.name}")
+def test_an_archived_run_predicts_and_is_evaluated(run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / run.name)
+    cache = FeatureCache.open(run.parent / "cache.h5")
+    expected = np.load(run.parent / "probabilities.npz")[run.name]
+    np.testing.assert_allclose(
+        load_head(copy).predict_proba(cache.features("embedding")), expected, rtol=0, atol=1e-5
+    )
+    assert evaluate(copy, run.parent / "cache.h5").metrics.top1.value > 0.5
