@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import importlib.util
 import json
 import math
 import signal
@@ -16,15 +15,15 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 if TYPE_CHECKING:
-    from classifiers.search import Method
-    from features.cache import Part
-    from pipeline.batching import BatchResult
-    from pipeline.checking import CacheCheck
-    from pipeline.evaluation import EvaluationResult
-    from pipeline.extraction import ExtractResult
-    from pipeline.finetuning import FinetuneResult
-    from pipeline.reporting import Reporter
-    from pipeline.training import TrainResult
+    from frostline.classifiers.fitting.search import Method
+    from frostline.features.cache import Part
+    from frostline.pipeline.extraction.extract import ExtractResult
+    from frostline.pipeline.inspection.check_cache import CacheCheck
+    from frostline.pipeline.judging.evaluate import EvaluationResult
+    from frostline.pipeline.progress import Reporter
+    from frostline.pipeline.studies.batch import BatchResult
+    from frostline.pipeline.training.train_head import TrainResult
+    from frostline.pipeline.tuning.finetune import FinetuneResult
 
 __all__ = ["main"]
 
@@ -36,7 +35,6 @@ class _Commands(click.Group):
     """Turns the errors that Frostline raises on purpose into a message and exit code 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        _refuse_shadows()
         signal.signal(signal.SIGTERM, _terminate)
         try:
             return super().invoke(ctx)
@@ -57,23 +55,10 @@ def _terminate(_signal: int, _frame: Any) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _refuse_shadows() -> None:
-    """Refuse to run where another ``features``, ``classifiers`` or ``pipeline`` would be imported instead of ours."""
-    here = Path(__file__).resolve().parent
-    for name in ("features", "classifiers", "pipeline"):
-        found = importlib.util.find_spec(name)
-        origin = found.origin if found else None
-        if origin is None or Path(origin).resolve().parent != here / name:
-            raise click.ClickException(
-                f"Python imports {name!r} from {origin}, not Frostline's from {here / name}. A file or folder of yours"
-                f" hides it: rename it, or run with: python -P -m cli ... (and check PYTHONPATH)."
-            )
-
-
 def _expected_errors() -> tuple[type[Exception], ...]:
-    from classifiers.errors import ClassifiersError
-    from features.errors import FeaturesError
-    from pipeline.errors import PipelineError
+    from frostline.classifiers.errors import ClassifiersError
+    from frostline.features.errors import FeaturesError
+    from frostline.pipeline.errors import PipelineError
 
     return (FeaturesError, ClassifiersError, PipelineError, OSError)
 
@@ -93,11 +78,11 @@ def _output_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _reporter(*, quiet: bool) -> "Reporter":
-    from pipeline.reporting import SILENT
+    from frostline.pipeline.progress import SILENT
 
     if quiet:
         return SILENT
-    from pipeline.console import TerminalReporter
+    from frostline.commands.terminal import TerminalReporter
 
     return TerminalReporter()
 
@@ -124,8 +109,8 @@ def _plain(value: Any) -> Any:
 
 
 def _parse_part(_context: click.Context, _option: click.Parameter, text: str | None) -> "Part | None":
-    from features.cache import Part
-    from features.errors import PartError
+    from frostline.features.cache import Part
+    from frostline.features.errors import PartError
 
     try:
         return Part.parse(text) if text is not None else None
@@ -134,7 +119,7 @@ def _parse_part(_context: click.Context, _option: click.Parameter, text: str | N
 
 
 def _parse_memory(_context: click.Context, _option: click.Parameter, text: str | None) -> int | None:
-    from pipeline.memory import parse_memory
+    from frostline.pipeline.hosts.memory import parse_memory
 
     try:
         return parse_memory(text) if text is not None else None
@@ -320,8 +305,8 @@ def extract(*, as_json: bool, report: "Reporter", data: Path, part: "Part | None
     Several processes share the work by --part, or are started on every GPU of a machine by
     torchrun --nproc-per-node gpu --no-python frostline extract DATA ...; then merge their files.
     """
-    from pipeline import extract as run
-    from pipeline.launching import join_launcher
+    from frostline.pipeline import extract as run
+    from frostline.pipeline.hosts.torchrun import join_launcher
 
     result = run(data, part=part or join_launcher(), report=report, **options)
     if as_json:
@@ -435,12 +420,12 @@ def train_head(
     Hyper-parameters are chosen on the validation rows; the test rows are never read. Rows without a split get one by a
     stable hash of the image, so a data set that grows keeps its old assignment.
     """
-    from classifiers.heads import parse_params
-    from pipeline import train_head as run
+    from frostline.classifiers.heads.catalog import parse_params
+    from frostline.pipeline import train_head as run
 
     plan = None
     if search is not None or options["cv"] is not None:
-        from classifiers.search import SearchPlan
+        from frostline.classifiers.fitting.search import SearchPlan
 
         plan = SearchPlan(search or "grid", trials, jobs)
     elif trials is not None or jobs is not None or cluster is not None:
@@ -464,14 +449,14 @@ def train_head(
 def _on_cluster(address: str | None) -> AbstractContextManager[Any]:
     if address is None:
         return contextlib.nullcontext()
-    from pipeline.cluster import connected
+    from frostline.pipeline.hosts.dask_cluster import connected
 
     return connected(address)
 
 
 def _print_trials(trials: Sequence[Mapping[str, Any]]) -> None:
     """The best trials, those on all training rows first."""
-    from pipeline.console import print_table
+    from frostline.commands.terminal import print_table
 
     shown = sorted(trials, key=lambda trial: (-trial["share"], -trial["accuracy"], trial["log_loss"]))[:10]
     rows = [[_number(value) for value in trial.values()] for trial in shown]
@@ -508,7 +493,7 @@ def _recipe_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def wrapped(**options: Any) -> Any:
-        from pipeline.tuning.recipe import Recipe
+        from frostline.pipeline.tuning.recipe import Recipe
 
         recipe = Recipe(**{name: options.pop(name) for name in Recipe.names()})
         return command(recipe=recipe, **options)
@@ -705,7 +690,7 @@ def finetune(*, as_json: bool, report: "Reporter", data: Path, **options: Any) -
 
     Every GPU of a machine: torchrun --nproc-per-node gpu --no-python -- frostline finetune DATA ... (or accelerate launch).
     """
-    from pipeline import finetune as run
+    from frostline.pipeline import finetune as run
 
     result = run(data, report=report, **options)
     if as_json:
@@ -736,7 +721,7 @@ def evaluate(*, as_json: bool, report: "Reporter", **options: Any) -> None:
 
     The only command that reads the test split. Each look is written into the run's ledger, and a second look says so.
     """
-    from pipeline import evaluate as judge
+    from frostline.pipeline import evaluate as judge
 
     result = judge(report=report, **options)
     if as_json:
@@ -746,8 +731,8 @@ def evaluate(*, as_json: bool, report: "Reporter", **options: Any) -> None:
 
 
 def _print_evaluation(result: "EvaluationResult") -> None:
-    from pipeline.console import print_table
-    from pipeline.evaluation import METRICS
+    from frostline.commands.terminal import print_table
+    from frostline.pipeline.judging.evaluate import METRICS
 
     rows = [
         [name.replace("_", " "), f"{interval.value:.4f}", f"{interval.low:.4f} - {interval.high:.4f}"]
@@ -810,13 +795,13 @@ def predict(*, as_json: bool, report: "Reporter", style: str, **options: Any) ->
 
     An image that can't be read gets its reason in place of a label, and the command ends with exit code 1.
     """
-    from pipeline import predict as label
+    from frostline.pipeline import predict as label
 
     predictions = label(report=report, **options)
     if as_json or style == "json":
         _print_json(predictions)
     else:
-        from pipeline.prediction import write_csv
+        from frostline.pipeline.judging.predict import write_csv
 
         write_csv(predictions, sys.stdout)
     unread = sum(prediction.error is not None for prediction in predictions)
@@ -836,7 +821,7 @@ def cache() -> None:
 @_output_options
 def info(*, as_json: bool, report: "Reporter", file: Path) -> None:  # noqa: ARG001
     """Say what a cache holds and what its features depend on."""
-    from features.cache import FeatureCache
+    from frostline.features.cache import FeatureCache
 
     found = FeatureCache.open(file).info()
     if as_json:
@@ -851,7 +836,7 @@ def info(*, as_json: bool, report: "Reporter", file: Path) -> None:  # noqa: ARG
 @_output_options
 def verify(*, as_json: bool, report: "Reporter", file: Path) -> None:  # noqa: ARG001
     """Recompute every checksum of a cache; exit code 1 where one is wrong."""
-    from features.cache import FeatureCache
+    from frostline.features.cache import FeatureCache
 
     checked = FeatureCache.open(file).verify()
     if as_json:
@@ -883,7 +868,7 @@ def check(*, as_json: bool, report: "Reporter", file: Path, threshold: float | N
 
     Exit code 1 where train-head would refuse the splits. No head is trained or judged.
     """
-    from pipeline import check_cache
+    from frostline.pipeline import check_cache
 
     if threshold is not None:
         options["threshold"] = threshold
@@ -912,7 +897,7 @@ def _print_check(found: "CacheCheck") -> None:
         f"nearly equal across splits (centred cosine of {found.layer} at least {found.threshold:g}): {number}"
     )
     if found.near:
-        from pipeline.console import print_table
+        from frostline.commands.terminal import print_table
 
         rows = [
             [f"{p.cosine:.3f}", p.split_a, p.image_a, p.label_a, p.split_b, p.image_b, p.label_b]
@@ -942,7 +927,7 @@ def merge(*, as_json: bool, report: "Reporter", parts: tuple[Path, ...], **optio
     Every checksum is verified, and nothing is computed. All parts must be there, of the same settings and the same
     state of the data set.
     """
-    from features.cache import merge_parts
+    from frostline.features.cache import merge_parts
 
     with report.task("Merging", None):
         merged = merge_parts(parts, **options)
@@ -968,13 +953,13 @@ def label_errors(*, as_json: bool, report: "Reporter", cache: Path, **options: A
     Each is judged by a head that was fitted without it and without its copies (confident learning). Test rows are not
     read.
     """
-    from pipeline import label_errors as look
+    from frostline.pipeline import label_errors as look
 
     result = look(cache, report=report, **options)
     if as_json:
         _print_json(result)
         return
-    from pipeline.console import print_table
+    from frostline.commands.terminal import print_table
 
     rows = [[f"{each.margin:.3f}", each.image, each.given, each.suggested] for each in result.found]
     title = f"{result.cache}: {len(rows)} of {result.judged} labels are probably wrong"
@@ -1033,14 +1018,14 @@ def few_shot(
     Each episode draws other images and is judged on all validation rows; test rows are never read. Parameters are the
     head's defaults, or fixed by --param: with so few images none are left to choose them on.
     """
-    from classifiers.heads import parse_params
-    from pipeline import few_shot as measure
+    from frostline.classifiers.heads.catalog import parse_params
+    from frostline.pipeline import few_shot as measure
 
     result = measure(cache, head, params=parse_params(head, params), report=report, **options)
     if as_json:
         _print_json(result)
         return
-    from pipeline.console import print_table
+    from frostline.commands.terminal import print_table
 
     rows = [
         [
@@ -1090,14 +1075,14 @@ def learning_curve(
     What no --param fixes is chosen for each subset, on one half of the validation rows for the other half. Test rows are
     never read.
     """
-    from classifiers.heads import parse_params
-    from pipeline import learning_curve as measure
+    from frostline.classifiers.heads.catalog import parse_params
+    from frostline.pipeline import learning_curve as measure
 
     result = measure(cache, head, params=parse_params(head, params), report=report, **options)
     if as_json:
         _print_json(result)
         return
-    from pipeline.console import print_table
+    from frostline.commands.terminal import print_table
 
     rows = [
         [str(each.images), f"{each.accuracy:.4f}", f"{each.low:.4f} - {each.high:.4f}", str(len(each.draws))]
@@ -1144,7 +1129,7 @@ def batch(*, as_json: bool, report: "Reporter", jobs_file: Path, dry_run: bool, 
     if dry_run:
         _print_plan(jobs_file, options["jobs"], as_json=as_json, report=report)
         return
-    from pipeline import batch as run
+    from frostline.pipeline import batch as run
 
     result = run(jobs_file, report=report, **options)
     if as_json:
@@ -1159,7 +1144,7 @@ def batch(*, as_json: bool, report: "Reporter", jobs_file: Path, dry_run: bool, 
 
 
 def _print_batch(result: "BatchResult") -> None:
-    from pipeline.console import print_table
+    from frostline.commands.terminal import print_table
 
     rows = [
         [
@@ -1183,13 +1168,13 @@ def _print_batch(result: "BatchResult") -> None:
 
 
 def _print_plan(jobs_file: Path, jobs: int, *, as_json: bool, report: "Reporter") -> None:
-    from pipeline import plan_batch
+    from frostline.pipeline import plan_batch
 
     plan = plan_batch(jobs_file, jobs=jobs, report=report)
     if as_json:
         _print_json(plan)
         return
-    from pipeline.console import print_table
+    from frostline.commands.terminal import print_table
 
     rows = [
         [
@@ -1258,16 +1243,22 @@ def compare(*, as_json: bool, report: "Reporter", runs: tuple[Path, ...], style:
     rows, adjusted for the number of runs (Holm). front marks runs that none beats in both accuracy and total time, or
     in both accuracy and parameters.
     """
-    from pipeline import compare_runs
+    from frostline.pipeline import compare_runs
 
     board = compare_runs(runs, report=report, **options)
     if as_json or style == "json":
         _print_json({"split": board.split, "notes": board.notes, "runs": board.records()})
         return
-    from pipeline.leaderboard_text import ACCURACIES, as_cells, as_csv, as_markdown, known_costs
+    from frostline.pipeline.studies.leaderboard_text import (
+        ACCURACIES,
+        as_cells,
+        as_csv,
+        as_markdown,
+        known_costs,
+    )
 
     if style == "table":
-        from pipeline.console import print_table
+        from frostline.commands.terminal import print_table
 
         print_table(*as_cells(board, ACCURACIES))
         click.echo()
@@ -1309,7 +1300,7 @@ def report_(*, as_json: bool, report: "Reporter", runs: tuple[Path, ...], **opti
 
     Only what the runs hold is read, and the cached features of the rows that they were judged on; nothing is evaluated.
     """
-    from pipeline import write_report
+    from frostline.pipeline import write_report
 
     result = write_report(runs, report=report, **options)
     if as_json:
@@ -1350,14 +1341,14 @@ def rank(*, as_json: bool, report: "Reporter", caches: tuple[Path, ...], **optio
     too, of a cache that holds logits. The larger, the better. Scores rank; their size says little. Among layers of very
     different widths 1-NN is the better guide: LogME and H-score favour the wide ones.
     """
-    from pipeline import rank as score
+    from frostline.pipeline import rank as score
 
     result = score(caches, report=report, **options)
     if as_json:
         _print_json(result)
         return
-    from pipeline.console import print_table
-    from pipeline.ranking import SCORES
+    from frostline.commands.terminal import print_table
+    from frostline.pipeline.inspection.rank_backbones import SCORES
 
     rows = [
         [
@@ -1385,14 +1376,14 @@ def backbones(*, as_json: bool, report: "Reporter", pattern: str | None, stages:
     if stages:
         _print_stages(pattern, as_json=as_json)
         return
-    from features.backbones import count_backbones, list_backbones
+    from frostline.features.backbones import count_backbones, list_backbones
 
     with report.task("Describing backbones", None):
         found = list(list_backbones(pattern))
     if as_json:
         _print_json(found)
         return
-    from pipeline.console import print_table
+    from frostline.commands.terminal import print_table
 
     rows = [
         [
@@ -1415,13 +1406,13 @@ def backbones(*, as_json: bool, report: "Reporter", pattern: str | None, stages:
 def _print_stages(name: str | None, *, as_json: bool) -> None:
     if name is None:
         raise click.UsageError("--stages needs the name of one backbone.")
-    from features.backbones import list_stages
+    from frostline.features.backbones import list_stages
 
     found = list_stages(name)
     if as_json:
         _print_json(found)
         return
-    from pipeline.console import print_table
+    from frostline.commands.terminal import print_table
 
     flops = sum(stage.flops for stage in found) or 1
     rows = [
@@ -1444,13 +1435,13 @@ def _print_stages(name: str | None, *, as_json: bool) -> None:
 @_output_options
 def demo(*, as_json: bool, report: "Reporter", folder: Path) -> None:
     """Run the main job on 1,797 real scanned digits: extract, train a head, look at the test split once."""
-    from pipeline.demo import run_demo
+    from frostline.pipeline.demo import run_demo
 
     result = run_demo(folder, report=report)
     if as_json:
         _print_json(result)
         return
-    from pipeline.console import print_table
+    from frostline.commands.terminal import print_table
 
     _print_extraction(result.extraction)
     _print_training(result.training)

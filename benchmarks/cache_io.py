@@ -20,10 +20,10 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache import FeatureCache, open_writer
-from features.spec import FeatureSpec, Layer, Transform
-from features.table import ImageTable
-from pipeline.console import print_table
+from frostline.commands.terminal import print_table
+from frostline.features.cache import FeatureCache, open_writer
+from frostline.features.spec import FeatureSpec, Layer, Transform
+from frostline.features.table import ImageTable
 
 Reader = Callable[[], Any]
 

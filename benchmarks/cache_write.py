@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 from cache_io import NoImages, specification
 
-from features.cache import CacheWriter, FeatureCache, open_writer
-from pipeline.console import print_table
+from frostline.commands.terminal import print_table
+from frostline.features.cache import CacheWriter, FeatureCache, open_writer
 
 RATE = 5_000  # images a second, of a fast engine on one GPU
 BATCH = 256

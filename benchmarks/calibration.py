@@ -1,4 +1,4 @@
-"""How often the 95 % intervals of `classifiers.metrics.score` hold the number of the population.
+"""How often the 95 % intervals of `classifiers.protocol.metrics.score` hold the number of the population.
 
 Heads whose true probabilities are known are simulated, `score` judges samples of their rows, and the table says in how many
 percent of the samples each interval holds the truth, the mean value beside it. Columns ``ece`` and ``bootstrap`` are
@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from classifiers.calibration_error import BINS, bin_of
-from classifiers.metrics import score
+from frostline.classifiers.protocol.calibration_error import BINS, bin_of
+from frostline.classifiers.protocol.metrics import score
 
 _POPULATION = 200_000
 _RESAMPLES = 500

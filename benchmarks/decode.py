@@ -24,10 +24,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from features.decoding import Decoder as FrostlineDecoder
-from features.decoding import decode
-from features.spec import Transform
-from pipeline.console import print_table
+from frostline.commands.terminal import print_table
+from frostline.features.images.decoding import Decoder as FrostlineDecoder
+from frostline.features.images.decoding import decode
+from frostline.features.spec import Transform
 
 Pixels = NDArray[np.uint8]
 Decoder = Callable[[bytes], Pixels]
@@ -199,7 +199,7 @@ def embedder() -> Callable[[Pixels], NDArray[np.float32]]:
     """Pixels to embeddings of length 1."""
     import torch
 
-    from features.backbones import load_backbone
+    from frostline.features.backbones import load_backbone
 
     module = load_backbone("efficientnet_lite0").module
 

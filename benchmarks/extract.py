@@ -31,15 +31,15 @@ from timm.data import create_transform, resolve_model_data_config
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from features import FeatureCache
-from features.backbones import Backbone, load_backbone
-from features.cache import CacheWriter, open_writer
-from features.check import Check
-from features.engines import choose_engine, plan_engines
-from features.loading import Batch, default_workers, load_batches
-from features.sources import open_source
-from pipeline.console import print_table
-from pipeline.planning import specify
+from frostline.commands.terminal import print_table
+from frostline.features import FeatureCache
+from frostline.features.backbones import Backbone, load_backbone
+from frostline.features.cache import CacheWriter, open_writer
+from frostline.features.engines import choose_engine, plan_engines
+from frostline.features.fidelity import Check
+from frostline.features.images.loading import Batch, default_workers, load_batches
+from frostline.features.sources import open_source
+from frostline.pipeline.extraction.engine_choice import specify
 
 BACKBONES = ("efficientnet_lite0", "timm:resnet18", "timm:resnet50", "timm:vit_small_patch16_224")
 FORMATS = {"png": (32, 32), "jpeg": (500, 375)}

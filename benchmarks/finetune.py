@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from pipeline import FinetuneResult, Recipe, evaluate, extract, finetune, train_head
-from pipeline.console import TerminalReporter, print_table
-from pipeline.demo import write_digits
+from frostline.commands.terminal import TerminalReporter, print_table
+from frostline.pipeline import FinetuneResult, Recipe, evaluate, extract, finetune, train_head
+from frostline.pipeline.demo import write_digits
 
 BACKBONE = "efficientnet_lite0"
 

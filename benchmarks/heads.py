@@ -27,11 +27,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from classifiers import LinearHead, MLPHead, linear_path
-from classifiers.heads import HEADS
-from classifiers.mlp import fit_together
-from classifiers.search import SearchPlan, search_head
-from pipeline.console import print_table
+from frostline.classifiers import LinearHead, MLPHead, linear_path
+from frostline.classifiers.fitting.search import SearchPlan, search_head
+from frostline.classifiers.heads.catalog import HEADS
+from frostline.classifiers.heads.mlp import fit_together
+from frostline.commands.terminal import print_table
 
 L2S = HEADS["linear"].grid({})["l2"]
 TIGHT = 1e-8

@@ -13,12 +13,22 @@ import tempfile
 import time
 from pathlib import Path
 
-from features import FeatureCache
-from pipeline.demo import write_digits
+from frostline.features import FeatureCache
+from frostline.pipeline.demo import write_digits
 
 
 def extract(data: Path, cache: Path, backbone: list[str]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "cli", "extract", str(data), "--cache", str(cache), "--json", *backbone]
+    command = [
+        sys.executable,
+        "-m",
+        "frostline",
+        "extract",
+        str(data),
+        "--cache",
+        str(cache),
+        "--json",
+        *backbone,
+    ]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 
-from classifiers.knn import KNNHead
-from pipeline.console import print_table
+from frostline.classifiers.heads.knn import KNNHead
+from frostline.commands.terminal import print_table
 
 CLASSES, NEIGHBORS = 100, 10
 CHECKED = 200  # queries compared with scikit-learn in float64

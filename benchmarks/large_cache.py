@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from cache_io import specification
 
-from features.cache import FeatureCache, open_writer
-from features.table import ImageTable
-from pipeline.console import print_table
+from frostline.commands.terminal import print_table
+from frostline.features.cache import FeatureCache, open_writer
+from frostline.features.table import ImageTable
 
 CENTRES, NOISE = 64, 1 << 20
 LIMIT = 2e9

@@ -20,11 +20,11 @@ from typing import Any
 
 from scipy.stats import kendalltau
 
-from pipeline import extract, train_head
-from pipeline.console import print_table
-from pipeline.demo import write_digits
-from pipeline.ranking import SCORES, rank
-from pipeline.summaries import Split, Summary, summarise
+from frostline.commands.terminal import print_table
+from frostline.pipeline import extract, train_head
+from frostline.pipeline.demo import write_digits
+from frostline.pipeline.inspection.rank_backbones import SCORES, rank
+from frostline.pipeline.runs.summary import Split, Summary, summarise
 
 LAYERS = ("embedding", *(f"blocks.{number}:avg" for number in range(1, 7)))
 

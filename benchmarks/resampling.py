@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import NearestCentroid
 
-from classifiers.comparison import compare
-from classifiers.few_shot import few_shot
-from classifiers.heads import find_head
-from classifiers.learning_curve import learning_curve
+from frostline.classifiers.experiments.comparison import compare
+from frostline.classifiers.experiments.few_shot import few_shot
+from frostline.classifiers.experiments.learning_curve import learning_curve
+from frostline.classifiers.heads.catalog import find_head
 
 _CLASSES, _DIM, _UNSEEN = 5, 20, 20_000
 _PARAMS = {"alpha": "10"}

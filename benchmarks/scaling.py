@@ -20,8 +20,8 @@ from pathlib import Path
 
 from extract import FORMATS, write_images
 
-from pipeline import extract
-from pipeline.console import print_table
+from frostline.commands.terminal import print_table
+from frostline.pipeline import extract
 
 FACTORS = (1, 2, 4, 8)
 

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from features.cache import FeatureCache, open_writer
-from features.content import file_content
-from features.sources import open_source
-from pipeline.console import print_table
+from frostline.commands.terminal import print_table
+from frostline.features.cache import FeatureCache, open_writer
+from frostline.features.content import file_content
+from frostline.features.sources import open_source
 
 LIMIT = 2.0  # seconds beyond import
 CLASSES = 100
@@ -48,7 +48,7 @@ def main() -> None:
         write_cache(data, cache, options.backbone)
         arguments = ["--backbone", options.backbone]
         this = [sys.executable, __file__, "--measure", str(data), str(cache), *arguments]
-        command = [sys.executable, "-m", "cli", "extract", str(data), "--cache", str(cache), *arguments]
+        command = [sys.executable, "-m", "frostline", "extract", str(data), "--cache", str(cache), *arguments]
         rounds = []
         for _ in range(options.rounds):
             shares = json.loads(run(this))
@@ -70,7 +70,7 @@ def write_images(folder: Path, count: int) -> None:
 def write_cache(data: Path, cache: Path, backbone: str) -> None:
     """Extract a few images for the specification, then write a cache of it for all of them."""
     few = cache.with_name("few.h5")
-    run([sys.executable, "-m", "cli", "extract", str(data), "--limit", "8", "--cache", str(few), "--backbone", backbone])  # fmt: skip
+    run([sys.executable, "-m", "frostline", "extract", str(data), "--limit", "8", "--cache", str(few), "--backbone", backbone])  # fmt: skip
     made, source = FeatureCache.open(few), open_source(data)
     writer = open_writer(cache, made.spec, source)
     if isinstance(writer, FeatureCache):
@@ -119,9 +119,9 @@ def measure(data: Path, cache: Path, backbone: str) -> dict[str, float]:
 
     timed("import torch", lambda: __import__("torch"))()
     timed("import timm and torchvision", lambda: __import__("timm"))()
-    timed("import Frostline", lambda: __import__("pipeline.extraction"))()
-    from features.backbones import Backbone
-    from pipeline import extraction
+    timed("import Frostline", lambda: __import__("frostline.pipeline.extraction.extract"))()
+    from frostline.features.backbones import Backbone
+    from frostline.pipeline.extraction.extract import extract as extraction
 
     for name in ("open_source", "load_backbone", "plan_computation", "open_writer"):
         setattr(extraction, name, timed(name, getattr(extraction, name)))

@@ -7,15 +7,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from classifiers.comparison import Comparison, compare
-    from classifiers.fitted import FittedHead
-    from classifiers.heads import HEADS, parse_params
-    from classifiers.linear import LinearHead, linear_path
-    from classifiers.metrics import Metrics, score
-    from classifiers.mlp import MLPHead
-    from classifiers.persistence import load_head, save_head
-    from classifiers.selection import fit_head
-    from classifiers.splits import assign_splits, check_splits
+    from frostline.classifiers.experiments.comparison import Comparison, compare
+    from frostline.classifiers.fitting.fit import fit_head
+    from frostline.classifiers.fitting.fitted import FittedHead
+    from frostline.classifiers.heads.catalog import HEADS, parse_params
+    from frostline.classifiers.heads.linear import LinearHead, linear_path
+    from frostline.classifiers.heads.mlp import MLPHead
+    from frostline.classifiers.protocol.metrics import Metrics, score
+    from frostline.classifiers.protocol.splits import assign_splits, check_splits
+    from frostline.classifiers.saving.head_files import load_head, save_head
 
 __all__ = [
     "HEADS",
@@ -36,21 +36,21 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Comparison": "comparison",
-    "compare": "comparison",
-    "HEADS": "heads",
-    "FittedHead": "fitted",
-    "LinearHead": "linear",
-    "MLPHead": "mlp",
-    "Metrics": "metrics",
-    "assign_splits": "splits",
-    "check_splits": "splits",
-    "fit_head": "selection",
-    "linear_path": "linear",
-    "load_head": "persistence",
-    "parse_params": "heads",
-    "save_head": "persistence",
-    "score": "metrics",
+    "Comparison": "experiments.comparison",
+    "compare": "experiments.comparison",
+    "HEADS": "heads.catalog",
+    "FittedHead": "fitting.fitted",
+    "LinearHead": "heads.linear",
+    "MLPHead": "heads.mlp",
+    "Metrics": "protocol.metrics",
+    "assign_splits": "protocol.splits",
+    "check_splits": "protocol.splits",
+    "fit_head": "fitting.fit",
+    "linear_path": "heads.linear",
+    "load_head": "saving.head_files",
+    "parse_params": "heads.catalog",
+    "save_head": "saving.head_files",
+    "score": "protocol.metrics",
 }
 
 

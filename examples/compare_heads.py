@@ -10,7 +10,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
-from classifiers import LinearHead, compare
+from frostline.classifiers import LinearHead, compare
 
 
 def main() -> None:

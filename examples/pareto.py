@@ -9,8 +9,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from pipeline import Leaderboard, compare_runs, extract, train_head
-from pipeline.demo import write_digits
+from frostline.pipeline import Leaderboard, compare_runs, extract, train_head
+from frostline.pipeline.demo import write_digits
 
 BACKBONES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
 HEADS = ("linear", "knn", "lda")

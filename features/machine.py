@@ -1,6 +1,6 @@
 """What features are computed on, in words: measured times mean nothing without it."""
 
-from features.system.machine import processor_name, usable_cores
+from frostline.features.system.machine import processor_name, usable_cores
 
 __all__ = ["describe_machine"]
 

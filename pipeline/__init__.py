@@ -7,9 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.batching import BatchPlan, BatchResult, batch, plan_batch
-    from pipeline.checking import CacheCheck, check_cache
-    from pipeline.errors import (
+    from frostline.pipeline.errors import (
         ClusterError,
         FinetuneError,
         LeakError,
@@ -19,18 +17,25 @@ if TYPE_CHECKING:
         StudyError,
         TooManyBadImagesError,
     )
-    from pipeline.evaluation import EvaluationResult, evaluate
-    from pipeline.extraction import ExtractResult, extract
-    from pipeline.finetuning import FinetuneResult, finetune
-    from pipeline.html_report import ReportResult, write_report
-    from pipeline.labels import LabelErrors, label_errors
-    from pipeline.leaderboard import Leaderboard, compare_runs
-    from pipeline.prediction import Prediction, predict
-    from pipeline.ranking import Ranking, rank
-    from pipeline.sample_sizes import FewShotResult, LearningCurveResult, few_shot, learning_curve
-    from pipeline.training import TrainResult, train_head
-    from pipeline.training_rows import split_rows
-    from pipeline.tuning.recipe import Recipe
+    from frostline.pipeline.extraction.extract import ExtractResult, extract
+    from frostline.pipeline.inputs.labelled_images import split_rows
+    from frostline.pipeline.inspection.check_cache import CacheCheck, check_cache
+    from frostline.pipeline.inspection.label_errors import LabelErrors, label_errors
+    from frostline.pipeline.inspection.rank_backbones import Ranking, rank
+    from frostline.pipeline.judging.evaluate import EvaluationResult, evaluate
+    from frostline.pipeline.judging.predict import Prediction, predict
+    from frostline.pipeline.studies.batch import BatchPlan, BatchResult, batch, plan_batch
+    from frostline.pipeline.studies.html_report import ReportResult, write_report
+    from frostline.pipeline.studies.leaderboard import Leaderboard, compare_runs
+    from frostline.pipeline.training.sample_sizes import (
+        FewShotResult,
+        LearningCurveResult,
+        few_shot,
+        learning_curve,
+    )
+    from frostline.pipeline.training.train_head import TrainResult, train_head
+    from frostline.pipeline.tuning.finetune import FinetuneResult, finetune
+    from frostline.pipeline.tuning.recipe import Recipe
 
 __all__ = [
     "BatchPlan",
@@ -74,9 +79,9 @@ __all__ = [
 ]
 
 _MODULES = {
-    "pipeline.batching": ("BatchPlan", "BatchResult", "batch", "plan_batch"),
-    "pipeline.checking": ("CacheCheck", "check_cache"),
-    "pipeline.errors": (
+    "frostline.pipeline.studies.batch": ("BatchPlan", "BatchResult", "batch", "plan_batch"),
+    "frostline.pipeline.inspection.check_cache": ("CacheCheck", "check_cache"),
+    "frostline.pipeline.errors": (
         "ClusterError",
         "FinetuneError",
         "LeakError",
@@ -86,18 +91,23 @@ _MODULES = {
         "StudyError",
         "TooManyBadImagesError",
     ),
-    "pipeline.evaluation": ("EvaluationResult", "evaluate"),
-    "pipeline.extraction": ("ExtractResult", "extract"),
-    "pipeline.finetuning": ("FinetuneResult", "finetune"),
-    "pipeline.html_report": ("ReportResult", "write_report"),
-    "pipeline.labels": ("LabelErrors", "label_errors"),
-    "pipeline.leaderboard": ("Leaderboard", "compare_runs"),
-    "pipeline.prediction": ("Prediction", "predict"),
-    "pipeline.sample_sizes": ("FewShotResult", "LearningCurveResult", "few_shot", "learning_curve"),
-    "pipeline.ranking": ("Ranking", "rank"),
-    "pipeline.training": ("TrainResult", "train_head"),
-    "pipeline.training_rows": ("split_rows",),
-    "pipeline.tuning.recipe": ("Recipe",),
+    "frostline.pipeline.judging.evaluate": ("EvaluationResult", "evaluate"),
+    "frostline.pipeline.extraction.extract": ("ExtractResult", "extract"),
+    "frostline.pipeline.tuning.finetune": ("FinetuneResult", "finetune"),
+    "frostline.pipeline.studies.html_report": ("ReportResult", "write_report"),
+    "frostline.pipeline.inspection.label_errors": ("LabelErrors", "label_errors"),
+    "frostline.pipeline.studies.leaderboard": ("Leaderboard", "compare_runs"),
+    "frostline.pipeline.judging.predict": ("Prediction", "predict"),
+    "frostline.pipeline.training.sample_sizes": (
+        "FewShotResult",
+        "LearningCurveResult",
+        "few_shot",
+        "learning_curve",
+    ),
+    "frostline.pipeline.inspection.rank_backbones": ("Ranking", "rank"),
+    "frostline.pipeline.training.train_head": ("TrainResult", "train_head"),
+    "frostline.pipeline.inputs.labelled_images": ("split_rows",),
+    "frostline.pipeline.tuning.recipe": ("Recipe",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from pipeline.evaluation import EvaluationResult, evaluate
-from pipeline.extraction import ExtractResult, extract
-from pipeline.reporting import SILENT, Reporter
-from pipeline.runs import new_run_path
-from pipeline.training import TrainResult, train_head
+from frostline.pipeline.extraction.extract import ExtractResult, extract
+from frostline.pipeline.judging.evaluate import EvaluationResult, evaluate
+from frostline.pipeline.progress import SILENT, Reporter
+from frostline.pipeline.runs.directory import new_run_path
+from frostline.pipeline.training.train_head import TrainResult, train_head
 
 __all__ = ["DemoResult", "run_demo", "write_digits"]
 

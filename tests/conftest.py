@@ -26,7 +26,7 @@ def _processor(request, monkeypatch):
     """Answer for the processor, by FROSTLINE_TEST_BF16: 1 for one with bf16 arithmetic, 0 for one without."""
     answer = os.environ.get("FROSTLINE_TEST_BF16")
     if answer and not request.node.get_closest_marker("real_processor"):
-        from features.engines import plan
+        from frostline.features.engines import plan
 
         capabilities = {"1": {"amx_bf16": True}, "0": {}}[answer]
         monkeypatch.setattr(plan, "_cpu_capabilities", lambda: capabilities)
@@ -46,7 +46,7 @@ def cpu(monkeypatch):
     """A machine without a GPU and without bf16 arithmetic."""
     import torch
 
-    from features.engines import plan
+    from frostline.features.engines import plan
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     absent = functools.wraps(torch.backends.mps.is_available)(lambda: False)  # torch.compile unwraps it
@@ -58,7 +58,7 @@ def cpu(monkeypatch):
 @pytest.fixture(scope="session")
 def digits(tmp_path_factory):
     """Three kinds of digits, 40 of each."""
-    from pipeline.demo import write_digits
+    from frostline.pipeline.demo import write_digits
 
     whole = tmp_path_factory.mktemp("whole")
     write_digits(whole)

@@ -1,6 +1,6 @@
 """A reporter that remembers what it was told."""
 
-from pipeline.reporting import SILENT
+from frostline.pipeline.progress import SILENT
 
 
 class Listener:

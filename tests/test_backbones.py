@@ -17,23 +17,22 @@ import torch
 from timm.data import create_transform, resolve_model_data_config
 from torch import nn
 
-from features.backbones import (
+from frostline.features.backbones import (
     Backbone,
     FeatureModule,
     count_backbones,
     describe,
-    embedded,
-    from_open_clip,
     list_backbones,
     load_backbone,
-    plugins,
 )
-from features.backbones import catalog as catalog_module
-from features.backbones.from_timm import TimmSource, network_of
-from features.backbones.weights import load_tensors
-from features.decoding import decode
-from features.errors import BackboneError, WeightsError
-from features.spec import Transform
+from frostline.features.backbones import catalog as catalog_module
+from frostline.features.backbones.providers import embedded, plugins
+from frostline.features.backbones.providers import open_clip as from_open_clip
+from frostline.features.backbones.providers.timm import TimmSource, network_of
+from frostline.features.backbones.weights import load_tensors
+from frostline.features.errors import BackboneError, WeightsError
+from frostline.features.images.decoding import decode
+from frostline.features.spec import Transform
 
 PHOTOS = Path(sklearn.__file__).parent / "datasets" / "images"
 
@@ -190,7 +189,7 @@ def test_missing_packaged_weights_say_what_to_install(monkeypatch):
     ],
 )
 def test_names_resolve_to_one_full_name(name, full):
-    from features.backbones.registry import find
+    from frostline.features.backbones.providers.registry import find
 
     source, found = find(name)
     assert f"{source.prefix}:{found}" == full

@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 from runner import CliRunner
 
-import cli
-from classifiers.duplicates import NEAR
-from classifiers.errors import SplitError
-from classifiers.search import SearchPlan
-from features.cache import FeatureCache
-from pipeline import LeakError, check_cache, evaluate, extract, few_shot, learning_curve, train_head
-from pipeline.checking import guard_splits
+from frostline import cli
+from frostline.classifiers.errors import SplitError
+from frostline.classifiers.fitting.search import SearchPlan
+from frostline.classifiers.inspection.duplicates import NEAR
+from frostline.features.cache import FeatureCache
+from frostline.pipeline import LeakError, check_cache, evaluate, extract, few_shot, learning_curve, train_head
+from frostline.pipeline.inspection.check_cache import guard_splits
 
 SPLITS = ("train", "val", "test")
 

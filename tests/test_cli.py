@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from runner import CliRunner
 
-import cli
-from features.cache import FeatureCache
-from pipeline.demo import write_digits
+from frostline import cli
+from frostline.features.cache import FeatureCache
+from frostline.pipeline.demo import write_digits
 
 BACKBONE = ("--backbone", "timm:test_resnet", "--weights", "random")
 
@@ -84,24 +84,22 @@ def test_a_wrong_option_is_a_usage_error(path):
 
 
 def test_help_does_not_import_torch():
-    script = "import sys, cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+    script = "import sys\nfrom frostline import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
 
 
-def test_a_package_that_hides_ours_is_named(tmp_path):
-    (tmp_path / "features.py").write_text("")
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+def test_files_named_like_ours_do_not_hide_ours(tmp_path):
+    for name in ("features", "pipeline", "classifiers", "cli"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')")
     done = subprocess.run(
-        [sys.executable, "-m", "cli", "cache", "info", "x"],
+        [sys.executable, "-m", "frostline", "cache", "info", "absent.h5"],
         check=False,
         capture_output=True,
         text=True,
-        env=environment,
         cwd=tmp_path,
     )
     assert done.returncode == 1
-    assert "features.py" in done.stderr
-    assert "python -P" in done.stderr
+    assert "absent.h5" in done.stderr
 
 
 def test_main_job(digits, tmp_path):
@@ -137,7 +135,7 @@ def test_main_job(digits, tmp_path):
 
 
 def test_predict_agrees_with_the_cache_and_the_head(digits, cache, trained):
-    from classifiers.persistence import load_head
+    from frostline.classifiers.saving.head_files import load_head
 
     data = FeatureCache.open(cache)
     expected = load_head(trained).predict_proba(data.features())
@@ -198,7 +196,7 @@ def test_sigterm_leaves_a_cache_that_the_next_run_finishes(digits, tmp_path):
             target = data / path.parent.name / f"{copy}-{path.name}"
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
-    command = [sys.executable, "-m", "cli", "extract", str(data), *BACKBONE, "--cache", str(cache)]
+    command = [sys.executable, "-m", "frostline", "extract", str(data), *BACKBONE, "--cache", str(cache)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     partial = cache.with_name("c.h5.partial")
     while process.poll() is None and not partial.exists():
@@ -267,9 +265,9 @@ def test_a_search_is_told_drawn_and_kept(cache, tmp_path):
 
 
 def test_a_search_reads_train_and_val_rows_alone(cache, tmp_path, monkeypatch):
-    from classifiers.search import SearchPlan
-    from pipeline import split_rows
-    from pipeline import train_head as train
+    from frostline.classifiers.fitting.search import SearchPlan
+    from frostline.pipeline import split_rows
+    from frostline.pipeline import train_head as train
 
     data = FeatureCache.open(cache)
     split, _ = split_rows(data)

@@ -9,18 +9,18 @@ import pytest
 from listener import Listener
 from runner import CliRunner
 
-import cli
-from features.cache import FeatureCache
-from features.check import MIN_COSINE, Check, LayerCheck
-from features.contract import Computed, Fit
-from features.engines import ConversionError, EngineError, plan
-from features.engines.openvino import OpenVinoEngine, openvino_installed
-from features.errors import CacheMismatchError
-from features.spec import FeatureSpec, Layer, Transform
-from pipeline import compare_runs, evaluate, extract, predict, train_head
-from pipeline.demo import write_digits
-from pipeline.errors import RunError
-from pipeline.runs import Run
+from frostline import cli
+from frostline.features.cache import FeatureCache
+from frostline.features.cache.contract import Computed, Fit
+from frostline.features.engines import ConversionError, EngineError, plan
+from frostline.features.engines.openvino import OpenVinoEngine, openvino_installed
+from frostline.features.errors import CacheMismatchError
+from frostline.features.fidelity import MIN_COSINE, Check, LayerCheck
+from frostline.features.spec import FeatureSpec, Layer, Transform
+from frostline.pipeline import compare_runs, evaluate, extract, predict, train_head
+from frostline.pipeline.demo import write_digits
+from frostline.pipeline.errors import RunError
+from frostline.pipeline.runs.directory import Run
 
 BACKBONE = {"backbone": "timm:test_resnet", "weights": "random:3", "image_size": 48}
 

@@ -14,8 +14,9 @@ from PIL import Image, ImageOps
 from PIL import features as pillow_features
 from timm.data import create_transform, resolve_data_config
 
-from features import decoding
-from features.decoding import (
+from frostline.features.errors import BackboneError, FeaturesError
+from frostline.features.images import decoding
+from frostline.features.images.decoding import (
     DECODERS,
     EXTENSIONS,
     DecodeError,
@@ -24,8 +25,7 @@ from features.decoding import (
     transform_from_timm,
     transform_from_torchvision,
 )
-from features.errors import BackboneError, FeaturesError
-from features.spec import Transform
+from frostline.features.spec import Transform
 
 PLAIN = Transform(
     resize=32,

@@ -5,14 +5,14 @@ import hashlib
 import numpy as np
 import pytest
 
-from classifiers.duplicates import (
+from frostline.classifiers.errors import SplitError
+from frostline.classifiers.inspection.duplicates import (
     check_leaks,
     conflicting_labels,
     exact_duplicates,
     groups_across,
     near_duplicates,
 )
-from classifiers.errors import SplitError
 
 TRAIN, VAL, TEST = 1, 2, 3
 

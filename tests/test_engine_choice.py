@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from listener import Listener
 
-from features.backbones import load_backbone
-from features.check import Check, LayerCheck
-from features.engines import (
+from frostline.features.backbones import load_backbone
+from frostline.features.engines import (
     CONVERSION_PAYS,
     ConversionError,
     EngineError,
@@ -18,9 +17,10 @@ from features.engines import (
     plan,
     plan_engines,
 )
-from features.engines.openvino import OpenVinoEngine, openvino_installed, openvino_name
-from pipeline import extract
-from pipeline.demo import write_digits
+from frostline.features.engines.openvino import OpenVinoEngine, openvino_installed, openvino_name
+from frostline.features.fidelity import Check, LayerCheck
+from frostline.pipeline import extract
+from frostline.pipeline.demo import write_digits
 
 BACKBONE = {"backbone": "timm:test_resnet", "weights": "random"}
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from features.backbones import Backbone, load_backbone
-from features.backbones.network import Network
-from features.backbones.readout import ClassifierReadout
-from features.engines import TOLERANCE, ConversionError, make_engine
-from features.engines.openvino import openvino_installed
-from features.loading import Batch
-from features.spec import Transform
-from features.table import OK
+from frostline.features.backbones import Backbone, load_backbone
+from frostline.features.backbones.network import Network
+from frostline.features.backbones.readout import ClassifierReadout
+from frostline.features.engines import TOLERANCE, ConversionError, make_engine
+from frostline.features.engines.openvino import openvino_installed
+from frostline.features.images.loading import Batch
+from frostline.features.spec import Transform
+from frostline.features.table import OK
 
 TRANSFORM = Transform(
     resize=40,
@@ -31,8 +31,8 @@ TRANSFORM = Transform(
 DROPPED = """
 import faulthandler, signal, threading
 faulthandler.enable()  # gives handlers a stack of their own, which the CPU plugin replaces by its own
-from features.backbones import load_backbone
-from features.engines import make_engine
+from frostline.features.backbones import load_backbone
+from frostline.features.engines import make_engine
 signal.signal(signal.SIGINT, lambda *_: print("handled"))
 backbone = load_backbone("timm:test_resnet", weights="random:0")
 engines = [make_engine(backbone, backbone.resolve_layers(["embedding"]), engine="openvino", device="cpu")]

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from features.backbones import Backbone, FeatureModule, load_backbone
-from features.backbones.folding import fold_batch_norms
-from features.backbones.weights import fingerprint
-from features.engines import TOLERANCE, DeviceMemoryError, EngineError, cuda, make_engine, plan
-from features.loading import Batch
-from features.table import OK
+from frostline.features.backbones import Backbone, FeatureModule, load_backbone
+from frostline.features.backbones.forward.folding import fold_batch_norms
+from frostline.features.backbones.weights import fingerprint
+from frostline.features.engines import TOLERANCE, DeviceMemoryError, EngineError, cuda, make_engine, plan
+from frostline.features.images.loading import Batch
+from frostline.features.table import OK
 
 SMALL = ("timm:test_resnet", "timm:test_efficientnet", "timm:test_vit", "timm:test_convnext")
 LAYERS = ("embedding", "logits")
@@ -286,9 +286,7 @@ def test_precision_follows_what_the_cpu_computes_natively(resnet, monkeypatch):
 
 
 def test_a_cpu_held_to_fewer_instructions_has_no_bf16():
-    script = (
-        "from features.engines import plan; print(any('bf16' in name for name in plan._cpu_capabilities()))"
-    )
+    script = "from frostline.features.engines import plan; print(any('bf16' in name for name in plan._cpu_capabilities()))"
     environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
     done = subprocess.run(
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
@@ -395,7 +393,7 @@ def test_the_backbone_stays_where_and_what_it_was(resnet, device):
 COMPILED = """
 import torch
 from torch import nn
-from features.engines.compiler import compile_network
+from frostline.features.engines.compiler import compile_network
 torch.set_num_threads(1)
 torch.manual_seed(0)
 network = nn.Sequential(nn.Conv2d(3, 8, 5, stride=4), nn.ReLU()).eval().requires_grad_(False)

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from runner import CliRunner
 
-import cli
-from classifiers.errors import HeadError, HeadFormatError
-from classifiers.projection import ProjectedRows, ProjectionPlan, fit_projection
-from features.cache import FeatureCache
-from pipeline import RunError, evaluate, extract, predict, split_rows, train_head
-from pipeline.caches import JoinedCaches, open_caches
-from pipeline.demo import write_digits
-from pipeline.judgements import Judgements
-from pipeline.layers import layer_choices, layer_features
-from pipeline.runs import Run
+from frostline import cli
+from frostline.classifiers.errors import HeadError, HeadFormatError
+from frostline.classifiers.fitting.projection import ProjectedRows, ProjectionPlan, fit_projection
+from frostline.features.cache import FeatureCache
+from frostline.pipeline import RunError, evaluate, extract, predict, split_rows, train_head
+from frostline.pipeline.demo import write_digits
+from frostline.pipeline.inputs.joined_caches import JoinedCaches, open_caches
+from frostline.pipeline.inputs.layers import layer_choices, layer_features
+from frostline.pipeline.runs.directory import Run
+from frostline.pipeline.runs.predictions import Judgements
 
 
 @pytest.fixture(scope="module")

@@ -9,20 +9,20 @@ import torch
 import torchvision
 from PIL import features as pillow_features
 
-import features.engines.openvino
-from features.backbones import load_backbone
-from features.engines import Plan
-from pipeline import planning
+import frostline.features.engines.openvino
+from frostline.features.backbones import load_backbone
+from frostline.features.engines import Plan
+from frostline.pipeline.extraction.extract import engine_choice as planning
 
 PLAN = Plan("eager", "fp32", "cpu", 4)
 
 
 @pytest.fixture
 def specification(monkeypatch):
-    """Of features that are computed with the versions of now; `features.decoding` writes them down when imported."""
+    """Of features that are computed with the versions of now; `features.images.decoding` writes them down when imported."""
 
     def specify(name="timm:test_resnet", plan=PLAN):
-        found = importlib.util.find_spec("features.decoding")
+        found = importlib.util.find_spec("frostline.features.images.decoding")
         decoding = importlib.util.module_from_spec(found)
         found.loader.exec_module(decoding)
         monkeypatch.setattr(planning, "describe_decoder", decoding.describe_decoder)
@@ -62,7 +62,9 @@ def test_another_torchvision_is_another_key_of_its_networks(specification, monke
 
 def test_another_openvino_is_another_key_of_its_features(specification, monkeypatch):
     def with_version(number):
-        monkeypatch.setattr(features.engines.openvino.importlib.metadata, "version", lambda _: number)
+        monkeypatch.setattr(
+            frostline.features.engines.openvino.importlib.metadata, "version", lambda _: number
+        )
         return specification(plan=Plan("openvino", "fp32", "cpu", 4))
 
     (difference,) = with_version("1.0").differences(with_version("2.0"))

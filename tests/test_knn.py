@@ -10,10 +10,10 @@ from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from classifiers import neighbors
-from classifiers.errors import HeadError
-from classifiers.knn import KNNHead
-from classifiers.neighbors import Rows, RowSearch
+from frostline.classifiers.errors import HeadError
+from frostline.classifiers.heads.knn import KNNHead
+from frostline.classifiers.numerics import neighbors
+from frostline.classifiers.numerics.neighbors import Rows, RowSearch
 
 SMALL = 2**14  # bytes: blocks of a few rows
 

@@ -7,8 +7,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.naive_bayes import GaussianNB
 
-from classifiers.errors import HeadError
-from classifiers.label_errors import find_label_errors, out_of_fold_proba
+from frostline.classifiers.errors import HeadError
+from frostline.classifiers.inspection.label_errors import find_label_errors, out_of_fold_proba
 
 
 def flipped(n=600, k=4, share=0.08, seed=0):

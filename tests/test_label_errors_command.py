@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from runner import CliRunner
 
-import cli
-from features.cache import FeatureCache
-from pipeline import extract, label_errors, split_rows
-from pipeline.demo import write_digits
+from frostline import cli
+from frostline.features.cache import FeatureCache
+from frostline.pipeline import extract, label_errors, split_rows
+from frostline.pipeline.demo import write_digits
 
 
 @pytest.fixture(scope="module")

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from classifiers.search import SearchPlan
-from features.cache import FeatureCache
-from pipeline import RunError, evaluate, extract, predict, split_rows, train_head
-from pipeline.demo import write_digits
-from pipeline.layers import layer_choices, layer_features
-from pipeline.runs import Run
+from frostline.classifiers.fitting.search import SearchPlan
+from frostline.features.cache import FeatureCache
+from frostline.pipeline import RunError, evaluate, extract, predict, split_rows, train_head
+from frostline.pipeline.demo import write_digits
+from frostline.pipeline.inputs.layers import layer_choices, layer_features
+from frostline.pipeline.runs.directory import Run
 
 
 @pytest.fixture(scope="module")

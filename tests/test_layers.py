@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
-from features.backbones import Backbone, FeatureModule, Network, load_backbone
-from features.backbones.readout import ClassifierReadout, TimmReadout
-from features.backbones.registry import find
-from features.errors import LayerError
-from features.spec import Transform
+from frostline.features.backbones import Backbone, FeatureModule, Network, load_backbone
+from frostline.features.backbones.providers.registry import find
+from frostline.features.backbones.readout import ClassifierReadout, TimmReadout
+from frostline.features.errors import LayerError
+from frostline.features.spec import Transform
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -180,7 +180,7 @@ DIMS = {
 
 @pytest.mark.parametrize("name", DIMS)
 def test_every_torchvision_family_has_its_embedding_and_its_scores(name):
-    from features.backbones.layers import discover
+    from frostline.features.backbones.layers import discover
 
     source, full = find(f"torchvision:{name}")
     with torch.device("meta"):

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from runner import CliRunner
 
-import cli
-from classifiers.significance import holm, mcnemar
-from features.cache import FeatureCache
-from pipeline import RunError, compare_runs, evaluate, extract, train_head
-from pipeline.demo import write_digits
-from pipeline.judgements import Judgements
-from pipeline.leaderboard import SORTS, _front
-from pipeline.summaries import summarise
+from frostline import cli
+from frostline.classifiers.protocol.significance import holm, mcnemar
+from frostline.features.cache import FeatureCache
+from frostline.pipeline import RunError, compare_runs, evaluate, extract, train_head
+from frostline.pipeline.demo import write_digits
+from frostline.pipeline.runs.predictions import Judgements
+from frostline.pipeline.runs.summary import summarise
+from frostline.pipeline.studies.leaderboard import SORTS, _front
 
 
 @pytest.fixture(scope="module")

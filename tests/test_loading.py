@@ -6,13 +6,13 @@ import pytest
 from images import encode, photo, write_folder
 from PIL import Image
 
-from features import loading
-from features.content import file_content
-from features.decoding import decode
-from features.loading import default_workers, load_batches
-from features.sources import open_source
-from features.spec import Transform
-from features.table import FAILED, OK, ImageTable
+from frostline.features.content import file_content
+from frostline.features.images import loading
+from frostline.features.images.decoding import decode
+from frostline.features.images.loading import default_workers, load_batches
+from frostline.features.sources import open_source
+from frostline.features.spec import Transform
+from frostline.features.table import FAILED, OK, ImageTable
 
 TRANSFORM = Transform(
     resize=20,

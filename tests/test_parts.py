@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from images import write_folder
 
-from features.cache import FeatureCache, merge_parts
-from features.loading import default_workers
-from pipeline.launching import join_launcher
+from frostline.features.cache import FeatureCache, merge_parts
+from frostline.features.images.loading import default_workers
+from frostline.pipeline.hosts.torchrun import join_launcher
 
 SCRIPTS = Path(sys.executable).parent
 IMAGES = 300  # two blocks

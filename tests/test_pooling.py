@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from features.pooling import POOLS, gem, pool
+from frostline.features.backbones.forward.pooling import POOLS, gem, pool
 
 MAP = torch.randn(3, 5, 4, 6, generator=torch.Generator().manual_seed(1))
 TOKENS = torch.randn(3, 7, 5, generator=torch.Generator().manual_seed(2))

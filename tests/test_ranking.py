@@ -7,12 +7,12 @@ import pytest
 from runner import CliRunner
 from scipy.special import softmax
 
-import cli
-from classifiers.transferability import h_score, leep, log_me, nce, one_nn
-from features.cache import FeatureCache
-from pipeline import RunError, extract, rank, split_rows
-from pipeline.demo import write_digits
-from pipeline.ranking import SCORES
+from frostline import cli
+from frostline.classifiers.experiments.transferability import h_score, leep, log_me, nce, one_nn
+from frostline.features.cache import FeatureCache
+from frostline.pipeline import RunError, extract, rank, split_rows
+from frostline.pipeline.demo import write_digits
+from frostline.pipeline.inspection.rank_backbones import SCORES
 
 
 @pytest.fixture(scope="module")

@@ -15,19 +15,19 @@ import pytest
 from browser import browser, find_browser, find_driver
 from runner import CliRunner
 
-import cli
-from pipeline import evaluate, extract, few_shot, learning_curve, train_head, write_report
-from pipeline.demo import write_digits
-from pipeline.errors import ReportError, RunError
-from pipeline.html_report.commands import repeating_commands
-from pipeline.html_report.embedding import draw_map
-from pipeline.judgements import Judgements
-from pipeline.runs import Run
-from pipeline.summaries import summarise
+from frostline import cli
+from frostline.pipeline import evaluate, extract, few_shot, learning_curve, train_head, write_report
+from frostline.pipeline.demo import write_digits
+from frostline.pipeline.errors import ReportError, RunError
+from frostline.pipeline.runs.directory import Run
+from frostline.pipeline.runs.predictions import Judgements
+from frostline.pipeline.runs.summary import summarise
+from frostline.pipeline.studies.html_report.commands import repeating_commands
+from frostline.pipeline.studies.html_report.embedding import draw_map
 
 pytest.importorskip("plotly", reason="needs the extra report")
 
-from pipeline.html_report.figures import curves  # needs plotly
+from frostline.pipeline.studies.html_report.figures import curves  # needs plotly
 
 CLASSES = ("<i>zero & more", 'o"ne', "two")
 
@@ -289,7 +289,7 @@ def test_principal_components_separate_what_differs():
 @pytest.mark.skipif(find_spec("umap") is None, reason="needs the extra umap")
 def test_umap_separates_what_differs():
     script = (
-        "import numpy as np; from pipeline.html_report.embedding import draw_map;"
+        "import numpy as np; from frostline.pipeline.studies.html_report.embedding import draw_map;"
         "X = np.random.default_rng(0).normal(size=(16, 4)); X[:8] += 20; X[8:] -= 20;"
         "found = draw_map(X, 'umap'); assert found.axes == ('UMAP 1', 'UMAP 2');"
         "P = found.points; assert P.shape == (16, 2); assert np.isfinite(P).all();"

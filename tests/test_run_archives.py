@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from classifiers import load_head
-from features.cache import FeatureCache
-from pipeline import evaluate
+from frostline.classifiers import load_head
+from frostline.features.cache import FeatureCache
+from frostline.pipeline import evaluate
 
 ARCHIVES = Path(__file__).parent / "data" / "archives" / "runs"
 RUNS = sorted(path.parent for path in ARCHIVES.glob("v*/*/run.json"))

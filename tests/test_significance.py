@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from classifiers.errors import MetricsError
-from classifiers.significance import corrected_resampled_t, holm, mcnemar
+from frostline.classifiers.errors import MetricsError
+from frostline.classifiers.protocol.significance import corrected_resampled_t, holm, mcnemar
 
 
 def outcomes(both, only_a, only_b, neither):

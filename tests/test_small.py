@@ -6,10 +6,10 @@ from images import write_folder
 from safetensors.torch import save_file
 from torchvision import models
 
-from features.backbones import Backbone, Upper, describe, list_backbones, load_backbone, trunk
-from features.backbones.registry import find
-from features.errors import WeightsError
-from pipeline import extract
+from frostline.features.backbones import Backbone, Upper, describe, list_backbones, load_backbone, trunk
+from frostline.features.backbones.providers.registry import find
+from frostline.features.errors import WeightsError
+from frostline.pipeline import extract
 
 # Millions of parameters, for 10 classes, of the networks in https://github.com/kuangliu/pytorch-cifar, as papers quote them.
 QUOTED = {

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from images import write_folder, write_image
 
-from features.errors import SourceError
-from features.sources import SPLITS, PathSource, image_paths, open_source
-from features.sources import listing as listing_module
+from frostline.features.errors import SourceError
+from frostline.features.sources import SPLITS, PathSource, image_paths, open_source
+from frostline.features.sources import listing as listing_module
 
 
 def columns(source):

@@ -8,8 +8,8 @@ import torch
 from runner import CliRunner
 from torch import nn
 
-from cli import main
-from features.backbones import (
+from frostline.cli import main
+from frostline.features.backbones import (
     Backbone,
     FeatureModule,
     Lower,
@@ -21,9 +21,9 @@ from features.backbones import (
     load_backbone,
     trunk,
 )
-from features.backbones.readout import OutputReadout, TimmReadout
-from features.errors import BackboneError, LayerError
-from features.spec import Transform
+from frostline.features.backbones.readout import OutputReadout, TimmReadout
+from frostline.features.errors import BackboneError, LayerError
+from frostline.features.spec import Transform
 
 # One small network of each family, and the stages that its papers and its code speak of.
 FAMILIES = {

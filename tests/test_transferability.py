@@ -7,9 +7,9 @@ from sklearn.covariance import LedoitWolf
 from sklearn.model_selection import LeaveOneOut, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from classifiers import transferability
-from classifiers.errors import MetricsError
-from classifiers.transferability import h_score, leep, log_me, nce, one_nn
+from frostline.classifiers.errors import MetricsError
+from frostline.classifiers.experiments import transferability
+from frostline.classifiers.experiments.transferability import h_score, leep, log_me, nce, one_nn
 
 
 def data(n, d, k=3, signal=1.0, seed=0):

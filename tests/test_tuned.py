@@ -8,11 +8,11 @@ import torch
 from images import write_folder
 from safetensors.torch import load_file, save_file
 
-from features.backbones import FeatureModule, load_backbone, save_tuned, trunk
-from features.cache import FeatureCache
-from features.errors import BackboneError, WeightsError
-from features.spec import Transform
-from pipeline import extract, predict, train_head
+from frostline.features.backbones import FeatureModule, load_backbone, save_tuned, trunk
+from frostline.features.cache import FeatureCache
+from frostline.features.errors import BackboneError, WeightsError
+from frostline.features.spec import Transform
+from frostline.pipeline import extract, predict, train_head
 
 SMALL = Transform(32, "shortest", (32, 32), "bilinear", (0.5,) * 3, (0.25,) * 3)
 

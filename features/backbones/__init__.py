@@ -1,7 +1,7 @@
 """Pretrained image networks, by name."""
 
-from features.backbones.backbone import Backbone
-from features.backbones.catalog import (
+from frostline.features.backbones.backbone import Backbone
+from frostline.features.backbones.catalog import (
     BackboneInfo,
     count_backbones,
     describe,
@@ -9,13 +9,13 @@ from features.backbones.catalog import (
     list_stages,
     resolve_layers,
 )
-from features.backbones.cutting import Lower, Upper, trunk
-from features.backbones.layers import LayerInfo
-from features.backbones.load import load_backbone
-from features.backbones.module import FeatureModule
-from features.backbones.network import Network, Source
-from features.backbones.stages import Stage, find_stage
-from features.backbones.tuned import load_tuned, save_tuned
+from frostline.features.backbones.cutting import Lower, Upper, trunk
+from frostline.features.backbones.forward.module import FeatureModule
+from frostline.features.backbones.layers import LayerInfo
+from frostline.features.backbones.load import load_backbone
+from frostline.features.backbones.network import Network, Source
+from frostline.features.backbones.stages import Stage, find_stage
+from frostline.features.backbones.tuned import load_tuned, save_tuned
 
 __all__ = [
     "Backbone",

@@ -7,12 +7,12 @@ from functools import cached_property
 import torch
 from torch import nn
 
-from features.backbones.layers import LayerInfo, discover, resolve
-from features.backbones.network import Network
-from features.backbones.stages import Stage, derive_stages
-from features.backbones.weights import fingerprint
-from features.errors import BackboneError
-from features.spec import Layer, Transform
+from frostline.features.backbones.layers import LayerInfo, discover, resolve
+from frostline.features.backbones.network import Network
+from frostline.features.backbones.stages import Stage, derive_stages
+from frostline.features.backbones.weights import fingerprint
+from frostline.features.errors import BackboneError
+from frostline.features.spec import Layer, Transform
 
 __all__ = ["Backbone"]
 

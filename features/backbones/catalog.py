@@ -12,15 +12,15 @@ from typing import Any, Self
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from features.backbones.layers import discover, resolve
-from features.backbones.network import Availability, Network, Source
-from features.backbones.readout import EMBEDDING
-from features.backbones.registry import SOURCES, find
-from features.backbones.stages import Stage, derive_stages
-from features.backbones.tuned import TUNED, load_tuned
-from features.errors import BackboneError
-from features.replacing import replace_file
-from features.spec import Layer
+from frostline.features.backbones.layers import discover, resolve
+from frostline.features.backbones.network import Availability, Network, Source
+from frostline.features.backbones.providers.registry import SOURCES, find
+from frostline.features.backbones.readout import EMBEDDING
+from frostline.features.backbones.stages import Stage, derive_stages
+from frostline.features.backbones.tuned import TUNED, load_tuned
+from frostline.features.errors import BackboneError
+from frostline.features.spec import Layer
+from frostline.features.system.atomic import replace_file
 
 __all__ = ["BackboneInfo", "count_backbones", "describe", "list_backbones", "list_stages", "resolve_layers"]
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from features.backbones.backbone import Backbone
-from features.backbones.stages import Stage
-from features.errors import BackboneError
+from frostline.features.backbones.backbone import Backbone
+from frostline.features.backbones.stages import Stage
+from frostline.features.errors import BackboneError
 
 __all__ = ["Lower", "Upper", "trunk"]
 

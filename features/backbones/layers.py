@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from features.backbones.network import Network
-from features.backbones.readout import EMBEDDING, LOGITS, Taps
-from features.errors import BackboneError, LayerError
-from features.spec import Layer
+from frostline.features.backbones.network import Network
+from frostline.features.backbones.readout import EMBEDDING, LOGITS, Taps
+from frostline.features.errors import BackboneError, LayerError
+from frostline.features.spec import Layer
 
 __all__ = ["RESERVED", "SAME_AS_INPUT", "LayerInfo", "attach", "discover", "resolve", "without_data"]
 

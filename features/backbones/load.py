@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from features.backbones.backbone import Backbone
-from features.backbones.registry import find
-from features.backbones.tuned import TUNED, load_tuned
-from features.errors import WeightsError
+from frostline.features.backbones.backbone import Backbone
+from frostline.features.backbones.providers.registry import find
+from frostline.features.backbones.tuned import TUNED, load_tuned
+from frostline.features.errors import WeightsError
 
 __all__ = ["load_backbone"]
 

@@ -7,8 +7,8 @@ from typing import Literal, Protocol
 
 from torch import nn
 
-from features.backbones.readout import Readout
-from features.spec import Transform
+from frostline.features.backbones.readout import Readout
+from frostline.features.spec import Transform
 
 __all__ = ["Availability", "ClassTokens", "Network", "Source"]
 
@@ -56,7 +56,7 @@ class Network:
 
 
 class Source(Protocol):
-    """Where backbones come from, by name. To add one, list it in `features.backbones.registry`."""
+    """Where backbones come from, by name. To add one, list it in `features.backbones.providers.registry`."""
 
     prefix: str
 

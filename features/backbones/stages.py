@@ -18,10 +18,10 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.hooks import RemovableHandle
 
-from features.backbones.layers import SAME_AS_INPUT, LayerInfo, without_data
-from features.backbones.network import Network
-from features.backbones.readout import EMBEDDING
-from features.errors import BackboneError, LayerError
+from frostline.features.backbones.layers import SAME_AS_INPUT, LayerInfo, without_data
+from frostline.features.backbones.network import Network
+from frostline.features.backbones.readout import EMBEDDING
+from frostline.features.errors import BackboneError, LayerError
 
 __all__ = ["Stage", "derive_stages", "find_stage"]
 

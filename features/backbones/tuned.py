@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import save
 from torch import nn
 
-from features.backbones.backbone import Backbone
-from features.backbones.registry import find
-from features.backbones.weights import fingerprint, match, read_weights
-from features.errors import BackboneError, WeightsError
-from features.replacing import replace_file
-from features.spec import Transform
+from frostline.features.backbones.backbone import Backbone
+from frostline.features.backbones.providers.registry import find
+from frostline.features.backbones.weights import fingerprint, match, read_weights
+from frostline.features.errors import BackboneError, WeightsError
+from frostline.features.spec import Transform
+from frostline.features.system.atomic import replace_file
 
 __all__ = ["TUNED", "load_tuned", "save_tuned"]
 

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
-from features.errors import WeightsError
+from frostline.features.errors import WeightsError
 
 __all__ = [
     "download_error",

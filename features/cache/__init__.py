@@ -1,12 +1,12 @@
 """The feature cache: one HDF5 file that survives kills, full disks and changing image sets."""
 
-from features.cache.earlier import made_with
-from features.cache.layout import BLOCK_ROWS, Layout
-from features.cache.merge import merge_parts
-from features.cache.opening import open_writer
-from features.cache.part import Part
-from features.cache.reader import CacheInfo, FeatureCache, Timing, VerifyReport
-from features.cache.writer import CacheWriter
+from frostline.features.cache.earlier import made_with
+from frostline.features.cache.file.layout import BLOCK_ROWS, Layout
+from frostline.features.cache.file.part import Part
+from frostline.features.cache.merge import merge_parts
+from frostline.features.cache.opening import open_writer
+from frostline.features.cache.reader import CacheInfo, FeatureCache, Timing, VerifyReport
+from frostline.features.cache.writing.writer import CacheWriter
 
 __all__ = [
     "BLOCK_ROWS",

@@ -4,14 +4,14 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from features.cache.layout import Layout
-from features.cache.mapped import MappedFile
-from features.cache.part import Part, part_paths
-from features.cache.partial import partial_path, salvage_paths
-from features.cache.reader import FeatureCache
-from features.cache.trust import NewerFormatError
-from features.errors import CacheFormatError, CacheMismatchError, ChecksumError, FeaturesError
-from features.spec import FeatureSpec
+from frostline.features.cache.file.layout import Layout
+from frostline.features.cache.file.mapped import MappedFile
+from frostline.features.cache.file.part import Part, part_paths
+from frostline.features.cache.file.partial import partial_path, salvage_paths
+from frostline.features.cache.file.trust import NewerFormatError
+from frostline.features.cache.reader import FeatureCache
+from frostline.features.errors import CacheFormatError, CacheMismatchError, ChecksumError, FeaturesError
+from frostline.features.spec import FeatureSpec
 
 __all__ = ["Earlier", "made_with"]
 

@@ -6,16 +6,16 @@ from pathlib import Path
 
 import numpy as np
 
-from features.cache.creation import create
-from features.cache.earlier import Earlier
-from features.cache.layout import Layout, table_arrays, table_digest
-from features.cache.part import Part
-from features.cache.partial import PartialFile, partial_path, salvage_paths
-from features.cache.reader import FeatureCache
-from features.cache.reuse import Known
-from features.cache.writer import CacheWriter
-from features.errors import CacheMismatchError, ChecksumError, PartError
-from features.table import ImageSource, ImageTable
+from frostline.features.cache.earlier import Earlier
+from frostline.features.cache.file.layout import Layout, table_arrays, table_digest
+from frostline.features.cache.file.part import Part
+from frostline.features.cache.file.partial import PartialFile, partial_path, salvage_paths
+from frostline.features.cache.reader import FeatureCache
+from frostline.features.cache.writing.creation import create
+from frostline.features.cache.writing.reuse import Known
+from frostline.features.cache.writing.writer import CacheWriter
+from frostline.features.errors import CacheMismatchError, ChecksumError, PartError
+from frostline.features.table import ImageSource, ImageTable
 
 __all__ = ["merge_parts"]
 

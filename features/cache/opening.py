@@ -9,19 +9,19 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from features.cache.creation import create
-from features.cache.earlier import Earlier
-from features.cache.layout import BLOCK_ROWS, Layout, table_arrays, table_digest
-from features.cache.mapped import MappedFile
-from features.cache.part import Part, PartOf, PartSource
-from features.cache.partial import PartialFile, finished_name, partial_path
-from features.cache.reader import FeatureCache
-from features.cache.reuse import Contents, find_known, is_current
-from features.cache.writer import CacheWriter
-from features.check import Check
-from features.errors import CacheFormatError, SourceError
-from features.spec import FeatureSpec
-from features.table import SPLITS, ImageSource
+from frostline.features.cache.earlier import Earlier
+from frostline.features.cache.file.layout import BLOCK_ROWS, Layout, table_arrays, table_digest
+from frostline.features.cache.file.mapped import MappedFile
+from frostline.features.cache.file.part import Part, PartOf, PartSource
+from frostline.features.cache.file.partial import PartialFile, finished_name, partial_path
+from frostline.features.cache.reader import FeatureCache
+from frostline.features.cache.writing.creation import create
+from frostline.features.cache.writing.reuse import Contents, find_known, is_current
+from frostline.features.cache.writing.writer import CacheWriter
+from frostline.features.errors import CacheFormatError, SourceError
+from frostline.features.fidelity import Check
+from frostline.features.spec import FeatureSpec
+from frostline.features.table import SPLITS, ImageSource
 
 __all__ = ["open_writer"]
 

@@ -11,15 +11,15 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from features.cache.encoding import decode
-from features.cache.layout import METADATA, Array, feature_name
-from features.cache.mapped import MappedFile
-from features.cache.part import Part
-from features.cache.partial import finished_name, partial_path
-from features.check import Check
-from features.errors import CacheFormatError, CacheMismatchError, ChecksumError, LayerError
-from features.spec import FeatureSpec, Layer
-from features.table import FAILED, OK, SPLITS, ImageTable
+from frostline.features.cache.file.encoding import decode
+from frostline.features.cache.file.layout import METADATA, Array, feature_name
+from frostline.features.cache.file.mapped import MappedFile
+from frostline.features.cache.file.part import Part
+from frostline.features.cache.file.partial import finished_name, partial_path
+from frostline.features.errors import CacheFormatError, CacheMismatchError, ChecksumError, LayerError
+from frostline.features.fidelity import Check
+from frostline.features.spec import FeatureSpec, Layer
+from frostline.features.table import FAILED, OK, SPLITS, ImageTable
 
 if TYPE_CHECKING:
     import torch

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from features.backbones import Backbone
-from features.engines.choice import Choice, choose_engine
-from features.engines.engine import (
+from frostline.features.backbones import Backbone
+from frostline.features.engines.choice import Choice, choose_engine
+from frostline.features.engines.engine import (
     KINDS,
     TOLERANCE,
     ConversionError,
@@ -14,8 +14,8 @@ from features.engines.engine import (
     EngineError,
     Features,
 )
-from features.engines.plan import CONVERSION_PAYS, Plan, kind_of, plan_engines
-from features.spec import Layer
+from frostline.features.engines.plan import CONVERSION_PAYS, Plan, kind_of, plan_engines
+from frostline.features.spec import Layer
 
 __all__ = [
     "CONVERSION_PAYS",

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from features.backbones import Backbone
-from features.check import MIN_COSINE, Check
-from features.engines.engine import ConversionError, Engine
-from features.engines.plan import Plan
-from features.loading import Batch
-from features.spec import Layer
-from features.table import OK
+from frostline.features.backbones import Backbone
+from frostline.features.engines.engine import ConversionError, Engine
+from frostline.features.engines.plan import Plan
+from frostline.features.fidelity import MIN_COSINE, Check
+from frostline.features.images.loading import Batch
+from frostline.features.spec import Layer
+from frostline.features.table import OK
 
 __all__ = ["Choice", "choose_engine"]
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from features.backbones import Backbone
-from features.engines.compiler import compile_network
-from features.engines.eager import EagerEngine, engine_name, number_format
-from features.engines.engine import ConversionError, Device
-from features.engines.graph import trace
-from features.spec import Layer, Precision
+from frostline.features.backbones import Backbone
+from frostline.features.engines.compiler import compile_network
+from frostline.features.engines.eager import EagerEngine, engine_name, number_format
+from frostline.features.engines.engine import ConversionError, Device
+from frostline.features.engines.graph import trace
+from frostline.features.spec import Layer, Precision
 
 __all__ = ["CompiledEngine"]
 

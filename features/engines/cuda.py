@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from features.engines.launching import Launched
+from frostline.features.engines.in_flight import Launched
 
 __all__ = ["CudaLauncher", "cuda_settings"]
 

@@ -6,13 +6,13 @@ from contextlib import AbstractContextManager, ExitStack
 import torch
 from torch import Tensor
 
-from features.backbones import Backbone, FeatureModule
-from features.engines.cuda import CudaLauncher, cuda_settings
-from features.engines.engine import Device, Features
-from features.engines.launching import Launched, in_order
-from features.engines.memory import memory_explained
-from features.loading import Batch
-from features.spec import Layer, Precision
+from frostline.features.backbones import Backbone, FeatureModule
+from frostline.features.engines.cuda import CudaLauncher, cuda_settings
+from frostline.features.engines.engine import Device, Features
+from frostline.features.engines.in_flight import Launched, in_order
+from frostline.features.engines.memory import memory_explained
+from frostline.features.images.loading import Batch
+from frostline.features.spec import Layer, Precision
 
 __all__ = ["EagerEngine", "engine_name", "number_format"]
 

@@ -6,9 +6,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from features.errors import FeaturesError
-from features.loading import Batch
-from features.spec import Layer, Precision
+from frostline.features.errors import FeaturesError
+from frostline.features.images.loading import Batch
+from frostline.features.spec import Layer, Precision
 
 __all__ = [
     "KINDS",

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from features.engines.engine import DeviceMemoryError, Engine
+from frostline.features.engines.engine import DeviceMemoryError, Engine
 
 __all__ = ["memory_explained"]
 

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from features.backbones import Backbone, FeatureModule
-from features.engines.engine import ConversionError, EngineError, Features
-from features.engines.graph import trace
-from features.engines.launching import Launched, in_order
-from features.engines.memory import memory_explained
-from features.loading import Batch, default_workers
-from features.spec import Layer, Precision
+from frostline.features.backbones import Backbone, FeatureModule
+from frostline.features.engines.engine import ConversionError, EngineError, Features
+from frostline.features.engines.graph import trace
+from frostline.features.engines.in_flight import Launched, in_order
+from frostline.features.engines.memory import memory_explained
+from frostline.features.images.loading import Batch, default_workers
+from frostline.features.spec import Layer, Precision
 
 __all__ = ["OpenVinoEngine", "openvino_installed", "openvino_name"]
 

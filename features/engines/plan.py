@@ -7,12 +7,12 @@ from typing import Any, cast, get_args
 import numpy as np
 import torch
 
-from features.backbones import Backbone
-from features.engines.compiled import CompiledEngine
-from features.engines.eager import EagerEngine, engine_name
-from features.engines.engine import KINDS, Device, Engine, EngineError, Kind
-from features.engines.openvino import OpenVinoEngine, openvino_installed, openvino_name
-from features.spec import Layer, Precision, engine_kind
+from frostline.features.backbones import Backbone
+from frostline.features.engines.compiled import CompiledEngine
+from frostline.features.engines.eager import EagerEngine, engine_name
+from frostline.features.engines.engine import KINDS, Device, Engine, EngineError, Kind
+from frostline.features.engines.openvino import OpenVinoEngine, openvino_installed, openvino_name
+from frostline.features.spec import Layer, Precision, engine_kind
 
 __all__ = ["CONVERSION_PAYS", "Plan", "kind_of", "plan_engines"]
 

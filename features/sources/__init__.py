@@ -1,7 +1,7 @@
 """Image sets on disk: folders and manifests, listed at once and read one image at a time."""
 
-from features.sources.files import FileSource, PathSource
-from features.sources.opening import image_paths, open_source
-from features.table import SPLITS, ImageSource, ImageTable
+from frostline.features.sources.files import FileSource, PathSource
+from frostline.features.sources.opening import image_paths, open_source
+from frostline.features.table import SPLITS, ImageSource, ImageTable
 
 __all__ = ["SPLITS", "FileSource", "ImageSource", "ImageTable", "PathSource", "image_paths", "open_source"]

@@ -11,9 +11,9 @@ from typing import Final
 
 import numpy as np
 
-from features.errors import SourceError
-from features.sources.listing import Stat, file_stat
-from features.table import ImageTable
+from frostline.features.errors import SourceError
+from frostline.features.sources.listing import Stat, file_stat
+from frostline.features.table import ImageTable
 
 __all__ = ["SPLIT_CODES", "FileSource", "PathSource", "is_integer", "make_table", "sort_classes"]
 

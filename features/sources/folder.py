@@ -1,9 +1,9 @@
 """An image folder: ``class/…``, ``train|val|test/class/…``, or images of no class."""
 
-from features.decoding import EXTENSIONS
-from features.errors import SourceError
-from features.sources.files import SPLIT_CODES, FileSource, make_table
-from features.sources.listing import Listing, list_images
+from frostline.features.errors import SourceError
+from frostline.features.images.decoding import EXTENSIONS
+from frostline.features.sources.files import SPLIT_CODES, FileSource, make_table
+from frostline.features.sources.listing import Listing, list_images
 
 __all__ = ["open_folder"]
 

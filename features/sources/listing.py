@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from features.decoding import EXTENSIONS
-from features.errors import SourceError
+from frostline.features.errors import SourceError
+from frostline.features.images.decoding import EXTENSIONS
 
 __all__ = ["UNREADABLE", "Listing", "Stat", "file_stat", "is_image_name", "list_images"]
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any, Final
 
-from features.errors import SourceError
-from features.sources.files import SPLIT_CODES, FileSource, is_integer, make_table
-from features.sources.listing import UNREADABLE, file_stat
+from frostline.features.errors import SourceError
+from frostline.features.sources.files import SPLIT_CODES, FileSource, is_integer, make_table
+from frostline.features.sources.listing import UNREADABLE, file_stat
 
 __all__ = ["SUFFIXES", "open_manifest"]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from features.errors import SourceError
-from features.sources.files import FileSource
-from features.sources.folder import open_folder
-from features.sources.listing import list_images
-from features.sources.manifest import SUFFIXES, open_manifest
-from features.table import ImageTable
+from frostline.features.errors import SourceError
+from frostline.features.sources.files import FileSource
+from frostline.features.sources.folder import open_folder
+from frostline.features.sources.listing import list_images
+from frostline.features.sources.manifest import SUFFIXES, open_manifest
+from frostline.features.table import ImageTable
 
 __all__ = ["image_paths", "open_source"]
 

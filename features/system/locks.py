@@ -9,7 +9,7 @@ from typing import Self
 
 from filelock import lock_descriptor, unlock_descriptor
 
-from features.system.files import open_binary
+from frostline.features.system.files import open_binary
 
 __all__ = ["FileLock", "LockHeldError"]
 

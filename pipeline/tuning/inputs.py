@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode, v2
 
-from features.decoding import decode, upright_rgb
-from features.sources import FileSource
-from features.spec import Transform
-from pipeline.tuning.processes import Processes
-from pipeline.tuning.recipe import Recipe
+from frostline.features.images.decoding import decode, upright_rgb
+from frostline.features.sources import FileSource
+from frostline.features.spec import Transform
+from frostline.pipeline.tuning.recipe import Recipe
+from frostline.pipeline.tuning.trainer.processes import Processes
 
 __all__ = ["ActivationInputs", "Draw", "ImageInputs", "Inputs"]
 

@@ -12,20 +12,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from features.backbones import Backbone, Stage, Upper, find_stage, load_backbone, trunk
-from features.cache import FeatureCache
-from features.errors import BackboneError
-from pipeline.errors import FinetuneError
-from pipeline.extraction import default_cache_path, extract
-from pipeline.images import ImageSet
-from pipeline.learning_rows import LearningRows
-from pipeline.reporting import Reporter
-from pipeline.tuning.inputs import ActivationInputs, ImageInputs, Inputs
-from pipeline.tuning.loop import Job
-from pipeline.tuning.network import FrostLine, Network
-from pipeline.tuning.processes import Processes
-from pipeline.tuning.recipe import Recipe
-from pipeline.tuning.start import EMBEDDING, StartRun, fresh_head
+from frostline.features.backbones import Backbone, Stage, Upper, find_stage, load_backbone, trunk
+from frostline.features.cache import FeatureCache
+from frostline.features.errors import BackboneError
+from frostline.pipeline.errors import FinetuneError
+from frostline.pipeline.extraction.extract import default_cache_path, extract
+from frostline.pipeline.inputs.learning_rows import LearningRows
+from frostline.pipeline.inputs.scanned_images import ImageSet
+from frostline.pipeline.progress import Reporter
+from frostline.pipeline.tuning.inputs import ActivationInputs, ImageInputs, Inputs
+from frostline.pipeline.tuning.recipe import Recipe
+from frostline.pipeline.tuning.start import EMBEDDING, StartRun, fresh_head
+from frostline.pipeline.tuning.trainer.loop import Job
+from frostline.pipeline.tuning.trainer.network import FrostLine, Network
+from frostline.pipeline.tuning.trainer.processes import Processes
 
 __all__ = ["Named", "Plan", "Tuning", "prepare"]
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-from pipeline.errors import RecipeError
+from frostline.pipeline.errors import RecipeError
 
 __all__ = ["Augment", "Optimizer", "Recipe", "Schedule", "Statistics"]
 
@@ -30,7 +30,7 @@ class Recipe:
             (Goyal et al. 2017).
         momentum: Of sgd.
         nesterov: Whether sgd's momentum is Nesterov's.
-        weight_decay: Of weights by which layers multiply their inputs, see `pipeline.tuning.decay.decaying`; never of
+        weight_decay: Of weights by which layers multiply their inputs, see `pipeline.tuning.trainer.decay.decaying`; never of
             biases, normalisation, layer scales, tokens and embeddings of positions. None for one that fits the optimizer.
         layer_decay: Factor of the learning rate from one stage of the backbone to the one below it.
         backbone_lr: Factor of the learning rate of the whole backbone, beside the head's; None for a tenth, but 1 from

@@ -9,16 +9,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from classifiers.linear import LinearHead
-from classifiers.selection import FittedHead, fit_head
-from features.backbones import Backbone
-from features.backbones.weights import seeded
-from features.cache import FeatureCache
-from pipeline.caches import find, image_digests
-from pipeline.errors import FinetuneError
-from pipeline.images import ImageSet
-from pipeline.layers import layer_features
-from pipeline.runs import Run
+from frostline.classifiers.fitting.fit import FittedHead, fit_head
+from frostline.classifiers.heads.linear import LinearHead
+from frostline.features.backbones import Backbone
+from frostline.features.backbones.weights import seeded
+from frostline.features.cache import FeatureCache
+from frostline.pipeline.errors import FinetuneError
+from frostline.pipeline.inputs.joined_caches import find, image_digests
+from frostline.pipeline.inputs.layers import layer_features
+from frostline.pipeline.inputs.scanned_images import ImageSet
+from frostline.pipeline.runs.directory import Run
 
 __all__ = ["EMBEDDING", "StartRun", "fresh_head", "head_of", "to_estimator"]
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from synthetic import MemorySource, fill, images, labels_of, spec
 
-from features.cache import open_writer
+from frostline.features.cache import open_writer
 
 ROWS, KILLS = 3000, 20
 SPEC = spec(dtype="float16")

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from features.cache import FeatureCache, open_writer
-from features.content import file_content
-from features.spec import FeatureSpec, Layer, Transform
-from features.table import ImageTable
+from frostline.features.cache import FeatureCache, open_writer
+from frostline.features.content import file_content
+from frostline.features.spec import FeatureSpec, Layer, Transform
+from frostline.features.table import ImageTable
 
 LONG_AGO = 1_500_000_000_000_000_000
 OK, FAILED = 1, 2

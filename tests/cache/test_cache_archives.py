@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.cache import FeatureCache
+from frostline.features.cache import FeatureCache
 
 ARCHIVES = sorted((Path(__file__).parents[1] / "data" / "archives").glob("v*/*.h5"))
 

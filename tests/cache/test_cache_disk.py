@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from synthetic import SPEC, contents, extract, interrupted, names, source, spec
 
-from features.cache import open_writer
-from features.spec import Layer
-from features.system import files
+from frostline.features.cache import open_writer
+from frostline.features.spec import Layer
+from frostline.features.system import files
 
 WIDE = spec(layers=(Layer("embedding", "none", 4096),))
 NEEDED = r"no room for the cache: it needs 4,9\d\d,\d\d\d bytes and [\d,]+ are free"
@@ -35,7 +35,7 @@ def test_a_real_limit_is_one_too(tmp_path):
     script = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))\n"
         "import sys; from pathlib import Path; from test_cache_disk import WIDE; from synthetic import source\n"
-        "from features.cache import open_writer\n"
+        "from frostline.features.cache import open_writer\n"
         "open_writer(Path(sys.argv[1]), WIDE, source(300))"
     )
     ran = subprocess.run(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from synthetic import MemorySource, contents, extract, images, labels_of, names, spec
 
-from features.cache import FeatureCache
+from frostline.features.cache import FeatureCache
 
 SCRIPT = Path(__file__).with_name("kill_writers.py")
 

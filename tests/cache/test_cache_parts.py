@@ -17,8 +17,8 @@ from synthetic import (
     spec,
 )
 
-from features.cache import FeatureCache, Part, merge_parts, open_writer
-from features.errors import CacheFormatError, CacheMismatchError, ChecksumError, PartError
+from frostline.features.cache import FeatureCache, Part, merge_parts, open_writer
+from frostline.features.errors import CacheFormatError, CacheMismatchError, ChecksumError, PartError
 
 ROWS, COUNT = 1500, 4  # six blocks, the last one short
 

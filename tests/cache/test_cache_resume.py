@@ -24,9 +24,10 @@ from synthetic import (
     spec,
 )
 
-from features.cache import FeatureCache, commit, open_writer
-from features.cache.mapped import MappedFile
-from features.errors import CacheBusyError, CacheMismatchError, ChecksumError
+from frostline.features.cache import FeatureCache, open_writer
+from frostline.features.cache.file.mapped import MappedFile
+from frostline.features.cache.writing import commit
+from frostline.features.errors import CacheBusyError, CacheMismatchError, ChecksumError
 
 ROWS = 1000  # three blocks and a short one
 

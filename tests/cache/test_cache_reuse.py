@@ -19,10 +19,10 @@ from synthetic import (
     spec,
 )
 
-from features.cache import FeatureCache, open_writer
-from features.cache.mapped import MappedFile
-from features.content import file_content
-from features.errors import SourceError
+from frostline.features.cache import FeatureCache, open_writer
+from frostline.features.cache.file.mapped import MappedFile
+from frostline.features.content import file_content
+from frostline.features.errors import SourceError
 
 ROWS = 700
 

@@ -4,10 +4,10 @@ import h5py
 import pytest
 from synthetic import SPEC, MemorySource, computed, images, interrupted, labels_of, source
 
-from features import energy
-from features.cache import Part, merge_parts, open_writer
-from features.energy import EnergyMeter
-from features.machine import describe_machine
+from frostline.features.cache import Part, merge_parts, open_writer
+from frostline.features.machine import describe_machine
+from frostline.features.system import energy
+from frostline.features.system.energy import EnergyMeter
 
 
 def extract(path, images_, *, seconds, joules=0.0, batches=None, batch=32, **options):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from synthetic import SPEC, extract, source
 
-from features.cache import FeatureCache, open_writer
-from features.cache.mapped import MappedFile
-from features.errors import CacheFormatError
+from frostline.features.cache import FeatureCache, open_writer
+from frostline.features.cache.file.mapped import MappedFile
+from frostline.features.errors import CacheFormatError
 
 ROWS = 300
 

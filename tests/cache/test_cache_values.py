@@ -26,11 +26,11 @@ from synthetic import (
     vector,
 )
 
-from features.cache import CacheInfo, FeatureCache, made_with, open_writer
-from features.cache.encoding import decode, encode
-from features.check import Check, LayerCheck
-from features.errors import CacheFormatError, CacheMismatchError, LayerError
-from features.spec import Layer
+from frostline.features.cache import CacheInfo, FeatureCache, made_with, open_writer
+from frostline.features.cache.file.encoding import decode, encode
+from frostline.features.errors import CacheFormatError, CacheMismatchError, LayerError
+from frostline.features.fidelity import Check, LayerCheck
+from frostline.features.spec import Layer
 
 ROWS = 600  # two blocks and a short one
 
@@ -420,7 +420,7 @@ def test_unfinished_caches_say_what_to_do(tmp_path):
 
 def test_reading_a_cache_needs_no_torch(cache):
     script = (
-        "import sys; from features.cache import FeatureCache; "
+        "import sys; from frostline.features.cache import FeatureCache; "
         f"FeatureCache.open({str(cache.path)!r}).features('embedding').sum(); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], check=False, cwd=os.getcwd()).returncode == 0  # noqa: PTH109

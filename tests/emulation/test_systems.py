@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from features.system import files, locks, machine
+from frostline.features.system import files, locks, machine
 
 HERE = Path(__file__).parent
 PATHS = (HERE, HERE.parent / "cache", HERE.parents[1])

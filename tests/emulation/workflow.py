@@ -12,11 +12,20 @@ import torch
 from synthetic import SPEC, fill, interrupted, source
 from synthetic import extract as extract_synthetic
 
-from classifiers.search import SearchPlan
-from features import FeatureCache
-from features.cache import Part, merge_parts, open_writer
-from pipeline import Recipe, batch, evaluate, extract, few_shot, finetune, learning_curve, train_head
-from pipeline.runs import Run
+from frostline.classifiers.fitting.search import SearchPlan
+from frostline.features import FeatureCache
+from frostline.features.cache import Part, merge_parts, open_writer
+from frostline.pipeline import (
+    Recipe,
+    batch,
+    evaluate,
+    extract,
+    few_shot,
+    finetune,
+    learning_curve,
+    train_head,
+)
+from frostline.pipeline.runs.directory import Run
 
 NETWORK = {"backbone": "timm:test_resnet", "weights": "random:1", "image_size": 32}
 EXACT = {"engine": "eager", "precision": "fp32", "device": "cpu", "store": "float32", "workers": 1}

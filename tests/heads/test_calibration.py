@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, softmax
 
-from classifiers.calibration import fit_temperature, reliability
-from classifiers.metrics import score
+from frostline.classifiers.protocol.calibration import fit_temperature, reliability
+from frostline.classifiers.protocol.metrics import score
 
 
 def drawn(n, k, *, seed=0):

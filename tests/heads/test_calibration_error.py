@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from classifiers.calibration_error import BINS, bin_of, rms_calibration_error
-from classifiers.metrics import score
+from frostline.classifiers.protocol.calibration_error import BINS, bin_of, rms_calibration_error
+from frostline.classifiers.protocol.metrics import score
 
 
 def drawn(n, factor, rng):

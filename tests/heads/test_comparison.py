@@ -7,9 +7,9 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import NearestCentroid
 
-from classifiers import compare
-from classifiers.errors import HeadError
-from classifiers.significance import corrected_resampled_t, holm
+from frostline.classifiers import compare
+from frostline.classifiers.errors import HeadError
+from frostline.classifiers.protocol.significance import corrected_resampled_t, holm
 
 HEADS = {"bayes": GaussianNB(), "centroid": NearestCentroid(), "luck": DummyClassifier()}
 

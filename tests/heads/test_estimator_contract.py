@@ -3,7 +3,7 @@
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from classifiers import LinearHead, MLPHead
+from frostline.classifiers import LinearHead, MLPHead
 
 ESTIMATORS = [
     LinearHead(tol=1e-19, device="cpu"),

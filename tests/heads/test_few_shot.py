@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.neighbors import NearestCentroid
 
-from classifiers import subsets
-from classifiers.errors import HeadError, SplitError
-from classifiers.few_shot import few_shot
+from frostline.classifiers.errors import HeadError, SplitError
+from frostline.classifiers.experiments import subsets
+from frostline.classifiers.experiments.few_shot import few_shot
 
 TRAIN, VAL, TEST = np.arange(150), np.arange(150, 230), np.arange(230, 300)
 

@@ -10,12 +10,12 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.naive_bayes import GaussianNB
 
-from classifiers import fit_head, load_head, save_head
-from classifiers.errors import HeadError, HeadFormatError
-from classifiers.estimators import GROUP
-from classifiers.heads import find_head, parse_params
-from classifiers.persistence import foreign_types
-from classifiers.trees import check_trees
+from frostline.classifiers import fit_head, load_head, save_head
+from frostline.classifiers.errors import HeadError, HeadFormatError
+from frostline.classifiers.heads.catalog import find_head, parse_params
+from frostline.classifiers.heads.foreign import GROUP
+from frostline.classifiers.saving.head_files import foreign_types
+from frostline.classifiers.saving.trees import check_trees
 
 
 class Nearest(ClassifierMixin, BaseEstimator):
@@ -54,7 +54,8 @@ def fit(name, data, **params):
 def declared(monkeypatch):
     entry = EntryPoint("nearest", OWN, GROUP)
     monkeypatch.setattr(
-        "classifiers.estimators.entry_points", lambda **wanted: EntryPoints([entry]).select(**wanted)
+        "frostline.classifiers.heads.foreign.entry_points",
+        lambda **wanted: EntryPoints([entry]).select(**wanted),
     )
 
 

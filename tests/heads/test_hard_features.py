@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from classifiers.errors import HeadError, MetricsError
-from classifiers.heads import HEADS
-from classifiers.label_errors import find_label_errors
-from classifiers.linear import LinearHead
-from classifiers.selection import fit_head
-from classifiers.transferability import h_score, log_me, one_nn
+from frostline.classifiers.errors import HeadError, MetricsError
+from frostline.classifiers.experiments.transferability import h_score, log_me, one_nn
+from frostline.classifiers.fitting.fit import fit_head
+from frostline.classifiers.heads.catalog import HEADS
+from frostline.classifiers.heads.linear import LinearHead
+from frostline.classifiers.inspection.label_errors import find_label_errors
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

@@ -13,8 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skops import io as skops_io
 
-from classifiers import HEADS, fit_head, load_head, save_head
-from classifiers.errors import HeadFormatError
+from frostline.classifiers import HEADS, fit_head, load_head, save_head
+from frostline.classifiers.errors import HeadFormatError
 
 CASES = [
     *((name, {}) for name in HEADS),

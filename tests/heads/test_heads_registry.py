@@ -6,8 +6,8 @@ import sys
 import pytest
 from sklearn.base import BaseEstimator
 
-from classifiers.errors import HeadError
-from classifiers.heads import HEADS, find_head, parse_params
+from frostline.classifiers.errors import HeadError
+from frostline.classifiers.heads.catalog import HEADS, find_head, parse_params
 
 
 def test_these_are_the_heads():
@@ -40,7 +40,7 @@ def test_every_default_and_candidate_is_a_value_that_can_be_written(name):
 
 def test_importing_the_table_imports_no_library():
     code = (
-        "import sys, classifiers, classifiers.heads, classifiers.errors;"
+        "import sys, frostline.classifiers, frostline.classifiers.heads.catalog, frostline.classifiers.errors;"
         "print([m for m in ('torch', 'sklearn', 'scipy', 'numpy') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import f1_score
 
-from classifiers.intervals import balanced_accuracy, macro_f1, mean, share
+from frostline.classifiers.protocol.intervals import balanced_accuracy, macro_f1, mean, share
 
 
 def pair_of(count, shares):

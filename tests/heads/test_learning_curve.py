@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from classifiers import subsets
-from classifiers.errors import HeadError, MetricsError, SplitError
-from classifiers.few_shot import few_shot
-from classifiers.heads import find_head
-from classifiers.learning_curve import learning_curve
-from classifiers.power_law import PowerLaw, fit_power_laws
+from frostline.classifiers.errors import HeadError, MetricsError, SplitError
+from frostline.classifiers.experiments import subsets
+from frostline.classifiers.experiments.few_shot import few_shot
+from frostline.classifiers.experiments.learning_curve import learning_curve
+from frostline.classifiers.experiments.power_law import PowerLaw, fit_power_laws
+from frostline.classifiers.heads.catalog import find_head
 
 TRAIN, VAL, TEST = np.arange(160), np.arange(160, 240), np.arange(240, 300)
 CONTENT = np.random.default_rng(5).integers(0, 256, (300, 16), np.uint8)

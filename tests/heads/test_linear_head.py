@@ -10,8 +10,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils.class_weight import compute_sample_weight
 
-from classifiers import LinearHead, linear_path
-from classifiers.errors import HeadError
+from frostline.classifiers import LinearHead, linear_path
+from frostline.classifiers.errors import HeadError
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,7 @@ def test_label_smoothing_is_torchs(make_blobs, k):
 @pytest.mark.parametrize("scale", ["standard", "none", "l2", "maxnorm"])
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_streamed_rows_give_the_same_head(blobs, monkeypatch, scale, fit_intercept):
-    monkeypatch.setattr("classifiers.rows._BLOCK_BYTES", 50 * 4 * 12)
+    monkeypatch.setattr("frostline.classifiers.numerics.matrices._BLOCK_BYTES", 50 * 4 * 12)
     X = blobs.X[:, 6:].astype(np.float64)
     weights = np.random.default_rng(0).uniform(0.5, 2, len(X))
     options = {"scale": scale, "fit_intercept": fit_intercept, "class_weight": "balanced", "device": "cpu"}
@@ -266,7 +266,7 @@ def test_the_space_of_few_rows_loses_nothing(make_blobs, monkeypatch, fit_interc
         data.X, data.y, coef_init=reduced.coef_, intercept_init=reduced.intercept_
     )
     assert again.n_iter_ < reduced.n_iter_
-    monkeypatch.setattr("classifiers.linear._WIDE", np.inf)
+    monkeypatch.setattr("frostline.classifiers.heads.linear._WIDE", np.inf)
     whole = LinearHead(0.01, **options).fit(data.X, data.y)
     assert reduced.objective_ == pytest.approx(whole.objective_, rel=1e-10)
     assert reduced.coef_ == pytest.approx(whole.coef_, rel=1e-3, abs=1e-6)
@@ -301,8 +301,8 @@ def test_input_is_never_changed(blobs):
 
 def test_blocks_of_rows_change_nothing(blobs, monkeypatch):
     whole = LinearHead(device="cpu", dtype="float64", tol=1e-10).fit(blobs.X, blobs.y)
-    monkeypatch.setattr("classifiers.rows._BLOCK_BYTES", 7 * 8 * 12)
-    monkeypatch.setattr("classifiers.rows._CHUNK_BYTES", 7 * 4 * 12)
+    monkeypatch.setattr("frostline.classifiers.numerics.matrices._BLOCK_BYTES", 7 * 8 * 12)
+    monkeypatch.setattr("frostline.classifiers.numerics.matrices._CHUNK_BYTES", 7 * 4 * 12)
     parts = LinearHead(device="cpu", dtype="float64", tol=1e-10).fit(blobs.X, blobs.y)
     assert parts.coef_ == pytest.approx(whole.coef_, rel=1e-6)
     assert parts.predict_proba(blobs.X) == pytest.approx(whole.predict_proba(blobs.X), rel=1e-5)

@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from classifiers import HEADS, LinearHead, fit_head
-from classifiers.errors import HeadError
-from classifiers.search import SearchPlan, search_head
-from classifiers.selected import SelectedRows
-from pipeline.memory import half_of_memory, parse_memory
+from frostline.classifiers import HEADS, LinearHead, fit_head
+from frostline.classifiers.errors import HeadError
+from frostline.classifiers.fitting.search import SearchPlan, search_head
+from frostline.classifiers.numerics.selected_rows import SelectedRows
+from frostline.pipeline.hosts.memory import half_of_memory, parse_memory
 
 TRAIN, VAL = np.arange(0, 1200, 2), np.arange(1, 600, 2)
 
@@ -41,7 +41,10 @@ def fit(data, X, **options):
 def test_a_head_from_streamed_rows_is_that_from_rows_in_memory(data, monkeypatch):
     narrow = data.X.astype(np.float16)
     whole = fit(data, narrow)
-    for place in ("classifiers.rows._BLOCK_BYTES", "classifiers.selected._CHUNK_BYTES"):
+    for place in (
+        "frostline.classifiers.numerics.matrices._BLOCK_BYTES",
+        "frostline.classifiers.numerics.selected_rows._CHUNK_BYTES",
+    ):
         monkeypatch.setattr(place, 20 * 4 * 10)
     lazy = Lazy(narrow)
     streamed = fit(data, lazy, memory=1)
@@ -123,7 +126,7 @@ def test_other_amounts_are_refused(text):
 
 def test_half_of_the_memory_minds_the_container(tmp_path, monkeypatch):
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr("features.system.machine._CGROUP", limit)
+    monkeypatch.setattr("frostline.features.system.machine._CGROUP", limit)
     whole = half_of_memory()
     limit.write_text("max\n")
     assert half_of_memory() == whole

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from classifiers.errors import MetricsError
-from classifiers.metrics import score
+from frostline.classifiers.errors import MetricsError
+from frostline.classifiers.protocol.metrics import score
 
 
 def draw(n, k, *, seed=0, strength=2.0, absent=()):

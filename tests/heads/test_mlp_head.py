@@ -9,8 +9,8 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
-from classifiers import LinearHead, MLPHead
-from classifiers.errors import HeadError
+from frostline.classifiers import LinearHead, MLPHead
+from frostline.classifiers.errors import HeadError
 
 QUICK = {"hidden": (16,), "epochs": 15, "batch_size": 32, "lr": 0.01, "device": "cpu"}
 

@@ -5,12 +5,18 @@ import pytest
 import torch
 from torch import nn
 
-from classifiers import HEADS, MLPHead
-from classifiers import search as searching
-from classifiers.errors import HeadError
-from classifiers.mlp import can_train_together, fit_together
-from classifiers.mlp_training import OWN, TrainingRows, build_network, learning_rate, train_networks
-from classifiers.search import SearchPlan, search_head
+from frostline.classifiers import HEADS, MLPHead
+from frostline.classifiers.errors import HeadError
+from frostline.classifiers.fitting import search as searching
+from frostline.classifiers.fitting.search import SearchPlan, search_head
+from frostline.classifiers.heads.mlp import can_train_together, fit_together
+from frostline.classifiers.heads.mlp_training import (
+    OWN,
+    TrainingRows,
+    build_network,
+    learning_rate,
+    train_networks,
+)
 
 QUICK = {"hidden": (16,), "epochs": 8, "batch_size": 32, "device": "cpu"}
 OWNS = [

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from classifiers.projection import ProjectionPlan, fit_projection
+from frostline.classifiers.fitting.projection import ProjectionPlan, fit_projection
 
 
 @pytest.mark.filterwarnings("error")

@@ -7,12 +7,12 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from classifiers import linear, search
-from classifiers.errors import HeadError, SplitError
-from classifiers.folds import assign_folds
-from classifiers.heads import find_head
-from classifiers.search import SearchPlan, search_head
-from classifiers.selection import score_candidates
+from frostline.classifiers.errors import HeadError, SplitError
+from frostline.classifiers.fitting import search
+from frostline.classifiers.fitting.fit import score_candidates
+from frostline.classifiers.fitting.search import SearchPlan, search_head
+from frostline.classifiers.heads.catalog import find_head, linear
+from frostline.classifiers.protocol.folds import assign_folds
 
 TRAIN, VAL, TEST = np.arange(120), np.arange(120, 180), np.arange(180, 240)
 SPLIT = [(TRAIN, VAL)]

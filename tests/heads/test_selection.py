@@ -8,10 +8,10 @@ from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from classifiers import HEADS, fit_head
-from classifiers.calibration import reliability
-from classifiers.errors import HeadError, SplitError
-from classifiers.heads import find_head
+from frostline.classifiers import HEADS, fit_head
+from frostline.classifiers.errors import HeadError, SplitError
+from frostline.classifiers.heads.catalog import find_head
+from frostline.classifiers.protocol.calibration import reliability
 
 QUICK = {
     "mlp": {"hidden": (16,), "epochs": 15, "lr": 0.01},
@@ -223,7 +223,7 @@ def test_any_float_format_and_memory_maps(dtype, data, tmp_path):
 def test_prediction_in_chunks_changes_nothing(data, monkeypatch):
     head = fit("knn", data)
     whole = head.predict_proba(data.X)
-    monkeypatch.setattr("classifiers.selected._CHUNK_BYTES", 4 * 10 * 7)
+    monkeypatch.setattr("frostline.classifiers.numerics.selected_rows._CHUNK_BYTES", 4 * 10 * 7)
     assert np.array_equal(head.predict_proba(data.X), whole)
     assert head.predict_proba(data.X[:0]).shape == (0, 3)
 

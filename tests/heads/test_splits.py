@@ -7,8 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from classifiers.errors import SplitError
-from classifiers.splits import NONE, TEST, TRAIN, VAL, assign_splits, check_splits, missing_classes
+from frostline.classifiers.errors import SplitError
+from frostline.classifiers.protocol.splits import (
+    NONE,
+    TEST,
+    TRAIN,
+    VAL,
+    assign_splits,
+    check_splits,
+    missing_classes,
+)
 
 
 def digests(keys):

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from runner import CliRunner
 
-import cli
-from features import FeatureCache
-from pipeline import batch, compare_runs, plan_batch, train_head
-from pipeline.runs import Run
+from frostline import cli
+from frostline.features import FeatureCache
+from frostline.pipeline import batch, compare_runs, plan_batch, train_head
+from frostline.pipeline.runs.directory import Run
 
 HEADS = '[batch]\ndata = "{data}"\nout = "{out}"\n[[extract]]\nbackbone = "timm:test_resnet"\nweights = "random:1"\nimage-size = 32\n'
 TUNE = """
@@ -64,7 +64,7 @@ def test_a_run_is_that_of_the_single_command(write_study, tmp_path):
 def test_nothing_heavy_is_imported_where_nothing_is_to_do(write_study):
     path = write_study(HEADS, '[[train-head]]\nhead = "knn"')
     batch(path)
-    script = "import sys, pipeline; pipeline.batch(sys.argv[1]); assert not {'timm', 'torchvision'} & set(sys.modules)"
+    script = "import sys; from frostline import pipeline; pipeline.batch(sys.argv[1]); assert not {'timm', 'torchvision'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script, path], check=True)
 
 
@@ -186,7 +186,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same(write_study, t
     path = write_study(HEADS, '[[train-head]]\nhead = ["linear", "knn", "lda", "ridge"]')
     whole = batch(path)
     shutil.move(whole.out, tmp_path / "whole")
-    command = [sys.executable, "-m", "cli", "batch", str(path), "--quiet"]
+    command = [sys.executable, "-m", "frostline", "batch", str(path), "--quiet"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     while process.poll() is None and not list(whole.out.glob("runs/*")):
         time.sleep(0.01)
@@ -222,7 +222,7 @@ def test_a_process_that_dies_costs_its_own_job_only(write_study, tmp_path, monke
 
 
 def test_two_batches_do_not_write_the_same_study(write_study, tmp_path):
-    from pipeline.batching import _locked
+    from frostline.pipeline.studies.batch import _locked
 
     path = write_study(HEADS)
     with _locked(tmp_path / "out"):

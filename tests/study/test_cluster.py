@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from runner import CliRunner
 
-import cli
-from features import FeatureCache
-from pipeline import ClusterError, StudyError, batch
-from pipeline.cluster import connected
+from frostline import cli
+from frostline.features import FeatureCache
+from frostline.pipeline import ClusterError, StudyError, batch
+from frostline.pipeline.hosts.dask_cluster import connected
 
 distributed = pytest.importorskip("distributed", reason="needs the extra dask")
 
@@ -169,7 +169,7 @@ def test_an_address_that_is_none_is_refused(address):
 
 
 def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
-    monkeypatch.setattr("pipeline.cluster._PATIENCE", 0.1)
+    monkeypatch.setattr("frostline.pipeline.hosts.dask_cluster._PATIENCE", 0.1)
     with pytest.raises(ClusterError, match="no scheduler answers there"), connected("tcp://127.0.0.1:9"):
         pass
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import StudyError, batch
-from pipeline.study.file import read_study
-from pipeline.study.planning import plan_study
+from frostline.pipeline import StudyError, batch
+from frostline.pipeline.studies.jobs.plan import plan_study
+from frostline.pipeline.studies.jobs.study_file import read_study
 
 TUNE = """
 [[finetune]]

@@ -10,10 +10,10 @@ from timm.optim import param_groups_weight_decay
 from torch import nn
 from torchvision import models
 
-from features.backbones import Upper, load_backbone, trunk
-from pipeline.tuning.decay import decaying
-from pipeline.tuning.network import FrostLine, Network
-from pipeline.tuning.recipe import Recipe
+from frostline.features.backbones import Upper, load_backbone, trunk
+from frostline.pipeline.tuning.recipe import Recipe
+from frostline.pipeline.tuning.trainer.decay import decaying
+from frostline.pipeline.tuning.trainer.network import FrostLine, Network
 
 FEW = {"embed_dim": 48, "depth": 1, "num_heads": 2}
 

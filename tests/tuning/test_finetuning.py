@@ -18,21 +18,21 @@ import torch
 from conftest import BACKBONE
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from classifiers.selection import fit_head
-from features.backbones import load_backbone, trunk
-from features.backbones.weights import read_weights
-from features.cache import FeatureCache
-from features.errors import LayerError
-from features.loading import load_batches
-from features.sources import open_source
-from pipeline import Recipe, evaluate, extract, finetune, predict, train_head
-from pipeline.errors import FinetuneError, RunError
-from pipeline.html_report.commands import repeating_commands
-from pipeline.runs import Run
-from pipeline.training_rows import split_rows
-from pipeline.tuning.checkpoint import load_checkpoint
-from pipeline.tuning.inputs import _Images
-from pipeline.tuning.network import FrostLine, Network
+from frostline.classifiers.fitting.fit import fit_head
+from frostline.features.backbones import load_backbone, trunk
+from frostline.features.backbones.weights import read_weights
+from frostline.features.cache import FeatureCache
+from frostline.features.errors import LayerError
+from frostline.features.images.loading import load_batches
+from frostline.features.sources import open_source
+from frostline.pipeline import Recipe, evaluate, extract, finetune, predict, train_head
+from frostline.pipeline.errors import FinetuneError, RunError
+from frostline.pipeline.inputs.labelled_images import split_rows
+from frostline.pipeline.runs.directory import Run
+from frostline.pipeline.studies.html_report.commands import repeating_commands
+from frostline.pipeline.tuning.inputs import _Images
+from frostline.pipeline.tuning.trainer.checkpoint import load_checkpoint
+from frostline.pipeline.tuning.trainer.network import FrostLine, Network
 
 QUIET = {"workers": 0, "device": "cpu", **BACKBONE}
 FP32 = {"precision": "fp32"}
@@ -167,7 +167,7 @@ def test_activations_are_of_the_passes_precision_and_features_of_the_heads(
     digits, monkeypatch, processor, asked, computed
 ):
     """Whatever is fastest for features on this processor."""
-    monkeypatch.setattr("features.engines.plan._cpu_capabilities", lambda: processor)
+    monkeypatch.setattr("frostline.features.engines.plan._cpu_capabilities", lambda: processor)
     recipe = Recipe(epochs=1, batch_size=48, frost_line=LINE, augment="none", precision=asked)
     result = finetune(digits, recipe=recipe, run="run", **QUIET)
     spec = FeatureCache.open(result.cache).spec
@@ -239,8 +239,8 @@ class _KillsAt:
 
 @pytest.mark.parametrize("when", [30, 90, 150], ids=["first epoch", "second epoch", "third epoch"])
 def test_a_killed_training_goes_on_with_the_same_curve(digits, monkeypatch, when):
-    monkeypatch.setattr("pipeline.tuning.loop._CHECKPOINT_SECONDS", 0)
-    monkeypatch.setattr("pipeline.tuning.loop._LOOK_EVERY", 1)
+    monkeypatch.setattr("frostline.pipeline.tuning.trainer.loop._CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("frostline.pipeline.tuning.trainer.loop._LOOK_EVERY", 1)
     recipe = Recipe(
         **FP32,
         epochs=3,
@@ -292,8 +292,8 @@ def rates():
 
 
 def test_an_accumulated_and_resumed_training_steps_at_the_documented_epochs(digits, monkeypatch, rates):
-    monkeypatch.setattr("pipeline.tuning.loop._CHECKPOINT_SECONDS", 0)
-    monkeypatch.setattr("pipeline.tuning.loop._LOOK_EVERY", 1)
+    monkeypatch.setattr("frostline.pipeline.tuning.trainer.loop._CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr("frostline.pipeline.tuning.trainer.loop._LOOK_EVERY", 1)
     recipe = Recipe(
         **FP32,
         epochs=20,
@@ -323,7 +323,7 @@ PLAIN = ("--workers", "0", "--device", "cpu", "--precision", "fp32")
 
 def command(digits, *options):
     own = [f"--{name.replace('_', '-')}={value}" for name, value in BACKBONE.items()]
-    return [sys.executable, "-m", "cli", "finetune", str(digits), *own, *PLAIN, *options]
+    return [sys.executable, "-m", "frostline", "finetune", str(digits), *own, *PLAIN, *options]
 
 
 def environment(**more):
@@ -571,7 +571,7 @@ def test_the_commands_that_repeat_a_run_repeat_it(digits):
     program, *words = shlex.split(line)
     assert program == "frostline"
     subprocess.check_call(
-        [sys.executable, "-m", "cli", *words, "--quiet", "--workers", "0"], env=environment()
+        [sys.executable, "-m", "frostline", *words, "--quiet", "--workers", "0"], env=environment()
     )
     ours, theirs = state("run"), state("run-again")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from features.decoding import decode
-from features.sources import open_source
-from features.spec import Transform
-from pipeline.tuning.inputs import ActivationInputs, Draw, ImageInputs
-from pipeline.tuning.processes import Processes
-from pipeline.tuning.recipe import Recipe
+from frostline.features.images.decoding import decode
+from frostline.features.sources import open_source
+from frostline.features.spec import Transform
+from frostline.pipeline.tuning.inputs import ActivationInputs, Draw, ImageInputs
+from frostline.pipeline.tuning.recipe import Recipe
+from frostline.pipeline.tuning.trainer.processes import Processes
 
 TRANSFORM = Transform(32, "shortest", (32, 32), "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 ALONE = Processes(0, 1, torch.device("cpu"))

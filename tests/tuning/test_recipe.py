@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from pipeline.errors import RecipeError
-from pipeline.tuning.optimisation import Mixing, make_optimizer, make_schedule, replay, step
-from pipeline.tuning.recipe import Recipe
+from frostline.pipeline.errors import RecipeError
+from frostline.pipeline.tuning.recipe import Recipe
+from frostline.pipeline.tuning.trainer.optimisation import Mixing, make_optimizer, make_schedule, replay, step
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Experiments with heads: comparisons, few-shot accuracy, learning curves and transferability scores."""

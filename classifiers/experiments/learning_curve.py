@@ -1,0 +1,263 @@
+"""Accuracy against the number of training images, and whether more of them would help."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.classifiers.errors import HeadError, SplitError
+from frostline.classifiers.experiments.power_law import PowerLaw, fit_power_laws
+from frostline.classifiers.experiments.subsets import Subset, Trial, distinct_images, judge_subsets
+from frostline.classifiers.heads.catalog import find_head
+from frostline.classifiers.protocol.folds import assign_folds
+
+__all__ = ["CurvePoint", "Forecast", "LearningCurve", "learning_curve"]
+
+_LEAST_PER_CLASS = 2  # rows of a class, on average, in the smallest subset
+_BOOTSTRAP = 1000
+_MISFIT = 0.002  # by which a curve may leave a power law at each point: a fifth of a point
+_WORTHWHILE = 0.005  # gain of accuracy by twice the images that is called help: half a point
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Accuracy with one number of training images.
+
+    Attributes:
+        images: Training images.
+        accuracy: Mean over draws.
+        low: Lower end of its bootstrap interval over draws and validation images.
+        high: Its upper end.
+        draws: Accuracy of each draw.
+    """
+
+    images: int
+    accuracy: float
+    low: float
+    high: float
+    draws: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What twice the training images would give, if errors keep to the power law that was fitted.
+
+    Attributes:
+        law: The fitted law.
+        images: Twice the images there are.
+        accuracy: Expected with them.
+        gain: Over the accuracy that the law gives the images there are.
+        low: Lower end of the gain's bootstrap interval.
+        high: Its upper end.
+        missed: By how much the law that is fitted without the last point overrates the accuracy there.
+    """
+
+    law: PowerLaw
+    images: int
+    accuracy: float
+    gain: float
+    low: float
+    high: float
+    missed: float
+
+
+@dataclass(frozen=True)
+class LearningCurve:
+    """A head's accuracy against the number of training images.
+
+    Attributes:
+        points: From few images to all.
+        forecast: What more would give; None with fewer than five points.
+        answer: Whether more data would help, in a sentence.
+        rows: Validation rows that judged.
+        confidence: Coverage of the intervals.
+        resumed: Subsets that the journal already had.
+        journal: The file of finished subsets; None where none was asked for.
+    """
+
+    points: tuple[CurvePoint, ...]
+    forecast: Forecast | None
+    answer: str
+    rows: int
+    confidence: float
+    resumed: int
+    journal: Path | None
+
+
+def learning_curve(
+    name: str,
+    X: NDArray[Any],
+    y: NDArray[np.int64],
+    train: NDArray[np.int64],
+    val: NDArray[np.int64],
+    *,
+    classes: Sequence[str],
+    content: NDArray[np.uint8],
+    groups: NDArray[Any],
+    points: int = 8,
+    draws: int = 5,
+    params: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    confidence: float = 0.95,
+    jobs: int | None = None,
+    key: str = "",
+    journal: Path | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> LearningCurve:
+    """Fit a head to all training images, a half of them, a quarter and so on, and judge it on validation.
+
+    Each draw orders the images of each class at random, one row for all copies of an image, and takes the same share of
+    all classes; its smaller subsets lie in its larger ones. Parameters that aren't fixed are chosen on one half of the
+    validation rows and judged on the other, and the other way round, copies and groups kept together: so every
+    validation row judges a head that was chosen without it. Only train and val rows are read.
+
+    Args:
+        name: Kind of head; see `classifiers.heads.catalog.find_head`.
+        X: (n, d) floats, e.g. a memory map.
+        y: (n,) indices into classes.
+        train: Rows to learn from.
+        val: Rows to choose and to judge on.
+        classes: The k class names.
+        content: (n, 16) digests of the image bytes.
+        groups: (n,) groups, empty for none.
+        points: Sizes at most; there are fewer where the smallest would hold less than two images a class.
+        draws: Random orders, at least 2.
+        params: Parameters to fix.
+        seed: Seed of the orders and of the heads.
+        device: Where torch heads train.
+        confidence: Coverage of the intervals.
+        jobs: Processes; None for what joblib's `parallel_config` says.
+        key: What identifies X, for the journal.
+        journal: File stem for finished subsets; what was killed goes on from there. The caller deletes
+            ``LearningCurve.journal``.
+        progress: Called with the number of subsets just finished.
+
+    Raises:
+        HeadError: No such head or parameter, or numbers out of range.
+        SplitError: Validation rows that are too few, or training images of one class only.
+    """
+    kind = find_head(name)
+    fixed = kind.check(params or {})
+    if points < 2 or draws < 2 or not 0 < confidence < 1:
+        raise HeadError(
+            f"got {points} points, {draws} draws and confidence {confidence}, expected at least 2, at least 2, and a share"
+        )
+    if not len(val):
+        raise SplitError("no validation rows to judge on; give the data a val split")
+    val = np.sort(val)
+    orders = [distinct_images(train, y, content, seed, draw) for draw in range(draws)]
+    shares = _shares(orders[0], points)
+    subsets = [_subset(order, share, draw) for share in shares[:-1] for draw, order in enumerate(orders)]
+    subsets.append(_subset(orders[0], 1.0, 0))  # all images are one subset, whatever their order
+    chooses = kind.search == "epochs" or len(kind.candidates(fixed, len(subsets[0].rows))) > 1
+    sides = _halves(val, content, groups) if chooses else ((np.empty(0, np.int64), val),)
+    trial = Trial(kind, fixed, X, y, sides, tuple(classes), seed, device)
+    judged = judge_subsets(trial, subsets, key=key, journal=journal, jobs=jobs, progress=progress)
+    correct = judged.correct[:-1].reshape(len(shares) - 1, draws, len(val))
+    correct = np.concatenate([correct, np.repeat(judged.correct[None, -1:], draws, axis=1)])
+    images = [len(subset.rows) for subset in subsets[::draws]]
+    samples = _resample(correct, seed)
+    curve = _points(images, correct, samples, confidence)
+    forecast = _forecast(curve, samples, confidence) if len(curve) > 4 else None
+    return LearningCurve(
+        curve,
+        forecast,
+        _answer(forecast, len(curve), confidence),
+        len(val),
+        confidence,
+        judged.resumed,
+        judged.journal,
+    )
+
+
+def _shares(order: Mapping[int, NDArray[np.int64]], points: int) -> list[float]:
+    """1, 1/2, 1/4 ... of the images, ascending."""
+    images = sum(map(len, order.values()))
+    most = 1
+    while most < points and images / 2**most >= _LEAST_PER_CLASS * len(order):
+        most += 1
+    if most < 2:
+        raise SplitError(
+            f"got {images} different training images of {len(order)} classes, expected at least "
+            f"{2 * _LEAST_PER_CLASS} a class for a curve"
+        )
+    return [2.0**-step for step in reversed(range(most))]
+
+
+def _subset(order: Mapping[int, NDArray[np.int64]], share: float, draw: int) -> Subset:
+    parts = [rows[: max(1, round(share * len(rows)))] for rows in order.values()]
+    rows = np.sort(np.concatenate(parts))
+    return Subset(len(rows), draw, rows)
+
+
+def _halves(
+    val: NDArray[np.int64], content: NDArray[np.uint8], groups: NDArray[Any]
+) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]:
+    """Rows to choose on and rows to judge on, both ways."""
+    fold = assign_folds(content[val], groups[val], 2)
+    one, other = val[fold == 0], val[fold == 1]
+    return (one, other), (other, one)
+
+
+def _resample(correct: NDArray[np.bool_], seed: int) -> NDArray[np.float64]:
+    """(bootstrap, sizes) accuracies with draws and validation rows drawn again, the same ones for every size."""
+    rng = np.random.default_rng(seed)
+    _, draws, rows = correct.shape
+    of_draws = rng.multinomial(draws, np.full(draws, 1 / draws), _BOOTSTRAP).astype(np.float64)
+    of_rows = rng.multinomial(rows, np.full(rows, 1 / rows), _BOOTSTRAP).astype(np.float64)
+    by_draw = np.stack([each.astype(np.float64) @ of_rows.T for each in correct])
+    samples: NDArray[np.float64] = np.einsum("bd,sdb->bs", of_draws, by_draw) / (draws * rows)
+    return samples
+
+
+def _points(
+    images: Sequence[int], correct: NDArray[np.bool_], samples: NDArray[np.float64], confidence: float
+) -> tuple[CurvePoint, ...]:
+    tail = (1 - confidence) / 2
+    ends = np.quantile(samples, (tail, 1 - tail), axis=0).T.tolist()
+    accuracies = correct.mean(axis=2)
+    return tuple(
+        CurvePoint(count, float(each.mean()), low, high, tuple(each.tolist()))
+        for count, each, (low, high) in zip(images, accuracies, ends, strict=True)
+    )
+
+
+def _forecast(points: Sequence[CurvePoint], samples: NDArray[np.float64], confidence: float) -> Forecast:
+    images = np.array([point.images for point in points], np.float64)
+    errors = 1 - np.array([[point.accuracy for point in points]])
+    covariance = np.cov(samples.T) + _MISFIT**2 * np.eye(len(points))
+    (law,) = fit_power_laws(images, errors, covariance)
+    (earlier,) = fit_power_laws(images[:-1], errors[:, :-1], covariance[:-1, :-1])
+    last = points[-1]
+    gain = _doubled(law, last.images)
+    gains = [_doubled(each, last.images) for each in fit_power_laws(images, 1 - samples, covariance)]
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(gains, (tail, 1 - tail)).tolist()
+    missed = 1 - earlier.error(last.images) - last.accuracy
+    return Forecast(law, 2 * last.images, min(1.0, last.accuracy + gain), gain, low, high, missed)
+
+
+def _doubled(law: PowerLaw, images: int) -> float:
+    """Gain of accuracy by twice the images."""
+    return law.error(images) - law.error(2 * images)
+
+
+def _answer(forecast: Forecast | None, points: int, confidence: float) -> str:
+    if forecast is None:
+        return f"{points} sizes are too few to say whether more data would help; it takes five."
+    if forecast.low >= _WORTHWHILE:
+        verdict = "More data would help"
+    elif forecast.high < _WORTHWHILE:
+        verdict = "More data would hardly help"
+    else:
+        verdict = "It can't be told whether more data would help"
+    return (
+        f"{verdict}: twice the images ({forecast.images}) would change accuracy by {100 * forecast.gain:+.1f} points, to "
+        f"{forecast.accuracy:.3f} ({confidence:.0%} interval of the change {100 * forecast.low:+.1f} to "
+        f"{100 * forecast.high:+.1f}; help means half a point or more). The same forecast, made without the last point, was off "
+        f"by {100 * forecast.missed:+.1f} points there."
+    )

@@ -1,0 +1,492 @@
+"""Fitting a head: hyper-parameters chosen on validation rows, and no other row ever read."""
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from frostline.classifiers.errors import HeadError, SplitError
+from frostline.classifiers.fitting.fitted import Curve, FittedHead, Verdicts, gives, logits, softened
+from frostline.classifiers.heads.catalog import HEADS, find_head
+from frostline.classifiers.heads.kinds import HeadKind
+from frostline.classifiers.numerics.selected_rows import SelectedRows, spans
+from frostline.classifiers.protocol.calibration import fit_temperature, reliability
+
+__all__ = ["Curve", "FittedHead", "fit_head", "predict_candidates", "score_candidates"]
+
+_CLIP = float(np.finfo(np.float64).eps)
+
+
+def fit_head(
+    name: str,
+    X: NDArray[Any],
+    y: NDArray[np.int64],
+    train: NDArray[np.integer[Any]],
+    val: NDArray[np.integer[Any]],
+    *,
+    classes: Sequence[str],
+    params: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    refit: bool = True,
+    memory: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> FittedHead:
+    """Fit a head on training rows, with the hyper-parameters that do best on validation rows.
+
+    The best validation accuracy wins, and of equal ones the strongest regularisation. The chosen head is then fitted
+    again to training and validation rows together, but for ``mlp``, which keeps the network that stopped early on
+    validation. The temperature of its probabilities is fitted to validation rows before that. Rows outside of ``train``
+    and ``val`` are never read.
+
+    Args:
+        name: Kind of head; see `classifiers.heads.catalog.HEADS`.
+        X: (n, d) floats of any width, e.g. a memory map.
+        y: (n,) indices into classes.
+        train: Rows to fit.
+        val: Rows to choose on; may be empty where ``params`` leaves nothing to choose.
+        classes: The k class names.
+        params: Parameters to fix; see `classifiers.heads.catalog.parse_params`.
+        seed: Seed of everything random.
+        device: Where torch heads train: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
+        refit: Whether to fit the chosen head again with the validation rows.
+        memory: Bytes that the rows may take. ``linear`` reads what takes more from X in blocks, again and again; other
+            heads refuse it. None has no bound.
+        progress: Called with 1 after each candidate.
+
+    Raises:
+        HeadError: No such head or parameter, rows that can't be fitted, or more of them than fit into ``memory``.
+        SplitError: Rows that overlap or don't exist, or nothing to choose hyper-parameters on.
+    """
+    began = time.perf_counter()
+    kind = find_head(name)
+    fixed = kind.check(params or {})
+    train, val = _check_rows(X, y, train, val, classes)
+    candidates = kind.candidates(fixed, len(train))
+    if not len(val) and len(candidates) > 1:
+        searched = ", ".join(candidates[0])
+        raise SplitError(
+            f"no validation rows to choose {searched} on; fix {'them' if len(candidates[0]) > 1 else 'it'} "
+            f"(--param {next(iter(candidates[0]))}=...), or give the data a val split"
+        )
+    task = _Task(kind, fixed, seed, device, memory)
+    data = _bring(task, X, y, (train, val), len(classes))
+    with _errors_of(kind):
+        search = _search(task, candidates, data, progress)
+        best = search.best
+        temperature, validation, verdicts = calibrate(best.estimator, best.logits, data.held_labels)
+        estimator = search.best.estimator
+        if refit and kind.search != "epochs" and len(val):
+            estimator = _refit(task, search.best, data)
+    return FittedHead(
+        name=kind.name,
+        estimator=estimator,
+        classes=tuple(classes),
+        params=task.params(search.best.searched),
+        trials=tuple(search.trials),
+        curve=_curve(search),
+        validation=validation,
+        temperature=temperature,
+        seconds=time.perf_counter() - began,
+        dim=X.shape[1],
+        dtype=X.dtype.name,
+        verdicts=verdicts,
+    )
+
+
+def predict_candidates(
+    name: str,
+    X: NDArray[Any],
+    y: NDArray[np.int64],
+    train: NDArray[np.integer[Any]],
+    val: NDArray[np.integer[Any]],
+    *,
+    classes: Sequence[str],
+    params: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> NDArray[np.int64]:
+    """(candidates, len(val)) classes that each candidate of a head, fitted to training rows, gives validation rows.
+
+    Arguments, order of candidates and errors as in `fit_head`; validation rows in ascending order.
+    """
+    kind = find_head(name)
+    fixed = kind.check(params or {})
+    train, val = _check_rows(X, y, train, val, classes)
+    task = _Task(kind, fixed, seed, device, memory=None)
+    data = _bring(task, X, y, (train, val), len(classes))
+    with _errors_of(kind):
+        fits = _fits(task, kind.candidates(fixed, len(train)), data)
+        return np.stack([estimator.predict(data.held_rows) for _, estimator, _ in fits])
+
+
+def score_candidates(
+    name: str,
+    X: NDArray[Any],
+    y: NDArray[np.int64],
+    train: NDArray[np.integer[Any]],
+    val: NDArray[np.integer[Any]],
+    *,
+    candidates: Sequence[Mapping[str, Any]],
+    classes: Sequence[str],
+    params: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    memory: int | None = None,
+) -> list[dict[str, float]]:
+    """``accuracy`` and ``log_loss`` on validation rows, and ``seconds``, of candidates fitted to training rows.
+
+    Args:
+        name: Kind of head.
+        X: As the other arguments and the errors, in `fit_head`.
+        y: (n,) indices into classes.
+        train: Rows to fit.
+        val: Rows to judge on, and for some heads to stop early on.
+        candidates: Parameters of each, apart from ``params``; those of a head that trains some together may differ in
+            ``HeadKind.together`` alone to be so trained, and those that are one path come strongest first.
+        classes: The k class names.
+        params: Parameters that all have.
+        seed: Seed of everything random.
+        device: Where torch heads train.
+        memory: Bytes that the rows may take.
+    """
+    kind = find_head(name)
+    train, val = _check_rows(X, y, train, val, classes)
+    task = _Task(kind, kind.check(params or {}), seed, device, memory)
+    data = _bring(task, X, y, (train, val), len(classes))
+    with _errors_of(kind):
+        trials = _search(task, candidates, data, None).trials
+    return [{name: trial[name] for name in ("accuracy", "log_loss", "seconds")} for trial in trials]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What to fit, apart from rows."""
+
+    kind: HeadKind
+    fixed: Mapping[str, Any]
+    seed: int
+    device: str
+    memory: int | None
+
+    def params(self, searched: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters of a candidate."""
+        return self.kind.complete({**self.fixed, **searched})
+
+    def estimator(self, searched: Mapping[str, Any]) -> Any:
+        """An unfitted estimator of a candidate."""
+        built = self.kind.build(self.params(searched), self.seed, self.device)
+        if self.kind.streams and self.memory is not None:
+            built.set_params(memory=self.memory // 2)  # the rest is for validation rows and the solver itself
+        return built
+
+
+@dataclass(frozen=True)
+class _Data:
+    """Training rows, then validation rows, and nothing else."""
+
+    rows: NDArray[Any] | SelectedRows
+    labels: NDArray[np.int64]
+    held_rows: NDArray[Any] | SelectedRows
+    held_labels: NDArray[np.int64]
+    both: NDArray[Any] | SelectedRows
+    n_classes: int
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One candidate, fitted to the training rows and judged on the validation rows."""
+
+    searched: Mapping[str, Any]
+    estimator: Any
+    logits: NDArray[np.float64]
+    scores: Mapping[str, float]
+
+
+@dataclass
+class _Search:
+    """What was tried so far; the best comes first of its equals."""
+
+    best: _Attempt
+    trials: list[dict[str, Any]] = field(default_factory=list)
+
+
+def _check_rows(
+    X: NDArray[Any],
+    y: NDArray[np.int64],
+    train: NDArray[np.integer[Any]],
+    val: NDArray[np.integer[Any]],
+    classes: Sequence[str],
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    if len(X.shape) != 2 or not np.issubdtype(X.dtype, np.floating):
+        raise HeadError(f"features: got {X.dtype} of shape {X.shape}, expected floats of shape (n, d)")
+    n = X.shape[0]
+    if y.shape != (n,):
+        raise HeadError(f"labels: got shape {y.shape}, expected ({n},), one per row of features")
+    rows = {name: np.sort(np.asarray(part, np.int64)) for name, part in (("train", train), ("val", val))}
+    for name, part in rows.items():
+        if len(part) and (part[0] < 0 or part[-1] >= n):
+            raise SplitError(f"{name}: got rows {part[0]} to {part[-1]}, expected 0 to {n - 1}")
+        labels = y[part]
+        if len(part) and (labels.min() < 0 or labels.max() >= len(classes)):
+            raise SplitError(
+                f"{name}: got labels {labels.min()} to {labels.max()}, expected 0 to {len(classes) - 1}; "
+                "leave rows without a label (-1) out"
+            )
+    if not len(rows["train"]):
+        raise SplitError("train: no rows to fit a head on")
+    if len(np.unique(y[rows["train"]])) < 2:
+        raise HeadError(
+            f"train: got rows of one class only ({classes[y[rows['train'][0]]]!r}), expected two or more"
+        )
+    shared = np.intersect1d(rows["train"], rows["val"])
+    if shared.size:
+        raise SplitError(
+            f"{shared.size} rows are in train and in val, e.g. row {shared[0]}; they must not overlap"
+        )
+    return rows["train"], rows["val"]
+
+
+def _bring(
+    task: _Task,
+    X: Any,
+    y: NDArray[np.int64],
+    parts: tuple[NDArray[np.int64], NDArray[np.int64]],
+    n_classes: int,
+) -> _Data:
+    """The rows, checked: a copy of them in memory, or for a head that streams, to be read where they are."""
+    train, val = parts
+    both = SelectedRows(X, np.concatenate([train, val]))
+    rows, held = SelectedRows(X, train), SelectedRows(X, val)
+    if not task.kind.streams:
+        _check_memory(task.kind, both, task.memory)
+        taken = np.empty(both.shape, both.wide_dtype)
+        rows.copy_to(taken[: len(train)])
+        held.copy_to(taken[len(train) :])
+        return _Data(taken[: len(train)], y[train], taken[len(train) :], y[val], taken, n_classes)
+    rows.check()
+    if task.memory is None or 4 * _bytes(held) <= task.memory:
+        return _Data(rows, y[train], held.copy(), y[val], both, n_classes)  # judged on once per candidate
+    held.check()
+    return _Data(rows, y[train], held, y[val], both, n_classes)
+
+
+def _bytes(rows: SelectedRows) -> int:
+    """What a copy of the rows takes."""
+    return len(rows) * rows.shape[1] * rows.wide_dtype.itemsize
+
+
+def _check_memory(kind: HeadKind, rows: SelectedRows, memory: int | None) -> None:
+    needed = 2 * _bytes(rows)  # a copy, and what the head makes of it: the same rows standardised, say
+    if memory is not None and needed > memory:
+        streaming = " or ".join(name for name, each in HEADS.items() if each.streams)
+        raise HeadError(
+            f"head {kind.name!r} needs all of its rows in memory: {len(rows):,} x {rows.shape[1]:,} take {needed / 1e9:.2g} GB"
+            f" with what it makes of them, expected at most {memory / 1e9:.2g} GB; use {streaming}, which reads rows in"
+            " blocks, allow more memory, or project the features to fewer"
+        )
+
+
+@contextmanager
+def _errors_of(kind: HeadKind) -> Iterator[None]:
+    """What scikit-learn refuses, as this package's error."""
+    try:
+        yield
+    except HeadError:
+        raise
+    except ValueError as error:
+        raise HeadError(f"head {kind.name!r} can't be fitted: {error}") from error
+
+
+def _search(
+    task: _Task,
+    candidates: Sequence[Mapping[str, Any]],
+    data: _Data,
+    progress: Callable[[int], None] | None,
+) -> _Search:
+    search: _Search | None = None
+    began = time.perf_counter()
+    for searched, estimator, facts in _fits(task, candidates, data):
+        seconds = time.perf_counter() - began
+        found, judged = _judge(task.kind, estimator, data)
+        attempt = _Attempt(searched, estimator, found, judged)
+        if search is None:
+            search = _Search(attempt)
+        elif judged["accuracy"] > search.best.scores["accuracy"]:
+            search.best = attempt
+        tried = {"accuracy": judged.get("accuracy"), "log_loss": judged.get("log_loss")}
+        search.trials.append({**searched, **tried, "seconds": seconds, **facts})
+        if progress:
+            progress(1)
+        began = time.perf_counter()
+    if search is None:
+        raise HeadError(f"head {task.kind.name!r}: nothing to try")
+    return search
+
+
+_Fits = Iterator[tuple[Mapping[str, Any], Any, dict[str, Any]]]
+
+
+def _fits(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data) -> _Fits:
+    if task.kind.together:
+        return _fit_together(task, candidates, data)
+    return (_fit_path if task.kind.search == "path" else _fit_each)(task, candidates, data)
+
+
+def _fit_path(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data) -> _Fits:
+    """Candidates that differ in l2 alone, each started at the solution of the one before."""
+    l2s = [task.params(candidate)["l2"] for candidate in candidates]
+    path = task.estimator({}).path(data.rows, data.labels, l2s)
+    for candidate, head in zip(candidates, path, strict=True):
+        facts = {"converged": head.converged_, "objective": head.objective_, "iterations": head.n_iter_}
+        yield candidate, head, facts
+
+
+def _fit_each(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data) -> _Fits:
+    options = _stopping(data) if task.kind.search == "epochs" else {}
+    for candidate in candidates:
+        estimator = task.estimator(candidate)
+        # NearestCentroid looks at the spread within classes, of which a plain one makes no use: 0 / 0 for one row a class.
+        with _convergence() as converged, np.errstate(invalid="ignore"):
+            warnings.filterwarnings("ignore", "self.within_class_std_dev_", UserWarning)
+            estimator.fit(data.rows, data.labels, **options)
+        yield candidate, estimator, {"converged": converged()}
+
+
+def _fit_together(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data) -> _Fits:
+    """Candidates of one architecture as one batched program; each has its share of the time."""
+    from frostline.classifiers.heads.mlp import fit_together
+
+    groups: dict[str, list[int]] = {}
+    for place, candidate in enumerate(candidates):
+        groups.setdefault(task.kind.architecture(task.params(candidate)), []).append(place)
+    fits: dict[int, tuple[Any, float]] = {}
+    for places in groups.values():
+        began = time.perf_counter()
+        heads = [task.estimator(candidates[place]) for place in places]
+        fit_together(heads, np.asarray(data.rows), data.labels, **_stopping(data))
+        seconds = (time.perf_counter() - began) / len(places)
+        fits |= {place: (head, seconds) for place, head in zip(places, heads, strict=True)}
+    for place, candidate in enumerate(candidates):
+        head, seconds = fits[place]
+        yield candidate, head, {"seconds": seconds, "converged": True}
+
+
+def _stopping(data: _Data) -> dict[str, Any]:
+    """Rows to stop early on: those of classes that can be learnt."""
+    known = np.isin(data.held_labels, data.labels)
+    return {"validation": (data.held_rows[known], data.held_labels[known])} if known.any() else {}
+
+
+@contextmanager
+def _convergence() -> Iterator[Callable[[], bool]]:
+    """Whether nothing warned of an unfinished optimisation: a fact of the trial, not a message per candidate."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        yield lambda: not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
+    for warning in caught:
+        if not issubclass(warning.category, ConvergenceWarning):
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def _judge(kind: HeadKind, estimator: Any, data: _Data) -> tuple[NDArray[np.float64], dict[str, float]]:
+    """Logits, accuracy and log loss on validation rows; scores that are no probabilities get their temperature first."""
+    parts = [
+        logits(kind, estimator, data.held_rows[part], data.n_classes) for part in spans(*data.held_rows.shape)
+    ]
+    if not parts:
+        return np.empty((0, data.n_classes)), {}
+    found = np.concatenate(parts)
+    temperature = (
+        1.0 if gives(kind, estimator) == "proba" else _temperature(estimator, found, data.held_labels)
+    )
+    return found, _scores(softened(found, temperature), data.held_labels)
+
+
+def _temperature(estimator: Any, found: NDArray[np.float64], y: NDArray[np.int64]) -> float:
+    """Fitted to the validation rows whose class the estimator knows."""
+    known = np.isin(y, estimator.classes_)
+    columns = np.searchsorted(estimator.classes_, y[known])
+    return fit_temperature(found[np.ix_(known, estimator.classes_)], columns)
+
+
+def _scores(proba: NDArray[np.float64], y: NDArray[np.int64]) -> dict[str, float]:
+    own = proba[np.arange(len(proba)), y]
+    accuracy = float((proba.argmax(axis=1) == y).mean())
+    return {"accuracy": accuracy, "log_loss": float(-np.log(np.clip(own, _CLIP, 1)).mean())}
+
+
+def calibrate(
+    estimator: Any, found: NDArray[np.float64], y: NDArray[np.int64]
+) -> tuple[float, dict[str, float], Verdicts]:
+    """Fit a head's temperature to validation rows.
+
+    Args:
+        estimator: The head; its ``classes_`` are indices of classes.
+        found: (n, k) its logits of these rows, -inf for classes that it doesn't know.
+        y: (n,) indices of their classes.
+
+    Returns:
+        The temperature, the scores of `FittedHead.validation`, and what the head says of each row.
+    """
+    if not len(y):
+        return 1.0, {}, Verdicts.of(found)
+    temperature = _temperature(estimator, found, y)
+    before, after = softened(found, 1.0), softened(found, temperature)
+    scores = {
+        **_scores(after, y),
+        "rms_calibration_error": reliability(y, after).rms_calibration_error.value,
+        "uncalibrated_log_loss": _scores(before, y)["log_loss"],
+        "uncalibrated_rms_calibration_error": reliability(y, before).rms_calibration_error.value,
+    }
+    return temperature, scores, Verdicts.of(after)
+
+
+def _refit(task: _Task, best: _Attempt, data: _Data) -> Any:
+    """The chosen head on training and validation rows; the linear one starts where the path left it."""
+    labels = np.concatenate([data.labels, data.held_labels])
+    estimator = task.estimator(best.searched)
+    if task.kind.search == "path" and np.isin(data.held_labels, best.estimator.classes_).all():
+        start = {"coef_init": best.estimator.coef_, "intercept_init": best.estimator.intercept_}
+        return estimator.fit(data.both, labels, **start)
+    return estimator.fit(data.both, labels)
+
+
+def _curve(search: _Search) -> Curve | None:
+    """The learning curve of a head that has one, else the scores along the one number that was searched."""
+    if hasattr(search.best.estimator, "history_"):
+        return _learning_curve(search.best.estimator)
+    trials, (*names,) = search.trials, search.best.searched
+    if len(names) != 1 or len(trials) < 2 or not isinstance(trials[0][names[0]], int | float):
+        return None
+    x = tuple(float(trial[names[0]]) for trial in trials)
+    labels = {
+        "accuracy": "validation accuracy",
+        "log_loss": "validation loss",
+        "objective": "objective",
+        "iterations": "iterations",
+    }
+    series = {
+        label: tuple(trial[key] for trial in trials) for key, label in labels.items() if key in trials[0]
+    }
+    return Curve(names[0], x, series, float(search.best.searched[names[0]]), max(x) >= 100 * min(x) > 0)
+
+
+def _learning_curve(estimator: Any) -> Curve:
+    epochs = estimator.history_
+    columns = {
+        "train loss": tuple(epoch.train_loss for epoch in epochs),
+        "validation loss": tuple(epoch.validation_loss for epoch in epochs),
+        "validation accuracy": tuple(epoch.validation_accuracy for epoch in epochs),
+        "lr": tuple(epoch.lr for epoch in epochs),
+    }
+    series = {name: column for name, column in columns.items() if not math.isnan(column[0])}
+    x = tuple(float(epoch) for epoch in range(1, len(epochs) + 1))
+    return Curve("epoch", x, series, float(estimator.best_epoch_ + 1), log_x=False)

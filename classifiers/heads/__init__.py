@@ -1,0 +1,1 @@
+"""The kinds of heads, and those that are trained in torch."""

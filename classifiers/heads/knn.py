@@ -1,0 +1,180 @@
+"""k nearest neighbours by exact search, in bounded memory, on CPU or GPU."""
+
+from collections.abc import Iterator
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import assert_all_finite
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from frostline.classifiers.errors import HeadError
+from frostline.classifiers.numerics.devices import resolve_device
+from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Metric, Neighbors, Rows, RowSearch
+
+__all__ = ["KNNHead", "Weights"]
+
+Weights = Literal["uniform", "distance", "softmax"]
+
+_FLOATS = [np.float64, np.float32, np.float16]
+_BLOCK_BYTES = 2**24  # rows are checked this much at a time
+
+
+class KNNHead(ClassifierMixin, BaseEstimator):
+    """Classify a row by a vote of the training rows nearest to it.
+
+    The search is exact: the neighbours are those of float64 distances, and of equally near training rows the lowest
+    comes first. It goes block by block, reads training rows from where they are (a float16 memory map included), and
+    beyond its inputs and results holds no more than ``memory_bytes``.
+
+    Args:
+        n_neighbors: How many neighbours vote.
+        metric: ``cosine`` (1 - cosine; a zero vector is at distance 1 from everything) or ``euclidean``.
+        weights: A vote's weight. ``uniform``: 1. ``distance``: 1 / distance; where a distance is 0, only such
+            neighbours vote. ``softmax``: exp(cosine / temperature), the protocol of Wu et al. 2018 (Unsupervised
+            feature learning via non-parametric instance discrimination) that DINO (Caron et al. 2021) follows; for
+            ``euclidean`` it is exp(-distance^2 / (2 temperature)), which on unit vectors is the same.
+        temperature: Of ``softmax``, above 0.
+        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``: where similarities are computed.
+        memory_bytes: Bound on working memory, on the device and beside it.
+
+    Attributes:
+        classes_: (k,) the labels.
+        rows_: (n, d) the training rows; not copied where scikit-learn's checks need no copy.
+        targets_: (n,) int64 index into classes_ of each training row.
+        n_features_in_: d.
+    """
+
+    def __init__(
+        self,
+        n_neighbors: int = 10,
+        *,
+        metric: Metric = "cosine",
+        weights: Weights = "uniform",
+        temperature: float = 0.07,
+        device: str = "auto",
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        self.n_neighbors = n_neighbors
+        self.metric = metric
+        self.weights = weights
+        self.temperature = temperature
+        self.device = device
+        self.memory_bytes = memory_bytes
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Keep the training rows.
+
+        Args:
+            X: (n, d) float16, float32 or float64.
+            y: (n,) labels.
+
+        Raises:
+            HeadError: A parameter out of its range, or fewer rows than neighbours.
+        """
+        self._check_parameters()
+        X, y = validate_data(self, X, y, dtype=_FLOATS, ensure_all_finite=False)
+        _check_finite(X)
+        check_classification_targets(y)
+        if len(X) < self.n_neighbors:
+            raise HeadError(
+                f"n_neighbors: got {self.n_neighbors} and n_samples = {len(X)} training rows, "
+                "expected at least as many rows as neighbours; lower n_neighbors"
+            )
+        self.classes_, targets = np.unique(y, return_inverse=True)
+        self.targets_: NDArray[np.int64] = targets.astype(np.int64)
+        self.rows_: NDArray[Any] = X
+        return self
+
+    def kneighbors(self, X: Any = None, n_neighbors: int | None = None) -> Neighbors:
+        """Find the nearest training rows.
+
+        Args:
+            X: (q, d) rows; None for the training rows, each without itself.
+            n_neighbors: How many, instead of the estimator's own number.
+
+        Returns:
+            Distances (q, k) float64, nearest first, and training rows (q, k) int64.
+
+        Raises:
+            HeadError: More neighbours than there are rows.
+        """
+        check_is_fitted(self)
+        count = self.n_neighbors if n_neighbors is None else n_neighbors
+        others = len(self.rows_) - (X is None)
+        if not 1 <= count <= others:
+            raise HeadError(
+                f"n_neighbors: got {count}, expected 1 to {others}, the training rows to choose from"
+            )
+        search = RowSearch(
+            Rows(self.rows_),
+            metric=self.metric,
+            device=resolve_device(self.device),
+            memory_bytes=self.memory_bytes,
+        )
+        if X is None:
+            return _without_self(search.nearest(Rows(self.rows_), count + 1))
+        X = validate_data(self, X, dtype=_FLOATS, ensure_all_finite=False, reset=False)
+        _check_finite(X)
+        return search.nearest(Rows(X), count)
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Each class's share of the votes, (q, k) float64."""
+        check_is_fitted(self)
+        found = self.kneighbors(X)
+        votes = np.zeros((len(found.rows), len(self.classes_)))
+        np.add.at(
+            votes, (np.arange(len(votes))[:, None], self.targets_[found.rows]), self._votes(found.distances)
+        )
+        votes /= votes.sum(axis=1, keepdims=True)
+        return votes
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The class with most votes; of several, the first in classes_. (q,) labels."""
+        votes = self.predict_proba(X)
+        labels: NDArray[Any] = self.classes_[votes.argmax(axis=1)]
+        return labels
+
+    def _votes(self, distances: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self.weights == "uniform":
+            return np.ones_like(distances)
+        if self.weights == "distance":
+            # Relative to the nearest, which can't overflow.
+            nearest = distances[:, :1]
+            ratios = np.divide(nearest, distances, out=np.zeros_like(distances), where=distances > 0)
+            return np.where(nearest == 0, (distances == 0).astype(np.float64), ratios)
+        similarity = -distances if self.metric == "cosine" else -(distances**2) / 2
+        return np.exp((similarity - similarity[:, :1]) / self.temperature)
+
+    def _check_parameters(self) -> None:
+        choices = {"metric": ("cosine", "euclidean"), "weights": ("uniform", "distance", "softmax")}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise HeadError(f"{name}: got {getattr(self, name)!r}, expected one of {', '.join(known)}")
+        for name in ("n_neighbors", "memory_bytes"):
+            value = getattr(self, name)
+            if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+                raise HeadError(f"{name}: got {value!r}, expected a whole number, at least 1")
+        if not 0 < self.temperature < np.inf:
+            raise HeadError(f"temperature: got {self.temperature!r}, expected a number above 0")
+        resolve_device(self.device)
+
+
+def _without_self(found: Neighbors) -> Neighbors:
+    """Drop each row from its own neighbours, or the last of them where equal rows came before it."""
+    own = found.rows == np.arange(len(found.rows))[:, None]
+    own[:, -1] |= ~own.any(axis=1)
+    shape = (len(own), own.shape[1] - 1)
+    return Neighbors(found.distances[~own].reshape(shape), found.rows[~own].reshape(shape))
+
+
+def _check_finite(X: NDArray[Any]) -> None:
+    for block in _blocks(X):
+        assert_all_finite(block, input_name="X")
+
+
+def _blocks(X: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    step = max(1, _BLOCK_BYTES // (8 * X.shape[1]))
+    return (X[start : start + step] for start in range(0, len(X), step))

@@ -1,0 +1,466 @@
+"""The linear head: exact multinomial logistic regression, one strength of regularisation or a path of them."""
+
+import copy
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from frostline.classifiers.errors import HeadError
+from frostline.classifiers.numerics.devices import resolve_device
+from frostline.classifiers.numerics.lbfgs import Memory, Optimum, minimise
+from frostline.classifiers.numerics.matrices import (
+    FLOATS,
+    SCALES,
+    ClassWeight,
+    ResidentRows,
+    Rows,
+    Scale,
+    chunks,
+    exact_dtype,
+    normalise,
+    row_space,
+    standardise,
+    stream,
+    training_rows,
+)
+from frostline.classifiers.numerics.selected_rows import SelectedRows
+from frostline.classifiers.numerics.softmax import SoftmaxRegression
+
+__all__ = ["LinearHead", "LinearSolution", "linear_path"]
+
+Dtype = Literal["auto", "float32", "float64"]
+
+_GROUP = 3  # strengths solved together at most: more would start too far from the last solution
+_WIDE = 2  # features per row from which on the space that the rows span is worth finding
+_PATH_TOL = 20  # times looser than one fit: its candidates are compared, and the chosen one fitted again
+_COLUMNS = 64  # columns from which on a product is no faster for being wider
+
+
+@dataclass(frozen=True)
+class LinearSolution:
+    """One point of a regularisation path, in the units of the features as they came in.
+
+    Attributes:
+        l2: Strength of the penalty.
+        coef: float64 (k, d), or (1, d) for two classes.
+        intercept: float64 (k,) or (1,).
+        objective: Mean cross-entropy plus the penalty.
+        gradient_norm: Norm of its gradient.
+        iterations: L-BFGS iterations.
+        converged: Whether the objective is as close to its optimum as asked, by a proof or an estimate.
+        excess: By how much the objective exceeds its optimum at most: a proof, see `classifiers.numerics.lbfgs.minimise`.
+        seconds: What this point took.
+    """
+
+    l2: float
+    coef: NDArray[np.float64]
+    intercept: NDArray[np.float64]
+    objective: float
+    gradient_norm: float
+    iterations: int
+    converged: bool
+    excess: float
+    seconds: float
+
+
+def linear_path(
+    X: NDArray[Any] | SelectedRows,
+    y: NDArray[Any],
+    l2s: Iterable[float],
+    *,
+    sample_weight: NDArray[np.float64] | None = None,
+    fit_intercept: bool = True,
+    scale: Scale = "standard",
+    label_smoothing: float = 0.0,
+    tol: float = 2e-4,
+    max_iter: int = 1000,
+    proven: bool = False,
+    device: str = "auto",
+    dtype: Dtype = "auto",
+    memory: int | None = None,
+    start: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+) -> Iterator[LinearSolution]:
+    """Solve multinomial logistic regression for several strengths, from strong to weak, each started at the last.
+
+    The rows are brought to the device once, or read in blocks again and again where they would not fit. Solutions are
+    computed as they are asked for, so that a caller may score each and stop. Few classes make narrow products; there,
+    several strengths share one.
+
+    Args:
+        X: (n, d) floats, e.g. a memory map of float16, or rows selected from one.
+        y: (n,) labels of two or more classes; coefficients follow the sorted labels.
+        l2s: Strengths above 0, in any order.
+        sample_weight: (n,) non-negative row weights.
+        fit_intercept: Whether to learn a constant per class, which is not penalised.
+        scale: ``standard`` penalises the coefficients of standardised features, ``none`` those of raw ones, ``l2`` and
+            ``maxnorm`` those of rows divided by their norm.
+        label_smoothing: Share of each target that is spread evenly over all classes.
+        tol: Largest relative excess of the objective over its optimum; see `classifiers.numerics.lbfgs.minimise`.
+        max_iter: Largest number of iterations per strength.
+        proven: Whether to go on until that is proven, in place of an estimate; twice as many iterations where penalties
+            are weak.
+        device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
+        dtype: Number format of the products; ``auto`` is float64 for float64 input, else float32.
+        memory: Bytes that the rows may take on the device; more than that are streamed. None has no bound.
+        start: Coefficients and intercept, in the units of X, to start from.
+
+    Yields:
+        One solution per strength, strongest first.
+
+    Raises:
+        HeadError: An option out of range, a device that is not here, or fewer than two classes.
+    """
+    strengths = sorted(map(float, l2s), reverse=True)
+    _check_options(strengths, scale=scale, smoothing=label_smoothing, tol=tol, max_iter=max_iter, dtype=dtype)
+    classes, targets = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise HeadError(f"a linear head needs rows of at least two classes; got {len(classes)} class")
+    place = resolve_device(device)
+    rows_dtype = _rows_dtype(X, dtype, place)
+    weights = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    weight = torch.as_tensor(weights).to(place, exact_dtype(place))
+    rows, mean, divisor = _bring(X, weight, scale, place, rows_dtype, centre=fit_intercept, memory=memory)
+    axes = None
+    if isinstance(rows, ResidentRows) and _WIDE * len(rows.matrix) <= X.shape[1]:
+        rows, axes = row_space(rows)
+    problem = SoftmaxRegression(
+        rows,
+        torch.as_tensor(targets, device=place),
+        weight,
+        len(classes),
+        fit_intercept=fit_intercept,
+        label_smoothing=label_smoothing,
+    )
+    units = _Units(mean, divisor, axes)
+    theta = problem.zeros()
+    if start is not None:
+        coef, intercept = start
+        if coef.shape != (problem.outputs, X.shape[1]) or intercept.shape != (problem.outputs,):
+            raise HeadError(
+                f"start: got coefficients {coef.shape} and intercept {intercept.shape}, "
+                f"expected ({problem.outputs}, {X.shape[1]}) and ({problem.outputs},)"
+            )
+        theta = units.enter(coef, intercept).to(theta)
+    for l2, optimum, seconds in _follow(problem, strengths, theta, tol, max_iter, proven=proven):
+        coef, intercept = units.leave(optimum.theta)
+        yield LinearSolution(
+            l2,
+            coef,
+            intercept,
+            optimum.objective,
+            optimum.gradient_norm,
+            optimum.iterations,
+            optimum.converged,
+            optimum.excess,
+            seconds,
+        )
+
+
+@dataclass(frozen=True)
+class _Units:
+    """From the units of the features as they came in to those of the solver, and back."""
+
+    mean: NDArray[np.float64]
+    divisor: NDArray[np.float64]
+    axes: torch.Tensor | None
+
+    def enter(self, coef: NDArray[np.float64], intercept: NDArray[np.float64]) -> torch.Tensor:
+        scaled = torch.as_tensor(coef * self.divisor)
+        if self.axes is not None:
+            scaled = scaled @ self.axes.cpu().to(scaled)
+        return torch.hstack([scaled, torch.as_tensor(intercept + coef @ self.mean)[:, None]])
+
+    def leave(self, theta: torch.Tensor) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        solved = theta.cpu().to(torch.float64)
+        scaled = solved[:, :-1]
+        if self.axes is not None:
+            scaled = scaled @ self.axes.cpu().to(scaled).T
+        coef: NDArray[np.float64] = scaled.numpy() / self.divisor
+        return coef, solved[:, -1].numpy() - coef @ self.mean
+
+
+def _bring(
+    X: NDArray[Any] | SelectedRows,
+    weight: torch.Tensor,
+    scale: Scale,
+    place: torch.device,
+    dtype: torch.dtype,
+    *,
+    centre: bool,
+    memory: int | None,
+) -> tuple[Rows, NDArray[np.float64], NDArray[np.float64]]:
+    """Rows on the device or streamed to it. An intercept takes up any shift, so that rows are centred where there is one."""
+    if memory is not None and X.shape[0] * X.shape[1] * dtype.itemsize > memory:
+        return stream(X, weight, scale, place, dtype, centre=centre)
+    matrix, mean, divisor = standardise(X, weight, scale, place, dtype, centre=centre)
+    return ResidentRows(matrix), mean, divisor
+
+
+def _follow(
+    problem: SoftmaxRegression,
+    strengths: list[float],
+    theta: torch.Tensor,
+    tol: float,
+    max_iter: int,
+    *,
+    proven: bool,
+) -> Iterator[tuple[float, Optimum, float]]:
+    """Solve the strengths in groups, each started where the last two solutions point to."""
+    group = max(1, min(_GROUP, _COLUMNS // problem.outputs))
+    memory = Memory()
+    known: list[tuple[float, torch.Tensor]] = []
+    for first in range(0, len(strengths), group):
+        began = time.perf_counter()
+        l2s = strengths[first : first + group]
+        starts = [_extrapolate(known, l2, theta) for l2 in l2s]
+        optima = minimise(problem, l2s, starts, tol=tol, max_iter=max_iter, proven=proven, memory=memory)
+        memory = optima[-1].memory
+        known = [*known, *zip(l2s, (optimum.theta for optimum in optima), strict=True)][-2:]
+        seconds = (time.perf_counter() - began) / len(l2s)
+        for l2, optimum in zip(l2s, optima, strict=True):
+            yield l2, optimum, seconds
+
+
+def _extrapolate(known: list[tuple[float, torch.Tensor]], l2: float, otherwise: torch.Tensor) -> torch.Tensor:
+    """Where the path leads at l2, taken as straight over the logarithm of l2."""
+    if len(known) < 2 or known[0][0] == known[1][0]:
+        return known[-1][1] if known else otherwise
+    (far, before), (near, last) = known
+    ahead = (np.log(l2) - np.log(near)) / (np.log(near) - np.log(far))
+    return last + min(float(ahead), 2.0) * (last - before)
+
+
+def _check_options(
+    strengths: list[float], *, scale: str, smoothing: float, tol: float, max_iter: int, dtype: str
+) -> None:
+    if not strengths or not all(0 < l2 < np.inf for l2 in strengths):
+        raise HeadError(
+            f"l2: got {strengths}, expected strengths above 0: without a penalty, separable rows have no optimum"
+        )
+    if scale not in SCALES:
+        raise HeadError(f"scale: got {scale!r}, expected one of {', '.join(SCALES)}")
+    if not 0 <= smoothing < 1:
+        raise HeadError(f"label_smoothing: got {smoothing}, expected at least 0 and below 1")
+    if dtype not in {"auto", "float32", "float64"}:
+        raise HeadError(f"dtype: got {dtype!r}, expected 'auto', 'float32' or 'float64'")
+    if not tol > 0 or max_iter < 1:
+        raise HeadError(
+            f"got tol={tol} and max_iter={max_iter}, expected tol above 0 and max_iter of at least 1"
+        )
+
+
+def _rows_dtype(X: NDArray[Any] | SelectedRows, dtype: str, device: torch.device) -> torch.dtype:
+    wide = dtype == "float64" or (dtype == "auto" and X.dtype == np.float64 and device.type != "mps")
+    return torch.float64 if wide else torch.float32
+
+
+def _normalised(rows: NDArray[Any], scale: Scale) -> NDArray[Any]:
+    if scale not in {"l2", "maxnorm"}:
+        return rows
+    normal: NDArray[Any] = normalise(torch.from_numpy(rows.copy()), scale).numpy()
+    return normal
+
+
+class LinearHead(ClassifierMixin, BaseEstimator):
+    """Exact multinomial logistic regression by L-BFGS in torch, on a CPU or a GPU.
+
+    Minimises the (weighted) mean cross-entropy plus ``l2 / 2`` times the squared norm of the coefficients, without
+    the intercept. scikit-learn's ``LogisticRegression(C)`` minimises the same with ``C = 1 / (l2 * n)`` (n rows).
+
+    Args:
+        l2: Strength of the penalty, above 0.
+        fit_intercept: Whether to learn a constant per class.
+        scale: ``standard`` penalises the coefficients of standardised features, ``none`` those of raw ones, ``l2`` and
+            ``maxnorm`` those of rows divided by their Euclidean norm or largest absolute value.
+        tol: Largest relative excess of the objective over its optimum; `fit` goes on until that is proven.
+        max_iter: Largest number of iterations.
+        class_weight: None, ``balanced``, or a weight per class.
+        device: ``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda[:N]`` or ``mps``.
+        dtype: Number format of the products; ``auto`` is float64 for float64 input, else float32.
+        label_smoothing: Share of each target that is spread evenly over all classes.
+        memory: Bytes that the rows may take on the device; more than that are streamed. None has no bound.
+
+    Attributes:
+        classes_: The k sorted labels.
+        coef_: float64 (k, d), or (1, d) for two classes, for features as they come in.
+        intercept_: float64 (k,) or (1,).
+        n_iter_: Iterations taken.
+        objective_: Value reached.
+        converged_: Whether ``objective_`` is as close to its optimum as asked: proven by `fit`, estimated by `path`.
+    """
+
+    def __init__(
+        self,
+        l2: float = 0.03,
+        *,
+        fit_intercept: bool = True,
+        scale: Scale = "standard",
+        tol: float = 1e-5,
+        max_iter: int = 1000,
+        class_weight: ClassWeight = None,
+        device: str = "auto",
+        dtype: Dtype = "auto",
+        label_smoothing: float = 0.0,
+        memory: int | None = None,
+    ) -> None:
+        self.l2 = l2
+        self.fit_intercept = fit_intercept
+        self.scale = scale
+        self.tol = tol
+        self.max_iter = max_iter
+        self.class_weight = class_weight
+        self.device = device
+        self.dtype = dtype
+        self.label_smoothing = label_smoothing
+        self.memory = memory
+
+    def fit(
+        self,
+        X: ArrayLike | SelectedRows,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        coef_init: NDArray[np.float64] | None = None,
+        intercept_init: NDArray[np.float64] | None = None,
+    ) -> Self:
+        """Fit to (n, d) features and (n,) labels.
+
+        Args:
+            X: (n, d) floats; float16, memory maps and rows selected from one are read in blocks.
+            y: (n,) labels of any kind.
+            sample_weight: (n,) non-negative; a weight counts as so many copies of the row.
+            coef_init: Coefficients to start from, in the shape of ``coef_``.
+            intercept_init: Intercept to start from, in the shape of ``intercept_``.
+
+        Raises:
+            HeadError: An option out of range, or fewer than two classes.
+        """
+        start = None if coef_init is None or intercept_init is None else (coef_init, intercept_init)
+        (solution,) = self._solve(X, y, [self.l2], sample_weight, tol=self.tol, proven=True, start=start)
+        self._adopt(solution)
+        if not self.converged_:
+            warnings.warn(
+                f"l2={self.l2}: the objective is not within tol={self.tol} of its optimum after "
+                f"{self.n_iter_} iterations; raise max_iter or tol, or use dtype='float64'",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def path(
+        self,
+        X: ArrayLike | SelectedRows,
+        y: ArrayLike,
+        l2s: Iterable[float],
+        sample_weight: ArrayLike | None = None,
+    ) -> Iterator[Self]:
+        """Fit a copy of this head for each of several strengths, each started at the last; see `linear_path`.
+
+        The objectives are within twenty times ``tol``, as L-BFGS estimates it: enough to compare strengths by, of which one
+        is then fitted.
+
+        Yields:
+            Fitted heads, strongest penalty first. One that did not converge says so in ``converged_`` only.
+        """
+        for solution in self._solve(X, y, l2s, sample_weight, tol=_PATH_TOL * self.tol):
+            self._adopt(solution)
+            yield copy.copy(self).set_params(l2=solution.l2)
+
+    def _solve(
+        self,
+        X: ArrayLike | SelectedRows,
+        y: ArrayLike,
+        l2s: Iterable[float],
+        sample_weight: ArrayLike | None,
+        *,
+        tol: float,
+        proven: bool = False,
+        start: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    ) -> Iterator[LinearSolution]:
+        rows, labels, weights = training_rows(self, X, y, sample_weight, self.class_weight)
+        self.classes_ = np.unique(labels)
+        return linear_path(
+            rows,
+            labels,
+            l2s,
+            sample_weight=weights,
+            fit_intercept=self.fit_intercept,
+            scale=self.scale,
+            label_smoothing=self.label_smoothing,
+            memory=self.memory,
+            tol=tol,
+            max_iter=self.max_iter,
+            proven=proven,
+            device=self.device,
+            dtype=self.dtype,
+            start=start,
+        )
+
+    def _adopt(self, solution: LinearSolution) -> None:
+        self.coef_, self.intercept_ = solution.coef, solution.intercept
+        self.n_iter_, self.objective_ = solution.iterations, solution.objective
+        self.converged_ = solution.converged
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Logits of (n, d) features: (n, k), or (n,) of the second class for two."""
+        check_is_fitted(self)
+        rows = validate_data(self, X, dtype=FLOATS, reset=False)
+        width = np.float64 if rows.dtype == np.float64 else np.float32
+        coef = self.coef_.T.astype(width)
+        parts: list[NDArray[Any]] = [
+            np.dot(_normalised(part.astype(width, copy=False), self.scale), coef) for part in chunks(rows)
+        ]
+        logits: NDArray[np.float64] = np.concatenate(parts).astype(np.float64) + self.intercept_
+        return logits[:, 0] if logits.shape[1] == 1 else logits
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """(n, k) probabilities of ``classes_``."""
+        logits = self.decision_function(X)
+        if logits.ndim == 1:
+            logits = np.stack([np.zeros_like(logits), logits], axis=1)
+        exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+        proba: NDArray[np.float64] = exponents / exponents.sum(axis=1, keepdims=True)
+        return proba
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """(n,) most probable labels."""
+        logits = self.decision_function(X)
+        chosen = (logits > 0).astype(np.intp) if logits.ndim == 1 else logits.argmax(axis=1)
+        labels: NDArray[Any] = self.classes_[chosen]
+        return labels
+
+    def to_tensors(self) -> dict[str, NDArray[Any]]:
+        """What was learnt, as named arrays: `from_tensors` of a head with the same options restores it."""
+        check_is_fitted(self)
+        return {
+            "coef": self.coef_,
+            "intercept": self.intercept_,
+            "classes": np.asarray(self.classes_, np.int64),
+        }
+
+    def from_tensors(self, tensors: Mapping[str, NDArray[Any]]) -> Self:
+        """Restore what `to_tensors` gave, for integer labels.
+
+        Raises:
+            HeadError: Arrays are missing, or their shapes don't fit each other.
+        """
+        if set(tensors) != {"coef", "intercept", "classes"}:
+            raise HeadError(f"got tensors {sorted(tensors)}, expected classes, coef and intercept")
+        coef, intercept, classes = tensors["coef"], tensors["intercept"], tensors["classes"]
+        outputs = 1 if len(classes) == 2 else len(classes)
+        if coef.ndim != 2 or coef.shape[0] != outputs or intercept.shape != (outputs,):
+            raise HeadError(
+                f"got coef {coef.shape} and intercept {intercept.shape}, expected ({outputs}, d) and ({outputs},)"
+            )
+        self.coef_, self.intercept_, self.classes_ = coef, intercept, classes
+        self.n_features_in_ = coef.shape[1]
+        return self

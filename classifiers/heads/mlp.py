@@ -1,0 +1,320 @@
+"""The MLP head: fully connected layers on features, trained on mini-batches in torch."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import Tensor
+
+from frostline.classifiers.errors import HeadError
+from frostline.classifiers.heads.mlp_training import (
+    ACTIVATIONS,
+    OPTIMIZERS,
+    OWN,
+    SCHEDULES,
+    TrainingRows,
+    build_network,
+    train_networks,
+)
+from frostline.classifiers.numerics.devices import resolve_device
+from frostline.classifiers.numerics.matrices import (
+    FLOATS,
+    ClassWeight,
+    Scale,
+    chunks,
+    exact_dtype,
+    standardise,
+    training_rows,
+)
+
+__all__ = ["MLPHead", "can_train_together", "fit_together"]
+
+
+class MLPHead(ClassifierMixin, BaseEstimator):
+    """Multi-layer perceptron on standardised features, softmax cross-entropy.
+
+    The same seed on the same machine gives the same network; torch's global generators are left as they were.
+
+    Args:
+        hidden: Widths of the hidden layers.
+        activation: ``relu``, ``gelu``, ``silu`` or ``tanh``.
+        dropout: Share of hidden units dropped in training.
+        batch_norm: Whether to normalise before each activation.
+        optimizer: ``adamw``, ``adam`` or ``sgd``.
+        lr: Peak learning rate.
+        momentum: Of ``sgd``.
+        nesterov: Whether that looks ahead.
+        weight_decay: On weights of linear layers; biases and norms are left alone.
+        schedule: ``cosine`` decay to zero, ``step``, ``onecycle`` or ``constant``; see `mlp_training.learning_rate`.
+        warmup: Share of all steps that warms up; ``auto`` is 0.3 for ``onecycle``, else 0.05.
+        batch_size: Rows per step.
+        epochs: Largest number of passes over the rows.
+        patience: Epochs without a lower validation loss after which training stops.
+        early_stopping: Share of the rows held out for validation, with their weights, where ``fit`` gets none; 0 trains all
+            epochs.
+        scale: ``standard`` standardises the features, ``none`` takes them as they are.
+        class_weight: None, ``balanced``, or a weight per class.
+        random_state: Seed of weights, batches and dropout.
+        device: ``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda[:N]`` or ``mps``.
+
+    Attributes:
+        classes_: The k sorted labels.
+        network_: The trained module, on the CPU, for standardised float32 features.
+        mean_: (d,) subtracted from features.
+        scale_: (d,) that then divides them.
+        history_: One `Epoch` per epoch trained.
+        best_epoch_: Index in ``history_`` of the epoch whose weights were kept.
+        n_iter_: Epochs trained.
+    """
+
+    def __init__(
+        self,
+        hidden: Sequence[int] = (512,),
+        *,
+        activation: str = "relu",
+        dropout: float = 0.5,
+        batch_norm: bool = False,
+        optimizer: str = "adamw",
+        lr: float = 1e-3,
+        momentum: float = 0.9,
+        nesterov: bool = True,
+        weight_decay: float = 0.01,
+        schedule: str = "cosine",
+        warmup: float | str = "auto",
+        batch_size: int = 128,
+        epochs: int = 40,
+        patience: int = 8,
+        early_stopping: float = 0.0,
+        scale: Scale = "standard",
+        class_weight: ClassWeight = None,
+        random_state: int | np.random.RandomState | None = 0,
+        device: str = "auto",
+    ) -> None:
+        self.hidden = hidden
+        self.activation = activation
+        self.dropout = dropout
+        self.batch_norm = batch_norm
+        self.optimizer = optimizer
+        self.lr = lr
+        self.momentum = momentum
+        self.nesterov = nesterov
+        self.weight_decay = weight_decay
+        self.schedule = schedule
+        self.warmup = warmup
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.patience = patience
+        self.early_stopping = early_stopping
+        self.scale = scale
+        self.class_weight = class_weight
+        self.random_state = random_state
+        self.device = device
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        *,
+        validation: tuple[ArrayLike, ArrayLike] | None = None,
+    ) -> Self:
+        """Train on (n, d) features and (n,) labels.
+
+        Args:
+            X: (n, d) floats of any width.
+            y: (n,) labels of any kind.
+            sample_weight: (n,) non-negative; a row of weight 0 might as well not be there. A weight multiplies the row's loss,
+                so that it counts as copies do in the objective, though not in the draws of batches or in batch norms.
+            validation: Features and labels on which to stop early; the epoch of least loss is kept.
+
+        Raises:
+            HeadError: An option out of range, fewer than two classes, or validation labels that are not in y.
+        """
+        return fit_together([self], X, y, sample_weight, validation=validation)[0]
+
+    def check_options(self) -> None:
+        """Refuse options out of range."""
+        choices: dict[str, tuple[str, Sequence[str]]] = {
+            "activation": (self.activation, tuple(ACTIVATIONS)),
+            "optimizer": (self.optimizer, OPTIMIZERS),
+            "schedule": (self.schedule, SCHEDULES),
+            "scale": (self.scale, ("standard", "none")),
+        }
+        for name, (got, valid) in choices.items():
+            if got not in valid:
+                raise HeadError(f"{name}: got {got!r}, expected one of {', '.join(valid)}")
+        if any(width < 1 for width in self.hidden):
+            raise HeadError(f"hidden: got {tuple(self.hidden)}, expected widths of at least 1, e.g. (512,)")
+        within = {
+            "dropout": 0 <= self.dropout < 1,
+            "lr": self.lr > 0,
+            "momentum": 0 <= self.momentum < 1,
+            "weight_decay": self.weight_decay >= 0,
+            "warmup": self.warmup == "auto" if isinstance(self.warmup, str) else 0 <= self.warmup < 1,
+            "batch_size": self.batch_size >= (2 if self.batch_norm else 1),
+            "epochs": self.epochs >= 1,
+            "patience": self.patience >= 1,
+            "early_stopping": 0 <= self.early_stopping < 1,
+        }
+        for name, good in within.items():
+            if not good:
+                raise HeadError(f"{name}: got {getattr(self, name)}, which is out of range; see MLPHead")
+
+    def prepare(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None,
+        validation: tuple[ArrayLike, ArrayLike] | None,
+    ) -> tuple[TrainingRows, TrainingRows | None, int, torch.device]:
+        """Rows to train and to stop on, the seed, and where they are; sets what doesn't depend on training."""
+        rows, labels, weights = training_rows(self, X, y, sample_weight, self.class_weight)
+        random = check_random_state(self.random_state)
+        seed = int(random.randint(2**31 - 1))
+        judged = None
+        if validation is None and self.early_stopping > 0:
+            kept, held = train_test_split(
+                np.arange(len(labels)), test_size=self.early_stopping, stratify=labels, random_state=random
+            )
+            validation, judged = (rows[held], labels[held]), weights[held]
+            rows, labels, weights = rows[kept], labels[kept], weights[kept]
+        self.classes_, targets = np.unique(labels, return_inverse=True)
+        place = resolve_device(self.device)
+        train = self._bring(rows, targets, weights, place)
+        checked = None if validation is None else self._bring_validation(*validation, judged, place)
+        return train, checked, seed, place
+
+    def _bring(
+        self,
+        rows: NDArray[Any],
+        targets: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        place: torch.device,
+    ) -> TrainingRows:
+        """Standardised training rows on the device."""
+        weight = torch.as_tensor(weights / weights.mean()).to(place, exact_dtype(place))
+        inputs, self.mean_, self.scale_ = standardise(rows, weight, self.scale, place, torch.float32)
+        return TrainingRows(inputs, torch.as_tensor(targets, device=place), weight.to(torch.float32))
+
+    def _bring_validation(
+        self, X: ArrayLike, y: ArrayLike, weights: NDArray[np.float64] | None, place: torch.device
+    ) -> TrainingRows:
+        """The same for rows to stop on, which count equally where they have no weights."""
+        held, labels, width = np.asarray(X), np.asarray(y), len(self.mean_)
+        if held.ndim != 2 or held.shape[1] != width or not len(held) or labels.shape != (len(held),):
+            raise HeadError(
+                f"validation: got features of shape {held.shape} and labels of shape {labels.shape}, "
+                f"expected (n, {width}) and (n,), n > 0"
+            )
+        if not np.isin(labels, self.classes_).all():
+            raise HeadError(f"validation: got labels {np.setdiff1d(labels, self.classes_)} that are not in y")
+        codes = torch.as_tensor(np.searchsorted(self.classes_, labels), device=place)
+        shares = torch.ones(len(held)) if weights is None else torch.as_tensor(weights / weights.mean())
+        return TrainingRows(self._inputs(held).to(place), codes, shares.to(place, torch.float32))
+
+    def _inputs(self, rows: NDArray[Any]) -> Tensor:
+        mean, scale = self.mean_.astype(np.float32), self.scale_.astype(np.float32)
+        return torch.as_tensor((rows.astype(np.float32) - mean) / scale)
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """(n, k) probabilities of ``classes_``."""
+        check_is_fitted(self)
+        rows = validate_data(self, X, dtype=FLOATS, reset=False)
+        with torch.inference_mode():
+            parts = [
+                self.network_(self._inputs(part)).double().softmax(dim=1).numpy() for part in chunks(rows)
+            ]
+        return np.concatenate(parts)
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """(n,) most probable labels."""
+        chosen = self.predict_proba(X).argmax(axis=1)
+        labels: NDArray[Any] = self.classes_[chosen]
+        return labels
+
+    def to_tensors(self) -> dict[str, NDArray[Any]]:
+        """What was learnt, as named arrays: `from_tensors` of a head with the same options restores it."""
+        check_is_fitted(self)
+        tensors = {f"network.{name}": value.numpy() for name, value in self.network_.state_dict().items()}
+        classes = np.asarray(self.classes_, np.int64)
+        return {"mean": self.mean_, "scale": self.scale_, "classes": classes, **tensors}
+
+    def from_tensors(self, tensors: Mapping[str, NDArray[Any]]) -> Self:
+        """Restore what `to_tensors` gave, for integer labels.
+
+        Raises:
+            HeadError: Arrays are missing, or not of the network that the options describe.
+        """
+        if not {"mean", "scale", "classes"} <= set(tensors):
+            raise HeadError(f"got tensors {sorted(tensors)}, expected mean, scale, classes and the network's")
+        self.check_options()
+        mean, scale, self.classes_ = tensors["mean"], tensors["scale"], tensors["classes"]
+        if mean.ndim != 1 or mean.shape != scale.shape:
+            raise HeadError(f"got mean {mean.shape} and scale {scale.shape}, expected (d,) for both")
+        network = build_network(self, len(mean), len(self.classes_))
+        own = {"mean", "scale", "classes"}
+        state = {
+            name.removeprefix("network."): torch.as_tensor(value)
+            for name, value in tensors.items()
+            if name not in own
+        }
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise HeadError(
+                f"the tensors are not those of an MLP with hidden={self.hidden}: {error}"
+            ) from None
+        self.mean_, self.scale_, self.network_ = mean, scale, network.eval()
+        self.n_features_in_ = len(mean)
+        return self
+
+
+def can_train_together(heads: Sequence[MLPHead]) -> bool:
+    """Whether `fit_together` takes these heads: they differ in learning rate, weight decay, momentum and dropout alone."""
+    return all(_common(head) == _common(heads[0]) for head in heads)
+
+
+def _common(head: MLPHead) -> dict[str, Any]:
+    options = {name: value for name, value in head.get_params().items() if name not in OWN}
+    return {**options, "hidden": tuple(head.hidden)}
+
+
+def fit_together(
+    heads: Sequence[MLPHead],
+    X: ArrayLike,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None = None,
+    *,
+    validation: tuple[ArrayLike, ArrayLike] | None = None,
+) -> list[MLPHead]:
+    """Fit several MLPs at once, in place; each ends as it would alone but for the rounding of sums.
+
+    Args:
+        heads: Unfitted heads that `can_train_together`.
+        X: (n, d) floats of any width.
+        y: (n,) labels.
+        sample_weight: (n,) non-negative.
+        validation: Features and labels on which each head stops early by itself; its epoch of least loss is kept.
+
+    Raises:
+        HeadError: Heads that differ in more than that, and as `MLPHead.fit`.
+    """
+    if not heads or not can_train_together(heads):
+        raise HeadError(f"heads that train together may differ in {', '.join(OWN)} alone")
+    for head in heads:
+        head.check_options()
+    first = heads[0]
+    train, checked, seed, place = first.prepare(X, y, sample_weight, validation)
+    trained = train_networks(heads, len(first.classes_), train, checked, seed=seed, place=place)
+    for head, found in zip(heads, trained, strict=True):
+        head.classes_, head.n_features_in_ = first.classes_, first.n_features_in_
+        head.mean_, head.scale_ = first.mean_, first.scale_
+        head.network_, head.history_, head.best_epoch_ = found.network, found.history, found.best_epoch
+        head.n_iter_ = len(found.history)
+    return list(heads)

@@ -1,0 +1,1 @@
+"""Matrices, solvers and neighbour search that heads are built on."""

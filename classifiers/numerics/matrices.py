@@ -1,0 +1,350 @@
+"""Training rows: checked, weighted, and brought to the device as one standardised matrix."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    check_consistent_length,
+    column_or_1d,
+    validate_data,
+)
+
+from frostline.classifiers.errors import HeadError
+from frostline.classifiers.numerics.selected_rows import SelectedRows, release
+
+__all__ = [
+    "FLOATS",
+    "SCALES",
+    "ClassWeight",
+    "ResidentRows",
+    "Rows",
+    "Scale",
+    "StreamedRows",
+    "chunks",
+    "exact_dtype",
+    "normalise",
+    "row_space",
+    "standardise",
+    "stream",
+    "training_rows",
+]
+
+FLOATS = (np.float32, np.float64, np.float16)
+"""Number formats that heads take as they come; the first stands in for all others."""
+
+ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
+Scale = Literal["standard", "none", "l2", "maxnorm"]
+SCALES: tuple[str, ...] = get_args(Scale)
+
+_BLOCK_BYTES = 2**24  # rows are converted and summed this much at a time
+_CHUNK_BYTES = 2**26  # rows are predicted this much at a time
+_LOGITS = {"cpu": 2**18, "cuda": 2**26}  # logits per block: what fits the processor's cache
+
+
+def training_rows(
+    head: BaseEstimator,
+    X: Any,
+    y: ArrayLike,
+    sample_weight: ArrayLike | None,
+    class_weight: ClassWeight,
+) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
+    """Check features, labels and weights as scikit-learn does; drop rows of weight 0.
+
+    A weight counts as so many copies of its row: ``balanced`` weighs classes by the inverse of their sums of weights.
+
+    Features that stay where they are (`SelectedRows`) are not read: whoever selected them has checked them.
+
+    Returns:
+        Features (n, d), labels (n,) and positive weights (n,).
+
+    Raises:
+        ValueError: Not numbers, not finite, shapes that don't fit, or weights below 0.
+        HeadError: Fewer than two classes.
+    """
+    if isinstance(X, SelectedRows):
+        head.n_features_in_ = X.shape[1]
+        rows, labels = X, column_or_1d(y)
+        check_consistent_length(X, labels)
+    else:
+        rows, labels = validate_data(head, X, y, dtype=FLOATS)
+    check_classification_targets(labels)
+    weights = _check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
+    weights = _by_class(weights, labels, class_weight)
+    kept = weights > 0
+    if not kept.all():
+        rows = rows.select(kept) if isinstance(rows, SelectedRows) else rows[kept]
+        labels, weights = labels[kept], weights[kept]
+    classes = np.unique(labels)
+    if len(classes) < 2:
+        raise HeadError(f"{type(head).__name__} needs rows of at least two classes; got {len(classes)} class")
+    return rows, labels, weights
+
+
+def _by_class(
+    weights: NDArray[np.float64], labels: NDArray[Any], class_weight: ClassWeight
+) -> NDArray[np.float64]:
+    """Weights of rows times those of their classes; a row of weight 0 doesn't say which classes there are."""
+    kept = weights > 0
+    if class_weight is None or not kept.any():
+        return weights
+    classes, codes = np.unique(labels[kept], return_inverse=True)
+    factors = compute_class_weight(class_weight, classes=classes, y=labels[kept], sample_weight=weights[kept])
+    found = weights.copy()
+    found[kept] *= factors[codes]
+    return found
+
+
+def chunks(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """The rows in runs whose float32 copy takes bounded memory."""
+    step = max(1, _CHUNK_BYTES // (4 * rows.shape[1]))
+    return (rows[start : start + step] for start in range(0, len(rows), step))
+
+
+def exact_dtype(device: torch.device) -> torch.dtype:
+    """Number format of sums and parameters: float64, but on MPS, which has none."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+class Rows(Protocol):
+    """A matrix of inputs that can be read in blocks, again and again."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...  # noqa: D102
+    @property
+    def dtype(self) -> torch.dtype: ...  # noqa: D102
+    @property
+    def device(self) -> torch.device: ...  # noqa: D102
+
+    def blocks(self, width: int) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Runs of rows in order, sized for products with `width` columns."""
+
+    def sample(self, count: int) -> torch.Tensor:
+        """(count, d) evenly spaced rows."""
+
+
+@dataclass(frozen=True)
+class ResidentRows:
+    """Rows that lie on the device as one (n, d) matrix."""
+
+    matrix: torch.Tensor
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and features."""
+        return self.matrix.shape[0], self.matrix.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What products are computed in."""
+        return self.matrix.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where products are computed."""
+        return self.matrix.device
+
+    def blocks(self, width: int) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Views of the rows."""
+        for part in _runs(len(self.matrix), _block_rows(width, self.device)):
+            yield part, self.matrix[part]
+
+    def sample(self, count: int) -> torch.Tensor:
+        """Evenly spaced rows."""
+        n = len(self.matrix)
+        return self.matrix if count >= n else self.matrix[torch.from_numpy(_spaced(n, count)).to(self.device)]
+
+
+@dataclass(frozen=True)
+class StreamedRows:
+    """Rows that are read and standardised block by block each time; only a block of them is in memory.
+
+    Attributes:
+        source: (n, d) floats of any width, e.g. a memory map, or rows selected from one.
+        mean: (d,) subtracted from each row.
+        divisor: (d,) that then divides it.
+        scale: Whether each row is first divided by its norm.
+        device: Where products are computed.
+        dtype: What they are computed in.
+    """
+
+    source: Any
+    mean: torch.Tensor
+    divisor: torch.Tensor
+    scale: Scale
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and features."""
+        return self.source.shape[0], self.source.shape[1]
+
+    def blocks(self, width: int) -> Iterator[tuple[slice, torch.Tensor]]:
+        """Fresh copies of the rows."""
+        n, d = self.shape
+        step = max(1, min(_block_rows(width, self.device), _BLOCK_BYTES // (4 * d)))
+        for part in _runs(n, step):
+            yield part, self._read(self.source[part])
+            release(self.source)
+
+    def sample(self, count: int) -> torch.Tensor:
+        """Evenly spaced rows."""
+        n = self.shape[0]
+        rows = self._read(self.source[_spaced(n, min(count, n))])
+        release(self.source)
+        return rows
+
+    def _read(self, part: NDArray[Any]) -> torch.Tensor:
+        rows = _read(part, self.scale, self.device, self.dtype)
+        return rows.sub_(self.mean).div_(self.divisor)
+
+
+def row_space(rows: ResidentRows) -> tuple[ResidentRows, torch.Tensor]:
+    """Far fewer rows than features, in coordinates of the space that they span: (n, n), and its axes (d, n).
+
+    Penalised coefficients have no part beyond that space, so that nothing is lost; the axes are orthonormal (a QR
+    decomposition), so that norms stay.
+    """
+    matrix = rows.matrix.cpu() if rows.device.type == "mps" else rows.matrix  # MPS has no QR
+    axes, corner = torch.linalg.qr(matrix.T)
+    return ResidentRows(corner.T.contiguous().to(rows.device)), axes.to(rows.device)
+
+
+def _block_rows(width: int, device: torch.device) -> int:
+    return min(max(256, _LOGITS.get(device.type, _LOGITS["cuda"]) // width), 2**20)
+
+
+def _runs(n: int, step: int) -> Iterator[slice]:
+    return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+
+def _spaced(n: int, count: int) -> NDArray[np.int64]:
+    return np.linspace(0, n - 1, count).astype(np.int64)
+
+
+def normalise(rows: torch.Tensor, scale: Scale) -> torch.Tensor:
+    """Rows divided by their Euclidean norm (``l2``) or largest absolute value (``maxnorm``), in place; zeros stay."""
+    if scale in {"l2", "maxnorm"}:
+        order = 2 if scale == "l2" else float("inf")
+        norm = torch.linalg.vector_norm(rows, order, dim=1, keepdim=True)
+        rows.div_(norm.masked_fill_(norm == 0, 1))
+    return rows
+
+
+def _read(part: NDArray[Any], scale: Scale, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    own = part if part.flags.owndata else part.copy()  # what follows works in place
+    return normalise(torch.from_numpy(own).to(device, dtype), scale)
+
+
+def standardise(
+    X: Any,
+    weights: torch.Tensor,
+    scale: Scale,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    centre: bool = False,
+) -> tuple[torch.Tensor, NDArray[np.float64], NDArray[np.float64]]:
+    """Rows as one matrix on the device, normalised, centred and divided by the standard deviation as asked.
+
+    The input is read once, in blocks, and never changed.
+
+    Args:
+        X: (n, d) floats of any width, e.g. a memory map.
+        weights: (n,) non-negative, on the device.
+        scale: ``standard``: to weighted mean 0 and standard deviation 1; constant features are only centred. ``l2`` and
+            ``maxnorm``: each row divided by its norm. ``none``: as they are.
+        device: Where the matrix goes.
+        dtype: What it holds.
+        centre: Whether to subtract the mean with every scale.
+
+    Returns:
+        The (n, d) matrix, and the float64 (d,) mean and divisor that were applied (0 and 1 where none was).
+    """
+    n, d = X.shape
+    rows = torch.empty((n, d), dtype=dtype, device=device)
+    weights = weights / weights.sum()
+    mean, variance = torch.zeros((2, d), dtype=weights.dtype, device=device)
+    for part in _blocks(n, d):
+        rows[part] = _read(X[part], scale, device, dtype)
+        release(X)
+        mean += _weighted_sum(rows[part], weights[part])
+    if scale != "standard" and not centre:
+        return rows, np.zeros(d), np.ones(d)
+    middle = mean.to(dtype)
+    for part in _blocks(n, d):
+        rows[part] -= middle
+        variance += _weighted_square(rows[part], weights[part])
+    divisor = _divisor(variance, middle, scale)
+    rows /= divisor
+    return rows, _numpy(middle), _finite(divisor)
+
+
+def stream(
+    X: Any,
+    weights: torch.Tensor,
+    scale: Scale,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    centre: bool = False,
+) -> tuple[StreamedRows, NDArray[np.float64], NDArray[np.float64]]:
+    """The same as `standardise`, but for rows that stay where they are; one pass finds their mean and deviation."""
+    n, d = X.shape
+    weights = weights / weights.sum()
+    shift = _read(X[: min(n, 256)], scale, device, dtype).mean(dim=0)  # near the mean: squares don't cancel
+    total, squares = torch.zeros((2, d), dtype=weights.dtype, device=device)
+    plain = StreamedRows(X, torch.zeros_like(shift), torch.ones_like(shift), scale, device, dtype)
+    if scale == "standard" or centre:
+        for part in _blocks(n, d):
+            rows = plain._read(X[part]).sub_(shift)  # noqa: SLF001
+            total += _weighted_sum(rows, weights[part])
+            squares += _weighted_square(rows, weights[part])
+            release(X)
+        middle = (total + shift).to(dtype)
+        divisor = _divisor((squares - total.square()).clamp_min(0), middle, scale)
+    else:
+        middle, divisor = torch.zeros_like(shift), torch.ones_like(shift)
+    rows_of = StreamedRows(X, middle, divisor, scale, device, dtype)
+    return rows_of, _numpy(middle), _finite(divisor)
+
+
+def _divisor(variance: torch.Tensor, mean: torch.Tensor, scale: Scale) -> torch.Tensor:
+    """Return the divisor of each centred feature; it is infinite for a constant feature, which becomes zero."""
+    deviation, limits = variance.sqrt(), torch.finfo(mean.dtype)
+    # What a constant feature has left is rounding, of its stored values or of their mean; and one of which only
+    # subnormal numbers are left has coefficients that overflow.
+    constant = deviation <= (10 * limits.eps * mean.abs()).clamp_min(limits.tiny / limits.eps)
+    divisor = deviation.to(mean.dtype) if scale == "standard" else torch.ones_like(mean)
+    return divisor.masked_fill_(constant, torch.inf)
+
+
+def _blocks(n: int, d: int) -> Iterator[slice]:
+    step = max(1, _BLOCK_BYTES // (8 * d))
+    return (slice(start, min(start + step, n)) for start in range(0, n, step))
+
+
+def _weighted_sum(rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    return (rows.to(weights.dtype) * weights[:, None]).sum(dim=0)
+
+
+def _weighted_square(rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """The same of the squares, which overflow and vanish long before the numbers do."""
+    return (rows.to(weights.dtype).square() * weights[:, None]).sum(dim=0)
+
+
+def _finite(divisor: torch.Tensor) -> NDArray[np.float64]:
+    """The divisor of rows that are new, in which a feature may vary that was constant in these."""
+    return _numpy(torch.where(divisor.isinf(), 1, divisor))
+
+
+def _numpy(tensor: torch.Tensor) -> NDArray[np.float64]:
+    return tensor.cpu().to(torch.float64).numpy()

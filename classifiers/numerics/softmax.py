@@ -1,0 +1,213 @@
+"""Multinomial logistic regression on rows that may stream: its loss, derivatives, and an approximate inverse Hessian.
+
+An evaluation is one pass over blocks of rows, small enough that their logits stay in the processor's cache, and serves
+several parameter sets in one product: nothing of size rows x classes is ever kept.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from frostline.classifiers.numerics.matrices import Rows
+
+__all__ = ["Evaluation", "SoftmaxRegression"]
+
+_WIDEST = 2048  # features whose covariance is decomposed whole
+_LEAST = 1e-10  # of the largest eigenvalue: what is smaller is rounding
+_SAMPLE = 8  # rows per feature that estimate the covariance: a preconditioner only has to be near
+
+
+class Evaluation(NamedTuple):
+    """Mean cross-entropy at one point.
+
+    Attributes:
+        loss: Its value.
+        gradient: (outputs, d + 1) derivative by the parameters.
+        curvature: (outputs,) second derivative by each logit, p (1 - p), averaged over the rows.
+    """
+
+    loss: float
+    gradient: Tensor
+    curvature: Tensor
+
+
+class _Spectrum(NamedTuple):
+    """Leading eigenvectors (d, r) of the rows' mean square, their eigenvalues (r,), and the mean of all others."""
+
+    vectors: Tensor
+    values: Tensor
+    rest: float
+
+
+class SoftmaxRegression:
+    """Weighted mean cross-entropy of linear logits, and its derivatives.
+
+    With two classes there is one logit, of the second against the first; with more, one per class.
+
+    Args:
+        rows: (n, d) inputs.
+        targets: (n,) int64 class indices, on the device of the rows.
+        weights: (n,) row weights, float64 where the device has it.
+        n_classes: At least 2.
+        fit_intercept: Whether logits have a constant.
+        label_smoothing: Share of each target that is spread evenly over all classes (Szegedy et al. 2016).
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        targets: Tensor,
+        weights: Tensor,
+        n_classes: int,
+        *,
+        fit_intercept: bool = True,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        self.rows = rows
+        self.outputs = 1 if n_classes == 2 else n_classes
+        self._smoothing = label_smoothing
+        self._fit_intercept = fit_intercept
+        self._weights = weights / weights.sum()
+        self._targets = targets
+        self._known_spectrum: _Spectrum | None = None
+
+    @cached_property
+    def ignorance(self) -> float:
+        """The loss of the best constant logits: the entropy of the classes' shares, or without an intercept of equal ones."""
+        classes = max(self.outputs, 2)
+        if not self._fit_intercept:
+            return math.log(classes)
+        shares = torch.bincount(self._targets, self._weights, classes)
+        shares = (1 - self._smoothing) * shares + self._smoothing / classes
+        return float(torch.special.entr(shares).sum())
+
+    def zeros(self) -> Tensor:
+        """Parameters (outputs, d + 1), coefficients and then the intercept, all zero."""
+        shape = (self.outputs, self.rows.shape[1] + 1)
+        return torch.zeros(shape, dtype=self._weights.dtype, device=self.rows.device)
+
+    def evaluate(self, thetas: Sequence[Tensor]) -> list[Evaluation]:
+        """The loss at several points (outputs, d + 1), in one pass over the rows."""
+        many = len(thetas)
+        stacked = torch.stack(list(thetas)).flatten(0, 1)
+        narrow = stacked.to(self.rows.dtype)
+        coef, intercept = narrow[:, :-1].contiguous(), narrow[:, -1].contiguous()
+        gradient = torch.zeros_like(stacked)
+        losses, curvature = stacked.new_zeros(many), stacked.new_zeros(many, self.outputs)
+        for part, rows in self.rows.blocks(len(stacked)):
+            targets, weights = self._targets[part], self._weights[part]
+            shares = weights.to(rows.dtype)
+            logits = torch.addmm(intercept, rows, coef.T).view(len(rows), many, self.outputs)
+            loss, residual = self._loss(logits, targets)
+            losses += weights @ loss.to(weights.dtype)
+            spread = residual.abs()
+            curvature += torch.einsum("n,nlk->lk", shares, spread.sub_(spread.square()))
+            if self._smoothing:
+                self._smooth(residual, targets)
+            residual = residual.mul_(shares[:, None, None]).view(len(rows), -1)
+            gradient[:, :-1] += residual.T @ rows
+            gradient[:, -1] += residual.sum(dim=0)
+        if not self._fit_intercept:
+            gradient[:, -1] = 0
+        gradients = gradient.view(many, self.outputs, -1)
+        return [Evaluation(*each) for each in zip(losses.tolist(), gradients, curvature, strict=True)]
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross-entropy (b, l) of logits (b, l, outputs), and its derivative by them but for smoothing.
+
+        Both keep their relative precision where a row is fitted almost perfectly: nothing is subtracted from one.
+        """
+        if self.outputs == 1:
+            own = _signs(targets, logits)
+            margin = logits * own
+            losses = torch.nn.functional.softplus(-margin) + self._smoothing / 2 * margin
+            return losses[..., 0], torch.sigmoid(-margin) * -own
+        column = _columns(targets, logits)
+        margin = logits - logits.gather(2, column)
+        smoothed = self._smoothing * margin.mean(dim=2, keepdim=True) if self._smoothing else 0
+        peak = margin.amax(dim=2, keepdim=True)
+        shares = torch.exp_(margin.sub_(peak))
+        shares.scatter_(2, column, 0)
+        others = shares.sum(dim=2, keepdim=True)
+        own = torch.exp(-peak)
+        losses = peak + torch.log1p(torch.expm1(-peak) + others) - smoothed
+        residual = shares.div_(own + others)
+        residual.scatter_(2, column, -others / (own + others))
+        return losses[..., 0], residual
+
+    def _smooth(self, residual: Tensor, targets: Tensor) -> None:
+        """Turn the derivative towards plain targets into the one towards smoothed targets."""
+        if self.outputs == 1:
+            residual += self._smoothing / 2 * _signs(targets, residual)
+            return
+        column = _columns(targets, residual)
+        residual.scatter_add_(2, column, torch.full_like(column, 1, dtype=residual.dtype) * self._smoothing)
+        residual -= self._smoothing / self.outputs
+
+    def precondition(self, gradient: Tensor, curvature: Tensor, l2: float) -> Tensor:
+        """A gradient times the inverse of an approximate Hessian.
+
+        It takes the second derivative by a logit to be the same in every row, and those of different logits to be
+        independent, so that one eigenbasis of the rows' covariance serves every class and every strength. With 1 / k in
+        place of the mean curvature it is the fixed bound of Böhning 1992, but for a factor.
+        """
+        vectors, values, rest = self._spectrum()
+        scale = curvature.to(values.dtype)[:, None].clamp_min(1e-12)
+        coef = gradient[:, :-1]
+        # What lies beyond the eigenvectors is found by a difference, whose rounding must not outweigh the rest.
+        rounding = 8 * torch.finfo(values.dtype).eps * (scale * values[-1:].sum() + l2)
+        tail = 1 / (scale * rest + l2).maximum(rounding)
+        leading = (coef @ vectors) * (1 / (scale * values + l2) - tail)
+        moved = torch.empty_like(gradient)
+        moved[:, :-1] = coef * tail + leading @ vectors.T
+        moved[:, -1] = gradient[:, -1] / scale[:, 0]
+        return moved
+
+    def _spectrum(self) -> _Spectrum:
+        if self._known_spectrum is None:
+            n, d = self.rows.shape
+            sample = self.rows.sample(min(n, _SAMPLE * d if d <= _WIDEST else _WIDEST))
+            self._known_spectrum = _decompose(sample)
+        return self._known_spectrum
+
+
+def _signs(targets: Tensor, like: Tensor) -> Tensor:
+    """The sign that makes a binary logit speak for the row's own class."""
+    return (2 * targets - 1).to(like.dtype)[:, None, None]
+
+
+def _columns(targets: Tensor, like: Tensor) -> Tensor:
+    """The column of the row's own class, for each parameter set."""
+    return targets[:, None, None].expand(-1, like.shape[1], 1)
+
+
+def _decompose(sample: Tensor) -> _Spectrum:
+    """In float64, for float32 can't tell the eigenvalues of strongly correlated features from none; of features that vary."""
+    n, d = sample.shape
+    live = (sample != 0).any(dim=0)
+    rows = sample[:, live].to("cpu" if sample.device.type == "mps" else sample.device, torch.float64)
+    total, varying = float(rows.square().sum()) / n, max(1, rows.shape[1])
+    try:
+        values, axes = _leading(rows)
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # no convergence: one scale for all directions serves, more slowly
+        values, axes = rows.new_zeros(0), rows.new_zeros(rows.shape[1], 0)
+    vectors = sample.new_zeros(d, len(values))
+    vectors[live] = axes.to(vectors)
+    rest = max(0.0, total - float(values.sum())) / max(1, varying - len(values))
+    return _Spectrum(vectors, values.to(vectors), rest)
+
+
+def _leading(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues (r,) above rounding of the rows' mean square, and eigenvectors (d, r)."""
+    n, d = rows.shape
+    if n >= d:
+        values, vectors = torch.linalg.eigh(rows.T @ rows / n)
+        return values.clamp_min(0), vectors
+    values, vectors = torch.linalg.eigh(rows @ rows.T / n)  # the same ones, by way of the smaller matrix
+    kept = values > values[-1] * _LEAST
+    values = values[kept]
+    return values, rows.T @ (vectors[:, kept] / (values * n).sqrt())

@@ -1,0 +1,1 @@
+"""How heads are judged: splits, folds, metrics, intervals, calibration and significance."""

@@ -1,0 +1,51 @@
+"""Folds for cross-validation that keep copies of an image, and the images of a group, together."""
+
+import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.classifiers.errors import SplitError
+from frostline.classifiers.protocol.splits import positions
+
+__all__ = ["assign_folds"]
+
+_SALT = b"frostline-fold-1:"
+
+
+def assign_folds(content: NDArray[np.uint8], groups: NDArray[Any], folds: int) -> NDArray[np.int64]:
+    """Give each row a fold by a stable hash of its image content or, where there is one, of its group.
+
+    Rows of equal content and rows of one group share a fold, transitively, as in `assign_splits`; the hash is another
+    one, so that folds don't follow the splits.
+
+    Args:
+        content: (n, 16) digests of the image bytes.
+        groups: (n,) str or bytes, empty for no group.
+        folds: How many, at least 2.
+
+    Returns:
+        (n,) fold of each row, 0 to folds - 1.
+
+    Raises:
+        SplitError: Fewer than 2 folds, or one that no row falls into.
+    """
+    if folds < 2:
+        raise SplitError(f"folds: got {folds}, expected at least 2")
+    places, place_of = np.unique(
+        positions(np.asarray(content, np.uint8), np.asarray(groups)), return_inverse=True
+    )
+    fold_of = np.array([_fold(place, folds) for place in places], np.int64)
+    fold: NDArray[np.int64] = fold_of[place_of]
+    empty = folds - len(np.unique(fold))
+    if empty:
+        raise SplitError(
+            f"folds: {empty} of {folds} have no row; {len(places)} different images or groups are too few, ask for fewer"
+        )
+    return fold
+
+
+def _fold(place: np.float64, folds: int) -> int:
+    digest = hashlib.blake2b(_SALT + place.tobytes(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % folds

@@ -1,0 +1,146 @@
+"""How good the probabilities of a head are, with intervals that say how far to believe it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.classifiers.errors import MetricsError
+from frostline.classifiers.protocol.calibration_error import rms_calibration_error
+from frostline.classifiers.protocol.intervals import Interval, balanced_accuracy, macro_f1, mean, share
+
+__all__ = ["ClassScore", "Metrics", "score"]
+
+_CLIP = float(np.finfo(np.float64).eps)  # least probability that log loss sees, as in scikit-learn
+
+
+class ClassScore(NamedTuple):
+    """One class's line in the table; a ratio without a denominator is 0."""
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Scores of n rows over k classes.
+
+    Attributes:
+        n: Rows scored.
+        classes: The k class names.
+        top1: Share of rows whose most probable class is the true one.
+        top5: Share of rows whose true class is among the min(5, k) most probable.
+        balanced_accuracy: Mean recall over the classes that occur.
+        macro_f1: Mean F1 over the classes that occur or are predicted.
+        log_loss: Mean negative log probability of the true class, probabilities clipped at 2.2e-16.
+        rms_calibration_error: Root mean square calibration error of the most probable class; see
+            `classifiers.protocol.calibration_error`.
+        per_class: Precision, recall, F1 and support by class.
+        confusion: (k, k) rows of true class i predicted as class j.
+        confidence: Coverage of the intervals.
+    """
+
+    n: int
+    classes: tuple[str, ...]
+    top1: Interval
+    top5: Interval
+    balanced_accuracy: Interval
+    macro_f1: Interval
+    log_loss: Interval
+    rms_calibration_error: Interval
+    per_class: tuple[ClassScore, ...]
+    confusion: NDArray[np.int64]
+    confidence: float
+
+
+def score(
+    y: NDArray[np.int64],
+    proba: NDArray[np.float64],
+    *,
+    classes: Sequence[str],
+    confidence: float = 0.95,
+) -> Metrics:
+    """Score probabilities against labels, with intervals for the population that the rows are drawn from.
+
+    The intervals are closed forms, which hold near the ends of what is possible, where the percentile bootstrap does
+    not; see `classifiers.protocol.intervals` and `classifiers.protocol.calibration_error`. Of equally probable classes the first counts as
+    the more probable one.
+
+    Args:
+        y: (n,) indices into classes.
+        proba: (n, k) probabilities.
+        classes: The k class names.
+        confidence: Coverage of the intervals.
+
+    Raises:
+        MetricsError: No rows, shapes that don't fit, labels out of range, rows that are no probabilities.
+    """
+    y, proba = np.asarray(y), np.asarray(proba)
+    _check(y, proba, classes, confidence)
+    n, k = proba.shape
+    predicted = proba.argmax(axis=1)
+    hit, own = predicted == y, proba[np.arange(n), y]
+    confusion = np.bincount(y * k + predicted, minlength=k * k).reshape(k, k)
+    return Metrics(
+        n=n,
+        classes=tuple(classes),
+        top1=share(int(hit.sum()), n, confidence),
+        top5=_top5(y, proba, confidence),
+        balanced_accuracy=balanced_accuracy(confusion, confidence),
+        macro_f1=macro_f1(confusion, confidence),
+        log_loss=mean(-np.log(np.clip(own, _CLIP, 1)), -math.log(_CLIP), confidence),
+        rms_calibration_error=rms_calibration_error(proba.max(axis=1), hit, confidence),
+        per_class=_per_class(confusion, classes),
+        confusion=confusion,
+        confidence=confidence,
+    )
+
+
+def _top5(y: NDArray[np.int64], proba: NDArray[np.float64], confidence: float) -> Interval:
+    n, k = proba.shape
+    if k <= 5:  # whatever the rows
+        return Interval(1.0, 1.0, 1.0)
+    own = proba[np.arange(n), y][:, None]
+    better = (proba > own).sum(axis=1) + ((proba == own) & (np.arange(k) < y[:, None])).sum(axis=1)
+    return share(int((better < 5).sum()), n, confidence)
+
+
+def _check(
+    y: NDArray[np.int64],
+    proba: NDArray[np.float64],
+    classes: Sequence[str],
+    confidence: float,
+) -> None:
+    k = len(classes)
+    if y.ndim != 1 or not y.size or proba.shape != (y.size, k):
+        raise MetricsError(
+            f"got labels of shape {y.shape} and probabilities of shape {proba.shape}, expected (n,) and (n, {k}), n > 0"
+        )
+    if y.min() < 0 or y.max() >= k:
+        raise MetricsError(
+            f"labels: got {y.min()} to {y.max()}, expected 0 to {k - 1}; leave unlabelled rows (-1) out"
+        )
+    off = np.flatnonzero(~(np.abs(proba.sum(axis=1) - 1) < 1e-4) | (proba.min(axis=1) < 0))
+    if off.size:
+        raise MetricsError(
+            f"probabilities: row {off[0]} (and {off.size - 1} more) got sum {proba[off[0]].sum():.6g} and minimum "
+            f"{proba[off[0]].min():.6g}, expected 1 and at least 0"
+        )
+    if not 0 < confidence < 1:
+        raise MetricsError(f"confidence: got {confidence}, expected a share between 0 and 1")
+
+
+def _per_class(confusion: NDArray[np.int64], classes: Sequence[str]) -> tuple[ClassScore, ...]:
+    hits, support, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    precision, recall, f1 = (
+        np.divide(top, bottom, out=np.zeros(len(classes)), where=bottom > 0)
+        for top, bottom in ((hits, predicted), (hits, support), (2 * hits, support + predicted))
+    )
+    columns = (precision.tolist(), recall.tolist(), f1.tolist(), support.tolist())
+    return tuple(ClassScore(*line) for line in zip(classes, *columns, strict=True))

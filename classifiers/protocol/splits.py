@@ -1,0 +1,294 @@
+"""Which rows train, which choose, and which are looked at once: a division that survives a growing data set."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from scipy.stats import chi2_contingency
+from scipy.stats.contingency import association
+
+from frostline.classifiers.errors import SplitError
+
+__all__ = [
+    "NONE",
+    "SPLIT_NAMES",
+    "TEST",
+    "TRAIN",
+    "VAL",
+    "SplitReport",
+    "assign_splits",
+    "check_splits",
+    "class_problems",
+    "missing_classes",
+    "positions",
+]
+
+NONE, TRAIN, VAL, TEST = range(4)
+SPLIT_NAMES = ("none", "train", "val", "test")
+
+# Part of every hash: another version would move rows between the splits of existing data sets.
+_SALT = b"frostline-split-1:"
+
+# A division is called unstratified when chance alone would hardly give it and the effect is not a small one
+# (Cohen 1988 puts a small effect at 0.1).
+_CHANCE, _EFFECT = 0.001, 0.1
+_SHARE_TOLERANCE = 0.1
+
+
+def assign_splits(
+    declared: NDArray[np.uint8],
+    content: NDArray[np.uint8],
+    groups: NDArray[Any],
+    *,
+    fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
+    usable: NDArray[np.bool_] | None = None,
+) -> NDArray[np.uint8]:
+    """Give each row its split: what the data set declares, else a stable hash of the image content.
+
+    Declared splits are kept. A set that declares train rows but no val rows has val cut from train, in the
+    proportion val / (train + val); rows left undeclared in such a set stay unused. Where nothing is declared, all
+    rows are divided. A hash decides, of the image content or, where there is one, of the group: a data set that
+    grows keeps its old assignment. Rows of one group, and rows of equal content, stay together, transitively;
+    the smallest group name in such a component decides. (A new image that joins two components can move one.)
+
+    Args:
+        declared: (n,) codes 0 none, 1 train, 2 val, 3 test.
+        content: (n, 16) digests of the image bytes.
+        groups: (n,) str or UTF-8 bytes, empty for no group.
+        fractions: Shares of train, val and test.
+        usable: (n,) rows that may be used, i.e. labelled and readable; all by default. Others get code 0.
+
+    Returns:
+        (n,) codes 0 none, 1 train, 2 val, 3 test.
+
+    Raises:
+        SplitError: Arrays of different lengths, unknown codes, or fractions that are not shares of one.
+    """
+    declared, content, groups = np.asarray(declared), np.asarray(content, np.uint8), np.asarray(groups)
+    usable = np.ones(len(declared), np.bool_) if usable is None else np.asarray(usable, np.bool_)
+    _check_arrays(declared, content, groups, usable)
+    shares = _check_fractions(fractions)
+
+    codes = np.where(usable, declared, NONE).astype(np.uint8)
+    has = {code: bool(np.any(declared == code)) for code in (TRAIN, VAL, TEST)}
+    if not any(has.values()):
+        rows = np.flatnonzero(usable)
+        codes[rows] = _divide(positions(content[rows], groups[rows]), shares)
+    elif has[TRAIN] and not has[VAL]:
+        rows = np.flatnonzero(codes == TRAIN)
+        train, val, _ = shares
+        codes[rows] = _divide(positions(content[rows], groups[rows]), (train / (train + val), 1.0, 1.0))
+    return codes
+
+
+def _check_arrays(
+    declared: NDArray[Any], content: NDArray[np.uint8], groups: NDArray[Any], usable: NDArray[np.bool_]
+) -> None:
+    n = len(declared)
+    shapes = {"declared": declared.shape, "groups": groups.shape, "usable": usable.shape}
+    for name, shape in shapes.items():
+        if shape != (n,):
+            raise SplitError(f"{name}: got shape {shape}, expected ({n},), one entry per row")
+    if content.shape != (n, 16):
+        raise SplitError(f"content: got shape {content.shape}, expected ({n}, 16), one digest per row")
+    if not np.isin(declared, range(4)).all():
+        raise SplitError(f"declared: got codes {np.unique(declared).tolist()}, expected 0 to 3")
+
+
+def _check_fractions(fractions: tuple[float, float, float]) -> tuple[float, float, float]:
+    train, val, test = fractions
+    if min(fractions) < 0 or train <= 0 or abs(sum(fractions) - 1) > 1e-9:
+        raise SplitError(
+            f"fractions: got {fractions}, expected shares of train, val and test that are not negative, "
+            "sum to 1 and leave something to train on, e.g. (0.6, 0.2, 0.2)"
+        )
+    return train, val, test
+
+
+def _divide(positions: NDArray[np.float64], shares: Sequence[float]) -> NDArray[np.uint8]:
+    """Codes for positions in [0, 1): train lies at the bottom, test at the top."""
+    train, val = shares[0], shares[1]
+    codes = np.full(len(positions), TEST, np.uint8)
+    codes[positions < train + val] = VAL
+    codes[positions < train] = TRAIN
+    return codes
+
+
+def positions(content: NDArray[np.uint8], groups: NDArray[Any]) -> NDArray[np.float64]:
+    """Where each row falls in [0, 1), (n,): the same for rows of equal content and rows of one group, transitively."""
+    contents = np.ascontiguousarray(content).view("V16").ravel().tolist()
+    positions = np.array([_position(b"content:", key) for key in contents], np.float64)
+    grouped = groups != groups.dtype.type()
+    if grouped.any():
+        names, smallest = _smallest_groups(content, groups, grouped)
+        of_name = np.array([_position(b"group:", _utf8(name)) for name in names.tolist()])
+        joined = smallest >= 0
+        positions[joined] = of_name[smallest[joined]]
+    return positions
+
+
+def _position(kind: bytes, key: bytes) -> float:
+    digest = hashlib.blake2b(_SALT + kind + key, digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 11) / 2**53  # 53 bits: exact in a float, and below 1
+
+
+def _utf8(name: str | bytes) -> bytes:
+    return name.encode() if isinstance(name, str) else name
+
+
+def _smallest_groups(
+    content: NDArray[np.uint8], groups: NDArray[Any], grouped: NDArray[np.bool_]
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Sorted group names, and for each row the first of those that its component holds, -1 for none.
+
+    A graph joins every group with the contents of its rows; its connected components stay together.
+    """
+    keys = np.ascontiguousarray(content).view("V16").ravel()
+    images, image_of = np.unique(keys, return_inverse=True)
+    names, name_of = np.unique(groups[grouped], return_inverse=True)
+    nodes = len(images) + len(names)
+    edges = (np.ones(len(name_of), np.bool_), (image_of[grouped], len(images) + name_of))
+    _, component = connected_components(coo_array(edges, shape=(nodes, nodes)), directed=False)
+    smallest = np.full(nodes, len(names), np.int64)
+    np.minimum.at(smallest, component[len(images) :], np.arange(len(names)))
+    smallest[smallest == len(names)] = -1
+    return names, smallest[component[image_of]]
+
+
+@dataclass(frozen=True)
+class SplitReport:
+    """How the labelled rows fell.
+
+    Attributes:
+        classes: The k class names.
+        counts: (k, 3) rows of each class in train, val and test.
+        shares: Share of train, val and test among the rows in use.
+        problems: What a user should know, one sentence each; empty where nothing is wrong.
+    """
+
+    classes: tuple[str, ...]
+    counts: NDArray[np.int64]
+    shares: tuple[float, float, float]
+    problems: tuple[str, ...]
+
+
+def check_splits(
+    split: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    *,
+    fractions: tuple[float, float, float] | None = None,
+) -> SplitReport:
+    """Count classes per split, and name what would make a training or its scores misleading.
+
+    The splits count as unstratified where a chi-square test rejects that class and split are independent
+    (p < 0.001) and the effect is not small (Cramér's V >= 0.1).
+
+    Args:
+        split: (n,) codes from `assign_splits`.
+        labels: (n,) indices into classes, -1 unknown.
+        classes: The k class names.
+        fractions: Shares that were asked for; None where the data set declared its own.
+
+    Raises:
+        SplitError: Nothing to train on, or a class of which no row is in train.
+    """
+    split, labels = np.asarray(split), np.asarray(labels)
+    used = (split != NONE) & (labels >= 0)
+    cells = labels[used] * 3 + (split[used] - 1)
+    counts = np.bincount(cells, minlength=3 * len(classes)).reshape(len(classes), 3)
+    totals = counts.sum(axis=0)
+    if totals[0] == 0:
+        raise SplitError(
+            f"no labelled row is in train; got {totals[1]} in val and {totals[2]} in test. "
+            "Declare train rows (a train/ folder, or a manifest's split column), or declare no split at all"
+        )
+    refusals, problems = class_problems(missing_classes(split, labels, classes))
+    if refusals:
+        raise SplitError(refusals[0])
+    shares = totals / totals.sum()
+    problems += [
+        f"no labelled row is in {name}"
+        for name, total in zip(SPLIT_NAMES[2:], totals[1:], strict=True)
+        if not total
+    ]
+    problems += _unstratified(counts, classes)
+    if fractions is not None:
+        problems += _off_shares(shares, fractions)
+    train, val, test = shares.tolist()
+    return SplitReport(tuple(classes), counts, (train, val, test), tuple(problems))
+
+
+def missing_classes(
+    split: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """Classes that have labelled rows, but none in some split that is in use.
+
+    Returns:
+        Names of the classes that a split lacks, by the name of the split; only splits that lack some.
+    """
+    known = (split != NONE) & (labels >= 0)
+    counts = np.zeros((len(classes), len(SPLIT_NAMES)), np.int64)
+    np.add.at(counts, (labels[known], split[known]), 1)
+    used = counts.sum(axis=1) > 0
+    missing = {
+        SPLIT_NAMES[code]: tuple(
+            classes[row] for row in np.flatnonzero(used & (counts[:, code] == 0)).tolist()
+        )
+        for code in range(1, len(SPLIT_NAMES))
+        if counts[:, code].any()
+    }
+    return {name: absent for name, absent in missing.items() if absent}
+
+
+def class_problems(missing: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:
+    """Why no head can be trained, and what scores can't take account of, from `missing_classes`; one sentence each."""
+    refusals = []
+    if absent := missing.get(SPLIT_NAMES[TRAIN]):
+        it = "it" if len(absent) == 1 else "them"
+        refusals.append(
+            f"{_names(absent)}: labelled rows, but none in train, so no head can learn {it}. Add images of {it}, "
+            "remove the class, or declare the splits (train/ val/ test/ folders, or a manifest's split column)"
+        )
+    warnings = [
+        f"{_names(missing[name])}: no row in {name}, so {effect} can't take account of it"
+        for name, effect in (("val", "choosing a head"), ("test", "the scores"))
+        if name in missing
+    ]
+    return refusals, warnings
+
+
+def _unstratified(counts: NDArray[np.int64], classes: Sequence[str]) -> list[str]:
+    table = counts[np.ix_(counts.sum(axis=1) > 0, counts.sum(axis=0) > 0)]
+    if min(table.shape) < 2:
+        return []
+    chance, effect = chi2_contingency(table).pvalue, association(table, method="cramer")
+    if chance >= _CHANCE or effect < _EFFECT:
+        return []
+    shares = counts.sum(axis=0) / counts.sum()
+    own = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    gap = np.where(counts.sum(axis=1, keepdims=True) > 0, np.abs(own - shares), 0)
+    row, column = np.unravel_index(int(gap.argmax()), gap.shape)
+    figures = f"chi-square p = {chance:.1g}, Cramér's V = {effect:.2f}"
+    worst = f"{SPLIT_NAMES[int(column) + 1]} has {own[row, column]:.0%} of {classes[int(row)]!r}"
+    return [
+        f"classes lie unevenly over the splits ({figures}): {worst}, but {shares[column]:.0%} of all rows"
+    ]
+
+
+def _off_shares(shares: NDArray[np.float64], fractions: tuple[float, float, float]) -> list[str]:
+    return [
+        f"{name} holds {got:.0%} of the rows, asked for {asked:.0%}; few or large groups can't be divided evenly"
+        for name, got, asked in zip(SPLIT_NAMES[1:], shares, fractions, strict=True)
+        if abs(got - asked) > _SHARE_TOLERANCE
+    ]
+
+
+def _names(classes: Sequence[str], limit: int = 5) -> str:
+    shown = ", ".join(map(repr, classes[:limit]))
+    return f"{shown} and {len(classes) - limit} more" if len(classes) > limit else shown

@@ -1,0 +1,45 @@
+"""Trees that were read from a file: no branch may lead outside of them, or round in circles.
+
+Compiled code follows branches without looking. Whoever reads trees from a file has to look first.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from frostline.classifiers.errors import HeadError
+
+__all__ = ["check_trees"]
+
+
+def check_trees(estimator: Any, dim: int) -> None:
+    """Check every tree of a random forest or of histogram gradient boosting.
+
+    Args:
+        estimator: Fitted; an estimator without trees passes.
+        dim: Length of a feature vector.
+
+    Raises:
+        HeadError: A branch that leads out of its tree or back, or a feature that isn't there.
+    """
+    for tree in getattr(estimator, "estimators_", ()):
+        nodes = tree.tree_
+        _check(nodes.children_left, nodes.children_right, nodes.feature, nodes.children_left == -1, dim)
+    for stage in getattr(estimator, "_predictors", ()):
+        for tree in stage:
+            nodes = tree.nodes
+            if nodes["is_categorical"].any():
+                raise HeadError("a tree has categorical branches, which features don't have")
+            _check(nodes["left"], nodes["right"], nodes["feature_idx"], nodes["is_leaf"] != 0, dim)
+
+
+def _check(left: Any, right: Any, feature: Any, leaf: Any, dim: int) -> None:
+    own = np.arange(len(leaf))
+    inner = ~np.asarray(leaf, np.bool_)
+    good = bool(len(leaf))
+    for child in (np.asarray(left, np.int64), np.asarray(right, np.int64)):
+        # Both libraries number children behind their parents.
+        good = good and bool(((child > own) & (child < len(own)))[inner].all())
+    numbers = np.asarray(feature, np.int64)[inner]
+    if not good or ((numbers < 0) | (numbers >= dim)).any():
+        raise HeadError("a tree's branches lead outside of it")

@@ -1,0 +1,1 @@
+"""Where backbones come from, one module per provider."""

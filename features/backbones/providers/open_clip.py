@@ -1,0 +1,117 @@
+"""Image towers of open_clip: ``open_clip:NAME/PRETRAINED``, e.g. ``open_clip:ViT-B-32/laion2b_s34b_b79k``."""
+
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from frostline.features.backbones.network import Availability, Network
+from frostline.features.backbones.readout import OutputReadout
+from frostline.features.backbones.weights import download_error, match, random_seed, read_weights, seeded
+from frostline.features.errors import BackboneError
+from frostline.features.spec import Transform
+
+__all__ = ["OpenClipSource"]
+
+_TOWER = "visual."
+
+
+class OpenClipSource:
+    """CLIP-like models; the embedding is the image tower's, in the space that it shares with the text."""
+
+    prefix = "open_clip"
+
+    def names(self) -> Iterator[str]:
+        """Every pretrained tag of every model; nothing without the extra."""
+        if _installed():
+            import open_clip
+
+            yield from (f"{model}/{tag}" for model, tag in open_clip.list_pretrained())
+
+    def find(self, name: str) -> str | None:
+        """The name itself: there is no default tag."""
+        return name if name in self.names() else None
+
+    def build(self, name: str, weights: str | Path | None) -> Network:
+        """Build it.
+
+        Raises:
+            WeightsError: The weights can't be had or don't fit.
+        """
+        import open_clip
+
+        architecture, _, tag = name.partition("/")
+        seed = random_seed(weights)
+        try:
+            with seeded(seed or 0):
+                model: Any = open_clip.create_model(architecture, pretrained=tag if weights is None else None)
+        except (OSError, RuntimeError, ValueError) as error:
+            remedy = "Fetch them where there is a network and give --weights FILE"
+            raise download_error(f"open_clip:{name}", "where open_clip says", error, remedy) from error
+        module = model.visual
+        if weights is not None and seed is None:
+            match(module, _tower(weights), where=str(weights))
+        settings = open_clip.get_model_preprocess_cfg(model) | open_clip.get_pretrained_cfg(architecture, tag)
+        return Network(
+            module=module,
+            transform=_transform(settings),
+            readout=OutputReadout(),
+            weights=str(weights) if weights is not None else f"pretrained, open_clip {tag}",
+            versions={"open_clip": open_clip.__version__},
+        )
+
+    def availability(self, name: str) -> Availability:
+        """Whether the hub's cache holds the weights."""
+        import open_clip
+        from huggingface_hub import try_to_load_from_cache
+
+        architecture, _, tag = name.partition("/")
+        config: Mapping[str, Any] = open_clip.get_pretrained_cfg(architecture, tag)
+        repository = str(config.get("hf_hub", "")).rstrip("/")
+        files = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+        found = repository and any(
+            isinstance(try_to_load_from_cache(repository, file), str) for file in files
+        )
+        return "here" if found else "download"
+
+    def version(self) -> str:
+        """Of open_clip, or that it isn't there."""
+        if not _installed():
+            return "open_clip not installed"
+        import open_clip
+
+        return f"open_clip {open_clip.__version__}"
+
+    def missing(self) -> BackboneError | None:
+        """What to do when the extra isn't installed."""
+        if _installed():
+            return None
+        return BackboneError("open_clip isn't installed: pip install 'frostline[open-clip]'")
+
+
+def _installed() -> bool:
+    return find_spec("open_clip") is not None
+
+
+def _tower(weights: str | Path) -> dict[str, Any]:
+    state = read_weights(weights)
+    tower = {key.removeprefix(_TOWER): value for key, value in state.items() if key.startswith(_TOWER)}
+    return tower or state
+
+
+def _transform(settings: Mapping[str, Any]) -> Transform:
+    size = settings["size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    squash = settings["resize_mode"] == "squash"
+    if not squash and height != width:
+        raise BackboneError(
+            f"open_clip input of {height} x {width} pixels; expected a square, or resize_mode squash"
+        )
+    return Transform(
+        resize=(height, width) if squash else height,
+        resize_mode=settings["resize_mode"],
+        crop=(height, width),
+        interpolation=settings["interpolation"],
+        mean=tuple(settings["mean"]),
+        std=tuple(settings["std"]),
+    )

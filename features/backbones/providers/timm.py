@@ -1,0 +1,169 @@
+"""Backbones of timm: ``timm:ARCHITECTURE[.TAG]``."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from frostline.features.backbones.network import Availability, ClassTokens, Network
+from frostline.features.backbones.readout import TimmReadout
+from frostline.features.backbones.weights import download_error, load_file, random_seed, seeded
+from frostline.features.errors import BackboneError, WeightsError
+
+__all__ = ["TimmSource", "create", "network_of"]
+
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+
+
+class TimmSource:
+    """timm's registry; weights come from the Hugging Face hub, or where timm's configuration says."""
+
+    prefix = "timm"
+
+    def names(self) -> Iterator[str]:
+        """Every pretrained tag of every architecture, and the architectures that have none."""
+        import timm
+
+        tagged = timm.list_models(pretrained=True)
+        yield from tagged
+        with_weights = {name.partition(".")[0] for name in tagged}
+        yield from (name for name in timm.list_models() if name not in with_weights)
+
+    def find(self, name: str) -> str | None:
+        """Full name with its tag: ``resnet18`` is ``resnet18.a1_in1k``."""
+        import timm
+        from timm.models import get_deprecated_models
+
+        name = get_deprecated_models().get(name) or name
+        architecture, _, tag = name.partition(".")
+        if not timm.is_model(architecture):
+            return None
+        try:
+            config = timm.get_pretrained_cfg(name)
+        except RuntimeError:  # no such tag
+            return None
+        tag = tag or (config.tag if config else "") or ""
+        return f"{architecture}.{tag}" if tag else architecture
+
+    def build(self, name: str, weights: str | Path | None) -> Network:
+        """Build it.
+
+        Raises:
+            BackboneError: timm can't build it here.
+            WeightsError: The weights can't be had or don't fit.
+        """
+        seed = random_seed(weights)
+        if weights is None:
+            return self._pretrained(name)
+        module = create(name, seed=seed or 0)
+        if seed is not None:
+            return network_of(module, f"random:{seed}")
+        readout = _readout(module)
+        if not load_file(module, weights, classifier=readout.classifier(module)):
+            readout.without_classifier(module)
+        return network_of(module, str(weights))
+
+    def _pretrained(self, name: str) -> Network:
+        if self.availability(name) == "none":
+            raise WeightsError(
+                f"backbone timm:{name} has no pretrained weights; give --weights FILE, or --weights random"
+            )
+        try:
+            module = create(name, pretrained=True)
+        except (OSError, RuntimeError, ValueError) as error:
+            remedy = (
+                'Fetch them where there is a network, e.g. python -c "import timm; '
+                f"timm.create_model('{name}', pretrained=True)\", and copy the hub's cache folder, or give --weights FILE"
+            )
+            raise download_error(f"timm:{name}", _location(name), error, remedy) from error
+        return network_of(module, f"pretrained, {_location(name)}")
+
+    def availability(self, name: str) -> Availability:
+        """Whether the hub's cache, or torch's, holds the weights."""
+        import timm
+        import torch
+        from huggingface_hub import try_to_load_from_cache
+
+        config = timm.get_pretrained_cfg(name)
+        if config is None or not config.has_weights:
+            return "none"
+        if config.hf_hub_id:
+            files = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
+            repository = config.hf_hub_id.partition("@")[0]
+            here = any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
+        else:
+            file = config.file or Path(torch.hub.get_dir(), "checkpoints", Path(str(config.url)).name)
+            here = Path(file).exists()
+        return "here" if here else "download"
+
+    def version(self) -> str:
+        """Of timm."""
+        import timm
+
+        return f"timm {timm.__version__}"
+
+
+def create(name: str, *, pretrained: bool = False, seed: int = 0) -> nn.Module:
+    """Build a timm model without disturbing the caller's random numbers.
+
+    Raises:
+        BackboneError: A library that this one model needs is missing.
+    """
+    import timm
+
+    try:
+        with seeded(seed):
+            module: nn.Module = timm.create_model(name, pretrained=pretrained)
+    except ImportError as error:
+        raise BackboneError(f"backbone timm:{name} can't be built here: {error}") from error
+    return module
+
+
+def network_of(module: nn.Module, weights: str) -> Network:
+    """A network of a module that follows timm's conventions, with the transform of its configuration.
+
+    Raises:
+        BackboneError: It doesn't take RGB images, or its transform can't be reproduced.
+    """
+    import timm
+    from timm.data.config import resolve_model_data_config
+
+    from frostline.features.images.decoding import transform_from_timm
+
+    config = resolve_model_data_config(module)  # type: ignore[no-untyped-call]
+    if config["input_size"][0] != 3:
+        raise BackboneError(f"the network takes {config['input_size'][0]} channels; expected 3, RGB")
+    return Network(
+        module=module,
+        transform=transform_from_timm(config),
+        readout=_readout(module),
+        weights=weights,
+        tokens=_tokens(module),
+        channels_last=getattr(module, "output_fmt", "NCHW") == "NHWC",
+        versions={"timm": timm.__version__},
+    )
+
+
+def _readout(module: nn.Module) -> TimmReadout:
+    return TimmReadout(has_logits=getattr(module, "num_classes", 0) > 0)
+
+
+def _tokens(module: nn.Module) -> ClassTokens | None:
+    network: Any = module
+    prefix = getattr(network, "num_prefix_tokens", 0)
+    patches = getattr(getattr(network, "patch_embed", None), "num_patches", None)
+    if not prefix or patches is None:
+        return None
+    return ClassTokens(
+        prefix, has_class=getattr(network, "cls_token", None) is not None, length=patches + prefix
+    )
+
+
+def _location(name: str) -> str:
+    import timm
+
+    config = timm.get_pretrained_cfg(name)
+    if config is None:
+        return "nowhere"
+    return f"huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else str(config.url or config.file)

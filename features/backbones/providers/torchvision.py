@@ -1,0 +1,157 @@
+"""Classification networks of torchvision: ``torchvision:NAME[.WEIGHTS]``."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from frostline.features.backbones.network import Availability, ClassTokens, Network
+from frostline.features.backbones.readout import ClassifierReadout, Readout
+from frostline.features.backbones.weights import download_error, match, random_seed, read_weights, seeded
+
+__all__ = ["TorchvisionSource", "create", "network_of", "readout_of"]
+
+# Auxiliary classifiers serve training alone. The pretrained networks of these two names renormalise their input.
+_AUXILIARY = ("googlenet", "inception_v3")
+_AUXILIARY_KEYS = ("aux1.", "aux2.", "AuxLogits.")
+# Of torchvision's published files of DenseNet and ViT, which are as old as the first versions of these networks.
+_EARLIER_NAMES = {
+    re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12]\.)"): r"\1\2",
+    re.compile(r"(\.mlp\.)linear_1\."): r"\g<1>0.",
+    re.compile(r"(\.mlp\.)linear_2\."): r"\g<1>3.",
+}
+
+
+class TorchvisionSource:
+    """torchvision's classification models; the transform is that of the weights named, the default ones if none."""
+
+    prefix = "torchvision"
+
+    def names(self) -> Iterator[str]:
+        """Every set of weights of every network."""
+        from torchvision import models
+
+        for name in models.list_models(module=models):
+            yield from (f"{name}.{weights.name}" for weights in models.get_model_weights(name))
+
+    def find(self, name: str) -> str | None:
+        """Full name with its weights: ``resnet50`` is ``resnet50.IMAGENET1K_V2``."""
+        from torchvision import models
+
+        network, _, tag = name.partition(".")
+        if network not in models.list_models(module=models):
+            return None
+        known = models.get_model_weights(network).__members__  # with the alias DEFAULT
+        return f"{network}.{known[tag or 'DEFAULT'].name}" if (tag or "DEFAULT") in known else None
+
+    def build(self, name: str, weights: str | Path | None) -> Network:
+        """Build it.
+
+        Raises:
+            WeightsError: The weights can't be had or don't fit.
+        """
+        seed = random_seed(weights)
+        if weights is None:
+            return network_of(name, _pretrained(name), f"pretrained, {_entry(name).url}")
+        module = create(name, seed=seed or 0, initialise=seed is not None)
+        if seed is not None:
+            return network_of(name, module, f"random:{seed}")
+        readout: Readout = readout_of(module)
+        state = _current(name, read_weights(weights))
+        if not match(module, state, where=str(weights), classifier=readout.classifier(module)):
+            readout = readout.without_classifier(module)
+        return network_of(name, module, str(weights), readout)
+
+    def availability(self, name: str) -> Availability:
+        """Whether torch's cache holds the weights."""
+        import torch
+
+        file = Path(torch.hub.get_dir(), "checkpoints", Path(_entry(name).url).name)
+        return "here" if file.exists() else "download"
+
+    def version(self) -> str:
+        """Of torchvision."""
+        import torchvision
+
+        return f"torchvision {torchvision.__version__}"
+
+
+def _entry(name: str) -> Any:
+    from torchvision import models
+
+    network, _, tag = name.partition(".")
+    return models.get_model_weights(network)[tag]
+
+
+def _current(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors that the network uses, under their current names."""
+    unused = _AUXILIARY_KEYS if name.startswith(_AUXILIARY) else ()
+    return {_renamed(key): value for key, value in state.items() if not key.startswith(unused)}
+
+
+def _renamed(key: str) -> str:
+    for earlier, name in _EARLIER_NAMES.items():
+        key = earlier.sub(name, key)
+    return key
+
+
+def _pretrained(name: str) -> nn.Module:
+    from torchvision import models
+
+    entry = _entry(name)
+    options = {"aux_logits": False} if name.startswith(_AUXILIARY) else {}
+    try:
+        with seeded(0):
+            module: nn.Module = models.get_model(
+                name.partition(".")[0], weights=entry, progress=False, **options
+            )
+    except (OSError, RuntimeError) as error:
+        remedy = "Fetch that file where there is a network and give it as --weights FILE"
+        raise download_error(f"torchvision:{name}", entry.url, error, remedy) from error
+    return module
+
+
+def create(name: str, *, seed: int = 0, initialise: bool = False) -> nn.Module:
+    """Build a network of a full name, untrained, without disturbing the caller's random numbers."""
+    from torchvision import models
+
+    options: dict[str, Any] = {}
+    if name.startswith(_AUXILIARY):
+        options = {"aux_logits": False, "transform_input": True, "init_weights": initialise}
+    elif name.startswith("vit_"):
+        options = {"image_size": _entry(name).meta["min_size"][0]}
+    with seeded(seed):
+        module: nn.Module = models.get_model(name.partition(".")[0], weights=None, **options)
+    return module
+
+
+def network_of(name: str, module: nn.Module, weights: str, readout: Readout | None = None) -> Network:
+    """A network of a module of torchvision's, with the transform of the weights that the full name names."""
+    import torchvision
+
+    from frostline.features.images.decoding import transform_from_torchvision
+
+    return Network(
+        module=module,
+        transform=transform_from_torchvision(_entry(name).transforms()),
+        readout=readout or readout_of(module),
+        weights=weights,
+        tokens=_tokens(module),
+        versions={"torchvision": torchvision.__version__},
+    )
+
+
+def readout_of(module: nn.Module) -> ClassifierReadout:
+    """Read what the last linear layer reads; SqueezeNet ends in a convolution instead."""
+    linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
+    convolution = [name for name, part in module.named_modules() if isinstance(part, nn.Conv2d)]
+    return ClassifierReadout((linear or convolution)[-1])
+
+
+def _tokens(module: nn.Module) -> ClassTokens | None:
+    network: Any = module
+    if not hasattr(network, "class_token"):
+        return None
+    return ClassTokens(prefix=1, has_class=True, length=network.seq_length)

@@ -1,0 +1,107 @@
+"""The numerical contract between caches: whether features computed by different engines can be used together."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Self
+
+from frostline.features.cache import FeatureCache
+from frostline.features.fidelity import MIN_COSINE, Check
+from frostline.features.spec import Difference, FeatureSpec, engine_kind
+
+__all__ = ["Computed", "Fit"]
+
+
+@dataclass(frozen=True)
+class Computed:
+    """How features were computed, and what is known of their distance from the reference.
+
+    Attributes:
+        spec: What they depend on.
+        check: How far they are from eager fp32's; None where they were not compared.
+    """
+
+    spec: FeatureSpec
+    check: Check | None
+
+    @classmethod
+    def of(cls, cache: FeatureCache) -> Self:
+        """Return how the features of a cache were computed."""
+        return cls(cache.spec, cache.check)
+
+    @property
+    def name(self) -> str:
+        """Engine, precision and device, as shown in messages."""
+        return f"{self.spec.engine} {self.spec.precision} on {self.spec.device}"
+
+    @property
+    def options(self) -> str:
+        """Options of ``frostline extract`` that select this engine and precision."""
+        return f"--engine {engine_kind(self.spec.engine)} --precision {self.spec.precision}"
+
+    def resembles(self, other: "Computed") -> bool:
+        """Whether the kind of engine and the precision are the same; versions and devices may differ."""
+        return self.options == other.options
+
+    def cosine(self, layers: Collection[str]) -> float | None:
+        """Smallest measured cosine similarity to eager fp32 over some layers; None where one was not compared."""
+        if self.spec.is_reference:
+            return 1.0
+        if self.check is None or not self.check.layers.keys() >= set(layers):
+            return None
+        return min(self.check.layers[key].min_cosine for key in layers)
+
+    def failure(self, layers: Collection[str]) -> str | None:
+        """Return why the contract is not known to hold for some layers; None if a check shows that it holds."""
+        cosine = self.cosine(layers)
+        if cosine is None:
+            return f"{self.name} was not compared with eager fp32"
+        if cosine < MIN_COSINE:
+            return f"{self.name} reaches a cosine similarity of {cosine:.6f} to eager fp32, {MIN_COSINE} is needed"
+        return None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Features compared with those that, for example, a head was trained on.
+
+    Attributes:
+        theirs: How the features were computed that the head was trained on.
+        ours: How the features were computed that are to be used with it.
+        layers: Keys of the layers in use.
+    """
+
+    theirs: Computed
+    ours: Computed
+    layers: frozenset[str]
+
+    @property
+    def computed_otherwise(self) -> bool:
+        """Whether the engine, the device, the precision or the version of torch differs."""
+        return bool(self._differences)
+
+    @property
+    def is_within_contract(self) -> bool:
+        """Whether each of them is known to be within `MIN_COSINE` of eager fp32, or both are of one kind."""
+        return self.theirs.resembles(self.ours) or not self.failures()
+
+    def failures(self) -> list[str]:
+        """Return why the contract is not known to hold, one phrase per engine and precision."""
+        found = [each.failure(self.layers) for each in (self.theirs, self.ours)]
+        return [failure for failure in found if failure]
+
+    @property
+    def how(self) -> str:
+        """The differing fields, as shown in messages."""
+        fields = [f"{d.field} {d.theirs} instead of {d.ours}" for d in self._differences]
+        return f"computed in another way ({', '.join(fields)})"
+
+    def __str__(self) -> str:
+        cosines = [each.cosine(self.layers) for each in (self.theirs, self.ours)]
+        known = [cosine for cosine in cosines if cosine is not None]
+        if len(known) < len(cosines):
+            return f"{self.how} by the same kind of engine in the same precision"
+        return f"{self.how}: the smallest measured cosine similarity to eager fp32 is {min(known):.6f}"
+
+    @property
+    def _differences(self) -> list[Difference]:
+        return [d for d in self.theirs.spec.differences(self.ours.spec) if d.is_of_computation]

@@ -1,0 +1,244 @@
+"""Look a file over before any of it is believed.
+
+A cache is opened by offset, so a file must say where its datasets lie, and lie there: nothing outside of it, nothing
+computed, nothing compressed, nothing that overlaps, and exactly the datasets that its specification asks for.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+
+from frostline.features.cache.file.layout import (
+    FORMAT,
+    MEASURED,
+    TABLE,
+    Extent,
+    Layout,
+    feature_name,
+    row_schema,
+    text_dtype,
+)
+from frostline.features.cache.file.part import Part, PartOf
+from frostline.features.errors import CacheFormatError, PartError
+from frostline.features.fidelity import Check
+from frostline.features.spec import FORMAT_VERSION, FeatureSpec
+
+__all__ = ["NewerFormatError", "read_layout"]
+
+_MAX_BLOCK_ROWS = 1 << 20
+_TABLE_DTYPES = {"labels": "<i8", "split": "u1"}
+
+
+class NewerFormatError(CacheFormatError):
+    """A cache that a later version of Frostline wrote."""
+
+
+def read_layout(file: BinaryIO, path: Path) -> Layout:
+    """Read a cache file's header.
+
+    Args:
+        file: The file, open for reading; neither closed nor kept.
+        path: Its name, for errors.
+
+    Raises:
+        CacheFormatError: It is not a cache that this version can read and trust; the message says why.
+    """
+    size = file.seek(0, 2)
+    with _naming(path), h5py.File(file, "r") as root:
+        _check_version(root)
+        spec = _read_spec(root, file, size)
+        return _read_layout(root, spec, size)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except CacheFormatError as error:
+        raise type(error)(f"{path}: {error}") from None
+    except (
+        OSError,
+        RuntimeError,
+        KeyError,
+        ValueError,
+        TypeError,
+    ) as error:  # all that h5py answers damage with
+        raise CacheFormatError(f"{path}: not an HDF5 file, or a damaged one ({error})") from error
+
+
+def _check_version(root: h5py.File) -> None:
+    if "format" not in root.attrs or _text_attribute(root, "format") != FORMAT:
+        raise CacheFormatError("not a Frostline cache: the attribute 'format' is missing or another one")
+    version = _int_attribute(root, "format_version")
+    if version > FORMAT_VERSION:
+        raise NewerFormatError(
+            f"has format version {version}, and this Frostline reads up to {FORMAT_VERSION}; update Frostline"
+        )
+    if version < 1:
+        raise CacheFormatError(f"has format version {version}; expected 1 to {FORMAT_VERSION}")
+
+
+def _read_spec(root: h5py.File, file: BinaryIO, size: int) -> FeatureSpec:
+    extent = _extent(root, "spec", size)
+    _expect("/spec has shape", extent.shape, (1,))
+    _expect_type(root["spec"], text_dtype(extent.dtype.itemsize))
+    file.seek(extent.offset)
+    text = file.read(extent.nbytes).decode()
+    try:
+        spec = FeatureSpec.from_json(text)
+    except (ValueError, RecursionError) as error:
+        raise CacheFormatError(f"/spec is not a specification: {error}") from error
+    _expect("/spec has digest", spec.digest, _text_attribute(root["spec"], "digest").decode())
+    return spec
+
+
+def _read_layout(root: h5py.File, spec: FeatureSpec, size: int) -> Layout:
+    block_rows = _int_attribute(root, "block_rows")
+    if not 1 <= block_rows <= _MAX_BLOCK_ROWS:
+        raise CacheFormatError(f"has blocks of {block_rows} rows; expected 1 to {_MAX_BLOCK_ROWS}")
+    keys = {layer.key for layer in spec.layers}
+    _check_names(
+        root,
+        {*TABLE, *row_schema(spec, 1, 1), "spec", "features"} - {feature_name(k) for k in keys},
+        optional=frozenset(MEASURED),
+    )
+    if not isinstance(root["features"], h5py.Group):
+        raise CacheFormatError("/features is not a group")
+    _check_names(root["features"], keys)
+    rows = _extent(root, "ids", size).shape[0]
+    if not rows:
+        raise CacheFormatError("holds no images")
+    schema = row_schema(spec, rows, block_rows) | _table_schema(root, rows, size)
+    for name in MEASURED:
+        if name not in root:
+            del schema[name]
+    extents = {name: _checked(root, name, shape, dtype, size) for name, (shape, dtype) in schema.items()}
+    extents["spec"] = _extent(root, "spec", size)
+    _check_overlaps(extents)
+    for key in keys:
+        _expect(
+            f"/features/{key} has dtype", _text_attribute(root["features"][key], "dtype").decode(), spec.dtype
+        )
+    return Layout(
+        spec,
+        source=_text_attribute(root, "source").decode(errors="surrogateescape"),
+        weights=_text_attribute(root, "weights").decode(errors="surrogateescape"),
+        check=_read_check(root),
+        machine=_text_attribute(root, "machine").decode(errors="replace") if "machine" in root.attrs else "",
+        created=_int_attribute(root, "created"),
+        block_rows=block_rows,
+        table_digest=_text_attribute(root, "table_digest").decode(),
+        part=_read_part(root),
+        extents=MappingProxyType(extents),
+        size=size,
+    )
+
+
+def _read_part(root: h5py.File) -> PartOf | None:
+    if "part" not in root.attrs:
+        return None
+    try:
+        part = Part.parse(_text_attribute(root, "part").decode())
+    except PartError as error:
+        raise CacheFormatError(str(error)) from error
+    return PartOf(part, _text_attribute(root, "whole_digest").decode())
+
+
+def _read_check(root: h5py.File) -> Check | None:
+    if "check" not in root.attrs:
+        return None
+    try:
+        return Check.from_json(_text_attribute(root, "check"))
+    except (ValueError, RecursionError) as error:
+        raise CacheFormatError(f"the attribute 'check' is not a comparison of features: {error}") from error
+
+
+def _check_names(group: h5py.Group, expected: set[str], *, optional: frozenset[str] = frozenset()) -> None:
+    names = set(group)
+    if names | optional != expected | optional:
+        raise CacheFormatError(
+            f"{group.name} lacks {sorted(expected - optional - names) or 'nothing'} and has {sorted(names - expected) or 'nothing'} "
+            "that doesn't belong there"
+        )
+    for name in names:
+        link = group.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            raise CacheFormatError(
+                f"{group.name} has {name!r} as a {type(link).__name__}, which may lead anywhere"
+            )
+
+
+def _table_schema(root: h5py.File, rows: int, size: int) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Shapes and dtypes of the table; the length of its strings, and the number of classes, are the file's own."""
+    found = {name: _extent(root, name, size) for name in TABLE}
+    return {
+        name: (
+            extent.shape[:1] if name == "classes" else (rows,),
+            np.dtype(_TABLE_DTYPES[name]) if name in _TABLE_DTYPES else text_dtype(extent.dtype.itemsize),
+        )
+        for name, extent in found.items()
+    }
+
+
+def _checked(root: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> Extent:
+    extent = _extent(root, name, size)
+    _expect(f"/{name} has shape", extent.shape, shape)
+    _expect_type(root[name], dtype)
+    return extent
+
+
+def _extent(root: h5py.File, name: str, size: int) -> Extent:
+    """Where a dataset lies, if that is one plain run of bytes within the file."""
+    hard = isinstance(root.get(name, getlink=True), h5py.HardLink)
+    dataset = root[name] if hard else None
+    if not isinstance(dataset, h5py.Dataset):
+        raise CacheFormatError(f"/{name} is not a dataset of this file")
+    properties = dataset.id.get_create_plist()
+    if properties.get_layout() != h5py.h5d.CONTIGUOUS:
+        raise CacheFormatError(f"/{name} is virtual, chunked or compact; expected a contiguous dataset")
+    if properties.get_external_count() or properties.get_nfilters():
+        raise CacheFormatError(f"/{name} has external storage or filters; expected plain bytes in this file")
+    if not dataset.shape:
+        raise CacheFormatError(f"/{name} has shape {dataset.shape}; expected one axis or more")
+    offset, length = dataset.id.get_offset(), math.prod(dataset.shape) * dataset.id.get_type().get_size()
+    if length and (offset is None or offset % dataset.dtype.alignment or not 0 < offset <= size - length):
+        raise CacheFormatError(f"/{name} should have {length} bytes at {offset}; the file has {size} bytes")
+    return Extent(offset or 0, dataset.shape, dataset.dtype)
+
+
+def _check_overlaps(extents: dict[str, Extent]) -> None:
+    filled = sorted((extent.offset, extent.nbytes, name) for name, extent in extents.items() if extent.nbytes)
+    for (start, length, name), (following, _, other) in pairwise(filled):
+        if start + length > following:
+            raise CacheFormatError(f"/{name} and /{other} overlap")
+
+
+def _expect(what: str, got: object, expected: object) -> None:
+    if got != expected:
+        raise CacheFormatError(f"{what} {got}; expected {expected}")
+
+
+def _expect_type(dataset: h5py.Dataset, dtype: np.dtype[Any]) -> None:
+    if dataset.id.get_type() != h5py.h5t.py_create(dtype, logical=True):
+        raise CacheFormatError(f"{dataset.name} has type {dataset.dtype}; expected {dtype}")
+
+
+def _text_attribute(item: h5py.HLObject, name: str) -> bytes:
+    kind = h5py.h5a.open(item.id, name.encode())
+    if kind.shape != () or kind.dtype.kind != "S":
+        raise CacheFormatError(f"{item.name} has an attribute {name!r} that is not a text of fixed length")
+    return bytes(item.attrs[name])
+
+
+def _int_attribute(item: h5py.HLObject, name: str) -> int:
+    kind = h5py.h5a.open(item.id, name.encode())
+    if kind.shape != () or kind.dtype.kind not in "iu":
+        raise CacheFormatError(f"{item.name} has an attribute {name!r} that is not an integer")
+    return int(item.attrs[name])

@@ -1,0 +1,1 @@
+"""Writing a cache file: creation, rows, commits and the reuse of earlier rows."""

@@ -1,0 +1,142 @@
+"""Write rows where they belong, in the background, and vouch for each block once it is whole and on the disk."""
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.features.cache.file.disk import write_at
+from frostline.features.cache.file.layout import Array, Layout, columns
+from frostline.features.cache.file.mapped import checksum
+from frostline.features.system.files import read_at, sync_data
+
+__all__ = ["Committer", "Rows"]
+
+_QUEUE = 8  # puts that may wait; bounds memory, and how many share one wait for the disk
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Some rows as the file has them.
+
+    Attributes:
+        rows: (k,) int64, ascending.
+        arrays: (k, ...) for every dataset that rows fill.
+    """
+
+    rows: NDArray[np.int64]
+    arrays: dict[str, Array]
+
+    def itself(self) -> "Rows":
+        """These rows, for where rows are made by a call."""
+        return self
+
+
+class Committer:
+    """One thread that writes rows into a laid-out file.
+
+    A block whose rows are all there is committed: its data reaches the disk, and then its checksums are written. Blocks
+    that are ready at the same time share one wait for the disk.
+
+    Args:
+        fd: The file.
+        layout: Where its datasets lie.
+        committed: (blocks,) bool: blocks that need no rows.
+    """
+
+    def __init__(self, fd: int, layout: Layout, committed: NDArray[np.bool_]) -> None:
+        self._fd, self._layout = fd, layout
+        self._columns = columns(layout.spec)
+        ends = np.minimum((np.arange(layout.blocks) + 1) * layout.block_rows, layout.rows)
+        self._missing = np.where(committed, 0, np.diff(ends, prepend=0))
+        self.committed = committed.copy()
+        self._error: BaseException | None = None
+        self._queue: queue.Queue[Callable[[], Rows] | None] = queue.Queue(_QUEUE)
+        self._thread = threading.Thread(target=self._run, name="frostline-cache-writer", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Callable[[], Rows]) -> None:
+        """Queue rows, to be made by `work` in the thread; waits while the queue is full.
+
+        Raises:
+            BaseException: Whatever stopped the thread earlier.
+            RuntimeError: It was stopped.
+        """
+        self._reraise()
+        if not self._thread.is_alive():
+            raise RuntimeError("the cache writer is closed")
+        self._queue.put(work)
+
+    def flush(self) -> None:
+        """Wait until all that was submitted is in the file, and its whole blocks are committed.
+
+        Raises:
+            BaseException: Whatever stopped the thread.
+        """
+        self._queue.join()
+        self._reraise()
+
+    def stop(self) -> None:
+        """Finish what was submitted and end the thread; errors are kept for `flush`."""
+        if self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join()
+
+    def _reraise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        going = True
+        while going:
+            batch = [self._queue.get()]
+            while len(batch) < _QUEUE and not self._queue.empty():
+                batch.append(self._queue.get())
+            going = None not in batch
+            try:
+                # After an error the queue is still emptied, for nobody to wait on it for ever.
+                if self._error is None:
+                    self._commit([work for work in batch if work is not None])
+            except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
+                self._error = error
+            finally:
+                for _ in batch:
+                    self._queue.task_done()
+
+    def _commit(self, batch: list[Callable[[], Rows]]) -> None:
+        whole = [self._write(work()) for work in batch]
+        blocks = np.concatenate(whole) if whole else np.empty(0, np.int64)
+        if len(blocks):
+            sync_data(self._fd)
+            for block in blocks.tolist():
+                self._vouch(block)
+
+    def _write(self, rows: Rows) -> NDArray[np.int64]:
+        """Write rows and return the blocks that they made whole."""
+        starts = np.flatnonzero(np.diff(rows.rows, prepend=-2) != 1)
+        runs = list(pairwise([*starts.tolist(), len(rows.rows)]))
+        for name, array in rows.arrays.items():
+            extent = self._layout.extents[name]
+            data = np.ascontiguousarray(array, extent.dtype)
+            for start, stop in runs:
+                write_at(self._fd, data[start:stop], extent.offset + int(rows.rows[start]) * extent.stride)
+        blocks, counts = np.unique(rows.rows // self._layout.block_rows, return_counts=True)
+        self._missing[blocks] -= counts
+        whole: NDArray[np.int64] = blocks[self._missing[blocks] == 0]
+        return whole
+
+    def _vouch(self, block: int) -> None:
+        first = block * self._layout.block_rows
+        count = min(self._layout.block_rows, self._layout.rows - first)
+        sums = [checksum(*(self._read(name, first, count) for name in column)) for column in self._columns]
+        extent = self._layout.extents["blocks"]
+        write_at(self._fd, np.array(sums, extent.dtype), extent.offset + block * extent.stride)
+        self.committed[block] = True
+
+    def _read(self, name: str, first: int, count: int) -> bytes:
+        extent = self._layout.extents[name]
+        return read_at(self._fd, count * extent.stride, extent.offset + first * extent.stride)

@@ -1,0 +1,212 @@
+"""Make a cache file whole before its first row is known.
+
+HDF5 lays the file out in memory, a few hundred bytes whatever the size of its datasets; the file gets them in plain
+writes once its space is reserved. So HDF5's own writer meets neither a full disk nor a kill, both of which it
+answers with a crash or a file that nothing can open.
+"""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from frostline.features.cache.file.disk import reserve, write_at
+from frostline.features.cache.file.layout import (
+    BLOCK_ROWS,
+    FORMAT,
+    Array,
+    Extent,
+    Layout,
+    row_schema,
+    table_arrays,
+    table_digest,
+    text_dtype,
+)
+from frostline.features.cache.file.part import PartOf
+from frostline.features.errors import LayerError
+from frostline.features.fidelity import Check
+from frostline.features.spec import FORMAT_VERSION, FeatureSpec
+from frostline.features.system.files import sync
+from frostline.features.table import ImageTable
+
+__all__ = ["create"]
+
+_ALIGNMENT = 64  # a cache line, and enough for any dtype to be read in place
+
+
+def create(
+    fd: int,
+    path: Path,
+    spec: FeatureSpec,
+    table: ImageTable,
+    *,
+    source: str,
+    weights: str,
+    check: Check | None,
+    machine: str,
+    created: int,
+    part: PartOf | None = None,
+) -> Layout:
+    """Lay a cache out in an empty file, reserve its space and write what is known of its images.
+
+    Args:
+        fd: The empty file, open for writing.
+        path: Its name, for errors.
+        spec: What the features will depend on.
+        table: The images, one row each.
+        source: Where they come from.
+        weights: What the user gave as the backbone's weights, empty for its own.
+        check: How far the engine's features are from the reference's, if they were compared.
+        machine: What computes them, in words.
+        created: Nanoseconds since 1970, not after the first of the images was read.
+        part: Which part of what the images are, if they are not all.
+
+    Returns:
+        Where everything lies.
+
+    Raises:
+        OSError: The file system lacks the space; the message gives the bytes needed and free. The file is then empty.
+        LayerError: A layer's name can't be a dataset's, or two are the same.
+    """
+    arrays = table_arrays(table)
+    layout, pieces = _lay_out(
+        spec, arrays, source=source, weights=weights, check=check, machine=machine, created=created, part=part
+    )
+    reserve(fd, path, layout.size)
+    for name, array in arrays.items():
+        write_at(fd, array, layout.extents[name].offset)
+    text = np.frombuffer(spec.to_json().encode(), np.uint8)
+    write_at(fd, text, layout.extents["spec"].offset)
+    # What lies at 0 makes it an HDF5 file: written last, so that no half-made file can be opened.
+    for offset, piece in pieces:
+        if offset:
+            write_at(fd, piece, offset)
+    sync(fd)
+    for offset, piece in pieces:
+        if not offset:
+            write_at(fd, piece, offset)
+    sync(fd)
+    return layout
+
+
+def _lay_out(
+    spec: FeatureSpec,
+    arrays: Mapping[str, Array],
+    *,
+    source: str,
+    weights: str,
+    check: Check | None,
+    machine: str,
+    created: int,
+    part: PartOf | None,
+) -> tuple[Layout, list[tuple[int, bytes]]]:
+    _check_layers(spec)
+    image = _Image()
+    digest = table_digest(arrays)
+    schema = {name: (array.shape, _hdf5_dtype(array.dtype)) for name, array in arrays.items()}
+    schema |= row_schema(spec, len(arrays["ids"]), BLOCK_ROWS)
+    schema["spec"] = ((1,), text_dtype(len(spec.to_json())))
+    with h5py.File(image, "w", libver="latest", alignment_threshold=1, alignment_interval=_ALIGNMENT) as file:
+        extents = {name: _dataset(file, name, shape, dtype) for name, (shape, dtype) in schema.items()}
+        for layer in file["features"].values():
+            layer.attrs["dtype"] = np.bytes_(spec.dtype)
+        file["spec"].attrs["digest"] = np.bytes_(spec.digest)
+        file.attrs["format"] = np.bytes_(FORMAT)
+        file.attrs["format_version"] = np.int64(FORMAT_VERSION)
+        file.attrs["block_rows"] = np.int64(BLOCK_ROWS)
+        file.attrs["created"] = np.int64(created)
+        file.attrs["source"] = np.bytes_(source.encode(errors="surrogateescape"))
+        file.attrs["weights"] = np.bytes_(weights.encode(errors="surrogateescape"))
+        if machine:
+            file.attrs["machine"] = np.bytes_(machine.encode(errors="replace"))
+        if check:
+            file.attrs["check"] = np.bytes_(check.to_json())
+        file.attrs["table_digest"] = np.bytes_(digest)
+        if part:
+            file.attrs["part"] = np.bytes_(str(part.part))
+            file.attrs["whole_digest"] = np.bytes_(part.whole)
+    layout = Layout(
+        spec,
+        source,
+        weights,
+        check,
+        machine,
+        created,
+        BLOCK_ROWS,
+        digest,
+        part,
+        MappingProxyType(extents),
+        size=image.seek(0, io.SEEK_END),
+    )
+    return layout, image.pieces
+
+
+def _check_layers(spec: FeatureSpec) -> None:
+    keys = [layer.key for layer in spec.layers]
+    if not keys or len(set(keys)) < len(keys):
+        raise LayerError(f"a cache needs one or more layers, each once; got {', '.join(keys) or 'none'}")
+    for key in keys:
+        if "/" in key or key in {"", "."}:
+            raise LayerError(
+                f"layer {key!r} can't be stored: '/' and '.' are paths in HDF5; rename the module"
+            )
+
+
+def _hdf5_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return text_dtype(dtype.itemsize) if dtype.kind == "S" else dtype
+
+
+def _dataset(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Extent:
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_layout(h5py.h5d.CONTIGUOUS)
+    properties.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    properties.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    properties.set_obj_track_times(False)  # equal inputs, equal bytes
+    dataset = file.create_dataset(name, shape, dtype, dcpl=properties)
+    offset = dataset.id.get_offset()
+    if offset is None and dataset.size:
+        raise RuntimeError(f"HDF5 {h5py.version.hdf5_version} gave dataset {name!r} no place in the file")
+    return Extent(offset or 0, shape, dtype)
+
+
+class _Image(io.RawIOBase):
+    """A sparse file in memory that remembers what HDF5 writes, and where."""
+
+    def __init__(self) -> None:
+        self.pieces: list[tuple[int, bytes]] = []
+        self._end = self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        self._position = (
+            offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._end}[whence]
+        )
+        return self._position
+
+    def write(self, data: Any, /) -> int:
+        piece = bytes(data)
+        self.pieces.append((self._position, piece))
+        self._position += len(piece)
+        self._end = max(self._end, self._position)
+        return len(piece)
+
+    def readinto(self, buffer: Any, /) -> int:
+        raise io.UnsupportedOperation(
+            f"HDF5 asked for {len(buffer)} bytes of a file that it has only written"
+        )
+
+    def truncate(self, size: int | None = None, /) -> int:
+        self._end = self._position if size is None else size
+        return self._end

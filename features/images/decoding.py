@@ -1,0 +1,371 @@
+"""From an image file's bytes to the exact uint8 pixels that a backbone's own transform would give it.
+
+The pixels equal those of timm's and torchvision's evaluation transforms on a PIL image, bit for bit, with two deliberate
+exceptions: an EXIF orientation is applied (a photo from a phone stands upright, where the reference transforms would
+leave it lying), and 16-bit grey is scaled to 8 bits (where the reference clips it to white). `Image.draft`, which
+decodes a JPEG faster at a reduced size, is not used: it changes pixels.
+
+The decoder ``fast`` is the same but for the resizing, which torch does with vector instructions. Its pixels differ from
+the exact ones by 3 of 255 at most, where they differ at all.
+"""
+
+import contextlib
+import functools
+import io
+import math
+from collections.abc import Mapping
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import Image
+from PIL import features as pillow_features
+
+from frostline.features.errors import BackboneError, FeaturesError
+from frostline.features.spec import Transform
+
+__all__ = [
+    "DECODERS",
+    "EXTENSIONS",
+    "FORMATS",
+    "MAX_PIXELS",
+    "DecodeError",
+    "Decoder",
+    "decode",
+    "decode_views",
+    "decoder_of",
+    "describe_decoder",
+    "transform_from_timm",
+    "transform_from_torchvision",
+    "upright_rgb",
+]
+
+_LIBJPEG = pillow_features.version("libjpeg_turbo") or pillow_features.version("jpg")
+
+Decoder = Literal["exact", "fast"]
+
+_EXACT = f"pillow {PIL.__version__}, libjpeg {_LIBJPEG}, exif"
+_BY_TORCH = ", resized by torch"
+_AREA, _RATIO = (0.35, 1.0), (3 / 4, 4 / 3)  # of a random view's part of the image
+_VIEWS = f"; views: random parts of {_AREA[0]} of the area or more, half of them mirrored"
+
+DECODERS: Final[Mapping[Decoder, str]] = {"exact": _EXACT, "fast": _EXACT + _BY_TORCH}
+"""What turns bytes into pixels, for the specification: the library, the codec whose rounding differs between releases, the
+orientation, and what resizes if not Pillow."""
+
+FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""Pillow's names of the formats read. Its others run programs (EPS), guess (TGA has no signature) or hold no photos."""
+
+# fmt: off
+EXTENSIONS: Final = frozenset({
+    ".apng", ".avif", ".bmp", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
+    ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
+})
+# fmt: on
+"""File name extensions, in lower case, of `FORMATS`."""
+
+MAX_PIXELS: Final = 178_956_970
+"""Largest image decoded, and largest intermediate: Pillow's own limit against decompression bombs, 0.7 GB in memory."""
+
+_ORIENTATION = 0x0112  # the EXIF tag
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # where Pillow's getexif looks
+_TORCH_MODES = ("bilinear", "bicubic")  # that torch knows with antialiasing
+_RESAMPLING = {name.lower(): member for name, member in Image.Resampling.__members__.items()}
+
+
+class DecodeError(FeaturesError, ValueError):
+    """Bytes that are not a whole, readable image; the message is one short line."""
+
+
+def decoder_of(text: str) -> Decoder:
+    """Which of the decoders a specification names, of whatever version."""
+    return "fast" if _BY_TORCH in text else "exact"
+
+
+def describe_decoder(decoder: Decoder, views: int) -> str:
+    """What turns bytes into the pixels of so many views, for the specification."""
+    return DECODERS[decoder] + (_VIEWS if views > 1 else "")
+
+
+def decode(data: bytes, transform: Transform, out: NDArray[np.uint8], *, decoder: Decoder = "exact") -> None:
+    """Decode an image to RGB, resize it and crop its centre.
+
+    Alpha is dropped, as `PIL.Image.Image.convert` does; of an animation, the first frame is taken. Safe to call from
+    several threads: Pillow decodes and resizes without the interpreter's lock.
+
+    Args:
+        data: The image file's bytes.
+        transform: How to resize and crop. Its normalisation is the engine's work, not done here.
+        out: (H, W, 3) uint8 array, with (H, W) = ``transform.crop``, that receives the pixels. Untouched on error.
+        decoder: ``exact``, or ``fast``: bilinear and bicubic by torch, within 3 of 255 of the exact pixels. Tall images
+            and those that are squashed are decoded exactly.
+
+    Raises:
+        ValueError: No such decoder.
+        DecodeError: The bytes are not an image of a known format, are cut short or damaged, or are too large.
+    """
+    if decoder not in get_args(Decoder):
+        raise ValueError(f"decoder {decoder!r}: expected one of {', '.join(get_args(Decoder))}")
+    _place(upright_rgb(data), transform, out, decoder)
+
+
+def _place(image: Image.Image, transform: Transform, out: NDArray[np.uint8], decoder: Decoder) -> None:
+    """Resize and crop."""
+    width, height = _resized_size(image.width, image.height, transform)
+    if width * height > MAX_PIXELS:
+        raise DecodeError(
+            f"{image.width} x {image.height} pixels would be resized to {width} x {height}: too elongated"
+        )
+    if image.size == (width, height):
+        _crop_or_pad(image, transform, out)
+    elif decoder == "fast" and _torch_agrees(image, transform):
+        _crop_or_pad(_resize_by_torch(image, width, height, transform.interpolation), transform, out)
+    else:
+        image = image.resize((width, height), _RESAMPLING[transform.interpolation])
+        _crop_or_pad(image, transform, out)
+
+
+def decode_views(
+    data: bytes,
+    transform: Transform,
+    out: NDArray[np.uint8],
+    *,
+    decoder: Decoder = "exact",
+    entropy: tuple[int, ...],
+) -> None:
+    """Decode an image once, as `decode` does and as random parts of it, half of them mirrored (Szegedy et al. 2015).
+
+    Args:
+        data: The image file's bytes.
+        transform: How to resize and crop the image as it is; its crop is the size, and its interpolation the filter, of a
+            part.
+        out: (views, H, W, 3) uint8 array that receives the image as it is and then its parts. Untouched on error.
+        decoder: Of the image as it is.
+        entropy: From which the parts are drawn, each from its own place.
+
+    Raises:
+        DecodeError: As `decode`.
+    """
+    image = upright_rgb(data)
+    _place(image, transform, out[0], decoder)
+    rows, columns = transform.crop
+    for view in range(1, len(out)):
+        rng = np.random.default_rng((*entropy, view))
+        box = _random_box(image.width, image.height, rng)
+        pixels = np.asarray(image.resize((columns, rows), _RESAMPLING[transform.interpolation], box))
+        out[view] = pixels[:, ::-1] if rng.random() < 0.5 else pixels
+
+
+def _random_box(width: int, height: int, rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """Left, upper, right and lower border of a part whose area and proportions are drawn."""
+    area = width * height * rng.uniform(*_AREA)
+    ratio = math.exp(rng.uniform(math.log(_RATIO[0]), math.log(_RATIO[1])))
+    across, down = min(width, math.sqrt(area * ratio)), min(height, math.sqrt(area / ratio))
+    left, top = rng.uniform(0, width - across), rng.uniform(0, height - down)
+    return left, top, left + across, top + down
+
+
+def upright_rgb(data: bytes) -> Image.Image:
+    """Decode an image file's bytes to RGB, its EXIF orientation applied; grey becomes three equal channels.
+
+    Raises:
+        DecodeError: The bytes are not an image of a known format, are cut short or damaged, or are too large.
+    """
+    if not data:
+        raise DecodeError("empty file")
+    try:
+        return _open_rgb(data)
+    except DecodeError:
+        raise
+    except PIL.UnidentifiedImageError as error:
+        raise DecodeError(f"not an image in a known format ({', '.join(FORMATS)})") from error
+    except Image.DecompressionBombError as error:
+        raise DecodeError(f"more than {MAX_PIXELS} pixels") from error
+    except Exception as error:  # a damaged file can raise nearly anything from within Pillow's plugins
+        reason = " ".join(str(error).split())
+        raise DecodeError(f"damaged image: {reason or type(error).__name__}") from error
+
+
+def _open_rgb(data: bytes) -> Image.Image:
+    stream = io.BytesIO(data)
+    image: Image.Image = Image.open(stream, formats=_formats())
+    if image.width * image.height > MAX_PIXELS:
+        raise DecodeError(f"{image.width} x {image.height} pixels: more than {MAX_PIXELS}")
+    if image.format == "JPEG" and data.rfind(b"\xff\xd9", stream.tell()) < 0:
+        # libjpeg would decode a rest filled with zeros, as a broken download leaves it, to grey
+        raise DecodeError("damaged image: truncated JPEG (no end marker)")
+    image.load()
+    orientation = _orientation(image)
+    image = _rgb(image)
+    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    Image.init()  # registers every plugin at once; left to Image.open, threads would race to do it
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _orientation(image: Image.Image) -> int:
+    if not image.info.keys() & _EXIF_KEYS:
+        return 1
+    # damaged metadata, which can raise nearly anything from within Pillow's parser, doesn't damage the image
+    with contextlib.suppress(Exception):
+        return int(image.getexif().get(_ORIENTATION, 1))
+    return 1
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in {"PNG", "PPM"}):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # as Pillow reads 16-bit colour
+    elif image.mode in {"I", "F"}:
+        raise DecodeError(
+            f"pixels of mode {image.mode!r} have no defined white; save the image with 8 or 16 bits"
+        )
+    # dropped by convert() in any case, but not before it has been translated, or warned about
+    image.info.pop("transparency", None)
+    return image.convert("RGB")
+
+
+def _resized_size(width: int, height: int, transform: Transform) -> tuple[int, int]:
+    """(width, height) before the crop, rounded as the reference transforms round it."""
+    size = transform.resize
+    if isinstance(size, int) and transform.resize_mode == "shortest":  # torchvision.transforms.Resize
+        short, long = size, int(size * max(width, height) / min(width, height))
+        return (short, long) if width <= height else (long, short)
+    rows, columns = size if isinstance(size, tuple) else (size, size)
+    if transform.resize_mode == "squash":
+        return columns, rows
+    pick = max if transform.resize_mode == "longest" else min  # timm.data.ResizeKeepRatio
+    ratio = pick(height / rows, width / columns)
+    return max(1, round(width / ratio)), max(1, round(height / ratio))
+
+
+def _torch_agrees(image: Image.Image, transform: Transform) -> bool:
+    """Whether torch resizes as Pillow does: with the same filter, and columns before rows.
+
+    The order matters where a bicubic filter overshoots, for what lies between is cut off at black and white. Pillow
+    takes rows first for tall images and where it squeezes their height.
+    """
+    return (
+        transform.interpolation in _TORCH_MODES
+        and transform.resize_mode != "squash"
+        and image.height < 1.9 * image.width
+    )
+
+
+def _resize_by_torch(image: Image.Image, width: int, height: int, interpolation: str) -> NDArray[np.uint8]:
+    """(height, width, 3). For uint8 images in this layout, torch has a kernel of its own, on one thread."""
+    import torch
+
+    # A copy, for torch warns of arrays that it could write to and should not.
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
+    resized = torch.nn.functional.interpolate(pixels, (height, width), mode=interpolation, antialias=True)
+    array: NDArray[np.uint8] = resized[0].permute(1, 2, 0).numpy()
+    return array
+
+
+def _crop_or_pad(
+    image: Image.Image | NDArray[np.uint8], transform: Transform, out: NDArray[np.uint8]
+) -> None:
+    rows, columns = transform.crop
+    size = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
+    left, width = _window(size[0], columns)
+    top, height = _window(size[1], rows)
+    right, bottom = left + width, top + height
+    if isinstance(image, Image.Image):
+        pixels = np.asarray(image.crop((left, top, right, bottom)))
+    else:
+        pixels = image[top:bottom, left:right]
+    if (height, width) == (rows, columns):
+        out[...] = pixels
+        return
+    y, x = (rows - height) // 2, (columns - width) // 2
+    # timm's border mode pads with the mean colour, everything else with black
+    out[...] = [round(255 * value) for value in transform.mean] if transform.resize_mode == "longest" else 0
+    out[y : y + height, x : x + width] = pixels
+
+
+def _window(length: int, crop: int) -> tuple[int, int]:
+    """Start and length of the centre crop along one side; halves round to even, as in torchvision's `center_crop`."""
+    return (round((length - crop) / 2), crop) if length > crop else (0, length)
+
+
+def transform_from_timm(config: Mapping[str, Any]) -> Transform:
+    """Transform equal to `timm.data.create_transform(**config, is_training=False)`.
+
+    Args:
+        config: What `timm.data.resolve_model_data_config` returns.
+
+    Raises:
+        BackboneError: The network takes no RGB image, or its configuration names something unknown here.
+    """
+    *channels, rows, columns = config["input_size"]
+    if channels not in ([], [3]):
+        raise BackboneError(f"the network's input_size is {config['input_size']}; expected 3 channels (RGB)")
+    crop_pct = config.get("crop_pct") or 0.875
+    scaled = math.floor(rows / crop_pct), math.floor(columns / crop_pct)
+    modes = {"center": "shortest", "border": "longest", "squash": "squash"}
+    mode = config.get("crop_mode") or "center"
+    if mode not in modes:
+        raise BackboneError(
+            f"crop_mode {mode!r} in the network's configuration; expected one of {', '.join(modes)}"
+        )
+    return _transform(
+        resize=scaled[0] if scaled[0] == scaled[1] and mode == "center" else scaled,
+        resize_mode=modes[mode],
+        crop=(rows, columns),
+        interpolation=config["interpolation"],
+        mean=config["mean"],
+        std=config["std"],
+    )
+
+
+def transform_from_torchvision(preset: Any) -> Transform:
+    """Transform equal to a torchvision classification preset on a PIL image.
+
+    Args:
+        preset: What ``weights.transforms()`` returns: an object with the attributes ``resize_size``, ``crop_size``,
+            ``interpolation``, ``mean`` and ``std``.
+
+    Raises:
+        BackboneError: The preset is of another task.
+    """
+    missing = [
+        name
+        for name in ("resize_size", "crop_size", "interpolation", "mean", "std")
+        if not hasattr(preset, name)
+    ]
+    if missing:
+        raise BackboneError(
+            f"the preset {preset!r} is not one for image classification: it has no {', '.join(missing)}"
+        )
+    resize, crop = list(preset.resize_size), list(preset.crop_size)
+    return _transform(
+        resize=resize[0] if len(resize) == 1 else (resize[0], resize[1]),
+        resize_mode="shortest" if len(resize) == 1 else "squash",
+        crop=(crop[0], crop[-1]),
+        interpolation=preset.interpolation.value.removesuffix("-exact"),  # on PIL images the two are the same
+        mean=preset.mean,
+        std=preset.std,
+    )
+
+
+def _transform(*, interpolation: str, mean: Any, std: Any, **sizes: Any) -> Transform:
+    if interpolation not in _RESAMPLING:
+        raise BackboneError(f"interpolation {interpolation!r}; expected one of {', '.join(_RESAMPLING)}")
+    return Transform(
+        interpolation=interpolation, mean=tuple(map(float, mean)), std=tuple(map(float, std)), **sizes
+    )

@@ -1,0 +1,78 @@
+"""Progress, notes and tables on a terminal."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from frostline.pipeline.progress import Advance
+
+__all__ = ["TerminalReporter", "print_table"]
+
+_UNBOUNDED = 10_000
+
+
+class TerminalReporter:
+    """Sends notes and progress to standard error; the progress only where that is a terminal."""
+
+    def __init__(self) -> None:
+        self.console = Console(file=sys.stderr, highlight=False)
+
+    def note(self, message: str) -> None:
+        """Print a note."""
+        self.console.print(Text(message), soft_wrap=True)
+
+    def warn(self, message: str) -> None:
+        """Print a warning."""
+        self.console.print(Text(f"Warning: {message}", style="yellow"), soft_wrap=True)
+
+    @contextmanager
+    def task(self, description: str, total: int | None) -> Iterator[Advance]:
+        """Show a bar (a spinner where `total` is not known) that disappears when the block ends."""
+        columns = [SpinnerColumn(), TextColumn("{task.description}")]
+        if total is not None:
+            columns += [
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[status]}"),
+            ]
+        with Progress(
+            *columns, console=self.console, transient=True, disable=not self.console.is_terminal
+        ) as progress:
+            task = progress.add_task(description, total=total, rate="", status="")
+
+            def advance(done: int, status: str = "", /) -> None:
+                progress.advance(task, done)
+                speed = progress.tasks[task].speed
+                said = status or progress.tasks[task].fields["status"]
+                progress.update(task, rate=f"{speed:,.0f}/s" if speed else "", status=said)
+
+            yield advance
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
+    """Print a table on standard output; columns whose every cell starts with a digit are set to the right."""
+    table = Table(header_style="bold", box=None, pad_edge=False)
+    for column, heading in enumerate(headings):
+        numeric = bool(rows) and all(row[column][:1] in "0123456789-" for row in rows)
+        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    # A pipe or a file has no width to fit into.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
+    if title:
+        console.print(Text(title))
+    console.print(table)

@@ -1,0 +1,1 @@
+"""Plots, thumbnails and tables."""

@@ -1,0 +1,1 @@
+"""The stage that computes features and writes them to a cache."""

@@ -1,0 +1,312 @@
+"""Which engine will compute a cache's features, and how far from the reference's they will be."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.features.backbones import Backbone
+from frostline.features.cache import Layout, Part, made_with
+from frostline.features.cache.contract import Computed, Fit
+from frostline.features.engines import (
+    Choice,
+    Device,
+    Engine,
+    EngineError,
+    Plan,
+    choose_engine,
+    kind_of,
+    plan_engines,
+)
+from frostline.features.errors import CacheMismatchError
+from frostline.features.fidelity import MIN_COSINE, Check
+from frostline.features.images.decoding import Decoder, describe_decoder
+from frostline.features.images.loading import load_batches
+from frostline.features.spec import Dtype, FeatureSpec, Layer
+from frostline.features.table import OK, ImageSource
+from frostline.pipeline.progress import Reporter
+
+__all__ = ["Computation", "EngineOptions", "engine_like", "plan_computation", "specify"]
+
+_CHECKED_IMAGES = 32
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What a user says of the computation; see `pipeline.extract`."""
+
+    engine: str
+    precision: str
+    device: str
+    batch_size: int | None
+    store: Dtype | None = None
+    min_cosine: float = MIN_COSINE
+    decoder: Decoder = "exact"
+    views: int = 1
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Computation:
+    """How features will be computed.
+
+    Attributes:
+        plan: The engine, built or not; None where `obstacle` says why it can't be had here.
+        spec: What the features will depend on.
+        check: How far they are from eager fp32's; None where they are its own, or without a readable image.
+        obstacle: Why nothing can be added here to a cache that was computed elsewhere.
+    """
+
+    plan: Plan | None
+    spec: FeatureSpec
+    check: Check | None
+    obstacle: str = ""
+    _built: Engine | None = field(default=None, repr=False)
+
+    def engine(self, backbone: Backbone, cache: Path, images: int) -> Engine:
+        """Return the engine, built now if it wasn't for the check.
+
+        Args:
+            backbone: Whose features.
+            cache: The file that they are for.
+            images: How many there are to compute.
+
+        Raises:
+            CacheMismatchError: The cache was computed in a way that can't be had here.
+        """
+        if self.plan is None:
+            raise CacheMismatchError(
+                f"{cache}: {images} of its images are still to be computed, and can't be computed here as the others"
+                f" were: {self.obstacle}.\n"
+                "Name another file with --cache, replace this one with --overwrite, or go on where it was made"
+            )
+        return self._built or self.plan.build(backbone, self.spec.layers)
+
+
+def plan_computation(
+    net: Backbone,
+    layers: tuple[Layer, ...],
+    source: ImageSource,
+    path: Path,
+    options: EngineOptions,
+    *,
+    part: Part | None,
+    overwrite: bool,
+    workers: int | None,
+    report: Reporter,
+) -> Computation:
+    """Choose an engine and a precision: those of the cache that is there, or else the fastest ones that are good enough.
+
+    Where a cache is there already, nothing is built or compared: its own comparison holds for what is added to it. The
+    choice depends on nothing but the options, the machine, the images and the cache, so each part of a cache, and each
+    rerun, makes the same one.
+
+    Raises:
+        EngineError: No such engine here, or none that works with this network.
+    """
+    earlier = made_with(path, part)
+    kept = _keep(net, layers, earlier, options) if earlier else None
+    # A cache of another specification can only be replaced, where that is asked for: open_writer says how they differ.
+    if earlier and kept and (not overwrite or (kept.plan and kept.spec.digest == earlier.spec.digest)):
+        return kept
+    plans = plan_engines(
+        net,
+        engine=options.engine,
+        precision=options.precision,
+        device=options.device,
+        batch_size=options.batch_size,
+        images=len(source.table.ids),
+        views=options.views,
+    )
+    with report.task("Preparing the engine", None):
+        pixels = _sample(net, source, workers, options.decoder, needed=not plans[0].is_reference)
+        choice = choose_engine(net, layers, plans, pixels, min_cosine=options.min_cosine)
+    plan, check = choice.plan, choice.check
+    report.note(
+        f"Engine: {plan.name}, {plan.precision}, on {plan.device}{f' ({plan.reason})' * bool(plan.reason)}"
+    )
+    if check and check.min_cosine < options.min_cosine:
+        report.warn(f"{plan.name} {plan.precision}: {check}; below --min-cosine {options.min_cosine}")
+    elif check and not plan.is_reference:
+        report.note(f"Checked: {check}")
+    spec = _specify(net, layers, plan, options)
+    return Computation(plan, spec, check, _built=choice.engine)
+
+
+def engine_like(
+    made: Computed,
+    net: Backbone,
+    layers: tuple[Layer, ...],
+    source: ImageSource,
+    options: EngineOptions,
+    *,
+    workers: int | None,
+    report: Reporter,
+) -> Engine:
+    """Build the engine that features were computed by, to compute more that are used together with them.
+
+    Where it can't be had here, build the fastest one whose features are within the numerical contract. Any difference is
+    reported.
+
+    Args:
+        made: How the features were computed.
+        net: Their backbone.
+        layers: Those to compute.
+        source: The images.
+        options: What the user says; an engine and precision that are named are taken whatever the contract says.
+        workers: Decoding threads; None for one per core.
+        report: Where notes go.
+
+    Raises:
+        EngineError: What the user names can't be had here, or nothing shows that another engine agrees with `made`.
+    """
+    named = not options.engine == options.precision == "auto"
+    with report.task("Preparing the engine", None):
+        try:
+            plan = _plan_like(net, made.spec, options, device=options.device)
+            choice = Choice(plan, plan.build(net, layers), None)
+        except EngineError:
+            if named:
+                raise
+            choice = _nearest(net, layers, source, options, workers)
+    ours = Computed(_specify(net, layers, choice.plan, options, made.spec.dtype), choice.check)
+    fit = Fit(made, ours, frozenset(layer.key for layer in layers))
+    if fit.computed_otherwise and fit.is_within_contract:
+        report.note(f"Features are {fit}.")
+    elif fit.computed_otherwise and named:
+        report.warn(f"Features are {fit.how}; nothing shows that they agree: {'; '.join(fit.failures())}.")
+    elif fit.computed_otherwise:
+        raise EngineError(
+            f"The features so far were computed by {made.name}, which can't be had here, and nothing shows that"
+            f" {ours.name} agrees with them: {'; '.join(fit.failures())}. To use it all the same, add {ours.options}."
+        )
+    return choice.engine
+
+
+def _nearest(
+    net: Backbone,
+    layers: tuple[Layer, ...],
+    source: ImageSource,
+    options: EngineOptions,
+    workers: int | None,
+) -> Choice:
+    """The fastest engine here that computes in fp32, where it keeps the numerical contract."""
+    plans = plan_engines(
+        net,
+        precision="fp32",
+        device=options.device,
+        batch_size=options.batch_size,
+        images=len(source.table.ids),
+    )
+    pixels = _sample(net, source, workers, options.decoder, needed=not plans[0].is_reference)
+    return choose_engine(net, layers, plans, pixels)
+
+
+def _keep(
+    net: Backbone, layers: tuple[Layer, ...], earlier: Layout, options: EngineOptions
+) -> Computation | None:
+    """The computation of a cache, as far as the user leaves it open; None where what is asked for can't be had here."""
+    made = earlier.spec
+    plan, obstacle = None, ""
+    try:
+        plan = _plan_like(
+            net, made, options, device=made.device if options.device == "auto" else options.device
+        )
+    except EngineError as error:
+        obstacle = str(error)
+    spec = _specify(
+        net,
+        layers,
+        plan or Plan("eager", made.precision, cast("Device", made.device), 1),
+        options,
+        made.dtype,
+    )
+    asked = {
+        (options.engine, kind_of(made.engine)),
+        (options.precision, made.precision),
+        (options.device, made.device),
+    }
+    is_open = all(wanted in ("auto", there) for wanted, there in asked)
+    differences = spec.differences(made)
+    if is_open and all(difference.is_of_computation for difference in differences):
+        if plan and not differences:
+            return Computation(plan, made, earlier.check)
+        obstacle = obstacle or "; ".join(f"{d.field} is {d.ours} here, {d.theirs} there" for d in differences)
+        return Computation(None, made, earlier.check, obstacle)
+    return Computation(plan, spec, earlier.check) if plan else None
+
+
+def _plan_like(net: Backbone, made: FeatureSpec, options: EngineOptions, *, device: str) -> Plan:
+    """The plan that features were made with, as far as the user leaves it open.
+
+    Raises:
+        EngineError: It can't be had here.
+    """
+    engine = (kind_of(made.engine) or "auto") if options.engine == "auto" else options.engine
+    return plan_engines(
+        net,
+        engine=engine,
+        precision=made.precision if options.precision == "auto" else options.precision,
+        device="cpu" if (engine, device) == ("openvino", "auto") else device,
+        batch_size=options.batch_size,
+        views=options.views,
+    )[0]
+
+
+def _specify(
+    net: Backbone, layers: tuple[Layer, ...], plan: Plan, options: EngineOptions, dtype: Dtype = "float32"
+) -> FeatureSpec:
+    """Write down what is asked for; `dtype` is the number format where the user names none."""
+    seed = options.seed if options.views > 1 else 0
+    return specify(net, layers, plan, options.store or dtype, options.decoder, views=options.views, seed=seed)
+
+
+def specify(
+    backbone: Backbone,
+    layers: tuple[Layer, ...],
+    plan: Plan,
+    dtype: Dtype = "float32",
+    decoder: Decoder = "exact",
+    *,
+    views: int = 1,
+    seed: int = 0,
+) -> FeatureSpec:
+    """Write down all that the features will depend on."""
+    return FeatureSpec(
+        backbone=backbone.name,
+        weights_sha256=backbone.weights_sha256,
+        transform=backbone.transform,
+        layers=layers,
+        precision=plan.precision,
+        dtype=dtype,
+        engine=plan.name,
+        device=plan.device,
+        decoder=describe_decoder(decoder, views),
+        versions=backbone.versions,
+        views=views,
+        seed=seed,
+    )
+
+
+def _sample(
+    net: Backbone, source: ImageSource, workers: int | None, decoder: Decoder, *, needed: bool
+) -> NDArray[np.uint8]:
+    """(n, h, w, 3) pixels of the readable ones among some images, evenly spaced over all of them."""
+    count = len(source.table.ids)
+    if not needed or not count:
+        return np.zeros((0, *net.transform.crop, 3), np.uint8)
+    rows = np.unique(np.linspace(0, count - 1, min(count, _CHECKED_IMAGES), dtype=np.int64))
+    batches = load_batches(
+        source,
+        rows,
+        net.transform,
+        batch_size=len(rows),
+        workers=workers,
+        block_rows=count,
+        decoder=decoder,
+    )
+    (batch,) = batches
+    pixels: NDArray[np.uint8] = batch.pixels[batch.status == OK]
+    return pixels

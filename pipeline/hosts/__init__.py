@@ -1,0 +1,1 @@
+"""Where work runs: memory, other processes and clusters."""

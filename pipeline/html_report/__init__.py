@@ -1,5 +1,0 @@
-"""The report stage: runs side by side in one HTML file that needs nothing else."""
-
-from pipeline.html_report.building import ReportResult, write_report
-
-__all__ = ["ReportResult", "write_report"]

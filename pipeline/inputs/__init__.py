@@ -1,0 +1,1 @@
+"""What the stages read: images, caches, layers and rows with labels."""

@@ -1,0 +1,218 @@
+"""What a head is trained on: one cache, or several of the same images, read as one."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.features.cache import FeatureCache
+from frostline.features.spec import Layer
+from frostline.pipeline.errors import RunError
+
+__all__ = ["AnyCache", "JoinedCaches", "find", "image_digests", "members", "open_caches"]
+
+_JOIN = "+"
+_EXAMPLES = 3
+
+
+class JoinedCaches:
+    """Several caches of the same images as one, whose layers are those of all: ``2/embedding`` is the second's.
+
+    Rows are the first cache's; each of the others' is found by its name and the bytes of its image, or by the bytes alone.
+
+    Args:
+        caches: Two or more.
+
+    Raises:
+        RunError: They are of different images, or say different things of an image.
+    """
+
+    def __init__(self, caches: Sequence[FeatureCache]) -> None:
+        self.caches = tuple(caches)
+        if len({cache.path for cache in caches}) < len(caches):
+            raise RunError(
+                f"{self.path.name}: names a cache twice; for several of its layers use --layer a{_JOIN}b"
+            )
+        first = self.caches[0]
+        self._orders = [_match(first, other) for other in self.caches]
+        for other, order in zip(self.caches[1:], self._orders[1:], strict=True):
+            _check_table(first, other, order)
+
+    @property
+    def path(self) -> Path:
+        """A name for all of them, beside the first, for messages and for what is made of them; no file has it."""
+        first = self.caches[0].path
+        return first.with_name(_JOIN.join(cache.path.stem for cache in self.caches) + first.suffix)
+
+    @property
+    def key(self) -> str:
+        """Digests of the specifications."""
+        return _JOIN.join(cache.key for cache in self.caches)
+
+    @property
+    def rows(self) -> int:
+        """Images."""
+        return self.caches[0].rows
+
+    @property
+    def source(self) -> str:
+        """Where the first cache's images came from."""
+        return self.caches[0].source
+
+    @property
+    def ids(self) -> NDArray[np.str_]:
+        """(n,) str names of the images in the first."""
+        return self.caches[0].ids
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) int64 index into `classes`, -1 for unknown."""
+        return self.caches[0].labels
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.caches[0].classes
+
+    @property
+    def split(self) -> NDArray[np.uint8]:
+        """(n,) uint8 declared splits."""
+        return self.caches[0].split
+
+    @property
+    def groups(self) -> NDArray[np.str_]:
+        """(n,) str groups."""
+        return self.caches[0].groups
+
+    @property
+    def content(self) -> NDArray[np.uint8]:
+        """(n, 16) uint8 digests of the images' bytes."""
+        return self.caches[0].content
+
+    @cached_property
+    def ok(self) -> NDArray[np.bool_]:
+        """(n,) bool: rows that have features in every cache."""
+        found: NDArray[np.bool_] = np.logical_and.reduce(
+            [cache.ok[order] for cache, order in zip(self.caches, self._orders, strict=True)]
+        )
+        return found
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """What is stored of each image, by all."""
+        return tuple(
+            Layer(f"{number}/{layer.name}", layer.pool, layer.dim)
+            for number, cache in enumerate(self.caches, 1)
+            for layer in cache.layers
+        )
+
+    def features(self, key: str) -> Any:
+        """Features of one layer in the order of `ids`: an array, or what gives rows of it as they are asked for."""
+        number, _, own = key.partition("/")
+        index = int(number) - 1
+        return _Reordered(self.caches[index].features(own), self._orders[index])
+
+
+AnyCache = FeatureCache | JoinedCaches
+
+
+class _Reordered:
+    """Rows of an array (n, dim) in another order; only those that are asked for are ever copied."""
+
+    def __init__(self, array: NDArray[Any], order: NDArray[np.int64]) -> None:
+        self._array, self._order = array, order
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __getitem__(self, rows: Any) -> NDArray[Any]:
+        """Some rows, (k, dim)."""
+        taken: NDArray[Any] = self._array[self._order[rows]]
+        return taken
+
+
+def open_caches(named: str | Path | AnyCache | Sequence[str | Path]) -> AnyCache:
+    """Open a cache, or several to be read as one.
+
+    Args:
+        named: A path; paths joined by ``+``; several paths; or what is open already.
+
+    Raises:
+        RunError: Several that are of different images, or say different things of an image.
+        FeaturesError: One is not usable.
+        OSError: One can't be read.
+    """
+    if isinstance(named, FeatureCache | JoinedCaches):
+        return named
+    if isinstance(named, str | Path):
+        whole = not Path(named).exists() and _JOIN in str(named)
+        named = str(named).split(_JOIN) if whole else [named]
+    opened = [FeatureCache.open(path) for path in named]
+    return opened[0] if len(opened) == 1 else JoinedCaches(opened)
+
+
+def members(cache: AnyCache) -> tuple[FeatureCache, ...]:
+    """The files behind it."""
+    return cache.caches if isinstance(cache, JoinedCaches) else (cache,)
+
+
+def _match(first: FeatureCache, other: FeatureCache) -> NDArray[np.int64]:
+    """(n,) row of `other` that holds the image of each row of `first`."""
+    if np.array_equal(first.ids, other.ids) and np.array_equal(first.content, other.content):
+        return np.arange(first.rows)
+    ours, theirs = image_digests(first.content), image_digests(other.content)
+    by_id = find(first.ids, other.ids)
+    named = by_id >= 0
+    # An image that one of them could not read has no digest; its name tells.
+    unread = (ours == bytes(16)) | (theirs[by_id] == bytes(16))
+    order = np.where(named & ((ours == theirs[by_id]) | unread), by_id, find(ours, theirs))
+    lost = first.ids[order < 0]
+    foreign = other.ids[(find(theirs, ours) < 0) & (find(other.ids, first.ids[order >= 0]) < 0)]
+    if len(lost) or len(foreign):
+        raise RunError(
+            f"{first.path} and {other.path} are of different images: {_some(lost)} only in the first, {_some(foreign)}"
+            " only in the second."
+            " Run extract for both on the same data; it computes only what is new."
+        )
+    return order
+
+
+def image_digests(content: NDArray[np.uint8]) -> NDArray[np.bytes_]:
+    """(n,) one value to sort and compare for each row of (n, 16) digests; byte strings compare in all of their 16 bytes."""
+    return np.ascontiguousarray(content).view("S16")[:, 0]
+
+
+def find(wanted: NDArray[Any], names: NDArray[Any]) -> NDArray[np.int64]:
+    """(n,) position of each of `wanted` in `names`, the first of equals; -1 for none."""
+    if not len(names):
+        return np.full(len(wanted), -1)
+    unique, first = np.unique(names, return_index=True)
+    place = np.searchsorted(unique, wanted).clip(max=len(unique) - 1)
+    return np.where(unique[place] == wanted, first[place], -1)
+
+
+def _check_table(first: FeatureCache, other: FeatureCache, order: NDArray[np.int64]) -> None:
+    """Refuse other labels, splits or groups: one of the caches is behind its data."""
+    for what, ours, theirs in (
+        ("label", _labels(first), _labels(other)),
+        ("split", first.split, other.split),
+        ("group", first.groups, other.groups),
+    ):
+        different = first.ids[ours != theirs[order]]
+        if len(different):
+            raise RunError(
+                f"{first.path} and {other.path} have another {what} for {_some(different)} of their {first.rows} images."
+                " Run extract for both again; it computes no feature twice."
+            )
+
+
+def _labels(cache: FeatureCache) -> NDArray[np.str_]:
+    return np.array([*cache.classes, ""])[cache.labels]
+
+
+def _some(names: NDArray[np.str_]) -> str:
+    if not len(names):
+        return "0"
+    more = ", ..." if len(names) > _EXAMPLES else ""
+    return f"{len(names)} ({', '.join(names[:_EXAMPLES])}{more})"

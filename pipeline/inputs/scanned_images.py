@@ -1,0 +1,152 @@
+"""Images that are trained on as they are, without a cache: read and decoded once to know which of them are usable."""
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.features.content import CONTENT_BYTES
+from frostline.features.images.loading import load_batches
+from frostline.features.sources import FileSource
+from frostline.features.spec import Transform
+from frostline.features.system.atomic import replace_file
+from frostline.features.table import OK
+from frostline.pipeline.errors import TooManyBadImagesError
+from frostline.pipeline.inputs.unreadable import describe_unreadable
+from frostline.pipeline.progress import Reporter
+
+__all__ = ["ImageSet", "check_images"]
+
+_BATCH = 64
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """A source whose images were looked over; row for row what a cache knows of its own (`LabelledImages`).
+
+    Attributes:
+        source: The images.
+        content: (n, 16) uint8 digests of the files' bytes.
+        ok: (n,) bool, whether an image can be decoded.
+    """
+
+    source: FileSource
+    content: NDArray[np.uint8]
+    ok: NDArray[np.bool_]
+
+    @property
+    def path(self) -> Path:
+        """What the user named."""
+        return Path(self.source.root)
+
+    @property
+    def ids(self) -> NDArray[Any]:
+        """(n,) str, relative to the source."""
+        return np.char.decode(self.source.table.ids, "utf-8")
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) indices into the classes, -1 for unknown."""
+        return self.source.table.labels
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.source.table.classes
+
+    @property
+    def split(self) -> NDArray[np.uint8]:
+        """(n,) declared splits."""
+        return self.source.table.split
+
+    @property
+    def groups(self) -> NDArray[Any]:
+        """(n,) str names of groups."""
+        return np.char.decode(self.source.table.groups, "utf-8")
+
+
+def check_images(
+    source: FileSource,
+    transform: Transform,
+    *,
+    known: Path | None = None,
+    workers: int | None = None,
+    max_bad: float = 0.01,
+    report: Reporter,
+) -> ImageSet:
+    """Read and decode every image once.
+
+    Args:
+        source: The images.
+        transform: How a network sees them.
+        known: File of what an earlier call found; images of the same name, size and time are not read again.
+        workers: Decoding threads.
+        max_bad: Largest tolerated fraction of unreadable images.
+        report: Where progress and unreadable images go.
+
+    Raises:
+        TooManyBadImagesError: More than that are unreadable.
+    """
+    table = source.table
+    content = np.zeros((len(table), CONTENT_BYTES), np.uint8)
+    ok = np.zeros(len(table), bool)
+    todo = _recall(known, source, content, ok)
+    errors: dict[str, str] = {}
+    with report.task("Reading the images", len(todo)) as advance:
+        batches = load_batches(
+            source, todo, transform, batch_size=_BATCH, workers=workers, block_rows=max(len(table), 1)
+        )
+        for batch in batches:
+            content[batch.rows] = batch.content
+            ok[batch.rows] = batch.status == OK
+            for row, error in zip(batch.rows.tolist(), batch.errors, strict=True):
+                if error:
+                    errors[table.ids[row].decode()] = error
+            advance(len(batch.rows))
+    if known is not None and len(todo):
+        _remember(known, source, content, ok)
+    _report_bad(source, errors, int((~ok).sum()), max_bad, report)
+    return ImageSet(source, content, ok)
+
+
+def _recall(
+    known: Path | None, source: FileSource, content: NDArray[np.uint8], ok: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Fill in what an earlier call found; return the rows that are left."""
+    table = source.table
+    everything = np.arange(len(table))
+    if known is None:
+        return everything
+    try:
+        with np.load(known, allow_pickle=False) as file:
+            earlier = {name: file[name] for name in ("ids", "stat", "content", "ok")}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # none, or cut off: it only saves time
+        return everything
+    _, mine, theirs = np.intersect1d(table.ids, earlier["ids"], return_indices=True)
+    same = (table.stat[mine] == earlier["stat"][theirs]).all(axis=1) & earlier["ok"][theirs]
+    mine, theirs = mine[same], theirs[same]
+    content[mine], ok[mine] = earlier["content"][theirs], True
+    return np.setdiff1d(everything, mine)
+
+
+def _remember(known: Path, source: FileSource, content: NDArray[np.uint8], ok: NDArray[np.bool_]) -> None:
+    data = io.BytesIO()
+    np.savez(data, ids=source.table.ids, stat=source.table.stat, content=content, ok=ok)
+    replace_file(known, data.getvalue())
+
+
+def _report_bad(
+    source: FileSource, errors: dict[str, str], failed: int, max_bad: float, report: Reporter
+) -> None:
+    if not failed:
+        return
+    text = describe_unreadable(errors, failed, len(source.table))
+    if failed > max_bad * len(source.table):
+        raise TooManyBadImagesError(
+            f"{text}\nThat is more than the allowed {max_bad:.1%}. Mend or remove them, or allow more with --max-bad."
+        )
+    report.warn(f"{text}\nThey are left out.")

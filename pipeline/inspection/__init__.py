@@ -1,0 +1,1 @@
+"""Stages that inspect data: cache checks, label errors and the ranking of backbones."""

@@ -1,0 +1,232 @@
+"""The check stage: what in a cache would make scores say more, or less, than they should."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.classifiers.inspection.duplicates import NEAR, LeakReport, check_leaks
+from frostline.classifiers.protocol.splits import (
+    NONE,
+    SPLIT_NAMES,
+    TEST,
+    assign_splits,
+    class_problems,
+    missing_classes,
+)
+from frostline.features.cache import FeatureCache
+from frostline.pipeline.drawing.plots import PicturePair, plot_pairs
+from frostline.pipeline.drawing.thumbnails import image_file
+from frostline.pipeline.errors import LeakError
+from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS, LabelledImages, choose_layer
+from frostline.pipeline.progress import SILENT, Reporter
+
+__all__ = ["CacheCheck", "NearPair", "check_cache", "guard_splits"]
+
+_SHOWN_PAIRS = 24
+_SHOWN_NAMES = 5
+PICTURE = "near-duplicates.png"
+
+
+@dataclass(frozen=True)
+class NearPair:
+    """Two images in different splits that are nearly equal.
+
+    Attributes:
+        image_a: Name of the one in the earlier split.
+        image_b: Name of the other.
+        split_a: Its split: train or val.
+        split_b: val or test.
+        label_a: Its class, empty where it has none.
+        label_b: The other's class.
+        cosine: Of their centred features.
+    """
+
+    image_a: str
+    image_b: str
+    split_a: str
+    split_b: str
+    label_a: str
+    label_b: str
+    cosine: float
+
+
+@dataclass(frozen=True)
+class CacheCheck:
+    """What a look over a cache's splits and labels found.
+
+    Attributes:
+        cache: The cache.
+        layer: Layer whose features near-duplicates were looked for in.
+        counts: Labelled, readable rows in each split.
+        threshold: Least centred cosine of a near-duplicate.
+        exact: Names of the images of each run of equal bytes that is in more than one split.
+        groups: Names of the images of each group that is in more than one split.
+        conflicts: Names of the images of each run of equal bytes with different labels.
+        near: Near-duplicates in different splits, the most alike first.
+        near_complete: Whether these are all; else the most alike of them.
+        missing: Classes that a split lacks, by split.
+        refusals: Why train-head refuses these splits; empty where it doesn't.
+        warnings: What a person should look at.
+        picture: Thumbnails of the most alike pairs; none where there are none or no folder was named.
+        seconds: Wall time.
+    """
+
+    cache: Path
+    layer: str
+    counts: Mapping[str, int]
+    threshold: float
+    exact: tuple[tuple[str, ...], ...]
+    groups: tuple[tuple[str, ...], ...]
+    conflicts: tuple[tuple[str, ...], ...]
+    near: tuple[NearPair, ...]
+    near_complete: bool
+    missing: Mapping[str, tuple[str, ...]]
+    refusals: tuple[str, ...]
+    warnings: tuple[str, ...]
+    picture: Path | None
+    seconds: float
+
+
+def check_cache(
+    cache: str | Path | FeatureCache,
+    *,
+    layer: str | None = None,
+    threshold: float = NEAR,
+    max_pairs: int = 1000,
+    out: str | Path | None = None,
+    fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
+    report: Reporter = SILENT,
+) -> CacheCheck:
+    """Look a cache's splits and labels over: equal and nearly equal images and groups across splits, labels that contradict.
+
+    It judges data, not heads: test rows are compared with the others by their features, and no prediction is made.
+
+    Args:
+        cache: The cache or its path.
+        layer: Layer to look for near-duplicates in; needed where the cache holds several.
+        threshold: Least cosine of centred features that counts as nearly equal; see `classifiers.inspection.duplicates.NEAR`.
+        max_pairs: How many near-duplicates to list at most.
+        out: Folder for thumbnails of the most alike pairs.
+        fractions: Shares of train, val and test for data that comes without splits.
+        report: Where progress goes.
+
+    Raises:
+        FeaturesError: The cache is not usable.
+        RunError: The layer doesn't exist.
+        SplitError: A threshold or a number of pairs out of range.
+    """
+    started = time.perf_counter()
+    if not isinstance(cache, FeatureCache):
+        cache = FeatureCache.open(cache)
+    chosen = choose_layer(cache, layer)
+    usable = cache.ok & (cache.labels >= 0)
+    split = assign_splits(cache.split, cache.content, cache.groups, fractions=fractions, usable=usable)
+    with report.task("Comparing images", None):
+        found = check_leaks(
+            split,
+            cache.content,
+            cache.groups,
+            np.where(cache.ok, cache.labels, -1),
+            cache.classes,
+            X=cache.features(chosen.key),
+            threshold=threshold,
+            max_pairs=max_pairs,
+        )
+    near, complete = _pairs(cache, split, found)
+    missing = missing_classes(split, cache.labels, cache.classes)
+    refusals, warnings = class_problems(missing)
+    return CacheCheck(
+        cache=cache.path,
+        layer=chosen.key,
+        counts={name: int((split == code).sum()) for code, name in enumerate(SPLIT_NAMES) if code != NONE},
+        threshold=threshold,
+        exact=_names(cache, found.exact),
+        groups=_names(cache, found.groups),
+        conflicts=_names(cache, found.conflicts),
+        near=near,
+        near_complete=complete,
+        missing=missing,
+        refusals=(*found.refusals, *refusals),
+        warnings=(*found.warnings, *warnings),
+        picture=_draw(cache, found, near, Path(out)) if out is not None and near else None,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def guard_splits(images: LabelledImages, split: NDArray[np.uint8]) -> tuple[str, ...]:
+    """Refuse splits that share images or groups; return what else a user should know, one sentence each.
+
+    Bytes and groups of all rows are compared. Labels are those of train and val alone, and no feature is read.
+
+    Raises:
+        LeakError: The same image bytes, or one group, in more than one split.
+    """
+    labels = np.where((split == NONE) | (split == TEST), -1, images.labels)
+    found = check_leaks(split, images.content, images.groups, labels, images.classes)
+    leaks = (*found.exact, *found.groups)
+    if leaks:
+        names = "\n".join(f"  {_listed(images, rows)}" for rows in leaks[:_SHOWN_NAMES])
+        refusals = "\n".join(found.refusals)
+        raise LeakError(
+            f"{images.path}: scores on these splits would be worth nothing:\n{refusals}\n{names}"
+            + (
+                f"\nAll of them: frostline cache check {images.path}"
+                if isinstance(images, FeatureCache)
+                else ""
+            )
+        )
+    if not found.conflicts:
+        return ()
+    return (f"{found.warnings[0]}; e.g. {_listed(images, found.conflicts[0])}",)
+
+
+def _listed(images: LabelledImages, rows: NDArray[np.int64]) -> str:
+    more = " ..." if len(rows) > _SHOWN_NAMES else ""
+    return ", ".join(str(images.ids[row]) for row in rows[:_SHOWN_NAMES]) + more
+
+
+def _names(cache: FeatureCache, runs: Sequence[NDArray[np.int64]]) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(str(cache.ids[row]) for row in rows) for rows in runs)
+
+
+def _pairs(
+    cache: FeatureCache, split: NDArray[np.uint8], found: LeakReport
+) -> tuple[tuple[NearPair, ...], bool]:
+    if found.near is None:
+        return (), True
+
+    def side(row: int) -> tuple[str, str, str]:
+        label = int(cache.labels[row])
+        return str(cache.ids[row]), SPLIT_NAMES[int(split[row])], cache.classes[label] if label >= 0 else ""
+
+    pairs = []
+    for row_a, row_b, cosine in zip(*found.near[:3], strict=True):
+        (image_a, split_a, label_a), (image_b, split_b, label_b) = side(int(row_a)), side(int(row_b))
+        pairs.append(NearPair(image_a, image_b, split_a, split_b, label_a, label_b, float(cosine)))
+    return tuple(pairs), found.near.complete
+
+
+def _draw(cache: FeatureCache, found: LeakReport, near: Sequence[NearPair], folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: Any = zip(*found.near[:2], strict=True) if found.near else ()
+    pictures = [
+        PicturePair(
+            image_file(cache, row_a),
+            image_file(cache, row_b),
+            f"{pair.split_a}: {pair.label_a}",
+            f"{pair.split_b}: {pair.label_b}\n{pair.cosine:.3f}",
+        )
+        for (row_a, row_b), pair in zip(rows, near[:_SHOWN_PAIRS], strict=False)
+    ]
+    path = folder / PICTURE
+    plot_pairs(
+        pictures,
+        path,
+        title=f"The {len(pictures)} most alike of {len(near)} pairs, centred cosine of features",
+    )
+    return path

@@ -1,0 +1,158 @@
+"""The label-errors stage: images whose label is probably wrong."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from frostline.classifiers.errors import HeadError
+from frostline.classifiers.heads.catalog import find_head
+from frostline.classifiers.inspection.label_errors import find_label_errors
+from frostline.classifiers.protocol.splits import TRAIN, VAL, positions
+from frostline.features.cache import FeatureCache
+from frostline.pipeline.drawing.plots import Mistake, plot_mistakes
+from frostline.pipeline.drawing.tables import write_table
+from frostline.pipeline.drawing.thumbnails import image_file
+from frostline.pipeline.errors import RunError
+from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS, split_rows
+from frostline.pipeline.inputs.layers import layer_choices, layer_features
+from frostline.pipeline.progress import SILENT, Reporter
+
+__all__ = ["DoubtfulLabel", "LabelErrors", "label_errors"]
+
+_SHOWN = 24
+PICTURE, TABLE = "label-errors.png", "label-errors.csv"
+
+
+@dataclass(frozen=True)
+class DoubtfulLabel:
+    """An image whose label is probably wrong.
+
+    Attributes:
+        image: Its name.
+        given: The label it has.
+        suggested: The most probable label.
+        margin: Probability of the given label minus that of the suggested one: the ranking.
+    """
+
+    image: str
+    given: str
+    suggested: str
+    margin: float
+
+
+@dataclass(frozen=True)
+class LabelErrors:
+    """What a look over the labels of train and val found.
+
+    Attributes:
+        cache: The cache.
+        layer: Layer that the judging head read.
+        judged: Rows that were judged.
+        found: Probably wrong labels, the most doubtful first.
+        per_class: How many of them carry each label.
+        picture: Thumbnails of the most doubtful; none where there are none or no folder was named.
+        table: All of them as CSV; likewise.
+        seconds: Wall time.
+    """
+
+    cache: Path
+    layer: str
+    judged: int
+    found: tuple[DoubtfulLabel, ...]
+    per_class: Mapping[str, int]
+    picture: Path | None
+    table: Path | None
+    seconds: float
+
+
+def label_errors(
+    cache: str | Path | FeatureCache,
+    *,
+    head: str = "linear",
+    layer: str | None = None,
+    folds: int = 5,
+    out: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
+    report: Reporter = SILENT,
+) -> LabelErrors:
+    """Rank the labels of train and val rows that are probably wrong, by confident learning; test rows are not read.
+
+    Every row is judged by a head that was fitted without it, without its copies and without its group.
+
+    Args:
+        cache: The cache or its path.
+        head: Kind of head that judges, at its defaults; one that gives probabilities.
+        layer: Layer to read; needed where the cache holds several.
+        folds: Number of folds.
+        out: Folder for thumbnails and a table.
+        seed: Seed of the folds and the head.
+        device: Where torch heads train.
+        fractions: Shares of train, val and test for data that comes without splits.
+        report: Where progress goes.
+
+    Raises:
+        ClassifiersError: The head or the rows can't be used, or cleanlab isn't installed.
+        FeaturesError: The cache is not usable.
+        RunError: The layer doesn't exist.
+    """
+    started = time.perf_counter()
+    if not isinstance(cache, FeatureCache):
+        cache = FeatureCache.open(cache)
+    key, *others = layer_choices(cache, layer)
+    if others:
+        raise RunError(
+            "labels are judged in one layer, or in several side by side: name them, e.g. --layer a+b."
+        )
+    split, _ = split_rows(cache, fractions)
+    rows = np.flatnonzero((split == TRAIN) | (split == VAL))
+    together = positions(cache.content[rows], cache.groups[rows]).astype(str)
+    kind = find_head(head)
+    with report.task("Judging labels", None):
+        try:
+            issues = find_label_errors(
+                np.asarray(layer_features(cache, key)[rows], np.float32),
+                cache.labels[rows],
+                kind.build(kind.complete({}), seed, device),
+                folds=folds,
+                groups=together,
+                seed=seed,
+            )
+        except ImportError as error:
+            raise HeadError(str(error)) from error
+    doubtful = rows[issues.rows]
+    found = tuple(
+        DoubtfulLabel(str(cache.ids[row]), cache.classes[given], cache.classes[suggested], float(margin))
+        for row, given, suggested, margin in zip(
+            doubtful, issues.given, issues.suggested, issues.margin, strict=True
+        )
+    )
+    picture = table = None
+    if out is not None and found:
+        picture, table = Path(out) / PICTURE, Path(out) / TABLE
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        shown = [
+            Mistake(image_file(cache, int(row)), each.given, each.suggested, -each.margin)
+            for row, each in zip(doubtful[:_SHOWN], found, strict=False)
+        ]
+        plot_mistakes(
+            shown,
+            picture,
+            title=f"The {len(shown)} most doubtful of {len(found)} labels, with the margin",
+            word="given",
+        )
+        write_table([vars(each) for each in found], table)
+    return LabelErrors(
+        cache=cache.path,
+        layer=key,
+        judged=issues.judged,
+        found=found,
+        per_class={cache.classes[label]: count for label, count in issues.per_class.items()},
+        picture=picture,
+        table=table,
+        seconds=time.perf_counter() - started,
+    )

@@ -1,0 +1,157 @@
+"""The rank stage: which backbone first? Transferability scores from cached features, before any training."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax
+
+from frostline.classifiers.experiments.transferability import h_score, leep, log_me, nce, one_nn
+from frostline.classifiers.protocol.splits import TRAIN, VAL
+from frostline.features.cache import FeatureCache
+from frostline.pipeline.errors import RunError
+from frostline.pipeline.inputs.joined_caches import image_digests
+from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS, split_rows
+from frostline.pipeline.inputs.layers import layer_choices, layer_features
+from frostline.pipeline.progress import SILENT, Reporter
+
+__all__ = ["SCORES", "Ranked", "Ranking", "rank"]
+
+SCORES = ("log_me", "h_score", "one_nn", "leep", "nce")
+"""The scores of `Ranked`; the larger, the better."""
+
+_LOGITS = "logits"
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """One layer of one cache; see `classifiers.experiments.transferability` for the scores and their sources.
+
+    Attributes:
+        cache: The cache.
+        backbone: Its backbone.
+        layer: Key of the layer.
+        width: Length of its vectors.
+        log_me: Logarithm of maximum evidence.
+        h_score: H-score with a shrunk covariance.
+        one_nn: Leave-one-out accuracy of the nearest neighbour.
+        leep: Log expected empirical prediction, of the backbone's own classifier; none where the cache has no logits.
+        nce: Negative conditional entropy; likewise.
+        seconds: Wall time of scoring.
+    """
+
+    cache: Path
+    backbone: str
+    layer: str
+    width: int
+    log_me: float
+    h_score: float
+    one_nn: float
+    leep: float | None
+    nce: float | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Layers of caches, the most promising first.
+
+    Attributes:
+        by: Score that they are ranked by.
+        rows: Train and val rows that were scored, by cache.
+        ranked: The layers.
+        notes: What a reader should know.
+    """
+
+    by: str
+    rows: tuple[int, ...]
+    ranked: tuple[Ranked, ...]
+    notes: tuple[str, ...]
+
+
+def rank(
+    caches: Sequence[str | Path | FeatureCache],
+    *,
+    layer: str | None = "all",
+    by: str = "log_me",
+    device: str = "auto",
+    fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
+    report: Reporter = SILENT,
+) -> Ranking:
+    """Score the layers of caches by how well a head would do on them, and rank them; test rows are not read.
+
+    Args:
+        caches: Caches of the same images by several backbones, or one of them.
+        layer: A layer, or several joined by ``+``, that each cache has; ``all`` for each layer by itself; None for the
+            only one. Logits are scored as features only where they are named.
+        by: One of `SCORES`; layers without it come last.
+        device: Where neighbours are searched.
+        fractions: Shares of train, val and test for data that comes without splits.
+        report: Where progress goes.
+
+    Raises:
+        ClassifiersError: Labels or features that can't be scored.
+        FeaturesError: A cache is not usable.
+        RunError: No cache, an unknown score, or a layer that a cache doesn't have.
+    """
+    if by not in SCORES or not caches:
+        raise RunError(
+            f"got {len(caches)} caches and score {by!r}; expected one or more, and {', '.join(SCORES)}."
+        )
+    opened = [cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache) for cache in caches]
+    choices = [_layers(cache, layer) for cache in opened]
+    ranked: list[Ranked] = []
+    images = []
+    with report.task("Scoring layers", sum(map(len, choices))) as advance:
+        for cache, keys in zip(opened, choices, strict=True):
+            split, _ = split_rows(cache, fractions)
+            rows = np.flatnonzero((split == TRAIN) | (split == VAL))
+            images.append(np.sort(image_digests(cache.content[rows])))
+            source = _source_scores(cache, rows)
+            for key in keys:
+                ranked.append(_score(cache, key, rows, source, device))
+                advance(1)
+    same = all(np.array_equal(images[0], other) for other in images[1:])
+    notes = () if same else ("The caches are of different images: their scores can't be compared.",)
+    ranked.sort(key=lambda each: -np.inf if getattr(each, by) is None else getattr(each, by), reverse=True)
+    return Ranking(by, tuple(map(len, images)), tuple(ranked), notes)
+
+
+def _layers(cache: FeatureCache, layer: str | None) -> tuple[str, ...]:
+    if layer != "all":
+        return layer_choices(cache, layer)
+    keys = tuple(each.key for each in cache.layers if each.name != _LOGITS)
+    return keys or (_LOGITS,)
+
+
+def _source_scores(cache: FeatureCache, rows: NDArray[np.int64]) -> dict[str, float | None]:
+    """What the backbone's own classifier says of the labels, where the cache holds its logits."""
+    if _LOGITS not in {each.key for each in cache.layers}:
+        return {"leep": None, "nce": None}
+    proba = softmax(np.asarray(cache.features(_LOGITS)[rows], np.float64), axis=1)
+    labels = cache.labels[rows]
+    return {"leep": leep(proba, labels), "nce": nce(proba.argmax(axis=1), labels)}
+
+
+def _score(
+    cache: FeatureCache, key: str, rows: NDArray[np.int64], source: dict[str, float | None], device: str
+) -> Ranked:
+    began = time.perf_counter()
+    X: NDArray[Any] = layer_features(cache, key)[rows]
+    labels = cache.labels[rows]
+    return Ranked(
+        cache=cache.path,
+        backbone=cache.spec.backbone,
+        layer=key,
+        width=X.shape[1],
+        log_me=log_me(X, labels),
+        h_score=h_score(X, labels),
+        one_nn=one_nn(X, labels, device=device),
+        leep=source["leep"],
+        nce=source["nce"],
+        seconds=time.perf_counter() - began,
+    )

@@ -1,0 +1,1 @@
+"""The stages that apply a trained run: evaluate and predict."""

@@ -1,0 +1,284 @@
+"""The evaluate stage: one honest look at the test split."""
+
+import json
+import time
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.classifiers.fitting.fitted import softened
+from frostline.classifiers.protocol.calibration import Calibration, Reliability, reliability
+from frostline.classifiers.protocol.metrics import Metrics, score
+from frostline.features.cache import FeatureCache
+from frostline.features.cache.contract import Computed, Fit
+from frostline.pipeline.drawing.plots import Mistake, plot_confusion, plot_mistakes, plot_reliability
+from frostline.pipeline.drawing.thumbnails import image_file
+from frostline.pipeline.errors import RunError
+from frostline.pipeline.extraction.extract import extract
+from frostline.pipeline.inputs.joined_caches import AnyCache, members, open_caches
+from frostline.pipeline.inputs.labelled_images import split_rows
+from frostline.pipeline.inputs.layers import layer_features, layers_of
+from frostline.pipeline.progress import SILENT, Reporter
+from frostline.pipeline.runs.directory import CacheRecord, Run
+from frostline.pipeline.runs.predictions import TEST_FILE, Judgements
+
+__all__ = ["METRICS", "EvaluationResult", "evaluate"]
+
+METRICS = ("top1", "top5", "balanced_accuracy", "macro_f1", "log_loss", "rms_calibration_error")
+"""The metrics of `Metrics` that have an interval."""
+
+_SHOWN_MISTAKES = 24
+_NETWORK = ("backbone", "layers", "transform", "weights_sha256")
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What one look at the test split showed.
+
+    Attributes:
+        run: The run directory.
+        cache: The cache whose test rows were looked at.
+        rows: Test rows.
+        look: Number of this look in the run's ledger; 1 is the only one that is unbiased by earlier ones.
+        metrics: Each metric with its 95 % interval, the per-class table and the confusion matrix.
+        confusion: Picture of the confusion matrix.
+        calibration: How sure the head is and how often right, before its temperature and after.
+        reliability: Picture of that.
+        mistakes: Picture of the most confident mistakes; none where nothing was wrong.
+        seconds: Wall time.
+    """
+
+    run: Path
+    cache: Path
+    rows: int
+    look: int
+    metrics: Metrics
+    confusion: Path
+    calibration: Calibration
+    reliability: Path
+    mistakes: Path | None
+    seconds: float
+
+
+def evaluate(
+    run: str | Path,
+    cache: str | Path | AnyCache | None = None,
+    *,
+    trusted: Collection[str] = (),
+    report: Reporter = SILENT,
+) -> EvaluationResult:
+    """Judge a run on the test split of its cache, or of another cache of the same specification.
+
+    The look is written into the run's ledger before any prediction is made.
+
+    Args:
+        run: Run directory.
+        cache: Cache to judge on, or several joined by ``+`` where the run was trained on so many; by default those that
+            it was trained on. For a fine-tuned run, the features of all images by its own backbone, which are computed and
+            kept in the run.
+        trusted: Types that a head from outside may hold; see `classifiers.saving.head_files.load_head`.
+        report: Where progress goes.
+
+    Raises:
+        RunError: The run is not readable, the cache was made otherwise, or its test rows were trained on.
+        FeaturesError: The cache is not usable.
+        ClassifiersError: The head or the split is not usable.
+    """
+    started = time.perf_counter()
+    opened = Run.open(run)
+    if cache is None and opened.tuned:
+        _extract(opened, report)
+    data = open_caches(cache if cache is not None else [each.path for each in opened.caches])
+    _check_specs(opened, data, report)
+    fractions = tuple(opened.record["split"]["fractions"])
+    split, _ = split_rows(data, fractions)
+    test = np.flatnonzero(split == 3)
+    _check_test(opened, data, test)
+    head = opened.head(trusted=trusted)
+    labels = _head_labels(data, test, head.classes)
+
+    look = opened.record_look({"cache": str(data.path), "key": data.key, "rows": len(test)})
+    if look > 1:
+        report.warn(
+            f"This is look number {look} at the test split by {opened.path}. Choosing between runs, or changing"
+            " anything, after seeing test results makes them optimistic; choose on validation."
+        )
+    with report.task("Evaluating", None):
+        logits = head.logits(layer_features(data, opened.layer)[test])
+        probabilities = softened(logits, head.temperature)
+        metrics = score(labels, probabilities, classes=head.classes)
+    calibration = Calibration(
+        head.temperature, reliability(labels, softened(logits, 1)), reliability(labels, probabilities)
+    )
+    diagram = opened.path / "reliability.png"
+    plot_reliability(calibration, diagram, title=f"{opened.path.name}: {len(test)} test images")
+    judged = _Judged(
+        data, test, labels, probabilities.argmax(axis=1), probabilities.max(axis=1), tuple(head.classes)
+    )
+    confusion = opened.path / "confusion.png"
+    plot_confusion(
+        metrics.confusion, head.classes, confusion, title=f"{opened.path.name}: {len(test)} test images"
+    )
+    result = EvaluationResult(
+        run=opened.path,
+        cache=data.path,
+        rows=len(test),
+        look=look,
+        metrics=metrics,
+        confusion=confusion,
+        calibration=calibration,
+        reliability=diagram,
+        mistakes=_draw_mistakes(judged, opened.path / "mistakes.png"),
+        seconds=time.perf_counter() - started,
+    )
+    _write(result, judged)
+    return result
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """The test rows: where they lie in the cache, what they are, and what the head says."""
+
+    cache: AnyCache
+    rows: NDArray[np.intp]
+    labels: NDArray[np.int64]
+    predicted: NDArray[np.intp]
+    confidence: NDArray[np.float64]
+    classes: tuple[str, ...]
+
+
+def _extract(run: Run, report: Reporter) -> None:
+    """Compute the features that a fine-tuned run's own backbone gives of its data, as far as they aren't there."""
+    (cache,) = run.caches
+    extract(
+        cache.source,
+        backbone=f"run:{run.path}",
+        cache=cache.path,
+        precision=cache.spec.precision,  # in which the head was calibrated
+        limit=run.record["finetune"]["limit"],
+        max_bad=1.0,  # the training judged that
+        report=report,
+    )
+
+
+def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:
+    caches = members(data)
+    if len(caches) != len(run.caches):
+        raise RunError(
+            f"{run.path} was trained on {len(run.caches)} caches side by side, got {len(caches)}: {data.path}."
+            " Join as many by +, of the same backbones and in the same order."
+        )
+    for index, (trained, cache) in enumerate(zip(run.caches, caches, strict=True)):
+        layers = frozenset(layers_of(run.layer, index))
+        _check_features(run, trained, cache, layers)
+        _check_computation(run, Fit(trained.computed, Computed.of(cache), layers), cache, report)
+
+
+def _check_features(run: Run, trained: CacheRecord, cache: FeatureCache, layers: frozenset[str]) -> None:
+    """Refuse features of another backbone, transform, layer, decoder or number format."""
+    differences = [d for d in trained.spec.differences(cache.spec) if not d.is_of_computation]
+    if run.tuned:  # its head was trained with its backbone, not on what a cache stores
+        differences = [d for d in differences if d.field.partition(".")[0] in _NETWORK]
+    different = [d for d in differences if d.field != "layers"]
+    if not different and {layer.key for layer in cache.layers}.issuperset(layers):
+        return
+    shown = "\n".join(f"  {d.field}: trained on {d.ours!r}, the cache has {d.theirs!r}" for d in differences)
+    raise RunError(
+        f"{cache.path} holds other features than {run.path} was trained on:\n{shown}\n"
+        "Extract the data again with the run's settings, or train on this cache."
+    )
+
+
+def _check_computation(run: Run, fit: Fit, cache: FeatureCache, report: Reporter) -> None:
+    """Accept features that were computed in another way where the numerical contract holds, and say so."""
+    if not fit.computed_otherwise:
+        return
+    if not fit.is_within_contract:
+        raise RunError(
+            f"The features of {cache.path} were computed by {fit.ours.name}, those that {run.path} was trained on by"
+            f" {fit.theirs.name}, and no check shows that they agree: {'; '.join(fit.failures())}.\n"
+            f"Extract the data again with {fit.theirs.options}."
+        )
+    report.note(f"The features of {cache.path} fit {run.path}; they were {fit}.")
+
+
+def _check_test(run: Run, cache: AnyCache, test: NDArray[np.intp]) -> None:
+    if not len(test):
+        raise RunError(
+            f"{cache.path} has no labelled test rows to judge {run.path} on. Its data comes with train and val"
+            " only: add a test split to the data and run extract again."
+        )
+    content = np.ascontiguousarray(cache.content[test]).view("V16").ravel()
+    leaked = np.flatnonzero(np.isin(content, run.trained_content()))
+    if len(leaked):
+        names = ", ".join(cache.ids[test[leaked[:5]]])
+        raise RunError(
+            f"{len(leaked)} of the {len(test)} test images of {cache.path} are, byte for byte, images that"
+            f" {run.path} was trained or selected on: {names}{' ...' if len(leaked) > 5 else ''}."
+            " Remove them from one of the two splits, extract and train again."
+        )
+
+
+def _head_labels(cache: AnyCache, rows: NDArray[np.intp], classes: Sequence[str]) -> NDArray[np.int64]:
+    """Labels of `rows` in the head's own numbering of the classes."""
+    position = {name: index for index, name in enumerate(classes)}
+    unknown = sorted({cache.classes[label] for label in np.unique(cache.labels[rows])} - set(position))
+    if unknown:
+        raise RunError(
+            f"The test rows of {cache.path} have classes that the head was not trained on: {', '.join(unknown)}."
+            " Train again on data that has them, or remove these images."
+        )
+    numbers = np.array([position.get(name, -1) for name in cache.classes], np.int64)
+    return numbers[cache.labels[rows]]
+
+
+def _draw_mistakes(judged: _Judged, path: Path) -> Path | None:
+    predicted, confidence = judged.predicted, judged.confidence
+    wrong = np.flatnonzero(predicted != judged.labels)
+    if not len(wrong):
+        return None
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:_SHOWN_MISTAKES]
+    mistakes = [
+        Mistake(
+            image_file(judged.cache, int(judged.rows[i])),
+            judged.classes[judged.labels[i]],
+            judged.classes[predicted[i]],
+            float(confidence[i]),
+        )
+        for i in worst
+    ]
+    plot_mistakes(mistakes, path, title=f"The {len(worst)} most confident of {len(wrong)} mistakes on test")
+    return path
+
+
+def _write(result: EvaluationResult, judged: _Judged) -> None:
+    """Write the metrics, the per-class table and every prediction beside the run."""
+    metrics = result.metrics
+    document: Mapping[str, Any] = {
+        "look": result.look,
+        "cache": str(result.cache),
+        "rows": result.rows,
+        "metrics": {name: getattr(metrics, name)._asdict() for name in METRICS},
+        "per_class": [row._asdict() for row in metrics.per_class],
+        "confusion": metrics.confusion.tolist(),
+        "calibration": {
+            "temperature": result.calibration.temperature,
+            "before": _plain(result.calibration.before),
+            "after": _plain(result.calibration.after),
+        },
+    }
+    (result.run / "evaluation.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    Judgements.of(
+        judged.cache.ids[judged.rows], judged.labels, judged.predicted, judged.confidence, judged.classes
+    ).write(result.run / TEST_FILE)
+
+
+def _plain(found: Reliability) -> dict[str, Any]:
+    return {
+        "rms_calibration_error": found.rms_calibration_error._asdict(),
+        **{name: getattr(found, name).tolist() for name in ("edges", "counts", "confidence", "accuracy")},
+    }

@@ -1,0 +1,201 @@
+"""The predict stage: labels for new images, through everything that the run was trained with."""
+
+import csv
+import dataclasses
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.classifiers.fitting.fit import FittedHead
+from frostline.features.backbones import Backbone
+from frostline.features.cache.file.encoding import decode, encode
+from frostline.features.engines import Engine
+from frostline.features.images.decoding import decoder_of
+from frostline.features.images.loading import Batch, load_batches
+from frostline.features.sources import PathSource, image_paths
+from frostline.features.spec import Dtype
+from frostline.pipeline.errors import RunError
+from frostline.pipeline.extraction.engine_choice import EngineOptions, engine_like
+from frostline.pipeline.inputs.layers import layer_places, layers_of
+from frostline.pipeline.progress import SILENT, Reporter
+from frostline.pipeline.runs.directory import CacheRecord, Run
+
+__all__ = ["Prediction", "predict", "write_csv"]
+
+_BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the run says of one image.
+
+    Attributes:
+        path: The image.
+        label: The most probable class; none where the image could not be read.
+        probability: Its probability.
+        top: The most probable classes with their probabilities, best first.
+        error: Why the image could not be read; none where it could.
+    """
+
+    path: Path
+    label: str | None
+    probability: float | None
+    top: Sequence[tuple[str, float]]
+    error: str | None = None
+
+
+def predict(
+    run: str | Path,
+    paths: Sequence[str | Path],
+    *,
+    top_k: int = 5,
+    weights: str | Path | Sequence[str | Path] | None = None,
+    engine: Literal["auto", "eager", "compile", "openvino"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    device: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    trusted: Collection[str] = (),
+    report: Reporter = SILENT,
+) -> list[Prediction]:
+    """Classify images with a run's own backbone, transform, layer and head.
+
+    Args:
+        run: Run directory.
+        paths: Images, and folders that are searched for images.
+        top_k: Classes to report per image.
+        weights: The backbone's weights, where they are no longer where they were; one for each backbone of a run on
+            several.
+        engine: What executes the forward pass; ``auto`` takes the one that computed the features that the head was
+            trained on, or where that can't be had here, the fastest one within the numerical contract.
+        precision: Number format of the forward pass; ``auto`` takes the one of these features likewise.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        batch_size: Images per forward pass; by default chosen for the device.
+        workers: Decoding threads; by default one per core.
+        trusted: Types that a head from outside may hold; see `classifiers.saving.head_files.load_head`.
+        report: Where progress goes.
+
+    Returns:
+        One prediction per image, in the order of `paths`. An unreadable image has its reason instead of a label.
+
+    Raises:
+        RunError: The run is not readable, or its backbone's weights are not the ones it was trained with.
+        FeaturesError: An image path doesn't exist, or the backbone can't be built here.
+        EngineError: The run's engine and precision are not available here, and no check shows that others agree with them.
+    """
+    opened = Run.open(run)
+    head = opened.head(trusted=trusted)
+    given = _each_weights(opened, weights)
+    places = layer_places(opened.layer)
+    source = PathSource(image_paths(paths))
+    count = len(source.table.ids)
+    size = batch_size or min(count, _BATCH_SIZE)
+    used = sorted({index for index, _ in places})
+    options = EngineOptions(engine, precision, device, size)
+    streams = [
+        _features(
+            source,
+            opened.caches[index],
+            opened.backbone(opened.caches[index], given[index]),
+            layers_of(opened.layer, index),
+            options,
+            workers=workers,
+            report=report,
+        )
+        for index in used
+    ]
+    predictions: list[Prediction] = []
+    with report.task("Predicting", count) as advance:
+        for each in zip(*streams, strict=True):  # batch by batch, side by side
+            outputs = {index: found for index, (_, found) in zip(used, each, strict=True)}
+            features = np.concatenate([outputs[index][key] for index, key in places], axis=1)
+            batch = each[0][0]
+            predictions += _label(batch, features, source, head, top_k)
+            advance(len(batch.rows))
+    return predictions
+
+
+def _each_weights(run: Run, weights: str | Path | Sequence[str | Path] | None) -> Sequence[str | Path | None]:
+    """What the user gave for each backbone."""
+    given = [weights] if isinstance(weights, str | Path) else list(weights or ())
+    if given and len(given) != len(run.caches):
+        raise RunError(
+            f"{run.path} was trained on {len(run.caches)} backbones, and --weights names {len(given)} files; give one"
+            f" for each, in this order: {', '.join(each.spec.backbone for each in run.caches)}."
+        )
+    return given or [None] * len(run.caches)
+
+
+def _features(
+    source: PathSource,
+    trained: CacheRecord,
+    net: Backbone,
+    keys: Sequence[str],
+    options: EngineOptions,
+    *,
+    workers: int | None,
+    report: Reporter,
+) -> Iterator[tuple[Batch, dict[str, NDArray[Any]]]]:
+    """Build the engine of one backbone; give batches with its features (k, dim) by layer."""
+    spec = trained.spec
+    options = dataclasses.replace(options, decoder=decoder_of(spec.decoder))
+    by_key = {layer.key: layer for layer in spec.layers}
+    layers = tuple(by_key[key] for key in keys)
+    engine = engine_like(trained.computed, net, layers, source, options, workers=workers, report=report)
+    batches = load_batches(
+        source,
+        np.arange(len(source.table.ids)),
+        net.transform,
+        batch_size=engine.batch_size,
+        workers=workers,
+        block_rows=engine.batch_size,
+        decoder=options.decoder,
+    )
+    return _rounded(engine, batches, spec.dtype)
+
+
+def _rounded(
+    engine: Engine, batches: Iterator[Batch], dtype: Dtype
+) -> Iterator[tuple[Batch, dict[str, NDArray[Any]]]]:
+    """Features of the plain image, rounded as the cache that the head was trained on rounds them."""
+    for batch, outputs in engine.run(batches):
+        yield (
+            batch,
+            {key: decode(encode(found[:, 0], dtype), dtype) for key, found in outputs.items()},
+        )
+
+
+def _label(
+    batch: Batch, features: NDArray[np.float32], source: PathSource, head: FittedHead, top_k: int
+) -> Iterator[Prediction]:
+    readable = batch.status == 1
+    probabilities = np.zeros((len(batch.rows), len(head.classes)))
+    if readable.any():
+        probabilities[readable] = head.predict_proba(features[readable])
+    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+    for position, row in enumerate(batch.rows):
+        path = source.path(int(row))
+        if not readable[position]:
+            yield Prediction(path, None, None, (), batch.errors[position])
+            continue
+        top = [(head.classes[k], float(probabilities[position, k])) for k in order[position]]
+        yield Prediction(path, top[0][0], top[0][1], top)
+
+
+def write_csv(predictions: Sequence[Prediction], file: TextIO) -> None:
+    """Write one line per image: path, label, probability, then the top classes, then the error."""
+    depth = max((len(prediction.top) for prediction in predictions), default=0)
+    top = [f"{name}_{rank}" for rank in range(1, depth + 1) for name in ("label", "probability")]
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["path", "label", "probability", *top, "error"])
+    for prediction in predictions:
+        cells = [cell for name, probability in prediction.top for cell in (name, f"{probability:.6f}")]
+        cells += [""] * (2 * depth - len(cells))
+        probability = "" if prediction.probability is None else f"{prediction.probability:.6f}"
+        writer.writerow(
+            [prediction.path, prediction.label or "", probability, *cells, prediction.error or ""]
+        )

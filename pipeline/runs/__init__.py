@@ -1,0 +1,1 @@
+"""Run directories: what a run records, its predictions and its summary."""

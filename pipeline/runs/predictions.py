@@ -1,0 +1,91 @@
+"""What a head said of each row of a split, beside what is true: one line per image of a run's CSV files."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.pipeline.errors import RunError
+
+__all__ = ["TEST_FILE", "VALIDATION_FILE", "Judgements"]
+
+VALIDATION_FILE = "validation_predictions.csv"
+TEST_FILE = "test_predictions.csv"
+_COLUMNS = ["id", "label", "predicted", "probability"]
+
+
+@dataclass(frozen=True, eq=False)
+class Judgements:
+    """Predictions for some labelled images.
+
+    Attributes:
+        ids: (n,) str names of the images.
+        labels: (n,) str true classes.
+        predicted: (n,) str most probable classes.
+        probability: (n,) float64 their probabilities.
+    """
+
+    ids: NDArray[np.str_]
+    labels: NDArray[np.str_]
+    predicted: NDArray[np.str_]
+    probability: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls,
+        ids: NDArray[np.str_],
+        labels: NDArray[np.int64],
+        predicted: NDArray[np.int64],
+        probability: NDArray[np.float64],
+        classes: Sequence[str],
+    ) -> Self:
+        """From indices into classes."""
+        names = np.array(classes)
+        return cls(ids, names[labels], names[predicted], probability)
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """(n,) whether the prediction is right."""
+        right: NDArray[np.bool_] = self.predicted == self.labels
+        return right
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: NDArray[np.int64]) -> "Judgements":
+        """Some of them."""
+        return Judgements(self.ids[rows], self.labels[rows], self.predicted[rows], self.probability[rows])
+
+    def write(self, path: Path) -> None:
+        """Write one line per image."""
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(_COLUMNS)
+            probabilities = (f"{value:.6f}" for value in self.probability)
+            writer.writerows(zip(self.ids, self.labels, self.predicted, probabilities, strict=True))
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """Read what `write` wrote; None where there is no such file, or no line in it.
+
+        Raises:
+            RunError: It holds something else.
+        """
+        try:
+            with path.open(newline="", encoding="utf-8") as file:
+                lines = list(csv.DictReader(file, strict=True))
+            ids, labels, predicted = (
+                np.array([line[name] for line in lines], np.str_) for name in _COLUMNS[:3]
+            )
+            probability = np.array([line[_COLUMNS[3]] for line in lines], np.float64)
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, csv.Error) as error:
+            raise RunError(f"{path} can't be read: {error}") from error
+        except KeyError as error:
+            raise RunError(f"{path} has no column {error}, expected {', '.join(_COLUMNS)}") from None
+        return cls(ids, labels, predicted, probability) if lines else None

@@ -1,0 +1,1 @@
+"""Many runs together: batches, leaderboards and the HTML report."""

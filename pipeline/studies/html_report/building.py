@@ -1,0 +1,311 @@
+"""Gather what a report shows of each run, and write it as one file."""
+
+import base64
+import datetime
+import io
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.features.errors import FeaturesError
+from frostline.features.system.atomic import replace_file
+from frostline.pipeline.drawing.thumbnails import image_file, load_thumbnail
+from frostline.pipeline.errors import PipelineError, ReportError
+from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
+from frostline.pipeline.inputs.layers import layer_features
+from frostline.pipeline.progress import SILENT, Reporter
+from frostline.pipeline.runs.directory import library_versions
+from frostline.pipeline.runs.predictions import Judgements
+from frostline.pipeline.studies.html_report.commands import repeating_commands
+from frostline.pipeline.studies.html_report.embedding import Map, MapKind, draw_map
+from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place, compare_runs
+from frostline.pipeline.studies.leaderboard_text import ACCURACIES, cell, known_costs
+from frostline.pipeline.training.sample_sizes import read_learning_curve
+
+__all__ = ["ReportResult", "write_report"]
+
+_HERE = Path(__file__).parent
+_MOST_POINTS = 1000  # of a map; each has a thumbnail
+_SHOWN_MISTAKES = 24
+_SIDE = 72  # pixels of a thumbnail
+
+
+@dataclass(frozen=True)
+class ReportResult:
+    """What one report took.
+
+    Attributes:
+        path: The file.
+        runs: Runs in it.
+        bytes: Its size.
+        seconds: Wall time.
+    """
+
+    path: Path
+    runs: int
+    bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Mistake:
+    """A wrong prediction, with its thumbnail as a data URI where the image is still there."""
+
+    image: str
+    true: str
+    predicted: str
+    probability: float
+    picture: str | None
+
+
+@dataclass(frozen=True)
+class _Section:
+    """What the page shows of one run."""
+
+    name: str
+    place: Place
+    facts: Sequence[tuple[str, str]]
+    charts: Sequence[Any]
+    mistakes: Sequence[_Mistake]
+    mistake_count: int
+    commands: Sequence[str]
+
+
+def write_report(
+    runs: Sequence[str | Path],
+    out: str | Path = "report.html",
+    *,
+    on: Literal["auto", "validation", "test"] = "auto",
+    map: MapKind = "pca",  # noqa: A002  # the option's name
+    title: str = "Frostline report",
+    seed: int = 0,
+    report: Reporter = SILENT,
+) -> ReportResult:
+    """Write runs side by side as one HTML file: charts, tables and thumbnails in it, and nothing from a network.
+
+    What runs hold is read, and for the maps the cached features of the rows that they were judged on. Nothing is
+    evaluated. What a run lacks is left out.
+
+    Args:
+        runs: Run directories, and folders of `pipeline.learning_curve`, which are drawn together.
+        out: The file; one that is there is replaced, once the new one is complete.
+        on: Rows to compare by; see `pipeline.compare_runs`.
+        map: How features are brought to the plane: ``pca``, ``umap`` or ``none``.
+        title: Heading of the page.
+        seed: Of the maps.
+        report: Where progress goes.
+
+    Raises:
+        ReportError: plotly or Jinja2 are not installed.
+        RunError: A run can't be read, or UMAP isn't installed.
+    """
+    started = time.perf_counter()
+    render = _renderer()
+    board = compare_runs(runs, on=on, report=report)
+    learning = [curve for folder in runs if (curve := read_learning_curve(folder))]
+    gallery = _Gallery()
+    maps = _Maps(map, seed)
+    sections = []
+    with report.task("Drawing", len(board.places)) as advance:
+        for number, place in enumerate(board.places):
+            sections.append(_section(f"run{number}", place, board, gallery, maps))
+            advance(1)
+    from plotly.offline import get_plotlyjs
+
+    from frostline.pipeline.studies.html_report.figures import label_fractions, pareto
+
+    text = render(
+        title=title,
+        made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        versions=library_versions(),
+        board=board,
+        columns=[(key, COLUMNS[key]) for key in (*ACCURACIES, *known_costs(board))],
+        cell=cell,
+        pareto=pareto(board),
+        fractions=label_fractions(learning),
+        learning=learning,
+        sections=sections,
+        pictures=gallery.pictures,
+        style=(_HERE / "style.css").read_text("utf-8"),
+        script=(_HERE / "page.js").read_text("utf-8"),
+        plotly=get_plotlyjs(),
+    )
+    path = Path(out)
+    replace_file(path, text.encode())
+    return ReportResult(path, len(sections), path.stat().st_size, time.perf_counter() - started)
+
+
+def _renderer() -> Any:
+    try:
+        import plotly.graph_objects  # noqa: F401  # before any work
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    except ImportError as error:
+        raise ReportError(
+            f"a report needs {error.name}, which is not installed: pip install 'frostline[report]'."
+        ) from error
+    page = Environment(
+        loader=FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page.filters["script_json"] = _script_json
+    return page.get_template("page.html.j2").render
+
+
+def _script_json(value: Any) -> str:
+    """JSON for a script element, which ends at the first ``</script`` whatever it stands in."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text.replace("<", "\\u003c")
+
+
+@dataclass
+class _Gallery:
+    """Thumbnails by the image's path, each encoded once."""
+
+    pictures: list[str] = field(default_factory=list)
+    _known: dict[Path, int | None] = field(default_factory=dict)
+
+    def add(self, path: Path) -> int | None:
+        """Number of its thumbnail; none where the image is gone."""
+        if path not in self._known:
+            picture = _data_uri(path)
+            self._known[path] = None if picture is None else len(self.pictures)
+            self.pictures += [] if picture is None else [picture]
+        return self._known[path]
+
+    def get(self, number: int | None) -> str | None:
+        """A thumbnail as a data URI."""
+        return None if number is None else self.pictures[number]
+
+
+def _data_uri(path: Path) -> str | None:
+    image = load_thumbnail(path, _SIDE)
+    if image is None:
+        return None
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=75)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+@dataclass
+class _Maps:
+    """Maps of features, each drawn once for all runs that read them."""
+
+    kind: MapKind
+    seed: int
+    _known: dict[tuple[str, str, bytes], Map | None] = field(default_factory=dict)
+
+    def of(self, cache: AnyCache, layer: str, rows: NDArray[np.int64]) -> Map | None:
+        """Points of some rows."""
+        if self.kind == "none":
+            return None
+        key = (f"{cache.path} {cache.key}", layer, rows.tobytes())
+        if key not in self._known:
+            X = layer_features(cache, layer)[rows]
+            self._known[key] = draw_map(X, self.kind, seed=self.seed)
+        return self._known[key]
+
+
+def _section(name: str, place: Place, board: Leaderboard, gallery: _Gallery, maps: _Maps) -> _Section:
+    from frostline.pipeline.studies.html_report.figures import (
+        confusion,
+        curves,
+        embedding_map,
+        reliability_diagram,
+    )
+
+    summary = place.summary
+    judged = summary.judgements(board.split)
+    charts = []
+    mistakes: list[_Mistake] = []
+    if judged is not None:
+        charts += [confusion(name, judged, summary.classes), reliability_diagram(name, judged)]
+        cache = _cache(place)
+        rows = _rows(cache, judged) if cache else None
+        shown = np.unique(np.linspace(0, len(judged) - 1, min(len(judged), _MOST_POINTS)).astype(np.int64))
+        if cache and rows is not None and (drawn := maps.of(cache, summary.layer, rows[shown])):
+            pictures = [gallery.add(image_file(cache, int(row))) for row in rows[shown]]
+            charts.append(embedding_map(name, drawn, judged.take(shown), pictures, summary.classes))
+        mistakes = _mistakes(judged, cache, rows, gallery)
+    charts += curves(name, summary.run.path / "curve.csv", summary.run.record["head"]["params"])
+    return _Section(
+        name=name,
+        place=place,
+        facts=_facts(place),
+        charts=charts,
+        mistakes=mistakes,
+        mistake_count=0 if judged is None else int((~judged.correct).sum()),
+        commands=repeating_commands(summary.run),
+    )
+
+
+def _cache(place: Place) -> AnyCache | None:
+    """The features that a run was trained on, where they still are what they were."""
+    run = place.summary.run
+    try:
+        cache = open_caches([each.path for each in run.caches])
+    except (OSError, FeaturesError, PipelineError):
+        return None
+    same = cache.key == "+".join(each.spec.digest for each in run.caches)
+    return (
+        cache if same or run.tuned else None
+    )  # a tuned run's lies within it, by whatever engine it was computed
+
+
+def _rows(cache: AnyCache, judged: Judgements) -> NDArray[np.int64] | None:
+    """Rows of the judged images; none where the cache has lost one, or can't read it any more."""
+    place = {str(name): row for row, name in enumerate(cache.ids)}
+    rows = np.array([place.get(str(name), -1) for name in judged.ids], np.int64)
+    return rows if (rows >= 0).all() and cache.ok[rows].all() else None
+
+
+def _mistakes(
+    judged: Judgements, cache: AnyCache | None, rows: NDArray[np.int64] | None, gallery: _Gallery
+) -> list[_Mistake]:
+    """The most confident ones first."""
+    wrong = np.flatnonzero(~judged.correct)
+    worst = wrong[np.argsort(-judged.probability[wrong], kind="stable")][:_SHOWN_MISTAKES]
+
+    def picture(index: int) -> str | None:
+        if cache is None or rows is None:
+            return None
+        return gallery.get(gallery.add(image_file(cache, int(rows[index]))))
+
+    return [
+        _Mistake(
+            str(judged.ids[i]),
+            str(judged.labels[i]),
+            str(judged.predicted[i]),
+            float(judged.probability[i]),
+            picture(int(i)),
+        )
+        for i in worst
+    ]
+
+
+def _facts(place: Place) -> list[tuple[str, str]]:
+    """What the head of a section says, by name."""
+    summary = place.summary
+    record = summary.run.record
+    params = ", ".join(f"{name}={value}" for name, value in record["head"]["params"].items())
+    facts = {
+        "backbone": " + ".join(summary.backbones),
+        "layer": summary.layer,
+        "projection": summary.project or "",
+        "head": f"{summary.head} ({params})" if params else summary.head,
+        "validation": cell(place, "validation"),
+        "test": cell(place, "test"),
+        "trained": record.get("created", ""),
+        "data": ", ".join(dict.fromkeys(each.source for each in summary.run.caches)),
+        "timed on": summary.cost.machine or "",
+        "run": str(summary.run.path),
+    }
+    return [(name, text) for name, text in facts.items() if text not in {"", "-"}]

@@ -1,0 +1,69 @@
+"""Features as points on a plane."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.pipeline.errors import RunError
+
+__all__ = ["MAPS", "Map", "MapKind", "draw_map"]
+
+MapKind = Literal["pca", "umap", "none"]
+MAPS: tuple[MapKind, ...] = ("pca", "umap", "none")
+
+_NEIGHBOURS = 15  # UMAP's own default
+
+
+@dataclass(frozen=True, eq=False)
+class Map:
+    """Rows as points.
+
+    Attributes:
+        points: (n, 2) float64.
+        axes: What the two axes are.
+    """
+
+    points: NDArray[np.float64]
+    axes: tuple[str, str]
+
+
+def draw_map(X: NDArray[Any], kind: MapKind, *, seed: int = 0) -> Map | None:
+    """Bring features to two dimensions; None for too few rows, or where no map is wanted.
+
+    Args:
+        X: (n, d) finite features.
+        kind: ``pca``: the first two principal components of standardised features. ``umap``: uniform manifold
+            approximation, by cosine (McInnes, Healy & Melville 2018); distances between far points mean nothing in it.
+        seed: Of what is random.
+
+    Raises:
+        RunError: UMAP is not installed.
+    """
+    if kind == "none" or len(X) < 3:
+        return None
+    X = np.asarray(X, np.float32)
+    if kind == "umap":
+        return _umap(X, seed)
+    from sklearn.decomposition import PCA
+    from sklearn.preprocessing import StandardScaler
+
+    components = PCA(2, random_state=seed).fit(scaled := StandardScaler().fit_transform(X))
+    shares = components.explained_variance_ratio_
+    names = (f"component {number} ({share:.0%} of the variance)" for number, share in enumerate(shares, 1))
+    first, second = names
+    return Map(np.asarray(components.transform(scaled), np.float64), (first, second))
+
+
+def _umap(X: NDArray[np.float32], seed: int) -> Map:
+    try:
+        from umap import UMAP
+    except ImportError as error:
+        raise RunError(
+            "--map umap needs umap-learn: pip install 'frostline[umap]'. Or leave it at pca."
+        ) from error
+    reducer = UMAP(
+        n_neighbors=min(_NEIGHBOURS, len(X) - 1), metric="cosine", random_state=seed, n_jobs=1, init="pca"
+    )
+    return Map(np.asarray(reducer.fit_transform(X), np.float64), ("UMAP 1", "UMAP 2"))

@@ -1,0 +1,440 @@
+"""The charts of a report, as plotly figures without colours of their own: the page gives them its theme."""
+
+import contextlib
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+from numpy.typing import NDArray
+
+from frostline.classifiers.protocol.calibration_error import BINS, bin_of, rms_calibration_error
+from frostline.pipeline.runs.predictions import Judgements
+from frostline.pipeline.studies.html_report.embedding import Map
+from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place
+from frostline.pipeline.studies.leaderboard_text import cell
+from frostline.pipeline.training.sample_sizes import LearningCurveResult
+
+__all__ = [
+    "Chart",
+    "confusion",
+    "curves",
+    "embedding_map",
+    "label_fractions",
+    "pareto",
+    "reliability_diagram",
+]
+
+# Paul Tol's bright scheme without its grey, then some of his vibrant and muted ones: told apart with any colour vision, on
+# white and on black.
+_PALETTE = (
+    "#4477AA",
+    "#EE6677",
+    "#228833",
+    "#CCBB44",
+    "#66CCEE",
+    "#AA3377",
+    "#EE7733",
+    "#009988",
+    "#8877DD",
+    "#AA8866",
+)
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "star", "hexagon", "cross")
+_OTHER = "#888888"
+_BELOW = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0}
+_MANY_CLASSES = 20
+_SOLVER_FACTS = {"objective", "iterations", "seconds", "images per second"}
+_UNITS = {
+    "parameters": "parameters",
+    "gflops": "GFLOPs an image",
+    "extraction_seconds": "extraction, seconds",
+    "total_seconds": "extraction and training, seconds",
+}
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart of the page.
+
+    Attributes:
+        name: Identifies it in the page.
+        title: Heading.
+        summary: What it shows, in a sentence, for those who can't see it.
+        figure: As plotly's JSON.
+    """
+
+    name: str
+    title: str
+    summary: str
+    figure: str
+
+
+def _chart(name: str, title: str, summary: str, figure: go.Figure) -> Chart:
+    figure.layout.template = None  # the page's theme takes its place
+    return Chart(name, title, summary, figure.to_json())
+
+
+def pareto(board: Leaderboard) -> list[Chart]:
+    """Accuracy against each cost that two or more runs are known to have, or one run if there is just one."""
+    return [chart for key in _UNITS if (chart := _pareto(board, key))]
+
+
+def _pareto(board: Leaderboard, key: str) -> Chart | None:
+    value = COLUMNS[key].value
+    places = [place for place in board.places if place.accuracy and (value(place) or 0) > 0]
+    if len(places) < min(2, len(board.places)):
+        return None
+    backbones = list(dict.fromkeys(" + ".join(place.summary.backbones) for place in places))
+    heads = list(dict.fromkeys(place.summary.head for place in places))
+    figure = go.Figure(
+        _front_line([(value(place), place.accuracy.value) for place in places if place.accuracy])
+    )
+    for number, backbone in enumerate(backbones):
+        mine = [place for place in places if " + ".join(place.summary.backbones) == backbone]
+        intervals = [place.accuracy for place in mine if place.accuracy]
+        figure.add_scatter(
+            x=[value(place) for place in mine],
+            y=[each.value for each in intervals],
+            error_y={
+                "array": [each.high - each.value for each in intervals],
+                "arrayminus": [each.value - each.low for each in intervals],
+                "thickness": 1,
+                "width": 3,
+            },
+            mode="markers",
+            name=backbone,
+            marker={
+                "size": [_size(place.summary.cost.width) for place in mine],
+                "symbol": [_SYMBOLS[heads.index(place.summary.head) % len(_SYMBOLS)] for place in mine],
+                "color": _PALETTE[number % len(_PALETTE)],
+                "line": {"width": 1},
+                "opacity": 0.9,
+            },
+            text=[_hover(place) for place in mine],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    figure.update_layout(
+        xaxis={"title": {"text": _UNITS[key]}, "type": "log", **_ticks([value(place) for place in places])},
+        yaxis={"title": {"text": f"{board.split} accuracy"}, "tickformat": ".0%"},
+        legend=_BELOW,
+        hovermode="closest",
+    )
+    best = max(places, key=lambda place: place.accuracy.value if place.accuracy else 0)
+    cheapest = min(places, key=value)
+    summary = (
+        f"Accuracy against {_UNITS[key]} of {len(places)} run{'s' * (len(places) > 1)}. Most accurate: {best.summary.name}, {cell(best, board.split)};"
+        f" cheapest: {cheapest.summary.name}, {cell(cheapest, board.split)}. The leaderboard has all numbers."
+    )
+    return _chart(f"pareto-{key}", f"Accuracy against {_UNITS[key]}", summary, figure)
+
+
+def label_fractions(learning: Sequence[LearningCurveResult]) -> list[Chart]:
+    """Accuracy against the number of training images, of all learning curves in one chart; none without any."""
+    if not learning:
+        return []
+    figure = go.Figure()
+    for number, curve in enumerate(learning):
+        colour = _PALETTE[number % len(_PALETTE)]
+        common = {"name": _escape(curve.folder.name), "legendgroup": str(number)}
+        figure.add_scatter(
+            x=[point.images for point in curve.points],
+            y=[point.accuracy for point in curve.points],
+            error_y={
+                "array": [point.high - point.accuracy for point in curve.points],
+                "arrayminus": [point.accuracy - point.low for point in curve.points],
+                "thickness": 1,
+                "width": 3,
+            },
+            mode="lines+markers",
+            line={"color": colour},
+            hovertemplate="%{x:,} images: %{y:.2%}",
+            **common,
+        )
+        if curve.forecast:
+            last = curve.points[-1]
+            figure.add_scatter(
+                x=[last.images, curve.forecast.images],
+                y=[last.accuracy, curve.forecast.accuracy],
+                mode="lines+markers",
+                line={"color": colour, "dash": "dot"},
+                marker={"symbol": "circle-open"},
+                showlegend=False,
+                hovertemplate="expected with %{x:,} images: %{y:.2%}",
+                **common,
+            )
+    images = [point.images for curve in learning for point in curve.points]
+    images += [curve.forecast.images for curve in learning if curve.forecast]
+    figure.update_layout(
+        xaxis={"title": {"text": "training images"}, "type": "log", **_ticks(images)},
+        yaxis={"title": {"text": "validation accuracy"}, "tickformat": ".0%"},
+        legend=_BELOW,
+        showlegend=True,
+        hovermode="closest",
+    )
+    ends = (
+        f"{curve.folder.name} from {curve.points[0].accuracy:.1%} with {curve.points[0].images:,} images to"
+        f" {curve.points[-1].accuracy:.1%} with {curve.points[-1].images:,}"
+        for curve in learning
+    )
+    title = "Accuracy against training images"
+    return [_chart("label-fractions", title, f"{'; '.join(ends)}. Dotted: a forecast.", figure)]
+
+
+def _ticks(costs: Sequence[float]) -> dict[str, Any]:
+    """A logarithmic axis with some room at its ends, labelled at 1, 2 and 5, or at each digit where that would be too few."""
+    low, high = min(costs) / 1.3, max(costs) * 1.3
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for digits in ((1, 2, 5), range(1, 10)):
+        ticks = [digit * 10.0**decade for decade in decades for digit in digits]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) > 2:
+            break
+    return {
+        "range": [math.log10(low), math.log10(high)],
+        "tickvals": ticks,
+        "ticktext": [f"{tick / 1e6:g} M" if tick >= 1e6 else f"{tick:,g}" for tick in ticks],
+    }
+
+
+def _front_line(points: Sequence[tuple[float, float]]) -> go.Scatter:
+    """Steps along those (cost, accuracy) that none beats in both."""
+    front: list[tuple[float, float]] = []
+    for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or accuracy > front[-1][1]:
+            front.append((cost, accuracy))
+    return go.Scatter(
+        x=[x for x, _ in front],
+        y=[y for _, y in front],
+        mode="lines",
+        line={"shape": "hv", "dash": "dot", "width": 1.5, "color": _OTHER},
+        name="Pareto front",
+        hoverinfo="skip",
+    )
+
+
+def _size(width: int | None) -> float:
+    return float(np.clip(2 + np.sqrt(width or 256) / 2, 7, 30))
+
+
+def _hover(place: Place) -> str:
+    keys = ("validation", "test", "parameters", "gflops", "width", "extraction_seconds", "total_seconds")
+    lines = [f"{COLUMNS[key].title}: {text}" for key in keys if (text := cell(place, key)) != "-"]
+    head = f"{place.summary.head} on {place.summary.layer}"
+    return "<br>".join([f"<b>{_escape(place.summary.name)}</b>", _escape(head), *map(_escape, lines)])
+
+
+def _escape(text: str) -> str:
+    """Plotly reads some tags in its texts."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def confusion(name: str, judged: Judgements, classes: Sequence[str]) -> Chart:
+    """Shares of each true class that were taken for each class."""
+    place = {each: index for index, each in enumerate(classes)}
+    true, said = (np.array([place[each] for each in column]) for column in (judged.labels, judged.predicted))
+    k = len(classes)
+    counts = np.bincount(true * k + said, minlength=k * k).reshape(k, k)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    few = k <= _MANY_CLASSES
+    labels = [_escape(each) for each in classes]
+    figure = go.Figure(
+        go.Heatmap(
+            z=shares,
+            x=labels,
+            y=labels,
+            zmin=0,
+            zmax=1,
+            customdata=counts,
+            text=np.where(counts > 0, counts.astype(str), "") if few else None,
+            texttemplate="%{text}" if few else None,
+            hovertemplate="true %{y}, predicted %{x}: %{customdata} (%{z:.0%})<extra></extra>",
+            showscale=False,
+            xgap=1,
+            ygap=1,
+        )
+    )
+    figure.update_layout(
+        xaxis={"title": {"text": "predicted"}, "type": "category", "showgrid": False},
+        yaxis={"title": {"text": "true"}, "type": "category", "autorange": "reversed", "showgrid": False},
+    )
+    off = counts * (1 - np.eye(k, dtype=counts.dtype))
+    row, column = divmod(int(off.argmax()), k)
+    summary = f"{judged.correct.mean():.1%} of {len(judged)} are right."
+    if off.any():
+        summary += f" Most often {classes[row]} was taken for {classes[column]}: {off.max()} times."
+    return _chart(f"confusion-{name}", "Confusion matrix", summary, figure)
+
+
+def reliability_diagram(name: str, judged: Judgements) -> Chart:
+    """How often predictions are right that the head is so sure of (Niculescu-Mizil & Caruana 2005)."""
+    bins = bin_of(judged.probability)
+    counts, sure, right = (
+        np.bincount(bins, weights, BINS) for weights in (None, judged.probability, judged.correct)
+    )
+    error = rms_calibration_error(judged.probability, judged.correct)
+    filled = counts > 0
+    confidence, accuracy = sure[filled] / counts[filled], right[filled] / counts[filled]
+    figure = go.Figure(
+        [
+            go.Bar(
+                x=(np.flatnonzero(filled) + 0.5) / BINS,
+                y=counts[filled] / len(judged),
+                width=0.9 / BINS,
+                marker={"color": _OTHER, "opacity": 0.35},
+                name="share of images",
+                hovertemplate="%{y:.0%} of the images<extra></extra>",
+            ),
+            go.Scatter(
+                x=[0, 1],
+                y=[0, 1],
+                mode="lines",
+                line={"dash": "dot", "width": 1, "color": _OTHER},
+                hoverinfo="skip",
+                name="perfect",
+            ),
+            go.Scatter(
+                x=confidence,
+                y=accuracy,
+                mode="lines+markers",
+                line={"color": "#117733"},
+                customdata=counts[filled],
+                hovertemplate="%{x:.0%} sure, %{y:.0%} right, %{customdata} images<extra></extra>",
+                name="accuracy",
+            ),
+        ]
+    )
+    figure.update_layout(
+        xaxis={"title": {"text": "probability of the predicted class"}, "range": [0, 1], "tickformat": ".0%"},
+        yaxis={"title": {"text": "share that is right"}, "range": [0, 1.02], "tickformat": ".0%"},
+        legend=_BELOW,
+    )
+    summary = (
+        f"Root mean square calibration error {error.value:.1%} (95 % interval {error.low:.1%} - {error.high:.1%}): "
+        f"predictions are on average {_gap(judged)}."
+    )
+    return _chart(f"reliability-{name}", "Reliability", summary, figure)
+
+
+def _gap(judged: Judgements) -> str:
+    """Whether a head is surer than it should be."""
+    gap = float(judged.probability.mean() - judged.correct.mean())
+    return (
+        f"{abs(gap) * 100:.1f} percentage points {'too sure' if gap > 0 else 'less sure than they might be'}"
+    )
+
+
+def curves(name: str, path: Path, chosen: Mapping[str, Any]) -> list[Chart]:
+    """Learning curves, or a regularisation path, one chart for each quantity; none where the run has no such file."""
+    columns = _columns(path)
+    x_label, x = next(iter(columns.items()), ("", np.empty(0)))
+    if len(x) < 2:
+        return []
+    panels: dict[str, dict[str, NDArray[np.float64]]] = {}
+    for label, values in list(columns.items())[1:]:
+        if label not in _SOLVER_FACTS:
+            quantity = label.removeprefix("train ").removeprefix("validation ")
+            panels.setdefault(quantity, {})[label] = values
+    return [
+        _curve_chart(name, quantity, (x_label, x), series, chosen.get(x_label))
+        for quantity, series in panels.items()
+    ]
+
+
+def _columns(path: Path) -> dict[str, NDArray[np.float64]]:
+    """The columns of numbers in a run's curve, by name; none where there is no such file."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *lines = csv.reader(file)
+    except (OSError, ValueError):
+        return {}
+    columns = {}
+    for label, *texts in zip(header, *lines, strict=False):
+        with contextlib.suppress(ValueError):  # a column of names
+            words = label.replace("_", " ").replace("val ", "validation ")
+            columns[words] = np.array([float(text or "nan") for text in texts])
+    return columns
+
+
+def _curve_chart(
+    name: str,
+    quantity: str,
+    axis: tuple[str, NDArray[np.float64]],
+    series: Mapping[str, NDArray[np.float64]],
+    chosen: Any,
+) -> Chart:
+    x_label, x = axis
+    figure = go.Figure(
+        [
+            go.Scatter(
+                x=x,
+                y=values,
+                mode="lines+markers",
+                name=label,
+                line={"color": "#CC6677" if label.startswith("train") else "#4477AA"},
+                hovertemplate=f"{_escape(x_label)} %{{x:.4g}}: %{{y:.4g}}<extra>{_escape(label)}</extra>",
+            )
+            for label, values in series.items()
+        ]
+    )
+    logarithmic = bool(x.min() > 0 and x.max() >= 100 * x.min())
+    figure.update_layout(
+        xaxis={"title": {"text": _escape(x_label)}, "type": "log" if logarithmic else "linear"},
+        yaxis={"title": {"text": _escape(quantity)}},
+        legend=_BELOW,
+        showlegend=True,
+    )
+    if isinstance(chosen, int | float):
+        figure.add_vline(x=chosen, line={"dash": "dot", "width": 1, "color": _OTHER})
+    last = ", ".join(f"{label} from {values[0]:.4g} to {values[-1]:.4g}" for label, values in series.items())
+    return _chart(f"curve-{name}-{quantity}".replace(" ", "-"), quantity.capitalize(), f"{last}.", figure)
+
+
+def embedding_map(
+    name: str, drawn: Map, judged: Judgements, pictures: Sequence[int | None], classes: Sequence[str]
+) -> Chart:
+    """The images as points, coloured by their true class; mistakes are crosses, `pictures` what hovering shows."""
+    figure = go.Figure()
+    colours = [_PALETTE[number % len(_PALETTE)] for number in range(len(classes))]
+    wrong = ~judged.correct
+    for number, label in enumerate(classes):
+        rows = np.flatnonzero(judged.labels == label)
+        figure.add_scatter(
+            x=drawn.points[rows, 0],
+            y=drawn.points[rows, 1],
+            mode="markers",
+            name=_escape(label),
+            marker={
+                "color": colours[number],
+                "size": np.where(wrong[rows], 9, 6),
+                "symbol": np.where(wrong[rows], "x", _SYMBOLS[number // len(_PALETTE) % len(_SYMBOLS)]),
+                "line": {"width": np.where(wrong[rows], 1, 0)},
+                "opacity": 0.85,
+            },
+            customdata=[
+                [
+                    pictures[int(row)],
+                    str(judged.ids[row]),
+                    str(judged.labels[row]),
+                    str(judged.predicted[row]),
+                    float(judged.probability[row]),
+                ]
+                for row in rows
+            ],
+            text=[_escape(str(judged.ids[row])) for row in rows],
+            hoverinfo="none",  # the page shows the thumbnail
+        )
+    figure.update_layout(
+        xaxis={"title": {"text": drawn.axes[0]}, "zeroline": False, "showticklabels": False},
+        yaxis={"title": {"text": drawn.axes[1]}, "zeroline": False, "showticklabels": False},
+        legend=_BELOW,
+        hovermode="closest",
+        showlegend=len(classes) <= _MANY_CLASSES,
+    )
+    summary = (
+        f"{len(judged)} images as points, coloured by class; the {int(wrong.sum())} mistakes are crosses."
+    )
+    return _chart(f"map-{name}", "Map of the features", summary, figure)

@@ -1,0 +1,115 @@
+"""Whether what is still to do can be done: every backbone, layer and stage is looked up before anything is computed."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from frostline.features.backbones import BackboneInfo, describe, find_stage, list_stages, resolve_layers
+from frostline.features.backbones.weights import random_seed
+from frostline.features.errors import FeaturesError
+from frostline.features.spec import Layer
+from frostline.pipeline.progress import Reporter
+from frostline.pipeline.studies.jobs.kinds import (
+    STAGES,
+    Backbone,
+    Candidate,
+    Extraction,
+    FineTuning,
+    HeadTraining,
+    Job,
+)
+from frostline.pipeline.studies.jobs.plan import Plan
+
+__all__ = ["Known", "cheap_first", "check_jobs"]
+
+
+_OfNetwork = Extraction | Candidate | FineTuning
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was found out about backbones.
+
+    Attributes:
+        backbones: Their size, by name; those of ``run:DIR`` are not among them.
+        layers: The layers of each cache, by its name.
+    """
+
+    backbones: Mapping[str, BackboneInfo]
+    layers: Mapping[str, tuple[Layer, ...]]
+
+    def work(self, job: Job) -> float:
+        """A rough measure to order the jobs of one stage by: 10^9 multiply-adds, or numbers to read."""
+        if isinstance(job, Extraction):
+            return self._gflops(job.backbone) * job.data.images
+        if isinstance(job, Candidate | FineTuning):
+            return self._gflops(job.training.backbone) * job.training.data.images * job.recipe.epochs
+        if isinstance(job, HeadTraining):
+            known = [self.layers[cache.name] for cache in job.caches if cache.name in self.layers]
+            return float(job.data.images * sum(layer.dim for layers in known for layer in layers))
+        return 0.0
+
+    def _gflops(self, backbone: Backbone) -> float:
+        info = self.backbones.get(backbone.backbone)
+        if info is None:
+            return 1.0
+        size = backbone.image_size
+        return info.gflops * (size * size / (info.input_size[0] * info.input_size[1]) if size else 1)
+
+
+def check_jobs(plan: Plan, jobs: Sequence[Job], report: Reporter) -> Known:
+    """Look up what the jobs name.
+
+    Raises:
+        StudyError: There is no such thing; names the line and near matches.
+    """
+    networks = [job for job in jobs if isinstance(job, _OfNetwork)]
+    looked: dict[str, BackboneInfo] = {}
+    layers: dict[str, tuple[Layer, ...]] = {}
+    described, stages = cache(describe), cache(list_stages)
+    with report.task("Checking names", len(networks)) as advance:
+        for job in networks:
+            name = _backbone(job).backbone
+            try:
+                if not name.startswith("run:"):
+                    looked[name] = described(name)
+                if isinstance(job, Extraction):
+                    layers[job.cache.name] = layers.get(job.cache.name) or resolve_layers(name, job.layers)
+                elif job.recipe.frost_line not in {"none", "all"}:
+                    find_stage(stages(name), job.recipe.frost_line)
+            except FeaturesError as error:
+                named = (name, *getattr(job, "layers", ()))
+                words = [word for word in named if repr(word) in str(error)]
+                raise plan.error(str(error), job, *words, "frost-line") from error
+            _check_weights(plan, job, looked.get(name))
+            advance(1)
+    return Known(looked, layers)
+
+
+def _check_weights(plan: Plan, job: _OfNetwork, info: BackboneInfo | None) -> None:
+    """Refuse files that aren't there, and training from scratch that starts from something."""
+    asked, name = _backbone(job).weights, _backbone(job).backbone
+    problem = ""
+    scratch = not isinstance(job, Extraction) and job.training.from_scratch
+    if asked and random_seed(asked) is None and not Path(asked).is_file():
+        problem = f"weights {asked!r}: no such file"
+    elif scratch and asked:
+        problem = "weights: training from scratch starts from nothing; leave one of the two away"
+    elif not isinstance(job, Extraction) and scratch and job.recipe.frost_line != "none":
+        problem = f"frost line {job.recipe.frost_line!r}: an untrained network has nothing worth freezing"
+    elif info and info.weights == "none" and not asked and not scratch:
+        problem = (
+            f"backbone {name} has no pretrained weights; give weights, or from-scratch = true in [[finetune]]"
+        )
+    if problem:
+        raise plan.error(problem, job, "weights" if asked else "frost-line" if scratch else name)
+
+
+def _backbone(job: _OfNetwork) -> Backbone:
+    return job.backbone if isinstance(job, Extraction) else job.training.backbone
+
+
+def cheap_first(jobs: Sequence[Job], known: Known) -> list[Job]:
+    """By stage, and within a stage by the work that is in it."""
+    return sorted(jobs, key=lambda job: (STAGES.index(job.stage), known.work(job)))

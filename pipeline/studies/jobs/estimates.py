@@ -1,0 +1,304 @@
+"""What the jobs of a study will take: each kind is tried on a few images, or a few rows, and scaled up."""
+
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from frostline.classifiers.fitting.fit import fit_head
+from frostline.classifiers.heads.catalog import find_head
+from frostline.classifiers.saving.head_files import save_head
+from frostline.features.backbones import Backbone as Network
+from frostline.features.backbones import find_stage, load_backbone, trunk
+from frostline.features.engines import Engine, EngineError, Plan, plan_engines
+from frostline.features.images.loading import load_batches
+from frostline.features.sources import open_source
+from frostline.features.spec import Layer
+from frostline.features.system.machine import memory_in_use
+from frostline.pipeline.errors import StudyError
+from frostline.pipeline.studies.jobs.checks import Known
+from frostline.pipeline.studies.jobs.kinds import (
+    Backbone,
+    Candidate,
+    Extraction,
+    FineTuning,
+    HeadTraining,
+    Job,
+)
+
+__all__ = ["Estimate", "Estimator"]
+
+_IMAGES = 32
+_ROWS = 400
+_STEP = 16  # images
+_REPEATS = 3  # the fastest counts: what else the machine does isn't the job's
+_LAYER_COPIES = 2  # activations, and their gradients
+_WEIGHT_COPIES = 4  # weights, gradients, momentum, the best epoch's
+_STORED_BYTES = 2
+_SMALL = 200_000  # bytes of a run's tables and pictures
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a job takes, roughly.
+
+    Attributes:
+        seconds: Wall time, alone on the machine.
+        memory: Largest size of its process in bytes.
+        disk: Bytes that it writes and leaves.
+    """
+
+    seconds: float
+    memory: int
+    disk: int
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A quantity that grows in proportion, from two points."""
+
+    start: float
+    slope: float
+
+    def __call__(self, size: float) -> float:
+        return max(0.0, self.start + self.slope * size)
+
+    @classmethod
+    def through(cls, near: tuple[float, float], far: tuple[float, float]) -> "_Line":
+        slope = max(0.0, (far[1] - near[1]) / (far[0] - near[0]))
+        return cls(max(0.0, far[1] - slope * far[0]), slope)
+
+
+class Estimator:
+    """Tries each network and each head once; untrained networks stand in for theirs, so nothing is downloaded.
+
+    Args:
+        known: What was found out about backbones.
+    """
+
+    def __init__(self, known: Known) -> None:
+        self._known = known
+        self._forward: dict[Any, tuple[float, float, int]] = {}
+        self._heads: dict[Any, tuple[_Line, _Line]] = {}
+        self._steps: dict[Any, _Step] = {}
+
+    def estimate(self, job: Job) -> Estimate:
+        """What one job takes."""
+        if isinstance(job, Extraction):
+            return self._extraction(job)
+        if isinstance(job, HeadTraining):
+            return self._head(job)
+        if isinstance(job, Candidate | FineTuning):
+            return self._training(job)
+        raise StudyError(f"{job.path.name}: no way to estimate a {job.stage}")
+
+    def _extraction(self, job: Extraction) -> Estimate:
+        layers = self._known.layers[job.cache.name]
+        if job.done():  # there, and only looked over
+            return Estimate(0.0, memory_in_use(), 0)
+        key = (job.backbone, job.layers, job.data.path)
+        if key not in self._forward:
+            self._forward[key] = _time_engine(job, layers)
+        start, each, memory = self._forward[key]
+        width = sum(layer.dim for layer in layers)
+        return Estimate(
+            start + each * job.data.images, memory, job.data.images * (width * _STORED_BYTES + 200)
+        )
+
+    def _head(self, job: HeadTraining) -> Estimate:
+        rows = round(job.data.images * (1 - job.data.fractions[2]))
+        width = self._width(job)
+        key = (job.head, repr(job.params), repr(job.search), job.cv, width, job.data.classes)
+        if key not in self._heads:
+            self._heads[key] = _time_head(job, width)
+        seconds, disk = self._heads[key]
+        trials = _trials(job, rows)
+        copies = 3 * rows * width * 4
+        return Estimate(seconds(rows) * trials, memory_in_use() + copies, round(disk(rows)) + _SMALL)
+
+    def _width(self, job: HeadTraining) -> int:
+        """Length of what the head reads."""
+        if job.project:
+            return int(job.project.partition(":")[2])
+        widths = []
+        for cache in job.caches:
+            layers = self._known.layers.get(cache.name)
+            if layers is None:  # the cache is there, and nobody had to look its backbone up
+                from frostline.features.cache import FeatureCache
+
+                layers = FeatureCache.open(cache).layers
+            wanted = job.layer.split("+")
+            widths.append(
+                sum(each.dim for each in layers if {each.key, each.name} & set(wanted)) or layers[0].dim
+            )
+        return sum(widths)
+
+    def _training(self, job: Candidate | FineTuning) -> Estimate:
+        training, recipe = job.training, job.recipe
+        key = (training.backbone, recipe.frost_line)
+        if key not in self._steps:
+            self._steps[key] = _Step(*key)
+        step, data = self._steps[key], training.data
+        train, val = (round(data.images * share) for share in data.fractions[:2])
+        seconds = recipe.epochs * (train * step.update + val * step.forward)
+        if (
+            step.frozen
+            and not recipe.randomises
+            and not recipe.unfreeze_every
+            and training.cached is not False
+        ):
+            spared = step.below * step.forward
+            seconds += data.images * spared - recipe.epochs * (train + val) * spared
+        batch = min(recipe.batch_size // recipe.accumulate, data.images)
+        held = 4 * (_WEIGHT_COPIES * step.parameters + _LAYER_COPIES * batch * step.activations)
+        return Estimate(seconds, memory_in_use() + held, 4 * step.parameters + _SMALL)
+
+
+def _time_engine(job: Extraction, layers: tuple[Layer, ...]) -> tuple[float, float, int]:
+    """Seconds to begin, seconds an image, and bytes of the process."""
+    net = _network(job.backbone)
+    source = open_source(job.data.path, limit=job.data.limit)
+    began = time.perf_counter()
+    engine = _built(net, layers, plan_engines(net, device=job.device, images=len(source.table)))
+    count = min(len(source.table), _IMAGES)
+    rows = np.unique(np.linspace(0, len(source.table) - 1, count, dtype=np.int64))
+
+    def run(some: Any) -> float:
+        started = time.perf_counter()
+        batches = load_batches(
+            source, some, net.transform, batch_size=engine.batch_size, block_rows=len(source.table)
+        )
+        for _ in engine.run(batches):
+            pass
+        return time.perf_counter() - started
+
+    run(rows[:1])  # the first pass allocates
+    start = time.perf_counter() - began
+    return start, run(rows) / len(rows), memory_in_use()
+
+
+def _built(net: Network, layers: tuple[Layer, ...], plans: Sequence[Plan]) -> Engine:
+    """The first engine that takes the network."""
+    problem: EngineError | None = None
+    for plan in plans:
+        try:
+            return plan.build(net, layers)
+        except EngineError as error:
+            problem = error
+    raise problem or EngineError("no engine to try")
+
+
+def _network(named: Backbone) -> Network:
+    tuned = named.backbone.startswith("run:")
+    net = load_backbone(named.backbone, weights=None if tuned else "random")
+    return net.with_transform(net.transform.at_size(named.image_size)) if named.image_size else net
+
+
+def _time_head(job: HeadTraining, width: int) -> tuple[_Line, _Line]:
+    """Seconds and bytes of a head, by training and validation rows; of one candidate, where there is a search."""
+    rows = max(_ROWS, 4 * job.data.classes)
+    points = [_fit_some(job, width, count) for count in (rows // 2, rows)]
+    (half, *first), (whole, *second) = points
+    return (
+        _Line.through((half, first[0]), (whole, second[0])),
+        _Line.through((half, first[1]), (whole, second[1])),
+    )
+
+
+def _fit_some(job: HeadTraining, width: int, rows: int) -> tuple[float, float, float]:
+    """Rows, seconds and bytes of a head on made-up features of classes that overlap."""
+    rng = np.random.default_rng(0)
+    classes = max(job.data.classes, 2)
+    y = np.arange(rows) % classes
+    X = (rng.normal(size=(classes, width))[y] + 2 * rng.normal(size=(rows, width))).astype(np.float32)
+    train = np.arange(rows * 3 // 4)
+    params = dict(job.params)
+    if job.search:
+        params |= find_head(job.head).candidates(params, len(train))[0]
+    started = time.perf_counter()
+    fitted = fit_head(
+        job.head,
+        X,
+        y,
+        train,
+        np.arange(len(train), rows),
+        classes=[str(number) for number in range(classes)],
+        params=params,
+        seed=job.seed,
+        device=job.device,
+    )
+    seconds = time.perf_counter() - started
+    with tempfile.TemporaryDirectory() as folder:
+        save_head(fitted, Path(folder))
+        size = sum(file.stat().st_size for file in Path(folder).iterdir())
+    return rows, seconds, float(size)
+
+
+def _trials(job: HeadTraining, rows: int) -> int:
+    """How many fits of one candidate the job is."""
+    if not job.search:
+        return 1
+    grid = len(find_head(job.head).candidates(job.params, rows))
+    count = job.search["trials"] or (grid if job.search["method"] == "grid" else 30)
+    return int(count) * (job.cv or 1) + 1
+
+
+class _Step:
+    """A network in training, tried on a few images.
+
+    Attributes:
+        frozen: Stages below the frost line.
+        below: Their share of the operations.
+        parameters: Of the whole network.
+        activations: Numbers that a pass of one image gives.
+    """
+
+    def __init__(self, named: Backbone, line: str) -> None:
+        net = _network(named)
+        stages = net.stages()
+        self.frozen = {"none": 0, "all": len(stages)}.get(line, -1)
+        if self.frozen < 0:
+            self.frozen = find_stage(stages, line) + 1
+        whole = sum(stage.flops for stage in stages) or 1
+        self.below = sum(stage.flops for stage in stages[: self.frozen]) / whole
+        self._body = trunk(net)
+        lower = stages[: self.frozen]
+        for name, parameter in self._body.named_parameters():
+            parameter.requires_grad_(not any(stage.owns(name) for stage in lower))
+        self._pixels = torch.zeros(_STEP, 3, *net.transform.crop)
+        self.parameters = sum(parameter.numel() for parameter in self._body.parameters())
+        self.activations = sum(int(np.prod(info.shape)) for info in net.layers().values())
+
+    @cached_property
+    def forward(self) -> float:
+        """Seconds an image, judged."""
+        self._body.eval()
+        with torch.no_grad():
+            return self._timed(lambda: self._body(self._pixels))
+
+    @cached_property
+    def update(self) -> float:
+        """Seconds an image, learnt from."""
+        self._body.train()
+
+        def once() -> None:
+            output = self._body(self._pixels)
+            if output.requires_grad:
+                output.sum().backward()
+
+        return self._timed(once)
+
+    def _timed(self, call: Callable[[], Any]) -> float:
+        call()  # the first one allocates
+        seconds = []
+        for _ in range(_REPEATS):
+            started = time.perf_counter()
+            call()
+            seconds.append(time.perf_counter() - started)
+        return min(seconds) / _STEP

@@ -1,0 +1,54 @@
+"""Where in a TOML file something stands, for messages: its reader doesn't say."""
+
+import re
+from pathlib import Path
+
+from frostline.pipeline.errors import StudyError
+
+__all__ = ["Places"]
+
+_HEADER = re.compile(r"^\s*\[{1,2}\s*([\w.\"'-]+)\s*\]{1,2}")
+
+
+class Places:
+    """The lines of a file of tables.
+
+    Args:
+        file: For messages.
+        text: What it holds.
+    """
+
+    def __init__(self, file: Path, text: str) -> None:
+        self._file = file
+        self._lines = text.splitlines()
+
+    def error(self, message: str, table: str = "", index: int = 0, *words: str) -> StudyError:
+        """An error that names a line: the first of a table that has one of `words`, else the table's own."""
+        line = self._line(table, index, words)
+        place = f"{self._file}, line {line}" if line else str(self._file)
+        return StudyError(f"{place}: {message}")
+
+    def _line(self, table: str, index: int, words: tuple[str, ...]) -> int | None:
+        """Number of the line, from 1; None where there is no such table."""
+        block = self._block(table, index)
+        for word in words:
+            found = re.compile(rf"(?<![\w-]){re.escape(word)}(?![\w-])")
+            for number in block:
+                if found.search(self._lines[number]):
+                    return number + 1
+        return block[0] + 1 if table and block else None
+
+    def _block(self, table: str, index: int) -> range:
+        """Lines of the `index`-th table of that name, with the tables inside of it; all where there is none."""
+        headers = [
+            (number, found[1]) for number, line in enumerate(self._lines) if (found := _HEADER.match(line))
+        ]
+        starts = [number for number, name in headers if name == table]
+        if index >= len(starts):
+            return range(len(self._lines))
+        first = starts[index]
+        stop = next(
+            (number for number, name in headers if number > first and not name.startswith(f"{table}.")),
+            len(self._lines),
+        )
+        return range(first, stop)

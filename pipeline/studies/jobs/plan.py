@@ -1,0 +1,297 @@
+"""From a study file to its jobs: every combination, each cache once, each result under a name that says what made it."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from frostline.features.cache.file.layout import BLOCK_ROWS
+from frostline.features.cache.file.part import Part
+from frostline.features.errors import FeaturesError
+from frostline.features.sources import open_source
+from frostline.features.table import ImageTable
+from frostline.pipeline.errors import StudyError
+from frostline.pipeline.studies.jobs.kinds import (
+    Backbone,
+    Candidate,
+    Data,
+    Extraction,
+    FineTuning,
+    HeadTraining,
+    Job,
+    Merge,
+    Training,
+)
+from frostline.pipeline.studies.jobs.options import Heads, Recipes, read_heads, read_recipes
+from frostline.pipeline.studies.jobs.study_file import ExtractTable, FinetuneTable, Study, several
+from frostline.pipeline.tuning.recipe import Recipe
+
+__all__ = ["Origin", "Plan", "plan_study"]
+
+_DIGITS = 8  # of a digest, in names
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where in the study file a job comes from.
+
+    Attributes:
+        table: Name of a table.
+        index: Which of those of that name.
+    """
+
+    table: str
+    index: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study asks for.
+
+    Attributes:
+        study: The file.
+        jobs: All of them; what a job reads comes before it.
+        origins: Where each comes from, by name.
+    """
+
+    study: Study
+    jobs: tuple[Job, ...]
+    origins: Mapping[str, Origin]
+
+    def error(self, message: str, job: Job, *words: str) -> StudyError:
+        """An error that names the line which a job comes from."""
+        origin = self.origins[job.path.name]
+        return self.study.places.error(message, origin.table, origin.index, *words)
+
+
+def plan_study(study: Study, *, parts: int = 1) -> Plan:
+    """Plan every job of a study; the images are listed, and nothing else is read.
+
+    A name holds a digest of all that the result depends on: the listing of the data, the settings, the seed. What is
+    changed in the file or in the data is thus another job.
+
+    Args:
+        study: The file.
+        parts: Parts to divide a cache into that isn't there.
+
+    Raises:
+        StudyError: No such data, head, parameter or option of a recipe; names the line.
+    """
+    return _Planner(study, parts).plan()
+
+
+class _Planner:
+    """Collects jobs, each once."""
+
+    def __init__(self, study: Study, parts: int) -> None:
+        self._study, self._parts = study, parts
+        self._jobs: dict[str, Job] = {}
+        self._origins: dict[str, Origin] = {}
+
+    def plan(self) -> Plan:
+        study = self._study
+        heads = [read_heads(table, index, study) for index, table in enumerate(study.train_head)]
+        recipes = [read_recipes(table, index, study) for index, table in enumerate(study.finetune)]
+        sets = [self._data(path) for path in several(study.batch.data)]  # lists every image
+        for data, digest in sets:
+            caches = self._caches(data)
+            for table, head in itertools.product(study.extract, heads):
+                self._train(data, digest, table, caches, head)
+            for index, tuned in enumerate(study.finetune):
+                self._tune(data, digest, tuned, index, recipes[index])
+        return Plan(study, tuple(self._jobs.values()), self._origins)
+
+    def _add(self, job: Job, table: str, index: int) -> None:
+        if self._jobs.setdefault(job.path.name, job) is job:
+            self._origins[job.path.name] = Origin(table, index)
+
+    def _data(self, path: str) -> tuple[Data, str]:
+        """A data set, and a digest of what it consists of."""
+        batch = self._study.batch
+        try:
+            source = open_source(path, limit=batch.limit)
+        except FeaturesError as error:
+            raise self._study.places.error(str(error), "batch", 0, path) from error
+        table = source.table
+        data = Data(source.root, batch.limit, len(table), len(table.classes), batch.fractions)
+        return data, _listing(table)
+
+    def _caches(self, data: Data) -> dict[Backbone, Path]:
+        """Where the cache of each backbone is, with all layers that are asked for anywhere."""
+        layers: dict[Backbone, list[str]] = {}
+        origins: dict[Backbone, int] = {}
+        for index, table in enumerate(self._study.extract):
+            for backbone in _backbones(table):
+                layers.setdefault(backbone, []).extend(_extracted(table))
+                origins.setdefault(backbone, index)
+        paths = {}
+        for backbone, names in layers.items():
+            job = self._extraction(data, backbone, tuple(dict.fromkeys(names)))
+            paths[backbone] = job.cache
+            count = min(self._parts, -(-data.images // BLOCK_ROWS)) if not job.done() else 1
+            if count == 1:
+                self._add(job, "extract", origins[backbone])
+                continue
+            pieces = [dataclasses.replace(job, part=Part(number, count)) for number in range(1, count + 1)]
+            for piece in pieces:
+                self._add(piece, "extract", origins[backbone])
+            self._add(Merge(job.cache, tuple(piece.path for piece in pieces)), "extract", origins[backbone])
+        return paths
+
+    def _extraction(self, data: Data, backbone: Backbone, layers: tuple[str, ...]) -> Extraction:
+        batch = self._study.batch
+        document = {
+            **_identity(backbone),
+            "layers": layers,
+            "data": data.path,
+            "limit": data.limit,
+            "device": batch.device,
+        }
+        name = f"{_stem(data, backbone)}-{_digest(document)}.h5"
+        return Extraction(data, backbone, layers, batch.device, self._study.out / "caches" / name)
+
+    def _train(
+        self, data: Data, digest: str, table: ExtractTable, caches: Mapping[Backbone, Path], heads: Heads
+    ) -> None:
+        """Every head of a table on every cache of another, once with each seed."""
+        batch = self._study.batch
+        for name, size, layer, head, seed in itertools.product(
+            several(table.backbone),
+            several(table.image_size),
+            several(table.layer),
+            heads.params,
+            batch.seeds,
+        ):
+            backbones = [Backbone(part, table.weights, size) for part in name.split("+")]
+            job = HeadTraining(
+                path=self._study.out / "runs",
+                data=data,
+                caches=tuple(caches[each] for each in backbones),
+                head=head,
+                params=heads.params[head],
+                layer=layer,
+                search=heads.search,
+                cv=heads.table.cv,
+                project=heads.table.project,
+                seed=seed,
+                device=batch.device,
+                evaluate=batch.evaluate,
+            )
+            document = {
+                "job": [
+                    job.head,
+                    job.params,
+                    job.layer,
+                    job.search,
+                    job.cv,
+                    job.project,
+                    job.seed,
+                    job.device,
+                ],
+                "data": [digest, data.fractions],
+                "backbones": [_identity(each) for each in backbones],
+            }
+            place = "" if layer == "embedding" else f".{layer}"
+            label = heads.table.name or head.rpartition(":")[2]
+            stem = _clean(f"{_stem(data, Backbone(name, None, size))}{place}-{label}-s{seed}")
+            path = job.path / f"{stem}-{_digest(document)}"
+            self._add(dataclasses.replace(job, path=path), "train-head", heads.index)
+
+    def _tune(self, data: Data, digest: str, table: FinetuneTable, index: int, recipes: Recipes) -> None:
+        """Every network of a table: first by each candidate of its recipe, then with each seed."""
+        batch = self._study.batch
+        for name, size in itertools.product(several(table.backbone), several(table.image_size)):
+            backbone = Backbone(name, table.weights, size)
+            training = Training(
+                data,
+                backbone,
+                table.from_scratch,
+                table.cached,
+                self._study.out / "activations",
+                batch.device,
+            )
+            label = table.name or ("scratch" if table.from_scratch else "finetune")
+            about = [
+                digest,
+                data.fractions,
+                _identity(backbone),
+                table.from_scratch,
+                table.cached,
+                batch.device,
+            ]
+            place = _Place(self._study.out, f"{_stem(data, backbone)}-{label}", about)
+            candidates = []
+            for number, changes in enumerate(recipes.candidates, 1):
+                recipe = dataclasses.replace(recipes.short, seed=batch.seeds[0], **changes)
+                run = place.path("search", f"c{number}", recipe)
+                self._add(Candidate(run, training, recipe), "finetune", index)
+                candidates.append((run, changes))
+            for seed in batch.seeds:
+                recipe = dataclasses.replace(recipes.fixed, seed=seed)
+                run = place.path("runs", f"s{seed}", recipe, *(run.name for run, _ in candidates))
+                job = FineTuning(run, training, recipe, batch.evaluate, tuple(candidates))
+                self._add(job, "finetune", index)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where trainings of a network go."""
+
+    out: Path
+    stem: str
+    about: Sequence[Any]
+
+    def path(self, folder: str, suffix: str, recipe: Recipe, *others: str) -> Path:
+        """The run of one of them."""
+        digest = _digest({"about": self.about, "recipe": dataclasses.asdict(recipe), "others": others})
+        return self.out / folder / f"{_clean(self.stem)}-{suffix}-{digest}"
+
+
+def _extracted(table: ExtractTable) -> Sequence[str]:
+    """The layers to store for a table's heads."""
+    return [part for layer in several(table.layer) if layer != "all" for part in layer.split("+")]
+
+
+def _backbones(table: ExtractTable) -> Iterator[Backbone]:
+    for name, size in itertools.product(several(table.backbone), several(table.image_size)):
+        yield from (Backbone(part, table.weights, size) for part in name.split("+"))
+
+
+def _identity(backbone: Backbone) -> dict[str, Any]:
+    """What a backbone is told by; a file of weights by its size and time, too, as it isn't read here."""
+    weights: Any = backbone.weights
+    if weights and (file := Path(weights)).is_file():
+        stat = file.stat()
+        weights = [str(file.absolute()), stat.st_size, stat.st_mtime_ns]
+    return {"backbone": backbone.backbone, "weights": weights, "image_size": backbone.image_size}
+
+
+def _listing(table: ImageTable) -> str:
+    """Digest of names, labels, splits, groups and sizes; not of times, which a copy changes."""
+    digest = hashlib.sha256("\0".join(table.classes).encode())
+    for column in (table.ids, table.labels, table.split, table.groups, table.stat[:, 0]):
+        digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
+
+
+def _stem(data: Data, backbone: Backbone) -> str:
+    path = Path(data.path)
+    size = f".{backbone.image_size}px" if backbone.image_size else ""
+    return _clean(f"{path.name if path.is_dir() else path.stem}.{backbone.backbone}{size}")
+
+
+def _clean(name: str) -> str:
+    """Fit for a file name."""
+    return re.sub(r"[^\w.+-]+", "-", name)
+
+
+def _digest(document: Mapping[str, Any]) -> str:
+    text = json.dumps(document, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]

@@ -1,0 +1,303 @@
+"""The compare stage: runs side by side, what they cost, and which differences are more than luck."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+
+from frostline.classifiers.protocol.significance import holm, mcnemar
+from frostline.features.fidelity import MIN_COSINE
+from frostline.pipeline.errors import RunError
+from frostline.pipeline.progress import SILENT, Reporter
+from frostline.pipeline.runs.directory import is_of_sample_sizes
+from frostline.pipeline.runs.predictions import Judgements
+from frostline.pipeline.runs.summary import Accuracy, Split, Summary, summarise
+
+__all__ = ["COLUMNS", "SORTS", "Column", "Leaderboard", "Place", "compare_runs"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A run in the leaderboard.
+
+    Attributes:
+        summary: The run.
+        accuracy: On the rows that the runs are compared by; none where it wasn't judged on such.
+        pvalue: That it is as good as the best, by McNemar's mid-p test on the same rows, adjusted by Holm for the number of
+            runs; none for the best, and where they weren't judged on the same rows.
+        is_best: Whether it is the most accurate.
+        on_time_front: Whether no other run is both more accurate and faster in total.
+        on_size_front: Whether no other is both more accurate and of fewer parameters.
+    """
+
+    summary: Summary
+    accuracy: Accuracy | None
+    pvalue: float | None
+    is_best: bool
+    on_time_front: bool
+    on_size_front: bool
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Runs side by side.
+
+    Attributes:
+        split: Rows that they are compared by.
+        places: The runs, sorted.
+        notes: What a reader should know, one sentence each.
+    """
+
+    split: Split
+    places: tuple[Place, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def best(self) -> Place:
+        """The most accurate."""
+        return next(place for place in self.places if place.is_best)
+
+    def records(self) -> list[dict[str, Any]]:
+        """One flat record per run, numbers as they are."""
+        return [{key: column.value(place) for key, column in COLUMNS.items()} for place in self.places]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the leaderboard.
+
+    Attributes:
+        title: For people.
+        value: What stands in it: text, number, or None where that isn't known.
+        text: The same for people.
+    """
+
+    title: str
+    value: Callable[[Place], Any]
+    text: Callable[[Any], str] = str
+
+
+def _bound(split: Split, name: str) -> Callable[[Place], float | None]:
+    def value(place: Place) -> float | None:
+        accuracy = place.summary.accuracy(split)
+        return getattr(accuracy, name) if accuracy else None
+
+    return value
+
+
+def _cost(name: str) -> Callable[[Place], Any]:
+    return lambda place: getattr(place.summary.cost, name)
+
+
+def _fronts(place: Place) -> str:
+    return ", ".join(["time"] * place.on_time_front + ["parameters"] * place.on_size_front)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+COLUMNS: Mapping[str, Column] = MappingProxyType(
+    {
+        "run": Column("run", lambda place: place.summary.name),
+        "path": Column("path", lambda place: str(place.summary.run.path)),
+        "backbone": Column("backbone", lambda place: " + ".join(place.summary.backbones)),
+        "layer": Column("layer", lambda place: place.summary.layer),
+        "head": Column("head", lambda place: place.summary.head),
+        "validation": Column("validation", _bound("validation", "value"), lambda value: f"{value:.2%}"),
+        "validation_low": Column("low", _bound("validation", "low"), lambda value: f"{value:.2%}"),
+        "validation_high": Column("high", _bound("validation", "high"), lambda value: f"{value:.2%}"),
+        "test": Column("test", _bound("test", "value"), lambda value: f"{value:.2%}"),
+        "test_low": Column("low", _bound("test", "low"), lambda value: f"{value:.2%}"),
+        "test_high": Column("high", _bound("test", "high"), lambda value: f"{value:.2%}"),
+        "pvalue": Column("p", lambda place: place.pvalue, lambda value: f"{value:.2g}"),
+        "front": Column("front", _fronts),
+        "parameters": Column("parameters", _cost("parameters"), lambda value: f"{value / 1e6:.2f} M"),
+        "gflops": Column("GFLOPs", _cost("gflops"), lambda value: f"{value:.2f}"),
+        "width": Column("width", _cost("width")),
+        "extraction_seconds": Column("extract s", _cost("extraction_seconds"), _number),
+        "images_per_second": Column("images/s", _cost("images_per_second"), _number),
+        "joules": Column("J/image", _cost("joules"), _number),
+        "training_seconds": Column("train s", _cost("training_seconds"), _number),
+        "total_seconds": Column("total s", _cost("total_seconds"), _number),
+        "cache_bytes": Column("cache", _cost("cache_bytes"), lambda value: f"{value / 1e6:.1f} MB"),
+        "machine": Column("machine", _cost("machine")),
+    }
+)
+"""What is said of each run, by key."""
+
+SORTS: Mapping[str, tuple[str, bool]] = MappingProxyType(
+    {
+        "accuracy": ("", True),
+        "validation": ("validation", True),
+        "test": ("test", True),
+        "name": ("run", False),
+        "parameters": ("parameters", False),
+        "gflops": ("gflops", False),
+        "width": ("width", False),
+        "extraction": ("extraction_seconds", False),
+        "rate": ("images_per_second", True),
+        "training": ("training_seconds", False),
+        "total": ("total_seconds", False),
+        "cache": ("cache_bytes", False),
+    }
+)
+"""What runs can be sorted by: key of a column, the compared one where it is empty, and whether the largest comes first."""
+
+
+def compare_runs(
+    runs: Sequence[str | Path],
+    *,
+    sort: str = "accuracy",
+    on: Literal["auto", "validation", "test"] = "auto",
+    report: Reporter = SILENT,
+) -> Leaderboard:
+    """Put runs side by side. Only what is written in them is read: no head is run, and no test row looked at.
+
+    Args:
+        runs: Run directories. Folders of few-shot and learning-curve among them are left out.
+        sort: One of `SORTS`.
+        on: Rows to compare by; ``auto`` takes test where `evaluate` has looked with every run, else validation.
+        report: Where progress goes.
+
+    Raises:
+        RunError: No run, one that can't be read, or `on` asks for rows that some run wasn't judged on.
+    """
+    runs = [path for path in runs if not is_of_sample_sizes(path)]
+    if not runs:
+        raise RunError("no runs to compare; name one or more run directories.")
+    summaries = []
+    with report.task("Reading runs", len(runs)) as advance:
+        for path in runs:
+            summaries.append(summarise(path))
+            advance(1)
+    names = [summary.run.path.resolve() for summary in summaries]
+    if len(set(names)) < len(names):
+        raise RunError("a run is named twice.")
+    split: Split = _choose_split(summaries, on)
+    best = _best(summaries, split)
+    notes = _notes(summaries, split)
+    pvalues = _pvalues(summaries, best, split, notes)
+    scores = [_value(summary, split) for summary in summaries]
+    time_front = _front(scores, [summary.cost.total_seconds for summary in summaries])
+    size_front = _front(scores, [summary.cost.parameters for summary in summaries])
+    places = [
+        Place(summary, summary.accuracy(split), pvalue, summary is best, fast, small)
+        for summary, pvalue, fast, small in zip(summaries, pvalues, time_front, size_front, strict=True)
+    ]
+    return Leaderboard(split, tuple(_sorted(places, split, sort)), tuple(notes))
+
+
+def _choose_split(summaries: Sequence[Summary], on: str) -> Split:
+    unlooked = [summary.name for summary in summaries if summary.test is None]
+    if on == "test" and unlooked:
+        raise RunError(
+            f"{len(unlooked)} of {len(summaries)} runs have not been judged on test: {', '.join(unlooked[:3])}"
+            f"{' ...' if len(unlooked) > 3 else ''}. Look with: frostline evaluate RUN"
+        )
+    return "test" if on == "test" or (on == "auto" and not unlooked) else "validation"
+
+
+def _value(summary: Summary, split: Split) -> float | None:
+    accuracy = summary.accuracy(split)
+    return accuracy.value if accuracy else None
+
+
+def _best(summaries: Sequence[Summary], split: Split) -> Summary:
+    """The most accurate; of equals the fastest."""
+
+    def order(summary: Summary) -> tuple[float, float]:
+        value, seconds = _value(summary, split), summary.cost.total_seconds
+        return (-math.inf if value is None else value, -math.inf if seconds is None else -seconds)
+
+    return max(summaries, key=order)
+
+
+def _notes(summaries: Sequence[Summary], split: Split) -> list[str]:
+    looked = sum(summary.test is not None for summary in summaries)
+    rows = "test rows; whoever chooses by them should judge the choice on new ones"
+    if split == "validation":
+        rows = "validation rows, on which hyper-parameters were chosen, too"
+        if looked:
+            rows += f"; {looked} of {len(summaries)} runs were judged on test"
+    notes = [f"Compared on {rows}."]
+    machines = {summary.cost.machine for summary in summaries} - {None}
+    if len(machines) > 1:
+        notes.append(f"Extraction was timed on different machines: {'; '.join(sorted(map(str, machines)))}.")
+    if len({summary.classes for summary in summaries}) > 1:
+        notes.append("The runs are of different classes: their accuracies can't be compared.")
+    return notes + _computations(summaries)
+
+
+def _computations(summaries: Sequence[Summary]) -> list[str]:
+    """What a reader should know of features that were computed in different ways."""
+    failures: dict[str, str | None] = {}
+    for computed, layers in (each for summary in summaries for each in summary.computed):
+        failures[computed.name] = failures.get(computed.name) or computed.failure(layers)
+    if len(failures) < 2:
+        return []
+    ways = f"Features were computed in different ways: {'; '.join(sorted(failures))}."
+    found = sorted(failure for failure in failures.values() if failure)
+    if found:
+        return [f"{ways} No check shows that they agree: {'; '.join(found)}."]
+    return [f"{ways} Each has a cosine similarity of at least {MIN_COSINE} to eager fp32."]
+
+
+def _pvalues(
+    summaries: Sequence[Summary], best: Summary, split: Split, notes: list[str]
+) -> list[float | None]:
+    reference = best.judgements(split)
+    raw = {
+        place: _mcnemar(reference, summary.judgements(split))
+        for place, summary in enumerate(summaries)
+        if summary is not best
+    }
+    elsewhere = [summaries[place].name for place, pvalue in raw.items() if pvalue is None]
+    if elsewhere:
+        notes.append(
+            f"No test of significance for {', '.join(elsewhere)}: not judged on the rows of {best.name}, or without a"
+            " record of it."
+        )
+    known = {place: pvalue for place, pvalue in raw.items() if pvalue is not None}
+    found = dict(zip(known, holm(list(known.values())).tolist(), strict=True))
+    return [found.get(place) for place in range(len(summaries))]
+
+
+def _mcnemar(best: Judgements | None, other: Judgements | None) -> float | None:
+    if best is None or other is None or len(best) != len(other):
+        return None
+    order, others = np.argsort(best.ids), np.argsort(other.ids)
+    same = (best.ids[order] == other.ids[others]) & (best.labels[order] == other.labels[others])
+    if not same.all():
+        return None
+    return mcnemar(best.correct[order], other.correct[others]).pvalue
+
+
+def _front(scores: Sequence[float | None], costs: Sequence[float | None]) -> list[bool]:
+    """Whether no other is at least as good in both, and better in one."""
+    known = {
+        place: (score, -cost)
+        for place, (score, cost) in enumerate(zip(scores, costs, strict=True))
+        if score is not None and cost is not None
+    }
+
+    def beaten(mine: tuple[float, float]) -> bool:
+        return any(
+            theirs != mine and theirs[0] >= mine[0] and theirs[1] >= mine[1] for theirs in known.values()
+        )
+
+    return [place in known and not beaten(known[place]) for place in range(len(scores))]
+
+
+def _sorted(places: Sequence[Place], split: Split, sort: str) -> list[Place]:
+    if sort not in SORTS:
+        raise RunError(f"sort: got {sort!r}, expected one of {', '.join(SORTS)}.")
+    key, descending = SORTS[sort]
+    value = COLUMNS[key or split].value
+    known = [place for place in places if value(place) is not None]
+    known.sort(key=value, reverse=descending)
+    return known + [place for place in places if value(place) is None]

@@ -1,0 +1,73 @@
+"""A leaderboard as text: cells for a person, CSV, Markdown."""
+
+import csv
+import io
+from collections.abc import Sequence
+
+from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place
+
+__all__ = ["ACCURACIES", "as_cells", "as_csv", "as_markdown", "cell", "known_costs"]
+
+ACCURACIES = ("run", "validation", "test", "pvalue", "front")
+"""Keys of the columns that tell how good runs are."""
+
+_COSTS = (
+    "parameters",
+    "gflops",
+    "width",
+    "extraction_seconds",
+    "images_per_second",
+    "joules",
+    "training_seconds",
+    "total_seconds",
+    "cache_bytes",
+)
+_UNKNOWN = "-"
+
+
+def known_costs(board: Leaderboard) -> tuple[str, ...]:
+    """Keys of the columns that tell what runs cost, without what isn't known of any."""
+    return tuple(
+        key for key in _COSTS if any(COLUMNS[key].value(place) is not None for place in board.places)
+    )
+
+
+def as_cells(board: Leaderboard, keys: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Headings and one line of cells per run; accuracies with their intervals."""
+    return [COLUMNS[key].title for key in keys], [
+        [cell(place, key) for key in keys] for place in board.places
+    ]
+
+
+def cell(place: Place, key: str) -> str:
+    """One cell for a person: a column of a run, an accuracy with its interval, ``-`` for what isn't known."""
+    value = COLUMNS[key].value(place)
+    if key == "pvalue" and place.is_best:
+        return "best"
+    if value is None or value == "":
+        return _UNKNOWN
+    text = COLUMNS[key].text
+    if f"{key}_low" not in COLUMNS:
+        return text(value)
+    low, high = (COLUMNS[f"{key}_{end}"].value(place) for end in ("low", "high"))
+    return f"{value * 100:.2f} % ({low * 100:.1f} - {high * 100:.1f})"
+
+
+def as_csv(board: Leaderboard) -> str:
+    """Every column, numbers as they are, empty where not known."""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(COLUMNS), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(board.records())
+    return buffer.getvalue()
+
+
+def as_markdown(board: Leaderboard) -> str:
+    """A table, with the notes below."""
+    headings, rows = as_cells(board, (*ACCURACIES, *known_costs(board)))
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "\n".join([*map(_line, lines), "", *board.notes, ""])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -1,0 +1,1 @@
+"""The stage that trains heads, and what it takes to train one."""

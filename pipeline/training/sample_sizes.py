@@ -1,0 +1,364 @@
+"""The few-shot and learning-curve stages: how a head's accuracy depends on the number of training images."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from frostline.classifiers.experiments import few_shot as few_shots
+from frostline.classifiers.experiments import learning_curve as curves
+from frostline.classifiers.experiments.few_shot import ShotScore
+from frostline.classifiers.experiments.learning_curve import CurvePoint, Forecast
+from frostline.pipeline.drawing.plots import plot_few_shot, plot_learning_curve
+from frostline.pipeline.drawing.tables import write_table
+from frostline.pipeline.errors import RunError
+from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
+from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS
+from frostline.pipeline.inputs.layers import layer_choices, layer_features
+from frostline.pipeline.inputs.learning_rows import LearningRows
+from frostline.pipeline.progress import SILENT, Reporter
+from frostline.pipeline.runs.directory import (
+    FEW_SHOT,
+    LEARNING_CURVE,
+    cache_records,
+    check_new,
+    library_versions,
+    new_run_path,
+    now,
+    write_run,
+)
+
+__all__ = ["FewShotResult", "LearningCurveResult", "few_shot", "learning_curve", "read_learning_curve"]
+
+
+@dataclass(frozen=True)
+class FewShotResult:
+    """Few-shot accuracies of a head on a cache, on validation.
+
+    Attributes:
+        folder: Where table, picture and a JSON document are.
+        head: Kind of head.
+        params: Its parameters, the same in every episode.
+        layer: Layer that it read.
+        scores: One per number of shots.
+        rows: Validation rows that judged.
+        confidence: Coverage of the intervals.
+        seconds: Wall time.
+    """
+
+    folder: Path
+    head: str
+    params: Mapping[str, Any]
+    layer: str
+    scores: tuple[ShotScore, ...]
+    rows: int
+    confidence: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LearningCurveResult:
+    """A head's validation accuracy against the number of training images.
+
+    Attributes:
+        folder: Where table, picture and a JSON document are.
+        head: Kind of head.
+        params: Parameters that were fixed; the others were chosen for each subset.
+        layer: Layer that it read.
+        points: From few images to all.
+        forecast: What twice the images would give; None where the points are too few.
+        answer: Whether more data would help, in a sentence.
+        rows: Validation rows that judged.
+        confidence: Coverage of the intervals.
+        seconds: Wall time.
+    """
+
+    folder: Path
+    head: str
+    params: Mapping[str, Any]
+    layer: str
+    points: tuple[CurvePoint, ...]
+    forecast: Forecast | None
+    answer: str
+    rows: int
+    confidence: float
+    seconds: float
+
+
+def few_shot(
+    cache: str | Path | AnyCache,
+    head: str = "linear",
+    *,
+    shots: Sequence[int] = (1, 5),
+    episodes: int = 100,
+    params: Mapping[str, Any] | None = None,
+    layer: str | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
+    jobs: int | None = None,
+    report: Reporter = SILENT,
+) -> FewShotResult:
+    """Measure how accurate a head is that learns from k training images of each class; see `classifiers.experiments.few_shot`.
+
+    Test rows are never read. Finished episodes are kept in a journal beside the folder until it is written.
+
+    Args:
+        cache: The cache or its path; several joined by ``+``.
+        head: Kind of head; see `classifiers.heads.catalog.HEADS`.
+        shots: Images of each class.
+        episodes: Draws for each number of shots.
+        params: Hyper-parameters other than the head's defaults.
+        layer: Layer to read, needed where the cache holds several; ``a+b`` for two side by side.
+        out: Folder to write; by default a fresh one under ``runs/``.
+        seed: Seed of the draws and of the heads.
+        device: Where torch heads train.
+        fractions: Shares of train, val and test for data that comes without splits.
+        jobs: Processes.
+        report: Where progress goes.
+
+    Raises:
+        ClassifiersError: The head, a parameter or the rows can't be used.
+        FeaturesError: The cache is not usable.
+        LeakError: The same image bytes, or one group, are in more than one split.
+        RunError: The folder exists, or the layer doesn't.
+    """
+    study = _Study.open(
+        FEW_SHOT,
+        cache,
+        head=head,
+        params=params,
+        layer=layer,
+        out=out,
+        seed=seed,
+        device=device,
+        fractions=fractions,
+        jobs=jobs,
+        report=report,
+    )
+    found = study.run(
+        f"Drawing {' and '.join(map(str, sorted(set(shots))))} shots",
+        episodes * len(set(shots)),
+        few_shots.few_shot,
+        shots=shots,
+        episodes=episodes,
+    )
+    result = FewShotResult(
+        folder=study.folder,
+        head=head,
+        params=found.params,
+        layer=study.layer,
+        scores=found.scores,
+        rows=found.rows,
+        confidence=found.confidence,
+        seconds=study.seconds(),
+    )
+    lines = [
+        {"shots": score.shots, "episode": episode, "accuracy": accuracy}
+        for score in found.scores
+        for episode, accuracy in enumerate(score.episodes, 1)
+    ]
+    study.write(result, lines, lambda path, title: plot_few_shot(found, path, title=title), found.journal)
+    return result
+
+
+def learning_curve(
+    cache: str | Path | AnyCache,
+    head: str = "linear",
+    *,
+    points: int = 8,
+    draws: int = 5,
+    params: Mapping[str, Any] | None = None,
+    layer: str | None = None,
+    out: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
+    jobs: int | None = None,
+    report: Reporter = SILENT,
+) -> LearningCurveResult:
+    """Measure accuracy against the number of training images, and say whether more would help.
+
+    See `classifiers.experiments.learning_curve`. Test rows are never read. Finished subsets are kept in a journal beside the folder
+    until it is written.
+
+    Args:
+        cache: The cache or its path; several joined by ``+``.
+        head: Kind of head; see `classifiers.heads.catalog.HEADS`.
+        points: Sizes at most, each half of the next.
+        draws: Random orders of the images.
+        params: Hyper-parameters to fix; the others are chosen for each subset.
+        layer: Layer to read, needed where the cache holds several; ``a+b`` for two side by side.
+        out: Folder to write; by default a fresh one under ``runs/``.
+        seed: Seed of the orders and of the heads.
+        device: Where torch heads train.
+        fractions: Shares of train, val and test for data that comes without splits.
+        jobs: Processes.
+        report: Where progress goes.
+
+    Raises:
+        ClassifiersError: The head, a parameter or the rows can't be used.
+        FeaturesError: The cache is not usable.
+        LeakError: The same image bytes, or one group, are in more than one split.
+        RunError: The folder exists, or the layer doesn't.
+    """
+    study = _Study.open(
+        LEARNING_CURVE,
+        cache,
+        head=head,
+        params=params,
+        layer=layer,
+        out=out,
+        seed=seed,
+        device=device,
+        fractions=fractions,
+        jobs=jobs,
+        report=report,
+    )
+    found = study.run(
+        "Learning from subsets",
+        None,
+        curves.learning_curve,
+        points=points,
+        draws=draws,
+        groups=study.rows.images.groups,
+    )
+    result = LearningCurveResult(
+        folder=study.folder,
+        head=head,
+        params=study.params,
+        layer=study.layer,
+        points=found.points,
+        forecast=found.forecast,
+        answer=found.answer,
+        rows=found.rows,
+        confidence=found.confidence,
+        seconds=study.seconds(),
+    )
+    lines = [
+        {"images": point.images, "draw": draw, "accuracy": accuracy}
+        for point in found.points
+        for draw, accuracy in enumerate(point.draws, 1)
+    ]
+    study.write(
+        result, lines, lambda path, title: plot_learning_curve(found, path, title=title), found.journal
+    )
+    return result
+
+
+def read_learning_curve(folder: str | Path) -> LearningCurveResult | None:
+    """Read what `learning_curve` wrote into a folder; None where there is none.
+
+    Raises:
+        RunError: It can't be read.
+    """
+    folder = Path(folder)
+    file = folder / f"{LEARNING_CURVE}.json"
+    if not file.exists():
+        return None
+    try:
+        document = msgspec.json.decode(file.read_bytes())
+        document = {**document, "folder": str(folder)}
+        return msgspec.convert(document, LearningCurveResult, dec_hook=lambda kind, value: kind(value))
+    except (OSError, TypeError, msgspec.DecodeError) as error:  # a ValidationError is a DecodeError
+        raise RunError(f"{file} is not a learning curve: {error}") from error
+
+
+@dataclass(frozen=True)
+class _Study:
+    """What both stages have in common."""
+
+    name: str
+    head: str
+    params: Mapping[str, Any]
+    layer: str
+    rows: LearningRows[AnyCache]
+    folder: Path
+    seed: int
+    device: str
+    jobs: int | None
+    report: Reporter
+    started: float
+
+    @classmethod
+    def open(
+        cls,
+        name: str,
+        cache: str | Path | AnyCache,
+        *,
+        head: str,
+        params: Mapping[str, Any] | None,
+        layer: str | None,
+        out: str | Path | None,
+        seed: int,
+        device: str,
+        fractions: tuple[float, float, float],
+        jobs: int | None,
+        report: Reporter,
+    ) -> "_Study":
+        started = time.perf_counter()
+        cache = open_caches(cache)
+        key, *others = layer_choices(cache, layer)
+        if others:
+            raise RunError(f"{name} reads one layer, or several side by side: name them, e.g. --layer a+b.")
+        folder = Path(out) if out is not None else new_run_path(cache.path, f"{head}-{name}")
+        check_new(folder)  # before any work
+        rows = LearningRows.of(cache, fractions, report)
+        return cls(name, head, params or {}, key, rows, folder, seed, device, jobs, report, started)
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self.started
+
+    def run(self, task: str, total: int | None, measure: Callable[..., Any], **options: Any) -> Any:
+        cache = self.rows.images
+        with self.report.task(f"{task} with {self.head} on {self.layer}", total) as advance:
+            found = measure(
+                self.head,
+                layer_features(cache, self.layer),
+                cache.labels,
+                self.rows.train,
+                self.rows.val,
+                classes=cache.classes,
+                content=cache.content,
+                params=self.params,
+                seed=self.seed,
+                device=self.device,
+                jobs=self.jobs,
+                key=f"{cache.key} {self.layer} {self.rows.digest}",
+                journal=self.folder.with_name(f".{self.folder.name}"),
+                progress=advance,
+                **options,
+            )
+        if found.resumed:
+            self.report.note(f"{found.resumed} fits were there from an earlier run that was interrupted.")
+        return found
+
+    def write(
+        self,
+        result: Any,
+        lines: Sequence[Mapping[str, Any]],
+        plot: Callable[[Path, str], None],
+        journal: Path | None,
+    ) -> None:
+        cache = self.rows.images
+        document = {
+            "created": now(),
+            "caches": cache_records(cache),
+            "split": {"counts": dict(self.rows.counts), "problems": list(self.rows.problems)},
+            "seed": self.seed,
+            **{name: value for name, value in dataclasses.asdict(result).items() if name != "folder"},
+            "versions": library_versions(),
+        }
+        with write_run(self.folder) as folder:
+            text = json.dumps(document, indent=2, allow_nan=False)
+            (folder / f"{self.name}.json").write_text(text + "\n", encoding="utf-8")
+            write_table(lines, folder / f"{self.name}.csv")
+            plot(folder / f"{self.name}.png", f"{self.head} on {self.layer} of {cache.path.name}")
+        if journal is not None:
+            journal.unlink(missing_ok=True)

@@ -1,0 +1,368 @@
+"""The finetune stage: a backbone above its frost line and a linear head, trained together, written as a run."""
+
+import dataclasses
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from frostline.classifiers.fitting.fit import calibrate
+from frostline.classifiers.fitting.fitted import Curve, FittedHead
+from frostline.classifiers.heads.catalog import HEADS
+from frostline.classifiers.saving.head_files import save_head
+from frostline.features.backbones import Backbone, load_backbone
+from frostline.features.backbones.tuned import save_tuned
+from frostline.features.engines import plan_engines
+from frostline.features.images.loading import default_workers
+from frostline.features.sources import FileSource, open_source
+from frostline.pipeline.drawing.plots import plot_curve
+from frostline.pipeline.errors import FinetuneError
+from frostline.pipeline.extraction.engine_choice import specify
+from frostline.pipeline.extraction.extract import DEFAULT_BACKBONE, default_cache_path
+from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS
+from frostline.pipeline.inputs.learning_rows import LearningRows
+from frostline.pipeline.inputs.scanned_images import check_images
+from frostline.pipeline.progress import SILENT, Reporter
+from frostline.pipeline.runs.directory import (
+    FEATURES,
+    check_new,
+    library_versions,
+    new_run_path,
+    now,
+    save_record,
+    write_run,
+)
+from frostline.pipeline.tuning.preparation import Named, Plan, Tuning, prepare
+from frostline.pipeline.tuning.recipe import Recipe
+from frostline.pipeline.tuning.start import EMBEDDING, StartRun, to_estimator
+from frostline.pipeline.tuning.trainer.logs import Logger, LogTo, open_logger, write_history
+from frostline.pipeline.tuning.trainer.loop import Epoch, Trained, train
+from frostline.pipeline.tuning.trainer.processes import joined
+
+__all__ = ["FinetuneResult", "finetune"]
+
+HISTORY = "curve.csv"
+_KNOWN = "images.npz"
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """What one fine-tuning gave.
+
+    Attributes:
+        run: The run directory.
+        backbone: Full name of the network.
+        from_scratch: Whether it started untrained.
+        frost_line: The last stage that stayed frozen in the first epoch: a stage, ``none`` or ``all``.
+        trained: Parameters that learnt.
+        frozen: Parameters that never did.
+        frozen_sha256: Digest of these, the same before and after.
+        cache: Of the activations at the frost line; none where images were trained on.
+        counts: Labelled, readable images in each split.
+        history: What each epoch gave.
+        best: Number of the epoch whose weights were kept.
+        resumed: Epochs that an earlier, interrupted call had done.
+        validation: Scores of that epoch on the validation images, see `classifiers.fitting.fitted.FittedHead`; empty without any.
+        seconds: Wall time of the whole stage, this call.
+        training_seconds: Wall time of all epochs, earlier calls included.
+    """
+
+    run: Path
+    backbone: str
+    from_scratch: bool
+    frost_line: str
+    trained: int
+    frozen: int
+    frozen_sha256: str
+    cache: Path | None
+    counts: Mapping[str, int]
+    history: Sequence[Epoch]
+    best: int
+    resumed: int
+    validation: Mapping[str, float]
+    seconds: float
+    training_seconds: float
+
+
+def finetune(
+    data: str | Path,
+    *,
+    backbone: str = DEFAULT_BACKBONE,
+    weights: str | Path | None = None,
+    from_run: str | Path | None = None,
+    from_scratch: bool = False,
+    recipe: Recipe | None = None,
+    image_size: int | None = None,
+    cached: bool | None = None,
+    caches: str | Path = ".",
+    run: str | Path | None = None,
+    device: str = "auto",
+    workers: int | None = None,
+    fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
+    limit: int | None = None,
+    max_bad: float = 0.01,
+    log_to: LogTo | None = None,
+    restart: bool = False,
+    report: Reporter = SILENT,
+) -> FinetuneResult:
+    """Train a backbone above its frost line, and a linear head on it, by training images; keep the best epoch by validation.
+
+    Test images are never looked at, beyond whether they can be read. Killed at any moment, the same call goes on from the
+    last checkpoint and gives the same curve. Started by torchrun or ``accelerate launch``, all processes train together.
+
+    Args:
+        data: Image folder or manifest; see `features.sources.open_source`. Grey images become three equal channels.
+        backbone: Name; see `features.backbones.load_backbone`.
+        weights: Local weights instead of the backbone's own.
+        from_run: Run whose linear head to start from, fitted again to the training rows alone, since validation judges
+            the epochs (LP-FT, Kumar et al. 2022); or a fine-tuned run to go on from.
+        from_scratch: Whether to start untrained, from the recipe's seed.
+        recipe: How to train.
+        image_size: Side in pixels of the network's square input, instead of the size of its weights.
+        cached: Whether to compute what lies below the frost line once, into a cache, and train on that; by default where
+            it can be done: a line above the images that doesn't move, and nothing random below it. It is computed in the
+            precision of the training's passes and stored in float16, to a relative 2^-11.
+        caches: Folder for that cache.
+        run: Directory to write; by default a fresh one under ``runs/``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        workers: Decoding processes; by default one per core; 0 decodes in this one.
+        fractions: Shares of train, val and test for data that comes without splits.
+        limit: Take only this many images, evenly spaced over the data set.
+        max_bad: Largest tolerated fraction of unreadable images.
+        log_to: ``tensorboard`` or ``mlflow``, beside the run's own table and plot.
+        restart: Drop an unfinished training of the same run.
+        report: Where progress goes.
+
+    Raises:
+        FinetuneError: The options, the backbone and the data don't fit each other; or training diverged.
+        FeaturesError: The data, backbone or weights are not usable.
+        ClassifiersError: The splits or the run's head are not usable.
+        LeakError: The same image bytes, or one group, are in more than one split.
+        RunError: The run directory exists, or the run to start from is not usable.
+    """
+    started = time.perf_counter()
+    recipe = recipe or Recipe()
+    named, start = _named(backbone, weights, from_run, image_size, recipe, from_scratch=from_scratch)
+    with joined(device) as processes:
+        report = report if processes.leads else SILENT
+        net = named.load()
+        if start is not None:
+            start.check(net)
+        source = open_source(data, limit=limit)
+        path = Path(run) if run is not None else _run_path(source, backbone)
+        check_new(path)
+        folder = path.with_name(f".{path.name}.tuning")
+        if restart and processes.leads:
+            shutil.rmtree(folder, ignore_errors=True)
+        processes.wait()
+        images = check_images(
+            source,
+            net.transform,
+            known=folder / _KNOWN,
+            workers=workers or None,
+            max_bad=max_bad,
+            report=report,
+        )
+        rows = LearningRows.of(images, fractions, report)
+        plan = Plan(
+            net=net,
+            named=named,
+            rows=rows,
+            limit=limit,
+            recipe=recipe,
+            from_scratch=from_scratch,
+            processes=processes,
+            workers=default_workers() if workers is None else workers,
+            caches=Path(caches),
+        )
+        tuning = prepare(plan, start, folder, cached=cached, report=report)
+        trained = _train(tuning, path.name, log_to, report)
+        head = _head(tuning, trained)
+        result = FinetuneResult(
+            run=path,
+            backbone=net.name,
+            from_scratch=from_scratch,
+            frost_line=tuning.job.line.name_at(0),
+            trained=tuning.trained,
+            frozen=tuning.frozen,
+            frozen_sha256=trained.frozen,
+            cache=tuning.cache,
+            counts=rows.counts,
+            history=trained.history,
+            best=trained.best,
+            resumed=trained.resumed,
+            validation=head.validation,
+            seconds=time.perf_counter() - started,
+            training_seconds=head.seconds,
+        )
+        if processes.leads:
+            with write_run(path) as run_folder:
+                rows.write(head, run_folder)
+                _write(run_folder, result, tuning, head)
+                tuned = load_backbone(f"run:{run_folder}")
+                record = _record(result, tuning, tuned, head, fractions=fractions, from_run=from_run)
+                save_record(run_folder, record)
+            shutil.rmtree(folder)
+        processes.wait()
+    return result
+
+
+def _named(
+    backbone: str,
+    weights: str | Path | None,
+    from_run: str | Path | None,
+    image_size: int | None,
+    recipe: Recipe,
+    *,
+    from_scratch: bool,
+) -> tuple[Named, StartRun | None]:
+    """Which network to start from, and the run whose head comes with it."""
+    if from_scratch and (weights is not None or from_run is not None):
+        raise FinetuneError("--from-scratch starts from nothing; leave --weights and --from-run away")
+    start = StartRun.open(from_run) if from_run is not None else None
+    if start is not None and start.tuned:
+        return Named(f"run:{start.run.path}", None, image_size), start
+    return Named(backbone, f"random:{recipe.seed}" if from_scratch else weights, image_size), start
+
+
+def _run_path(source: FileSource, backbone: str) -> Path:
+    """``runs/DATA.BACKBONE-finetune``, numbered where there is one already."""
+    return new_run_path(default_cache_path(source.root, backbone), "finetune")
+
+
+def _train(tuning: Tuning, name: str, log_to: LogTo | None, report: Reporter) -> Trained:
+    """Train, and tell of each epoch."""
+    job, history = tuning.job, list[Epoch]()
+    job.folder.mkdir(parents=True, exist_ok=True)
+    leads = job.processes.leads
+    logger: Logger | None = (
+        open_logger(log_to, job.folder, name, dataclasses.asdict(job.recipe)) if log_to and leads else None
+    )
+
+    def on_epoch(epoch: Epoch) -> None:
+        history.append(epoch)
+        report.note(str(epoch))
+        if leads:
+            write_history(history, job.folder / HISTORY)
+        if logger:
+            logger.epoch(epoch)
+
+    with report.task("Training", job.recipe.epochs * job.draw.epoch_rows) as advance:
+        trained = train(job, advance=advance, on_epoch=on_epoch)
+    if logger:
+        logger.close()
+    return trained
+
+
+def _head(tuning: Tuning, trained: Trained) -> FittedHead:
+    """The head that was trained, its temperature fitted to the validation images."""
+    estimator, plan = to_estimator(tuning.job.network.head), tuning.plan
+    kind = HEADS["linear"]
+    temperature, validation, verdicts = calibrate(
+        estimator, trained.logits, plan.rows.images.labels[plan.rows.val]
+    )
+    return FittedHead(
+        name=kind.name,
+        estimator=estimator,
+        classes=plan.rows.images.classes,
+        params=kind.complete({"scale": "none"}),
+        trials=(),
+        curve=_curve(trained),
+        validation=validation,
+        temperature=temperature,
+        seconds=sum(epoch.seconds for epoch in trained.history),
+        dim=tuning.job.network.head.in_features,
+        dtype="float32",
+        verdicts=verdicts,
+    )
+
+
+def _write(folder: Path, result: FinetuneResult, tuning: Tuning, head: FittedHead) -> None:
+    """Write the network, its head and the curves."""
+    save_tuned(folder, tuning.plan.net, tuning.trunk, tuning.plan.net.transform)
+    save_head(head, folder)
+    write_history(result.history, folder / HISTORY)
+    if head.curve:
+        title = f"{result.backbone}, frost line: {result.frost_line}"
+        plot_curve(head.curve, folder / "curve.png", title=title)
+    logs = tuning.job.folder / "tensorboard"
+    if logs.exists():
+        shutil.copytree(logs, folder / logs.name)
+
+
+def _curve(trained: Trained) -> Curve:
+    columns = {
+        "train loss": "train_loss",
+        "validation loss": "val_loss",
+        "train accuracy": "train_accuracy",
+        "validation accuracy": "val_accuracy",
+        "lr": "lr",
+    }
+    series = {
+        label: tuple(float(getattr(epoch, name)) for epoch in trained.history)
+        for label, name in columns.items()
+    }
+    judged = {label: values for label, values in series.items() if not math.isnan(values[0])}
+    x = tuple(float(epoch.epoch) for epoch in trained.history)
+    return Curve("epoch", x, judged, float(trained.best), log_x=False)
+
+
+def _record(
+    result: FinetuneResult,
+    tuning: Tuning,
+    tuned: Backbone,
+    head: FittedHead,
+    *,
+    fractions: tuple[float, float, float],
+    from_run: str | Path | None,
+) -> dict[str, Any]:
+    plan, images = tuning.plan, tuning.plan.rows.images
+    layers = tuned.resolve_layers([EMBEDDING])
+    (reference,) = plan_engines(tuned, engine="eager", precision="fp32", device="cpu")
+    spec = specify(tuned, layers, reference)
+    return {
+        "kind": "finetune",
+        "created": now(),
+        "caches": [
+            {
+                "path": FEATURES,
+                "key": spec.digest,
+                "spec": dataclasses.asdict(spec),
+                "check": None,
+                "source": images.source.root,
+                "weights": None,
+                "rows": len(images.ok),
+            }
+        ],
+        "layer": layers[0].key,
+        "classes": list(images.classes),
+        "split": {
+            "fractions": list(fractions),
+            "counts": dict(result.counts),
+            "problems": list(plan.rows.problems),
+        },
+        "head": {"kind": head.name, "params": dict(head.params), "types": [], "width": head.dim},
+        "finetune": {
+            "recipe": dataclasses.asdict(plan.recipe),
+            "backbone": plan.named.backbone,
+            "weights": None if plan.named.weights is None else str(plan.named.weights),
+            "weights_sha256": plan.net.weights_sha256,
+            "image_size": plan.named.image_size,
+            "limit": plan.limit,
+            "from_scratch": plan.from_scratch,
+            "from_run": None if from_run is None else str(Path(from_run).resolve()),
+            "cache": None if result.cache is None else str(result.cache.resolve()),
+            "trained": result.trained,
+            "frozen": result.frozen,
+            "frozen_sha256": result.frozen_sha256,
+            "best": result.best,
+        },
+        "seed": plan.recipe.seed,
+        "trials": [],
+        "metrics": {"validation": dict(result.validation)},
+        "seconds": {"fit": result.training_seconds, "total": result.seconds},
+        "versions": library_versions(),
+    }

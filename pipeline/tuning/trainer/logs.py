@@ -1,0 +1,95 @@
+"""Where the epochs of a training are told beside the terminal: a table always, TensorBoard or MLflow where asked for."""
+
+import csv
+import dataclasses
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+from frostline.features.system.atomic import replace_file
+from frostline.pipeline.errors import FinetuneError
+from frostline.pipeline.tuning.trainer.loop import Epoch
+
+__all__ = ["LogTo", "Logger", "open_logger", "write_history"]
+
+LogTo = Literal["tensorboard", "mlflow"]
+
+
+class Logger(Protocol):
+    """Takes what each epoch gave."""
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Log one; an epoch that is logged again replaces what was there."""
+
+    def close(self) -> None:
+        """Finish."""
+
+
+def open_logger(kind: LogTo, folder: Path, name: str, params: Mapping[str, Any]) -> Logger:
+    """Open a log.
+
+    Args:
+        kind: ``tensorboard`` writes into `folder`; ``mlflow`` goes where MLflow is configured to.
+        folder: The run's working folder.
+        name: Of the run.
+        params: What it is trained with.
+
+    Raises:
+        FinetuneError: No such log, or the package behind it isn't installed.
+    """
+    if kind not in get_args(LogTo):
+        raise FinetuneError(f"log-to: got {kind!r}, expected one of {', '.join(get_args(LogTo))}")
+    try:
+        return _TensorBoard(folder / "tensorboard") if kind == "tensorboard" else _MLflow(name, params)
+    except ImportError as error:
+        raise FinetuneError(f"--log-to {kind} needs {kind}: pip install 'frostline[{kind}]'") from error
+
+
+def _numbers(epoch: Epoch) -> dict[str, float]:
+    fields = dataclasses.asdict(epoch)
+    return {
+        name: value
+        for name, value in fields.items()
+        if name not in {"epoch", "frost_line"} and not math.isnan(value)
+    }
+
+
+class _TensorBoard:
+    def __init__(self, folder: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(folder)
+
+    def epoch(self, epoch: Epoch) -> None:
+        for name, value in _numbers(epoch).items():
+            self._writer.add_scalar(name.replace("_", "/", 1), value, epoch.epoch)
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _MLflow:
+    def __init__(self, name: str, params: Mapping[str, Any]) -> None:
+        import mlflow
+
+        self._mlflow: Any = mlflow
+        self._run = mlflow.start_run(run_name=name)
+        mlflow.log_params(dict(params))
+
+    def epoch(self, epoch: Epoch) -> None:
+        self._mlflow.log_metrics(_numbers(epoch), step=epoch.epoch)
+
+    def close(self) -> None:
+        self._mlflow.end_run()
+
+
+def write_history(history: Sequence[Epoch], path: Path) -> None:
+    """Write one line per epoch, as CSV; the file is replaced as a whole."""
+    table = io.StringIO(newline="")
+    writer = csv.DictWriter(table, [field.name for field in dataclasses.fields(Epoch)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(map(dataclasses.asdict, history))
+    replace_file(path, table.getvalue().encode())

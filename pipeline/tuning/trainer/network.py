@@ -1,0 +1,147 @@
+"""A network in training: which of its stages are frozen, and at which rate each of the others learns."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from frostline.features.backbones import Stage
+from frostline.features.backbones.forward.normalise import Normalise
+from frostline.features.spec import Transform
+from frostline.pipeline.tuning.recipe import Recipe
+from frostline.pipeline.tuning.trainer.decay import decaying
+
+__all__ = ["FrostLine", "Network", "line_name"]
+
+
+class Network(nn.Module):
+    """A backbone, or its upper part, and a linear classifier on its embedding.
+
+    Args:
+        body: (b, 3, h, w) normalised images, or (b, ...) activations at a frost line, to (b, dim).
+        head: (b, dim) to (b, classes).
+        transform: Whose mean and standard deviation normalise images; None for activations.
+        dropout: Share of the embedding that is dropped in training.
+    """
+
+    def __init__(self, body: nn.Module, head: nn.Linear, transform: Transform | None, dropout: float) -> None:
+        super().__init__()
+        self.normalise = Normalise(transform) if transform is not None else nn.Identity()
+        self.body = body
+        self.head = head
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Logits.
+
+        Args:
+            inputs: (b, 3, h, w) RGB from 0 to 255, or (b, ...) activations.
+
+        Returns:
+            (b, classes).
+        """
+        logits: Tensor = self.head(self.dropout(self.body(self.normalise(inputs))))
+        return logits
+
+
+@dataclass(frozen=True)
+class FrostLine:
+    """The boundary between the stages that stay as they are and those that learn.
+
+    Attributes:
+        trunk: The whole backbone.
+        stages: Its stages, the lowest first.
+        frozen: How many are frozen in the first epoch.
+        unfreeze_every: Epochs after which one fewer is; None for always as many.
+        keeps_statistics: Whether batch normalisation above the line keeps its statistics, too.
+    """
+
+    trunk: nn.Module
+    stages: Sequence[Stage]
+    frozen: int
+    unfreeze_every: int | None = None
+    keeps_statistics: bool = False
+
+    def frozen_at(self, epoch: int) -> int:
+        """How many stages are frozen in an epoch, counted from 0."""
+        return max(0, self.frozen - (epoch // self.unfreeze_every if self.unfreeze_every else 0))
+
+    def name_at(self, epoch: int) -> str:
+        """The last frozen stage in an epoch."""
+        return line_name(self.stages, self.frozen_at(epoch))
+
+    def draw(self, epoch: int) -> None:
+        """Freeze what is frozen in an epoch, and let the rest learn."""
+        frozen = self.frozen_at(epoch)
+        for index, parameters in enumerate(self._parameters()):
+            for parameter in parameters:
+                parameter.requires_grad_(index >= frozen)
+
+    def train(self, network: nn.Module, epoch: int) -> None:
+        """Put a network of this trunk into training mode, but for what is frozen: its statistics must not drift."""
+        network.train()
+        for stage in self.stages[: self.frozen_at(epoch)]:
+            for name in stage.modules:
+                self.trunk.get_submodule(name).eval()
+        if self.keeps_statistics:
+            for module in network.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+
+    def fingerprint(self, epoch: int) -> str:
+        """SHA-256 over parameters and buffers of what is frozen in an epoch."""
+        digest = hashlib.sha256()
+        frozen = self.frozen_at(epoch)
+        for name, tensor in sorted(self.trunk.state_dict().items()):
+            if self._stage_of(name) < frozen:
+                digest.update(f"{name}\0".encode())
+                digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
+    def groups(self, network: Network, recipe: Recipe, *, from_scratch: bool) -> list[dict[str, Any]]:
+        """Parameter groups for an optimizer: one for each rate, with and without weight decay.
+
+        What is frozen now but not for ever is among them: without a gradient it isn't updated.
+        """
+        lr = recipe.peak_lr(from_scratch=from_scratch)
+        share = recipe.backbone_share(from_scratch=from_scratch)
+        rates = {id(parameter): lr for parameter in network.parameters()}
+        for index, parameters in enumerate(self._parameters()):
+            below = len(self.stages) - index
+            for parameter in parameters:
+                rates[id(parameter)] = lr * share * recipe.layer_decay**below
+        frozen = {
+            id(parameter)
+            for parameters in self._parameters()[: self.frozen_at(recipe.epochs - 1)]
+            for parameter in parameters
+        }
+        decays = decaying(self.trunk) | decaying(network.head)
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for parameter in network.parameters():
+            if id(parameter) not in frozen:
+                groups.setdefault((rates[id(parameter)], id(parameter) in decays), []).append(parameter)
+        return [
+            {"params": parameters, "lr": rate, "weight_decay": recipe.decay() if decay else 0.0}
+            for (rate, decay), parameters in groups.items()
+        ]
+
+    def _parameters(self) -> list[list[nn.Parameter]]:
+        """Of each stage."""
+        found: list[list[nn.Parameter]] = [[] for _ in self.stages]
+        for name, parameter in self.trunk.named_parameters():
+            found[self._stage_of(name)].append(parameter)
+        return found
+
+    def _stage_of(self, name: str) -> int:
+        return next(index for index, stage in enumerate(self.stages) if stage.owns(name))
+
+
+def line_name(stages: Sequence[Stage], frozen: int) -> str:
+    """What a user calls the line above so many stages."""
+    if frozen == len(stages):
+        return "all"
+    return stages[frozen - 1].name if frozen else "none"

@@ -1,0 +1,119 @@
+"""The processes that train together, as torchrun or accelerate started them: one, where nobody did."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from frostline.features.spec import Precision
+from frostline.pipeline.errors import FinetuneError
+
+__all__ = ["Processes", "joined"]
+
+
+@dataclass(frozen=True)
+class Processes:
+    """This process among those that train together.
+
+    Attributes:
+        rank: Its number, from 0.
+        count: How many there are.
+        device: Where it computes.
+    """
+
+    rank: int
+    count: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is the one that writes and reports."""
+        return self.rank == 0
+
+    def precision(self, asked: str) -> Precision:
+        """Number format of the passes here that a recipe asks for.
+
+        Args:
+            asked: A precision, or ``auto`` for bf16 on CUDA, fp16 where that has no bf16, and fp32 elsewhere.
+
+        Raises:
+            FinetuneError: The device doesn't train in it.
+        """
+        cuda = self.device.type == "cuda"
+        if asked == "fp16" and not cuda:
+            raise FinetuneError(
+                f"precision 'fp16' trains on CUDA only, not on {self.device.type}; expected auto, fp32 or bf16"
+            )
+        if asked != "auto":
+            return cast("Precision", asked)
+        if not cuda:
+            return "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+    def wait(self) -> None:
+        """Until all are here."""
+        if self.count > 1:
+            distributed.barrier()
+
+    def total(self, sums: Tensor) -> Tensor:
+        """Sum over all processes."""
+        if self.count > 1:
+            distributed.all_reduce(sums)
+        return sums
+
+    def share(self, module: nn.Module) -> nn.Module:
+        """Let all processes train `module` together: equal weights, averaged gradients."""
+        if self.count == 1 or not any(parameter.requires_grad for parameter in module.parameters()):
+            return module
+        if self.device.type == "cuda":
+            module = nn.SyncBatchNorm.convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
+            return DistributedDataParallel(module, device_ids=[self.device.index])
+        return DistributedDataParallel(module)
+
+
+@contextmanager
+def joined(device: str) -> Iterator[Processes]:
+    """Join the processes that the environment names, for the time of a training.
+
+    Args:
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; on CUDA each process of a machine takes the GPU of its
+            ``LOCAL_RANK``.
+
+    Raises:
+        FinetuneError: There is no such device here.
+    """
+    count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+    place = _place(device, int(os.environ.get("LOCAL_RANK", "0")))
+    if count == 1:
+        yield Processes(0, 1, place)
+        return
+    options: dict[str, Any] = {"device_id": place} if place.type == "cuda" else {}
+    distributed.init_process_group("nccl" if place.type == "cuda" else "gloo", **options)
+    try:
+        yield Processes(rank, count, place)
+    finally:
+        distributed.destroy_process_group()
+
+
+def _place(device: str, local_rank: int) -> torch.device:
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    chosen = next(name for name, here in available.items() if here) if device == "auto" else device
+    if not available.get(chosen, False):
+        here = ", ".join(name for name, there in available.items() if there)
+        raise FinetuneError(
+            f"device {device!r} isn't available to torch {torch.__version__} here; expected auto, {here}"
+        )
+    if chosen != "cuda":
+        return torch.device(chosen)
+    if local_rank >= torch.cuda.device_count():
+        raise FinetuneError(
+            f"process {local_rank} of this machine has no GPU of its own: there are {torch.cuda.device_count()};"
+            " start fewer with --nproc-per-node"
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
