@@ -1,6 +1,7 @@
 """What holds for every engine, on every kind of network: the same vectors, in order, whatever the batches are."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 
@@ -131,14 +132,19 @@ def make(request, tiny):
     def make(batch_size, layers=("embedding", "logits"), backbone=tiny):
         key = batch_size, layers, backbone.name
         if key not in built:
-            built[key] = make_engine(
-                backbone,
-                backbone.resolve_layers(layers),
-                engine=request.cls.kind,
-                precision="fp32",
-                device=request.cls.device,
-                batch_size=batch_size,
-            )
+            try:
+                built[key] = make_engine(
+                    backbone,
+                    backbone.resolve_layers(layers),
+                    engine=request.cls.kind,
+                    precision="fp32",
+                    device=request.cls.device,
+                    batch_size=batch_size,
+                )
+            except ConversionError as error:
+                if "bad combination" in str(error.__cause__) and "ONEDNN_MAX_CPU_ISA" in os.environ:
+                    pytest.skip("OpenVINO finds no kernels where oneDNN is held to fewer instructions")
+                raise
         return built[key]
 
     return make
