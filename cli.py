@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from frostline.pipeline.training.train_head import TrainResult
     from frostline.pipeline.tuning.finetune import FinetuneResult
 
-__all__ = ["main"]
-
 _PATH = click.Path(path_type=Path)
 _SEED = click.IntRange(0, 2**32 - 1)  # what NumPy, PyTorch and scikit-learn all take
 

@@ -1,7 +1,5 @@
 """What can go wrong between a feature vector and its label."""
 
-__all__ = ["ClassifiersError", "HeadError", "HeadFormatError", "MetricsError", "SplitError"]
-
 
 class ClassifiersError(Exception):
     """Root of every error this package raises on purpose."""

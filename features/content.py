@@ -2,8 +2,6 @@
 
 import hashlib
 
-__all__ = ["CONTENT_BYTES", "file_content"]
-
 CONTENT_BYTES = 16
 
 

@@ -1,18 +1,5 @@
 """What can go wrong between an image and its cached feature vector."""
 
-__all__ = [
-    "BackboneError",
-    "CacheBusyError",
-    "CacheFormatError",
-    "CacheMismatchError",
-    "ChecksumError",
-    "FeaturesError",
-    "LayerError",
-    "PartError",
-    "SourceError",
-    "WeightsError",
-]
-
 
 class FeaturesError(Exception):
     """Root of every error this package raises on purpose."""

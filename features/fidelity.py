@@ -8,8 +8,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MIN_COSINE", "Check", "LayerCheck"]
-
 MIN_COSINE = 0.999
 """The numerical contract: smallest cosine similarity to eager fp32, over the checked images, of features that fit
 together however they were computed. It is also what ``auto`` accepts by default."""

@@ -2,8 +2,6 @@
 
 from frostline.features.system.machine import processor_name, usable_cores
 
-__all__ = ["describe_machine"]
-
 
 def describe_machine(device: str) -> str:
     """Name of the GPU, or of the processor and how many of its cores this process may use.

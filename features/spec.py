@@ -9,17 +9,6 @@ from typing import Any, Literal, NamedTuple, Self
 
 import msgspec
 
-__all__ = [
-    "FORMAT_VERSION",
-    "Difference",
-    "Dtype",
-    "FeatureSpec",
-    "Layer",
-    "Precision",
-    "Transform",
-    "engine_kind",
-]
-
 FORMAT_VERSION = 1
 
 Precision = Literal["fp32", "bf16", "fp16"]

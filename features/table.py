@@ -6,8 +6,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FAILED", "OK", "SPLITS", "ImageSource", "ImageTable"]
-
 SPLITS = ("", "train", "val", "test")
 """Names of the splits; the index is the code that tables and caches store, 0 for none."""
 

@@ -14,8 +14,6 @@ from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.directory import new_run_path
 from frostline.pipeline.training.train_head import TrainResult, train_head
 
-__all__ = ["DemoResult", "run_demo", "write_digits"]
-
 
 @dataclass(frozen=True)
 class DemoResult:

@@ -1,18 +1,5 @@
 """What can go wrong in a stage, beyond what features and classifiers report themselves."""
 
-__all__ = [
-    "ClusterError",
-    "FinetuneError",
-    "LeakError",
-    "LimitError",
-    "PipelineError",
-    "RecipeError",
-    "ReportError",
-    "RunError",
-    "StudyError",
-    "TooManyBadImagesError",
-]
-
 
 class PipelineError(Exception):
     """Root of every error this package raises on purpose."""

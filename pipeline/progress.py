@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-__all__ = ["SILENT", "Advance", "Reporter"]
-
 
 class Advance(Protocol):
     """Moves a task's progress on."""

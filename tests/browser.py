@@ -11,8 +11,6 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["browser", "find_browser", "find_driver"]
-
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 _BROWSER_VARIABLES = ("CHROME", "BROWSER_PATH")
 _DRIVERS = ("chromedriver", "chromium.chromedriver")

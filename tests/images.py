@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-__all__ = ["encode", "photo", "write_folder", "write_image"]
-
 
 def photo(width, height, seed=0):
     """RGB image with smooth shapes and fine texture, as a photo has; no two seeds alike."""

@@ -7,8 +7,6 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-__all__ = ["PYPROJECT", "lowest_versions"]
-
 PYPROJECT = Path(__file__).parents[1] / "pyproject.toml"
 
 

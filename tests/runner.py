@@ -4,8 +4,6 @@ import inspect
 
 from click import testing
 
-__all__ = ["CliRunner"]
-
 _APART = {"mix_stderr": False} if "mix_stderr" in inspect.signature(testing.CliRunner).parameters else {}
 
 

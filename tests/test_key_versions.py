@@ -12,7 +12,7 @@ from PIL import features as pillow_features
 import frostline.features.engines.openvino
 from frostline.features.backbones import load_backbone
 from frostline.features.engines import Plan
-from frostline.pipeline.extraction.extract import engine_choice as planning
+from frostline.pipeline.extraction import engine_choice as planning
 
 PLAN = Plan("eager", "fp32", "cpu", 4)
 

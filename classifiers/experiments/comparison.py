@@ -16,8 +16,6 @@ from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.protocol.folds import assign_folds
 from frostline.classifiers.protocol.significance import corrected_resampled_t, holm
 
-__all__ = ["Comparison", "HeadScore", "PairTest", "compare"]
-
 
 @dataclass(frozen=True)
 class HeadScore:

@@ -14,8 +14,6 @@ from frostline.classifiers.errors import HeadError, SplitError
 from frostline.classifiers.experiments.subsets import Subset, Trial, distinct_images, judge_subsets
 from frostline.classifiers.heads.catalog import find_head
 
-__all__ = ["FewShot", "ShotScore", "few_shot"]
-
 
 @dataclass(frozen=True)
 class ShotScore:

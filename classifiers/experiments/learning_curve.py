@@ -14,8 +14,6 @@ from frostline.classifiers.experiments.subsets import Subset, Trial, distinct_im
 from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.protocol.folds import assign_folds
 
-__all__ = ["CurvePoint", "Forecast", "LearningCurve", "learning_curve"]
-
 _LEAST_PER_CLASS = 2  # rows of a class, on average, in the smallest subset
 _BOOTSTRAP = 1000
 _MISFIT = 0.002  # by which a curve may leave a power law at each point: a fifth of a point

@@ -8,8 +8,6 @@ from scipy.linalg import solve_triangular
 
 from frostline.classifiers.errors import MetricsError
 
-__all__ = ["PowerLaw", "fit_power_laws"]
-
 # Errors of networks fall with exponents of 0.07 to 0.35 (Hestness et al. 2017), those of simpler models with up to 1.
 _EXPONENTS = np.linspace(0.05, 1.5, 146)
 

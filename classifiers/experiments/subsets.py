@@ -13,8 +13,6 @@ from frostline.classifiers.fitting.fit import fit_head, predict_candidates
 from frostline.classifiers.fitting.resumable import Journal, digest_of, in_parallel, journal_path
 from frostline.classifiers.heads.kinds import HeadKind
 
-__all__ = ["Judged", "Subset", "Trial", "distinct_images", "judge_subsets"]
-
 Side = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 

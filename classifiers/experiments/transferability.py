@@ -13,8 +13,6 @@ from frostline.classifiers.errors import MetricsError
 from frostline.classifiers.heads.knn import KNNHead
 from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Metric
 
-__all__ = ["h_score", "leep", "log_me", "nce", "one_nn"]
-
 _BLOCK_BYTES = 2**26  # of float64 rows at a time
 _STEPS, _CLOSE = 1000, 1e-9  # of LogME's fixed point: iterations, and the relative change at which it rests
 

@@ -19,8 +19,6 @@ from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.numerics.selected_rows import SelectedRows, spans
 from frostline.classifiers.protocol.calibration import fit_temperature, reliability
 
-__all__ = ["Curve", "FittedHead", "fit_head", "predict_candidates", "score_candidates"]
-
 _CLIP = float(np.finfo(np.float64).eps)
 
 

@@ -18,8 +18,6 @@ from frostline.classifiers.heads.foreign import foreign_kind
 from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.numerics.selected_rows import as_floats, release, spans
 
-__all__ = ["Curve", "FittedHead", "Verdicts", "gives", "logits", "softened"]
-
 _LEAST = 1e-12  # added to probabilities before the logarithm, as in scikit-learn
 
 

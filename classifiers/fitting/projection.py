@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.errors import HeadError
 
-__all__ = ["ProjectedRows", "Projection", "ProjectionPlan", "fit_projection"]
-
 Method = Literal["pca", "random"]
 
 _MOST_ROWS = 2**16  # that a projection is fitted on; more would change it little

@@ -13,8 +13,6 @@ import numpy as np
 from joblib import Parallel, delayed, parallel_config
 from numpy.typing import NDArray
 
-__all__ = ["Journal", "digest_of", "in_parallel", "journal_path"]
-
 Result = dict[str, Any]
 
 _LIBRARIES = ("frostline", "numpy", "scipy", "scikit-learn", "torch")

@@ -16,8 +16,6 @@ from frostline.classifiers.fitting.resumable import Journal, digest_of, in_paral
 from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.heads.kinds import HeadKind
 
-__all__ = ["METHODS", "Found", "Method", "SearchPlan", "drawn", "search_head"]
-
 Method = Literal["grid", "random", "halving", "optuna"]
 METHODS: tuple[Method, ...] = ("grid", "random", "halving", "optuna")
 

@@ -8,8 +8,6 @@ from frostline.classifiers.errors import HeadError
 from frostline.classifiers.heads.foreign import find_estimator, plugin_names
 from frostline.classifiers.heads.kinds import HeadKind, Parameter, Values, near
 
-__all__ = ["HEADS", "find_head", "parse_params"]
-
 
 def find_head(name: str) -> HeadKind:
     """The kind of head of that name: one of `HEADS`, an installed plugin's, or ``module:Class``.

@@ -16,8 +16,6 @@ from typing import Any
 from frostline.classifiers.errors import HeadError
 from frostline.classifiers.heads.kinds import HeadKind, Parameter, Values, near
 
-__all__ = ["GROUP", "find_estimator", "foreign_kind", "plugin_names"]
-
 GROUP = "frostline.heads"
 
 

@@ -8,8 +8,6 @@ from typing import Any, Literal
 
 from frostline.classifiers.errors import HeadError
 
-__all__ = ["HeadKind", "Parameter", "Values", "near"]
-
 
 @dataclass(frozen=True)
 class Values:

@@ -14,8 +14,6 @@ from frostline.classifiers.errors import HeadError
 from frostline.classifiers.numerics.devices import resolve_device
 from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Metric, Neighbors, Rows, RowSearch
 
-__all__ = ["KNNHead", "Weights"]
-
 Weights = Literal["uniform", "distance", "softmax"]
 
 _FLOATS = [np.float64, np.float32, np.float16]

@@ -35,8 +35,6 @@ from frostline.classifiers.numerics.matrices import (
 from frostline.classifiers.numerics.selected_rows import SelectedRows
 from frostline.classifiers.numerics.softmax import SoftmaxRegression
 
-__all__ = ["LinearHead", "LinearSolution", "linear_path"]
-
 Dtype = Literal["auto", "float32", "float64"]
 
 _GROUP = 3  # strengths solved together at most: more would start too far from the last solution

@@ -33,8 +33,6 @@ from frostline.classifiers.numerics.matrices import (
     training_rows,
 )
 
-__all__ = ["MLPHead", "can_train_together", "fit_together"]
-
 
 class MLPHead(ClassifierMixin, BaseEstimator):
     """Multi-layer perceptron on standardised features, softmax cross-entropy.

@@ -15,20 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-__all__ = [
-    "ACTIVATIONS",
-    "OPTIMIZERS",
-    "OWN",
-    "SCHEDULES",
-    "Epoch",
-    "Options",
-    "Trained",
-    "TrainingRows",
-    "build_network",
-    "learning_rate",
-    "train_networks",
-]
-
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "relu": nn.ReLU,
     "gelu": nn.GELU,

@@ -12,17 +12,6 @@ from frostline.classifiers.numerics.devices import resolve_device
 from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Pairs, Rows, RowSearch
 from frostline.classifiers.protocol.splits import NONE, SPLIT_NAMES, TRAIN
 
-__all__ = [
-    "NEAR",
-    "LeakReport",
-    "NearDuplicates",
-    "check_leaks",
-    "conflicting_labels",
-    "exact_duplicates",
-    "groups_across",
-    "near_duplicates",
-]
-
 # Centred cosine from which a pair is called a near-duplicate. On 5,000 photos of CIFAR-10 in efficientnet_lite0's
 # features, pairs from 0.85 on are one photo cut, lit or lettered differently, or one object in a series of photos;
 # between 0.80 and 0.85 such pairs mix with pairs that are merely alike. 95 of 100 copies of those photos score 0.96 or

@@ -11,8 +11,6 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from frostline.classifiers.errors import HeadError
 
-__all__ = ["LabelIssues", "find_label_errors", "out_of_fold_proba"]
-
 
 @dataclass(frozen=True)
 class LabelIssues:

@@ -4,8 +4,6 @@ import torch
 
 from frostline.classifiers.errors import HeadError
 
-__all__ = ["resolve_device"]
-
 
 def resolve_device(name: str) -> torch.device:
     """The device of that name; ``auto`` is CUDA where there is one, else the CPU.

@@ -9,8 +9,6 @@ from torch import Tensor
 
 from frostline.classifiers.numerics.softmax import Evaluation, SoftmaxRegression
 
-__all__ = ["Memory", "Optimum", "minimise"]
-
 _HISTORY = 20  # curvature pairs that are kept
 _ARMIJO, _CURVATURE = 1e-4, 0.9  # Wolfe constants, as in Nocedal & Wright 2006, section 3.1
 _CAUTION = 10  # times that the estimated excess is taken for the true one: it was up to 25 times too small

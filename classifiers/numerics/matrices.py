@@ -20,23 +20,6 @@ from sklearn.utils.validation import (
 from frostline.classifiers.errors import HeadError
 from frostline.classifiers.numerics.selected_rows import SelectedRows, release
 
-__all__ = [
-    "FLOATS",
-    "SCALES",
-    "ClassWeight",
-    "ResidentRows",
-    "Rows",
-    "Scale",
-    "StreamedRows",
-    "chunks",
-    "exact_dtype",
-    "normalise",
-    "row_space",
-    "standardise",
-    "stream",
-    "training_rows",
-]
-
 FLOATS = (np.float32, np.float64, np.float16)
 """Number formats that heads take as they come; the first stands in for all others."""
 

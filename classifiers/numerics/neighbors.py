@@ -16,8 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-__all__ = ["MEMORY_BYTES", "Metric", "Neighbors", "Pairs", "RowSearch", "Rows"]
-
 Metric = Literal["cosine", "euclidean"]
 
 MEMORY_BYTES = 2**28

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.errors import HeadError
 
-__all__ = ["SelectedRows", "as_floats", "release", "spans"]
-
 _CHUNK_BYTES = 2**26  # rows are checked and predicted this much at a time
 
 

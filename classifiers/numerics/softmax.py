@@ -14,8 +14,6 @@ from torch import Tensor
 
 from frostline.classifiers.numerics.matrices import Rows
 
-__all__ = ["Evaluation", "SoftmaxRegression"]
-
 _WIDEST = 2048  # features whose covariance is decomposed whole
 _LEAST = 1e-10  # of the largest eigenvalue: what is smaller is rounding
 _SAMPLE = 8  # rows per feature that estimate the covariance: a preconditioner only has to be near

@@ -11,8 +11,6 @@ from sklearn.calibration import CalibratedClassifierCV
 from frostline.classifiers.protocol.calibration_error import BINS, bin_of, rms_calibration_error
 from frostline.classifiers.protocol.intervals import Interval
 
-__all__ = ["Calibration", "Reliability", "fit_temperature", "reliability"]
-
 _CELLS = 2**24  # scores that a temperature is fitted to at most, evenly spaced
 
 

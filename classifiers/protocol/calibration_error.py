@@ -10,8 +10,6 @@ from scipy.special import gammainc
 
 from frostline.classifiers.protocol.intervals import Interval
 
-__all__ = ["BINS", "bin_of", "rms_calibration_error"]
-
 BINS = 15  # of equal width, as in Guo et al. 2017
 _FLOOR = 1e-12  # variance of a row that is said to be certain
 _PSEUDO = 2  # rows of each outcome added to a bin for the variance of its share (Agresti & Coull 1998)

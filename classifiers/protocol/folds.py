@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 from frostline.classifiers.errors import SplitError
 from frostline.classifiers.protocol.splits import positions
 
-__all__ = ["assign_folds"]
-
 _SALT = b"frostline-fold-1:"
 
 

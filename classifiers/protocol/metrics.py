@@ -12,8 +12,6 @@ from frostline.classifiers.errors import MetricsError
 from frostline.classifiers.protocol.calibration_error import rms_calibration_error
 from frostline.classifiers.protocol.intervals import Interval, balanced_accuracy, macro_f1, mean, share
 
-__all__ = ["ClassScore", "Metrics", "score"]
-
 _CLIP = float(np.finfo(np.float64).eps)  # least probability that log loss sees, as in scikit-learn
 
 

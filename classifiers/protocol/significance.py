@@ -10,8 +10,6 @@ from scipy import stats
 
 from frostline.classifiers.errors import MetricsError
 
-__all__ = ["McNemar", "ResampledT", "corrected_resampled_t", "holm", "mcnemar"]
-
 
 @dataclass(frozen=True)
 class McNemar:

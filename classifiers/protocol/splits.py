@@ -14,20 +14,6 @@ from scipy.stats.contingency import association
 
 from frostline.classifiers.errors import SplitError
 
-__all__ = [
-    "NONE",
-    "SPLIT_NAMES",
-    "TEST",
-    "TRAIN",
-    "VAL",
-    "SplitReport",
-    "assign_splits",
-    "check_splits",
-    "class_problems",
-    "missing_classes",
-    "positions",
-]
-
 NONE, TRAIN, VAL, TEST = range(4)
 SPLIT_NAMES = ("none", "train", "val", "test")
 

@@ -26,8 +26,6 @@ from frostline.classifiers.heads.foreign import foreign_kind, plugin_names
 from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.saving.trees import check_trees
 
-__all__ = ["FORMAT_VERSION", "foreign_types", "load_head", "save_head"]
-
 FORMAT_VERSION = 1
 
 _RECORD = "head.json"

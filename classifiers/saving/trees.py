@@ -9,8 +9,6 @@ import numpy as np
 
 from frostline.classifiers.errors import HeadError
 
-__all__ = ["check_trees"]
-
 
 def check_trees(estimator: Any, dim: int) -> None:
     """Check every tree of a random forest or of histogram gradient boosting.

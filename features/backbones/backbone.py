@@ -14,8 +14,6 @@ from frostline.features.backbones.weights import fingerprint
 from frostline.features.errors import BackboneError
 from frostline.features.spec import Layer, Transform
 
-__all__ = ["Backbone"]
-
 
 class Backbone:
     """A network that is frozen: in evaluation mode, without gradients.

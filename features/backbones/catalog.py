@@ -22,8 +22,6 @@ from frostline.features.errors import BackboneError
 from frostline.features.spec import Layer
 from frostline.features.system.atomic import replace_file
 
-__all__ = ["BackboneInfo", "count_backbones", "describe", "list_backbones", "list_stages", "resolve_layers"]
-
 
 @dataclass(frozen=True)
 class BackboneInfo:

@@ -13,8 +13,6 @@ from frostline.features.backbones.backbone import Backbone
 from frostline.features.backbones.stages import Stage
 from frostline.features.errors import BackboneError
 
-__all__ = ["Lower", "Upper", "trunk"]
-
 _EQUAL = 1e-3  # relative difference of embeddings that are the same, computed twice; a lost connection changes far more
 _PROBE = 2  # images
 

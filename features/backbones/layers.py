@@ -18,8 +18,6 @@ from frostline.features.backbones.readout import EMBEDDING, LOGITS, Taps
 from frostline.features.errors import BackboneError, LayerError
 from frostline.features.spec import Layer
 
-__all__ = ["RESERVED", "SAME_AS_INPUT", "LayerInfo", "attach", "discover", "resolve", "without_data"]
-
 RESERVED = (EMBEDDING, LOGITS)
 
 _POOLS = ("avg", "max", "gem", "none")

@@ -7,8 +7,6 @@ from frostline.features.backbones.providers.registry import find
 from frostline.features.backbones.tuned import TUNED, load_tuned
 from frostline.features.errors import WeightsError
 
-__all__ = ["load_backbone"]
-
 
 def load_backbone(name: str, *, weights: str | Path | None = None) -> Backbone:
     """Load a frozen backbone by name.

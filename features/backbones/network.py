@@ -10,8 +10,6 @@ from torch import nn
 from frostline.features.backbones.readout import Readout
 from frostline.features.spec import Transform
 
-__all__ = ["Availability", "ClassTokens", "Network", "Source"]
-
 Availability = Literal["here", "download", "none"]
 
 

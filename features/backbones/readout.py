@@ -11,8 +11,6 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-__all__ = ["EMBEDDING", "LOGITS", "ClassifierReadout", "OutputReadout", "Readout", "Taps", "TimmReadout"]
-
 EMBEDDING = "embedding"
 LOGITS = "logits"
 

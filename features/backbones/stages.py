@@ -23,8 +23,6 @@ from frostline.features.backbones.network import Network
 from frostline.features.backbones.readout import EMBEDDING
 from frostline.features.errors import BackboneError, LayerError
 
-__all__ = ["Stage", "derive_stages", "find_stage"]
-
 _STEM_SHARE = 0.1  # of a network's depth; a stem is less, though it may be built as a stage is
 
 

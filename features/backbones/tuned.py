@@ -20,8 +20,6 @@ from frostline.features.errors import BackboneError, WeightsError
 from frostline.features.spec import Transform
 from frostline.features.system.atomic import replace_file
 
-__all__ = ["TUNED", "load_tuned", "save_tuned"]
-
 TUNED = "run:"  # in front of the folder
 
 _FORMAT = "frostline backbone"

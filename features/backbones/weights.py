@@ -15,17 +15,6 @@ from torch import Tensor, nn
 
 from frostline.features.errors import WeightsError
 
-__all__ = [
-    "download_error",
-    "fingerprint",
-    "load_file",
-    "load_tensors",
-    "match",
-    "random_seed",
-    "read_weights",
-    "seeded",
-]
-
 # What training scripts wrap a state dict in; an exponential moving average is what they evaluate, so it comes first.
 _CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 _WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile

@@ -8,8 +8,6 @@ from frostline.features.cache import FeatureCache
 from frostline.features.fidelity import MIN_COSINE, Check
 from frostline.features.spec import Difference, FeatureSpec, engine_kind
 
-__all__ = ["Computed", "Fit"]
-
 
 @dataclass(frozen=True)
 class Computed:

@@ -13,8 +13,6 @@ from frostline.features.cache.reader import FeatureCache
 from frostline.features.errors import CacheFormatError, CacheMismatchError, ChecksumError, FeaturesError
 from frostline.features.spec import FeatureSpec
 
-__all__ = ["Earlier", "made_with"]
-
 _log = logging.getLogger(__name__)
 
 

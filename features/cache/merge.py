@@ -17,8 +17,6 @@ from frostline.features.cache.writing.writer import CacheWriter
 from frostline.features.errors import CacheMismatchError, ChecksumError, PartError
 from frostline.features.table import ImageSource, ImageTable
 
-__all__ = ["merge_parts"]
-
 
 def merge_parts(
     parts: Sequence[str | Path],

@@ -23,8 +23,6 @@ from frostline.features.fidelity import Check
 from frostline.features.spec import FeatureSpec
 from frostline.features.table import SPLITS, ImageSource
 
-__all__ = ["open_writer"]
-
 
 def open_writer(
     path: str | Path,

@@ -24,8 +24,6 @@ from frostline.features.table import FAILED, OK, SPLITS, ImageTable
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["CacheInfo", "FeatureCache", "Timing", "VerifyReport"]
-
 
 @dataclass(frozen=True)
 class Timing:

@@ -15,8 +15,6 @@ from frostline.features.images.loading import Batch
 from frostline.features.spec import Layer
 from frostline.features.table import OK
 
-__all__ = ["Choice", "choose_engine"]
-
 
 @dataclass(frozen=True)
 class Choice:

@@ -12,8 +12,6 @@ from frostline.features.engines.engine import ConversionError, Device
 from frostline.features.engines.graph import trace
 from frostline.features.spec import Layer, Precision
 
-__all__ = ["CompiledEngine"]
-
 
 class CompiledEngine(EagerEngine):
     """The eager engine's module, traced for one shape and compiled with its weights frozen into the kernels."""

@@ -5,8 +5,6 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-__all__ = ["compile_network"]
-
 
 def compile_network(network: nn.Module, **options: Any) -> nn.Module:
     """Compile a network by `torch.compile`.

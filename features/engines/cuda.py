@@ -9,8 +9,6 @@ from torch import Tensor
 
 from frostline.features.engines.in_flight import Launched
 
-__all__ = ["CudaLauncher", "cuda_settings"]
-
 _log = logging.getLogger(__name__)
 
 _WARM_UPS = (

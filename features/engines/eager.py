@@ -14,8 +14,6 @@ from frostline.features.engines.memory import memory_explained
 from frostline.features.images.loading import Batch
 from frostline.features.spec import Layer, Precision
 
-__all__ = ["EagerEngine", "engine_name", "number_format"]
-
 _REDUCED: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 

@@ -10,18 +10,6 @@ from frostline.features.errors import FeaturesError
 from frostline.features.images.loading import Batch
 from frostline.features.spec import Layer, Precision
 
-__all__ = [
-    "KINDS",
-    "TOLERANCE",
-    "ConversionError",
-    "Device",
-    "DeviceMemoryError",
-    "Engine",
-    "EngineError",
-    "Features",
-    "Kind",
-]
-
 Features = dict[str, NDArray[np.float32]]
 Device = Literal["cpu", "cuda", "mps"]
 Kind = Literal["eager", "compile", "openvino"]

@@ -14,8 +14,6 @@ from frostline.features.engines.engine import ConversionError
 if TYPE_CHECKING:
     from torch.fx import GraphModule
 
-__all__ = ["trace"]
-
 
 def _split(tensor: Tensor, size: int, dim: int = 0) -> Sequence[Tensor]:
     total = tensor.shape[dim]

@@ -10,8 +10,6 @@ from torch import Tensor
 from frostline.features.engines.engine import Features
 from frostline.features.images.loading import Batch
 
-__all__ = ["Launched", "in_order"]
-
 
 def _at_once() -> None:
     """Wait for nothing: the outputs are there."""

@@ -7,8 +7,6 @@ import torch
 
 from frostline.features.engines.engine import DeviceMemoryError, Engine
 
-__all__ = ["memory_explained"]
-
 
 @contextmanager
 def memory_explained(engine: Engine) -> Iterator[None]:

@@ -20,8 +20,6 @@ from frostline.features.engines.memory import memory_explained
 from frostline.features.images.loading import Batch, default_workers
 from frostline.features.spec import Layer, Precision
 
-__all__ = ["OpenVinoEngine", "openvino_installed", "openvino_name"]
-
 _SHOWN = 300  # characters of OpenVINO's long explanations, whose end names the operation
 _FORMATS: Mapping[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 

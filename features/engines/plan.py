@@ -14,8 +14,6 @@ from frostline.features.engines.engine import KINDS, Device, Engine, EngineError
 from frostline.features.engines.openvino import OpenVinoEngine, openvino_installed, openvino_name
 from frostline.features.spec import Layer, Precision, engine_kind
 
-__all__ = ["CONVERSION_PAYS", "Plan", "kind_of", "plan_engines"]
-
 CONVERSION_PAYS = 256
 """Images from which ``auto`` converts a network for OpenVINO.
 

@@ -25,22 +25,6 @@ from PIL import features as pillow_features
 from frostline.features.errors import BackboneError, FeaturesError
 from frostline.features.spec import Transform
 
-__all__ = [
-    "DECODERS",
-    "EXTENSIONS",
-    "FORMATS",
-    "MAX_PIXELS",
-    "DecodeError",
-    "Decoder",
-    "decode",
-    "decode_views",
-    "decoder_of",
-    "describe_decoder",
-    "transform_from_timm",
-    "transform_from_torchvision",
-    "upright_rgb",
-]
-
 _LIBJPEG = pillow_features.version("libjpeg_turbo") or pillow_features.version("jpg")
 
 Decoder = Literal["exact", "fast"]

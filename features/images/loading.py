@@ -17,8 +17,6 @@ from frostline.features.spec import Transform
 from frostline.features.system.machine import usable_cores
 from frostline.features.table import FAILED, OK, ImageSource
 
-__all__ = ["Batch", "default_workers", "load_batches"]
-
 
 @dataclass(frozen=True, eq=False)
 class Batch:

@@ -15,8 +15,6 @@ from frostline.features.errors import SourceError
 from frostline.features.sources.listing import Stat, file_stat
 from frostline.features.table import ImageTable
 
-__all__ = ["SPLIT_CODES", "FileSource", "PathSource", "is_integer", "make_table", "sort_classes"]
-
 SPLIT_CODES: Final[Mapping[str, int]] = {"train": 1, "val": 2, "valid": 2, "validation": 2, "test": 3}
 """How users name the splits, in lower case, and the index into `SPLITS` that each means."""
 

@@ -5,8 +5,6 @@ from frostline.features.images.decoding import EXTENSIONS
 from frostline.features.sources.files import SPLIT_CODES, FileSource, make_table
 from frostline.features.sources.listing import Listing, list_images
 
-__all__ = ["open_folder"]
-
 
 def open_folder(root: str) -> FileSource:
     """List an image folder.

@@ -9,8 +9,6 @@ from typing import Final
 from frostline.features.errors import SourceError
 from frostline.features.images.decoding import EXTENSIONS
 
-__all__ = ["UNREADABLE", "Listing", "Stat", "file_stat", "is_image_name", "list_images"]
-
 Stat = tuple[int, int]
 """A file's size in bytes and its modification time in nanoseconds."""
 

@@ -13,8 +13,6 @@ from frostline.features.errors import SourceError
 from frostline.features.sources.files import SPLIT_CODES, FileSource, is_integer, make_table
 from frostline.features.sources.listing import UNREADABLE, file_stat
 
-__all__ = ["SUFFIXES", "open_manifest"]
-
 SUFFIXES: Final = (".csv", ".tsv", ".parquet")
 
 _COLUMNS = ("path", "label", "split", "group")

@@ -16,8 +16,6 @@ from frostline.features.sources.listing import list_images
 from frostline.features.sources.manifest import SUFFIXES, open_manifest
 from frostline.features.table import ImageTable
 
-__all__ = ["image_paths", "open_source"]
-
 
 def open_source(data: str | Path, *, limit: int | None = None) -> FileSource:
     """List the images of a folder or a manifest.

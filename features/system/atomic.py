@@ -4,8 +4,6 @@ import os
 import threading
 from pathlib import Path
 
-__all__ = ["replace_file"]
-
 
 def replace_file(path: Path, data: bytes) -> None:
     """Write a file, its folder too; a kill at any moment leaves the old file or the new one, whole.

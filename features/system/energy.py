@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["EnergyMeter"]
-
 _POWERCAP = Path("/sys/class/powercap")
 
 

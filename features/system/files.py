@@ -14,8 +14,6 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["allocate", "map_privately", "open_binary", "read_at", "rename", "sync", "sync_data", "write_all"]
-
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 _CHUNK = 1 << 24
 # Python 3.11 lacks the name; this is its value on x86-64 and ARM64.

@@ -11,8 +11,6 @@ from filelock import lock_descriptor, unlock_descriptor
 
 from frostline.features.system.files import open_binary
 
-__all__ = ["FileLock", "LockHeldError"]
-
 # POSIX keeps only the lock from others. Windows keeps the locked bytes from them, too, so another file is locked there.
 _ADVISORY = find_spec("fcntl") is not None
 

@@ -10,8 +10,6 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-__all__ = ["memory_in_use", "processor_name", "total_memory", "usable_cores"]
-
 _CPUINFO = Path("/proc/cpuinfo")
 _STATM = Path("/proc/self/statm")
 _CGROUP = Path("/sys/fs/cgroup/memory.max")

@@ -18,8 +18,6 @@ from rich.text import Text
 
 from frostline.pipeline.progress import Advance
 
-__all__ = ["TerminalReporter", "print_table"]
-
 _UNBOUNDED = 10_000
 
 

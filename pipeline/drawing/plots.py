@@ -11,22 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from frostline.classifiers.experiments.few_shot import FewShot
 from frostline.classifiers.experiments.learning_curve import LearningCurve
-from frostline.classifiers.fitting.fit import Curve
+from frostline.classifiers.fitting.fitted import Curve
 from frostline.classifiers.protocol.calibration import Calibration
 from frostline.pipeline.drawing.thumbnails import draw_thumbnail
-
-__all__ = [
-    "Mistake",
-    "PicturePair",
-    "plot_confusion",
-    "plot_curve",
-    "plot_few_shot",
-    "plot_learning_curve",
-    "plot_mistakes",
-    "plot_pairs",
-    "plot_reliability",
-    "plot_search",
-]
 
 DPI = 150
 _SOLVER_FACTS = {"objective", "iterations"}  # for the CSV

@@ -5,8 +5,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["write_table"]
-
 
 def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Write one line per row; columns are the keys of the first."""

@@ -8,8 +8,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from frostline.pipeline.inputs.joined_caches import AnyCache
 
-__all__ = ["draw_thumbnail", "image_file", "load_thumbnail"]
-
 _SIDE = 256
 
 

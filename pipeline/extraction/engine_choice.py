@@ -28,8 +28,6 @@ from frostline.features.spec import Dtype, FeatureSpec, Layer
 from frostline.features.table import OK, ImageSource
 from frostline.pipeline.progress import Reporter
 
-__all__ = ["Computation", "EngineOptions", "engine_like", "plan_computation", "specify"]
-
 _CHECKED_IMAGES = 32
 
 

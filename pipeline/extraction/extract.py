@@ -24,8 +24,6 @@ from frostline.pipeline.extraction.engine_choice import Computation, EngineOptio
 from frostline.pipeline.inputs.unreadable import describe_unreadable
 from frostline.pipeline.progress import SILENT, Reporter
 
-__all__ = ["ExtractResult", "default_cache_path", "extract"]
-
 DEFAULT_BACKBONE = "efficientnet_lite0"
 
 

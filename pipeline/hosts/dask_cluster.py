@@ -11,8 +11,6 @@ import joblib
 
 from frostline.pipeline.errors import ClusterError
 
-__all__ = ["connected"]
-
 _PATIENCE = 30  # seconds for a scheduler to answer, and for its first worker
 
 

@@ -5,8 +5,6 @@ from collections.abc import MutableMapping
 
 from frostline.features.cache import Part
 
-__all__ = ["join_launcher"]
-
 
 def join_launcher(environment: MutableMapping[str, str] = os.environ) -> Part | None:
     """The part of a process that `torchrun` or the like started; from here on it sees one GPU only, its own.

@@ -12,8 +12,6 @@ from frostline.features.cache import FeatureCache
 from frostline.features.spec import Layer
 from frostline.pipeline.errors import RunError
 
-__all__ = ["AnyCache", "JoinedCaches", "find", "image_digests", "members", "open_caches"]
-
 _JOIN = "+"
 _EXAMPLES = 3
 

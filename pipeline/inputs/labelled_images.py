@@ -11,8 +11,6 @@ from frostline.features.cache import FeatureCache
 from frostline.features.spec import Layer
 from frostline.pipeline.errors import RunError
 
-__all__ = ["DEFAULT_FRACTIONS", "LabelledImages", "choose_layer", "split_rows"]
-
 DEFAULT_FRACTIONS = (0.6, 0.2, 0.2)
 
 

@@ -9,8 +9,6 @@ from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.joined_caches import AnyCache, JoinedCaches
 from frostline.pipeline.inputs.labelled_images import choose_layer
 
-__all__ = ["JoinedLayers", "layer_choices", "layer_features", "layer_keys", "layer_places", "layers_of"]
-
 _JOIN = "+"
 
 

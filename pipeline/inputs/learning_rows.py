@@ -19,8 +19,6 @@ from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.directory import save_split
 from frostline.pipeline.runs.predictions import VALIDATION_FILE, Judgements
 
-__all__ = ["LearningRows"]
-
 Images = TypeVar("Images", bound=LabelledImages)
 
 

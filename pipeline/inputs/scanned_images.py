@@ -19,8 +19,6 @@ from frostline.pipeline.errors import TooManyBadImagesError
 from frostline.pipeline.inputs.unreadable import describe_unreadable
 from frostline.pipeline.progress import Reporter
 
-__all__ = ["ImageSet", "check_images"]
-
 _BATCH = 64
 
 

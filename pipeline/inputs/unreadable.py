@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping
 
-__all__ = ["describe_unreadable"]
-
 _SHOWN = 10
 
 

@@ -25,8 +25,6 @@ from frostline.pipeline.errors import LeakError
 from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS, LabelledImages, choose_layer
 from frostline.pipeline.progress import SILENT, Reporter
 
-__all__ = ["CacheCheck", "NearPair", "check_cache", "guard_splits"]
-
 _SHOWN_PAIRS = 24
 _SHOWN_NAMES = 5
 PICTURE = "near-duplicates.png"

@@ -20,8 +20,6 @@ from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS, split_r
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
 from frostline.pipeline.progress import SILENT, Reporter
 
-__all__ = ["DoubtfulLabel", "LabelErrors", "label_errors"]
-
 _SHOWN = 24
 PICTURE, TABLE = "label-errors.png", "label-errors.csv"
 

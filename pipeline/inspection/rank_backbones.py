@@ -19,8 +19,6 @@ from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS, split_r
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
 from frostline.pipeline.progress import SILENT, Reporter
 
-__all__ = ["SCORES", "Ranked", "Ranking", "rank"]
-
 SCORES = ("log_me", "h_score", "one_nn", "leep", "nce")
 """The scores of `Ranked`; the larger, the better."""
 

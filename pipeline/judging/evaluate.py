@@ -26,8 +26,6 @@ from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.directory import CacheRecord, Run
 from frostline.pipeline.runs.predictions import TEST_FILE, Judgements
 
-__all__ = ["METRICS", "EvaluationResult", "evaluate"]
-
 METRICS = ("top1", "top5", "balanced_accuracy", "macro_f1", "log_loss", "rms_calibration_error")
 """The metrics of `Metrics` that have an interval."""
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.classifiers.fitting.fit import FittedHead
+from frostline.classifiers.fitting.fitted import FittedHead
 from frostline.features.backbones import Backbone
 from frostline.features.cache.file.encoding import decode, encode
 from frostline.features.engines import Engine
@@ -23,8 +23,6 @@ from frostline.pipeline.extraction.engine_choice import EngineOptions, engine_li
 from frostline.pipeline.inputs.layers import layer_places, layers_of
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.directory import CacheRecord, Run
-
-__all__ = ["Prediction", "predict", "write_csv"]
 
 _BATCH_SIZE = 32
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from frostline.classifiers.fitting.fit import FittedHead
+from frostline.classifiers.fitting.fitted import FittedHead
 from frostline.classifiers.saving.head_files import load_head
 from frostline.features.backbones import Backbone, load_backbone
 from frostline.features.cache import FeatureCache
@@ -31,19 +31,6 @@ from frostline.features.fidelity import Check
 from frostline.features.spec import FeatureSpec
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.joined_caches import AnyCache, members
-
-__all__ = [
-    "FEATURES",
-    "CacheRecord",
-    "Run",
-    "cache_records",
-    "check_new",
-    "is_of_sample_sizes",
-    "library_versions",
-    "new_run_path",
-    "now",
-    "write_run",
-]
 
 RUN_FORMAT = "frostline-run"
 RUN_VERSION = 2

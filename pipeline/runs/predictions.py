@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from frostline.pipeline.errors import RunError
 
-__all__ = ["TEST_FILE", "VALIDATION_FILE", "Judgements"]
-
 VALIDATION_FILE = "validation_predictions.csv"
 TEST_FILE = "test_predictions.csv"
 _COLUMNS = ["id", "label", "predicted", "probability"]

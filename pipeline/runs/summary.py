@@ -18,8 +18,6 @@ from frostline.pipeline.inputs.layers import layers_of
 from frostline.pipeline.runs.directory import CacheRecord, Run
 from frostline.pipeline.runs.predictions import TEST_FILE, VALIDATION_FILE, Judgements
 
-__all__ = ["Accuracy", "Cost", "Split", "Summary", "summarise"]
-
 Split = Literal["validation", "test"]
 
 _FILES: Mapping[Split, str] = {"validation": VALIDATION_FILE, "test": TEST_FILE}

@@ -18,8 +18,6 @@ from frostline.pipeline.studies.jobs.study_file import read_study
 if TYPE_CHECKING:
     from frostline.pipeline.studies.jobs.estimates import Estimate
 
-__all__ = ["BatchJob", "BatchPlan", "BatchResult", "PlannedJob", "batch", "plan_batch"]
-
 State = Literal["there", "done", "failed", "left"]
 
 

@@ -17,8 +17,6 @@ from frostline.pipeline.runs.directory import is_of_sample_sizes
 from frostline.pipeline.runs.predictions import Judgements
 from frostline.pipeline.runs.summary import Accuracy, Split, Summary, summarise
 
-__all__ = ["COLUMNS", "SORTS", "Column", "Leaderboard", "Place", "compare_runs"]
-
 
 @dataclass(frozen=True)
 class Place:

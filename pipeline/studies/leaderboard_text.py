@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place
 
-__all__ = ["ACCURACIES", "as_cells", "as_csv", "as_markdown", "cell", "known_costs"]
-
 ACCURACIES = ("run", "validation", "test", "pvalue", "front")
 """Keys of the columns that tell how good runs are."""
 

@@ -33,8 +33,6 @@ from frostline.pipeline.runs.directory import (
     write_run,
 )
 
-__all__ = ["FewShotResult", "LearningCurveResult", "few_shot", "learning_curve", "read_learning_curve"]
-
 
 @dataclass(frozen=True)
 class FewShotResult:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from frostline.classifiers.fitting.fit import FittedHead, fit_head
+from frostline.classifiers.fitting.fit import fit_head
+from frostline.classifiers.fitting.fitted import FittedHead
 from frostline.classifiers.fitting.projection import ProjectedRows, ProjectionPlan, fit_projection
 from frostline.classifiers.fitting.search import Found, SearchPlan, search_head
 from frostline.classifiers.saving.head_files import foreign_types, save_head
@@ -29,8 +30,6 @@ from frostline.pipeline.runs.directory import (
     save_record,
     write_run,
 )
-
-__all__ = ["TrainResult", "train_head"]
 
 
 @dataclass(frozen=True)

@@ -42,8 +42,6 @@ from frostline.pipeline.tuning.trainer.logs import Logger, LogTo, open_logger, w
 from frostline.pipeline.tuning.trainer.loop import Epoch, Trained, train
 from frostline.pipeline.tuning.trainer.processes import joined
 
-__all__ = ["FinetuneResult", "finetune"]
-
 HISTORY = "curve.csv"
 _KNOWN = "images.npz"
 

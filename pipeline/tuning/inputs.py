@@ -18,8 +18,6 @@ from frostline.features.spec import Transform
 from frostline.pipeline.tuning.recipe import Recipe
 from frostline.pipeline.tuning.trainer.processes import Processes
 
-__all__ = ["ActivationInputs", "Draw", "ImageInputs", "Inputs"]
-
 _JUDGE_BATCH = 64
 _ERASED = (114, 114, 114)  # grey: of the pixels, before they are normalised
 

@@ -27,8 +27,6 @@ from frostline.pipeline.tuning.trainer.loop import Job
 from frostline.pipeline.tuning.trainer.network import FrostLine, Network
 from frostline.pipeline.tuning.trainer.processes import Processes
 
-__all__ = ["Named", "Plan", "Tuning", "prepare"]
-
 
 @dataclass(frozen=True)
 class Named:

@@ -5,8 +5,6 @@ from typing import Any, Literal, get_args
 
 from frostline.pipeline.errors import RecipeError
 
-__all__ = ["Augment", "Optimizer", "Recipe", "Schedule", "Statistics"]
-
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["cosine", "step", "onecycle", "constant"]
 Augment = Literal["none", "flip", "shift", "crop"]

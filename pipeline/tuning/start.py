@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from frostline.classifiers.fitting.fit import FittedHead, fit_head
+from frostline.classifiers.fitting.fit import fit_head
+from frostline.classifiers.fitting.fitted import FittedHead
 from frostline.classifiers.heads.linear import LinearHead
 from frostline.features.backbones import Backbone
 from frostline.features.backbones.weights import seeded
@@ -19,8 +20,6 @@ from frostline.pipeline.inputs.joined_caches import find, image_digests
 from frostline.pipeline.inputs.layers import layer_features
 from frostline.pipeline.inputs.scanned_images import ImageSet
 from frostline.pipeline.runs.directory import Run
-
-__all__ = ["EMBEDDING", "StartRun", "fresh_head", "head_of", "to_estimator"]
 
 EMBEDDING = "embedding"
 _UNBENT = ("standard", "none")  # scales that a linear layer can take in

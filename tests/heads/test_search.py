@@ -11,7 +11,8 @@ from frostline.classifiers.errors import HeadError, SplitError
 from frostline.classifiers.fitting import search
 from frostline.classifiers.fitting.fit import score_candidates
 from frostline.classifiers.fitting.search import SearchPlan, search_head
-from frostline.classifiers.heads.catalog import find_head, linear
+from frostline.classifiers.heads import linear
+from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.protocol.folds import assign_folds
 
 TRAIN, VAL, TEST = np.arange(120), np.arange(120, 180), np.arange(180, 240)

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.hooks import RemovableHandle
 
-__all__ = ["fold_batch_norms"]
-
 # By exact name, timm's among them: another subclass may compute its weight in the forward pass.
 _CONVOLUTIONS = ("Conv2d", "Conv2dSame")
 _NORMS = ("BatchNorm2d", "BatchNormAct2d")

@@ -16,8 +16,6 @@ from frostline.features.backbones.layers import RESERVED, LayerInfo, attach
 from frostline.features.errors import BackboneError
 from frostline.features.spec import Layer
 
-__all__ = ["FeatureModule"]
-
 
 class _Complete(Exception):  # noqa: N818  # not an error: nothing more is wanted
     """Leaves a forward pass behind the last layer that is needed."""

@@ -5,8 +5,6 @@ from torch import Tensor, nn
 
 from frostline.features.spec import Transform
 
-__all__ = ["Normalise"]
-
 
 class Normalise(nn.Module):
     """Pixels from 0 to 255 to (pixel / 255 - mean) / std, channel by channel.

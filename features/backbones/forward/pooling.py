@@ -3,8 +3,6 @@
 import torch
 from torch import Tensor
 
-__all__ = ["GEM_EPSILON", "GEM_POWER", "POOLS", "gem", "pool"]
-
 POOLS = ("avg", "max", "gem", "cls", "none")
 
 GEM_POWER = 3.0

@@ -18,8 +18,6 @@ from frostline.features.backbones.providers import torchvision as from_torchvisi
 from frostline.features.backbones.weights import match
 from frostline.features.errors import WeightsError
 
-__all__ = ["EmbeddedSource", "timm_keys", "torchvision_keys"]
-
 # The packaged names of EfficientNet, and timm's. In the first stage, a block has no expansion.
 _STEM_AND_HEAD = {
     "_conv_stem": "conv_stem",

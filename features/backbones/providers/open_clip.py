@@ -11,8 +11,6 @@ from frostline.features.backbones.weights import download_error, match, random_s
 from frostline.features.errors import BackboneError
 from frostline.features.spec import Transform
 
-__all__ = ["OpenClipSource"]
-
 _TOWER = "visual."
 
 

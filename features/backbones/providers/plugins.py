@@ -18,8 +18,6 @@ from frostline.features.backbones.weights import random_seed, seeded
 from frostline.features.errors import BackboneError
 from frostline.features.spec import Transform
 
-__all__ = ["GROUP", "PluginSource"]
-
 GROUP = "frostline.backbones"
 
 

@@ -11,8 +11,6 @@ from frostline.features.backbones.providers.timm import TimmSource
 from frostline.features.backbones.providers.torchvision import TorchvisionSource
 from frostline.features.errors import BackboneError
 
-__all__ = ["SOURCES", "find"]
-
 _SHOWN = 5
 
 SOURCES: tuple[Source, ...] = (

@@ -20,8 +20,6 @@ from frostline.features.backbones.weights import load_file, random_seed, seeded
 from frostline.features.errors import WeightsError
 from frostline.features.spec import Transform
 
-__all__ = ["SmallSource"]
-
 _CLASSES = 10
 _SIDE = 32  # pixels, of CIFAR
 _TRANSFORM = Transform(

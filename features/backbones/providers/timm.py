@@ -11,8 +11,6 @@ from frostline.features.backbones.readout import TimmReadout
 from frostline.features.backbones.weights import download_error, load_file, random_seed, seeded
 from frostline.features.errors import BackboneError, WeightsError
 
-__all__ = ["TimmSource", "create", "network_of"]
-
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 

@@ -11,8 +11,6 @@ from frostline.features.backbones.network import Availability, ClassTokens, Netw
 from frostline.features.backbones.readout import ClassifierReadout, Readout
 from frostline.features.backbones.weights import download_error, match, random_seed, read_weights, seeded
 
-__all__ = ["TorchvisionSource", "create", "network_of", "readout_of"]
-
 # Auxiliary classifiers serve training alone. The pretrained networks of these two names renormalise their input.
 _AUXILIARY = ("googlenet", "inception_v3")
 _AUXILIARY_KEYS = ("aux1.", "aux2.", "AuxLogits.")

@@ -8,8 +8,6 @@ from pathlib import Path
 from frostline.features.cache.file.layout import Array, as_bytes
 from frostline.features.system.files import allocate, write_all
 
-__all__ = ["reserve", "write_at"]
-
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 

@@ -9,8 +9,6 @@ from frostline.features.cache.file.layout import ERROR_BYTES, Array, feature_nam
 from frostline.features.spec import Dtype, FeatureSpec
 from frostline.features.table import FAILED, OK
 
-__all__ = ["decode", "encode", "encode_rows"]
-
 _SERIAL = 1 << 15  # values that torch converts without starting threads, which the forward pass needs
 _MAX = {
     "float32": float(np.finfo(np.float32).max),

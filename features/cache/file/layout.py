@@ -16,27 +16,6 @@ from frostline.features.fidelity import Check
 from frostline.features.spec import FeatureSpec
 from frostline.features.table import ImageTable
 
-__all__ = [
-    "BLOCK_ROWS",
-    "ERROR_BYTES",
-    "FORMAT",
-    "MEASURED",
-    "METADATA",
-    "TABLE",
-    "Array",
-    "Extent",
-    "Layout",
-    "as_bytes",
-    "block_count",
-    "columns",
-    "feature_name",
-    "row_schema",
-    "stored_dtype",
-    "table_arrays",
-    "table_digest",
-    "text_dtype",
-]
-
 Array = NDArray[Any]
 
 FORMAT = b"frostline-cache"

@@ -17,8 +17,6 @@ from frostline.features.errors import CacheFormatError, ChecksumError
 from frostline.features.system.files import map_privately
 from frostline.features.table import FAILED, OK, SPLITS, ImageTable
 
-__all__ = ["MappedFile", "checksum"]
-
 
 def checksum(*parts: memoryview | bytes) -> int:
     """XXH3 with 64 bits over the bytes of `parts`, one after the other; never 0, which means not committed."""

@@ -9,8 +9,6 @@ from typing import Self
 from frostline.features.errors import PartError
 from frostline.features.table import ImageSource
 
-__all__ = ["Part", "PartOf", "PartSource", "part_paths"]
-
 
 @dataclass(frozen=True, order=True)
 class Part:

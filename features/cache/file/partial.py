@@ -9,8 +9,6 @@ from frostline.features.errors import CacheBusyError
 from frostline.features.system.files import open_binary, rename, sync
 from frostline.features.system.locks import FileLock, LockHeldError
 
-__all__ = ["PartialFile", "finished_name", "partial_path", "salvage_paths"]
-
 _UNFINISHED = re.compile(r"\.(partial|salvage\d+)$")
 
 

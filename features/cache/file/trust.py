@@ -30,8 +30,6 @@ from frostline.features.errors import CacheFormatError, PartError
 from frostline.features.fidelity import Check
 from frostline.features.spec import FORMAT_VERSION, FeatureSpec
 
-__all__ = ["NewerFormatError", "read_layout"]
-
 _MAX_BLOCK_ROWS = 1 << 20
 _TABLE_DTYPES = {"labels": "<i8", "split": "u1"}
 

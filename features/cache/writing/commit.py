@@ -14,8 +14,6 @@ from frostline.features.cache.file.layout import Array, Layout, columns
 from frostline.features.cache.file.mapped import checksum
 from frostline.features.system.files import read_at, sync_data
 
-__all__ = ["Committer", "Rows"]
-
 _QUEUE = 8  # puts that may wait; bounds memory, and how many share one wait for the disk
 
 

@@ -33,8 +33,6 @@ from frostline.features.spec import FORMAT_VERSION, FeatureSpec
 from frostline.features.system.files import sync
 from frostline.features.table import ImageTable
 
-__all__ = ["create"]
-
 _ALIGNMENT = 64  # a cache line, and enough for any dtype to be read in place
 
 

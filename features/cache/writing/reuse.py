@@ -11,8 +11,6 @@ from frostline.features.cache.file.mapped import MappedFile
 from frostline.features.content import CONTENT_BYTES, file_content
 from frostline.features.table import FAILED, ImageSource, ImageTable
 
-__all__ = ["Contents", "Known", "find_known", "is_current"]
-
 Progress = Callable[[int, int], None]
 
 _THREADS = 8  # reading waits for the disk; hashing lets other threads run

@@ -19,8 +19,6 @@ from frostline.features.cache.writing.reuse import Known
 from frostline.features.content import CONTENT_BYTES
 from frostline.features.table import FAILED, OK, ImageSource
 
-__all__ = ["CacheWriter"]
-
 
 class CacheWriter:
     """The one writer of an unfinished cache; made by `open_writer`.

@@ -28,8 +28,6 @@ from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place, 
 from frostline.pipeline.studies.leaderboard_text import ACCURACIES, cell, known_costs
 from frostline.pipeline.training.sample_sizes import read_learning_curve
 
-__all__ = ["ReportResult", "write_report"]
-
 _HERE = Path(__file__).parent
 _MOST_POINTS = 1000  # of a map; each has a thumbnail
 _SHOWN_MISTAKES = 24

@@ -10,8 +10,6 @@ from frostline.features.images.decoding import decoder_of
 from frostline.pipeline.runs.directory import CacheRecord, Run
 from frostline.pipeline.tuning.recipe import Recipe
 
-__all__ = ["repeating_commands"]
-
 
 def repeating_commands(run: Run) -> list[str]:
     """Command lines for a shell: extract each cache and train, or fine-tune; and evaluate where that was done.

@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 
 from frostline.pipeline.errors import RunError
 
-__all__ = ["MAPS", "Map", "MapKind", "draw_map"]
-
 MapKind = Literal["pca", "umap", "none"]
 MAPS: tuple[MapKind, ...] = ("pca", "umap", "none")
 

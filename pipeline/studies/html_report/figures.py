@@ -19,16 +19,6 @@ from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place
 from frostline.pipeline.studies.leaderboard_text import cell
 from frostline.pipeline.training.sample_sizes import LearningCurveResult
 
-__all__ = [
-    "Chart",
-    "confusion",
-    "curves",
-    "embedding_map",
-    "label_fractions",
-    "pareto",
-    "reliability_diagram",
-]
-
 # Paul Tol's bright scheme without its grey, then some of his vibrant and muted ones: told apart with any colour vision, on
 # white and on black.
 _PALETTE = (

@@ -21,9 +21,6 @@ from frostline.pipeline.studies.jobs.kinds import (
 )
 from frostline.pipeline.studies.jobs.plan import Plan
 
-__all__ = ["Known", "cheap_first", "check_jobs"]
-
-
 _OfNetwork = Extraction | Candidate | FineTuning
 
 

@@ -32,8 +32,6 @@ from frostline.pipeline.studies.jobs.kinds import (
     Job,
 )
 
-__all__ = ["Estimate", "Estimator"]
-
 _IMAGES = 32
 _ROWS = 400
 _STEP = 16  # images

@@ -11,23 +11,6 @@ from frostline.pipeline.errors import StudyError
 from frostline.pipeline.progress import Reporter
 from frostline.pipeline.tuning.recipe import Recipe
 
-__all__ = [
-    "STAGES",
-    "Backbone",
-    "Candidate",
-    "Data",
-    "Extraction",
-    "FineTuning",
-    "HeadTraining",
-    "Job",
-    "Merge",
-    "Share",
-    "Stage",
-    "Training",
-    "missing",
-    "reads_lost",
-]
-
 Stage = Literal["extract", "merge", "train-head", "search", "finetune"]
 STAGES: tuple[Stage, ...] = ("extract", "merge", "train-head", "search", "finetune")
 """In the order in which they are run: the cheap ones first."""

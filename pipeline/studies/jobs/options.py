@@ -17,8 +17,6 @@ from frostline.pipeline.errors import RecipeError
 from frostline.pipeline.studies.jobs.study_file import FinetuneTable, Study, TrainHeadTable, several
 from frostline.pipeline.tuning.recipe import Recipe
 
-__all__ = ["Heads", "Recipes", "read_heads", "read_recipes"]
-
 
 @dataclass(frozen=True)
 class Heads:

@@ -5,8 +5,6 @@ from pathlib import Path
 
 from frostline.pipeline.errors import StudyError
 
-__all__ = ["Places"]
-
 _HEADER = re.compile(r"^\s*\[{1,2}\s*([\w.\"'-]+)\s*\]{1,2}")
 
 

@@ -33,8 +33,6 @@ from frostline.pipeline.studies.jobs.options import Heads, Recipes, read_heads, 
 from frostline.pipeline.studies.jobs.study_file import ExtractTable, FinetuneTable, Study, several
 from frostline.pipeline.tuning.recipe import Recipe
 
-__all__ = ["Origin", "Plan", "plan_study"]
-
 _DIGITS = 8  # of a digest, in names
 
 

@@ -19,8 +19,6 @@ from frostline.pipeline.hosts.memory import half_of_memory
 from frostline.pipeline.progress import SILENT, Advance, Reporter
 from frostline.pipeline.studies.jobs.kinds import Job, Share
 
-__all__ = ["Outcome", "perform_all", "shares", "write_error"]
-
 _WAIT = 1.0  # seconds between looks at a cache that another process writes
 
 

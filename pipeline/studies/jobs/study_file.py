@@ -15,8 +15,6 @@ import msgspec
 
 from frostline.pipeline.studies.jobs.places import Places
 
-__all__ = ["ExtractTable", "FinetuneTable", "Study", "TrainHeadTable", "read_study", "several"]
-
 Several = str | tuple[str, ...]
 Size = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]

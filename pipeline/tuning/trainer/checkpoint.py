@@ -16,8 +16,6 @@ from torch.optim import Optimizer
 from frostline.features.system.atomic import replace_file
 from frostline.pipeline.errors import FinetuneError
 
-__all__ = ["Checkpoint", "load_checkpoint", "optimizer_tensors", "restore_optimizer", "save_checkpoint"]
-
 _STATE = "state"
 
 

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 
 from torch import nn
 
-__all__ = ["decaying"]
-
 
 def decaying(module: nn.Module) -> set[int]:
     """Identities of the parameters that decay: weights by which a layer multiplies its inputs.

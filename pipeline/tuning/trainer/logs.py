@@ -12,8 +12,6 @@ from frostline.features.system.atomic import replace_file
 from frostline.pipeline.errors import FinetuneError
 from frostline.pipeline.tuning.trainer.loop import Epoch
 
-__all__ = ["LogTo", "Logger", "open_logger", "write_history"]
-
 LogTo = Literal["tensorboard", "mlflow"]
 
 

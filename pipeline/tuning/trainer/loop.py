@@ -33,8 +33,6 @@ from frostline.pipeline.tuning.trainer.network import FrostLine, Network
 from frostline.pipeline.tuning.trainer.optimisation import Mixing, make_optimizer, make_schedule, replay, step
 from frostline.pipeline.tuning.trainer.processes import Processes
 
-__all__ = ["Epoch", "Job", "Trained", "train"]
-
 CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
 _AUTOCAST: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _CHECKPOINT_SECONDS = 300

@@ -15,8 +15,6 @@ from frostline.features.spec import Transform
 from frostline.pipeline.tuning.recipe import Recipe
 from frostline.pipeline.tuning.trainer.decay import decaying
 
-__all__ = ["FrostLine", "Network", "line_name"]
-
 
 class Network(nn.Module):
     """A backbone, or its upper part, and a linear classifier on its embedding.

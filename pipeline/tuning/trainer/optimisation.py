@@ -19,8 +19,6 @@ from torchvision.transforms import v2
 
 from frostline.pipeline.tuning.recipe import Recipe
 
-__all__ = ["Mixing", "make_optimizer", "make_schedule", "replay"]
-
 _WARM = 0.01  # of the learning rate, at the start of a warm-up
 _STEPS, _STEP = (0.6, 0.85), 0.1
 

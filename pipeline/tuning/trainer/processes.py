@@ -13,8 +13,6 @@ from torch.nn.parallel import DistributedDataParallel
 from frostline.features.spec import Precision
 from frostline.pipeline.errors import FinetuneError
 
-__all__ = ["Processes", "joined"]
-
 
 @dataclass(frozen=True)
 class Processes:
