@@ -24,7 +24,7 @@ from pipeline.plots import Mistake, plot_confusion, plot_mistakes, plot_reliabil
 from pipeline.reporting import SILENT, Reporter
 from pipeline.runs import CacheRecord, Run
 from pipeline.thumbnails import image_file
-from pipeline.training_rows import split_rows
+from pipeline.training_rows import divide_rows
 
 __all__ = ["METRICS", "EvaluationResult", "evaluate"]
 
@@ -95,8 +95,7 @@ def evaluate(
     data = open_caches(cache if cache is not None else [each.path for each in opened.caches])
     _check_specs(opened, data, report)
     fractions = tuple(opened.record["split"]["fractions"])
-    split, _ = split_rows(data, fractions)
-    test = np.flatnonzero(split == 3)
+    test = np.flatnonzero(divide_rows(data, fractions) == 3)
     _check_test(opened, data, test)
     head = opened.head(trusted=trusted)
     labels = _head_labels(data, test, head.classes)
