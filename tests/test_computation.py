@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 from listener import Listener
+from PIL import Image
 from runner import CliRunner
 
 from frostline import cli
@@ -142,6 +143,19 @@ def test_a_set_extracted_on_another_kind_of_machine_fits(digits, here, tmp_path,
     assert "computed in another way (precision bf16 instead of fp32)" in note
     assert "cosine similarity" in note
     assert not report.warnings
+
+
+def test_a_cache_that_holds_test_images_alone_is_evaluated(digits, here, tmp_path):
+    shutil.copytree(here, tmp_path / "run")
+    for path in sorted(digits.glob("*/*"))[::3]:
+        # Other bytes of the same picture: those that were trained on are refused.
+        target = tmp_path / "data" / "test" / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).resize((16, 16)).save(target)
+    for folder in digits.iterdir():  # the other classes' folders
+        (tmp_path / "data" / "test" / folder.name).mkdir(exist_ok=True)
+    cache = extract(tmp_path / "data", cache=tmp_path / "test.h5", **BACKBONE).cache
+    assert evaluate(tmp_path / "run", cache).rows == len(list(tmp_path.glob("data/test/*/*")))
 
 
 def test_without_a_check_that_vouches_the_two_options_that_fit_are_named(digits, here, tmp_path):
@@ -304,6 +318,9 @@ def test_predict_takes_the_nearest_where_the_engine_is_not_here(digits, tmp_path
     # Features agree to a few unit round-offs of float32 times the length of the sums; the head amplifies them little.
     np.testing.assert_allclose(probabilities(found), probabilities(there), atol=1e-3)
     assert [each.label for each in found] == [each.label for each in there]
+    built.clear()
+    predict(run, photos_of(digits), precision="fp32")  # which leaves the engine open
+    assert built == [("eager", "fp32")]
 
 
 @needs_openvino
