@@ -149,6 +149,8 @@ def _become_windows():
     shutil._use_fd_functions = False
     tempfile.TemporaryFile = tempfile.NamedTemporaryFile
     os.O_BINARY = _BINARY
+    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on; on Linux it asks for the affinity
+        os.process_cpu_count = os.cpu_count
     os.open, os.write, os.rename = _open, _write, _rename
     for name in dir(mmap):
         if name.startswith(("PROT_", "MADV_")):
