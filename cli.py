@@ -1,4 +1,4 @@
-"""The ``frostline`` command: what commands there are, and where each of them is."""
+"""The ``frostline`` command: its subcommands, and the module of each."""
 
 import click
 

@@ -1,4 +1,4 @@
-"""The commands that help to choose a backbone: ``backbones`` and ``rank``."""
+"""Commands that help to choose a backbone: ``backbones`` and ``rank``."""
 
 import math
 from pathlib import Path
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 @click.command(epilog=example("frostline backbones 'resnet*'", "frostline backbones resnet18 --stages"))
 @click.argument("pattern", required=False)
-@click.option(
-    "--stages", is_flag=True, help="List the stages of the backbone that is named, in order of execution."
-)
+@click.option("--stages", is_flag=True, help="List the stages of the named backbone, in order of execution.")
 @output_options
 def backbones(*, output: Output, pattern: str | None, stages: bool) -> None:
-    """List backbones whose name matches PATTERN (text, or a glob); without one, those usable here with no download."""
+    """List the backbones whose name matches PATTERN.
+
+    PATTERN is a part of the name, or a glob. Without it, list the backbones that need no download.
+    """
     if stages:
         _show_stages(output, pattern)
         return
@@ -82,17 +83,17 @@ def _stages_table(stages: "Sequence[Stage]") -> Table:
 @click.command(epilog=example("frostline rank resnet50.h5 vit.h5 efficientnet.h5"))
 @click.argument("caches", type=PATH, nargs=-1, required=True, metavar="CACHE...")
 @click.option(
-    "--layer", metavar="L", default="all", help="Layer that each cache has; all scores each by itself."
+    "--layer", metavar="L", default="all", help="Layer of each cache; all scores every layer separately."
 )
-@choice_option("--by", ["log_me", "h_score", "one_nn", "leep", "nce"], "Score that ranks.")
-@choice_option("--device", ["auto", "cpu", "cuda"], "Where neighbours are searched.")
+@choice_option("--by", ["log_me", "h_score", "one_nn", "leep", "nce"], "Score to rank by.")
+@choice_option("--device", ["auto", "cpu", "cuda"], "Device for the nearest-neighbour search.")
 @output_options
 def rank(*, output: Output, caches: tuple[Path, ...], **options: Any) -> None:
-    """Which backbone, or layer, first? Score CACHEs of the same images before any training, the most promising first.
+    """Rank CACHEs of the same images before training.
 
-    LogME, H-score and the accuracy of the nearest neighbour, from features and labels of train and val; LEEP and NCE,
-    too, of a cache that holds logits. The larger, the better. Scores rank; their size says little. Among layers of very
-    different widths 1-NN is the better guide: LogME and H-score favour the wide ones.
+    The scores are LogME, H-score and the accuracy of the nearest neighbour, on the features and labels of train and
+    val; a cache that holds logits also gets LEEP and NCE. Larger is better, and only the order of the scores is
+    meaningful. For layers of very different widths trust 1-NN: LogME and H-score favour wide layers.
     """
     result = pipeline.rank(caches, report=output.report, **options)
     output.show(result, _ranking_text(result))

@@ -1,4 +1,4 @@
-"""The commands that look into a cache: ``cache info``, ``verify``, ``check`` and ``merge``, and ``label-errors``."""
+"""Commands that inspect a cache: ``cache info``, ``verify``, ``check`` and ``merge``, and ``label-errors``."""
 
 import json
 from pathlib import Path
@@ -25,14 +25,14 @@ _file_argument = click.argument("file", type=PATH)
 
 @click.group()
 def cache() -> None:
-    """Look into a feature cache, check it, or merge its parts."""
+    """Inspect a feature cache, check it, or merge its parts."""
 
 
 @cache.command(epilog=example("frostline cache info photos.h5"))
 @_file_argument
 @output_options
 def info(*, output: Output, file: Path) -> None:
-    """Say what a cache holds and what its features depend on."""
+    """Show what a cache holds and what its features depend on."""
     from frostline.features.cache import FeatureCache
 
     found = FeatureCache.open(file).info()
@@ -48,7 +48,10 @@ def _info_text(found: "CacheInfo") -> Text:
 @_file_argument
 @output_options
 def verify(*, output: Output, file: Path) -> None:
-    """Recompute every checksum of a cache; exit code 1 where one is wrong."""
+    """Verify every checksum of a cache.
+
+    The exit code is 1 if one is wrong.
+    """
     from frostline.features.cache import FeatureCache
 
     checked = FeatureCache.open(file).verify()
@@ -65,23 +68,24 @@ def _verified_text(file: Path, checked: "VerifyReport") -> Text:
         yield f"{file}: {checked.rows} rows in {checked.blocks} blocks, every checksum right."
 
 
-@cache.command(epilog=example("frostline cache check photos.h5 --out looked-over/"))
+@cache.command(epilog=example("frostline cache check photos.h5 --out report/"))
 @_file_argument
-@click.option("--layer", metavar="L", help="Layer to compare images in; needed where it holds several.")
+@click.option("--layer", metavar="L", help="Layer to compare images in; required if the cache holds several.")
 @click.option(
     "--threshold",
     type=click.FloatRange(-1, 1, min_open=True),
     metavar="COSINE",
-    help="Least cosine of centred features that counts as nearly equal.  [default: 0.85]",
+    help="Smallest cosine similarity of centred features that counts as a near-duplicate.  [default: 0.85]",
 )
 @click.option(
-    "--out", type=PATH, metavar="DIR", help="Draw the most alike pairs into DIR/near-duplicates.png."
+    "--out", type=PATH, metavar="DIR", help="Draw the most similar pairs into DIR/near-duplicates.png."
 )
 @output_options
 def check(*, output: Output, file: Path, threshold: float | None, **options: Any) -> None:
-    """Look for images and groups that are in two splits, nearly equal images, and labels that contradict.
+    """Check the splits and labels of a cache.
 
-    Exit code 1 where train-head would refuse the splits. No head is trained or judged.
+    Find images and groups in more than one split, near-duplicates across splits, and equal images with different
+    labels. The exit code is 1 if train-head would refuse the splits. No head is trained or evaluated.
     """
     if threshold is not None:
         options["threshold"] = threshold
@@ -117,20 +121,22 @@ def _check_text(found: "pipeline.CacheCheck") -> Text:
 
 @cache.command(
     epilog=example(
-        "frostline extract photos/ --cache photos.h5 --part 1/2   # and --part 2/2, elsewhere",
+        "frostline extract photos/ --cache photos.h5 --part 1/2   # and --part 2/2 elsewhere",
         "frostline cache merge photos.h5.part-*-of-2",
     )
 )
 @click.argument("parts", type=PATH, nargs=-1, required=True, metavar="PART...")
-@click.option("--out", type=PATH, metavar="FILE", help="Cache to write.  [default: the parts' common name]")
+@click.option(
+    "--out", type=PATH, metavar="FILE", help="Cache to write.  [default: the common name of the parts]"
+)
 @click.option("--delete-parts", is_flag=True, help="Delete the parts once the cache is complete.")
 @overwrite_option
 @output_options
 def merge(*, output: Output, parts: tuple[Path, ...], **options: Any) -> None:
-    """Join the parts that extract --part wrote into one cache, equal to that of a single process.
+    """Merge the parts written by extract --part into one cache.
 
-    Every checksum is verified, and nothing is computed. All parts must be there, of the same settings and the same
-    state of the data set.
+    The cache equals that of a single process. Every checksum is verified, and nothing is computed. All parts must
+    exist and agree in their settings and in the state of the data set.
     """
     from frostline.features.cache import merge_parts
 
@@ -139,20 +145,18 @@ def merge(*, output: Output, parts: tuple[Path, ...], **options: Any) -> None:
     output.show(merged.info(), [f"{merged.path}: {merged.rows} images, merged from {len(parts)} parts."])
 
 
-@click.command(
-    epilog=example("frostline label-errors photos.h5 --out looked-over/   # needs frostline[labels]")
-)
+@click.command(epilog=example("frostline label-errors photos.h5 --out report/   # needs frostline[labels]"))
 @click.argument("cache", type=PATH)
-@head_option("Head that judges.")
+@head_option("Kind of head that scores the labels.")
 @layer_option()
-@click.option("--folds", type=click.IntRange(min=2), default=5, metavar="K", help="Folds.")
-@click.option("--out", type=PATH, metavar="DIR", help="Write thumbnails and a table into DIR.")
+@click.option("--folds", type=click.IntRange(min=2), default=5, metavar="K", help="Number of folds.")
+@click.option("--out", type=PATH, metavar="DIR", help="Folder for thumbnails and a table.")
 @output_options
 def label_errors(*, output: Output, cache: Path, **options: Any) -> None:
-    """List images of train and val whose label is probably wrong, the most doubtful first.
+    """List images whose label is probably wrong.
 
-    Each is judged by a head that was fitted without it and without its copies (confident learning). Test rows are not
-    read.
+    The most doubtful comes first. Each image of train and val is scored by a head fitted without it and without its
+    copies (confident learning). Test rows are never read.
     """
     result = pipeline.label_errors(cache, report=output.report, **options)
     output.show(result, _label_errors_text(result))

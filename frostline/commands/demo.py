@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog=example("frostline demo"))
-@click.option("--folder", type=PATH, default=Path("frostline-demo"), help="Where everything goes.")
+@click.option("--folder", type=PATH, default=Path("frostline-demo"), help="Output folder.")
 @output_options
 def demo(*, output: Output, folder: Path) -> None:
-    """Run the main job on 1,797 real scanned digits: extract, train a head, look at the test split once."""
+    """Extract, train and evaluate on 1,797 scanned digits."""
     from frostline.pipeline.demo import run_demo
 
     result = run_demo(folder, report=output.report)

@@ -56,7 +56,7 @@ def _parse_part(_context: click.Context, _option: click.Parameter, text: str | N
     multiple=True,
     metavar="L[:POOL]",
     default=("embedding",),
-    help="Output to store, pooled by avg, max, gem, cls or none. Repeat for several in one pass.",
+    help="Layer to store, pooled by avg, max, gem, cls or none. Repeat to store several in one pass.",
 )
 @image_size_option
 @click.option(
@@ -64,31 +64,33 @@ def _parse_part(_context: click.Context, _option: click.Parameter, text: str | N
     type=COUNT,
     default=1,
     metavar="K",
-    help="Passes over each image: as it is, and K - 1 random parts of it, for finetune.",
+    help="Versions of each image to store: the image itself and K - 1 random crops, for finetune.",
 )
-@seed_option("Seed of the views.")
+@seed_option("Random seed of the views.")
 @click.option("--cache", type=PATH, metavar="FILE", help="Cache to write.  [default: DATA.BACKBONE.h5]")
 @precision_option(
-    "Number format of the forward pass; auto: the cache's, else the fastest that reaches --min-cosine."
+    "Number format of the forward pass; auto: that of an existing cache, else the fastest that reaches --min-cosine."
 )
-@engine_option("What executes the forward pass; auto: the cache's, else the fastest for so many images.")
+@engine_option(
+    "Engine that executes the forward pass; auto: that of an existing cache, else the fastest for the number of images."
+)
 @click.option(
     "--min-cosine",
     type=SHARE,
     default=0.999,
     metavar="C",
-    help="Least similarity to eager fp32, of each of some of the images, that auto accepts.",
+    help="Smallest cosine similarity to eager fp32 that auto accepts, checked on a sample of the images.",
 )
 @click.option(
     "--store",
     type=click.Choice(["float32", "float16", "bfloat16"]),
-    help="Number format in the file.  [default: the cache's, else float32]",
+    help="Number format in the file.  [default: that of an existing cache, else float32]",
 )
 @device_option
 @choice_option(
     "--decoder",
     ["exact", "fast"],
-    "exact: the reference transform's pixels; fast: up to twice the images, each pixel within 3 of 255.",
+    "exact: the pixels of the reference transform; fast: up to twice as fast, each pixel within 3 of 255.",
 )
 @batch_size_option
 @workers_option
@@ -98,20 +100,21 @@ def _parse_part(_context: click.Context, _option: click.Parameter, text: str | N
     "--part",
     callback=_parse_part,
     metavar="i/N",
-    help="Only the i-th of N parts of the rows, into a file of its own; see: frostline cache merge."
-    "  [default: by torchrun's RANK and WORLD_SIZE]",
+    help="Compute only the i-th of N parts of the rows, into a separate file; see: frostline cache merge."
+    "  [default: from torchrun's RANK and WORLD_SIZE]",
 )
 @overwrite_option
 @output_options
 def extract(*, output: Output, data: Path, part: "Part | None", **options: Any) -> None:
-    """Compute the feature vectors of DATA that its cache doesn't hold yet.
+    """Compute the features of images and store them in a cache.
 
-    DATA is an image folder (CLASS/..., or train|val|test/CLASS/...) or a CSV, TSV or Parquet manifest with the columns
-    path, label and, where wanted, split and group. An interrupted run goes on from its last committed block; of a
-    changed data set only what is new is computed.
+    DATA is an image folder (CLASS/..., or train|val|test/CLASS/...) or a CSV, TSV or Parquet manifest with the
+    columns path and label and, optionally, split and group. Only features that the cache does not hold yet are
+    computed: an interrupted run resumes from its last committed block, and of a changed data set only the new
+    images are computed.
 
-    Several processes share the work by --part, or are started on every GPU of a machine by
-    torchrun --nproc-per-node gpu --no-python frostline extract DATA ...; then merge their files.
+    To share the work between processes, give each a --part, or start one per GPU of a machine with torchrun
+    --nproc-per-node gpu --no-python frostline extract DATA ...; then merge their files.
     """
     from frostline.pipeline.hosts.torchrun import join_launcher
 

@@ -1,4 +1,4 @@
-"""The group of all commands: imports a command on demand, and turns errors into exit codes."""
+"""The group of all commands, which imports them on demand and turns errors into exit codes."""
 
 import importlib
 import signal
@@ -10,10 +10,10 @@ import click
 
 
 def expected_errors() -> Mapping[type[BaseException], int]:
-    """Return the exit code of each class of errors that Frostline raises on purpose.
+    """Return the exit code of each class of expected errors.
 
-    click's own errors carry their codes: 2 for a wrong use of the command line, 1 for `click.ClickException`, which a
-    command raises when it has done what it could. Any other error is a bug and shows its traceback.
+    The errors of click carry their own codes: 2 for a usage error, and 1 for a `click.ClickException`, which a command
+    raises for a bad outcome such as a damaged cache. Any other error is a bug and shows its traceback.
     """
     from frostline.classifiers.errors import ClassifiersError
     from frostline.features.errors import FeaturesError
@@ -25,7 +25,8 @@ def expected_errors() -> Mapping[type[BaseException], int]:
 class LazyCommands(UserDict[str, Any]):
     """Commands by name, each imported when it is looked up.
 
-    Made of the module in `frostline.commands` and the attribute of each: ``{"train-head": "train:train_head"}``.
+    Constructed from the module in `frostline.commands` and the attribute of each, such as
+    ``{"train-head": "train:train_head"}``.
     """
 
     def __getitem__(self, name: str) -> click.Command:
@@ -38,7 +39,7 @@ class CommandGroup(click.Group):
     """A group whose commands end with the exit codes of `expected_errors`."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; an error that was raised on purpose becomes a message and an exit code."""
+        """Run a command, and turn an expected error into a message and an exit code."""
         signal.signal(signal.SIGTERM, _interrupt)
         try:
             return super().invoke(ctx)

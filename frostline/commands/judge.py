@@ -1,4 +1,4 @@
-"""The commands that use a run: ``evaluate`` and ``predict``."""
+"""Commands that use a run: ``evaluate`` and ``predict``."""
 
 import io
 from typing import TYPE_CHECKING, Any
@@ -28,7 +28,7 @@ _trust_option = click.option(
     "trusted",
     multiple=True,
     metavar="TYPE",
-    help="Let a head from outside hold this type; see what train-head said.",
+    help="Trust this type when loading a third-party head (train-head lists the types).",
 )
 
 
@@ -38,9 +38,11 @@ _trust_option = click.option(
 @_trust_option
 @output_options
 def evaluate(*, output: Output, **options: Any) -> None:
-    """Judge RUN on the test split of its cache, or of another CACHE made with the same settings.
+    """Evaluate RUN on the test split.
 
-    The only command that reads the test split. Each look is written into the run's ledger, and a second look says so.
+    The test split is that of the cache RUN was trained on, or of another CACHE made with the same settings. No
+    other command scores test rows. Each evaluation is recorded in the run's ledger, and a repeated one prints a
+    warning.
     """
     result = pipeline.evaluate(report=output.report, **options)
     output.show(result, evaluation_text(result))
@@ -77,17 +79,17 @@ def evaluation_text(result: "pipeline.EvaluationResult") -> Text:
 @click.command(epilog=example("frostline predict runs/photos-linear new/ one.jpg --format csv > labels.csv"))
 @click.argument("run", type=PATH)
 @click.argument("paths", type=PATH, nargs=-1, required=True, metavar="IMAGE|FOLDER...")
-@click.option("--top-k", type=COUNT, default=5, metavar="K", help="Classes an image.")
+@click.option("--top-k", type=COUNT, default=5, metavar="K", help="Classes listed per image.")
 @format_option("csv", "json")
 @click.option(
     "--weights",
     multiple=True,
     metavar="FILE",
-    help="The backbone's weights, where they have moved; repeat for a run on several, in their order.",
+    help="Weights of the backbone, if the file was moved. Repeat for a run on several backbones, in their order.",
 )
-@precision_option("Number format of the forward pass; auto: that of the features that RUN was trained on.")
+@precision_option("Number format of the forward pass; auto: that of the features RUN was trained on.")
 @engine_option(
-    "What executes the forward pass; auto: what computed these features, else the fastest that agrees with it."
+    "Engine that executes the forward pass; auto: the one that computed these features, else the fastest that agrees with it."
 )
 @device_option
 @batch_size_option
@@ -95,9 +97,10 @@ def evaluation_text(result: "pipeline.EvaluationResult") -> Text:
 @_trust_option
 @output_options
 def predict(*, output: Output, **options: Any) -> None:
-    """Label new images through RUN's own backbone, transform, layer and head.
+    """Label new images with RUN.
 
-    An image that can't be read gets its reason in place of a label, and the command ends with exit code 1.
+    Images go through the backbone, transform, layer and head of RUN. An image that cannot be read gets the reason
+    in place of a label, and the exit code is 1.
     """
     predictions = pipeline.predict(report=output.report, **options)
     output.show(predictions, _predictions_text(predictions))

@@ -19,12 +19,12 @@ SEED = click.IntRange(0, 2**32 - 1)  # what NumPy, PyTorch and scikit-learn all 
 
 
 def example(*lines: str) -> str:
-    """Return a command's epilog: an example of its use."""
+    """Format the epilog of a command's help: an example of its use."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
 
 
 def several(*options: Decorator) -> Decorator:
-    """Join options into one decorator; help lists them in this order."""
+    """Combine options into one decorator; the help lists them in this order."""
 
     def decorate(command: Command) -> Command:
         for option in reversed(options):
@@ -35,17 +35,17 @@ def several(*options: Decorator) -> Decorator:
 
 
 def choice_option(name: str, choices: Sequence[str], note: str) -> Decorator:
-    """Add an option that takes one of some words, by default the first of them."""
+    """Add an option with a fixed set of values, of which the first is the default."""
     return click.option(name, type=click.Choice(choices), default=choices[0], help=note)
 
 
 def output_options(command: Command) -> Command:
-    """Add ``--json`` and ``--quiet``; the command gets them, and its ``--format``, as `output`."""
+    """Add ``--json`` and ``--quiet``, and pass them and any ``--format`` to the command as `output`."""
 
     @click.option(
         "--json", "as_json", is_flag=True, help="Print one JSON document on stdout instead of text."
     )
-    @click.option("--quiet", is_flag=True, help="No progress and no notes on stderr.")
+    @click.option("--quiet", is_flag=True, help="Print no progress and no notes on stderr.")
     @functools.wraps(command)
     def wrapped(*, as_json: bool, quiet: bool, style: str = "text", **options: Any) -> Any:
         return command(output=Output("json" if as_json else style, quiet=quiet), **options)
@@ -81,65 +81,63 @@ def head_option(note: str) -> Decorator:
 
 
 def params_option(note: str) -> Decorator:
-    """Add ``--param``; the command gets the texts as `params`."""
+    """Add ``--param``, and pass its texts to the command as `params`."""
     return click.option("--param", "params", multiple=True, metavar="K=V", help=note)
 
 
 def layer_option(note: str = "") -> Decorator:
-    """Add ``--layer``, a layer of one cache."""
+    """Add ``--layer``, a layer of the cache."""
     return click.option(
-        "--layer", metavar="L", help=f"Layer of the cache; needed where it holds several.{note}"
+        "--layer", metavar="L", help=f"Layer of the cache; required if it holds several.{note}"
     )
 
 
 def run_option(default: str) -> Decorator:
-    """Add ``--run``, the run to write."""
+    """Add ``--run``, the run directory to write."""
     return click.option(
         "--run", type=PATH, metavar="DIR", help=f"Run directory to write.  [default: {default}]"
     )
 
 
 backbone_option = click.option(
-    "--backbone", default="efficientnet_lite0", help="Network; see: frostline backbones"
+    "--backbone", default="efficientnet_lite0", help="Name of the backbone; see: frostline backbones"
 )
 weights_option = click.option(
-    "--weights", metavar="FILE", help="Local weights (safetensors, or torch without pickled code)."
+    "--weights", metavar="FILE", help="Local weights file (safetensors, or torch without pickled code)."
 )
-device_option = choice_option("--device", ["auto", "cpu", "cuda", "mps"], "Where the network runs.")
-head_device_option = choice_option("--device", ["auto", "cpu", "cuda"], "Where linear and mlp train.")
+device_option = choice_option("--device", ["auto", "cpu", "cuda", "mps"], "Device that runs the network.")
+head_device_option = choice_option("--device", ["auto", "cpu", "cuda"], "Device that trains linear and mlp.")
 fractions_option = click.option(
     "--fractions",
     nargs=3,
     type=SHARE,
     default=(0.6, 0.2, 0.2),
     metavar="TRAIN VAL TEST",
-    help="Shares of data that comes without splits.",
+    help="Shares of train, val and test for data without splits.",
 )
 batch_size_option = click.option(
-    "--batch-size", type=COUNT, metavar="N", help="Images a forward pass.  [default: by device]"
+    "--batch-size", type=COUNT, metavar="N", help="Images per forward pass.  [default: depends on the device]"
 )
 workers_option = click.option(
-    "--workers", type=COUNT, metavar="N", help="Decoding threads.  [default: one a core]"
+    "--workers", type=COUNT, metavar="N", help="Decoding threads.  [default: one per core]"
 )
 image_size_option = click.option(
     "--image-size",
     type=COUNT,
     metavar="PIXELS",
-    help="Side of the network's input.  [default: that of its weights]",
+    help="Side of the network's square input.  [default: the size its weights were trained with]",
 )
-limit_option = click.option("--limit", type=COUNT, metavar="N", help="Only N images, evenly spaced.")
+limit_option = click.option("--limit", type=COUNT, metavar="N", help="Use only N images, evenly spaced.")
 max_bad_option = click.option(
     "--max-bad",
     type=SHARE,
     default=0.01,
     metavar="SHARE",
-    help="Fail when more than this share of the images is unreadable.",
+    help="Fail if more than this share of the images is unreadable.",
 )
-overwrite_option = click.option(
-    "--overwrite", is_flag=True, help="Replace a cache that was made with other settings."
-)
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a cache made with other settings.")
 cluster_option = click.option(
     "--cluster",
     metavar="tcp://HOST:PORT|local:N",
-    help="Run on a Dask cluster, or on N processes; needs frostline[dask].",
+    help="Run on a Dask cluster, or on N local processes; needs frostline[dask].",
 )

@@ -1,4 +1,4 @@
-"""What a command prints: one JSON document, or lines and tables."""
+"""Print the result of a command: as one JSON document, or as lines and tables."""
 
 import dataclasses
 import functools
@@ -33,11 +33,11 @@ Text = Iterator[str | Table]
 
 @dataclass(frozen=True)
 class Output:
-    """Where a command's result and its progress go.
+    """Standard output and standard error of a command.
 
     Attributes:
-        style: Output format: json, or one that the command renders itself.
-        quiet: Print neither progress nor notes on standard error.
+        style: Output format: ``json``, or a format that the command renders itself.
+        quiet: Whether to print no progress and no notes on standard error.
     """
 
     style: str = "text"
@@ -58,8 +58,8 @@ class Output:
         """Print a result on standard output.
 
         Args:
-            result: The result, printed as a JSON document if the style is json.
-            text: The same for a person: lines and tables; not iterated if the style is json.
+            result: The result, printed as a JSON document if the style is ``json``.
+            text: The result as lines and tables, printed in any other style.
         """
         if self.style == "json":
             click.echo(json.dumps(plain(result), indent=2, allow_nan=False))
@@ -74,7 +74,7 @@ class Output:
 
 
 def plain(value: Any) -> Any:
-    """Return a result as JSON can hold it: dataclasses, paths and NumPy values become plain ones."""
+    """Convert a result to plain values that JSON can hold."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if hasattr(value, "_asdict"):
@@ -91,15 +91,15 @@ def plain(value: Any) -> Any:
 
 
 def number(value: Any) -> str:
-    """Return a float with four significant digits, anything else as it is."""
+    """Format a float with four significant digits, any other value with `str`."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def listed(counts: Mapping[str, int]) -> str:
-    """Return counts as ``60 train, 20 val``."""
+    """Format counts as ``60 train, 20 val``."""
     return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def named(values: Mapping[str, Any], mark: str = " ") -> str:
-    """Return values with their names: ``accuracy 0.93, log_loss 0.2``."""
+    """Format named values as ``accuracy 0.93, log_loss 0.2``."""
     return ", ".join(f"{name}{mark}{number(value)}" for name, value in values.items())

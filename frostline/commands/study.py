@@ -1,4 +1,4 @@
-"""The commands for many runs: ``batch``, ``compare`` and ``report``."""
+"""Commands for many runs: ``batch``, ``compare`` and ``report``."""
 
 from pathlib import Path
 from typing import Any
@@ -30,22 +30,23 @@ from frostline.commands.output import Output, Table, Text
     type=COUNT,
     default=1,
     metavar="N",
-    help="Processes, which share the cores and the memory.",
+    help="Processes, which share the cores and memory of the machine.",
 )
 @cluster_option
 @click.option(
-    "--dry-run", is_flag=True, help="Only print what there is to do, and about how long it will take."
+    "--dry-run", is_flag=True, help="Only list the jobs and estimate their time, memory and disk space."
 )
 @output_options
 def batch(*, output: Output, jobs_file: Path, jobs: int, cluster: str | None, dry_run: bool) -> None:
-    """Do every job of a study: data sets x backbones x layers x heads x seeds, and networks to train.
+    """Run every job of a study file.
 
-    JOBS.toml names them: each of its tables is a command, [[extract]], [[train-head]] or [[finetune]], its keys are that
-    command's options, and a list multiplies; [batch] says on which data, with which seeds, and where everything goes. See
-    examples/study.toml. All names are checked before anything is computed.
+    A study runs all combinations of data sets, backbones, layers, heads and seeds. Each table of JOBS.toml is
+    a command, [[extract]], [[train-head]] or [[finetune]]; its keys are options of that command, and lists are
+    combined. [batch] sets the data sets, the seeds and the output folder. See examples/study.toml. All names are
+    checked before anything is computed.
 
-    What is there is not done again, and what was interrupted goes on: the same command does what is missing. A job that
-    fails doesn't stop the others; exit code 1 where one did.
+    Finished jobs are skipped and interrupted ones resumed, so the same command completes a study. A failed job does
+    not stop the others; the exit code is then 1.
     """
     if dry_run:
         plan = pipeline.plan_batch(jobs_file, jobs=jobs, report=output.report)
@@ -108,7 +109,7 @@ _runs_argument = click.argument("runs", type=PATH, nargs=-1, required=True, meta
 _on_option = choice_option(
     "--on",
     ["auto", "validation", "test"],
-    "Rows to compare by; auto: test where evaluate has looked with every run, else validation.",
+    "Rows to compare on; auto: test if every run was evaluated, else validation.",
 )
 _SORTS = (
     "accuracy",
@@ -133,16 +134,16 @@ _SORTS = (
     )
 )
 @_runs_argument
-@choice_option("--sort", _SORTS, "What comes first: the most accurate, the fastest, the smallest ...")
+@choice_option("--sort", _SORTS, "Sort key; the most accurate, the fastest or the smallest run comes first.")
 @_on_option
 @format_option("table", "csv", "json", "markdown")
 @output_options
 def compare(*, output: Output, runs: tuple[Path, ...], **options: Any) -> None:
-    """Put RUNs side by side: accuracy, size and time, and whether a run is worse than the best by more than luck.
+    """Compare RUNs by accuracy, size and time.
 
-    Only what the runs hold is read; nothing is evaluated. p is that of McNemar's test against the best on the same
-    rows, adjusted for the number of runs (Holm). front marks runs that none beats in both accuracy and total time, or
-    in both accuracy and parameters.
+    The table also says which runs differ significantly from the best. Only the run directories are read; nothing is
+    evaluated. p is the p-value of McNemar's test against the best run on the same rows, adjusted for the number of
+    runs (Holm). front marks the runs on the Pareto front of accuracy and total time, or of accuracy and parameters.
     """
     board = pipeline.compare_runs(runs, report=output.report, **options)
     document = {"split": board.split, "notes": board.notes, "runs": board.records()}
@@ -178,22 +179,23 @@ def _board_text(board: "pipeline.Leaderboard", style: str) -> Text:
     type=PATH,
     metavar="FILE",
     default=Path("report.html"),
-    help="File to write; one that is there is replaced.",
+    help="File to write; an existing one is replaced.",
 )
 @_on_option
 @choice_option(
     "--map",
     ["pca", "umap", "none"],
-    "How features are drawn as points; umap takes longer and needs frostline[umap].",
+    "Projection of the features to two dimensions; umap takes longer and needs frostline[umap].",
 )
-@click.option("--title", default="Frostline report", help="Heading of the page.")
+@click.option("--title", default="Frostline report", help="Title of the page.")
 @output_options
 def report(*, output: Output, runs: tuple[Path, ...], **options: Any) -> None:
-    """Write RUNs side by side as one HTML file that needs no network: leaderboard, charts, maps and mistakes.
+    """Write an HTML report on RUNs.
 
-    Folders of learning-curve among them are drawn together: accuracy against the number of training images.
+    It is one file with leaderboard, charts, feature maps and mistakes, and needs no network. Folders written by
+    learning-curve are drawn together: accuracy against the number of training images.
 
-    Only what the runs hold is read, and the cached features of the rows that they were judged on; nothing is evaluated.
+    Only the run directories and the cached features of the rows they were scored on are read; nothing is evaluated.
     """
     result = pipeline.write_report(runs, report=output.report, **options)
     size = f"{result.bytes / 1e6:.1f} MB"

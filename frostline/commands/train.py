@@ -1,4 +1,4 @@
-"""The commands that train heads on a cache: ``train-head``, ``few-shot`` and ``learning-curve``."""
+"""Commands that train heads on a cache: ``train-head``, ``few-shot`` and ``learning-curve``."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -52,39 +52,43 @@ _caches_argument = click.argument("cache", type=PATH, metavar="CACHE[+CACHE...]"
 )
 @_caches_argument
 @head_option(
-    "linear, mlp, logreg, ridge, svm, knn, centroid, lda, forest, boosting; or module:Class of any scikit-learn"
-    " classifier."
+    "Kind of head: linear, mlp, logreg, ridge, svm, knn, centroid, lda, forest, boosting, or module:Class for any"
+    " scikit-learn classifier."
 )
-@params_option("Fix a hyper-parameter of the head; what is not fixed is chosen on validation.")
-@layer_option(" a+b joins two; all chooses among each and all joined.")
+@params_option("Fix a hyper-parameter of the head; the others are chosen on validation.")
+@layer_option(" a+b joins two; all tries each layer and all of them joined.")
 @click.option(
     "--project",
     metavar="METHOD:WIDTH",
     help="Project the features first: pca:256 or random:256, fitted on the training rows and saved with the head.",
 )
 @run_option("runs/CACHE-HEAD")
-@seed_option("Seed of all that is random in the head.")
+@seed_option("Random seed of the head.")
 @head_device_option
 @fractions_option
 @click.option(
     "--search",
     type=click.Choice(["grid", "random", "halving", "optuna"]),
-    help="How to choose what no --param fixes.  [default: the head's own way; grid with --cv]",
+    help="How to choose the hyper-parameters that --param does not fix.  [default: the head's own method; grid with --cv]",
 )
-@click.option("--trials", type=COUNT, metavar="N", help="Candidates.  [default: all of a grid, else 30]")
+@click.option(
+    "--trials", type=COUNT, metavar="N", help="Number of candidates.  [default: all of a grid, else 30]"
+)
 @click.option(
     "--cv",
     type=click.IntRange(min=2),
     metavar="K",
-    help="Judge candidates on K folds of train and val.  [default: on val]",
+    help="Cross-validate candidates on K folds of train and val.  [default: score on val]",
 )
-@click.option("--jobs", type=int, metavar="N", help="Processes of a search; -1 for one a core.  [default: 1]")
+@click.option(
+    "--jobs", type=int, metavar="N", help="Processes of the search; -1 for one per core.  [default: 1]"
+)
 @cluster_option
 @click.option(
     "--memory",
     callback=_parse_memory,
     metavar="SIZE",
-    help="What features may take, e.g. 2GB: linear reads more than that in blocks.  [default: half of the machine's]",
+    help="Memory limit of the features, e.g. 2GB; linear streams larger ones in blocks.  [default: half of the machine's memory]",
 )
 @output_options
 def train_head(
@@ -101,10 +105,10 @@ def train_head(
 ) -> None:
     """Train a classifier on cached features and write it as a run.
 
-    Caches of the same images by several backbones are joined by +: their features stand side by side.
+    Join caches of the same images from several backbones with +: their features are concatenated.
 
-    Hyper-parameters are chosen on the validation rows; the test rows are never read. Rows without a split get one by a
-    stable hash of the image, so a data set that grows keeps its old assignment.
+    Hyper-parameters are chosen on the validation rows; the test rows are never read. A stable hash of the image
+    assigns a split to rows without one, so a growing data set keeps its assignment.
     """
     plan = _search_plan(search, trials, jobs, cluster, folds=options["cv"])
     with _on_cluster(cluster):
@@ -177,14 +181,14 @@ def training_text(result: "pipeline.TrainResult") -> Text:
 
 _experiment_options = several(
     _caches_argument,
-    head_option("As for train-head."),
-    params_option("Fix a hyper-parameter."),
+    head_option("Kind of head, as for train-head."),
+    params_option("Fix a hyper-parameter of the head."),
     layer_option(" a+b joins two."),
-    click.option("--out", type=PATH, metavar="DIR", help="Folder to write.  [default: one under runs/]"),
-    seed_option("Seed of draws and heads."),
+    click.option("--out", type=PATH, metavar="DIR", help="Output folder.  [default: a new one under runs/]"),
+    seed_option("Random seed of the draws and the heads."),
     head_device_option,
     fractions_option,
-    click.option("--jobs", type=int, metavar="N", help="Processes; -1 for one a core.  [default: 1]"),
+    click.option("--jobs", type=int, metavar="N", help="Processes; -1 for one per core.  [default: 1]"),
 )
 
 
@@ -195,16 +199,18 @@ _experiment_options = several(
     multiple=True,
     default=(1, 5),
     metavar="K",
-    help="Labelled images of each class. Repeat for several.",
+    help="Training images per class. Repeat to measure several.",
 )
-@click.option("--episodes", type=click.IntRange(min=2), default=100, metavar="E", help="Draws for each K.")
+@click.option(
+    "--episodes", type=click.IntRange(min=2), default=100, metavar="E", help="Random draws for each K."
+)
 @_experiment_options
 @output_options
 def few_shot(*, output: Output, cache: Path, head: str, params: tuple[str, ...], **options: Any) -> None:
-    """Measure how accurate a head is that learns from K training images of each class.
+    """Measure the accuracy with only K training images per class.
 
-    Each episode draws other images and is judged on all validation rows; test rows are never read. Parameters are the
-    head's defaults, or fixed by --param: with so few images none are left to choose them on.
+    Each episode draws other training images and is scored on all validation rows; test rows are never read.
+    Hyper-parameters are the head's defaults unless --param fixes them: so few images leave none to choose them on.
     """
     fixed = _parse_params(head, params)
     result = pipeline.few_shot(cache, head, params=fixed, report=output.report, **options)
@@ -238,20 +244,24 @@ def _few_shot_text(result: "pipeline.FewShotResult") -> Text:
     type=click.IntRange(min=2),
     default=8,
     metavar="N",
-    help="Sizes: all training images, a half of them, a quarter ...",
+    help="Number of sizes: all training images, half of them, a quarter, ...",
 )
 @click.option(
-    "--draws", type=click.IntRange(min=2), default=5, metavar="N", help="Random orders of the images."
+    "--draws",
+    type=click.IntRange(min=2),
+    default=5,
+    metavar="N",
+    help="Number of random orders of the images.",
 )
 @_experiment_options
 @output_options
 def learning_curve(
     *, output: Output, cache: Path, head: str, params: tuple[str, ...], **options: Any
 ) -> None:
-    """Measure accuracy against the number of training images, and say whether more of them would help.
+    """Measure accuracy against the number of training images.
 
-    What no --param fixes is chosen for each subset, on one half of the validation rows for the other half. Test rows are
-    never read.
+    The result says whether more images would help. Hyper-parameters that --param does not fix are chosen anew for
+    each subset: on one half of the validation rows when the other half is scored. Test rows are never read.
     """
     fixed = _parse_params(head, params)
     result = pipeline.learning_curve(cache, head, params=fixed, report=output.report, **options)
