@@ -291,6 +291,7 @@ def test_unknown_names_are_answered_with_near_matches(digits, cache):
 def test_backbones_lists_what_is_here():
     found = json.loads(run("backbones", "--json").stdout)
     assert "embedded:efficientnet_lite0" in [each["name"] for each in found]
+    assert "Pass a name or pattern to list more" in run("backbones").stdout
 
 
 def test_a_run_is_never_overwritten(cache, trained):

@@ -114,7 +114,7 @@ def _check_text(found: "pipeline.CacheCheck") -> Text:
         ]
         yield Table(["cosine", "split", "image", "label", "split", "image", "label"], rows)
     for warning in found.warnings:
-        yield f"Look: {warning}"
+        yield f"Warning: {warning}"
     if found.picture:
         yield f"thumbnails: {found.picture}"
 
