@@ -132,6 +132,7 @@ def test_the_command_lists_and_exits_by_what_it_found(clean, leaky):
     bad = run(leaky, "--threshold", "0.99")
     assert bad.exit_code == 1
     assert "train/a/near.png" in bad.stdout
+    assert "\nWarning: " in bad.stdout
     assert "more than one split" in bad.stderr
     document = json.loads(run(leaky, "--json").stdout)
     assert document["threshold"] == NEAR
