@@ -1,6 +1,8 @@
 """What commands print: JSON documents, lines and tables."""
 
 import json
+import subprocess
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,3 +81,10 @@ def test_options_make_the_output(arguments, style, quiet):
         assert (output.report is SILENT) is quiet
 
     CliRunner().invoke(command, arguments, catch_exceptions=False)
+
+
+def test_output_whose_reader_has_gone_is_no_error():
+    command = [sys.executable, "-m", "frostline", "backbones"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""

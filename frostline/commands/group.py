@@ -8,6 +8,8 @@ from typing import Any, NoReturn
 
 import click
 
+from frostline.errors import FrostlineError
+
 
 def expected_errors() -> Mapping[type[BaseException], int]:
     """Return the exit code of each class of expected errors.
@@ -15,11 +17,7 @@ def expected_errors() -> Mapping[type[BaseException], int]:
     The errors of click carry their own codes: 2 for a usage error, and 1 for a `click.ClickException`, which a command
     raises for a bad outcome such as a damaged cache. Any other error is a bug and shows its traceback.
     """
-    from frostline.classifiers.errors import ClassifiersError
-    from frostline.features.errors import FeaturesError
-    from frostline.pipeline.errors import PipelineError
-
-    return {FeaturesError: 1, ClassifiersError: 1, PipelineError: 1, OSError: 1, KeyboardInterrupt: 1}
+    return {FrostlineError: 1, OSError: 1, KeyboardInterrupt: 1}
 
 
 class LazyCommands(UserDict[str, Any]):
@@ -43,8 +41,8 @@ class CommandGroup(click.Group):
         signal.signal(signal.SIGTERM, _interrupt)
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click ends quietly where the reader of the output has gone
         except (Exception, KeyboardInterrupt) as error:
             for kind, code in expected_errors().items():
                 if isinstance(error, kind):

@@ -157,9 +157,7 @@ def _become_windows():
             delattr(mmap, name)
     mmap.mmap = _Mmap
     multiprocessing.set_start_method("spawn")
-    warnings.filterwarnings(
-        "error", category=EncodingWarning, module=r"(features|classifiers|pipeline|cli)\b"
-    )
+    warnings.filterwarnings("error", category=EncodingWarning, module=r"frostline\b")
     sys.addaudithook(_refuse)
     sys.addaudithook(_hide_proc)
 
