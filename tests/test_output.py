@@ -84,7 +84,7 @@ def test_options_make_the_output(arguments, style, quiet):
 
 
 def test_output_whose_reader_has_gone_is_no_error():
-    command = [sys.executable, "-m", "frostline", "backbones"]
+    command = [sys.executable, "-u", "-m", "frostline", "backbones"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
