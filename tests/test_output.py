@@ -84,7 +84,8 @@ def test_options_make_the_output(arguments, style, quiet):
 
 
 def test_output_whose_reader_has_gone_is_no_error():
-    command = [sys.executable, "-u", "-m", "frostline", "backbones"]
+    cache = Path(__file__).parent / "data" / "archives" / "v1" / "float32.h5"
+    command = [sys.executable, "-m", "frostline", "cache", "info", str(cache)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
