@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from frostline.classifiers.errors import HeadError
-from frostline.classifiers.heads.kinds import HeadKind
+from frostline.classifiers.heads.kinds import Classifier, HeadKind
 from frostline.classifiers.heads.parameters import Parameter, Values
 from frostline.registry import near
 
@@ -60,9 +60,7 @@ def _import(name: str) -> Any:
 
 
 def _is_classifier(found: object) -> bool:
-    return inspect.isclass(found) and all(
-        hasattr(found, each) for each in ("fit", "get_params", "set_params")
-    )
+    return inspect.isclass(found) and issubclass(found, Classifier)
 
 
 def _kind(name: str, cls: Any) -> HeadKind:

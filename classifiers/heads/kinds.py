@@ -3,11 +3,28 @@
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from frostline.classifiers.errors import HeadError
 from frostline.classifiers.heads.parameters import Parameter, as_text
 from frostline.registry import near
+
+
+@runtime_checkable
+class Classifier(Protocol):
+    """What a head must have: the methods of a scikit-learn classifier, beside its probabilities or margins."""
+
+    def fit(self, X: Any, y: Any) -> Self:
+        """Learn from (n, d) features and (n,) labels."""
+
+    def predict(self, X: Any) -> Any:
+        """(n,) labels of (n, d) features."""
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments."""
+
+    def set_params(self, **params: Any) -> Self:
+        """Change the constructor's arguments."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +51,7 @@ class HeadKind:
     name: str
     summary: str
     parameters: Mapping[str, Parameter]
-    build: Callable[[Mapping[str, Any], int, str], Any]
+    build: Callable[[Mapping[str, Any], int, str], Classifier]
     grid: Callable[[Mapping[str, Any]], Mapping[str, Sequence[Any]]]
     search: Literal["path", "epochs", "grid"] = "grid"
     scores: Literal["proba", "decision", "distance", "auto"] = "proba"

@@ -300,7 +300,8 @@ def _from_skops(kind: HeadKind, params: Mapping[str, Any], data: bytes, trusted:
 
 
 def _steps(kind: HeadKind, params: Mapping[str, Any]) -> list[Any]:
-    return [step for _, step in kind.build(params, 0, "auto").steps]
+    pipeline: Any = kind.build(params, 0, "auto")
+    return [step for _, step in pipeline.steps]
 
 
 def _own_types(data: bytes) -> list[str]:
