@@ -142,7 +142,7 @@ def _precision_option(note: str) -> Callable[..., Any]:
 def _engine_option(note: str) -> Callable[..., Any]:
     return click.option(
         "--engine",
-        type=click.Choice(["auto", "eager", "compile", "openvino"]),
+        metavar="[auto|eager|compile|openvino|NAME]",
         default="auto",
         show_default=True,
         help=note,
