@@ -2,10 +2,16 @@
 
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 
 from frostline import registry as registries
+from frostline.classifiers import HEADS
+from frostline.features.backbones.providers.registry import SOURCES as BACKBONE_SOURCES
+from frostline.features.engines import ENGINES
+from frostline.features.sources.opening import SOURCES as IMAGE_SOURCES
 from frostline.registry import Entry, Registry, near
 
 GROUP = "frostline.shapes"
@@ -130,6 +136,17 @@ def test_a_name_declared_twice_is_refused_with_both_places(shapes, declare):
     declare(GROUP, "second", pentagon=f"{__name__}:TRIANGLE")
     with pytest.raises(ShapeError, match=r"of (first|second), .* of (first|second)\. Uninstall"):
         shapes["pentagon"]
+
+
+def test_extras_that_the_tables_name_are_those_of_the_package():
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    named = {
+        entry.extra
+        for table in (HEADS, ENGINES, BACKBONE_SOURCES, IMAGE_SOURCES)
+        for entry in table.entries.values()
+        if entry.needs
+    }
+    assert named == {"openvino", "open-clip"} <= project["optional-dependencies"].keys()
 
 
 def test_near_matches_are_worded():
