@@ -10,11 +10,11 @@ from listener import Listener
 from PIL import Image
 from runner import CliRunner
 
-from frostline import cli
+from frostline import cli, registry
 from frostline.features.cache import FeatureCache
 from frostline.features.cache.contract import Computed, Fit
-from frostline.features.engines import ConversionError, EngineError, plan
-from frostline.features.engines.openvino import OpenVinoEngine, openvino_installed
+from frostline.features.engines import ENGINES, ConversionError, EngineError, plan
+from frostline.features.engines.openvino import OpenVinoEngine
 from frostline.features.errors import CacheMismatchError
 from frostline.features.fidelity import MIN_COSINE, Check, LayerCheck
 from frostline.features.spec import FeatureSpec, Layer, Transform
@@ -27,7 +27,7 @@ BACKBONE = {"backbone": "timm:test_resnet", "weights": "random:3", "image_size":
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
-needs_openvino = pytest.mark.skipif(not openvino_installed(), reason="needs the extra openvino")
+needs_openvino = pytest.mark.skipif(bool(ENGINES.missing("openvino")), reason="needs the extra openvino")
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def other_machine(cpu):
 
     def move():
         cpu.setattr(plan, "_cpu_capabilities", lambda: {"amx_bf16": True})
-        cpu.setattr(plan, "openvino_installed", lambda: False)
+        cpu.setattr(registry, "find_spec", lambda _name: None)
 
     return move
 
@@ -304,11 +304,7 @@ def test_predict_takes_the_nearest_where_the_engine_is_not_here(digits, tmp_path
     run = train_head(done.cache, "linear", params={"l2": 0.1}, run=tmp_path / "run").run
     there = predict(run, photos_of(digits))
 
-    def absent():
-        raise EngineError("not installed")
-
-    cpu.setattr(plan, "openvino_name", absent)
-    cpu.setattr(plan, "openvino_installed", lambda: False)
+    cpu.setattr(registry, "find_spec", lambda _name: None)
     built.clear()
     report = Listener()
     found = predict(run, photos_of(digits), report=report)

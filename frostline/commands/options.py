@@ -72,7 +72,7 @@ def precision_option(note: str) -> Decorator:
 
 def engine_option(note: str) -> Decorator:
     """Add ``--engine``."""
-    return choice_option("--engine", ["auto", "eager", "compile", "openvino"], note)
+    return click.option("--engine", metavar="[auto|eager|compile|openvino|NAME]", default="auto", help=note)
 
 
 def head_option(note: str) -> Decorator:

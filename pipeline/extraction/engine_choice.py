@@ -247,7 +247,7 @@ def _plan_like(net: Backbone, made: FeatureSpec, options: EngineOptions, *, devi
         net,
         engine=engine,
         precision=made.precision if options.precision == "auto" else options.precision,
-        device="cpu" if (engine, device) == ("openvino", "auto") else device,
+        device=device,
         batch_size=options.batch_size,
         views=options.views,
     )[0]
