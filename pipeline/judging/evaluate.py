@@ -15,10 +15,12 @@ from frostline.classifiers.protocol.calibration import Calibration, Reliability,
 from frostline.classifiers.protocol.metrics import Metrics, score
 from frostline.features.cache import FeatureCache
 from frostline.features.cache.contract import Computed, Fit
+from frostline.features.sources import open_source
 from frostline.pipeline.drawing.plots import Mistake, plot_confusion, plot_mistakes, plot_reliability
 from frostline.pipeline.drawing.thumbnails import image_file
 from frostline.pipeline.errors import RunError
-from frostline.pipeline.extraction.extract import extract
+from frostline.pipeline.extraction.compute import fill_cache
+from frostline.pipeline.extraction.engine_choice import EngineOptions
 from frostline.pipeline.inputs.joined_caches import AnyCache, members, open_caches
 from frostline.pipeline.inputs.labelled_images import split_rows
 from frostline.pipeline.inputs.layers import layer_features, layers_of
@@ -152,15 +154,15 @@ class _Judged:
 def _extract(run: Run, report: Reporter) -> None:
     """Compute the features that a fine-tuned run's own backbone gives of its data, as far as they aren't there."""
     (cache,) = run.caches
-    extract(
-        cache.source,
-        backbone=f"run:{run.path}",
-        cache=cache.path,
+    source = open_source(cache.source, limit=run.record["finetune"]["limit"])
+    net = run.backbone(cache)
+    options = EngineOptions(
+        engine="auto",
         precision=cache.spec.precision,  # in which the head was calibrated
-        limit=run.record["finetune"]["limit"],
-        max_bad=1.0,  # the training judged that
-        report=report,
+        device="auto",
+        batch_size=None,
     )
+    fill_cache(source, net, net.resolve_layers(["embedding"]), Path(cache.path), options, report=report)
 
 
 def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:

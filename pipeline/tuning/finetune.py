@@ -20,8 +20,8 @@ from frostline.features.images.loading import default_workers
 from frostline.features.sources import FileSource, open_source
 from frostline.pipeline.drawing.plots import plot_curve
 from frostline.pipeline.errors import FinetuneError
+from frostline.pipeline.extraction.defaults import DEFAULT_BACKBONE, default_cache_path
 from frostline.pipeline.extraction.engine_choice import specify
-from frostline.pipeline.extraction.extract import DEFAULT_BACKBONE, default_cache_path
 from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS
 from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.pipeline.inputs.scanned_images import check_images

@@ -16,7 +16,9 @@ from frostline.features.backbones import Backbone, Stage, Upper, find_stage, loa
 from frostline.features.cache import FeatureCache
 from frostline.features.errors import BackboneError
 from frostline.pipeline.errors import FinetuneError
-from frostline.pipeline.extraction.extract import default_cache_path, extract
+from frostline.pipeline.extraction.compute import fill_cache
+from frostline.pipeline.extraction.defaults import default_cache_path
+from frostline.pipeline.extraction.engine_choice import EngineOptions
 from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.pipeline.inputs.scanned_images import ImageSet
 from frostline.pipeline.progress import Reporter
@@ -255,22 +257,17 @@ def _activations(plan: Plan, stages: Sequence[Stage], report: Reporter) -> Featu
     if plan.processes.leads:
         size = len(source.table) * math.prod(stage.shape) * 2 * plan.recipe.views
         report.note(f"Caching the activations below the frost line, {size / 1e9:.2f} GB, in {path}")
-        extract(
-            source.root,
-            backbone=plan.named.backbone,
-            weights=plan.named.weights,
-            image_size=plan.named.image_size,
-            layers=[layer],
-            views=plan.recipe.views,
-            seed=plan.recipe.seed,
-            cache=path,
+        options = EngineOptions(
+            engine="auto",
             precision=precision,
             device=plan.processes.device.type,
+            batch_size=None,
             store="float16",
-            limit=plan.limit,
-            max_bad=1.0,  # the images were judged before
-            report=report,
+            views=plan.recipe.views,
+            seed=plan.recipe.seed,
         )
+        net = plan.named.load()  # an engine may change the network that it runs
+        fill_cache(source, net, net.resolve_layers([layer]), path, options, report=report)
     plan.processes.wait()
     cache = FeatureCache.open(path)
     lost = np.flatnonzero(plan.rows.images.ok & ~cache.ok)
