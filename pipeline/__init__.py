@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from frostline.pipeline.inspection.rank_backbones import Ranking, rank
     from frostline.pipeline.judging.evaluate import EvaluationResult, evaluate
     from frostline.pipeline.judging.predict import Prediction, predict
+    from frostline.pipeline.runs.run import Run, load_run
     from frostline.pipeline.studies.batch import BatchPlan, BatchResult, batch, plan_batch
     from frostline.pipeline.studies.html_report import ReportResult, write_report
     from frostline.pipeline.studies.leaderboard import Leaderboard, compare_runs
@@ -57,6 +58,7 @@ __all__ = [
     "Recipe",
     "RecipeError",
     "ReportResult",
+    "Run",
     "RunError",
     "StudyError",
     "TooManyBadImagesError",
@@ -70,6 +72,7 @@ __all__ = [
     "finetune",
     "label_errors",
     "learning_curve",
+    "load_run",
     "plan_batch",
     "predict",
     "rank",
@@ -104,6 +107,7 @@ _MODULES = {
         "few_shot",
         "learning_curve",
     ),
+    "frostline.pipeline.runs.run": ("Run", "load_run"),
     "frostline.pipeline.inspection.rank_backbones": ("Ranking", "rank"),
     "frostline.pipeline.training.train_head": ("TrainResult", "train_head"),
     "frostline.pipeline.inputs.labelled_images": ("split_rows",),

@@ -13,7 +13,7 @@ from frostline.classifiers.fitting.search import SearchPlan
 from frostline.classifiers.inspection.duplicates import NEAR
 from frostline.features.cache import FeatureCache
 from frostline.pipeline import LeakError, check_cache, evaluate, extract, few_shot, learning_curve, train_head
-from frostline.pipeline.inspection.check_cache import guard_splits
+from frostline.pipeline.inputs.guarded_splits import guard_splits
 
 SPLITS = ("train", "val", "test")
 

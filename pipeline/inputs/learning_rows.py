@@ -3,21 +3,17 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.classifiers.fitting.fitted import FittedHead
 from frostline.classifiers.protocol.folds import assign_folds
 from frostline.classifiers.protocol.splits import TEST, TRAIN, VAL
 from frostline.pipeline.errors import RunError
+from frostline.pipeline.inputs.guarded_splits import guard_splits
 from frostline.pipeline.inputs.labelled_images import LabelledImages, split_rows
-from frostline.pipeline.inspection.check_cache import guard_splits
 from frostline.pipeline.progress import Reporter
-from frostline.pipeline.runs.directory import save_split
-from frostline.pipeline.runs.predictions import VALIDATION_FILE, Judgements
 
 Images = TypeVar("Images", bound=LabelledImages)
 
@@ -75,12 +71,3 @@ class LearningRows(Generic[Images]):
         rows = self.read
         fold = assign_folds(self.images.content[rows], self.images.groups[rows], cv)
         return [(rows[fold != number], rows[fold == number]) for number in range(cv)]
-
-    def write(self, head: FittedHead, folder: Path) -> None:
-        """Keep in a run which images were read, and what the head says of those it was chosen on."""
-        images, val = self.images, self.val
-        codes = np.repeat([TRAIN, VAL], [len(self.train), len(val)]).astype(np.uint8)
-        save_split(folder, images.content[np.concatenate([self.train, val])], codes)
-        if head.verdicts and len(val):
-            judged = (images.labels[val], head.verdicts.predicted, head.verdicts.probability)
-            Judgements.of(images.ids[val], *judged, images.classes).write(folder / VALIDATION_FILE)
