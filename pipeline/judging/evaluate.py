@@ -14,6 +14,7 @@ from frostline.classifiers.protocol.metrics import Metrics, score
 from frostline.features.cache import FeatureCache
 from frostline.features.cache.contract import Computed, Fit
 from frostline.features.sources import open_source
+from frostline.features.spec import Difference
 from frostline.pipeline.drawing.plots import Mistake, plot_confusion, plot_mistakes, plot_reliability
 from frostline.pipeline.drawing.thumbnails import image_file
 from frostline.pipeline.errors import RunError
@@ -191,17 +192,22 @@ def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:
 
 def _check_features(run: Run, trained: CacheRecord, cache: FeatureCache, layers: frozenset[str]) -> None:
     """Refuse features of another backbone, transform, layer, decoder or number format."""
-    differences = [d for d in trained.spec.differences(cache.spec) if not d.is_of_computation]
-    if run.tuned:  # its head was trained with its backbone, not on what a cache stores
-        differences = [d for d in differences if d.field.partition(".")[0] in _NETWORK]
-    different = [d for d in differences if d.field != "layers"]
-    if not different and {layer.key for layer in cache.layers}.issuperset(layers):
+    differences = [d for d in trained.spec.differences(cache.spec) if _matters(d, tuned=run.tuned)]
+    missing = layers.difference(layer.key for layer in cache.layers)
+    if not missing and all(d.field == "layers" for d in differences):
         return
     shown = "\n".join(f"  {d.field}: trained on {d.ours!r}, the cache has {d.theirs!r}" for d in differences)
     raise RunError(
         f"{cache.path} holds other features than {run.path} was trained on:\n{shown}\n"
         "Extract the data again with the run's settings, or train on this cache."
     )
+
+
+def _matters(difference: Difference, *, tuned: bool) -> bool:
+    """Return whether a head can't read features that differ so; a tuned one was trained with its backbone, not on a cache."""
+    if tuned:
+        return difference.field.partition(".")[0] in _NETWORK
+    return not difference.is_of_computation
 
 
 def _check_computation(run: Run, fit: Fit, cache: FeatureCache, report: Reporter) -> None:

@@ -26,8 +26,8 @@ RUN_FILE = "run.json"
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
-Seconds: TypeAlias = Annotated[float, Meta(ge=0)]
-Fractions: TypeAlias = tuple[Share, Share, Share]
+Amount: TypeAlias = Annotated[float, Meta(ge=0)]
+Fractions: TypeAlias = tuple[Amount, Amount, Amount]
 Scalar: TypeAlias = bool | int | float | str | None
 
 
@@ -157,8 +157,8 @@ class Durations(Struct, frozen=True, kw_only=True):
         total: Of the whole stage.
     """
 
-    fit: Seconds
-    total: Seconds
+    fit: Amount
+    total: Amount
 
 
 class TuningRecord(Struct, frozen=True, kw_only=True):

@@ -174,42 +174,45 @@ def _test(run: Run) -> Accuracy | None:
 
 
 def _cost(run: Run) -> Cost:
-    """What a run takes; a fine-tuned one reads images, so nothing is extracted for it."""
-    networks = [_network(name, run, place) for place, name in enumerate(_backbones(run))]
-    caches = [] if run.tuned else [_extraction(each) for each in run.caches]
-    image_seconds = _sum([each.image_seconds for each in caches])
+    network, extraction = _network(run), _extraction(run)
     return Cost(
-        parameters=_whole(_sum([each.parameters for each in networks])),
-        gflops=_sum([each.gflops for each in networks]),
+        parameters=network.parameters,
+        gflops=network.gflops,
         width=run.record.head.width,
-        extraction_seconds=0.0 if run.tuned else _sum([each.seconds for each in caches]),
-        images_per_second=1 / image_seconds if image_seconds else None,
-        machine=" + ".join(dict.fromkeys(each.machine for each in caches if each.machine)) or None,
-        joules=_sum([each.joules for each in caches]),
+        extraction_seconds=extraction.seconds,
+        images_per_second=1 / extraction.image_seconds if extraction.image_seconds else None,
+        machine=extraction.machine,
+        joules=extraction.joules,
         training_seconds=run.record.seconds.total,
-        cache_bytes=_whole(_sum([each.bytes for each in caches])),
+        cache_bytes=extraction.bytes,
     )
 
 
 @dataclass(frozen=True)
 class _Network:
-    """What a backbone takes; None where its architecture can't be built here."""
+    """What backbones take; None where one can't be built here."""
 
     parameters: int | None = None
     gflops: float | None = None
 
 
-def _network(name: str, run: Run, place: int) -> _Network:
-    """Describe a backbone, for images of the size that it was given."""
+def _network(run: Run) -> _Network:
+    """All backbones of a run."""
+    parts = [_backbone(name, cache) for name, cache in zip(_backbones(run), run.caches, strict=True)]
+    return _Network(_whole([each.parameters for each in parts]), _sum([each.gflops for each in parts]))
+
+
+def _backbone(name: str, trained: CacheRecord) -> _Network:
+    """One backbone, for images of the size that it was given."""
     with contextlib.suppress(FeaturesError):
-        info = describe(name, run.caches[place].spec.transform.crop)
+        info = describe(name, trained.spec.transform.crop)
         return _Network(info.parameters, info.gflops)
     return _Network()
 
 
 @dataclass(frozen=True)
 class _Extraction:
-    """What a cache takes; None where it is gone, or its extraction was not timed."""
+    """What caches take; None where one is gone, or its extraction was not timed."""
 
     bytes: int | None = None
     seconds: float | None = None
@@ -218,7 +221,22 @@ class _Extraction:
     machine: str | None = None
 
 
-def _extraction(trained: CacheRecord) -> _Extraction:
+def _extraction(run: Run) -> _Extraction:
+    """All caches of a run; a fine-tuned one was trained on images, and takes none."""
+    if run.tuned:
+        return _Extraction(seconds=0.0)
+    parts = [_cache(each) for each in run.caches]
+    return _Extraction(
+        bytes=_whole([each.bytes for each in parts]),
+        seconds=_sum([each.seconds for each in parts]),
+        image_seconds=_sum([each.image_seconds for each in parts]),
+        joules=_sum([each.joules for each in parts]),
+        machine=" + ".join(dict.fromkeys(each.machine for each in parts if each.machine)) or None,
+    )
+
+
+def _cache(trained: CacheRecord) -> _Extraction:
+    """One cache."""
     cache = open_unchanged(trained)
     if cache is None:
         return _Extraction()
@@ -240,5 +258,6 @@ def _sum(parts: Sequence[float | None]) -> float | None:
     return sum(known) if known and len(known) == len(parts) else None
 
 
-def _whole(number: float | None) -> int | None:
-    return None if number is None else int(number)
+def _whole(parts: Sequence[int | None]) -> int | None:
+    found = _sum(parts)
+    return None if found is None else int(found)

@@ -173,17 +173,7 @@ def prepare(
         FinetuneError: The parts of the plan exclude each other.
     """
     plan.check()
-    refusal = plan.uncacheable()
-    if plan.recipe.views > 1 and (refusal or cached is False):
-        raise FinetuneError(
-            f"views: they are for what is cached below a frost line; {refusal or 'leave --no-cached away'}"
-        )
-    if cached and refusal:
-        raise FinetuneError(
-            f"what lies below the frost line can't be cached: {refusal}; or train without, by --no-cached"
-        )
-    if refusal and plan.frozen and cached is None:
-        report.note(f"What lies below the frost line is computed in each epoch, not cached: {refusal}")
+    wanted = _wants_cache(plan, cached=cached, report=report)
     whole = trunk(plan.net)
     stages = plan.net.stages()
     line = FrostLine(
@@ -193,25 +183,11 @@ def prepare(
         plan.recipe.unfreeze_every,
         keeps_statistics=plan.recipe.keeps_statistics(from_scratch=plan.from_scratch),
     )
-    body = (
-        _upper(plan, whole, stages, cached=cached, report=report)
-        if cached is not False and not refusal
-        else None
-    )
+    body = _upper(plan, whole, stages, cached=cached, report=report) if wanted else None
     cache = _activations(plan, stages, report) if body is not None else None
-    dim = plan.net.layers()[EMBEDDING].dim
-    head = (
-        start.head(plan.rows.images, plan.rows.train)
-        if start is not None
-        else fresh_head(dim, len(plan.rows.images.classes), plan.recipe.seed)
-    )
-    network = (
-        Network(whole, head, plan.net.transform, plan.recipe.dropout)
-        if body is None
-        else Network(body, head, None, plan.recipe.dropout)
-    )
+    head = _first_head(plan, start)
     job = Job(
-        network=network,
+        network=_network(plan, whole, body, head),
         line=line,
         inputs=_inputs(plan, stages, cache),
         train=plan.rows.train,
@@ -224,6 +200,41 @@ def prepare(
         processes=plan.processes,
     )
     return Tuning(plan, job, whole, cache.path if cache else None)
+
+
+def _wants_cache(plan: Plan, *, cached: bool | None, report: Reporter) -> bool:
+    """Return whether to cache what lies below the frost line, as far as the plan decides it.
+
+    Raises:
+        FinetuneError: It is asked for and can't be done, or it is needed and isn't wanted.
+    """
+    refusal = plan.uncacheable()
+    if plan.recipe.views > 1 and (refusal or cached is False):
+        raise FinetuneError(
+            f"views: they are for what is cached below a frost line; {refusal or 'leave --no-cached away'}"
+        )
+    if cached and refusal:
+        raise FinetuneError(
+            f"what lies below the frost line can't be cached: {refusal}; or train without, by --no-cached"
+        )
+    if refusal and plan.frozen and cached is None:
+        report.note(f"What lies below the frost line is computed in each epoch, not cached: {refusal}")
+    return cached is not False and not refusal
+
+
+def _first_head(plan: Plan, start: StartRun | None) -> nn.Linear:
+    """The head before the first update: that of the run to start from, or a fresh one."""
+    if start is not None:
+        return start.head(plan.rows.images, plan.rows.train)
+    dim = plan.net.layers()[EMBEDDING].dim
+    return fresh_head(dim, len(plan.rows.images.classes), plan.recipe.seed)
+
+
+def _network(plan: Plan, whole: nn.Module, body: nn.Module | None, head: nn.Linear) -> Network:
+    """What is trained on images, or above the frost line on what is cached below it."""
+    if body is None:
+        return Network(whole, head, plan.net.transform, plan.recipe.dropout)
+    return Network(body, head, None, plan.recipe.dropout)
 
 
 def _upper(
