@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from frostline.features.system.atomic import replace_file
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.runs.directory import Document, to_plain
 
@@ -86,8 +87,8 @@ class Evaluation(Struct, frozen=True, kw_only=True):
 
 def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
     """Write ``evaluation.json`` into a run directory; the one of an earlier look is replaced."""
-    text = json.dumps(to_plain(evaluation), indent=2)
-    (folder / EVALUATION_FILE).write_text(text + "\n", encoding="utf-8")
+    text = json.dumps(to_plain(evaluation), indent=2) + "\n"
+    replace_file(folder / EVALUATION_FILE, text.encode())  # one that is there means that a run was judged
 
 
 def read_evaluation(folder: Path) -> Evaluation | None:

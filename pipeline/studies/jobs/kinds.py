@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 from frostline.features.cache.file.part import Part
 from frostline.pipeline.errors import StudyError
 from frostline.pipeline.progress import Reporter
+from frostline.pipeline.runs.evaluation import EVALUATION_FILE
 from frostline.pipeline.tuning.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 Stage = Literal["extract", "merge", "train-head", "search", "finetune"]
 STAGES: tuple[Stage, ...] = ("extract", "merge", "train-head", "search", "finetune")
 """In the order in which they are run: the cheap ones first."""
-
-EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -309,12 +308,12 @@ class FineTuning:
 
 
 def _complete(run: Path, *, evaluate: bool) -> bool:
-    return (run / EVALUATION if evaluate else run).exists()
+    return (run / EVALUATION_FILE if evaluate else run).exists()
 
 
 def _judged(run: Path, *, evaluate: bool, report: Reporter) -> float | None:
     """Look at the test split with a run, where that is wanted and wasn't done; give its accuracy on validation."""
-    if evaluate and not (run / EVALUATION).exists():
+    if evaluate and not (run / EVALUATION_FILE).exists():
         from frostline.pipeline.judging.evaluate import evaluate as judge
 
         judge(run, report=report)
