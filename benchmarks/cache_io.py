@@ -1,9 +1,9 @@
-"""Read a cache against np.load, np.memmap and plain h5py: all of it, shuffled minibatches, and single rows.
+"""Read a cache against np.load, np.memmap and plain h5py: whole, in shuffled minibatches, and in single rows.
 
 python benchmarks/cache_io.py [--rows 200000] [--dim 1280] [--rounds 7]
 
-All contenders read the same values from files in the page cache, in turn, round after round. Frostline's first use of a
-layer also verifies its checksums, once in the life of a process: stated as a line of its own.
+All contenders read the same values from files in the page cache, in turn, in every round. On the first use of a layer
+Frostline also verifies its checksums, once per process. This is reported on a line of its own.
 """
 
 import argparse

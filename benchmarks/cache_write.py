@@ -1,10 +1,10 @@
-"""What writing a cache costs beside a fast forward pass, and what a million rows take in time and memory.
+"""Measure what writing a cache costs beside a fast forward pass, and what a million rows take in time and memory.
 
 python benchmarks/cache_write.py [--rows 100000] [--many 1000000]
 
-An engine that gives 5,000 images a second, and sleeps in between, hands its rows to a cache. The cost is the time that `put`
-and `finish` add to it, and the CPU time of all of writing as a share of what all cores had. Many small rows come as fast
-as they are taken.
+A simulated engine gives 5,000 images per second, sleeps in between, and hands its rows to a cache. The cost is the time
+that `put` and `finish` add, and the CPU time of all writing as a share of the time of all cores. The million small rows
+are written as fast as the cache takes them.
 """
 
 import argparse

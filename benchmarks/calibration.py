@@ -1,13 +1,13 @@
-"""How often the 95 % intervals of `classifiers.protocol.metrics.score` hold the number of the population.
+"""Measure how often the 95 % intervals of `frostline.score` contain the value of the population.
 
-Heads whose true probabilities are known are simulated, `score` judges samples of their rows, and the table says in how many
-percent of the samples each interval holds the truth, the mean value beside it. Columns ``ece`` and ``bootstrap`` are
-the plug-in expected calibration error and its percentile interval less the estimated bias.
+Heads with known true probabilities are simulated, and `score` judges samples of their rows. The table shows the
+percentage of samples in which each interval contains the truth, with the mean value beside it. The columns ``ece`` and
+``bootstrap`` are the plug-in expected calibration error and its percentile interval less the estimated bias.
 
-    python -m benchmarks.calibration                 # 3,000 samples per line: three quarters of an hour of one core
-    python -m benchmarks.calibration --samples 300   # 3 times as coarse, in 5 minutes
+    python -m benchmarks.calibration                 # 3,000 samples per line: 45 minutes on one core
+    python -m benchmarks.calibration --samples 300   # 3 times as coarse: 5 minutes
 
-The standard error of a coverage of 95 % is 0.4 of a percentage point with 3,000 samples.
+With 3,000 samples the standard error of a coverage of 95 % is 0.4 percentage points.
 """
 
 import argparse

@@ -1,9 +1,9 @@
-"""Decode JPEGs in several ways: images a second and core, and how far the pixels and features are from the reference's.
+"""Decode JPEGs in several ways: images per second and core, and the distance of pixels and features from the reference.
 
 python benchmarks/decode.py [--rounds 5]
 
-Every contender gives the 224 x 224 pixels of efficientnet_lite0's transform. torchvision, simplejpeg and torchcodec are
-measured where they are installed. Then what Frostline uses, in threads and in processes.
+Every contender produces the 224 x 224 pixels of efficientnet_lite0's transform. torchvision, simplejpeg and torchcodec
+are measured if they are installed. Then Frostline's own loading is measured, in threads and in processes.
 """
 
 import argparse

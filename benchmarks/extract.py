@@ -1,12 +1,13 @@
-"""Frostline's extraction against the script that one would write, and against the machine's limits.
+"""Compare Frostline's extraction with the script that one would write, and with the limits of the machine.
 
 python benchmarks/extract.py [--backbone efficientnet_lite0 ...] [--format jpeg ...] [--images 128] [--rounds 3]
 
-The plain script: a DataLoader with one worker a core, Pillow, timm's own transform, the fp32 eager NCHW model without
-gradients. Both read the same files and use the same weights, and they take turns; so do the limits: the engine alone
-on a resident batch, decoding alone on all cores, writing alone. Each figure is the median over the rounds. Ours
-includes the cache on the disk, synced; what is needed once (imports, weights, converting the network) is in neither.
-On a CPU, decoding and the forward pass share the cores: the limit of the whole is 1 / (1/engine + 1/decode).
+The plain script is a DataLoader with one worker per core, Pillow, timm's own transform, and the fp32 eager NCHW model
+without gradients. Both read the same files, use the same weights and take turns. The limits take turns as well: the
+engine alone on a resident batch, decoding alone on all cores, and writing alone. Each figure is the median over the
+rounds. Frostline's time includes the cache on the disk, synced. Work that is done once (imports, weights, converting the
+network) counts for neither. On a CPU, decoding and the forward pass share the cores, so the limit of the whole is
+1 / (1/engine + 1/decode).
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Transfer learning against fine-tuning against training from scratch, and what caching below the frost line saves.
+"""Compare transfer learning, fine-tuning and training from scratch, and measure what caching below the frost line saves.
 
 python benchmarks/finetune.py [DATA] [--image-size 96] [--frost-line blocks.5] [--epochs 5] [--seeds 3] [--scratch-epochs 5]
 
-On the same images, split the same way: a linear head on cached features; the upper part of the network, trained on
-activations cached below its frost line, and the same training on images, one after the other for each seed; the whole
-network, started from the linear head (LP-FT); and a small network from scratch. Accuracy is on the validation images, that
-of the last table line by line on the test images, looked at once at the end. Without DATA, scikit-learn's scanned digits.
+On the same images and splits it trains: a linear head on cached features; the upper part of the network on activations
+cached below its frost line, and the same on images, one after the other for each seed; the whole network, started from
+the linear head (LP-FT); and a small network from scratch. Accuracy is on the validation images. The last table is on the
+test images, which are evaluated once at the end. Without DATA, scikit-learn's scanned digits are used.
 """
 
 import argparse

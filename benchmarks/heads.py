@@ -1,13 +1,14 @@
-"""The linear head's path against scikit-learn's, its cost by rows, MLPs together, k-NN, and a large cache in little memory.
+"""Measure the linear head's path against scikit-learn's, its cost by rows, MLPs trained together, k-NN and a large cache.
 
 python benchmarks/heads.py [--quick] [--only path rows small excess mlp knn large] [--values 45] [--references 5] [--tol 1e-4 1e-7] [--json FILE]
 
-path: multinomial logistic regression at --values of the 45 default strengths, evenly spaced, each warm-started at the last, by
-linear_path and by scikit-learn's LogisticRegression at each --tol, in turn, on one thread each. Seconds are CPU seconds, which
-other work on the machine hardly changes. At --references of the strengths scikit-learn goes on from linear_path's solution to a
-gradient of 1e-8: how far the others' objectives lie above that is their excess. small: what train-head does on 800 rows, and with
---cv 3, against scikit-learn's warm-started path, and the same on three folds. excess: how far above a Newton optimum fits and
-paths stop on rows that are hard, in units of their tolerance. knn and large run knn.py and large_cache.py.
+path: multinomial logistic regression at --values of the 45 default strengths, evenly spaced, each warm-started at the
+last, by linear_path and by scikit-learn's LogisticRegression at each --tol, in turn, on one thread each. Seconds are CPU
+seconds, which other work on the machine hardly changes. At --references of the strengths, scikit-learn continues from
+linear_path's solution to a gradient of 1e-8; the excess of a solver is the distance of its objective from that. small:
+train-head on 800 rows, also with --cv 3, against scikit-learn's warm-started path on the same folds. excess: the
+distance of fits and paths from a Newton optimum on hard rows, in units of their tolerance. knn and large run knn.py and
+large_cache.py.
 """
 
 import argparse

@@ -2,9 +2,9 @@
 
 python benchmarks/knn.py [--rows 50000] [--dim 1280] [--queries 2000] [--rounds 3] [--threads N] [--device cpu] [--json FILE]
 
-Features are synthetic: sparse and clustered like a backbone's, sorted by class as image folders are. Both sides run in
-one process with the same threads. Wall time is what a user waits for; on a machine that others use too, take CPU time
-with --threads 1, where no thread waits for another.
+Features are synthetic: sparse and clustered like a backbone's, and sorted by class as image folders are. Both sides run
+in one process with the same number of threads. Wall time is what a user waits for. On a machine that others share, use
+CPU time with --threads 1, where no thread waits for another.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Train a head on a cache that is larger than the memory allowed, by one command, and watch its memory (Linux).
+"""Train a head, by one command, on a cache that is larger than the memory allowed, and measure its memory (Linux).
 
 python benchmarks/large_cache.py [--rows 1000000] [--dim 1280] [--classes 10] [--memory 2GB] [--param l2=0.01] [--folder DIR] [--json FILE]
 
-The cache is synthetic, float16, written by Frostline's own writer; splits are the command's own. Memory is what the process
-has for itself: RssAnon of /proc/PID/status, read every 20 ms. Pages of the mapped cache are the system's, which drops them when
-it needs them: RssFile is shown beside it. The interpreter's own is that of `python -c "import torch"`.
+The cache is synthetic, float16, and written by Frostline's own writer. The command makes its own splits. Memory is the
+process's own anonymous memory: RssAnon of /proc/PID/status, read every 20 ms. The system can drop the pages of the mapped
+cache when it needs them, so RssFile is shown separately. The interpreter's own memory is that of `python -c "import torch"`.
 """
 
 import argparse

@@ -1,11 +1,12 @@
-"""Do the transferability scores rank backbones, or layers, as their heads turn out? Rank correlations.
+"""Measure whether transferability scores rank backbones or layers as their heads perform, by rank correlations.
 
 python benchmarks/ranking.py [RUN ...] [--json FILE]
 
-Runs of train-head, each on one layer of one cache, all of the same images, e.g. those of a batch. Every layer that a run
-read is scored as by `frostline rank`, and for each kind of head the scores are correlated (Kendall's tau, 1 for the same
-order) with the runs' accuracies, of several seeds the mean: on test where each run was evaluated, else on validation.
-Without runs: a linear and a k-NN head on each of seven layers of the default backbone, on scikit-learn's digits.
+Takes runs of train-head, each on one layer of one cache, all of the same images, for example those of a batch. Every
+layer that a run read is scored as by `frostline rank`. For each kind of head the scores are correlated (Kendall's tau,
+1 for the same order) with the runs' accuracies, averaged over seeds: on test if each run was evaluated, else on
+validation. Without runs it trains a linear and a k-NN head on each of seven layers of the default backbone, on
+scikit-learn's digits.
 """
 
 import argparse

@@ -1,19 +1,19 @@
-"""How often the 95 % intervals of `compare`, `few_shot` and `learning_curve` hold the number of the population.
+"""Measure how often the 95 % intervals of `compare_heads`, `few_shot` and `learning_curve` contain the true value.
 
-Rows of Gaussian classes are drawn again and again, a head is judged on each draw as the commands do it, and the table says
-in how many percent of the draws each interval holds the truth, with the mean error of its middle. What is true is computed
-on many rows that no head has seen:
+Rows of Gaussian classes are drawn repeatedly, and a head is judged on each draw as the commands do it. The table shows
+the percentage of draws in which each interval contains the truth, with the mean error of its middle. The truth is
+computed on many rows that no head has seen:
 
-- ``compare``: the accuracy, and the difference of two heads, expected of training sets of a fold's size.
+- ``compare_heads``: the accuracy, and the difference of two heads, expected for training sets of a fold's size.
 - ``few_shot``: the accuracy expected of draws from the same training images, on the same validation rows
   ("over episodes") and on others ("other images, too").
-- ``learning_curve``: the accuracy expected of subsets of the same training images on other rows, and the gain by twice
+- ``learning_curve``: the accuracy expected of subsets of the same training images on other rows, and the gain from twice
   the images, expected of other training images.
 
-    python -m benchmarks.resampling                # 300 draws each: ten minutes of one core
-    python -m benchmarks.resampling --samples 60   # half as exact, in two minutes
+    python -m benchmarks.resampling                # 300 draws each: ten minutes on one core
+    python -m benchmarks.resampling --samples 60   # half as exact: two minutes
 
-The standard error of a coverage of 95 % is 1.3 percentage points with 300 draws.
+With 300 draws the standard error of a coverage of 95 % is 1.3 percentage points.
 """
 
 import argparse

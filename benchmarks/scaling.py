@@ -1,11 +1,11 @@
-"""Time per image and peak memory as a data set grows: 1, 2, 4 and 8 times the images.
+"""Measure time per image and peak memory as a data set grows: 1, 2, 4 and 8 times the images.
 
 python benchmarks/scaling.py [--images 512] [--rounds 3] [--backbone efficientnet_lite0] [--format png]
 
 Each extraction runs in a process of its own, and the sizes take turns. The time is that of the forward stage, which
-reads, decodes, computes and writes; the memory is the process's largest resident set. Every size uses the same engine.
-On a machine that others use too, go by the CPU time: the whole process's, start-up included, and so what each image
-adds to it is the difference from the smallest set.
+reads, decodes, computes and writes. The memory is the largest resident set of the process. Every size uses the same
+engine. On a machine that others share, use the CPU time. It covers the whole process with its start-up, so the cost of
+an image is the difference from the smallest set.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Run `frostline extract` again on an unchanged set of 60,000 files, and say where its time goes.
+"""Run `frostline extract` again on an unchanged set of 60,000 files, and report where its time goes.
 
 python benchmarks/unchanged.py [--images 60000] [--rounds 5]
 
-The files are real; the cache's features are zeros, for they are never looked at.
+The files are real. The features in the cache are zeros, since they are never read.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Compare four heads on the same five folds of scikit-learn's 1,797 scanned digits; takes seconds on a CPU.
 
-The pixels stand in for the features of a backbone; with a cache, give ``cache.features()[rows]``, ``cache.labels[rows]``
+The pixels stand in for the features of a backbone. With a cache, pass ``cache.features()[rows]``, ``cache.labels[rows]``
 and ``content=cache.content[rows]`` of its train and val rows.
 """
 

@@ -1,7 +1,7 @@
-"""Compare three heads over three pretrained backbones on scikit-learn's digits, and draw accuracy against time.
+"""Compare three heads on three pretrained backbones on scikit-learn's digits, and plot accuracy against time.
 
-Needs no network, and two minutes on two cores: pip install 'frostline[zoo]', then python examples/pareto.py. What is there
-already isn't computed again.
+Needs no network and takes two minutes on two cores: pip install 'frostline[zoo]', then python examples/pareto.py. Results
+that exist are not computed again.
 """
 
 from pathlib import Path
