@@ -1,7 +1,16 @@
 """Image sets on disk: folders and manifests, listed at once and read one image at a time."""
 
 from frostline.features.sources.files import FileSource, PathSource
-from frostline.features.sources.opening import image_paths, open_source
+from frostline.features.sources.opening import image_paths, limited, open_source
 from frostline.features.table import SPLITS, ImageSource, ImageTable
 
-__all__ = ["SPLITS", "FileSource", "ImageSource", "ImageTable", "PathSource", "image_paths", "open_source"]
+__all__ = [
+    "SPLITS",
+    "FileSource",
+    "ImageSource",
+    "ImageTable",
+    "PathSource",
+    "image_paths",
+    "limited",
+    "open_source",
+]

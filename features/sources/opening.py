@@ -3,21 +3,19 @@
 import difflib
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from frostline.features.errors import SourceError
 from frostline.features.sources.files import FileSource
 from frostline.features.sources.folder import open_folder
 from frostline.features.sources.listing import list_images
 from frostline.features.sources.manifest import SUFFIXES, open_manifest
-from frostline.features.table import ImageTable
+from frostline.features.table import ImageSource, SourceRows
 
 
-def open_source(data: str | Path, *, limit: int | None = None) -> FileSource:
+def open_source(data: str | Path, *, limit: int | None = None) -> ImageSource:
     """List the images of a folder or a manifest.
 
     Args:
@@ -28,12 +26,20 @@ def open_source(data: str | Path, *, limit: int | None = None) -> FileSource:
     Raises:
         SourceError: `data` doesn't exist, holds no image, or can't be understood.
     """
+    return limited(_open(Path(data)), limit)
+
+
+def limited(source: ImageSource, limit: int | None) -> ImageSource:
+    """Keep at most this many images of a source, evenly spaced over its rows; all of them where there is no limit.
+
+    Raises:
+        SourceError: The limit is less than 1.
+    """
     if limit is not None and limit < 1:
         raise SourceError(f"limit: got {limit}, expected at least 1 image")
-    source = _open(Path(data))
-    if limit is not None and limit < len(source.table):
-        source.table = _take(source.table, np.arange(limit) * len(source.table) // limit)
-    return source
+    if limit is None or limit >= len(source.table):
+        return source
+    return SourceRows(source, np.arange(limit) * len(source.table) // limit)
 
 
 def _open(data: Path) -> FileSource:
@@ -48,11 +54,6 @@ def _open(data: Path) -> FileSource:
         return open_manifest(root)
     except OSError as error:
         raise SourceError(f"{root}: the manifest can't be read: {error.strerror}") from error
-
-
-def _take(table: ImageTable, rows: NDArray[np.int64]) -> ImageTable:
-    columns = {name: getattr(table, name)[rows] for name in ("ids", "labels", "split", "groups", "stat")}
-    return replace(table, **columns)
 
 
 def image_paths(paths: Sequence[str | Path]) -> list[Path]:

@@ -4,6 +4,7 @@ import re
 import shlex
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,7 @@ from frostline.features.fidelity import MIN_COSINE, Check
 from frostline.features.images.decoding import Decoder
 from frostline.features.images.loading import load_batches
 from frostline.features.machine import describe_machine
-from frostline.features.sources import open_source
+from frostline.features.sources import limited, open_source
 from frostline.features.spec import Dtype, FeatureSpec
 from frostline.features.system.energy import EnergyMeter
 from frostline.features.table import ImageSource
@@ -98,7 +99,7 @@ def _keep_larger(path: Path, limit: int) -> None:
 
 
 def extract(
-    data: str | Path,
+    data: str | Path | ImageSource,
     *,
     backbone: str = DEFAULT_BACKBONE,
     weights: str | Path | None = None,
@@ -124,14 +125,14 @@ def extract(
     """Compute the feature vectors of every image of `data` that the cache doesn't hold yet.
 
     Args:
-        data: Image folder or manifest; see `features.sources.open_source`.
+        data: Image folder or manifest, see `features.sources.open_source`; or any other source of images.
         backbone: Name; see `features.backbones.load_backbone`.
         weights: Local weights instead of the backbone's own.
         layers: ``LAYER`` or ``LAYER:POOL``, all stored in one pass.
         image_size: Side in pixels of the network's square input, instead of the size that its weights were trained with.
         views: Passes over each image: the first sees it as it is, the others random parts of it, half of them mirrored.
         seed: Of the views.
-        cache: Where the cache goes; by default `default_cache_path`.
+        cache: Where the cache goes; by default `default_cache_path` of the data.
         engine: What executes the forward pass; ``auto`` takes the one that the cache was made with, else the fastest; see
             `features.engines.plan_engines`.
         precision: Number format of the forward pass; ``auto`` takes the cache's, else the fastest that reaches `min_cosine`.
@@ -153,46 +154,51 @@ def extract(
 
     Raises:
         FeaturesError: The data, backbone, weights, layers or cache are not usable; the subclass says which.
+        LimitError: `limit` would replace a cache by a smaller one.
         TooManyBadImagesError: More than `max_bad` of the images are unreadable. The cache is complete and kept.
     """
     started = time.perf_counter()
-    source = open_source(data, limit=limit)
-    net = load_backbone(backbone, weights=weights)
-    if image_size is not None:
-        net = net.with_transform(net.transform.at_size(image_size))
-    chosen = net.resolve_layers(layers)
-    path = Path(cache) if cache is not None else default_cache_path(data, backbone, limit)
-    if limit is not None and not overwrite:
-        _keep_larger(path, limit)
+    with opened_source(data, limit) as source:
+        net = load_backbone(backbone, weights=weights)
+        if image_size is not None:
+            net = net.with_transform(net.transform.at_size(image_size))
+        chosen = net.resolve_layers(layers)
+        path = Path(cache) if cache is not None else default_cache_path(source.root, backbone, limit)
+        if limit is not None and not overwrite:
+            _keep_larger(path, limit)
 
-    options = EngineOptions(engine, precision, device, batch_size, store, min_cosine, decoder, views, seed)
-    computation = plan_computation(
-        net, chosen, source, path, options, part=part, overwrite=overwrite, workers=workers, report=report
-    )
-    opened = _open(
-        path,
-        computation,
-        source,
-        net.origin,
-        part=part,
-        overwrite=overwrite,
-        report=report,
-    )
-    computed = copied = resumed = 0
-    forward_seconds = 0.0
-    if isinstance(opened, FeatureCache):
-        done = opened
-    else:
-        with opened as writer:
-            copied, resumed, computed = writer.copied, writer.resumed, len(writer.todo)
-            built = computation.engine(net, writer.path, computed) if computed else None
-            forward_started = time.perf_counter()
-            done = (
-                _fill(writer, net, built, computation.spec, workers=workers, decoder=decoder, report=report)
-                if built
-                else writer.finish()
-            )
-            forward_seconds = time.perf_counter() - forward_started
+        options = EngineOptions(
+            engine, precision, device, batch_size, store, min_cosine, decoder, views, seed
+        )
+        computation = plan_computation(
+            net, chosen, source, path, options, part=part, overwrite=overwrite, workers=workers, report=report
+        )
+        opened = _open(
+            path,
+            computation,
+            source,
+            net.origin,
+            part=part,
+            overwrite=overwrite,
+            report=report,
+        )
+        computed = copied = resumed = 0
+        forward_seconds = 0.0
+        if isinstance(opened, FeatureCache):
+            done = opened
+        else:
+            with opened as writer:
+                copied, resumed, computed = writer.copied, writer.resumed, len(writer.todo)
+                built = computation.engine(net, writer.path, computed) if computed else None
+                forward_started = time.perf_counter()
+                done = (
+                    _fill(
+                        writer, net, built, computation.spec, workers=workers, decoder=decoder, report=report
+                    )
+                    if built
+                    else writer.finish()
+                )
+                forward_seconds = time.perf_counter() - forward_started
 
     result = ExtractResult(
         cache=done.path,
@@ -213,6 +219,13 @@ def extract(
     )
     _check_bad(result, max_bad)
     return result
+
+
+def opened_source(data: str | Path | ImageSource, limit: int | None) -> AbstractContextManager[ImageSource]:
+    """Give the images, and close them afterwards if they were opened here."""
+    if isinstance(data, str | Path):
+        return closing(open_source(data, limit=limit))
+    return nullcontext(limited(data, limit))
 
 
 def _open(
@@ -277,7 +290,7 @@ def _fill(
                 batch.rows,
                 outputs,
                 content=batch.content,
-                stat=batch.stat,
+                stamps=batch.stamps,
                 status=batch.status,
                 errors=batch.errors,
                 seconds=ended - began,

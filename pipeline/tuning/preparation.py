@@ -256,7 +256,7 @@ def _activations(plan: Plan, stages: Sequence[Stage], report: Reporter) -> Featu
         size = len(source.table) * math.prod(stage.shape) * 2 * plan.recipe.views
         report.note(f"Caching the activations below the frost line, {size / 1e9:.2f} GB, in {path}")
         extract(
-            source.root,
+            source,
             backbone=plan.named.backbone,
             weights=plan.named.weights,
             image_size=plan.named.image_size,

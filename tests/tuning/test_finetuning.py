@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import BACKBONE
+from memory import DigestSource
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from frostline.classifiers.fitting.fit import fit_head
@@ -115,6 +116,19 @@ def test_what_lies_below_the_line_stays_as_it_is_to_the_last_bit(digits):
     assert not any(torch.equal(after[name], own[name]) for name in above if "num_batches" not in name)
     assert result.frozen == sum(stages[name].parameters for name in ("stem", "layer1", LINE))
     assert result.trained > stages["layer3"].parameters
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_images_that_lie_in_no_file_are_learned_from_like_others(digits, cached):
+    files = {path.relative_to(digits).as_posix(): path.read_bytes() for path in digits.glob("*/*")}
+    recipe = Recipe(**(SMALL | {"augment": "none"}), frost_line=LINE)
+    options = {"recipe": recipe, "cached": cached, "workers": 1}
+    of_files = finetune(digits, run="files", **(QUIET | options))
+    of_memory = finetune(DigestSource(files), run="memory", **(QUIET | options))
+    assert [epoch.train_loss for epoch in of_memory.history] == [
+        epoch.train_loss for epoch in of_files.history
+    ]
+    assert of_memory.validation == of_files.validation
 
 
 def test_normalisation_keeps_the_statistics_that_it_came_with_but_from_scratch(digits):

@@ -70,6 +70,11 @@ class MappedFile:
         """A dataset, in place and read-only."""
         return self._view(self._memory, name)
 
+    @property
+    def stamps(self) -> NDArray[np.uint8]:
+        """(n, 16) uint8 stamps of the images, in place and read-only."""
+        return self.array("stat").view(np.uint8)
+
     def private_array(self, name: str) -> Array:
         """A dataset, in place and writable; a write changes a page of this process, never the file."""
         return self._view(self._private_memory, name)
@@ -161,4 +166,4 @@ class MappedFile:
             raise CacheFormatError(
                 f"{self.path}: has labels or splits beyond its {len(classes)} classes and {SPLITS}"
             )
-        return ImageTable(self.array("ids"), labels, classes, split, self.array("groups"), self.array("stat"))
+        return ImageTable(self.array("ids"), labels, classes, split, self.array("groups"), self.stamps)
