@@ -7,9 +7,6 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-SPLITS = ("", "train", "val", "test")
-"""Names of the splits; the index is the code that tables and caches store, 0 for none."""
-
 OK, FAILED = 1, 2
 """Status of a row whose image was read, or could not be; 0 is a row that is still to come."""
 
@@ -39,7 +36,7 @@ class ImageTable:
         ids: (n,) UTF-8 byte strings: path relative to the source, with forward slashes.
         labels: (n,) int64 index into `classes`, -1 for unknown.
         classes: Names of the classes, sorted.
-        split: (n,) uint8 index into `SPLITS`.
+        split: (n,) uint8 codes of `Split`.
         groups: (n,) UTF-8 byte strings; rows of one group stay in one split; ``b""`` for no group.
         stamps: (n, 16) uint8 that tell, without reading an image, whether it is the one that it was: an id whose stamp
             is unchanged has an unchanged image. Made by `make_stamp`, and compared for equality only: all 16 bytes

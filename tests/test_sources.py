@@ -9,9 +9,10 @@ from contracts.source import ImageSourceContract
 from images import write_folder, write_image
 
 from frostline.features.errors import SourceError
-from frostline.features.sources import SPLITS, PathSource, image_paths, open_source
+from frostline.features.sources import PathSource, image_paths, open_source
 from frostline.features.sources import listing as listing_module
 from frostline.features.table import NO_STAMP
+from frostline.splits import SPLITS, Split
 
 
 def columns(source):
@@ -134,7 +135,7 @@ class TestFolder:
     @pytest.mark.parametrize("name", ["val", "valid", "validation", "Valid"])
     def test_names_of_the_validation_split(self, tmp_path, name):
         source = open_source(write_folder(tmp_path, ["Train/cat/1.png", f"{name}/cat/2.png"]))
-        assert sorted(source.table.split.tolist()) == [1, 2]
+        assert sorted(source.table.split.tolist()) == [Split.TRAIN, Split.VAL]
 
     def test_unlabelled_test_split(self, tmp_path):
         found = columns(open_source(write_folder(tmp_path, ["train/cat/1.png", "test/2.png"])))
@@ -144,7 +145,7 @@ class TestFolder:
         source = open_source(write_folder(tmp_path, ["1.png", "2.png"]))
         assert source.table.classes == ()
         assert source.table.labels.tolist() == [-1, -1]
-        assert source.table.split.tolist() == [0, 0]
+        assert source.table.split.tolist() == [Split.NONE, Split.NONE]
 
     def test_image_beside_class_folders_is_unlabelled(self, tmp_path):
         found = columns(open_source(write_folder(tmp_path, ["contact sheet.png", "train/cat/1.png"])))
@@ -175,7 +176,7 @@ class TestFolder:
         (tmp_path / "train" / "empty").mkdir()
         source = open_source(tmp_path)
         assert source.table.classes == ("cat",)
-        assert source.table.split.tolist() == [3, 1]
+        assert source.table.split.tolist() == [Split.TEST, Split.TRAIN]
 
     def test_integer_classes_are_in_numeric_order(self, tmp_path):
         source = open_source(write_folder(tmp_path, ["10/1.png", "2/1.png", "-1/1.png", "02/1.png"]))

@@ -21,7 +21,8 @@ from frostline.features.cache.writing.writer import CacheWriter
 from frostline.features.errors import CacheFormatError, SourceError
 from frostline.features.fidelity import Check
 from frostline.features.spec import FeatureSpec
-from frostline.features.table import SPLITS, ImageSource, SourceRows
+from frostline.features.table import ImageSource, SourceRows
+from frostline.splits import SPLITS
 
 
 def open_writer(

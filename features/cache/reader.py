@@ -19,7 +19,8 @@ from frostline.features.cache.file.partial import finished_name, partial_path
 from frostline.features.errors import CacheFormatError, CacheMismatchError, ChecksumError, LayerError
 from frostline.features.fidelity import Check
 from frostline.features.spec import FeatureSpec, Layer
-from frostline.features.table import FAILED, OK, SPLITS, ImageTable
+from frostline.features.table import FAILED, OK, ImageTable
+from frostline.splits import SPLITS
 
 if TYPE_CHECKING:
     import torch
@@ -273,7 +274,7 @@ class FeatureCache:
 
     @property
     def split(self) -> NDArray[np.uint8]:
-        """(n,) uint8 index into `features.SPLITS`: none, train, val, test."""
+        """(n,) uint8 codes of `frostline.splits.Split`: none, train, val, test."""
         return self._file.table.split
 
     @cached_property

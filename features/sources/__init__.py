@@ -2,10 +2,9 @@
 
 from frostline.features.sources.files import FileSource, PathSource
 from frostline.features.sources.opening import image_paths, limited, open_source
-from frostline.features.table import SPLITS, ImageSource, ImageTable
+from frostline.features.table import ImageSource, ImageTable
 
 __all__ = [
-    "SPLITS",
     "FileSource",
     "ImageSource",
     "ImageTable",

@@ -15,9 +15,16 @@ from numpy.typing import NDArray
 from frostline.features.errors import SourceError
 from frostline.features.sources.listing import Stat, file_stat
 from frostline.features.table import ImageSource, ImageTable, make_stamp
+from frostline.splits import Split
 
-SPLIT_CODES: Final[Mapping[str, int]] = {"train": 1, "val": 2, "valid": 2, "validation": 2, "test": 3}
-"""How users name the splits, in lower case, and the index into `SPLITS` that each means."""
+SPLIT_CODES: Final[Mapping[str, Split]] = {
+    "train": Split.TRAIN,
+    "val": Split.VAL,
+    "valid": Split.VAL,
+    "validation": Split.VAL,
+    "test": Split.TEST,
+}
+"""How users name the splits, in lower case."""
 
 # A file can change without its size and time showing it within one tick of its clock, which is 2 s where it is coarsest
 # (FAT). So they identify only a file that was last changed longer than that before it was read, as in git.
@@ -107,7 +114,7 @@ def make_table(
     stats: Sequence[Stat],
     *,
     labels: Sequence[str],
-    split: Sequence[int],
+    split: Sequence[Split],
     groups: Sequence[str] = (),
     where: str,
 ) -> ImageTable:
@@ -117,7 +124,7 @@ def make_table(
         ids: Unique paths.
         stats: Of each file.
         labels: Class name of each, empty for unknown.
-        split: Index into `SPLITS` of each.
+        split: Of each.
         groups: Group of each, empty for none; may be left out altogether.
         where: What an error names.
 

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.fitting.fitted import FittedHead
 from frostline.classifiers.protocol.folds import assign_folds
-from frostline.classifiers.protocol.splits import TEST, TRAIN, VAL
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.labelled_images import LabelledImages, split_rows
 from frostline.pipeline.inspection.check_cache import guard_splits
 from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.directory import save_split
 from frostline.pipeline.runs.predictions import VALIDATION_FILE, Judgements
+from frostline.splits import Split
 
 Images = TypeVar("Images", bound=LabelledImages)
 
@@ -52,8 +52,8 @@ class LearningRows(Generic[Images]):
         problems = (*found.problems, *guard_splits(images, split))
         for problem in problems:
             report.warn(problem)
-        train, val = np.flatnonzero(split == TRAIN), np.flatnonzero(split == VAL)
-        counts = {"train": len(train), "val": len(val), "test": int((split == TEST).sum())}
+        train, val = np.flatnonzero(split == Split.TRAIN), np.flatnonzero(split == Split.VAL)
+        counts = {"train": len(train), "val": len(val), "test": int((split == Split.TEST).sum())}
         return cls(images, train, val, counts, problems)
 
     @property
@@ -79,7 +79,7 @@ class LearningRows(Generic[Images]):
     def write(self, head: FittedHead, folder: Path) -> None:
         """Keep in a run which images were read, and what the head says of those it was chosen on."""
         images, val = self.images, self.val
-        codes = np.repeat([TRAIN, VAL], [len(self.train), len(val)]).astype(np.uint8)
+        codes = np.repeat([Split.TRAIN, Split.VAL], [len(self.train), len(val)]).astype(np.uint8)
         save_split(folder, images.content[np.concatenate([self.train, val])], codes)
         if head.verdicts and len(val):
             judged = (images.labels[val], head.verdicts.predicted, head.verdicts.probability)

@@ -10,20 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.classifiers.inspection.duplicates import NEAR, LeakReport, check_leaks
-from frostline.classifiers.protocol.splits import (
-    NONE,
-    SPLIT_NAMES,
-    TEST,
-    assign_splits,
-    class_problems,
-    missing_classes,
-)
+from frostline.classifiers.protocol.splits import assign_splits, class_problems, missing_classes
 from frostline.features.cache import FeatureCache
 from frostline.pipeline.drawing.plots import PicturePair, plot_pairs
 from frostline.pipeline.drawing.thumbnails import image_file
 from frostline.pipeline.errors import LeakError
 from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS, LabelledImages, choose_layer
 from frostline.pipeline.progress import SILENT, Reporter
+from frostline.splits import SPLIT_NAMES, Split
 
 _SHOWN_PAIRS = 24
 _SHOWN_NAMES = 5
@@ -141,7 +135,7 @@ def check_cache(
     return CacheCheck(
         cache=cache.path,
         layer=chosen.key,
-        counts={name: int((split == code).sum()) for code, name in enumerate(SPLIT_NAMES) if code != NONE},
+        counts={SPLIT_NAMES[code]: int((split == code).sum()) for code in Split if code != Split.NONE},
         threshold=threshold,
         exact=_names(cache, found.exact),
         groups=_names(cache, found.groups),
@@ -164,7 +158,7 @@ def guard_splits(images: LabelledImages, split: NDArray[np.uint8]) -> tuple[str,
     Raises:
         LeakError: The same image bytes, or one group, in more than one split.
     """
-    labels = np.where((split == NONE) | (split == TEST), -1, images.labels)
+    labels = np.where((split == Split.NONE) | (split == Split.TEST), -1, images.labels)
     found = check_leaks(split, images.content, images.groups, labels, images.classes)
     leaks = (*found.exact, *found.groups)
     if leaks:

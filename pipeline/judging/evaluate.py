@@ -25,6 +25,7 @@ from frostline.pipeline.inputs.layers import layer_features, layers_of
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.directory import CacheRecord, Run
 from frostline.pipeline.runs.predictions import TEST_FILE, Judgements
+from frostline.splits import Split
 
 METRICS = ("top1", "top5", "balanced_accuracy", "macro_f1", "log_loss", "rms_calibration_error")
 """The metrics of `Metrics` that have an interval."""
@@ -94,7 +95,7 @@ def evaluate(
     _check_specs(opened, data, report)
     fractions = tuple(opened.record["split"]["fractions"])
     split, _ = split_rows(data, fractions)
-    test = np.flatnonzero(split == 3)
+    test = np.flatnonzero(split == Split.TEST)
     _check_test(opened, data, test)
     head = opened.head(trusted=trusted)
     labels = _head_labels(data, test, head.classes)

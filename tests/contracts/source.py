@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from frostline.features.table import SPLITS, STAMP_BYTES
+from frostline.features.table import STAMP_BYTES
+from frostline.splits import SPLITS
 
 
 def open_files():

@@ -34,6 +34,7 @@ from frostline.pipeline.studies.html_report.commands import repeating_commands
 from frostline.pipeline.tuning.inputs import _Images
 from frostline.pipeline.tuning.trainer.checkpoint import load_checkpoint
 from frostline.pipeline.tuning.trainer.network import FrostLine, Network
+from frostline.splits import Split
 
 QUIET = {"workers": 0, "device": "cpu", **BACKBONE}
 FP32 = {"precision": "fp32"}
@@ -421,7 +422,7 @@ def test_lp_ft_starts_from_a_head_of_the_training_rows_alone(digits):
     cache = FeatureCache.open("plain.h5")
     run = Run.open("linear")
     split, _ = split_rows(cache)
-    train, val = np.flatnonzero(split == 1), np.flatnonzero(split == 2)
+    train, val = np.flatnonzero(split == Split.TRAIN), np.flatnonzero(split == Split.VAL)
     params = run.record["head"]["params"]
     alone = fit_head(
         "linear",

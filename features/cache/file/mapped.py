@@ -15,7 +15,8 @@ from frostline.features.cache.file.layout import TABLE, Array, Layout, as_bytes,
 from frostline.features.cache.file.trust import read_layout
 from frostline.features.errors import CacheFormatError, ChecksumError
 from frostline.features.system.files import map_privately
-from frostline.features.table import FAILED, OK, SPLITS, ImageTable
+from frostline.features.table import FAILED, OK, ImageTable
+from frostline.splits import SPLITS
 
 
 def checksum(*parts: memoryview | bytes) -> int:
