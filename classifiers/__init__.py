@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from frostline.classifiers.experiments.comparison import Comparison, compare
     from frostline.classifiers.fitting.fit import fit_head
     from frostline.classifiers.fitting.fitted import FittedHead
+    from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
     from frostline.classifiers.heads.catalog import HEADS, parse_params
     from frostline.classifiers.heads.linear import LinearHead, linear_path
     from frostline.classifiers.heads.mlp import MLPHead
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 __all__ = [
     "HEADS",
     "Comparison",
+    "FitOptions",
     "FittedHead",
+    "LabelledRows",
     "LinearHead",
     "MLPHead",
     "Metrics",
@@ -45,6 +48,8 @@ _HOMES = {
     "Metrics": "protocol.metrics",
     "assign_splits": "protocol.splits",
     "check_splits": "protocol.splits",
+    "FitOptions": "fitting.inputs",
+    "LabelledRows": "fitting.inputs",
     "fit_head": "fitting.fit",
     "linear_path": "heads.linear",
     "load_head": "saving.head_files",

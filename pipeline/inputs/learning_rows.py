@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frostline.classifiers.fitting.fitted import FittedHead
+from frostline.classifiers.fitting.inputs import LabelledRows
 from frostline.classifiers.protocol.folds import assign_folds
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.labelled_images import LabelledImages, split_rows
@@ -65,6 +66,10 @@ class LearningRows(Generic[Images]):
     def digest(self) -> str:
         """Of the images that are read."""
         return hashlib.sha256(self.images.content[self.read].tobytes()).hexdigest()
+
+    def labelled(self, X: Any) -> LabelledRows:
+        """Return these rows of features, (n, d), with their labels."""
+        return LabelledRows(X, self.images.labels, self.train, self.val, self.images.classes)
 
     def folds(self, cv: int | None) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Rows to fit and rows to judge: the splits themselves, or `cv` folds of both."""

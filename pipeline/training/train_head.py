@@ -9,6 +9,7 @@ from typing import Any
 
 from frostline.classifiers.fitting.fit import fit_head
 from frostline.classifiers.fitting.fitted import FittedHead
+from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.fitting.projection import ProjectedRows, ProjectionPlan, fit_projection
 from frostline.classifiers.fitting.search import Found, SearchPlan, search_head
 from frostline.classifiers.saving.head_files import foreign_types, save_head
@@ -116,7 +117,8 @@ def train_head(
         raise RunError(f"{cache.path} has no validation rows to choose a layer on; name one, or give --cv K.")
     plan = SearchPlan() if search is None and cv is not None else search
     allowed = half_of_memory() if memory is None else memory
-    job = _Job(head, params or {}, rows, cv, plan, projection, path, seed, device, allowed, report)
+    options = FitOptions(params or {}, seed, device, allowed)
+    job = _Job(head, options, rows, cv, plan, projection, path, report)
     fits = [job.fit(choice) for choice in choices]
     best = _best(fits)
     fitted, found = best.fitted, best.found
@@ -203,42 +205,28 @@ class _Job:
     """A head to search for and to fit."""
 
     head: str
-    params: Mapping[str, Any]
+    options: FitOptions
     rows: LearningRows[AnyCache]
     cv: int | None
     plan: SearchPlan | None
     projection: ProjectionPlan | None
     run: Path
-    seed: int
-    device: str
-    memory: int | None
     report: Reporter
 
     def fit(self, layer: str) -> _Fit:
         """Search, and fit what was found."""
-        cache = self.rows.images
-        plain = layer_features(cache, layer)
+        plain = layer_features(self.rows.images, layer)
         projection = (
-            fit_projection(plain, self.rows.train, self.projection, seed=self.seed)
+            fit_projection(plain, self.rows.train, self.projection, seed=self.options.seed)
             if self.projection
             else None
         )
-        X: Any = ProjectedRows(plain, projection) if projection else plain
-        found = self._search(layer, X, self.plan) if self.plan else None
+        rows = self.rows.labelled(ProjectedRows(plain, projection) if projection else plain)
+        found = self._search(layer, rows, self.plan) if self.plan else None
+        params = {**self.options.params, **(found.params if found else {})}
         with self.report.task(f"Training {self.head} on {layer}", None) as advance:
-            fitted = fit_head(
-                self.head,
-                X,
-                cache.labels,
-                self.rows.train,
-                self.rows.val,
-                classes=cache.classes,
-                params={**self.params, **(found.params if found else {})},
-                seed=self.seed,
-                device=self.device,
-                memory=self.memory,
-                progress=advance,
-            )
+            options = dataclasses.replace(self.options, params=params)
+            fitted = fit_head(self.head, rows, options, progress=advance)
         if projection:
             dim, dtype = plain.shape[1], plain.dtype.name
             fitted = dataclasses.replace(fitted, projection=projection, dim=dim, dtype=dtype)
@@ -246,20 +234,15 @@ class _Job:
             fitted = dataclasses.replace(fitted, trials=found.trials)
         return _Fit(layer, fitted, found)
 
-    def _search(self, layer: str, X: Any, plan: SearchPlan) -> Found:
+    def _search(self, layer: str, rows: LabelledRows, plan: SearchPlan) -> Found:
         cache = self.rows.images
         with self.report.task(f"Searching {self.head} on {layer}", None) as advance:
             found = search_head(
                 self.head,
-                X,
-                cache.labels,
-                self.rows.folds(self.cv),
+                rows,
                 plan,
-                classes=cache.classes,
-                params=self.params,
-                seed=self.seed,
-                device=self.device,
-                memory=self.memory,
+                self.options,
+                folds=self.rows.folds(self.cv),
                 key=f"{cache.key} {layer} {self.rows.digest} {self.projection}",
                 journal=self.run.with_name(f".{self.run.name}.search"),
                 progress=advance,

@@ -19,7 +19,7 @@ from conftest import BACKBONE
 from memory import DigestSource
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from frostline.classifiers.fitting.fit import fit_head
+from frostline.classifiers import FitOptions, LabelledRows, fit_head
 from frostline.features.backbones import load_backbone, trunk
 from frostline.features.backbones.weights import read_weights
 from frostline.features.cache import FeatureCache
@@ -426,12 +426,8 @@ def test_lp_ft_starts_from_a_head_of_the_training_rows_alone(digits):
     params = run.record["head"]["params"]
     alone = fit_head(
         "linear",
-        cache.features(),
-        cache.labels,
-        train,
-        val,
-        classes=cache.classes,
-        params=params,
+        LabelledRows(cache.features(), cache.labels, train, val, cache.classes),
+        FitOptions(params),
         refit=False,
     )
     assert started.validation["accuracy"] == pytest.approx(alone.validation["accuracy"], abs=0.04)

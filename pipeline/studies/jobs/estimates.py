@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from frostline.classifiers.fitting.fit import fit_head
+from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.saving.head_files import save_head
 from frostline.features.backbones import Backbone as Network
@@ -220,18 +221,10 @@ def _fit_some(job: HeadTraining, width: int, rows: int) -> tuple[float, float, f
     params = dict(job.params)
     if job.search:
         params |= find_head(job.head).candidates(params, len(train))[0]
+    names = [str(number) for number in range(classes)]
+    made_up = LabelledRows(X, y, train, np.arange(len(train), rows), names)
     started = time.perf_counter()
-    fitted = fit_head(
-        job.head,
-        X,
-        y,
-        train,
-        np.arange(len(train), rows),
-        classes=[str(number) for number in range(classes)],
-        params=params,
-        seed=job.seed,
-        device=job.device,
-    )
+    fitted = fit_head(job.head, made_up, FitOptions(params, job.seed, job.device))
     seconds = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as folder:
         save_head(fitted, Path(folder))
