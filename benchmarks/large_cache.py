@@ -46,7 +46,7 @@ def main() -> None:
         command = [
             sys.executable,
             "-m",
-            "cli",
+            "frostline",
             "train-head",
             str(cache),
             "--run",

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import RidgeClassifier
 from sklearn.neighbors import NearestCentroid
 
-from frostline.classifiers.experiments.comparison import compare
+from frostline.classifiers.experiments.comparison import compare_heads
 from frostline.classifiers.experiments.few_shot import few_shot
 from frostline.classifiers.experiments.learning_curve import learning_curve
 from frostline.classifiers.heads.catalog import find_head
@@ -65,7 +65,7 @@ def comparisons(population: Population, rng: np.random.Generator, samples: int) 
         for name, head in heads.items()
     }
     for sample in range(samples):
-        found = compare(*population.draw(rng, 200), heads, seed=sample)
+        found = compare_heads(*population.draw(rng, 200), heads, seed=sample)
         for score in found.scores:
             yield f"compare: {score.head}", truth[score.head], score.accuracy, score.low, score.high
         (pair,) = found.pairs

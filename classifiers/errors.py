@@ -1,7 +1,9 @@
 """What can go wrong between a feature vector and its label."""
 
+from frostline.errors import FrostlineError
 
-class ClassifiersError(Exception):
+
+class ClassifiersError(FrostlineError):
     """Root of every error this package raises on purpose."""
 
 

@@ -10,7 +10,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
-from frostline.classifiers import LinearHead, compare
+from frostline.classifiers import LinearHead, compare_heads
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
         "knn": KNeighborsClassifier(10, metric="cosine"),
         "bayes": GaussianNB(),
     }
-    print(compare(X.astype(np.float32), y, heads))
+    print(compare_heads(X.astype(np.float32), y, heads))
 
 
 if __name__ == "__main__":

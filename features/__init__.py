@@ -1,6 +1,8 @@
-"""Images to feature vectors to a cache that survives."""
+"""Features: images to feature vectors in a cache.
 
-from frostline.features.cache import FeatureCache
-from frostline.features.spec import FeatureSpec, Layer, Transform
+`__init__.pyi` lists the public names. Each is imported when it is first used.
+"""
 
-__all__ = ["FeatureCache", "FeatureSpec", "Layer", "Transform"]
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

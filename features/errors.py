@@ -1,7 +1,9 @@
 """What can go wrong between an image and its cached feature vector."""
 
+from frostline.errors import FrostlineError
 
-class FeaturesError(Exception):
+
+class FeaturesError(FrostlineError):
     """Root of every error this package raises on purpose."""
 
 

@@ -1,7 +1,9 @@
 """What can go wrong in a stage, beyond what features and classifiers report themselves."""
 
+from frostline.errors import FrostlineError
 
-class PipelineError(Exception):
+
+class PipelineError(FrostlineError):
     """Root of every error this package raises on purpose."""
 
 

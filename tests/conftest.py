@@ -33,6 +33,22 @@ def _processor(request, monkeypatch):
 
 
 @pytest.fixture
+def declare(tmp_path, monkeypatch):
+    """Install packages, each of which declares entry points of one group."""
+    folder = tmp_path / "installed"
+
+    def install(group, package="brought", **places):
+        metadata = folder / f"{package}-1.5.dist-info"
+        metadata.mkdir(parents=True)
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.5\n")
+        lines = [f"{name} = {place}\n" for name, place in places.items()]
+        (metadata / "entry_points.txt").write_text(f"[{group}]\n" + "".join(lines))
+        monkeypatch.syspath_prepend(folder)
+
+    return install
+
+
+@pytest.fixture
 def fast_path():
     """A folder where waiting for the disk costs nothing, for tests that write many files."""
     memory = Path("/dev/shm")  # noqa: S108  # the folder made in it has a name of its own

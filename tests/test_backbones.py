@@ -4,7 +4,6 @@ import re
 import sys
 from dataclasses import replace
 from importlib.machinery import ModuleSpec
-from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +16,7 @@ import torch
 from timm.data import create_transform, resolve_model_data_config
 from torch import nn
 
+from frostline import registry
 from frostline.features.backbones import (
     Backbone,
     FeatureModule,
@@ -26,9 +26,11 @@ from frostline.features.backbones import (
     load_backbone,
 )
 from frostline.features.backbones import catalog as catalog_module
-from frostline.features.backbones.providers import embedded, plugins
-from frostline.features.backbones.providers import open_clip as from_open_clip
+from frostline.features.backbones.network import Network
+from frostline.features.backbones.providers import embedded
+from frostline.features.backbones.providers.registry import SOURCES
 from frostline.features.backbones.providers.timm import TimmSource, network_of
+from frostline.features.backbones.readout import OutputReadout
 from frostline.features.backbones.weights import load_tensors
 from frostline.features.errors import BackboneError, WeightsError
 from frostline.features.images.decoding import decode
@@ -204,8 +206,9 @@ def test_names_resolve_to_one_full_name(name, full):
         ("torchvision:mobilenet_v9", "torchvision:mobilenet_v"),
         (
             "keras:resnet50",
-            "no source 'keras'; expected one of embedded, timm, torchvision, open_clip, small, plugin",
+            "no backbone source 'keras'; there are embedded, timm, torchvision, open_clip, small, plugin",
         ),
+        ("tim:resnet50", r"no backbone source 'tim' \(did you mean 'timm'\?\)"),
         ("zzzzzzzzzz", "frostline backbones PATTERN"),
         ("", "not known"),
     ],
@@ -555,19 +558,42 @@ def bad_plugin(_weights):
     return Tiny()
 
 
+class TinySource:
+    """A source of backbones as another package has it."""
+
+    prefix = "tiny"
+
+    def names(self):
+        yield "quarters.v1"
+
+    def find(self, name):
+        return "quarters.v1" if name in {"quarters", "quarters.v1"} else None
+
+    def build(self, name, weights):
+        assert name == "quarters.v1"
+        return Network(Tiny(), TINY_TRANSFORM, OutputReadout(), str(weights), versions={"tiny": "3"})
+
+    def availability(self, _name):
+        return "here"
+
+    def version(self):
+        return "tiny 3"
+
+
+TINY = TinySource()
+
+
 @pytest.fixture
-def declared(monkeypatch):
-    """Entry points as installed packages declare them."""
-    group = EntryPoints(
-        EntryPoint(name, f"{__name__}:{value}", plugins.GROUP)
-        for name, value in (
-            ("tiny", "tiny_plugin"),
-            ("like_timm", "timm_plugin"),
-            ("bad", "bad_plugin"),
-            ("gone", "no_such_function"),
-        )
+def declared(declare):
+    """Entry points as an installed package declares them."""
+    declare(
+        "frostline.backbones",
+        tiny=f"{__name__}:tiny_plugin",
+        like_timm=f"{__name__}:timm_plugin",
+        bad=f"{__name__}:bad_plugin",
+        gone=f"{__name__}:no_such_function",
+        number=f"{__name__}:TINY_TRANSFORM",
     )
-    monkeypatch.setattr(plugins, "entry_points", group.select)
 
 
 @pytest.mark.usefixtures("declared")
@@ -591,15 +617,45 @@ def test_a_plugin_of_timms_conventions_offers_logits():
 @pytest.mark.usefixtures("declared")
 @pytest.mark.parametrize(
     ("name", "match"),
-    [("bad", r"returned a Tiny; expected \(module, transform\)"), ("gone", "can't be imported")],
+    [
+        ("bad", r"\(brought 1\.5\) returned a Tiny; expected \(module, transform\)"),
+        ("gone", "can't be imported"),
+        ("number", "expected a callable weights"),
+    ],
 )
 def test_a_broken_plugin_is_named(name, match):
     with pytest.raises(BackboneError, match=match):
         load_backbone(f"plugin:{name}")
 
 
+@pytest.mark.usefixtures("cache_home")
+def test_a_source_of_another_package_is_searched_last_and_listed(declare):
+    declare("frostline.backbone_sources", tiny=f"{__name__}:TINY")
+    for name in ("tiny:quarters", "quarters", "tiny:quarters.v1"):
+        backbone = load_backbone(name, weights="random")
+        assert (backbone.name, backbone.versions["tiny"]) == ("tiny:quarters.v1", "3")
+        assert backbone.layers()["embedding"].dim == 12
+    assert [info.name for info in list_backbones("tiny:*")] == ["tiny:quarters.v1"]
+    assert list(count_backbones())[-1] == "tiny"
+    with pytest.raises(BackboneError, match="not known to tiny; did you mean tiny:quarters"):
+        load_backbone("tiny:quarter")
+
+
+@pytest.mark.parametrize("place", ["TinySource", "TINY_TRANSFORM", "TINY"])
+def test_what_is_no_source_of_that_prefix_is_refused(declare, place):
+    declare("frostline.backbone_sources", large=f"{__name__}:{place}")
+    with pytest.raises(
+        BackboneError, match=r"backbone source 'large' \(.*expected an object with the attributes"
+    ):
+        load_backbone("large:quarters")
+
+
+def test_every_source_is_listed_by_its_prefix():
+    assert [SOURCES.load(prefix).prefix for prefix in SOURCES] == list(SOURCES)
+
+
 def test_open_clip_without_its_extra_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(from_open_clip, "find_spec", lambda _name: None)
+    monkeypatch.setattr(registry, "find_spec", lambda _name: None)
     with pytest.raises(BackboneError, match=r"pip install 'frostline\[open-clip\]'"):
         load_backbone("open_clip:ViT-B-32/openai")
 

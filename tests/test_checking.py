@@ -13,7 +13,7 @@ from frostline.classifiers.fitting.search import SearchPlan
 from frostline.classifiers.inspection.duplicates import NEAR
 from frostline.features.cache import FeatureCache
 from frostline.pipeline import LeakError, check_cache, evaluate, extract, few_shot, learning_curve, train_head
-from frostline.pipeline.inspection.check_cache import guard_splits
+from frostline.pipeline.inputs.leaks import refuse_leaks
 from frostline.splits import Split
 
 SPLITS = ("train", "val", "test")
@@ -66,7 +66,7 @@ def test_a_clean_cache_passes(clean, tmp_path):
     assert found.counts == {"train": 8, "val": 8, "test": 8}
     assert not list(tmp_path.iterdir())
     data = FeatureCache.open(clean)
-    assert guard_splits(data, data.split) == ()
+    assert refuse_leaks(data, data.split) == ()
 
 
 def test_everything_that_leaks_is_found_and_drawn(leaky, tmp_path):
@@ -97,7 +97,7 @@ def test_train_head_refuses_groups_in_two_splits(clean):
     groups = np.array([f"g{number}" for number in range(data.rows)])
     groups[np.flatnonzero(data.split == Split.TEST)[0]] = groups[np.flatnonzero(data.split == Split.TRAIN)[0]]
     with pytest.raises(LeakError, match="1 group is"):
-        guard_splits(_With(data, groups=groups), data.split)
+        refuse_leaks(_With(data, groups=groups), data.split)
 
 
 class _With:
@@ -116,11 +116,11 @@ def test_contradicting_labels_are_a_warning_and_test_labels_say_nothing(leaky):
     data = FeatureCache.open(leaky)
     split = data.split.copy()
     split[list(data.ids).index("train/a/same.png")] = 0
-    (warning,) = guard_splits(_With(data), split)
+    (warning,) = refuse_leaks(_With(data), split)
     assert "train/a/two.png, train/b/two.png" in warning
     labels = data.labels.copy()
     labels[split == Split.TEST] = 10**6  # an index out of range, were it used
-    assert guard_splits(_With(data, labels=labels), split) == (warning,)
+    assert refuse_leaks(_With(data, labels=labels), split) == (warning,)
 
 
 def test_the_command_lists_and_exits_by_what_it_found(clean, leaky):
@@ -133,6 +133,7 @@ def test_the_command_lists_and_exits_by_what_it_found(clean, leaky):
     bad = run(leaky, "--threshold", "0.99")
     assert bad.exit_code == 1
     assert "train/a/near.png" in bad.stdout
+    assert "\nWarning: " in bad.stdout
     assert "more than one split" in bad.stderr
     document = json.loads(run(leaky, "--json").stdout)
     assert document["threshold"] == NEAR

@@ -15,6 +15,7 @@ import pytest
 from runner import CliRunner
 
 from frostline import cli
+from frostline.commands.group import CommandGroup, expected_errors
 from frostline.features.cache import FeatureCache
 from frostline.pipeline.demo import write_digits
 from frostline.splits import Split
@@ -83,9 +84,59 @@ def test_a_wrong_option_is_a_usage_error(path):
     run(*path, "--no-such-option", code=2)
 
 
-def test_help_does_not_import_torch():
-    script = "import sys\nfrom frostline import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass\nassert 'torch' not in sys.modules"
+def test_help_imports_neither_libraries_nor_stages():
+    script = f"""
+import sys
+from frostline import cli
+from frostline.commands.group import CommandGroup, expected_errors
+for path in {[(), *COMMANDS]!r}:
+    try: cli.main([*path, "--help"])
+    except SystemExit: pass
+heavy = [name for name in ("torch", "numpy", "h5py", "sklearn", "frostline.features") if name in sys.modules]
+assert not heavy, heavy
+"""
     subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_a_command_is_imported_when_it_is_needed():
+    script = """
+import sys
+from frostline import cli
+from frostline.commands.group import CommandGroup, expected_errors
+try: cli.main(["rank", "--help"])
+except SystemExit: pass
+assert "frostline.commands.backbones" in sys.modules
+assert "frostline.commands.train" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)
+
+
+def test_an_unknown_command_is_a_usage_error():
+    assert "No such command 'extrac'" in run("extrac", code=2).stderr
+
+
+@pytest.mark.parametrize("kind", expected_errors())
+def test_an_expected_error_becomes_a_message_and_its_exit_code(kind):
+    error = kind("what went wrong")
+    error.add_note("and what to do")
+
+    @click.command()
+    def fail():
+        raise error
+
+    result = CliRunner().invoke(CommandGroup(commands={"fail": fail}), ["fail"])
+    assert result.exit_code == expected_errors()[kind]
+    told = "Interrupted" if kind is KeyboardInterrupt else "Error: what went wrong\nand what to do\n"
+    assert told in result.stderr
+
+
+def test_an_unexpected_error_is_not_hidden():
+    @click.command()
+    def fail():
+        raise ZeroDivisionError
+
+    result = CliRunner().invoke(CommandGroup(commands={"fail": fail}), ["fail"])
+    assert isinstance(result.exception, ZeroDivisionError)
 
 
 def test_files_named_like_ours_do_not_hide_ours(tmp_path):
@@ -241,6 +292,7 @@ def test_unknown_names_are_answered_with_near_matches(digits, cache):
 def test_backbones_lists_what_is_here():
     found = json.loads(run("backbones", "--json").stdout)
     assert "embedded:efficientnet_lite0" in [each["name"] for each in found]
+    assert "Pass a name or pattern to list more" in run("backbones").stdout
 
 
 def test_a_run_is_never_overwritten(cache, trained):

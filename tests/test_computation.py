@@ -7,13 +7,14 @@ import shutil
 import numpy as np
 import pytest
 from listener import Listener
+from PIL import Image
 from runner import CliRunner
 
-from frostline import cli
+from frostline import cli, registry
 from frostline.features.cache import FeatureCache
 from frostline.features.cache.contract import Computed, Fit
-from frostline.features.engines import ConversionError, EngineError, plan
-from frostline.features.engines.openvino import OpenVinoEngine, openvino_installed
+from frostline.features.engines import ENGINES, ConversionError, EngineError, plan
+from frostline.features.engines.openvino import OpenVinoEngine
 from frostline.features.errors import CacheMismatchError
 from frostline.features.fidelity import MIN_COSINE, Check, LayerCheck
 from frostline.features.spec import FeatureSpec, Layer, Transform
@@ -26,7 +27,7 @@ BACKBONE = {"backbone": "timm:test_resnet", "weights": "random:3", "image_size":
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
-needs_openvino = pytest.mark.skipif(not openvino_installed(), reason="needs the extra openvino")
+needs_openvino = pytest.mark.skipif(bool(ENGINES.missing("openvino")), reason="needs the extra openvino")
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def other_machine(cpu):
 
     def move():
         cpu.setattr(plan, "_cpu_capabilities", lambda: {"amx_bf16": True})
-        cpu.setattr(plan, "openvino_installed", lambda: False)
+        cpu.setattr(registry, "find_spec", lambda _name: None)
 
     return move
 
@@ -142,6 +143,19 @@ def test_a_set_extracted_on_another_kind_of_machine_fits(digits, here, tmp_path,
     assert "computed in another way (precision bf16 instead of fp32)" in note
     assert "cosine similarity" in note
     assert not report.warnings
+
+
+def test_a_cache_that_holds_test_images_alone_is_evaluated(digits, here, tmp_path):
+    shutil.copytree(here, tmp_path / "run")
+    for path in sorted(digits.glob("*/*"))[::3]:
+        # Other bytes of the same picture: those that were trained on are refused.
+        target = tmp_path / "data" / "test" / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).resize((16, 16)).save(target)
+    for folder in digits.iterdir():  # the other classes' folders
+        (tmp_path / "data" / "test" / folder.name).mkdir(exist_ok=True)
+    cache = extract(tmp_path / "data", cache=tmp_path / "test.h5", **BACKBONE).cache
+    assert evaluate(tmp_path / "run", cache).rows == len(list(tmp_path.glob("data/test/*/*")))
 
 
 def test_without_a_check_that_vouches_the_two_options_that_fit_are_named(digits, here, tmp_path):
@@ -290,11 +304,7 @@ def test_predict_takes_the_nearest_where_the_engine_is_not_here(digits, tmp_path
     run = train_head(done.cache, "linear", params={"l2": 0.1}, run=tmp_path / "run").run
     there = predict(run, photos_of(digits))
 
-    def absent():
-        raise EngineError("not installed")
-
-    cpu.setattr(plan, "openvino_name", absent)
-    cpu.setattr(plan, "openvino_installed", lambda: False)
+    cpu.setattr(registry, "find_spec", lambda _name: None)
     built.clear()
     report = Listener()
     found = predict(run, photos_of(digits), report=report)
@@ -304,6 +314,9 @@ def test_predict_takes_the_nearest_where_the_engine_is_not_here(digits, tmp_path
     # Features agree to a few unit round-offs of float32 times the length of the sums; the head amplifies them little.
     np.testing.assert_allclose(probabilities(found), probabilities(there), atol=1e-3)
     assert [each.label for each in found] == [each.label for each in there]
+    built.clear()
+    predict(run, photos_of(digits), precision="fp32")  # which leaves the engine open
+    assert built == [("eager", "fp32")]
 
 
 @needs_openvino

@@ -1,30 +1,36 @@
 """Which engine and precision are taken, and what they are compared with."""
 
+import dataclasses
 import sys
 
 import numpy as np
 import pytest
 from listener import Listener
 
+from frostline import registry
 from frostline.features.backbones import load_backbone
 from frostline.features.engines import (
-    CONVERSION_PAYS,
+    ENGINES,
     ConversionError,
     EngineError,
+    EngineKind,
     Plan,
     choose_engine,
     kind_of,
+    make_engine,
+    openvino,
     plan,
     plan_engines,
 )
-from frostline.features.engines.openvino import OpenVinoEngine, openvino_installed, openvino_name
+from frostline.features.engines.eager import EagerEngine
+from frostline.features.engines.openvino import CONVERSION_PAYS, OPENVINO, OpenVinoEngine, openvino_name
 from frostline.features.fidelity import Check, LayerCheck
 from frostline.pipeline import extract
 from frostline.pipeline.demo import write_digits
 
 BACKBONE = {"backbone": "timm:test_resnet", "weights": "random"}
 
-needs_openvino = pytest.mark.skipif(not openvino_installed(), reason="needs the extra openvino")
+needs_openvino = pytest.mark.skipif(bool(ENGINES.missing("openvino")), reason="needs the extra openvino")
 
 
 @pytest.fixture(scope="module")
@@ -78,14 +84,14 @@ def test_auto_tries_the_reduced_precision_first_where_the_cpu_has_it(resnet):
 
 
 def test_auto_does_without_openvino_and_says_how_to_have_it(resnet, cpu):
-    cpu.setattr(plan, "openvino_installed", lambda: False)
+    cpu.setattr(registry, "find_spec", lambda _name: None)
     (only,) = plan_engines(resnet, images=10**6)
     assert only.kind == "eager"
     assert "frostline[openvino]" in only.reason
 
 
 def test_openvino_asked_for_and_not_installed_names_the_remedy(resnet, monkeypatch):
-    monkeypatch.setattr(sys, "path", [])
+    monkeypatch.setattr(registry, "find_spec", lambda _name: None)
     with pytest.raises(EngineError, match=r"pip install 'frostline\[openvino\]'"):
         plan_engines(resnet, engine="openvino", device="cpu")
 
@@ -95,8 +101,82 @@ def test_an_engine_asked_for_is_the_only_plan_however_few_the_images(resnet):
         plans = plan_engines(resnet, engine=kind, precision="fp32", device="cpu", images=1)
         assert chosen(plans) == [(kind, "fp32")]
         assert not plans[0].reason
-    with pytest.raises(EngineError, match="engine 'tensorrt'; expected auto, eager, compile, openvino"):
+    with pytest.raises(
+        EngineError, match="no engine 'tensorrt'; there are eager, compile, openvino, and auto"
+    ):
         plan_engines(resnet, engine="tensorrt")
+
+
+@needs_openvino
+def test_an_engine_asked_for_decides_the_device_and_refuses_others(resnet, cpu):
+    (only,) = plan_engines(resnet, engine="openvino", precision="fp32")
+    assert (only.device, only.batch_size) == ("cpu", 8)
+    cpu.setattr(plan.torch.cuda, "is_available", lambda: True)
+    assert plan_engines(resnet, engine="openvino", precision="fp32")[0].device == "cpu"
+    with pytest.raises(EngineError, match="engine 'openvino' computes on cpu, not on cuda"):
+        plan_engines(resnet, engine="openvino", device="cuda")
+
+
+class SlowEngine(EagerEngine):
+    """The engine of another package."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.name = "slow 7"
+
+
+SLOW = EngineKind(
+    build=SlowEngine,
+    label=lambda _device: "slow 7",
+    devices=("cpu",),
+    precisions=("fp32",),
+    batch_size=3,
+    auto_from=10**9,
+)
+NOWHERE = dataclasses.replace(SLOW, devices=("mps",))
+
+
+@pytest.fixture
+def declared(declare):
+    declare(
+        "frostline.engines",
+        slow=f"{__name__}:SLOW",
+        nowhere=f"{__name__}:NOWHERE",
+        class_of_it=f"{__name__}:SlowEngine",
+    )
+
+
+@pytest.mark.usefixtures("declared", "native_bf16")
+def test_an_engine_of_another_package_is_built_where_it_is_asked_for(resnet, layers):
+    engine = make_engine(resnet, layers, engine="slow")
+    assert (engine.name, engine.device, engine.precision, engine.batch_size) == ("slow 7", "cpu", "fp32", 3)
+    plans = plan_engines(resnet, engine="slow")
+    choice = choose_engine(resnet, layers, plans, pixels(resnet))
+    assert choice.check.min_cosine > 0.9999
+    assert kind_of(choice.engine.name) == "slow"
+    assert "slow" not in {each.kind for each in plan_engines(resnet, images=10**10)}
+
+
+@pytest.mark.usefixtures("declared", "cpu")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "slo"}, r"no engine 'slo' \(did you mean 'slow'\?\)"),
+        ({"engine": "slow", "precision": "bf16"}, "'slow' doesn't compute in bf16; expected auto, fp32"),
+        ({"engine": "nowhere"}, "'nowhere' computes on mps, not on cpu; use another --engine"),
+        ({"engine": "class_of_it"}, "is <class .*SlowEngine'>; expected a features.engines.EngineKind"),
+        ({"engine": "auto", "precision": "fp8"}, "precision 'fp8'; expected auto, fp32, bf16, fp16"),
+    ],
+)
+def test_what_an_engine_of_another_package_cannot_do_is_refused(resnet, options, message):
+    with pytest.raises(EngineError, match=message):
+        plan_engines(resnet, **options)
+
+
+def test_every_engine_is_named_in_specifications_as_it_is_listed():
+    for name in ENGINES:
+        if not ENGINES.missing(name):
+            assert kind_of(ENGINES[name].label("cpu")) == name
 
 
 def test_a_specification_names_its_kind_of_engine():
@@ -247,7 +327,7 @@ def test_auto_keeps_the_engine_of_the_cache_that_is_there(digits, tmp_path, cpu,
     assert small.check is None
     assert built == [("eager", "fp32")]
 
-    cpu.setattr(plan, "CONVERSION_PAYS", 20)
+    cpu.setattr(openvino, "OPENVINO", dataclasses.replace(OPENVINO, auto_from=20))
     grown = extract(digits, cache=tmp_path / "c.h5", **BACKBONE)
     assert (grown.engine, grown.copied, grown.computed) == ("eager", 10, grown.rows - 10)
 
@@ -260,7 +340,7 @@ def test_auto_keeps_the_engine_of_the_cache_that_is_there(digits, tmp_path, cpu,
     assert built == [("openvino", "fp32"), ("reference", "fp32")]
     assert any("openvino" in note and "repay" in note for note in report.notes)
 
-    cpu.setattr(plan, "CONVERSION_PAYS", 10**6)
+    cpu.setattr(openvino, "OPENVINO", dataclasses.replace(OPENVINO, auto_from=10**6))
     built.clear()
     again = extract(digits, cache=tmp_path / "d.h5", **BACKBONE)
     assert again.unchanged

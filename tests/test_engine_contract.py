@@ -13,8 +13,7 @@ from torch import nn
 from frostline.features.backbones import Backbone, load_backbone
 from frostline.features.backbones.network import Network
 from frostline.features.backbones.readout import ClassifierReadout
-from frostline.features.engines import TOLERANCE, ConversionError, make_engine
-from frostline.features.engines.openvino import openvino_installed
+from frostline.features.engines import ENGINES, TOLERANCE, ConversionError, make_engine
 from frostline.features.images.loading import Batch
 from frostline.features.spec import Transform
 from frostline.features.table import OK
@@ -239,7 +238,7 @@ class TestCompile(EngineContract):
     kind = "compile"
 
 
-@pytest.mark.skipif(not openvino_installed(), reason="needs the extra openvino")
+@pytest.mark.skipif(bool(ENGINES.missing("openvino")), reason="needs the extra openvino")
 class TestOpenVino(EngineContract):
     kind = "openvino"
 

@@ -22,6 +22,7 @@ def test_every_version_has_runs():
     assert {run.parent.name for run in RUNS} == {"v2"}
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.InconsistentVersionWarning")  # written by one of them
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.parent.name}/{run.name}")
 def test_an_archived_run_predicts_and_is_evaluated(run, tmp_path):
     copy = shutil.copytree(run, tmp_path / run.name)

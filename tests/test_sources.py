@@ -9,9 +9,11 @@ from contracts.source import ImageSourceContract
 from images import write_folder, write_image
 
 from frostline.features.errors import SourceError
-from frostline.features.sources import PathSource, image_paths, open_source
+from frostline.features.sources import PathSource, SourceKind, image_paths, open_source
 from frostline.features.sources import listing as listing_module
+from frostline.features.sources.folder import open_folder
 from frostline.features.table import NO_STAMP
+from frostline.pipeline import extract
 from frostline.splits import SPLITS, Split
 
 
@@ -46,6 +48,13 @@ def write_parquet(file, /, **cells):
 
 LONG_AGO = 1_500_000_000_000_000_000
 NAMES = ["b/2.png", "a/1.jpg", "a/deep/er/3.png", "b/ü ñ.png", "a.c/1.png"]
+
+
+ALBUM = SourceKind(
+    "album:FOLDER",
+    lambda data: data.startswith("album:"),
+    lambda data: open_folder(data.removeprefix("album:")),
+)
 
 
 class FileSourceContract(ImageSourceContract):
@@ -261,6 +270,35 @@ class TestOpenSource:
             open_source(tmp_path / "flowrs" / "set")
         with pytest.raises(SourceError, match=r"zzz: no such file or folder$"):
             open_source(tmp_path / "zzz")
+
+    def test_a_source_of_another_package_opens_what_it_takes_and_is_extracted(self, tmp_path, declare):
+        declare("frostline.image_sources", album=f"{__name__}:ALBUM")
+        write_folder(tmp_path / "photos", NAMES)
+        named = f"album:{tmp_path / 'photos'}"
+        assert columns(open_source(named)) == columns(open_source(tmp_path / "photos"))
+        assert len(open_source(named, limit=2).table) == 2
+        done = extract(named, backbone="timm:test_resnet", weights="random", cache=tmp_path / "c.h5")
+        assert (done.rows, done.computed) == (len(NAMES), len(NAMES))
+        with pytest.raises(SourceError, match=r"1\.jpg: expected an image folder, .*, or album:FOLDER$"):
+            open_source(tmp_path / "photos" / "a" / "1.jpg")
+
+    def test_a_broken_source_of_another_package_is_named_where_no_other_takes_the_data(
+        self, tmp_path, declare
+    ):
+        declare("frostline.image_sources", album="no_such_module:ALBUM")
+        write_image(tmp_path / "photos" / "1.png")
+        assert len(open_source(tmp_path / "photos").table) == 1
+        with pytest.raises(
+            SourceError, match=r"image source 'album' \(no_such_module:ALBUM\) can't be imported"
+        ):
+            open_source(tmp_path / "photos" / "1.png")
+
+    def test_what_is_no_source_is_refused(self, tmp_path, declare):
+        declare("frostline.image_sources", album="json:dumps")
+        with pytest.raises(
+            SourceError, match=r"\(json:dumps\) is .*; expected a features\.sources\.SourceKind"
+        ):
+            open_source(tmp_path / "nowhere")
 
     def test_other_files_are_an_error(self, tmp_path):
         path = write_image(tmp_path / "1.png")

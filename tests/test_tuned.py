@@ -138,7 +138,7 @@ def test_missing_weights_are_named(copied):
         ({"format": "other"}, r"format 'other' 1"),
         ({"transform": {"resize": 32}}, r"not the record of a backbone: .*resize_mode"),
         ({"backbone": "timm:no_such_net"}, r"not known to timm"),
-        ({"backbone": "run:elsewhere"}, r"no source 'run'"),
+        ({"backbone": "run:elsewhere"}, r"no backbone source 'run'"),
     ],
 )
 def test_a_record_that_is_none(copied, fields, message):

@@ -107,7 +107,7 @@ class Comparison:
         return "\n".join(lines)
 
 
-def compare(
+def compare_heads(
     X: Any,
     y: NDArray[Any],
     heads: Mapping[str, Any] | Sequence[str],

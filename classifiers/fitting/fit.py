@@ -200,7 +200,7 @@ def _bytes(rows: SelectedRows) -> int:
 def _check_memory(kind: HeadKind, rows: SelectedRows, memory: int | None) -> None:
     needed = 2 * _bytes(rows)  # a copy, and what the head makes of it: the same rows standardised, say
     if memory is not None and needed > memory:
-        streaming = " or ".join(name for name, each in HEADS.items() if each.streams)
+        streaming = " or ".join(name for name in HEADS.builtin if HEADS[name].streams)
         raise HeadError(
             f"head {kind.name!r} needs all of its rows in memory: {len(rows):,} x {rows.shape[1]:,} take {needed / 1e9:.2g} GB"
             f" with what it makes of them, expected at most {memory / 1e9:.2g} GB; use {streaming}, which reads rows in"

@@ -13,8 +13,7 @@ from sklearn.metrics.pairwise import euclidean_distances
 
 from frostline.classifiers.errors import HeadError
 from frostline.classifiers.fitting.projection import Projection
-from frostline.classifiers.heads.catalog import HEADS
-from frostline.classifiers.heads.foreign import foreign_kind
+from frostline.classifiers.heads.catalog import recorded_head
 from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.numerics.selected_rows import as_floats, release, spans
 
@@ -106,7 +105,7 @@ class FittedHead:
     @property
     def kind(self) -> HeadKind:
         """Its kind; that of a head from outside is not imported again."""
-        return HEADS[self.name] if self.name in HEADS else foreign_kind(self.name)
+        return recorded_head(self.name)
 
     def predict_proba(self, X: NDArray[Any]) -> NDArray[np.float64]:
         """(n, k) calibrated probabilities of the classes for (n, d) features; 0 for classes that were not trained on.

@@ -1,54 +1,44 @@
 """Heads from outside: any importable scikit-learn classifier, and what installed packages declare.
 
 ``module:Class`` names a classifier by where it is imported from. The entry-point group ``frostline.heads`` gives one a
-name of its own: each entry point loads to a classifier's class, or to a `classifiers.heads.kinds.HeadKind`.
+name of its own: each entry point names a classifier's class, or a `classifiers.heads.kinds.HeadKind`.
 """
 
 import ast
 import importlib
 import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
-from importlib.metadata import entry_points
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from frostline.classifiers.errors import HeadError
-from frostline.classifiers.heads.kinds import HeadKind, Parameter, Values, near
-
-GROUP = "frostline.heads"
-
-
-def plugin_names() -> tuple[str, ...]:
-    """Names that installed packages declare."""
-    return tuple(sorted(entry_points(group=GROUP).names))
+from frostline.classifiers.heads.kinds import Classifier, HeadKind
+from frostline.classifiers.heads.parameters import Parameter, Values
+from frostline.registry import near
 
 
-def find_estimator(name: str) -> HeadKind:
-    """The kind of head that an entry point, or a classifier's place, names. Imports it.
-
-    Raises:
-        HeadError: Nothing can be imported by that name, or it is no classifier that can be used.
-    """
-    for entry in entry_points(group=GROUP, name=name):
-        try:
-            found = entry.load()
-        except (ImportError, AttributeError) as error:
-            raise HeadError(f"head {name!r} ({entry.value}) can't be imported: {error}") from error
-        return found if isinstance(found, HeadKind) else _kind(name, found)
-    return _kind(name, _import(name))
+def adopt(name: str, found: object) -> HeadKind | None:
+    """The kind of head that an object is: a `HeadKind`, or the class of a classifier; None for anything else."""
+    if isinstance(found, HeadKind):
+        return replace(found, name=name)
+    return _kind(name, found) if _is_classifier(found) else None
 
 
-def foreign_kind(name: str) -> HeadKind:
-    """The kind of a head that was read from a file: ``module:Class`` is not imported on the word of a file.
+def import_head(name: str) -> HeadKind:
+    """The kind of head of a classifier's place, ``module:Class``.
 
     Raises:
-        HeadError: No installed package declares that name.
+        HeadError: Nothing can be imported from there, or it is no classifier.
     """
-    if name in plugin_names():
-        return find_estimator(name)
-    if ":" not in name:
-        raise HeadError(f"no head {name!r} is installed here")
+    found = _import(name)
+    if not _is_classifier(found):
+        raise HeadError(f"head {name!r} is {found!r}, expected the class of a scikit-learn classifier")
+    return _kind(name, found)
+
+
+def recorded_kind(name: str) -> HeadKind:
+    """The kind of a head from ``module:Class`` of which only a record is known; imports nothing."""
     return _RecordedKind(name, name, MappingProxyType({}), _refuse_build, _nothing, scores="auto")
 
 
@@ -69,11 +59,11 @@ def _import(name: str) -> Any:
     return found
 
 
+def _is_classifier(found: object) -> bool:
+    return inspect.isclass(found) and issubclass(found, Classifier)
+
+
 def _kind(name: str, cls: Any) -> HeadKind:
-    if not inspect.isclass(cls) or not all(
-        hasattr(cls, each) for each in ("fit", "get_params", "set_params")
-    ):
-        raise HeadError(f"head {name!r} is {cls!r}, expected the class of a scikit-learn classifier")
     parameters = {
         each.name: Parameter(each.name, each.default, _ANYTHING, f"of {cls.__name__}")
         for each in inspect.signature(cls).parameters.values()

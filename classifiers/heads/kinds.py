@@ -1,59 +1,30 @@
 """What a kind of head is: how it is built, which parameters it takes, and which values are tried for it."""
 
-import difflib
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 from frostline.classifiers.errors import HeadError
+from frostline.classifiers.heads.parameters import Parameter, as_text
+from frostline.registry import near
 
 
-@dataclass(frozen=True)
-class Values:
-    """What a parameter can be.
+@runtime_checkable
+class Classifier(Protocol):
+    """What a head must have: the methods of a scikit-learn classifier, beside its probabilities or margins."""
 
-    Attributes:
-        expects: In words.
-        parse: From text; ValueError where the text is no such value.
-    """
+    def fit(self, X: Any, y: Any) -> Self:
+        """Learn from (n, d) features and (n,) labels."""
 
-    expects: str
-    parse: Callable[[str], Any]
+    def predict(self, X: Any) -> Any:
+        """(n,) labels of (n, d) features."""
 
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments."""
 
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of a head.
-
-    Attributes:
-        name: As the user writes it.
-        default: Its value where neither the user nor the search says otherwise.
-        values: What it can be.
-        summary: What it does.
-    """
-
-    name: str
-    default: Any
-    values: Values
-    summary: str
-
-    def check(self, value: Any) -> Any:
-        """The value in this parameter's own type, from text or from a Python value.
-
-        Raises:
-            HeadError: It can't be that.
-        """
-        try:
-            return self.values.parse(_text(value))
-        except ValueError:
-            raise HeadError(f"{self.name}: got {_text(value)!r}, expected {self.values.expects}") from None
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        return ",".join(map(str, value))
-    return str(value).strip()
+    def set_params(self, **params: Any) -> Self:
+        """Change the constructor's arguments."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +51,7 @@ class HeadKind:
     name: str
     summary: str
     parameters: Mapping[str, Parameter]
-    build: Callable[[Mapping[str, Any], int, str], Any]
+    build: Callable[[Mapping[str, Any], int, str], Classifier]
     grid: Callable[[Mapping[str, Any]], Mapping[str, Sequence[Any]]]
     search: Literal["path", "epochs", "grid"] = "grid"
     scores: Literal["proba", "decision", "distance", "auto"] = "proba"
@@ -113,12 +84,6 @@ class HeadKind:
     def _find(self, name: str) -> Parameter:
         if name in self.parameters:
             return self.parameters[name]
-        defaults = ", ".join(f"{p.name}={_text(p.default).lower()}" for p in self.parameters.values())
+        defaults = ", ".join(f"{p.name}={as_text(p.default).lower()}" for p in self.parameters.values())
         hint = near(name, self.parameters)
         raise HeadError(f"head {self.name!r} has no parameter {name!r}{hint}; it has {defaults}")
-
-
-def near(name: str, names: Iterable[str]) -> str:
-    """Words that propose the names closest to a wrong one; empty where none is close."""
-    close = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
-    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""

@@ -1,16 +1,20 @@
 """k nearest neighbours by exact search, in bounded memory, on CPU or GPU."""
 
-from collections.abc import Iterator
-from typing import Any, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from frostline.classifiers.errors import HeadError
+from frostline.classifiers.heads.kinds import HeadKind
+from frostline.classifiers.heads.parameters import POSITIVE, Parameter, by_name, one_of, whole
 from frostline.classifiers.numerics.devices import resolve_device
 from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Metric, Neighbors, Rows, RowSearch
 
@@ -176,3 +180,22 @@ def _check_finite(X: NDArray[Any]) -> None:
 def _blocks(X: NDArray[Any]) -> Iterator[NDArray[Any]]:
     step = max(1, _BLOCK_BYTES // (8 * X.shape[1]))
     return (X[start : start + step] for start in range(0, len(X), step))
+
+
+def _build(params: Mapping[str, Any], _seed: int, device: str) -> Any:
+    head = KNNHead(device=device, **params)
+    return make_pipeline(head) if params["metric"] == "cosine" else make_pipeline(StandardScaler(), head)
+
+
+KNN = HeadKind(
+    name="knn",
+    summary="k nearest neighbours, by exact search in torch",
+    parameters=by_name(
+        Parameter("n_neighbors", 10, whole(1), "training rows that vote"),
+        Parameter("metric", "cosine", one_of(*get_args(Metric)), "distance; euclidean standardises"),
+        Parameter("weights", "uniform", one_of(*get_args(Weights)), "how neighbours vote"),
+        Parameter("temperature", 0.07, POSITIVE, "of softmax weights"),
+    ),
+    build=_build,
+    grid=lambda _: {"n_neighbors": (50, 20, 10, 5, 3, 1)},
+)

@@ -5,7 +5,7 @@ import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -15,6 +15,17 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from frostline.classifiers.errors import HeadError
+from frostline.classifiers.heads.kinds import HeadKind
+from frostline.classifiers.heads.parameters import (
+    CLASS_WEIGHT,
+    FLAG,
+    POSITIVE,
+    Parameter,
+    by_name,
+    number,
+    one_of,
+    whole,
+)
 from frostline.classifiers.numerics.devices import resolve_device
 from frostline.classifiers.numerics.lbfgs import Memory, Optimum, minimise
 from frostline.classifiers.numerics.matrices import (
@@ -462,3 +473,35 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         self.coef_, self.intercept_, self.classes_ = coef, intercept, classes
         self.n_features_in_ = coef.shape[1]
         return self
+
+
+def _build(params: Mapping[str, Any], _seed: int, device: str) -> LinearHead:
+    return LinearHead(device=device, **params)
+
+
+# As many as Kornblith et al. 2019 ("Do Better ImageNet Models Transfer Better?") try, over nine decades.
+_STRENGTHS = tuple(float(f"{10 ** (2 - 9 * step / 44):.3g}") for step in range(45))
+
+LINEAR = HeadKind(
+    name="linear",
+    summary="exact multinomial logistic regression by L-BFGS in torch",
+    parameters=by_name(
+        Parameter("l2", 0.03, POSITIVE, "strength of the penalty on the coefficients"),
+        Parameter(
+            "scale",
+            "standard",
+            one_of(*SCALES),
+            "standardise the features, or divide each row by its norm, or neither",
+        ),
+        CLASS_WEIGHT,
+        Parameter("fit_intercept", True, FLAG, "learn a constant per class"),
+        Parameter("label_smoothing", 0.0, number(0, 1, closed=True), "share of targets spread evenly"),
+        Parameter("tol", 1e-5, POSITIVE, "largest relative excess of the objective over its optimum"),
+        Parameter("max_iter", 1000, whole(1), "largest number of iterations"),
+        Parameter("dtype", "auto", one_of(*get_args(Dtype)), "number format of the products"),
+    ),
+    build=_build,
+    grid=lambda _: {"l2": _STRENGTHS},
+    search="path",
+    streams=True,
+)

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from torch import Tensor
 
 from frostline.classifiers.errors import HeadError
+from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.heads.mlp_training import (
     ACTIVATIONS,
     OPTIMIZERS,
@@ -21,6 +22,18 @@ from frostline.classifiers.heads.mlp_training import (
     TrainingRows,
     build_network,
     train_networks,
+)
+from frostline.classifiers.heads.parameters import (
+    CLASS_WEIGHT,
+    FLAG,
+    POSITIVE,
+    Parameter,
+    Values,
+    by_name,
+    either,
+    number,
+    one_of,
+    whole,
 )
 from frostline.classifiers.numerics.devices import resolve_device
 from frostline.classifiers.numerics.matrices import (
@@ -316,3 +329,54 @@ def fit_together(
         head.network_, head.history_, head.best_epoch_ = found.network, found.history, found.best_epoch
         head.n_iter_ = len(found.history)
     return list(heads)
+
+
+def _build(params: Mapping[str, Any], seed: int, device: str) -> MLPHead:
+    return MLPHead(device=device, random_state=seed, **params)
+
+
+def _parse_widths(text: str) -> tuple[int, ...]:
+    widths = tuple(int(part) for part in text.split(",") if part.strip())
+    if any(width < 1 for width in widths):
+        raise ValueError
+    return widths
+
+
+_WIDTHS = Values("whole numbers with commas between, e.g. 256,128", _parse_widths)
+
+MLP = HeadKind(
+    name="mlp",
+    summary="fully connected layers, trained on mini-batches in torch",
+    parameters=by_name(
+        Parameter("hidden", (512,), _WIDTHS, "widths of the hidden layers"),
+        Parameter("activation", "relu", one_of(*ACTIVATIONS), "after each hidden layer"),
+        Parameter("dropout", 0.5, number(0, 1, closed=True), "share of hidden units dropped in training"),
+        Parameter("batch_norm", False, FLAG, "normalise before each activation"),
+        Parameter("optimizer", "adamw", one_of(*OPTIMIZERS), "how weights are stepped"),
+        Parameter("lr", 1e-3, POSITIVE, "peak learning rate"),
+        Parameter("momentum", 0.9, number(0, 1, closed=True), "of sgd"),
+        Parameter("nesterov", True, FLAG, "whether the momentum of sgd looks ahead"),
+        Parameter("weight_decay", 0.01, number(0, closed=True), "on weights, not on biases"),
+        Parameter(
+            "schedule",
+            "cosine",
+            one_of(*SCHEDULES),
+            "of the learning rate after warm-up",
+        ),
+        Parameter(
+            "warmup",
+            "auto",
+            either("auto", number(0, 1, closed=True)),
+            "share of the steps that warms up; auto is 0.3 for onecycle, else 0.05",
+        ),
+        Parameter("batch_size", 128, whole(1), "rows per step"),
+        Parameter("epochs", 40, whole(1), "largest number of passes"),
+        Parameter("patience", 8, whole(1), "epochs without a lower validation loss before stopping"),
+        Parameter("scale", "standard", one_of("standard", "none"), "standardise the features or not"),
+        CLASS_WEIGHT,
+    ),
+    build=_build,
+    grid=lambda _: {"weight_decay": (1.0, 0.01), "lr": (3e-4, 1e-3)},
+    search="epochs",
+    together=OWN,
+)

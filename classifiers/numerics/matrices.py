@@ -80,6 +80,11 @@ def _by_class(
         return weights
     classes, codes = np.unique(labels[kept], return_inverse=True)
     factors = compute_class_weight(class_weight, classes=classes, y=labels[kept], sample_weight=weights[kept])
+    if not (np.isfinite(factors) & (factors >= 0)).all():
+        worst = int(np.argmin(np.where(np.isfinite(factors), factors, -np.inf)))
+        raise HeadError(
+            f"class_weight: got {factors[worst]:g} for class {classes[worst]}, expected a finite number of at least 0"
+        )
     found = weights.copy()
     found[kept] *= factors[codes]
     return found

@@ -7,11 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import gammainc
+from scipy.stats import norm, poisson
 
 from frostline.classifiers.protocol.intervals import Interval
 
 BINS = 15  # of equal width, as in Guo et al. 2017
 _FLOOR = 1e-12  # variance of a row that is said to be certain
+_FLAT = 1e-4  # skewness of a normal distribution
+_FEW = 5  # expected wrong rows, too few for a distribution that is continuous
 _PSEUDO = 2  # rows of each outcome added to a bin for the variance of its share (Agresti & Coull 1998)
 
 
@@ -56,8 +59,18 @@ def rms_calibration_error(
     square = min(max(bins.square, 0.0), 1.0)
     reach = bins.error_at(0.0, tail)
     low = max(bins.error_at(bins.square, 1 - tail), min(bins.error_at(bins.square, 1 - 2 * tail), reach))
+    if _is_luck(sure, hit, tail):
+        low = 0.0
     value, low, high = np.sqrt([square, min(low, square), bins.error_at(square, tail)]).tolist()
     return Interval(value, low, high)
+
+
+def _is_luck(sure: NDArray[np.float64], hit: NDArray[np.bool_], tail: float) -> bool:
+    """Whether so few rows are expected to be wrong, or right, that the statistic has no density, and their number is no surprise."""
+    expected, seen = float((1 - sure).sum()), int((~hit).sum())
+    if expected > len(hit) / 2:
+        expected, seen = len(hit) - expected, len(hit) - seen
+    return expected < _FEW and tail < poisson.cdf(seen, expected) and tail < poisson.sf(seen - 1, expected)
 
 
 @dataclass(frozen=True)
@@ -131,6 +144,8 @@ class _Bins:
         total = self.rows * error
         variance = self.variance + 4 * self.spread * total + self.uneven * total * error
         skewness = (self.third + 24 * self.squared_spread * total) / variance**1.5
-        shape = 4 / skewness**2
         standard = self.rows * (square - error) / np.sqrt(variance)
+        if skewness < _FLAT:  # the limit
+            return float(norm.cdf(standard))
+        shape = 4 / skewness**2
         return float(gammainc(shape, max(shape + np.sqrt(shape) * standard, 0.0)))

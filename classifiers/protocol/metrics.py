@@ -1,6 +1,5 @@
 """How good the probabilities of a head are, with intervals that say how far to believe it."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -10,9 +9,7 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.errors import MetricsError
 from frostline.classifiers.protocol.calibration_error import rms_calibration_error
-from frostline.classifiers.protocol.intervals import Interval, balanced_accuracy, macro_f1, mean, share
-
-_CLIP = float(np.finfo(np.float64).eps)  # least probability that log loss sees, as in scikit-learn
+from frostline.classifiers.protocol.intervals import Interval, balanced_accuracy, log_loss, macro_f1, share
 
 
 class ClassScore(NamedTuple):
@@ -83,7 +80,7 @@ def score(
     _check(y, proba, classes, confidence)
     n, k = proba.shape
     predicted = proba.argmax(axis=1)
-    hit, own = predicted == y, proba[np.arange(n), y]
+    hit = predicted == y
     confusion = np.bincount(y * k + predicted, minlength=k * k).reshape(k, k)
     return Metrics(
         n=n,
@@ -92,7 +89,7 @@ def score(
         top5=_top5(y, proba, confidence),
         balanced_accuracy=balanced_accuracy(confusion, confidence),
         macro_f1=macro_f1(confusion, confidence),
-        log_loss=mean(-np.log(np.clip(own, _CLIP, 1)), -math.log(_CLIP), confidence),
+        log_loss=log_loss(y, proba, confidence),
         rms_calibration_error=rms_calibration_error(proba.max(axis=1), hit, confidence),
         per_class=_per_class(confusion, classes),
         confusion=confusion,

@@ -21,8 +21,7 @@ from skops.io.exceptions import UntrustedTypesFoundException
 from frostline.classifiers.errors import HeadError, HeadFormatError
 from frostline.classifiers.fitting.fitted import Curve, FittedHead
 from frostline.classifiers.fitting.projection import Projection, ProjectionPlan
-from frostline.classifiers.heads.catalog import HEADS
-from frostline.classifiers.heads.foreign import foreign_kind, plugin_names
+from frostline.classifiers.heads.catalog import HEADS, recorded_head
 from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.saving.trees import check_trees
 
@@ -195,7 +194,7 @@ def load_head(folder: str | Path, *, trusted: Collection[str] = ()) -> FittedHea
     try:
         if record.file == _SKOPS:
             data = _with_present_names(data)
-        kind = HEADS[record.name] if record.name in HEADS else foreign_kind(record.name)
+        kind = recorded_head(record.name)
         params = kind.complete(kind.check(record.params))
         if record.file == _TENSORS:
             estimator = _from_tensors(kind, params, data)
@@ -284,7 +283,7 @@ def _from_tensors(kind: HeadKind, params: Mapping[str, Any], data: bytes) -> Any
 
 
 def _from_skops(kind: HeadKind, params: Mapping[str, Any], data: bytes, trusted: Collection[str]) -> Any:
-    own = kind.name in HEADS
+    own = kind.name in HEADS.builtin
     vouched = _own_types(data) if own else _foreign_types(kind, params, data, trusted)
     try:
         estimator = skops_io.loads(data, trusted=vouched)
@@ -301,7 +300,8 @@ def _from_skops(kind: HeadKind, params: Mapping[str, Any], data: bytes, trusted:
 
 
 def _steps(kind: HeadKind, params: Mapping[str, Any]) -> list[Any]:
-    return [step for _, step in kind.build(params, 0, "auto").steps]
+    pipeline: Any = kind.build(params, 0, "auto")
+    return [step for _, step in pipeline.steps]
 
 
 def _own_types(data: bytes) -> list[str]:
@@ -320,7 +320,7 @@ def _foreign_types(
     """Types for skops to trust, of a file that holds a head from outside."""
     _types(data)  # says that it is no skops file
     vouched = set(trusted)
-    if kind.name in plugin_names():
+    if kind.name in HEADS:
         vouched |= {f"{type(step).__module__}.{type(step).__qualname__}" for step in _steps(kind, params)}
     unknown = sorted(set(skops_io.get_untrusted_types(data=data)) - vouched)
     if unknown:

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from frostline.features.backbones.layers import discover, resolve
 from frostline.features.backbones.network import Availability, Network, Source
-from frostline.features.backbones.providers.registry import SOURCES, find
+from frostline.features.backbones.providers.registry import SOURCES, find, installed_sources
 from frostline.features.backbones.readout import EMBEDDING
 from frostline.features.backbones.stages import Stage, derive_stages
 from frostline.features.backbones.tuned import TUNED, load_tuned
@@ -104,11 +104,12 @@ def resolve_layers(name: str, layers: Sequence[str]) -> tuple[Layer, ...]:
 
 def count_backbones() -> dict[str, int]:
     """How many names each source knows; 0 for a source whose library isn't installed."""
-    return {source.prefix: sum(1 for _ in source.names()) for source in SOURCES}
+    counts = dict.fromkeys(SOURCES, 0)
+    return counts | {source.prefix: sum(1 for _ in source.names()) for source in installed_sources()}
 
 
 def _matching(pattern: str | None) -> Iterator[tuple[Source, str]]:
-    for source in SOURCES:
+    for source in installed_sources():
         for name in source.names():
             if (
                 source.availability(name) == "here"

@@ -13,7 +13,8 @@ def load_backbone(name: str, *, weights: str | Path | None = None) -> Backbone:
 
     Args:
         name: ``SOURCE:NAME`` with one of the sources ``embedded``, ``timm``, ``torchvision``, ``open_clip``, ``small`` and
-            ``plugin``, or a bare name, which is searched in that order; or ``run:DIR``, which this project trained.
+            ``plugin``, or one that another package declares, or a bare name, which is searched in that order; or ``run:DIR``,
+            which this project trained.
         weights: None for the pretrained weights, which the source may download; a safetensors or torch file; or
             ``random`` or ``random:SEED`` for an untrained network.
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -53,13 +53,18 @@ class Network:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
+@runtime_checkable
 class Source(Protocol):
-    """Where backbones come from, by name. To add one, list it in `features.backbones.providers.registry`."""
+    """Where backbones come from, by name. To add one, list it in `features.backbones.providers.registry`.
+
+    Attributes:
+        prefix: What is written before a name, and a colon.
+    """
 
     prefix: str
 
     def names(self) -> Iterator[str]:
-        """Every name it knows, without the prefix; nothing when the library behind it isn't installed."""
+        """Every name it knows, without the prefix."""
 
     def find(self, name: str) -> str | None:
         """The full name, with the tag of the weights, or None for a name that it doesn't know."""

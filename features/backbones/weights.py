@@ -4,9 +4,11 @@ import hashlib
 import pickle
 import re
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import torch
 from safetensors import SafetensorError
@@ -175,26 +177,64 @@ def match(
         WeightsError: Missing or unexpected keys, or shapes that differ; names them, and nothing is loaded.
     """
     ours = module.state_dict()
+    differences = _Differences.between(ours, state)
     heads = tuple(f"{name}." for name in classifier)
-    # torch counts batches for training; files from before it did are whole.
-    missing = [key for key in ours if key not in state and not key.endswith("num_batches_tracked")]
-    reshaped = [key for key in ours if key in state and state[key].shape != ours[key].shape]
-    unexpected = [key for key in state if key not in ours]
-    whole = not any(key.startswith(heads) for key in (*missing, *reshaped))
+    whole = not any(key.startswith(heads) for key in (*differences.missing, *differences.reshaped))
     if not whole:
-        missing = [key for key in missing if not key.startswith(heads)]
-        reshaped = [key for key in reshaped if not key.startswith(heads)]
+        differences = differences.outside(heads)
         state = {key: value for key, value in state.items() if not key.startswith(heads)}
-    shapes = [f"{key} {tuple(state[key].shape)}, expected {tuple(ours[key].shape)}" for key in reshaped]
-    problems = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
-    if any(problems.values()):
-        found = "; ".join(f"{len(keys)} {what}: {_some(keys)}" for what, keys in problems.items() if keys)
+    if problems := differences.describe():
         raise WeightsError(
-            f"weights {where} are not of this backbone, which has {len(ours)} tensors: {found}. "
+            f"weights {where} are not of this backbone, which has {len(ours)} tensors: {problems}. "
             "Name the backbone that they were saved from, or rename the keys"
         )
     load_tensors(module, state, strict=False)
     return whole
+
+
+@dataclass(frozen=True)
+class _Differences:
+    """Where weights differ from what a module has.
+
+    Attributes:
+        missing: Keys that they lack.
+        unexpected: Keys that the module does not have.
+        reshaped: Keys whose shapes differ, and the two shapes in words.
+    """
+
+    missing: Sequence[str]
+    unexpected: Sequence[str]
+    reshaped: Mapping[str, str]
+
+    @classmethod
+    def between(cls, ours: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Self:
+        # torch counts batches for training; files from before it did are whole.
+        missing = [key for key in ours if key not in state and not key.endswith("num_batches_tracked")]
+        shapes = {key: (tuple(state[key].shape), tuple(ours[key].shape)) for key in ours if key in state}
+        return cls(
+            missing=missing,
+            unexpected=[key for key in state if key not in ours],
+            reshaped={
+                key: f"{key} {got}, expected {wanted}"
+                for key, (got, wanted) in shapes.items()
+                if got != wanted
+            },
+        )
+
+    def outside(self, modules: tuple[str, ...]) -> Self:
+        """What remains if the keys of some modules may be missing, or of another shape."""
+        missing = [key for key in self.missing if not key.startswith(modules)]
+        reshaped = {key: text for key, text in self.reshaped.items() if not key.startswith(modules)}
+        return replace(self, missing=missing, reshaped=reshaped)
+
+    def describe(self) -> str:
+        """In words; empty without a difference."""
+        problems = {
+            "missing": self.missing,
+            "unexpected": self.unexpected,
+            "of another shape": list(self.reshaped.values()),
+        }
+        return "; ".join(f"{len(keys)} {what}: {_some(keys)}" for what, keys in problems.items() if keys)
 
 
 def load_tensors(module: nn.Module, state: Mapping[str, Tensor], *, strict: bool = True) -> None:
@@ -219,5 +259,5 @@ def load_tensors(module: nn.Module, state: Mapping[str, Tensor], *, strict: bool
     module.load_state_dict(versioned)
 
 
-def _some(keys: list[str]) -> str:
+def _some(keys: Sequence[str]) -> str:
     return ", ".join(keys[:_SHOWN]) + (", ..." if len(keys) > _SHOWN else "")

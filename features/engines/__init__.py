@@ -5,21 +5,21 @@ from collections.abc import Sequence
 from frostline.features.backbones import Backbone
 from frostline.features.engines.choice import Choice, choose_engine
 from frostline.features.engines.engine import (
-    KINDS,
+    ENGINES,
     TOLERANCE,
     ConversionError,
     Device,
     DeviceMemoryError,
     Engine,
     EngineError,
+    EngineKind,
     Features,
 )
-from frostline.features.engines.plan import CONVERSION_PAYS, Plan, kind_of, plan_engines
+from frostline.features.engines.plan import Plan, kind_of, plan_engines
 from frostline.features.spec import Layer
 
 __all__ = [
-    "CONVERSION_PAYS",
-    "KINDS",
+    "ENGINES",
     "TOLERANCE",
     "Choice",
     "ConversionError",
@@ -27,6 +27,7 @@ __all__ = [
     "DeviceMemoryError",
     "Engine",
     "EngineError",
+    "EngineKind",
     "Features",
     "Plan",
     "choose_engine",

@@ -1,14 +1,15 @@
 """torch.compile: PyTorch's operators fused into kernels made for the network."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from frostline.features.backbones import Backbone
 from frostline.features.engines.compiler import compile_network
-from frostline.features.engines.eager import EagerEngine, engine_name, number_format
-from frostline.features.engines.engine import ConversionError, Device
+from frostline.features.engines.eager import EagerEngine, number_format, torch_label
+from frostline.features.engines.engine import ConversionError, Device, EngineKind
 from frostline.features.engines.graph import trace
 from frostline.features.spec import Layer, Precision
 
@@ -26,7 +27,7 @@ class CompiledEngine(EagerEngine):
         batch_size: int,
     ) -> None:
         super().__init__(backbone, layers, precision=precision, device=device, batch_size=batch_size)
-        self.name = engine_name("compile", device)
+        self.name = torch_label("compile", device)
         pixels = torch.zeros((batch_size, *backbone.transform.crop, 3), dtype=torch.uint8, device=device)
         with number_format(device, precision):
             graph = trace(self.module, pixels)
@@ -44,3 +45,6 @@ class CompiledEngine(EagerEngine):
         with torch.no_grad(), number_format(self.device, "fp32"):
             outputs: tuple[Tensor, ...] = self._compiled(pixels)
         return outputs
+
+
+COMPILE = EngineKind(build=CompiledEngine, label=partial(torch_label, "compile"))

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from frostline.features.backbones import Backbone, FeatureModule
 from frostline.features.engines.cuda import CudaLauncher, cuda_settings
-from frostline.features.engines.engine import Device, Features
+from frostline.features.engines.engine import Device, EngineKind, Features
 from frostline.features.engines.in_flight import Launched, in_order
 from frostline.features.engines.memory import memory_explained
 from frostline.features.images.loading import Batch
@@ -38,7 +39,7 @@ class EagerEngine:
         self.precision: Precision = precision
         self.device: Device = device
         self.batch_size = batch_size
-        self.name = engine_name("eager", device)
+        self.name = torch_label("eager", device)
         module = FeatureModule(backbone, layers, fold=fold)
         self.module = module.to(memory_format=torch.channels_last).to(device)
 
@@ -68,9 +69,9 @@ class EagerEngine:
         return outputs
 
 
-def engine_name(kind: str, device: Device) -> str:
+def torch_label(name: str, device: Device) -> str:
     """What PyTorch's engines are called in a specification: on CUDA, fp32 has two meanings."""
-    return f"{kind}, tf32 off" if device == "cuda" else kind
+    return f"{name}, tf32 off" if device == "cuda" else name
 
 
 def number_format(device: Device, precision: Precision) -> AbstractContextManager[object]:
@@ -81,3 +82,6 @@ def number_format(device: Device, precision: Precision) -> AbstractContextManage
     if device == "cuda":
         stack.enter_context(cuda_settings())
     return stack
+
+
+EAGER = EngineKind(build=EagerEngine, label=partial(torch_label, "eager"), auto_from=0)

@@ -2,29 +2,18 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
 
 from frostline.features.backbones import Backbone
-from frostline.features.engines.compiled import CompiledEngine
-from frostline.features.engines.eager import EagerEngine, engine_name
-from frostline.features.engines.engine import KINDS, Device, Engine, EngineError, Kind
-from frostline.features.engines.openvino import OpenVinoEngine, openvino_installed, openvino_name
+from frostline.features.engines.eager import EagerEngine
+from frostline.features.engines.engine import ENGINES, Device, Engine, EngineError
 from frostline.features.spec import Layer, Precision, engine_kind
-
-CONVERSION_PAYS = 256
-"""Images from which ``auto`` converts a network for OpenVINO.
-
-Importing, tracing, converting and the check against the reference take 4 to 7 s on two AVX2 cores; what it then saves
-is 30 ms an image for efficientnet_lite0 and resnet50 alike. A number of images, not a measurement, because the engine
-is part of the cache key and must be the same whenever the same command runs.
-"""
 
 _MAX_BATCH = 256  # rows in a block of the cache, which a batch never straddles
 _CPU_BATCH = 32  # larger ones are no faster on a CPU, and take more memory
-_REQUEST_BATCH = 8  # of OpenVINO: 1 to 32 are equally fast, small ones keep every stream busy to the end
 _LIVE_OUTPUTS = (
     6  # of the largest layer's size, alive at once: input, output, and what the kernels need beside them
 )
@@ -35,14 +24,14 @@ class Plan:
     """An engine that isn't built yet: all of it that a specification needs.
 
     Attributes:
-        kind: ``eager``, ``compile`` or ``openvino``.
+        kind: One of `ENGINES`.
         precision: Number format of the forward pass.
         device: ``cpu``, ``cuda`` or ``mps``.
         batch_size: Images in each batch.
         reason: Why it was chosen, in words; empty where the user did.
     """
 
-    kind: Kind
+    kind: str
     precision: Precision
     device: Device
     batch_size: int
@@ -51,7 +40,7 @@ class Plan:
     @property
     def name(self) -> str:
         """The engine's name in a specification."""
-        return openvino_name() if self.kind == "openvino" else engine_name(self.kind, self.device)
+        return ENGINES.load(self.kind).label(self.device)
 
     @property
     def is_reference(self) -> bool:
@@ -75,17 +64,15 @@ class Plan:
         Raises:
             ConversionError: The engine can't take this network, or not in this precision.
         """
-        if self.kind == "openvino":
-            return OpenVinoEngine(backbone, layers, precision=self.precision, batch_size=self.batch_size)
-        engine = CompiledEngine if self.kind == "compile" else EagerEngine
-        return engine(
+        return ENGINES[self.kind].build(
             backbone, layers, precision=self.precision, device=self.device, batch_size=self.batch_size
         )
 
 
-def kind_of(name: str) -> Kind | None:
-    """The kind of an engine that a specification names, if this version has it."""
-    return next((kind for kind in KINDS if kind == engine_kind(name)), None)
+def kind_of(name: str) -> str | None:
+    """The kind of an engine that a specification names, if it is known here."""
+    kind = engine_kind(name)
+    return kind if kind in ENGINES else None
 
 
 def plan_engines(
@@ -102,10 +89,11 @@ def plan_engines(
 
     Args:
         backbone: Whose features.
-        engine: ``eager``, ``compile``, ``openvino``, or ``auto``: on a CPU openvino where it is installed and there are
-            `CONVERSION_PAYS` images or more, else eager.
+        engine: One of `ENGINES`, or ``auto``: on a CPU openvino where it is installed and there are images enough to
+            repay converting the network (see `EngineKind.auto_from`), else eager.
         precision: ``fp32``, ``bf16``, ``fp16``, or ``auto``: those that the device computes natively.
-        device: ``cpu``, ``cuda``, ``mps``, or ``auto``: the first that is there of cuda, mps, cpu.
+        device: ``cpu``, ``cuda``, ``mps``, or ``auto``: the first of cuda, mps, cpu that is there and that the engine
+            computes on.
         batch_size: Images per batch; None chooses by the device and its memory.
         images: How many images there are in the data set.
         views: Of each image; a batch holds at least those of one.
@@ -116,74 +104,76 @@ def plan_engines(
     if batch_size is not None and batch_size < views:
         needed = f"; a batch has to hold the {views} views of an image" if views > 1 else ""
         raise EngineError(f"batch size {batch_size}; expected at least {views}{needed}")
-    chosen = _device(device)
-    kinds = _kinds(engine, chosen, images)
-    precisions = _precisions(precision, chosen)
+    if precision not in ("auto", *get_args(Precision)):
+        raise EngineError(f"precision {precision!r}; expected auto, {', '.join(get_args(Precision))}")
+    chosen = _device(device, engine)
+    kinds = _auto_kinds(chosen, precision, images) if engine == "auto" else {engine: ""}
     return tuple(
-        Plan(kind, each, chosen, batch_size or max(views, _auto_batch_size(kind, backbone, chosen)), reason)
-        for kind, reason in kinds.items()
-        for each in precisions
+        Plan(name, each, chosen, batch_size or max(views, _auto_batch_size(name, backbone, chosen)), reason)
+        for name, reason in kinds.items()
+        for each in _precisions(precision, name, chosen)
     )
 
 
-def _kinds(asked: str, device: Device, images: int) -> Mapping[Kind, str]:
-    """Engines and why they are chosen, the fastest first."""
-    if asked == "auto":
-        return _auto_kinds(device, images)
-    if asked not in KINDS:
-        raise EngineError(f"engine {asked!r}; expected auto, {', '.join(KINDS)}")
-    if asked == "openvino":
-        openvino_name()  # installed?
-        if device != "cpu":
-            raise EngineError(f"engine 'openvino' computes on the cpu, not on {device}; add --device cpu")
-    return {asked: ""}
+def _auto_kinds(device: Device, precision: str, images: int) -> Mapping[str, str]:
+    """Engines and why they are chosen, the fastest first. Those of other packages must be asked for."""
+    kinds = ((name, ENGINES.load(name)) for name in ENGINES.builtin)
+    suited = [
+        (kind.auto_from, name)
+        for name, kind in kinds
+        if kind.auto_from is not None and device in kind.devices and precision in ("auto", *kind.precisions)
+    ]
+    chosen = {}
+    reason = f"the engine for {device}"
+    for needed, name in sorted(suited, reverse=True):
+        if missing := ENGINES.missing(name):
+            reason = f"{name} is several times as fast, but {missing}"
+        elif images < needed:
+            reason = f"fewer than {needed} images don't repay converting the network"
+        else:
+            chosen[name] = f"{needed} images or more repay converting the network" if needed else reason
+            reason = f"{name} can't be used with this network"
+    return chosen
 
 
-def _auto_kinds(device: Device, images: int) -> Mapping[Kind, str]:
-    if device != "cpu":
-        return {"eager": f"the engine for {device}"}
-    if not openvino_installed():
-        return {"eager": "OpenVINO, several times as fast on a CPU, is not installed: 'frostline[openvino]'"}
-    if images < CONVERSION_PAYS:
-        return {"eager": f"fewer than {CONVERSION_PAYS} images don't repay converting the network"}
-    return {
-        "openvino": f"{CONVERSION_PAYS} images or more repay converting the network",
-        "eager": "OpenVINO can't be used with this network",
-    }
-
-
-def _device(asked: str) -> Device:
-    available: dict[Device, bool] = {
+def _device(asked: str, engine: str) -> Device:
+    there: dict[Device, bool] = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
-    if asked == "auto":
-        return next(device for device, there in available.items() if there)
-    if asked not in available:
-        raise EngineError(f"device {asked!r}; expected auto, {', '.join(available)}")
-    if not available[asked]:
-        there = [name for name, here in available.items() if here]
+    if asked != "auto" and asked not in there:
+        raise EngineError(f"device {asked!r}; expected auto, {', '.join(there)}")
+    available = [device for device, here in there.items() if here]
+    if asked != "auto" and asked not in available:
         raise EngineError(
-            f"device {asked!r} isn't available to torch {torch.__version__} here; expected auto, {', '.join(there)}"
+            f"device {asked!r} isn't available to torch {torch.__version__} here; expected auto, {', '.join(available)}"
         )
-    return asked
+    devices = get_args(Device) if engine == "auto" else ENGINES[engine].devices
+    suited = [device for device in available if device in devices and asked in ("auto", device)]
+    if not suited:
+        unsuited = " or ".join(available) if asked == "auto" else asked
+        raise EngineError(
+            f"engine {engine!r} computes on {' or '.join(devices)}, not on {unsuited}; use another --engine or --device"
+        )
+    return suited[0]
 
 
-def _precisions(asked: str, device: Device) -> tuple[Precision, ...]:
+def _precisions(asked: str, engine: str, device: Device) -> tuple[Precision, ...]:
     """Precisions to try, the fastest first."""
+    able = ENGINES[engine].precisions
     if asked == "auto":
         reduced: tuple[Precision, ...] = ("bf16",) if _native_bf16(device) else ()
         # As fast as bf16 on a GPU and eight times as fine, but with a range that activations can leave.
         reduced += ("fp16",) if device == "cuda" else ()
-        return (*reduced, "fp32")
-    if asked not in get_args(Precision):
-        raise EngineError(f"precision {asked!r}; expected auto, {', '.join(get_args(Precision))}")
+        return tuple(each for each in (*reduced, "fp32") if each in able) or able[:1]
+    if asked not in able:
+        raise EngineError(f"engine {engine!r} doesn't compute in {asked}; expected auto, {', '.join(able)}")
     if asked == "fp16" and device == "cpu" and not _cpu_capabilities().get("amx_fp16"):
         raise EngineError(
             "precision 'fp16' on this CPU, which has no arithmetic for it; expected auto, fp32 or bf16"
         )
-    return (cast("Precision", asked),)
+    return (asked,)
 
 
 def _native_bf16(device: Device) -> bool:
@@ -210,10 +200,10 @@ def _cpu_capabilities() -> Mapping[str, Any]:
     return found
 
 
-def _auto_batch_size(kind: Kind, backbone: Backbone, device: Device) -> int:
-    """The largest power of two, at most a block of the cache, that surely fits."""
-    if kind == "openvino":
-        return _REQUEST_BATCH
+def _auto_batch_size(engine: str, backbone: Backbone, device: Device) -> int:
+    """The engine's own, or the largest power of two, at most a block of the cache, that surely fits."""
+    if own := ENGINES[engine].batch_size:
+        return own
     if device != "cuda":
         return _CPU_BATCH
     largest = max(int(np.prod(info.shape)) for info in backbone.layers().values())

@@ -1,7 +1,7 @@
 """Image sets on disk: folders and manifests, listed at once and read one image at a time."""
 
 from frostline.features.sources.files import FileSource, PathSource
-from frostline.features.sources.opening import image_paths, limited, open_source
+from frostline.features.sources.opening import SourceKind, image_paths, limited, open_source
 from frostline.features.table import ImageSource, ImageTable
 
 __all__ = [
@@ -9,6 +9,7 @@ __all__ = [
     "ImageSource",
     "ImageTable",
     "PathSource",
+    "SourceKind",
     "image_paths",
     "limited",
     "open_source",

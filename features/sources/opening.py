@@ -2,31 +2,69 @@
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from frostline.features.errors import SourceError
-from frostline.features.sources.files import FileSource
 from frostline.features.sources.folder import open_folder
 from frostline.features.sources.listing import list_images
 from frostline.features.sources.manifest import SUFFIXES, open_manifest
 from frostline.features.table import ImageSource, SourceRows
+from frostline.registry import Entry, Registry
+
+
+@dataclass(frozen=True)
+class SourceKind:
+    """One kind of image source.
+
+    Attributes:
+        expects: What a user names to have it opened, in words.
+        takes: Whether what a user named is of this kind.
+        open: Lists its images; an `OSError` is reported as one of reading it.
+    """
+
+    expects: str
+    takes: Callable[[str], bool]
+    open: Callable[[str], ImageSource]
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path)  # noqa: PTH100  # Path.absolute keeps "..", and resolve would rename a link
+
+
+FOLDER = SourceKind("an image folder", os.path.isdir, lambda path: open_folder(_absolute(path)))
+MANIFEST = SourceKind(
+    f"a manifest ending in {', '.join(SUFFIXES)}",
+    lambda path: path.lower().endswith(SUFFIXES) and Path(path).exists(),
+    lambda path: open_manifest(_absolute(path)),
+)
+
+SOURCES: Registry[SourceKind] = Registry(
+    "image source",
+    {"folder": Entry(f"{__name__}:FOLDER"), "manifest": Entry(f"{__name__}:MANIFEST")},
+    group="frostline.image_sources",
+    adopt=lambda _name, found: found if isinstance(found, SourceKind) else None,
+    expected="a features.sources.SourceKind",
+    error=SourceError,
+)
+"""Every kind of image source; the first that takes what a user named opens it."""
 
 
 def open_source(data: str | Path, *, limit: int | None = None) -> ImageSource:
-    """List the images of a folder or a manifest.
+    """List the images of a folder, a manifest, or what a source of another package takes.
 
     Args:
         data: An image folder (``class/…``, ``train|val|test/class/…``, or just images), or a CSV, TSV or Parquet
-            manifest (``path,label[,split][,group]``).
+            manifest (``path,label[,split][,group]``); see `SOURCES`.
         limit: Keep at most this many images, evenly spaced over the sorted ids; the classes stay those of the whole.
 
     Raises:
         SourceError: `data` doesn't exist, holds no image, or can't be understood.
     """
-    return limited(_open(Path(data)), limit)
+    return limited(_open(str(data)), limit)
 
 
 def limited(source: ImageSource, limit: int | None) -> ImageSource:
@@ -42,18 +80,21 @@ def limited(source: ImageSource, limit: int | None) -> ImageSource:
     return SourceRows(source, np.arange(limit) * len(source.table) // limit)
 
 
-def _open(data: Path) -> FileSource:
-    root = os.path.abspath(data)  # noqa: PTH100  # Path.absolute keeps "..", and resolve would rename a link
-    if data.is_dir():
-        return open_folder(root)
-    if not data.exists():
-        raise SourceError(_not_there(Path(root)))
-    if data.suffix.lower() not in SUFFIXES:
-        raise SourceError(f"{root}: expected an image folder, or a manifest ending in {', '.join(SUFFIXES)}")
+def _open(data: str) -> ImageSource:
+    name = next((name for name in SOURCES if SOURCES[name].takes(data)), None)
+    if name is None:
+        raise SourceError(_refusal(data))
     try:
-        return open_manifest(root)
+        return SOURCES[name].open(data)
     except OSError as error:
-        raise SourceError(f"{root}: the manifest can't be read: {error.strerror}") from error
+        raise SourceError(f"{data}: the {name} can't be read: {error.strerror or error}") from error
+
+
+def _refusal(data: str) -> str:
+    path = Path(_absolute(data))
+    if not path.exists():
+        return _not_there(path)
+    return f"{path}: expected {', or '.join(SOURCES[name].expects for name in SOURCES)}"
 
 
 def image_paths(paths: Sequence[str | Path]) -> list[Path]:

@@ -166,7 +166,7 @@ def engine_like(
             plan = _plan_like(net, made.spec, options, device=options.device)
             choice = Choice(plan, plan.build(net, layers), None)
         except EngineError:
-            if named:
+            if options.engine != "auto":
                 raise
             choice = _nearest(net, layers, source, options, workers)
     ours = Computed(_specify(net, layers, choice.plan, options, made.spec.dtype), choice.check)
@@ -190,10 +190,10 @@ def _nearest(
     options: EngineOptions,
     workers: int | None,
 ) -> Choice:
-    """The fastest engine here that computes in fp32, where it keeps the numerical contract."""
+    """The fastest engine here that computes in the precision asked for, by default fp32, and keeps the numerical contract."""
     plans = plan_engines(
         net,
-        precision="fp32",
+        precision="fp32" if options.precision == "auto" else options.precision,
         device=options.device,
         batch_size=options.batch_size,
         images=len(source.table.ids),
@@ -247,7 +247,7 @@ def _plan_like(net: Backbone, made: FeatureSpec, options: EngineOptions, *, devi
         net,
         engine=engine,
         precision=made.precision if options.precision == "auto" else options.precision,
-        device="cpu" if (engine, device) == ("openvino", "auto") else device,
+        device=device,
         batch_size=options.batch_size,
         views=options.views,
     )[0]

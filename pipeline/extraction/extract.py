@@ -108,7 +108,7 @@ def extract(
     views: int = 1,
     seed: int = 0,
     cache: str | Path | None = None,
-    engine: Literal["auto", "eager", "compile", "openvino"] = "auto",
+    engine: str = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     min_cosine: float = MIN_COSINE,
     store: Dtype | None = None,

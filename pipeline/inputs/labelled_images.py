@@ -83,9 +83,14 @@ def split_rows(
     Raises:
         SplitError: No labelled row, or a class that has none to train on.
     """
-    usable = images.ok & (images.labels >= 0)
-    split = assign_splits(images.split, images.content, images.groups, fractions=fractions, usable=usable)
-    declared = bool((images.split[usable] != Split.NONE).any())
+    split = divide_rows(images, fractions)
+    declared = bool((images.split[split != Split.NONE] != Split.NONE).any())
     return split, check_splits(
         split, images.labels, images.classes, fractions=None if declared else fractions
     )
+
+
+def divide_rows(images: LabelledImages, fractions: tuple[float, float, float]) -> NDArray[np.uint8]:
+    """Divide rows as `split_rows` does, whether or not there are rows to train on."""
+    usable = images.ok & (images.labels >= 0)
+    return assign_splits(images.split, images.content, images.groups, fractions=fractions, usable=usable)

@@ -3,21 +3,17 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.classifiers.fitting.fitted import FittedHead
 from frostline.classifiers.fitting.inputs import LabelledRows
 from frostline.classifiers.protocol.folds import assign_folds
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.labelled_images import LabelledImages, split_rows
-from frostline.pipeline.inspection.check_cache import guard_splits
+from frostline.pipeline.inputs.leaks import refuse_leaks
 from frostline.pipeline.progress import Reporter
-from frostline.pipeline.runs.directory import save_split
-from frostline.pipeline.runs.predictions import VALIDATION_FILE, Judgements
 from frostline.splits import Split
 
 Images = TypeVar("Images", bound=LabelledImages)
@@ -50,7 +46,7 @@ class LearningRows(Generic[Images]):
             LeakError: The same image bytes, or one group, in more than one split.
         """
         split, found = split_rows(images, fractions)
-        problems = (*found.problems, *guard_splits(images, split))
+        problems = (*found.problems, *refuse_leaks(images, split))
         for problem in problems:
             report.warn(problem)
         train, val = np.flatnonzero(split == Split.TRAIN), np.flatnonzero(split == Split.VAL)
@@ -80,12 +76,3 @@ class LearningRows(Generic[Images]):
         rows = self.read
         fold = assign_folds(self.images.content[rows], self.images.groups[rows], cv)
         return [(rows[fold != number], rows[fold == number]) for number in range(cv)]
-
-    def write(self, head: FittedHead, folder: Path) -> None:
-        """Keep in a run which images were read, and what the head says of those it was chosen on."""
-        images, val = self.images, self.val
-        codes = np.repeat([Split.TRAIN, Split.VAL], [len(self.train), len(val)]).astype(np.uint8)
-        save_split(folder, images.content[np.concatenate([self.train, val])], codes)
-        if head.verdicts and len(val):
-            judged = (images.labels[val], head.verdicts.predicted, head.verdicts.probability)
-            Judgements.of(images.ids[val], *judged, images.classes).write(folder / VALIDATION_FILE)

@@ -14,13 +14,11 @@ from frostline.classifiers.protocol.splits import assign_splits, class_problems,
 from frostline.features.cache import FeatureCache
 from frostline.pipeline.drawing.plots import PicturePair, plot_pairs
 from frostline.pipeline.drawing.thumbnails import image_file
-from frostline.pipeline.errors import LeakError
-from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS, LabelledImages, choose_layer
+from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS, choose_layer
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.splits import SPLIT_NAMES, Split
 
 _SHOWN_PAIRS = 24
-_SHOWN_NAMES = 5
 PICTURE = "near-duplicates.png"
 
 
@@ -148,38 +146,6 @@ def check_cache(
         picture=_draw(cache, found, near, Path(out)) if out is not None and near else None,
         seconds=time.perf_counter() - started,
     )
-
-
-def guard_splits(images: LabelledImages, split: NDArray[np.uint8]) -> tuple[str, ...]:
-    """Refuse splits that share images or groups; return what else a user should know, one sentence each.
-
-    Bytes and groups of all rows are compared. Labels are those of train and val alone, and no feature is read.
-
-    Raises:
-        LeakError: The same image bytes, or one group, in more than one split.
-    """
-    labels = np.where((split == Split.NONE) | (split == Split.TEST), -1, images.labels)
-    found = check_leaks(split, images.content, images.groups, labels, images.classes)
-    leaks = (*found.exact, *found.groups)
-    if leaks:
-        names = "\n".join(f"  {_listed(images, rows)}" for rows in leaks[:_SHOWN_NAMES])
-        refusals = "\n".join(found.refusals)
-        raise LeakError(
-            f"{images.path}: scores on these splits would be worth nothing:\n{refusals}\n{names}"
-            + (
-                f"\nAll of them: frostline cache check {images.path}"
-                if isinstance(images, FeatureCache)
-                else ""
-            )
-        )
-    if not found.conflicts:
-        return ()
-    return (f"{found.warnings[0]}; e.g. {_listed(images, found.conflicts[0])}",)
-
-
-def _listed(images: LabelledImages, rows: NDArray[np.int64]) -> str:
-    more = " ..." if len(rows) > _SHOWN_NAMES else ""
-    return ", ".join(str(images.ids[row]) for row in rows[:_SHOWN_NAMES]) + more
 
 
 def _names(cache: FeatureCache, runs: Sequence[NDArray[np.int64]]) -> tuple[tuple[str, ...], ...]:

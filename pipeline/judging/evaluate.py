@@ -20,7 +20,7 @@ from frostline.pipeline.drawing.thumbnails import image_file
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.extraction.extract import extract
 from frostline.pipeline.inputs.joined_caches import AnyCache, members, open_caches
-from frostline.pipeline.inputs.labelled_images import split_rows
+from frostline.pipeline.inputs.labelled_images import divide_rows
 from frostline.pipeline.inputs.layers import layer_features, layers_of
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.directory import CacheRecord, Run
@@ -94,8 +94,7 @@ def evaluate(
     data = open_caches(cache if cache is not None else [each.path for each in opened.caches])
     _check_specs(opened, data, report)
     fractions = tuple(opened.record["split"]["fractions"])
-    split, _ = split_rows(data, fractions)
-    test = np.flatnonzero(split == Split.TEST)
+    test = np.flatnonzero(divide_rows(data, fractions) == Split.TEST)
     _check_test(opened, data, test)
     head = opened.head(trusted=trusted)
     labels = _head_labels(data, test, head.classes)

@@ -53,7 +53,7 @@ def predict(
     *,
     top_k: int = 5,
     weights: str | Path | Sequence[str | Path] | None = None,
-    engine: Literal["auto", "eager", "compile", "openvino"] = "auto",
+    engine: str = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     device: str = "auto",
     batch_size: int | None = None,

@@ -31,6 +31,7 @@ from frostline.pipeline.runs.directory import (
     save_record,
     write_run,
 )
+from frostline.pipeline.runs.learned import save_learned
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def train_head(
     )
     with write_run(path) as folder:
         save_head(fitted, folder)
-        rows.write(fitted, folder)
+        save_learned(rows, fitted, folder)
         if fitted.curve is not None:
             fitted.curve.to_csv(folder / "curve.csv")
             plot_curve(fitted.curve, folder / "curve.png", title=f"{head} on {cache.path.name}")

@@ -35,6 +35,7 @@ from frostline.pipeline.runs.directory import (
     save_record,
     write_run,
 )
+from frostline.pipeline.runs.learned import save_learned
 from frostline.pipeline.tuning.preparation import Named, Plan, Tuning, prepare
 from frostline.pipeline.tuning.recipe import Recipe
 from frostline.pipeline.tuning.start import EMBEDDING, StartRun, to_estimator
@@ -197,7 +198,7 @@ def finetune(
         )
         if processes.leads:
             with write_run(path) as run_folder:
-                rows.write(head, run_folder)
+                save_learned(rows, head, run_folder)
                 _write(run_folder, result, tuning, head)
                 tuned = load_backbone(f"run:{run_folder}")
                 record = _record(result, tuning, tuned, head, fractions=fractions, from_run=from_run)

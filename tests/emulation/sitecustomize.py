@@ -149,15 +149,15 @@ def _become_windows():
     shutil._use_fd_functions = False
     tempfile.TemporaryFile = tempfile.NamedTemporaryFile
     os.O_BINARY = _BINARY
+    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on; on Linux it asks for the affinity
+        os.process_cpu_count = os.cpu_count
     os.open, os.write, os.rename = _open, _write, _rename
     for name in dir(mmap):
         if name.startswith(("PROT_", "MADV_")):
             delattr(mmap, name)
     mmap.mmap = _Mmap
     multiprocessing.set_start_method("spawn")
-    warnings.filterwarnings(
-        "error", category=EncodingWarning, module=r"(features|classifiers|pipeline|cli)\b"
-    )
+    warnings.filterwarnings("error", category=EncodingWarning, module=r"frostline\b")
     sys.addaudithook(_refuse)
     sys.addaudithook(_hide_proc)
 

@@ -68,9 +68,17 @@ def test_more_rows_and_less_confidence_give_a_narrower_interval():
     [
         ([0.7], [True], (0, 0, 1)),  # no pair of rows says anything
         ([0.6, 0.9], [True, True], (0, 0, 1)),
+        ([0.5, 0.5], [True, False], (0, 0, 1)),  # a distribution without skewness
         ([1.0] * 50, [True] * 50, (0, 0, 0.0763517)),  # about 4 / n: a share of which 50 rows have none
         ([1.0] * 50, [False] * 50, (1, 0.9480182, 1)),
     ],
 )
 def test_rows_at_the_limits(sure, hit, expected):
     assert rms_calibration_error(np.array(sure), np.array(hit)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_rare_mistakes_that_did_not_happen_show_no_miscalibration():
+    """A calibrated head that says 0.999 of 20 rows is right about all of them 98 times of 100."""
+    found = rms_calibration_error(np.full(20, 0.999), np.ones(20, bool))
+    assert found.low == 0
+    assert rms_calibration_error(np.full(20, 0.999), np.arange(20) > 1).low > 0  # two mistakes are no luck

@@ -7,7 +7,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import NearestCentroid
 
-from frostline.classifiers import compare
+from frostline.classifiers import compare_heads
 from frostline.classifiers.errors import HeadError
 from frostline.classifiers.protocol.significance import corrected_resampled_t, holm
 
@@ -16,7 +16,7 @@ HEADS = {"bayes": GaussianNB(), "centroid": NearestCentroid(), "luck": DummyClas
 
 @pytest.fixture(scope="module")
 def found(blobs):
-    return compare(blobs.X, blobs.y, HEADS)
+    return compare_heads(blobs.X, blobs.y, HEADS)
 
 
 def test_accuracies_are_scikit_learns_on_the_same_folds(found, blobs):
@@ -45,7 +45,7 @@ def test_pairs_are_tested_as_paired_and_adjusted(found):
 
 
 def test_a_head_against_itself_is_no_finding(blobs):
-    (pair,) = compare(blobs.X, blobs.y, {"a": GaussianNB(), "b": GaussianNB()}).pairs
+    (pair,) = compare_heads(blobs.X, blobs.y, {"a": GaussianNB(), "b": GaussianNB()}).pairs
     assert (pair.difference, pair.adjusted) == (0, 1)
 
 
@@ -63,7 +63,7 @@ def test_copies_and_groups_share_a_fold(blobs):
 
     X = blobs.X.copy()
     X[150:] = X[:150]
-    compare(X, blobs.y, {"watching": Watching()}, folds=3, content=content, groups=groups)
+    compare_heads(X, blobs.y, {"watching": Watching()}, folds=3, content=content, groups=groups)
     grouped = {row.tobytes() for row in X[:40]}
     assert all(len(rows & grouped) in {0, 40} for rows in seen)
     everything = {row.tobytes() for row in X}
@@ -72,7 +72,7 @@ def test_copies_and_groups_share_a_fold(blobs):
 
 
 def test_heads_by_name(blobs):
-    found = compare(blobs.X, blobs.y, ["ridge", "centroid"], folds=3, device="cpu")
+    found = compare_heads(blobs.X, blobs.y, ["ridge", "centroid"], folds=3, device="cpu")
     assert {row["head"] for row in found.rows()} == {"ridge", "centroid"}
     assert "95% interval" in str(found)
     assert "ridge" in str(found)
@@ -80,17 +80,17 @@ def test_heads_by_name(blobs):
 
 def test_a_pandas_table(blobs):
     pytest.importorskip("pandas", reason="needs pandas")
-    found = compare(blobs.X, blobs.y, ["ridge", "centroid"], folds=3, device="cpu")
+    found = compare_heads(blobs.X, blobs.y, ["ridge", "centroid"], folds=3, device="cpu")
     table = found.to_pandas()
     assert table.loc[found.scores[0].head, "accuracy"] == found.scores[0].accuracy
 
 
 def test_what_does_not_fit_is_refused(blobs):
     with pytest.raises(HeadError, match="299 labels"):
-        compare(blobs.X, blobs.y[1:], HEADS)
+        compare_heads(blobs.X, blobs.y[1:], HEADS)
     with pytest.raises(HeadError, match="0 heads"):
-        compare(blobs.X, blobs.y, [])
+        compare_heads(blobs.X, blobs.y, [])
     with pytest.raises(HeadError, match="groups without content"):
-        compare(blobs.X, blobs.y, HEADS, groups=np.full(300, "g"))
+        compare_heads(blobs.X, blobs.y, HEADS, groups=np.full(300, "g"))
     with pytest.raises(HeadError, match="folds can't be made"):
-        compare(blobs.X, blobs.y, HEADS, folds=1)
+        compare_heads(blobs.X, blobs.y, HEADS, folds=1)

@@ -3,17 +3,18 @@
 import hashlib
 import json
 import sys
-from importlib.metadata import EntryPoint, EntryPoints
 
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import make_pipeline
 
 from frostline.classifiers import FitOptions, LabelledRows, fit_head, load_head, save_head
 from frostline.classifiers.errors import HeadError, HeadFormatError
 from frostline.classifiers.heads.catalog import find_head, parse_params
-from frostline.classifiers.heads.foreign import GROUP
+from frostline.classifiers.heads.kinds import HeadKind
+from frostline.classifiers.heads.parameters import Parameter, by_name, number
 from frostline.classifiers.saving.head_files import foreign_types
 from frostline.classifiers.saving.trees import check_trees
 
@@ -40,6 +41,14 @@ class LabelsOnly(Nearest):
     decision_function = property()
 
 
+DESCRIBED = HeadKind(
+    name="",
+    summary="nearest class centre",
+    parameters=by_name(Parameter("power", 2.0, number(0), "power of the differences")),
+    build=lambda params, _seed, _device: make_pipeline(Nearest(**params)),
+    grid=lambda _: {"power": (1.0, 2.0)},
+    scores="decision",
+)
 OWN = f"{__name__}:Nearest"
 TYPE = f"{__name__}.Nearest"
 
@@ -50,11 +59,13 @@ def fit(name, data, **params):
 
 
 @pytest.fixture
-def declared(monkeypatch):
-    entry = EntryPoint("nearest", OWN, GROUP)
-    monkeypatch.setattr(
-        "frostline.classifiers.heads.foreign.entry_points",
-        lambda **wanted: EntryPoints([entry]).select(**wanted),
+def declared(declare):
+    declare(
+        "frostline.heads",
+        nearest=OWN,
+        described=f"{__name__}:DESCRIBED",
+        broken="frostline.no_such_module:Head",
+        wrong="json:dumps",
     )
 
 
@@ -125,6 +136,38 @@ def test_a_declared_head_has_its_name_and_needs_no_leave(blobs, tmp_path):
     assert np.array_equal(load_head(tmp_path).predict(blobs.X), head.predict(blobs.X))
     with pytest.raises(HeadError, match=r"no head 'neerest' \(did you mean 'nearest'"):
         find_head("neerest")
+
+
+@pytest.mark.usefixtures("declared")
+def test_a_declared_kind_of_head_is_searched_and_comes_back(blobs, tmp_path):
+    head = fit("described", blobs)
+    assert [trial["power"] for trial in head.trials] == [1.0, 2.0]
+    assert head.params["power"] in {1.0, 2.0}
+    save_head(head, tmp_path)
+    assert np.array_equal(load_head(tmp_path).predict(blobs.X), head.predict(blobs.X))
+    with pytest.raises(HeadError, match=r"head 'described' has no parameter 'pover' \(did you mean 'power'"):
+        parse_params("described", ["pover=2"])
+
+
+@pytest.mark.usefixtures("declared")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("broken", r"head 'broken' \(frostline\.no_such_module:Head\) can't be imported"),
+        ("wrong", r"head 'wrong' \(json:dumps\) is <function dumps.*expected the class of a scikit-learn"),
+    ],
+)
+def test_a_broken_declaration_is_named(name, message):
+    with pytest.raises(HeadError, match=message):
+        find_head(name)
+
+
+def test_a_head_that_no_package_declares_any_more_is_not_read(blobs, tmp_path):
+    save_head(fit("ridge", blobs), tmp_path)
+    record = json.loads((tmp_path / "head.json").read_text())
+    (tmp_path / "head.json").write_text(json.dumps({**record, "name": "nearest"}))
+    with pytest.raises(HeadFormatError, match="no head 'nearest'"):
+        load_head(tmp_path)
 
 
 def test_parameters_are_literals_or_text():

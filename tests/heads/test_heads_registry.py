@@ -11,12 +11,12 @@ from frostline.classifiers.heads.catalog import HEADS, find_head, parse_params
 
 
 def test_these_are_the_heads():
-    assert set(HEADS) == {
+    assert set(HEADS.builtin) == {
         *["linear", "mlp", "logreg", "ridge", "svm", "knn", "centroid", "lda", "forest", "boosting"]
     }
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", HEADS.builtin)
 def test_every_head_builds_from_its_defaults_and_from_each_candidate(name):
     kind = HEADS[name]
     assert kind.summary
@@ -26,7 +26,7 @@ def test_every_head_builds_from_its_defaults_and_from_each_candidate(name):
         assert "cpu" in str(estimator.get_params().get("device", "cpu"))
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", HEADS.builtin)
 def test_every_default_and_candidate_is_a_value_that_can_be_written(name):
     kind = HEADS[name]
     for candidate in [{}, *kind.candidates({}, 1000)]:

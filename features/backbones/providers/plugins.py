@@ -5,10 +5,8 @@ own pretrained weights), ``random[:SEED]`` or a file. The module takes normalise
 embedding (b, dim); a module with timm's ``forward_features`` and ``forward_head`` is read as timm's are, logits included.
 """
 
-from collections.abc import Iterator
-from importlib.metadata import EntryPoint, entry_points
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
@@ -17,8 +15,19 @@ from frostline.features.backbones.readout import OutputReadout, Readout, TimmRea
 from frostline.features.backbones.weights import random_seed, seeded
 from frostline.features.errors import BackboneError
 from frostline.features.spec import Transform
+from frostline.registry import Registry
 
-GROUP = "frostline.backbones"
+Plugin = Callable[[str | Path | None], object]
+
+PLUGINS: Registry[Plugin] = Registry(
+    "plugin",
+    {},
+    group="frostline.backbones",
+    adopt=lambda _name, found: found if callable(found) else None,
+    expected="a callable weights -> (module, transform)",
+    error=BackboneError,
+)
+"""What other packages declare, by the names that they gave it."""
 
 
 class PluginSource:
@@ -28,11 +37,11 @@ class PluginSource:
 
     def names(self) -> Iterator[str]:
         """Names of the entry points."""
-        yield from sorted(entry_points(group=GROUP).names)
+        yield from PLUGINS
 
     def find(self, name: str) -> str | None:
         """The name itself."""
-        return name if name in entry_points(group=GROUP).names else None
+        return name if name in PLUGINS else None
 
     def build(self, name: str, weights: str | Path | None) -> Network:
         """Call the plugin.
@@ -40,21 +49,17 @@ class PluginSource:
         Raises:
             BackboneError: The plugin can't be imported, or doesn't return a module and a transform.
         """
-        entry = _entry(name)
-        try:
-            create: Any = entry.load()
-        except (ImportError, AttributeError) as error:
-            raise BackboneError(f"plugin {name!r} ({entry.value}) can't be imported: {error}") from error
+        create = PLUGINS[name]
         with seeded(random_seed(weights) or 0):
             made = create(weights)
         if not (isinstance(made, tuple) and len(made) == 2):
             raise BackboneError(
-                f"plugin {name!r} ({entry.value}) returned a {type(made).__name__}; expected (module, transform)"
+                f"plugin {name!r} ({_brought(name)}) returned a {type(made).__name__}; expected (module, transform)"
             )
         module, transform = made
         if not (isinstance(module, nn.Module) and isinstance(transform, Transform)):
             raise BackboneError(
-                f"plugin {name!r} ({entry.value}) returned ({type(module).__name__}, {type(transform).__name__}); "
+                f"plugin {name!r} ({_brought(name)}) returned ({type(module).__name__}, {type(transform).__name__}); "
                 "expected (torch.nn.Module, frostline.features.spec.Transform)"
             )
         return Network(
@@ -62,7 +67,7 @@ class PluginSource:
             transform=transform,
             readout=_readout(module),
             weights=str(weights or "the plugin's own"),
-            versions=_versions(entry),
+            versions=PLUGINS.package(name),
         )
 
     def availability(self, name: str) -> Availability:  # noqa: ARG002  # a plugin doesn't tell
@@ -71,23 +76,15 @@ class PluginSource:
 
     def version(self) -> str:
         """Of every package that brings a plugin."""
-        return " ".join(
-            sorted(
-                {
-                    f"{name} {version}"
-                    for each in entry_points(group=GROUP)
-                    for name, version in _versions(each).items()
-                }
-            )
-        )
+        return " ".join(sorted({_brought(name) for name in PLUGINS}))
 
 
-def _entry(name: str) -> EntryPoint:
-    return next(iter(entry_points(group=GROUP, name=name)))
+PLUGIN = PluginSource()
 
 
-def _versions(entry: EntryPoint) -> dict[str, str]:
-    return {entry.dist.name: entry.dist.version} if entry.dist else {}
+def _brought(name: str) -> str:
+    """Package and version that a plugin is from."""
+    return " ".join(f"{package} {version}" for package, version in PLUGINS.package(name).items())
 
 
 def _readout(module: nn.Module) -> Readout:

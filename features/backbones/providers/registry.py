@@ -1,26 +1,44 @@
-"""From a name to its source: all of them, in the order in which a bare name is searched."""
+"""Where backbones come from, in the order in which a bare name is searched. A new source is a module and a line here."""
 
 import difflib
+from collections.abc import Iterable, Iterator
 
 from frostline.features.backbones.network import Source
-from frostline.features.backbones.providers.embedded import EmbeddedSource
-from frostline.features.backbones.providers.open_clip import OpenClipSource
-from frostline.features.backbones.providers.plugins import PluginSource
-from frostline.features.backbones.providers.small import SmallSource
-from frostline.features.backbones.providers.timm import TimmSource
-from frostline.features.backbones.providers.torchvision import TorchvisionSource
 from frostline.features.errors import BackboneError
+from frostline.registry import Entry, Registry
 
+_HERE = "frostline.features.backbones.providers"
 _SHOWN = 5
 
-SOURCES: tuple[Source, ...] = (
-    EmbeddedSource(),
-    TimmSource(),
-    TorchvisionSource(),
-    OpenClipSource(),
-    SmallSource(),
-    PluginSource(),
+
+def _adopt(prefix: str, found: object) -> Source | None:
+    """What was found, if it is a source whose prefix is the name that it is listed by."""
+    if isinstance(found, Source) and not isinstance(found, type) and found.prefix == prefix:
+        return found
+    return None
+
+
+SOURCES: Registry[Source] = Registry(
+    "backbone source",
+    {
+        "embedded": Entry(f"{_HERE}.embedded:EMBEDDED"),
+        "timm": Entry(f"{_HERE}.timm:TIMM"),
+        "torchvision": Entry(f"{_HERE}.torchvision:TORCHVISION"),
+        "open_clip": Entry(f"{_HERE}.open_clip:OPEN_CLIP", needs="open_clip", extra="open-clip"),
+        "small": Entry(f"{_HERE}.small:SMALL"),
+        "plugin": Entry(f"{_HERE}.plugins:PLUGIN"),
+    },
+    group="frostline.backbone_sources",
+    adopt=_adopt,
+    expected="an object with the attributes of features.backbones.Source, whose prefix is that name",
+    error=BackboneError,
 )
+"""Every source of backbones, by the prefix of its names."""
+
+
+def installed_sources() -> Iterator[Source]:
+    """The sources whose libraries are installed."""
+    return (SOURCES[prefix] for prefix in SOURCES if not SOURCES.missing(prefix))
 
 
 def find(name: str) -> tuple[Source, str]:
@@ -30,27 +48,21 @@ def find(name: str) -> tuple[Source, str]:
         BackboneError: No such backbone; names near matches.
     """
     prefix, colon, rest = name.partition(":")
-    sources = {source.prefix: source for source in SOURCES}
-    if colon and prefix not in sources:
-        raise BackboneError(f"backbone {name!r}: no source {prefix!r}; expected one of {', '.join(sources)}")
-    searched = (sources[prefix],) if colon else SOURCES
     wanted = rest if colon else name
-    for source in searched:
+    for source in [SOURCES[prefix]] if colon else installed_sources():
         found = source.find(wanted)
         if found is not None:
             return source, found
-    if colon and (problem := getattr(sources[prefix], "missing", lambda: None)()):
-        raise problem
-    near = _near(wanted, searched)
-    hint = f"did you mean {', '.join(near)}?" if near else "list them with: frostline backbones PATTERN"
-    raise BackboneError(f"backbone {name!r}: not known to {', '.join(s.prefix for s in searched)}; {hint}")
+    searched = [prefix] if colon else [source.prefix for source in installed_sources()]
+    close = _near(wanted, searched)
+    hint = f"did you mean {', '.join(close)}?" if close else "list them with: frostline backbones PATTERN"
+    raise BackboneError(f"backbone {name!r}: not known to {', '.join(searched)}; {hint}")
 
 
-def _near(name: str, searched: tuple[Source, ...]) -> list[str]:
+def _near(name: str, preferred: Iterable[str]) -> list[str]:
     """Near matches across all sources: other weights of the same network, or networks with a similar name."""
-    first = sorted(SOURCES, key=lambda source: source not in searched)
     full: dict[str, str] = {}
-    for source in first:
+    for source in sorted(installed_sources(), key=lambda source: source.prefix not in preferred):
         for text in source.names():
             full.setdefault(text, f"{source.prefix}:{text}")
     siblings = [known for text, known in full.items() if text.partition(".")[0] == name.partition(".")[0]]

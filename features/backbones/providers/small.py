@@ -83,6 +83,9 @@ class SmallSource:
         return f"timm {timm.__version__}"
 
 
+SMALL = SmallSource()
+
+
 def _resnet(block: str, layers: tuple[int, ...]) -> nn.Module:
     from timm.models import resnet
 

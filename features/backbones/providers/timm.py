@@ -102,6 +102,9 @@ class TimmSource:
         return f"timm {timm.__version__}"
 
 
+TIMM = TimmSource()
+
+
 def create(name: str, *, pretrained: bool = False, seed: int = 0) -> nn.Module:
     """Build a timm model without disturbing the caller's random numbers.
 

@@ -76,6 +76,9 @@ class TorchvisionSource:
         return f"torchvision {torchvision.__version__}"
 
 
+TORCHVISION = TorchvisionSource()
+
+
 def _entry(name: str) -> Any:
     from torchvision import models
 

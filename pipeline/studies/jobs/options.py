@@ -12,10 +12,10 @@ from frostline.classifiers.errors import ClassifiersError
 from frostline.classifiers.fitting.projection import ProjectionPlan
 from frostline.classifiers.fitting.search import SearchPlan, drawn
 from frostline.classifiers.heads.catalog import find_head
-from frostline.classifiers.heads.kinds import near
 from frostline.pipeline.errors import RecipeError
 from frostline.pipeline.studies.jobs.study_file import FinetuneTable, Study, TrainHeadTable, several
 from frostline.pipeline.tuning.recipe import Recipe
+from frostline.registry import near
 
 
 @dataclass(frozen=True)

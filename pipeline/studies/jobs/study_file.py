@@ -3,7 +3,6 @@
 Each table is named as the command that does it, and its keys as that command's options; a list multiplies.
 """
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 
 from frostline.pipeline.studies.jobs.places import Places
+from frostline.registry import near
 
 Several = str | tuple[str, ...]
 Size = Annotated[int, msgspec.Meta(ge=1)]
@@ -190,7 +190,7 @@ def _explained(error: msgspec.ValidationError, places: Places) -> Exception:
     known = [each.encode_name for each in msgspec.structs.fields(_TABLES[table])]
     what = f"[{table}] has no key" if table else "there is no table"
     return places.error(
-        f"{what} {unknown[1]!r}{_near(unknown[1], known)}; there are {', '.join(known)}",
+        f"{what} {unknown[1]!r}{near(unknown[1], known)}; there are {', '.join(known)}",
         table or unknown[1],
         index,
         unknown[1],
@@ -204,11 +204,6 @@ _TABLES: Mapping[str, type[_Table]] = {
     "train-head": TrainHeadTable,
     "finetune": FinetuneTable,
 }
-
-
-def _near(name: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 
 def _check(study: Study) -> None:

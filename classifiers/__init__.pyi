@@ -1,0 +1,17 @@
+from .experiments.comparison import Comparison as Comparison
+from .experiments.comparison import compare_heads as compare_heads
+from .fitting.fit import fit_head as fit_head
+from .fitting.fitted import FittedHead as FittedHead
+from .fitting.inputs import FitOptions as FitOptions
+from .fitting.inputs import LabelledRows as LabelledRows
+from .heads.catalog import HEADS as HEADS
+from .heads.catalog import parse_params as parse_params
+from .heads.linear import LinearHead as LinearHead
+from .heads.linear import linear_path as linear_path
+from .heads.mlp import MLPHead as MLPHead
+from .protocol.metrics import Metrics as Metrics
+from .protocol.metrics import score as score
+from .protocol.splits import assign_splits as assign_splits
+from .protocol.splits import check_splits as check_splits
+from .saving.head_files import load_head as load_head
+from .saving.head_files import save_head as save_head

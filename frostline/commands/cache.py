@@ -1,0 +1,170 @@
+"""Commands that inspect a cache: ``cache info``, ``verify``, ``check`` and ``merge``, and ``label-errors``."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from frostline import pipeline
+from frostline.commands.options import (
+    PATH,
+    example,
+    head_option,
+    layer_option,
+    output_options,
+    overwrite_option,
+)
+from frostline.commands.output import Output, Table, Text, listed, plain
+
+if TYPE_CHECKING:
+    from frostline.features.cache import CacheInfo, VerifyReport
+
+_file_argument = click.argument("file", type=PATH)
+
+
+@click.group()
+def cache() -> None:
+    """Inspect a feature cache, check it, or merge its parts."""
+
+
+@cache.command(epilog=example("frostline cache info photos.h5"))
+@_file_argument
+@output_options
+def info(*, output: Output, file: Path) -> None:
+    """Show what a cache holds and what its features depend on."""
+    from frostline.features.cache import FeatureCache
+
+    found = FeatureCache.open(file).info()
+    output.show(found, _info_text(found))
+
+
+def _info_text(found: "CacheInfo") -> Text:
+    for name, value in plain(found).items():
+        yield f"{name}: {json.dumps(value) if isinstance(value, dict | list) else value}"
+
+
+@cache.command(epilog=example("frostline cache verify photos.h5"))
+@_file_argument
+@output_options
+def verify(*, output: Output, file: Path) -> None:
+    """Verify every checksum of a cache.
+
+    The exit code is 1 if one is wrong.
+    """
+    from frostline.features.cache import FeatureCache
+
+    checked = FeatureCache.open(file).verify()
+    output.show(checked, _verified_text(file, checked))
+    if not checked.ok:
+        damage = "\n".join(f"  {layer}: rows {first} to {last}" for layer, first, last in checked.bad)
+        raise click.ClickException(
+            f"{file} is damaged:\n{damage}\nDelete it and run extract again; copy it from a backup if there is one."
+        )
+
+
+def _verified_text(file: Path, checked: "VerifyReport") -> Text:
+    if checked.ok:
+        yield f"{file}: {checked.rows} rows in {checked.blocks} blocks, every checksum right."
+
+
+@cache.command(epilog=example("frostline cache check photos.h5 --out report/"))
+@_file_argument
+@click.option("--layer", metavar="L", help="Layer to compare images in; required if the cache holds several.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(-1, 1, min_open=True),
+    metavar="COSINE",
+    help="Smallest cosine similarity of centred features that counts as a near-duplicate.  [default: 0.85]",
+)
+@click.option(
+    "--out", type=PATH, metavar="DIR", help="Draw the most similar pairs into DIR/near-duplicates.png."
+)
+@output_options
+def check(*, output: Output, file: Path, threshold: float | None, **options: Any) -> None:
+    """Check the splits and labels of a cache.
+
+    Find images and groups in more than one split, near-duplicates across splits, and equal images with different
+    labels. The exit code is 1 if train-head would refuse the splits. No head is trained or evaluated.
+    """
+    if threshold is not None:
+        options["threshold"] = threshold
+    found = pipeline.check_cache(file, report=output.report, **options)
+    output.show(found, _check_text(found))
+    if found.refusals:
+        raise click.ClickException("\n".join(found.refusals))
+
+
+def _check_text(found: "pipeline.CacheCheck") -> Text:
+    yield f"{found.cache}: {listed(found.counts)}"
+    for what, runs in (
+        ("same bytes in several splits", found.exact),
+        ("one group in several splits", found.groups),
+        ("same bytes, other labels", found.conflicts),
+    ):
+        yield f"{what}: {len(runs) or 'none'}"
+        for names in runs:
+            yield f"  {', '.join(names)}"
+    count = f"{'' if found.near_complete else 'more than '}{len(found.near) or 'none'}"
+    yield f"nearly equal across splits (centred cosine of {found.layer} at least {found.threshold:g}): {count}"
+    if found.near:
+        rows = [
+            [f"{p.cosine:.3f}", p.split_a, p.image_a, p.label_a, p.split_b, p.image_b, p.label_b]
+            for p in found.near
+        ]
+        yield Table(["cosine", "split", "image", "label", "split", "image", "label"], rows)
+    for warning in found.warnings:
+        yield f"Warning: {warning}"
+    if found.picture:
+        yield f"thumbnails: {found.picture}"
+
+
+@cache.command(
+    epilog=example(
+        "frostline extract photos/ --cache photos.h5 --part 1/2   # and --part 2/2 elsewhere",
+        "frostline cache merge photos.h5.part-*-of-2",
+    )
+)
+@click.argument("parts", type=PATH, nargs=-1, required=True, metavar="PART...")
+@click.option(
+    "--out", type=PATH, metavar="FILE", help="Cache to write.  [default: the common name of the parts]"
+)
+@click.option("--delete-parts", is_flag=True, help="Delete the parts once the cache is complete.")
+@overwrite_option
+@output_options
+def merge(*, output: Output, parts: tuple[Path, ...], **options: Any) -> None:
+    """Merge the parts written by extract --part into one cache.
+
+    The cache equals that of a single process. Every checksum is verified, and nothing is computed. All parts must
+    exist and agree in their settings and in the state of the data set.
+    """
+    from frostline.features.cache import merge_parts
+
+    with output.report.task("Merging", None):
+        merged = merge_parts(parts, **options)
+    output.show(merged.info(), [f"{merged.path}: {merged.rows} images, merged from {len(parts)} parts."])
+
+
+@click.command(epilog=example("frostline label-errors photos.h5 --out report/   # needs frostline[labels]"))
+@click.argument("cache", type=PATH)
+@head_option("Kind of head that scores the labels.")
+@layer_option()
+@click.option("--folds", type=click.IntRange(min=2), default=5, metavar="K", help="Number of folds.")
+@click.option("--out", type=PATH, metavar="DIR", help="Folder for thumbnails and a table.")
+@output_options
+def label_errors(*, output: Output, cache: Path, **options: Any) -> None:
+    """List images whose label is probably wrong.
+
+    The most doubtful comes first. Each image of train and val is scored by a head fitted without it and without its
+    copies (confident learning). Test rows are never read.
+    """
+    result = pipeline.label_errors(cache, report=output.report, **options)
+    output.show(result, _label_errors_text(result))
+
+
+def _label_errors_text(result: "pipeline.LabelErrors") -> Text:
+    rows = [[f"{each.margin:.3f}", each.image, each.given, each.suggested] for each in result.found]
+    title = f"{result.cache}: {len(rows)} of {result.judged} labels are probably wrong"
+    yield Table(["margin", "image", "label", "rather"], rows, title=title)
+    if result.picture:
+        yield f"thumbnails: {result.picture}\ntable: {result.table}"

@@ -1,0 +1,61 @@
+"""The group of all commands, which imports them on demand and turns errors into exit codes."""
+
+import importlib
+import signal
+from collections import UserDict
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import click
+
+from frostline.errors import FrostlineError
+
+
+def expected_errors() -> Mapping[type[BaseException], int]:
+    """Return the exit code of each class of expected errors.
+
+    The errors of click carry their own codes: 2 for a usage error, and 1 for a `click.ClickException`, which a command
+    raises for a bad outcome such as a damaged cache. Any other error is a bug and shows its traceback.
+    """
+    return {FrostlineError: 1, OSError: 1, KeyboardInterrupt: 1}
+
+
+class LazyCommands(UserDict[str, Any]):
+    """Commands by name, each imported when it is looked up.
+
+    Constructed from the module in `frostline.commands` and the attribute of each, such as
+    ``{"train-head": "train:train_head"}``.
+    """
+
+    def __getitem__(self, name: str) -> click.Command:
+        module, _, attribute = super().__getitem__(name).partition(":")
+        command: click.Command = getattr(importlib.import_module(f"frostline.commands.{module}"), attribute)
+        return command
+
+
+class CommandGroup(click.Group):
+    """A group whose commands end with the exit codes of `expected_errors`."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command, and turn an expected error into a message and an exit code."""
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise  # click ends quietly where the reader of the output has gone
+        except (Exception, KeyboardInterrupt) as error:
+            for kind, code in expected_errors().items():
+                if isinstance(error, kind):
+                    click.ClickException(_message(error)).show()
+                    ctx.exit(code)
+            raise
+
+
+def _interrupt(_signal: int, _frame: Any) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted. What was committed is kept; the same command goes on from there."
+    return "\n".join([str(error), *getattr(error, "__notes__", ())])

@@ -1,0 +1,202 @@
+"""Commands for many runs: ``batch``, ``compare`` and ``report``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from frostline import pipeline
+from frostline.commands.options import (
+    COUNT,
+    PATH,
+    choice_option,
+    cluster_option,
+    example,
+    format_option,
+    output_options,
+)
+from frostline.commands.output import Output, Table, Text
+
+
+@click.command(
+    epilog=example(
+        "frostline batch study.toml --dry-run",
+        "frostline batch study.toml --jobs 4",
+    )
+)
+@click.argument("jobs_file", type=PATH, metavar="JOBS.toml")
+@click.option(
+    "--jobs",
+    type=COUNT,
+    default=1,
+    metavar="N",
+    help="Processes, which share the cores and memory of the machine.",
+)
+@cluster_option
+@click.option(
+    "--dry-run", is_flag=True, help="Only list the jobs and estimate their time, memory and disk space."
+)
+@output_options
+def batch(*, output: Output, jobs_file: Path, jobs: int, cluster: str | None, dry_run: bool) -> None:
+    """Run every job of a study file.
+
+    A study runs all combinations of data sets, backbones, layers, heads and seeds. Each table of JOBS.toml is
+    a command, [[extract]], [[train-head]] or [[finetune]]; its keys are options of that command, and lists are
+    combined. [batch] sets the data sets, the seeds and the output folder. See examples/study.toml. All names are
+    checked before anything is computed.
+
+    Finished jobs are skipped and interrupted ones resumed, so the same command completes a study. A failed job does
+    not stop the others; the exit code is then 1.
+    """
+    if dry_run:
+        plan = pipeline.plan_batch(jobs_file, jobs=jobs, report=output.report)
+        output.show(plan, _plan_text(plan))
+        return
+    result = pipeline.batch(jobs_file, jobs=jobs, cluster=cluster, report=output.report)
+    output.show(result, _batch_text(result))
+    if result.unfinished:
+        raise click.ClickException(
+            f"{len(result.unfinished)} of {len(result.jobs)} jobs are not done; what went wrong is in {result.errors}."
+            " The same command tries only these again."
+        )
+
+
+def _plan_text(plan: "pipeline.BatchPlan") -> Text:
+    rows = [
+        [
+            job.stage,
+            "there" if job.there else "to do",
+            *(
+                [f"{each.seconds:.0f}", f"{each.memory / 1e6:.0f}", f"{each.disk / 1e6:.1f}"]
+                if (each := job.estimate)
+                else ["-"] * 3
+            ),
+            job.name,
+        ]
+        for job in plan.jobs
+    ]
+    yield Table(["stage", "", "seconds", "MB memory", "MB disk", ""], rows)
+    yield ""
+    yield (
+        f"{len(plan.estimates)} of {len(plan.jobs)} jobs to do: about {plan.seconds / 60:.1f} minutes of work,"
+        f" {plan.memory / 1e9:.1f} GB of memory, {plan.disk / 1e9:.2f} GB of disk in {plan.out}."
+    )
+
+
+def _batch_text(result: "pipeline.BatchResult") -> Text:
+    rows = [
+        [
+            job.stage,
+            job.state,
+            "-" if job.seconds is None else f"{job.seconds:.1f}",
+            "-" if job.accuracy is None else f"{job.accuracy:.2%}",
+            job.error.partition("\n")[0] or job.name,
+        ]
+        for job in result.jobs
+        if job.state != "there"
+    ]
+    if rows:
+        yield Table(["stage", "state", "seconds", "validation", ""], rows)
+        yield ""
+    there = sum(job.state == "there" for job in result.jobs)
+    counts = f"{len(rows)} jobs" if rows else "Nothing to do"
+    yield f"{counts} in {result.seconds:.1f} s; {there} of {len(result.jobs)} were there already."
+    if result.runs:
+        yield f"Next: frostline compare {result.out}/runs/*"
+
+
+_runs_argument = click.argument("runs", type=PATH, nargs=-1, required=True, metavar="RUN...")
+_on_option = choice_option(
+    "--on",
+    ["auto", "validation", "test"],
+    "Rows to compare on; auto: test if every run was evaluated, else validation.",
+)
+_SORTS = (
+    "accuracy",
+    "validation",
+    "test",
+    "name",
+    "parameters",
+    "gflops",
+    "width",
+    "extraction",
+    "rate",
+    "training",
+    "total",
+    "cache",
+)
+
+
+@click.command(
+    epilog=example(
+        "frostline compare runs/*",
+        "frostline compare runs/* --sort total --format markdown > leaderboard.md",
+    )
+)
+@_runs_argument
+@choice_option("--sort", _SORTS, "Sort key; the most accurate, the fastest or the smallest run comes first.")
+@_on_option
+@format_option("table", "csv", "json", "markdown")
+@output_options
+def compare(*, output: Output, runs: tuple[Path, ...], **options: Any) -> None:
+    """Compare RUNs by accuracy, size and time.
+
+    The table also says which runs differ significantly from the best. Only the run directories are read; nothing is
+    evaluated. p is the p-value of McNemar's test against the best run on the same rows, adjusted for the number of
+    runs (Holm). front marks the runs on the Pareto front of accuracy and total time, or of accuracy and parameters.
+    """
+    board = pipeline.compare_runs(runs, report=output.report, **options)
+    document = {"split": board.split, "notes": board.notes, "runs": board.records()}
+    output.show(document, _board_text(board, output.style))
+
+
+def _board_text(board: "pipeline.Leaderboard", style: str) -> Text:
+    from frostline.pipeline.studies.leaderboard_text import (
+        ACCURACIES,
+        as_cells,
+        as_csv,
+        as_markdown,
+        known_costs,
+    )
+
+    if style == "csv":
+        yield as_csv(board).removesuffix("\n")
+    elif style == "markdown":
+        yield as_markdown(board).removesuffix("\n")
+    else:
+        yield Table(*as_cells(board, ACCURACIES))
+        yield ""
+        # all in one line would not fit a terminal
+        yield Table(*as_cells(board, ("run", *known_costs(board))))
+        yield ""
+        yield "\n".join(board.notes)
+
+
+@click.command(epilog=example("frostline report runs/* --out report.html   # needs frostline[report]"))
+@_runs_argument
+@click.option(
+    "--out",
+    type=PATH,
+    metavar="FILE",
+    default=Path("report.html"),
+    help="File to write; an existing one is replaced.",
+)
+@_on_option
+@choice_option(
+    "--map",
+    ["pca", "umap", "none"],
+    "Projection of the features to two dimensions; umap takes longer and needs frostline[umap].",
+)
+@click.option("--title", default="Frostline report", help="Title of the page.")
+@output_options
+def report(*, output: Output, runs: tuple[Path, ...], **options: Any) -> None:
+    """Write an HTML report on RUNs.
+
+    It is one file with leaderboard, charts, feature maps and mistakes, and needs no network. Folders written by
+    learning-curve are drawn together: accuracy against the number of training images.
+
+    Only the run directories and the cached features of the rows they were scored on are read; nothing is evaluated.
+    """
+    result = pipeline.write_report(runs, report=output.report, **options)
+    size = f"{result.bytes / 1e6:.1f} MB"
+    output.show(result, [f"{result.path}: {result.runs} runs, {size}, in {result.seconds:.1f} s"])

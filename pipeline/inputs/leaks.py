@@ -1,0 +1,44 @@
+"""Splits that leak: the same image, or images of one group, in more than one split."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.classifiers.inspection.duplicates import check_leaks
+from frostline.features.cache import FeatureCache
+from frostline.pipeline.errors import LeakError
+from frostline.pipeline.inputs.labelled_images import LabelledImages
+from frostline.splits import Split
+
+_SHOWN_NAMES = 5
+
+
+def refuse_leaks(images: LabelledImages, split: NDArray[np.uint8]) -> tuple[str, ...]:
+    """Refuse splits that share images or groups; return what else a user should know, one sentence each.
+
+    Bytes and groups of all rows are compared. Labels are those of train and val alone, and no feature is read.
+
+    Raises:
+        LeakError: The same image bytes, or one group, in more than one split.
+    """
+    labels = np.where((split == Split.NONE) | (split == Split.TEST), -1, images.labels)
+    found = check_leaks(split, images.content, images.groups, labels, images.classes)
+    leaks = (*found.exact, *found.groups)
+    if leaks:
+        names = "\n".join(f"  {_listed(images, rows)}" for rows in leaks[:_SHOWN_NAMES])
+        refusals = "\n".join(found.refusals)
+        raise LeakError(
+            f"{images.path}: these splits leak, so that scores on them would be meaningless:\n{refusals}\n{names}"
+            + (
+                f"\nAll of them: frostline cache check {images.path}"
+                if isinstance(images, FeatureCache)
+                else ""
+            )
+        )
+    if not found.conflicts:
+        return ()
+    return (f"{found.warnings[0]}; e.g. {_listed(images, found.conflicts[0])}",)
+
+
+def _listed(images: LabelledImages, rows: NDArray[np.int64]) -> str:
+    more = " ..." if len(rows) > _SHOWN_NAMES else ""
+    return ", ".join(str(images.ids[row]) for row in rows[:_SHOWN_NAMES]) + more
