@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from frostline.commands.terminal import TerminalReporter, print_table
-from frostline.pipeline import FinetuneResult, Recipe, evaluate, extract, finetune, train_head
+from frostline.pipeline import FinetuneResult, Recipe, evaluate, extract, finetune, load_run, train_head
 from frostline.pipeline.demo import write_digits
 
 BACKBONE = "efficientnet_lite0"
@@ -142,12 +142,12 @@ def methods(data: Path, scratch: Path, options: argparse.Namespace) -> list[dict
 
 
 def judged(name: str, run: Path, seconds: float) -> dict[str, Any]:
-    record = json.loads((run / "run.json").read_text())
+    record = load_run(run).record
     top1 = evaluate(run).metrics.top1
     return {
         "name": name,
         "seconds": seconds,
-        "validation": record["metrics"]["validation"]["accuracy"],
+        "validation": record.metrics.validation.accuracy,
         "test": f"{top1.value:.4f} ({top1.low:.4f} - {top1.high:.4f})",
     }
 

@@ -16,12 +16,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from cache_io import specification
 
 from frostline.commands.terminal import print_table
 from frostline.features.cache import FeatureCache, open_writer
 from frostline.features.table import ImageSource, ImageTable
+from frostline.pipeline import load_run
 
 CENTRES, NOISE = 64, 1 << 20
 LIMIT = 2e9
@@ -56,20 +58,20 @@ def main() -> None:
         ]
         command += [word for param in options.param for word in ("--param", param)]
         training = watch([*command, "--device", "cpu", "--quiet"])
-        record = json.loads((run / "run.json").read_text())
+        record = load_run(run).record
         size = cache.stat().st_size
     own = training["RssAnon"] - torch_alone["RssAnon"]
     result = {
         "rows": options.rows,
         "cache, bytes": size,
-        "train rows": record["split"]["counts"]["train"],
+        "train rows": record.split.counts.train,
         "seconds": training["seconds"],
         "RssAnon above the interpreter's, bytes": own,
         "RssAnon of the interpreter with torch, bytes": torch_alone["RssAnon"],
         "RssFile, bytes": training["RssFile"],
-        "validation": record["metrics"]["validation"],
-        "trials": len(record["trials"]),
-        "all converged": all(trial["converged"] for trial in record["trials"]),
+        "validation": msgspec.structs.asdict(record.metrics.validation),
+        "trials": len(record.trials),
+        "all converged": all(trial["converged"] for trial in record.trials),
     }
     lines = [
         [name, f"{value:,.4g}" if isinstance(value, float) else str(value)] for name, value in result.items()

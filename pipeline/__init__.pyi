@@ -19,6 +19,8 @@ from .judging.evaluate import EvaluationResult as EvaluationResult
 from .judging.evaluate import evaluate as evaluate
 from .judging.predict import Prediction as Prediction
 from .judging.predict import predict as predict
+from .runs.run import Run as Run
+from .runs.run import load_run as load_run
 from .studies.batch import BatchPlan as BatchPlan
 from .studies.batch import BatchResult as BatchResult
 from .studies.batch import batch as batch

@@ -21,7 +21,7 @@ from frostline.features.spec import FeatureSpec, Layer, Transform
 from frostline.pipeline import compare_runs, evaluate, extract, predict, train_head
 from frostline.pipeline.demo import write_digits
 from frostline.pipeline.errors import RunError
-from frostline.pipeline.runs.directory import Run
+from frostline.pipeline.runs.run import load_run
 
 BACKBONE = {"backbone": "timm:test_resnet", "weights": "random:3", "image_size": 48}
 
@@ -166,7 +166,7 @@ def test_without_a_check_that_vouches_the_two_options_that_fit_are_named(digits,
     with pytest.raises(RunError, match=r"0\.900000.*\n.*--engine eager --precision fp32") as caught:
         evaluate(here, poor)
     assert "bf16" in str(caught.value)
-    assert not Run.open(here).looks()  # refused before the look is recorded
+    assert not load_run(here).ledger.looks()  # refused before the look is recorded
 
 
 def rewrite_check(path, found):
@@ -182,7 +182,7 @@ def test_the_check_is_taken_from_the_cache_where_an_older_run_does_not_record_it
     reference = extract(
         digits, cache=tmp_path / "d.h5", engine="eager", precision="fp32", device="cpu", **BACKBONE
     ).cache
-    assert Run.open(run).caches[0].check == done.check
+    assert load_run(run).caches[0].check == done.check
     record = json.loads((run / "run.json").read_text())
     del record["caches"][0]["check"]
     (run / "run.json").write_text(json.dumps(record))

@@ -14,8 +14,8 @@ from frostline.pipeline import RunError, evaluate, extract, predict, split_rows,
 from frostline.pipeline.demo import write_digits
 from frostline.pipeline.inputs.joined_caches import JoinedCaches, open_caches
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
-from frostline.pipeline.runs.directory import Run
 from frostline.pipeline.runs.predictions import Judgements
+from frostline.pipeline.runs.run import load_run
 from frostline.splits import Split
 
 
@@ -117,7 +117,7 @@ def test_a_run_on_two_backbones_is_evaluated_and_predicts(caches, digits, tmp_pa
     named = f"{caches[0].path}+{caches[1].path}"
     told = CliRunner().invoke(cli.main, ["train-head", named, "--head", "ridge", *options])
     assert told.exit_code == 0, told.output
-    run = Run.open(tmp_path / "run")
+    run = load_run(tmp_path / "run")
     assert [each.path for each in run.caches] == [str(cache.path) for cache in caches]
     assert run.layer == "1/embedding+2/embedding"
     head = run.head()
@@ -141,7 +141,7 @@ def test_a_projection_is_fitted_on_training_rows_alone(caches, tmp_path, monkeyp
     features[split == Split.VAL] *= 1.5
     monkeypatch.setattr(FeatureCache, "features", lambda *_args, **_options: features)
     second = train_head(caches[0], "ridge", layer="embedding", project="pca:4", run=tmp_path / "b")
-    mine, other = (Run.open(result.run).head().projection for result in (first, second))
+    mine, other = (load_run(result.run).head().projection for result in (first, second))
     np.testing.assert_array_equal(mine.components, other.components)
 
 
@@ -150,7 +150,7 @@ def test_a_changed_projection_is_refused(caches, tmp_path):
     file = run / "projection.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     with pytest.raises(HeadFormatError, match=r"projection\.safetensors"):
-        Run.open(run).head()
+        load_run(run).head()
 
 
 def test_validation_predictions_are_those_that_were_scored(caches, tmp_path):

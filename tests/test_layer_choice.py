@@ -8,7 +8,7 @@ from frostline.features.cache import FeatureCache
 from frostline.pipeline import RunError, evaluate, extract, predict, split_rows, train_head
 from frostline.pipeline.demo import write_digits
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
-from frostline.pipeline.runs.directory import Run
+from frostline.pipeline.runs.run import load_run
 from frostline.splits import Split
 
 
@@ -81,9 +81,9 @@ def test_a_search_covers_layers_and_reads_no_test_row(cache, tmp_path, monkeypat
 
 def test_a_run_on_joined_layers_is_evaluated_and_predicts(cache, digits, tmp_path):
     result = train_head(cache, "ridge", layer=BOTH, run=tmp_path / "run")
-    assert Run.open(result.run).layer == result.layer == BOTH
+    assert load_run(result.run).layer == result.layer == BOTH
     assert evaluate(result.run).rows > 0
-    expected = Run.open(result.run).head().predict_proba(layer_features(cache, BOTH)[:])
+    expected = load_run(result.run).head().predict_proba(layer_features(cache, BOTH)[:])
     found = predict(result.run, [digits])
     for row, prediction in zip(expected, found, strict=True):
         assert dict(prediction.top) == pytest.approx(dict(zip(cache.classes, row, strict=True)), abs=1e-4)

@@ -10,6 +10,7 @@ import sys
 from html.parser import HTMLParser
 from importlib.util import find_spec
 
+import msgspec
 import numpy as np
 import pytest
 from browser import browser, find_browser, find_driver
@@ -19,8 +20,8 @@ from frostline import cli
 from frostline.pipeline import evaluate, extract, few_shot, learning_curve, train_head, write_report
 from frostline.pipeline.demo import write_digits
 from frostline.pipeline.errors import ReportError, RunError
-from frostline.pipeline.runs.directory import Run
 from frostline.pipeline.runs.predictions import Judgements
+from frostline.pipeline.runs.run import load_run
 from frostline.pipeline.runs.summary import summarise
 from frostline.pipeline.studies.html_report.commands import repeating_commands
 from frostline.pipeline.studies.html_report.embedding import draw_map
@@ -196,7 +197,7 @@ def test_names_and_titles_are_text(report, document):
 
 
 def test_the_commands_repeat_a_run(runs):
-    run = Run.open(runs[2])
+    run = load_run(runs[2])
     *extractions, training = repeating_commands(run)
     assert len(extractions) == 2
     for line in extractions:
@@ -204,10 +205,11 @@ def test_the_commands_repeat_a_run(runs):
         assert done.exit_code == 0, done.output
         assert "Nothing to do" in done.stdout
     words = shlex.split(training)[1:]
-    again = Run.open(words[-1]) if CliRunner().invoke(cli.main, words).exit_code == 0 else None
+    again = load_run(words[-1]) if CliRunner().invoke(cli.main, words).exit_code == 0 else None
     shutil.rmtree(words[-1])
-    assert again.record["metrics"] == run.record["metrics"]
-    assert again.record["asked"] | {"layer": None} == run.record["asked"] | {"layer": None}
+    assert again.record.metrics == run.record.metrics
+    mine, theirs = (msgspec.structs.replace(each.record.asked, layer=None) for each in (again, run))
+    assert mine == theirs
 
 
 def test_what_a_run_lacks_is_left_out(runs, tmp_path):
@@ -216,9 +218,10 @@ def test_what_a_run_lacks_is_left_out(runs, tmp_path):
     shutil.copytree(runs[0], other)
     (other / "validation_predictions.csv").unlink()
     record = json.loads((other / "run.json").read_text())
-    del record["asked"], record["seed"]
-    nothing = dict.fromkeys(("image_size", "from_run", "limit", "cache"))
-    settings = {"backbone": "timm:test_resnet", "from_scratch": True, "recipe": {}, **nothing}
+    del record["asked"]
+    nothing = dict.fromkeys(("weights", "image_size", "from_run", "limit", "cache"))
+    numbers = {"trained": 1, "frozen": 0, "best": 1, "weights_sha256": "0" * 64, "frozen_sha256": "0" * 64}
+    settings = {"backbone": "timm:test_resnet", "from_scratch": True, "recipe": {}, **nothing, **numbers}
     record |= {"kind": "finetune", "finetune": settings}
     (other / "run.json").write_text(json.dumps(record))
     gone = tmp_path / "gone"

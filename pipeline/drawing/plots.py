@@ -124,22 +124,36 @@ def plot_search(
     panels = ["trial", *(["layer"] if "layer" in trials[0] else []), *chosen]
     figure = Figure(figsize=(4.2 * len(panels), 3.8), layout="constrained")
     figure.suptitle(title)
-    accuracy = [trial["accuracy"] for trial in trials]
     shares = [trial["share"] for trial in trials]
     for axes, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        values = [number if name == "trial" else trial[name] for number, trial in enumerate(trials, 1)]
-        numeric = all(isinstance(value, int | float) for value in values)
-        x = values if numeric else list(map(str, values))
-        points = axes.scatter(x, accuracy, c=shares, vmin=0, vmax=1, cmap="viridis", s=16)
-        if name != "trial" and numeric:
+        points = _draw_trials(axes, trials, name)
+        values = _tried(trials, name)
+        if name != "trial" and _is_numeric(values):
             axes.axvline(chosen[name], color="grey", linestyle="--", linewidth=1)
             if max(values) >= 100 * min(values) > 0:
                 axes.set_xscale("log")
-        axes.set(xlabel=name, ylabel="accuracy")
-        axes.grid(visible=True, alpha=0.3)
     if min(shares) < 1:
         figure.colorbar(points, label="share of the training rows")
     figure.savefig(path, dpi=DPI)
+
+
+def _draw_trials(axes: Any, trials: Sequence[Mapping[str, Any]], name: str) -> Any:
+    """Draw the accuracy of every trial against one parameter, or in order; return the points."""
+    values = _tried(trials, name)
+    x = values if _is_numeric(values) else list(map(str, values))
+    accuracy, shares = zip(*((trial["accuracy"], trial["share"]) for trial in trials), strict=True)
+    points = axes.scatter(x, accuracy, c=shares, vmin=0, vmax=1, cmap="viridis", s=16)
+    axes.set(xlabel=name, ylabel="accuracy")
+    axes.grid(visible=True, alpha=0.3)
+    return points
+
+
+def _tried(trials: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
+    return [number if name == "trial" else trial[name] for number, trial in enumerate(trials, 1)]
+
+
+def _is_numeric(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float) for value in values)
 
 
 def plot_few_shot(found: FewShot, path: Path, *, title: str) -> None:

@@ -207,33 +207,35 @@ def _keep(
 ) -> Computation | None:
     """The computation of a cache, as far as the user leaves it open; None where what is asked for can't be had here."""
     made = earlier.spec
-    plan, obstacle = None, ""
+    plan, obstacle = _plan_or_obstacle(net, made, options)
+    here = plan or Plan("eager", made.precision, cast("Device", made.device), 1)
+    spec = _specify(net, layers, here, options, made.dtype)
+    differences = spec.differences(made)
+    if not _is_open(options, made) or not all(each.is_of_computation for each in differences):
+        return Computation(plan, spec, earlier.check) if plan else None
+    if plan and not differences:
+        return Computation(plan, made, earlier.check)
+    obstacle = obstacle or "; ".join(f"{d.field} is {d.ours} here, {d.theirs} there" for d in differences)
+    return Computation(None, made, earlier.check, obstacle)
+
+
+def _plan_or_obstacle(net: Backbone, made: FeatureSpec, options: EngineOptions) -> tuple[Plan | None, str]:
+    """The plan that features were made with, on their device unless the user names one; or why it can't be had here."""
+    device = made.device if options.device == "auto" else options.device
     try:
-        plan = _plan_like(
-            net, made, options, device=made.device if options.device == "auto" else options.device
-        )
+        return _plan_like(net, made, options, device=device), ""
     except EngineError as error:
-        obstacle = str(error)
-    spec = _specify(
-        net,
-        layers,
-        plan or Plan("eager", made.precision, cast("Device", made.device), 1),
-        options,
-        made.dtype,
-    )
+        return None, str(error)
+
+
+def _is_open(options: EngineOptions, made: FeatureSpec) -> bool:
+    """Return whether the user asks for nothing else than what features were made with."""
     asked = {
         (options.engine, kind_of(made.engine)),
         (options.precision, made.precision),
         (options.device, made.device),
     }
-    is_open = all(wanted in ("auto", there) for wanted, there in asked)
-    differences = spec.differences(made)
-    if is_open and all(difference.is_of_computation for difference in differences):
-        if plan and not differences:
-            return Computation(plan, made, earlier.check)
-        obstacle = obstacle or "; ".join(f"{d.field} is {d.ours} here, {d.theirs} there" for d in differences)
-        return Computation(None, made, earlier.check, obstacle)
-    return Computation(plan, spec, earlier.check) if plan else None
+    return all(wanted in ("auto", there) for wanted, there in asked)
 
 
 def _plan_like(net: Backbone, made: FeatureSpec, options: EngineOptions, *, device: str) -> Plan:

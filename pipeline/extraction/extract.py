@@ -1,31 +1,25 @@
 """The extract stage: every image of a data set through a frozen backbone, once, into a cache."""
 
-import re
 import shlex
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from frostline.features.backbones import Backbone, load_backbone
-from frostline.features.cache import CacheWriter, FeatureCache, Part, open_writer
-from frostline.features.engines import Engine
+from frostline.features.backbones import load_backbone
+from frostline.features.cache import FeatureCache, Part
 from frostline.features.fidelity import MIN_COSINE, Check
 from frostline.features.images.decoding import Decoder
-from frostline.features.images.loading import load_batches
-from frostline.features.machine import describe_machine
-from frostline.features.sources import limited, open_source
-from frostline.features.spec import Dtype, FeatureSpec
-from frostline.features.system.energy import EnergyMeter
+from frostline.features.spec import Dtype
 from frostline.features.table import ImageSource
 from frostline.pipeline.errors import LimitError, TooManyBadImagesError
-from frostline.pipeline.extraction.engine_choice import Computation, EngineOptions, plan_computation
+from frostline.pipeline.extraction.compute import fill_cache
+from frostline.pipeline.extraction.defaults import DEFAULT_BACKBONE, default_cache_path
+from frostline.pipeline.extraction.engine_choice import EngineOptions
+from frostline.pipeline.inputs.sources import opened_source
 from frostline.pipeline.inputs.unreadable import describe_unreadable
 from frostline.pipeline.progress import SILENT, Reporter
-
-DEFAULT_BACKBONE = "efficientnet_lite0"
 
 
 @dataclass(frozen=True)
@@ -81,14 +75,6 @@ class ExtractResult:
         return f"frostline cache merge {shlex.quote(whole)}*-of-{count}"
 
 
-def default_cache_path(data: str | Path, backbone: str, limit: int | None = None) -> Path:
-    """``DATA.BACKBONE.h5`` in the current folder; a limited extraction has its own file, ``DATA.BACKBONE.LIMIT.h5``."""
-    data = Path(data).resolve()
-    name = data.name if data.is_dir() else data.stem
-    parts = [name, backbone, *([str(limit)] if limit is not None else [])]
-    return Path(re.sub(r"[^\w.-]+", "-", ".".join(parts)) + ".h5")
-
-
 def _keep_larger(path: Path, limit: int) -> None:
     """Refuse to replace a finished cache by a few of its rows."""
     if path.exists() and (rows := FeatureCache.open(path).rows) > limit:
@@ -132,7 +118,7 @@ def extract(
         image_size: Side in pixels of the network's square input, instead of the size that its weights were trained with.
         views: Passes over each image: the first sees it as it is, the others random parts of it, half of them mirrored.
         seed: Of the views.
-        cache: Where the cache goes; by default `default_cache_path` of the data.
+        cache: Where the cache goes; by default `pipeline.extraction.defaults.default_cache_path`.
         engine: What executes the forward pass; ``auto`` takes the one that the cache was made with, else the fastest; see
             `features.engines.plan_engines`.
         precision: Number format of the forward pass; ``auto`` takes the cache's, else the fastest that reaches `min_cosine`.
@@ -170,43 +156,17 @@ def extract(
         options = EngineOptions(
             engine, precision, device, batch_size, store, min_cosine, decoder, views, seed
         )
-        computation = plan_computation(
-            net, chosen, source, path, options, part=part, overwrite=overwrite, workers=workers, report=report
+        filled = fill_cache(
+            source, net, chosen, path, options, part=part, overwrite=overwrite, workers=workers, report=report
         )
-        opened = _open(
-            path,
-            computation,
-            source,
-            net.origin,
-            part=part,
-            overwrite=overwrite,
-            report=report,
-        )
-        computed = copied = resumed = 0
-        forward_seconds = 0.0
-        if isinstance(opened, FeatureCache):
-            done = opened
-        else:
-            with opened as writer:
-                copied, resumed, computed = writer.copied, writer.resumed, len(writer.todo)
-                built = computation.engine(net, writer.path, computed) if computed else None
-                forward_started = time.perf_counter()
-                done = (
-                    _fill(
-                        writer, net, built, computation.spec, workers=workers, decoder=decoder, report=report
-                    )
-                    if built
-                    else writer.finish()
-                )
-                forward_seconds = time.perf_counter() - forward_started
-
+    done = filled.cache
     result = ExtractResult(
         cache=done.path,
         key=done.key,
         rows=done.rows,
-        computed=computed,
-        copied=copied,
-        resumed=resumed,
+        computed=filled.computed,
+        copied=filled.copied,
+        resumed=filled.resumed,
         failed=int((~done.ok).sum()),
         errors={str(done.ids[row]): reason for row, reason in done.errors.items()},
         layers=tuple(layer.key for layer in done.layers),
@@ -214,91 +174,11 @@ def extract(
         precision=done.spec.precision,
         check=done.check,
         seconds=time.perf_counter() - started,
-        images_per_second=computed / forward_seconds if computed else 0.0,
+        images_per_second=filled.images_per_second,
         part=str(done.part) if done.part else None,
     )
     _check_bad(result, max_bad)
     return result
-
-
-def opened_source(data: str | Path | ImageSource, limit: int | None) -> AbstractContextManager[ImageSource]:
-    """Give the images, and close them afterwards if they were opened here."""
-    if isinstance(data, str | Path):
-        return closing(open_source(data, limit=limit))
-    return nullcontext(limited(data, limit))
-
-
-def _open(
-    path: Path,
-    computation: Computation,
-    source: ImageSource,
-    weights: str,
-    *,
-    part: Part | None,
-    overwrite: bool,
-    report: Reporter,
-) -> FeatureCache | CacheWriter:
-    with report.task("Looking for known images", len(source.table.ids)) as advance:
-        seen = 0
-
-        def progress(done: int, _total: int) -> None:
-            nonlocal seen
-            advance(done - seen)
-            seen = done
-
-        return open_writer(
-            path,
-            computation.spec,
-            source,
-            part=part,
-            weights=weights,
-            check=computation.check,
-            machine=describe_machine(computation.plan.device) if computation.plan else "",
-            overwrite=overwrite,
-            progress=progress,
-        )
-
-
-def _fill(
-    writer: CacheWriter,
-    net: Backbone,
-    engine: Engine,
-    spec: FeatureSpec,
-    *,
-    workers: int | None,
-    decoder: Decoder,
-    report: Reporter,
-) -> FeatureCache:
-    with report.task("Extracting", writer.rows) as advance:
-        advance(writer.rows - len(writer.todo))
-        batches = load_batches(
-            writer.source,
-            writer.todo,
-            net.transform,
-            batch_size=engine.batch_size,
-            workers=workers,
-            block_rows=writer.block_rows,
-            decoder=decoder,
-            views=spec.views,
-            seed=spec.seed,
-        )
-        meter = EnergyMeter(spec.device)
-        began = time.perf_counter()
-        for batch, outputs in engine.run(batches):
-            ended = time.perf_counter()
-            writer.put(
-                batch.rows,
-                outputs,
-                content=batch.content,
-                stamps=batch.stamps,
-                status=batch.status,
-                errors=batch.errors,
-                seconds=ended - began,
-                joules=meter.joules(),
-            )
-            began = ended
-            advance(len(batch.rows))
-        return writer.finish()
 
 
 def _check_bad(result: ExtractResult, max_bad: float) -> None:

@@ -1,11 +1,9 @@
 """The evaluate stage: one honest look at the test split."""
 
-import json
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +13,33 @@ from frostline.classifiers.protocol.calibration import Calibration, Reliability,
 from frostline.classifiers.protocol.metrics import Metrics, score
 from frostline.features.cache import FeatureCache
 from frostline.features.cache.contract import Computed, Fit
+from frostline.features.sources import open_source
+from frostline.features.spec import Difference
 from frostline.pipeline.drawing.plots import Mistake, plot_confusion, plot_mistakes, plot_reliability
 from frostline.pipeline.drawing.thumbnails import image_file
 from frostline.pipeline.errors import RunError
-from frostline.pipeline.extraction.extract import extract
+from frostline.pipeline.extraction.compute import fill_cache
+from frostline.pipeline.extraction.engine_choice import EngineOptions
 from frostline.pipeline.inputs.joined_caches import AnyCache, members, open_caches
 from frostline.pipeline.inputs.labelled_images import divide_rows
 from frostline.pipeline.inputs.layers import layer_features, layers_of
 from frostline.pipeline.progress import SILENT, Reporter
-from frostline.pipeline.runs.directory import CacheRecord, Run
+from frostline.pipeline.runs.caches import how_computed
+from frostline.pipeline.runs.evaluation import (
+    CalibrationRecord,
+    ClassLine,
+    Estimate,
+    Evaluation,
+    MetricEstimates,
+    ReliabilityRecord,
+    save_evaluation,
+)
 from frostline.pipeline.runs.predictions import TEST_FILE, Judgements
+from frostline.pipeline.runs.record import CacheRecord
+from frostline.pipeline.runs.run import Run, load_run
 from frostline.splits import Split
 
-METRICS = ("top1", "top5", "balanced_accuracy", "macro_f1", "log_loss", "rms_calibration_error")
+METRICS = MetricEstimates.__struct_fields__
 """The metrics of `Metrics` that have an interval."""
 
 _SHOWN_MISTAKES = 24
@@ -88,18 +100,17 @@ def evaluate(
         ClassifiersError: The head or the split is not usable.
     """
     started = time.perf_counter()
-    opened = Run.open(run)
-    if cache is None and opened.tuned:
-        _extract(opened, report)
+    opened = load_run(run)
+    if cache is None and opened.tuning:
+        _extract(opened, opened.tuning.limit, report)
     data = open_caches(cache if cache is not None else [each.path for each in opened.caches])
     _check_specs(opened, data, report)
-    fractions = tuple(opened.record["split"]["fractions"])
-    test = np.flatnonzero(divide_rows(data, fractions) == Split.TEST)
+    test = np.flatnonzero(divide_rows(data, opened.record.split.fractions) == Split.TEST)
     _check_test(opened, data, test)
     head = opened.head(trusted=trusted)
     labels = _head_labels(data, test, head.classes)
 
-    look = opened.record_look({"cache": str(data.path), "key": data.key, "rows": len(test)})
+    look = opened.ledger.record(cache=str(data.path), key=data.key, rows=len(test))
     if look > 1:
         report.warn(
             f"This is look number {look} at the test split by {opened.path}. Choosing between runs, or changing"
@@ -133,7 +144,10 @@ def evaluate(
         mistakes=_draw_mistakes(judged, opened.path / "mistakes.png"),
         seconds=time.perf_counter() - started,
     )
-    _write(result, judged)
+    save_evaluation(opened.path, _described(result))
+    Judgements.of(data.ids[test], labels, judged.predicted, judged.confidence, judged.classes).write(
+        opened.path / TEST_FILE
+    )
     return result
 
 
@@ -149,18 +163,18 @@ class _Judged:
     classes: tuple[str, ...]
 
 
-def _extract(run: Run, report: Reporter) -> None:
+def _extract(run: Run, limit: int | None, report: Reporter) -> None:
     """Compute the features that a fine-tuned run's own backbone gives of its data, as far as they aren't there."""
     (cache,) = run.caches
-    extract(
-        cache.source,
-        backbone=f"run:{run.path}",
-        cache=cache.path,
+    source = open_source(cache.source, limit=limit)
+    net = run.backbone(cache)
+    options = EngineOptions(
+        engine="auto",
         precision=cache.spec.precision,  # in which the head was calibrated
-        limit=run.record["finetune"]["limit"],
-        max_bad=1.0,  # the training judged that
-        report=report,
+        device="auto",
+        batch_size=None,
     )
+    fill_cache(source, net, net.resolve_layers(["embedding"]), Path(cache.path), options, report=report)
 
 
 def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:
@@ -173,22 +187,27 @@ def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:
     for index, (trained, cache) in enumerate(zip(run.caches, caches, strict=True)):
         layers = frozenset(layers_of(run.layer, index))
         _check_features(run, trained, cache, layers)
-        _check_computation(run, Fit(trained.computed, Computed.of(cache), layers), cache, report)
+        _check_computation(run, Fit(how_computed(trained), Computed.of(cache), layers), cache, report)
 
 
 def _check_features(run: Run, trained: CacheRecord, cache: FeatureCache, layers: frozenset[str]) -> None:
     """Refuse features of another backbone, transform, layer, decoder or number format."""
-    differences = [d for d in trained.spec.differences(cache.spec) if not d.is_of_computation]
-    if run.tuned:  # its head was trained with its backbone, not on what a cache stores
-        differences = [d for d in differences if d.field.partition(".")[0] in _NETWORK]
-    different = [d for d in differences if d.field != "layers"]
-    if not different and {layer.key for layer in cache.layers}.issuperset(layers):
+    differences = [d for d in trained.spec.differences(cache.spec) if _matters(d, tuned=run.tuned)]
+    missing = layers.difference(layer.key for layer in cache.layers)
+    if not missing and all(d.field == "layers" for d in differences):
         return
     shown = "\n".join(f"  {d.field}: trained on {d.ours!r}, the cache has {d.theirs!r}" for d in differences)
     raise RunError(
         f"{cache.path} holds other features than {run.path} was trained on:\n{shown}\n"
         "Extract the data again with the run's settings, or train on this cache."
     )
+
+
+def _matters(difference: Difference, *, tuned: bool) -> bool:
+    """Return whether a head can't read features that differ so; a tuned one was trained with its backbone, not on a cache."""
+    if tuned:
+        return difference.field.partition(".")[0] in _NETWORK
+    return not difference.is_of_computation
 
 
 def _check_computation(run: Run, fit: Fit, cache: FeatureCache, report: Reporter) -> None:
@@ -253,30 +272,29 @@ def _draw_mistakes(judged: _Judged, path: Path) -> Path | None:
     return path
 
 
-def _write(result: EvaluationResult, judged: _Judged) -> None:
-    """Write the metrics, the per-class table and every prediction beside the run."""
-    metrics = result.metrics
-    document: Mapping[str, Any] = {
-        "look": result.look,
-        "cache": str(result.cache),
-        "rows": result.rows,
-        "metrics": {name: getattr(metrics, name)._asdict() for name in METRICS},
-        "per_class": [row._asdict() for row in metrics.per_class],
-        "confusion": metrics.confusion.tolist(),
-        "calibration": {
-            "temperature": result.calibration.temperature,
-            "before": _plain(result.calibration.before),
-            "after": _plain(result.calibration.after),
-        },
-    }
-    (result.run / "evaluation.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    Judgements.of(
-        judged.cache.ids[judged.rows], judged.labels, judged.predicted, judged.confidence, judged.classes
-    ).write(result.run / TEST_FILE)
+def _described(result: EvaluationResult) -> Evaluation:
+    """Describe for the run what a look at the test split showed."""
+    metrics, calibration = result.metrics, result.calibration
+    return Evaluation(
+        look=result.look,
+        cache=str(result.cache),
+        rows=result.rows,
+        metrics=MetricEstimates(**{name: Estimate(*getattr(metrics, name)) for name in METRICS}),
+        per_class=tuple(ClassLine(*line) for line in metrics.per_class),
+        confusion=tuple(map(tuple, metrics.confusion.tolist())),
+        calibration=CalibrationRecord(
+            temperature=calibration.temperature,
+            before=_reliability(calibration.before),
+            after=_reliability(calibration.after),
+        ),
+    )
 
 
-def _plain(found: Reliability) -> dict[str, Any]:
-    return {
-        "rms_calibration_error": found.rms_calibration_error._asdict(),
-        **{name: getattr(found, name).tolist() for name in ("edges", "counts", "confidence", "accuracy")},
-    }
+def _reliability(found: Reliability) -> ReliabilityRecord:
+    return ReliabilityRecord(
+        rms_calibration_error=Estimate(*found.rms_calibration_error),
+        edges=tuple(found.edges.tolist()),
+        counts=tuple(found.counts.tolist()),
+        confidence=tuple(found.confidence.tolist()),
+        accuracy=tuple(found.accuracy.tolist()),
+    )

@@ -23,7 +23,9 @@ from frostline.pipeline.errors import RunError
 from frostline.pipeline.extraction.engine_choice import EngineOptions, engine_like
 from frostline.pipeline.inputs.layers import layer_places, layers_of
 from frostline.pipeline.progress import SILENT, Reporter
-from frostline.pipeline.runs.directory import CacheRecord, Run
+from frostline.pipeline.runs.caches import how_computed
+from frostline.pipeline.runs.record import CacheRecord
+from frostline.pipeline.runs.run import Run, load_run
 
 _BATCH_SIZE = 32
 
@@ -86,7 +88,7 @@ def predict(
         FeaturesError: An image path doesn't exist, or the backbone can't be built here.
         EngineError: The run's engine and precision are not available here, and no check shows that others agree with them.
     """
-    opened = Run.open(run)
+    opened = load_run(run)
     head = opened.head(trusted=trusted)
     given = _each_weights(opened, weights)
     places = layer_places(opened.layer)
@@ -144,7 +146,7 @@ def _features(
     options = dataclasses.replace(options, decoder=decoder_of(spec.decoder))
     by_key = {layer.key: layer for layer in spec.layers}
     layers = tuple(by_key[key] for key in keys)
-    engine = engine_like(trained.computed, net, layers, source, options, workers=workers, report=report)
+    engine = engine_like(how_computed(trained), net, layers, source, options, workers=workers, report=report)
     batches = load_batches(
         source,
         np.arange(len(source.table.ids)),

@@ -4,12 +4,14 @@ import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.classifiers.fitting.fitted import FittedHead
 from frostline.pipeline.errors import RunError
+from frostline.pipeline.inputs.learning_rows import LearningRows
 
 VALIDATION_FILE = "validation_predictions.csv"
 TEST_FILE = "test_predictions.csv"
@@ -87,3 +89,12 @@ class Judgements:
         except KeyError as error:
             raise RunError(f"{path} has no column {error}, expected {', '.join(_COLUMNS)}") from None
         return cls(ids, labels, predicted, probability) if lines else None
+
+
+def save_validation(folder: Path, rows: LearningRows[Any], head: FittedHead) -> None:
+    """Keep what a head says of the validation rows that it was chosen on, where there are any."""
+    if not head.verdicts or not len(rows.val):
+        return
+    images, val = rows.images, rows.val
+    judged = (images.labels[val], head.verdicts.predicted, head.verdicts.probability)
+    Judgements.of(images.ids[val], *judged, images.classes).write(folder / VALIDATION_FILE)

@@ -1,22 +1,22 @@
 """A run in a few numbers: how good it is, and what it cost. What a run lacks is None."""
 
 import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from frostline.classifiers.protocol.intervals import share
-from frostline.features.backbones import BackboneInfo, describe
-from frostline.features.cache import FeatureCache
+from frostline.features.backbones import describe
 from frostline.features.cache.contract import Computed
 from frostline.features.errors import FeaturesError
-from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.layers import layers_of
-from frostline.pipeline.runs.directory import CacheRecord, Run
+from frostline.pipeline.runs.caches import how_computed, open_unchanged
+from frostline.pipeline.runs.evaluation import read_evaluation
 from frostline.pipeline.runs.predictions import TEST_FILE, VALIDATION_FILE, Judgements
+from frostline.pipeline.runs.record import CacheRecord, HeadRun
+from frostline.pipeline.runs.run import Run, load_run
 
 Split = Literal["validation", "test"]
 
@@ -97,7 +97,7 @@ class Summary:
     layer: str
     head: str
     project: str | None
-    seed: int | None
+    seed: int
     validation: Accuracy | None
     test: Accuracy | None
     cost: Cost
@@ -105,13 +105,13 @@ class Summary:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes."""
-        return tuple(self.run.record["classes"])
+        return self.run.record.classes
 
     @property
     def computed(self) -> tuple[tuple[Computed, frozenset[str]], ...]:
         """How the features of each of its caches were computed, and the layers that the head reads of them."""
         return tuple(
-            (each.computed, frozenset(layers_of(self.layer, index)))
+            (how_computed(each), frozenset(layers_of(self.layer, index)))
             for index, each in enumerate(self.run.caches)
         )
 
@@ -134,86 +134,122 @@ def summarise(path: str | Path) -> Summary:
     Raises:
         RunError: There is no run at `path`.
     """
-    run = Run.open(path)
+    run = load_run(path)
     record = run.record
-    asked = record.get("asked", {})
     return Summary(
         run=run,
         name=run.path.resolve().name,
         kind="finetune" if run.tuned else "head",
         backbones=_backbones(run),
         layer=run.layer,
-        head=record["head"]["kind"],
-        project=asked.get("project"),
-        seed=record.get("seed"),
-        validation=_validation(record),
-        test=_test(run.path / "evaluation.json"),
+        head=record.head.kind,
+        project=record.asked.project if isinstance(record, HeadRun) and record.asked else None,
+        seed=record.seed,
+        validation=_validation(run),
+        test=_test(run),
         cost=_cost(run),
     )
 
 
 def _backbones(run: Run) -> tuple[str, ...]:
-    if run.tuned:
-        return (run.record["finetune"]["backbone"],)
+    if run.tuning:
+        return (run.tuning.backbone,)
     return tuple(each.spec.backbone for each in run.caches)
 
 
-def _validation(record: Mapping[str, Any]) -> Accuracy | None:
-    value, rows = record["metrics"]["validation"].get("accuracy"), record["split"]["counts"].get("val", 0)
+def _validation(run: Run) -> Accuracy | None:
+    value, rows = run.record.metrics.validation.accuracy, run.record.split.counts.val
     if value is None or not rows:
         return None
     interval = share(round(value * rows), rows)
     return Accuracy(value, interval.low, interval.high, rows)
 
 
-def _test(path: Path) -> Accuracy | None:
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-        top1 = document["metrics"]["top1"]
-        return Accuracy(top1["value"], top1["low"], top1["high"], document["rows"])
-    except FileNotFoundError:
+def _test(run: Run) -> Accuracy | None:
+    found = read_evaluation(run.path)
+    if found is None:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} can't be read: {error!r}. Run evaluate again.") from error
+    top1 = found.metrics.top1
+    return Accuracy(top1.value, top1.low, top1.high, found.rows)
 
 
 def _cost(run: Run) -> Cost:
-    record = run.record
-    caches = [] if run.tuned else [_open(each) for each in run.caches]
-    timings = [cache.timing if cache else None for cache in caches]
-    backbones = [_describe(name, run, place) for place, name in enumerate(_backbones(run))]
-    seconds = [
-        timing.seconds / timing.images * cache.rows if cache and timing else None
-        for cache, timing in zip(caches, timings, strict=True)
-    ]
-    each_image = [1 / timing.images_per_second if timing else None for timing in timings]
-    whole = _sum(each_image)
+    network, extraction = _network(run), _extraction(run)
     return Cost(
-        parameters=_whole(_sum([info.parameters if info else None for info in backbones])),
-        gflops=_sum([info.gflops if info else None for info in backbones]),
-        width=record["head"].get("width"),
-        extraction_seconds=0.0 if run.tuned else _sum(seconds),
-        images_per_second=1 / whole if whole else None,
-        machine=" + ".join(dict.fromkeys(timing.machine for timing in timings if timing)) or None,
-        joules=_sum([timing.joules if timing else None for timing in timings]),
-        training_seconds=record.get("seconds", {}).get("total"),
-        cache_bytes=_whole(_sum([cache.info().bytes if cache else None for cache in caches])),
+        parameters=network.parameters,
+        gflops=network.gflops,
+        width=run.record.head.width,
+        extraction_seconds=extraction.seconds,
+        images_per_second=1 / extraction.image_seconds if extraction.image_seconds else None,
+        machine=extraction.machine,
+        joules=extraction.joules,
+        training_seconds=run.record.seconds.total,
+        cache_bytes=extraction.bytes,
     )
 
 
-def _open(trained: CacheRecord) -> FeatureCache | None:
-    """A cache of a run, where it still is what the run was trained on."""
-    with contextlib.suppress(OSError, FeaturesError):
-        cache = FeatureCache.open(trained.path)
-        return cache if cache.key == trained.spec.digest else None
-    return None
+@dataclass(frozen=True)
+class _Network:
+    """What backbones take; None where one can't be built here."""
+
+    parameters: int | None = None
+    gflops: float | None = None
 
 
-def _describe(name: str, run: Run, place: int) -> BackboneInfo | None:
-    """A backbone, for images of the size that it was given."""
+def _network(run: Run) -> _Network:
+    """All backbones of a run."""
+    parts = [_backbone(name, cache) for name, cache in zip(_backbones(run), run.caches, strict=True)]
+    return _Network(_whole([each.parameters for each in parts]), _sum([each.gflops for each in parts]))
+
+
+def _backbone(name: str, trained: CacheRecord) -> _Network:
+    """One backbone, for images of the size that it was given."""
     with contextlib.suppress(FeaturesError):
-        return describe(name, run.caches[place].spec.transform.crop)
-    return None
+        info = describe(name, trained.spec.transform.crop)
+        return _Network(info.parameters, info.gflops)
+    return _Network()
+
+
+@dataclass(frozen=True)
+class _Extraction:
+    """What caches take; None where one is gone, or its extraction was not timed."""
+
+    bytes: int | None = None
+    seconds: float | None = None
+    image_seconds: float | None = None
+    joules: float | None = None
+    machine: str | None = None
+
+
+def _extraction(run: Run) -> _Extraction:
+    """All caches of a run; a fine-tuned one was trained on images, and takes none."""
+    if run.tuned:
+        return _Extraction(seconds=0.0)
+    parts = [_cache(each) for each in run.caches]
+    return _Extraction(
+        bytes=_whole([each.bytes for each in parts]),
+        seconds=_sum([each.seconds for each in parts]),
+        image_seconds=_sum([each.image_seconds for each in parts]),
+        joules=_sum([each.joules for each in parts]),
+        machine=" + ".join(dict.fromkeys(each.machine for each in parts if each.machine)) or None,
+    )
+
+
+def _cache(trained: CacheRecord) -> _Extraction:
+    """One cache."""
+    cache = open_unchanged(trained)
+    if cache is None:
+        return _Extraction()
+    size, timing = cache.info().bytes, cache.timing
+    if timing is None:
+        return _Extraction(size)
+    return _Extraction(
+        bytes=size,
+        seconds=timing.seconds / timing.images * cache.rows,
+        image_seconds=1 / timing.images_per_second,
+        joules=timing.joules,
+        machine=timing.machine,
+    )
 
 
 def _sum(parts: Sequence[float | None]) -> float | None:
@@ -222,5 +258,6 @@ def _sum(parts: Sequence[float | None]) -> float | None:
     return sum(known) if known and len(known) == len(parts) else None
 
 
-def _whole(number: float | None) -> int | None:
-    return None if number is None else int(number)
+def _whole(parts: Sequence[int | None]) -> int | None:
+    found = _sum(parts)
+    return None if found is None else int(found)

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from frostline.classifiers.experiments import few_shot as few_shots
 from frostline.classifiers.experiments import learning_curve as curves
 from frostline.classifiers.experiments.few_shot import ShotScore
@@ -18,19 +16,20 @@ from frostline.classifiers.fitting.inputs import FitOptions
 from frostline.pipeline.drawing.plots import plot_few_shot, plot_learning_curve
 from frostline.pipeline.drawing.tables import write_table
 from frostline.pipeline.errors import RunError
+from frostline.pipeline.hosts.versions import library_versions, now
 from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
 from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
 from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.pipeline.progress import SILENT, Reporter
+from frostline.pipeline.runs.caches import describe_caches
 from frostline.pipeline.runs.directory import (
     FEW_SHOT,
     LEARNING_CURVE,
-    cache_records,
+    Document,
     check_new,
-    library_versions,
     new_run_path,
-    now,
+    to_plain,
     write_run,
 )
 
@@ -255,14 +254,16 @@ def read_learning_curve(folder: str | Path) -> LearningCurveResult | None:
     """
     folder = Path(folder)
     file = folder / f"{LEARNING_CURVE}.json"
-    if not file.exists():
-        return None
     try:
-        document = msgspec.json.decode(file.read_bytes())
-        document = {**document, "folder": str(folder)}
-        return msgspec.convert(document, LearningCurveResult, dec_hook=lambda kind, value: kind(value))
-    except (OSError, TypeError, msgspec.DecodeError) as error:  # a ValidationError is a DecodeError
-        raise RunError(f"{file} is not a learning curve: {error}") from error
+        text = file.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise RunError(f"{file} can't be read: {error}") from error
+    described = Document(
+        file, "a learning curve", "Restore the file from a copy, or run learning-curve again."
+    )
+    return described.convert({**described.parse(text), "folder": folder}, LearningCurveResult)
 
 
 @dataclass(frozen=True)
@@ -334,7 +335,7 @@ class _Study:
         cache = self.rows.images
         document = {
             "created": now(),
-            "caches": cache_records(cache),
+            "caches": to_plain(describe_caches(cache)),
             "split": {"counts": dict(self.rows.counts), "problems": list(self.rows.problems)},
             "seed": self.options.seed,
             **{name: value for name, value in dataclasses.asdict(result).items() if name != "folder"},

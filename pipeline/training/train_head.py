@@ -17,21 +17,18 @@ from frostline.pipeline.drawing.plots import plot_curve, plot_search
 from frostline.pipeline.drawing.tables import write_table
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.hosts.memory import half_of_memory
+from frostline.pipeline.hosts.versions import library_versions, now
 from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
 from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
 from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.pipeline.progress import SILENT, Reporter
-from frostline.pipeline.runs.directory import (
-    cache_records,
-    check_new,
-    library_versions,
-    new_run_path,
-    now,
-    save_record,
-    write_run,
-)
-from frostline.pipeline.runs.learned import save_learned
+from frostline.pipeline.runs.caches import describe_caches
+from frostline.pipeline.runs.directory import check_new, new_run_path, write_run
+from frostline.pipeline.runs.head import describe_head, describe_metrics
+from frostline.pipeline.runs.predictions import save_validation
+from frostline.pipeline.runs.record import Asked, Counts, Durations, HeadRun, SplitRecord, save_record
+from frostline.pipeline.runs.split import save_split
 
 
 @dataclass(frozen=True)
@@ -110,64 +107,55 @@ def train_head(
     started = time.perf_counter()
     cache = open_caches(cache)
     projection = ProjectionPlan.parse(project) if isinstance(project, str) else project
+    asked = Asked(
+        head=head,
+        params=dict(params or {}),
+        layer=layer,
+        project=str(projection) if projection else None,
+        search=search,
+        cv=cv,
+        seed=seed,
+        device=device,
+        memory=memory,
+        fractions=fractions,
+    )
     choices = layer_choices(cache, layer)
     path = Path(run) if run is not None else new_run_path(cache.path, head)
     check_new(path)  # before any work
     rows = LearningRows.of(cache, fractions, report)
     if len(choices) > 1 and not len(rows.val) and cv is None:
         raise RunError(f"{cache.path} has no validation rows to choose a layer on; name one, or give --cv K.")
-    plan = SearchPlan() if search is None and cv is not None else search
     allowed = half_of_memory() if memory is None else memory
-    options = FitOptions(params or {}, seed, device, allowed)
-    job = _Job(head, options, rows, cv, plan, projection, path, report)
+    options = FitOptions(asked.params, seed, device, allowed)
+    job = _Job(asked, options, rows, projection, path, report)
     fits = [job.fit(choice) for choice in choices]
     best = _best(fits)
-    fitted, found = best.fitted, best.found
+    _tell_of_types(best.fitted, report)
+    result = TrainResult(
+        run=path,
+        head=head,
+        params=best.fitted.params,
+        layer=best.layer,
+        counts=rows.counts,
+        validation=best.fitted.validation,
+        trials=best.fitted.trials,
+        seconds=time.perf_counter() - started,
+    )
+    with write_run(path) as folder:
+        _write(folder, best, rows, head)
+        save_record(folder, _record(result, rows, best.fitted, asked))
+    _drop_journals(fits)
+    return result
+
+
+def _tell_of_types(fitted: FittedHead, report: Reporter) -> None:
+    """Say what whoever loads the head has to trust."""
     foreign = foreign_types(fitted.estimator)
     if foreign:
         report.note(
             f"The head holds types that skops doesn't take unasked: {', '.join(foreign)}. Whoever uses the run has to"
             f" allow them: {' '.join(f'--trust {name}' for name in foreign)}"
         )
-    result = TrainResult(
-        run=path,
-        head=head,
-        params=fitted.params,
-        layer=best.layer,
-        counts=rows.counts,
-        validation=fitted.validation,
-        trials=fitted.trials,
-        seconds=time.perf_counter() - started,
-    )
-    with write_run(path) as folder:
-        save_head(fitted, folder)
-        save_learned(rows, fitted, folder)
-        if fitted.curve is not None:
-            fitted.curve.to_csv(folder / "curve.csv")
-            plot_curve(fitted.curve, folder / "curve.png", title=f"{head} on {cache.path.name}")
-        if found:
-            write_table(fitted.trials, folder / "search.csv")
-            plot_search(
-                fitted.trials,
-                found.params,
-                folder / "search.png",
-                title=f"search for {head} on {cache.path.name}",
-            )
-        asked = {
-            "head": head,
-            "params": dict(params or {}),
-            "layer": layer,
-            "project": str(projection) if projection else None,
-            "search": dataclasses.asdict(search) if search else None,
-            "cv": cv,
-            "seed": seed,
-            "device": device,
-            "memory": memory,
-            "fractions": list(fractions),
-        }
-        save_record(folder, _record(result, cache, fitted, rows.problems, asked))
-    _drop_journals(fits)
-    return result
 
 
 @dataclass(frozen=True)
@@ -205,14 +193,17 @@ def _drop_journals(fits: Sequence[_Fit]) -> None:
 class _Job:
     """A head to search for and to fit."""
 
-    head: str
+    asked: Asked
     options: FitOptions
     rows: LearningRows[AnyCache]
-    cv: int | None
-    plan: SearchPlan | None
     projection: ProjectionPlan | None
     run: Path
     report: Reporter
+
+    @property
+    def plan(self) -> SearchPlan | None:
+        """How to search; None for the head's own way."""
+        return SearchPlan() if self.asked.search is None and self.asked.cv is not None else self.asked.search
 
     def fit(self, layer: str) -> _Fit:
         """Search, and fit what was found."""
@@ -225,9 +216,9 @@ class _Job:
         rows = self.rows.labelled(ProjectedRows(plain, projection) if projection else plain)
         found = self._search(layer, rows, self.plan) if self.plan else None
         params = {**self.options.params, **(found.params if found else {})}
-        with self.report.task(f"Training {self.head} on {layer}", None) as advance:
+        with self.report.task(f"Training {self.asked.head} on {layer}", None) as advance:
             options = dataclasses.replace(self.options, params=params)
-            fitted = fit_head(self.head, rows, options, progress=advance)
+            fitted = fit_head(self.asked.head, rows, options, progress=advance)
         if projection:
             dim, dtype = plain.shape[1], plain.dtype.name
             fitted = dataclasses.replace(fitted, projection=projection, dim=dim, dtype=dtype)
@@ -237,13 +228,13 @@ class _Job:
 
     def _search(self, layer: str, rows: LabelledRows, plan: SearchPlan) -> Found:
         cache = self.rows.images
-        with self.report.task(f"Searching {self.head} on {layer}", None) as advance:
+        with self.report.task(f"Searching {self.asked.head} on {layer}", None) as advance:
             found = search_head(
-                self.head,
+                self.asked.head,
                 rows,
                 plan,
                 self.options,
-                folds=self.rows.folds(self.cv),
+                folds=self.rows.folds(self.asked.cv),
                 key=f"{cache.key} {layer} {self.rows.digest} {self.projection}",
                 journal=self.run.with_name(f".{self.run.name}.search"),
                 progress=advance,
@@ -255,34 +246,34 @@ class _Job:
         return found
 
 
-def _record(
-    result: TrainResult,
-    cache: AnyCache,
-    fitted: FittedHead,
-    problems: Sequence[str],
-    asked: Mapping[str, Any],
-) -> dict[str, Any]:
-    return {
-        "kind": "head",
-        "created": now(),
-        "asked": dict(asked),
-        "caches": cache_records(cache),
-        "layer": result.layer,
-        "classes": list(cache.classes),
-        "split": {
-            "fractions": asked["fractions"],
-            "counts": dict(result.counts),
-            "problems": list(problems),
-        },
-        "head": {
-            "kind": result.head,
-            "params": dict(result.params),
-            "types": list(foreign_types(fitted.estimator)),
-            "width": fitted.projection.plan.width if fitted.projection else fitted.dim,
-        },
-        "seed": asked["seed"],
-        "trials": [dict(trial) for trial in result.trials],
-        "metrics": {"validation": dict(result.validation)},
-        "seconds": {"fit": fitted.seconds, "total": result.seconds},
-        "versions": library_versions(),
-    }
+def _write(folder: Path, best: _Fit, rows: LearningRows[AnyCache], head: str) -> None:
+    """Write the head, what it was trained on, and the curves and tables of its choice."""
+    fitted, cache = best.fitted, rows.images
+    save_head(fitted, folder)
+    save_split(folder, rows)
+    save_validation(folder, rows, fitted)
+    if fitted.curve is not None:
+        fitted.curve.to_csv(folder / "curve.csv")
+        plot_curve(fitted.curve, folder / "curve.png", title=f"{head} on {cache.path.name}")
+    if best.found:
+        write_table(fitted.trials, folder / "search.csv")
+        title = f"search for {head} on {cache.path.name}"
+        plot_search(fitted.trials, best.found.params, folder / "search.png", title=title)
+
+
+def _record(result: TrainResult, rows: LearningRows[AnyCache], fitted: FittedHead, asked: Asked) -> HeadRun:
+    cache = rows.images
+    return HeadRun(
+        created=now(),
+        asked=asked,
+        caches=describe_caches(cache),
+        layer=result.layer,
+        classes=cache.classes,
+        split=SplitRecord(fractions=asked.fractions, counts=Counts(**rows.counts), problems=rows.problems),
+        head=describe_head(fitted, result.head),
+        seed=asked.seed,
+        trials=tuple(result.trials),
+        metrics=describe_metrics(fitted),
+        seconds=Durations(fit=fitted.seconds, total=result.seconds),
+        versions=library_versions(),
+    )

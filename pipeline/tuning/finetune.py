@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from frostline.classifiers.fitting.fit import calibrate
 from frostline.classifiers.fitting.fitted import Curve, FittedHead
@@ -20,22 +19,27 @@ from frostline.features.images.loading import default_workers
 from frostline.features.table import ImageSource
 from frostline.pipeline.drawing.plots import plot_curve
 from frostline.pipeline.errors import FinetuneError
+from frostline.pipeline.extraction.defaults import DEFAULT_BACKBONE, default_cache_path
 from frostline.pipeline.extraction.engine_choice import specify
-from frostline.pipeline.extraction.extract import DEFAULT_BACKBONE, default_cache_path, opened_source
+from frostline.pipeline.hosts.versions import library_versions, now
 from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS
 from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.pipeline.inputs.scanned_images import check_images
+from frostline.pipeline.inputs.sources import opened_source
 from frostline.pipeline.progress import SILENT, Reporter
-from frostline.pipeline.runs.directory import (
-    FEATURES,
-    check_new,
-    library_versions,
-    new_run_path,
-    now,
+from frostline.pipeline.runs.directory import FEATURES, check_new, new_run_path, write_run
+from frostline.pipeline.runs.head import describe_head, describe_metrics
+from frostline.pipeline.runs.predictions import save_validation
+from frostline.pipeline.runs.record import (
+    CacheRecord,
+    Counts,
+    Durations,
+    SplitRecord,
+    TunedRun,
+    TuningRecord,
     save_record,
-    write_run,
 )
-from frostline.pipeline.runs.learned import save_learned
+from frostline.pipeline.runs.split import save_split
 from frostline.pipeline.tuning.preparation import Named, Plan, Tuning, prepare
 from frostline.pipeline.tuning.recipe import Recipe
 from frostline.pipeline.tuning.start import EMBEDDING, StartRun, to_estimator
@@ -198,7 +202,8 @@ def finetune(
         )
         if processes.leads:
             with write_run(path) as run_folder:
-                save_learned(rows, head, run_folder)
+                save_split(run_folder, rows)
+                save_validation(run_folder, rows, head)
                 _write(run_folder, result, tuning, head)
                 tuned = load_backbone(f"run:{run_folder}")
                 record = _record(result, tuning, tuned, head, fractions=fractions, from_run=from_run)
@@ -316,51 +321,52 @@ def _record(
     *,
     fractions: tuple[float, float, float],
     from_run: str | Path | None,
-) -> dict[str, Any]:
+) -> TunedRun:
     plan, images = tuning.plan, tuning.plan.rows.images
     layers = tuned.resolve_layers([EMBEDDING])
     (reference,) = plan_engines(tuned, engine="eager", precision="fp32", device="cpu")
     spec = specify(tuned, layers, reference)
-    return {
-        "kind": "finetune",
-        "created": now(),
-        "caches": [
-            {
-                "path": FEATURES,
-                "key": spec.digest,
-                "spec": dataclasses.asdict(spec),
-                "check": None,
-                "source": images.source.root,
-                "weights": None,
-                "rows": len(images.ok),
-            }
-        ],
-        "layer": layers[0].key,
-        "classes": list(images.classes),
-        "split": {
-            "fractions": list(fractions),
-            "counts": dict(result.counts),
-            "problems": list(plan.rows.problems),
-        },
-        "head": {"kind": head.name, "params": dict(head.params), "types": [], "width": head.dim},
-        "finetune": {
-            "recipe": dataclasses.asdict(plan.recipe),
-            "backbone": plan.named.backbone,
-            "weights": None if plan.named.weights is None else str(plan.named.weights),
-            "weights_sha256": plan.net.weights_sha256,
-            "image_size": plan.named.image_size,
-            "limit": plan.limit,
-            "from_scratch": plan.from_scratch,
-            "from_run": None if from_run is None else str(Path(from_run).resolve()),
-            "cache": None if result.cache is None else str(result.cache.resolve()),
-            "trained": result.trained,
-            "frozen": result.frozen,
-            "frozen_sha256": result.frozen_sha256,
-            "best": result.best,
-        },
-        "seed": plan.recipe.seed,
-        "trials": [],
-        "metrics": {"validation": dict(result.validation)},
-        "seconds": {"fit": result.training_seconds, "total": result.seconds},
-        "versions": library_versions(),
-    }
+    features = CacheRecord(
+        path=FEATURES,
+        key=spec.digest,
+        spec=spec,
+        check=None,
+        source=images.source.root,
+        weights=None,
+        rows=len(images.ok),
+    )
+    return TunedRun(
+        created=now(),
+        caches=(features,),
+        layer=layers[0].key,
+        classes=images.classes,
+        split=SplitRecord(
+            fractions=fractions, counts=Counts(**plan.rows.counts), problems=plan.rows.problems
+        ),
+        head=describe_head(head, head.name),
+        finetune=_tuning_record(result, plan, from_run),
+        seed=plan.recipe.seed,
+        trials=(),
+        metrics=describe_metrics(head),
+        seconds=Durations(fit=result.training_seconds, total=result.seconds),
+        versions=library_versions(),
+    )
+
+
+def _tuning_record(result: FinetuneResult, plan: Plan, from_run: str | Path | None) -> TuningRecord:
+    named = plan.named
+    return TuningRecord(
+        recipe=dataclasses.asdict(plan.recipe),
+        backbone=named.backbone,
+        weights=None if named.weights is None else str(named.weights),
+        weights_sha256=plan.net.weights_sha256,
+        image_size=named.image_size,
+        limit=plan.limit,
+        from_scratch=plan.from_scratch,
+        from_run=None if from_run is None else str(Path(from_run).resolve()),
+        cache=None if result.cache is None else str(result.cache.resolve()),
+        trained=result.trained,
+        frozen=result.frozen,
+        frozen_sha256=result.frozen_sha256,
+        best=result.best,
+    )

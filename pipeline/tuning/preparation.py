@@ -16,7 +16,9 @@ from frostline.features.backbones import Backbone, Stage, Upper, find_stage, loa
 from frostline.features.cache import FeatureCache
 from frostline.features.errors import BackboneError
 from frostline.pipeline.errors import FinetuneError
-from frostline.pipeline.extraction.extract import default_cache_path, extract
+from frostline.pipeline.extraction.compute import fill_cache
+from frostline.pipeline.extraction.defaults import default_cache_path
+from frostline.pipeline.extraction.engine_choice import EngineOptions
 from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.pipeline.inputs.scanned_images import ImageSet
 from frostline.pipeline.progress import Reporter
@@ -171,17 +173,7 @@ def prepare(
         FinetuneError: The parts of the plan exclude each other.
     """
     plan.check()
-    refusal = plan.uncacheable()
-    if plan.recipe.views > 1 and (refusal or cached is False):
-        raise FinetuneError(
-            f"views: they are for what is cached below a frost line; {refusal or 'leave --no-cached away'}"
-        )
-    if cached and refusal:
-        raise FinetuneError(
-            f"what lies below the frost line can't be cached: {refusal}; or train without, by --no-cached"
-        )
-    if refusal and plan.frozen and cached is None:
-        report.note(f"What lies below the frost line is computed in each epoch, not cached: {refusal}")
+    wanted = _wants_cache(plan, cached=cached, report=report)
     whole = trunk(plan.net)
     stages = plan.net.stages()
     line = FrostLine(
@@ -191,25 +183,11 @@ def prepare(
         plan.recipe.unfreeze_every,
         keeps_statistics=plan.recipe.keeps_statistics(from_scratch=plan.from_scratch),
     )
-    body = (
-        _upper(plan, whole, stages, cached=cached, report=report)
-        if cached is not False and not refusal
-        else None
-    )
+    body = _upper(plan, whole, stages, cached=cached, report=report) if wanted else None
     cache = _activations(plan, stages, report) if body is not None else None
-    dim = plan.net.layers()[EMBEDDING].dim
-    head = (
-        start.head(plan.rows.images, plan.rows.train)
-        if start is not None
-        else fresh_head(dim, len(plan.rows.images.classes), plan.recipe.seed)
-    )
-    network = (
-        Network(whole, head, plan.net.transform, plan.recipe.dropout)
-        if body is None
-        else Network(body, head, None, plan.recipe.dropout)
-    )
+    head = _first_head(plan, start)
     job = Job(
-        network=network,
+        network=_network(plan, whole, body, head),
         line=line,
         inputs=_inputs(plan, stages, cache),
         train=plan.rows.train,
@@ -222,6 +200,41 @@ def prepare(
         processes=plan.processes,
     )
     return Tuning(plan, job, whole, cache.path if cache else None)
+
+
+def _wants_cache(plan: Plan, *, cached: bool | None, report: Reporter) -> bool:
+    """Return whether to cache what lies below the frost line, as far as the plan decides it.
+
+    Raises:
+        FinetuneError: It is asked for and can't be done, or it is needed and isn't wanted.
+    """
+    refusal = plan.uncacheable()
+    if plan.recipe.views > 1 and (refusal or cached is False):
+        raise FinetuneError(
+            f"views: they are for what is cached below a frost line; {refusal or 'leave --no-cached away'}"
+        )
+    if cached and refusal:
+        raise FinetuneError(
+            f"what lies below the frost line can't be cached: {refusal}; or train without, by --no-cached"
+        )
+    if refusal and plan.frozen and cached is None:
+        report.note(f"What lies below the frost line is computed in each epoch, not cached: {refusal}")
+    return cached is not False and not refusal
+
+
+def _first_head(plan: Plan, start: StartRun | None) -> nn.Linear:
+    """The head before the first update: that of the run to start from, or a fresh one."""
+    if start is not None:
+        return start.head(plan.rows.images, plan.rows.train)
+    dim = plan.net.layers()[EMBEDDING].dim
+    return fresh_head(dim, len(plan.rows.images.classes), plan.recipe.seed)
+
+
+def _network(plan: Plan, whole: nn.Module, body: nn.Module | None, head: nn.Linear) -> Network:
+    """What is trained on images, or above the frost line on what is cached below it."""
+    if body is None:
+        return Network(whole, head, plan.net.transform, plan.recipe.dropout)
+    return Network(body, head, None, plan.recipe.dropout)
 
 
 def _upper(
@@ -255,22 +268,17 @@ def _activations(plan: Plan, stages: Sequence[Stage], report: Reporter) -> Featu
     if plan.processes.leads:
         size = len(source.table) * math.prod(stage.shape) * 2 * plan.recipe.views
         report.note(f"Caching the activations below the frost line, {size / 1e9:.2f} GB, in {path}")
-        extract(
-            source,
-            backbone=plan.named.backbone,
-            weights=plan.named.weights,
-            image_size=plan.named.image_size,
-            layers=[layer],
-            views=plan.recipe.views,
-            seed=plan.recipe.seed,
-            cache=path,
+        options = EngineOptions(
+            engine="auto",
             precision=precision,
             device=plan.processes.device.type,
+            batch_size=None,
             store="float16",
-            limit=plan.limit,
-            max_bad=1.0,  # the images were judged before
-            report=report,
+            views=plan.recipe.views,
+            seed=plan.recipe.seed,
         )
+        net = plan.named.load()  # an engine may change the network that it runs
+        fill_cache(source, net, net.resolve_layers([layer]), path, options, report=report)
     plan.processes.wait()
     cache = FeatureCache.open(path)
     lost = np.flatnonzero(plan.rows.images.ok & ~cache.ok)

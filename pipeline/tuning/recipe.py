@@ -1,5 +1,6 @@
 """How a network is trained: every number that the result depends on, apart from the data and the network."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -102,20 +103,19 @@ class Recipe:
                 raise RecipeError(
                     f"{name}: got {getattr(self, name)!r}, expected one of {', '.join(get_args(choices))}"
                 )
+        for problem in self._conflicts():
+            raise RecipeError(problem)
+
+    def _conflicts(self) -> Iterator[str]:
+        """What is wrong with numbers that are right by themselves."""
         if self.nesterov and self.optimizer == "sgd" and self.momentum == 0:
-            raise RecipeError(
-                "nesterov: there is none without momentum; add --no-nesterov, or give --momentum"
-            )
+            yield "nesterov: there is none without momentum; add --no-nesterov, or give --momentum"
         if self.batch_size % self.accumulate:
-            raise RecipeError(
-                f"accumulate: got {self.accumulate}, expected a divisor of the batch size, {self.batch_size}"
-            )
+            yield f"accumulate: got {self.accumulate}, expected a divisor of the batch size, {self.batch_size}"
         if self.views > 1 and self.augment != "crop":
-            raise RecipeError(
-                f"views: they vary images as augment 'crop' does, got {self.augment!r}; leave one of them away"
-            )
+            yield f"views: they vary images as augment 'crop' does, got {self.augment!r}; leave one of them away"
         if self.unfreeze_every and self.frost_line == "none":
-            raise RecipeError("unfreeze_every: nothing is frozen; give --frost-line STAGE, or all")
+            yield "unfreeze_every: nothing is frozen; give --frost-line STAGE, or all"
 
     @property
     def randomises(self) -> bool:

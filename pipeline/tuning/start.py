@@ -20,7 +20,7 @@ from frostline.pipeline.errors import FinetuneError
 from frostline.pipeline.inputs.joined_caches import find, image_digests
 from frostline.pipeline.inputs.layers import layer_features
 from frostline.pipeline.inputs.scanned_images import ImageSet
-from frostline.pipeline.runs.directory import Run
+from frostline.pipeline.runs.run import Run, load_run
 
 EMBEDDING = "embedding"
 _UNBENT = ("standard", "none")  # scales that a linear layer can take in
@@ -40,13 +40,14 @@ class StartRun:
             RunError: There is none.
             FinetuneError: Its head isn't a linear one on the embedding.
         """
-        run = Run.open(path)
-        head = run.record["head"]
-        plain = head["kind"] == "linear" and head["params"].get("scale") in _UNBENT
+        run = load_run(path)
+        head = run.record.head
+        scale = head.params.get("scale")
+        plain = head.kind == "linear" and scale in _UNBENT
         if not plain or run.layer != EMBEDDING or run.head().projection is not None:
             raise FinetuneError(
-                f"{run.path} has a {head['kind']!r} head on layer {run.layer!r}"
-                f" (scale {head['params'].get('scale')!r}); fine-tuning starts from a linear head on {EMBEDDING!r}"
+                f"{run.path} has a {head.kind!r} head on layer {run.layer!r}"
+                f" (scale {scale!r}); fine-tuning starts from a linear head on {EMBEDDING!r}"
                 f" with scale {' or '.join(_UNBENT)}. Make one with: frostline train-head CACHE --head linear"
             )
         return cls(run)
@@ -115,7 +116,7 @@ class StartRun:
                 np.zeros(0, np.int64),
                 images.classes,
             ),
-            FitOptions(self.run.record["head"]["params"]),
+            FitOptions(self.run.record.head.params),
             refit=False,
         )
 

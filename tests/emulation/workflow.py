@@ -25,7 +25,7 @@ from frostline.pipeline import (
     learning_curve,
     train_head,
 )
-from frostline.pipeline.runs.directory import Run
+from frostline.pipeline.runs.run import load_run
 
 NETWORK = {"backbone": "timm:test_resnet", "weights": "random:1", "image_size": 32}
 EXACT = {"engine": "eager", "precision": "fp32", "device": "cpu", "store": "float32", "workers": 1}
@@ -126,7 +126,7 @@ def run(folder, data, *, jobs):
     looked = evaluate(trained.run)
     found["head"] = files(trained.run, ".safetensors")
     found["accuracy"] = looked.metrics.top1
-    found["looks"] = len(Run.open(trained.run).looks())
+    found["looks"] = len(load_run(trained.run).ledger.looks())
     shots = few_shot(cache, "centroid", shots=[1], episodes=4, out=folder / "shots")
     curve = learning_curve(cache, "centroid", points=2, draws=2, out=folder / "curve")
     found["sizes"] = files(shots.folder, ".csv") | files(curve.folder, ".csv")

@@ -15,7 +15,7 @@ from runner import CliRunner
 from frostline import cli
 from frostline.features import FeatureCache
 from frostline.pipeline import batch, compare_runs, plan_batch, train_head
-from frostline.pipeline.runs.directory import Run
+from frostline.pipeline.runs.run import load_run
 
 HEADS = '[batch]\ndata = "{data}"\nout = "{out}"\n[[extract]]\nbackbone = "timm:test_resnet"\nweights = "random:1"\nimage-size = 32\n'
 TUNE = """
@@ -135,11 +135,11 @@ def test_the_best_candidate_of_a_search_decides_the_recipe(write_study):
         TUNE + "values = [{ lr = 1e-9 }, { lr = 0.05 }]",
     )
     result = batch(path)
-    candidates = [Run.open(job.path).record for job in result.jobs if job.stage == "search"]
-    scores = [record["metrics"]["validation"] for record in candidates]
-    order = [(each["accuracy"], -each["log_loss"]) for each in scores]
-    best = candidates[order.index(max(order))]["finetune"]["recipe"]["lr"]
-    finals = [Run.open(run).record["finetune"]["recipe"] for run in result.runs]
+    candidates = [load_run(job.path).record for job in result.jobs if job.stage == "search"]
+    scores = [record.metrics.validation for record in candidates]
+    order = [(each.accuracy, -each.log_loss) for each in scores]
+    best = candidates[order.index(max(order))].finetune.recipe["lr"]
+    finals = [load_run(run).record.finetune.recipe for run in result.runs]
     assert order[0] != order[1]
     assert [(recipe["lr"], recipe["seed"]) for recipe in finals] == [(best, 3), (best, 4)]
     shutil.rmtree(result.out / "search")
@@ -155,7 +155,7 @@ def test_a_candidate_that_diverges_is_not_chosen_and_fails_nothing(write_study):
     assert sorted(states(result, "search")) == ["done", "failed"]
     assert states(result, "finetune") == ["done"]
     assert not result.unfinished
-    assert Run.open(result.runs[0]).record["finetune"]["recipe"]["lr"] == 0.05
+    assert load_run(result.runs[0]).record.finetune.recipe["lr"] == 0.05
     assert set(states(batch(path))) == {"there"}
 
 
@@ -166,19 +166,19 @@ def test_what_lies_below_a_frost_line_is_cached_beside_the_rest_for_all_seeds(wr
     result = batch(path)
     assert states(result) == ["done", "done"]
     (cache,) = (tmp_path / "out" / "activations").iterdir()
-    assert {Run.open(run).record["finetune"]["cache"] for run in result.runs} == {str(cache)}
+    assert {load_run(run).record.finetune.cache for run in result.runs} == {str(cache)}
 
 
 def test_evaluate_looks_at_each_run_once(write_study):
     study = HEADS.replace("[[extract]]", "evaluate = true\n[[extract]]")
     path = write_study(study, '[[train-head]]\nhead = "knn"')
     (run,) = batch(path).runs
-    assert len(Run.open(run).looks()) == 1
+    assert len(load_run(run).ledger.looks()) == 1
     batch(path)
-    assert len(Run.open(run).looks()) == 1
+    assert len(load_run(run).ledger.looks()) == 1
     (run / "evaluation.json").unlink()  # as if killed between training and evaluation
     assert states(batch(path), "train-head") == ["done"]
-    assert len(Run.open(run).looks()) == 2
+    assert len(load_run(run).ledger.looks()) == 2
 
 
 @pytest.mark.real_processor

@@ -29,7 +29,7 @@ from frostline.features.sources import open_source
 from frostline.pipeline import Recipe, evaluate, extract, finetune, predict, train_head
 from frostline.pipeline.errors import FinetuneError, RunError
 from frostline.pipeline.inputs.labelled_images import split_rows
-from frostline.pipeline.runs.directory import Run
+from frostline.pipeline.runs.run import load_run
 from frostline.pipeline.studies.html_report.commands import repeating_commands
 from frostline.pipeline.tuning.inputs import _Images
 from frostline.pipeline.tuning.trainer.checkpoint import load_checkpoint
@@ -404,7 +404,7 @@ def test_two_processes_train_what_one_does(digits):
     )
     assert done.returncode == 0, done.stderr
     two = json.loads((Path("two") / "run.json").read_text())
-    assert Run.open("two").tuned
+    assert load_run("two").tuned
     with (Path("two") / "curve.csv").open() as file:
         rows = list(csv.DictReader(file))
     for ours, theirs in zip(rows, one["history"], strict=True):
@@ -420,10 +420,10 @@ def test_lp_ft_starts_from_a_head_of_the_training_rows_alone(digits):
     recipe = Recipe(**FP32, epochs=1, batch_size=24, lr=1e-8, augment="none", warmup=0, frost_line="all")
     started = finetune(digits, recipe=recipe, run="tuned", from_run="linear", cached=False, **QUIET)
     cache = FeatureCache.open("plain.h5")
-    run = Run.open("linear")
+    run = load_run("linear")
     split, _ = split_rows(cache)
     train, val = np.flatnonzero(split == Split.TRAIN), np.flatnonzero(split == Split.VAL)
-    params = run.record["head"]["params"]
+    params = run.record.head.params
     alone = fit_head(
         "linear",
         LabelledRows(cache.features(), cache.labels, train, val, cache.classes),
@@ -564,7 +564,7 @@ def test_test_images_are_never_trained_on(digits, monkeypatch):
     own = _Images.__getitem__
     monkeypatch.setattr(_Images, "__getitem__", lambda self, key: seen.add(key[1]) or own(self, key))
     finetune(digits, recipe=Recipe(**SMALL), run="run", **QUIET)
-    trained = {row.tobytes() for row in Run.open("run").trained_content()}
+    trained = {row.tobytes() for row in load_run("run").trained_content()}
     source = open_source(digits)
     net = load_backbone(BACKBONE["backbone"], weights="random:1")
     content = {
@@ -578,7 +578,7 @@ def test_test_images_are_never_trained_on(digits, monkeypatch):
 def test_the_commands_that_repeat_a_run_repeat_it(digits):
     recipe = Recipe(**SMALL, frost_line=LINE, augment="none", nesterov=False)
     finetune(digits, recipe=recipe, run="run", **QUIET)
-    (line,) = repeating_commands(Run.open("run"))
+    (line,) = repeating_commands(load_run("run"))
     program, *words = shlex.split(line)
     assert program == "frostline"
     subprocess.check_call(

@@ -17,10 +17,10 @@ from frostline.features.errors import FeaturesError
 from frostline.features.system.atomic import replace_file
 from frostline.pipeline.drawing.thumbnails import image_file, load_thumbnail
 from frostline.pipeline.errors import PipelineError, ReportError
+from frostline.pipeline.hosts.versions import library_versions
 from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
 from frostline.pipeline.inputs.layers import layer_features
 from frostline.pipeline.progress import SILENT, Reporter
-from frostline.pipeline.runs.directory import library_versions
 from frostline.pipeline.runs.predictions import Judgements
 from frostline.pipeline.studies.html_report.commands import repeating_commands
 from frostline.pipeline.studies.html_report.embedding import Map, MapKind, draw_map
@@ -233,7 +233,7 @@ def _section(name: str, place: Place, board: Leaderboard, gallery: _Gallery, map
             pictures = [gallery.add(image_file(cache, int(row))) for row in rows[shown]]
             charts.append(embedding_map(name, drawn, judged.take(shown), pictures, summary.classes))
         mistakes = _mistakes(judged, cache, rows, gallery)
-    charts += curves(name, summary.run.path / "curve.csv", summary.run.record["head"]["params"])
+    charts += curves(name, summary.run.path / "curve.csv", summary.run.record.head.params)
     return _Section(
         name=name,
         place=place,
@@ -252,7 +252,7 @@ def _cache(place: Place) -> AnyCache | None:
         cache = open_caches([each.path for each in run.caches])
     except (OSError, FeaturesError, PipelineError):
         return None
-    same = cache.key == "+".join(each.spec.digest for each in run.caches)
+    same = cache.key == "+".join(each.key for each in run.caches)
     return (
         cache if same or run.tuned else None
     )  # a tuned run's lies within it, by whatever engine it was computed
@@ -293,7 +293,7 @@ def _facts(place: Place) -> list[tuple[str, str]]:
     """What the head of a section says, by name."""
     summary = place.summary
     record = summary.run.record
-    params = ", ".join(f"{name}={value}" for name, value in record["head"]["params"].items())
+    params = ", ".join(f"{name}={value}" for name, value in record.head.params.items())
     facts = {
         "backbone": " + ".join(summary.backbones),
         "layer": summary.layer,
@@ -301,7 +301,7 @@ def _facts(place: Place) -> list[tuple[str, str]]:
         "head": f"{summary.head} ({params})" if params else summary.head,
         "validation": cell(place, "validation"),
         "test": cell(place, "test"),
-        "trained": record.get("created", ""),
+        "trained": record.created,
         "data": ", ".join(dict.fromkeys(each.source for each in summary.run.caches)),
         "timed on": summary.cost.machine or "",
         "run": str(summary.run.path),

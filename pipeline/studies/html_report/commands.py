@@ -2,12 +2,12 @@
 
 import dataclasses
 import shlex
-from collections.abc import Mapping
 from typing import Any
 
 from frostline.features.engines import kind_of
 from frostline.features.images.decoding import decoder_of
-from frostline.pipeline.runs.directory import CacheRecord, Run
+from frostline.pipeline.runs.record import Asked, CacheRecord, HeadRun, TunedRun
+from frostline.pipeline.runs.run import Run
 from frostline.pipeline.tuning.recipe import Recipe
 
 
@@ -17,11 +17,12 @@ def repeating_commands(run: Run) -> list[str]:
     Whatever was left open to Frostline is named as it was chosen, where features depend on it.
     """
     again = f"{run.path}-again"
-    if run.tuned:
-        lines = [_finetune(run, again)]
+    record = run.record
+    if isinstance(record, TunedRun):
+        lines = [_finetune(run, record, again)]
     else:
-        lines = [*map(_extract, run.caches), _train(run, run.record["asked"], again)]
-    if run.looks():
+        lines = [*map(_extract, run.caches), _train(run, record.asked or _chosen(record), again)]
+    if run.ledger.looks():
         lines.append(shlex.join(["frostline", "evaluate", again]))
     return lines
 
@@ -41,40 +42,57 @@ def _extract(cache: CacheRecord) -> str:
     return shlex.join(words)
 
 
-def _train(run: Run, asked: Mapping[str, Any], again: str) -> str:
-    words = ["frostline", "train-head", "+".join(cache.path for cache in run.caches), "--head", asked["head"]]
-    words += [
-        word for name, value in asked["params"].items() for word in ("--param", f"{name}={_text(value)}")
-    ]
-    options = {"layer": asked["layer"], "project": asked["project"], "cv": asked["cv"]}
-    search = asked["search"] or {}
-    options |= {"search": search.get("method"), "trials": search.get("trials"), "jobs": search.get("jobs")}
-    options |= {name: asked.get(name) for name in ("seed", "device", "memory")}
+def _chosen(record: HeadRun) -> Asked:
+    """What stands for what was asked, in a run of version 1, which doesn't tell: what was chosen."""
+    return Asked(
+        head=record.head.kind,
+        params=record.head.params,
+        layer=record.layer,
+        project=None,
+        search=None,
+        cv=None,
+        seed=record.seed,
+        device="auto",
+        fractions=record.split.fractions,
+    )
+
+
+def _train(run: Run, asked: Asked, again: str) -> str:
+    words = ["frostline", "train-head", "+".join(cache.path for cache in run.caches), "--head", asked.head]
+    words += [word for name, value in asked.params.items() for word in ("--param", f"{name}={_text(value)}")]
+    options: dict[str, Any] = {"layer": asked.layer, "project": asked.project, "cv": asked.cv}
+    if asked.search:
+        search = asked.search
+        options |= {"search": search.method, "trials": search.trials, "jobs": search.jobs}
+    options |= {"seed": asked.seed, "device": asked.device, "memory": asked.memory}
     words += [
         word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))
     ]
-    words += ["--fractions", *map(str, asked["fractions"]), "--run", again]
+    words += ["--fractions", *map(str, asked.fractions), "--run", again]
     return shlex.join(words)
 
 
-def _finetune(run: Run, again: str) -> str:
-    settings = run.record["finetune"]
+def _finetune(run: Run, record: TunedRun, again: str) -> str:
+    settings = record.finetune
     (cache,) = run.caches
-    words = ["frostline", "finetune", cache.source, "--backbone", settings["backbone"]]
-    scratch = settings["from_scratch"]
-    options = {name: settings[name] for name in ("image_size", "from_run", "limit")}
-    options |= {} if scratch else {"weights": settings["weights"]}
+    words = ["frostline", "finetune", cache.source, "--backbone", settings.backbone]
+    options: dict[str, Any] = {
+        "image_size": settings.image_size,
+        "from_run": settings.from_run,
+        "limit": settings.limit,
+    }
+    options |= {} if settings.from_scratch else {"weights": settings.weights}
     own = dataclasses.asdict(Recipe())
-    options |= {name: value for name, value in settings["recipe"].items() if value != own[name]}
+    options |= {name: value for name, value in settings.recipe.items() if value != own.get(name)}
     for name, value in options.items():
         option = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
         elif value is not None:
             words += [f"--{option}", str(value)]
-    words += ["--from-scratch"] if scratch else []
-    words += ["--cached"] if settings["cache"] else []
-    return shlex.join([*words, "--fractions", *map(str, run.record["split"]["fractions"]), "--run", again])
+    words += ["--from-scratch"] if settings.from_scratch else []
+    words += ["--cached"] if settings.cache else []
+    return shlex.join([*words, "--fractions", *map(str, record.split.fractions), "--run", again])
 
 
 def _text(value: Any) -> str:

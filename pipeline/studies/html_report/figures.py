@@ -3,7 +3,7 @@
 import contextlib
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.protocol.calibration_error import BINS, bin_of, rms_calibration_error
 from frostline.pipeline.runs.predictions import Judgements
+from frostline.pipeline.runs.summary import Accuracy
 from frostline.pipeline.studies.html_report.embedding import Map
 from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place
 from frostline.pipeline.studies.leaderboard_text import cell
@@ -73,53 +74,82 @@ def pareto(board: Leaderboard) -> list[Chart]:
     return [chart for key in _UNITS if (chart := _pareto(board, key))]
 
 
-def _pareto(board: Leaderboard, key: str) -> Chart | None:
+@dataclass(frozen=True)
+class _Point:
+    """A run with what it costs and how accurate it is, both known."""
+
+    place: Place
+    cost: float
+    accuracy: Accuracy
+
+    @property
+    def backbone(self) -> str:
+        return " + ".join(self.place.summary.backbones)
+
+
+def _points(board: Leaderboard, key: str) -> list[_Point]:
+    """Runs that a cost above 0 is known of."""
     value = COLUMNS[key].value
-    places = [place for place in board.places if place.accuracy and (value(place) or 0) > 0]
-    if len(places) < min(2, len(board.places)):
+    known = [(place, value(place), place.accuracy) for place in board.places]
+    return [
+        _Point(place, cost, accuracy) for place, cost, accuracy in known if accuracy and cost and cost > 0
+    ]
+
+
+def _pareto(board: Leaderboard, key: str) -> Chart | None:
+    points = _points(board, key)
+    if len(points) < min(2, len(board.places)):
         return None
-    backbones = list(dict.fromkeys(" + ".join(place.summary.backbones) for place in places))
-    heads = list(dict.fromkeys(place.summary.head for place in places))
-    figure = go.Figure(
-        _front_line([(value(place), place.accuracy.value) for place in places if place.accuracy])
-    )
-    for number, backbone in enumerate(backbones):
-        mine = [place for place in places if " + ".join(place.summary.backbones) == backbone]
-        intervals = [place.accuracy for place in mine if place.accuracy]
-        figure.add_scatter(
-            x=[value(place) for place in mine],
-            y=[each.value for each in intervals],
-            error_y={
-                "array": [each.high - each.value for each in intervals],
-                "arrayminus": [each.value - each.low for each in intervals],
-                "thickness": 1,
-                "width": 3,
-            },
-            mode="markers",
-            name=backbone,
-            marker={
-                "size": [_size(place.summary.cost.width) for place in mine],
-                "symbol": [_SYMBOLS[heads.index(place.summary.head) % len(_SYMBOLS)] for place in mine],
-                "color": _PALETTE[number % len(_PALETTE)],
-                "line": {"width": 1},
-                "opacity": 0.9,
-            },
-            text=[_hover(place) for place in mine],
-            hovertemplate="%{text}<extra></extra>",
-        )
+    figure = go.Figure(_front_line([(point.cost, point.accuracy.value) for point in points]))
+    heads = list(dict.fromkeys(point.place.summary.head for point in points))
+    for number, backbone in enumerate(dict.fromkeys(point.backbone for point in points)):
+        mine = [point for point in points if point.backbone == backbone]
+        figure.add_scatter(name=backbone, **_marks(mine, heads, _PALETTE[number % len(_PALETTE)]))
     figure.update_layout(
-        xaxis={"title": {"text": _UNITS[key]}, "type": "log", **_ticks([value(place) for place in places])},
+        xaxis={"title": {"text": _UNITS[key]}, "type": "log", **_ticks([point.cost for point in points])},
         yaxis={"title": {"text": f"{board.split} accuracy"}, "tickformat": ".0%"},
         legend=_BELOW,
         hovermode="closest",
     )
-    best = max(places, key=lambda place: place.accuracy.value if place.accuracy else 0)
-    cheapest = min(places, key=value)
+    best = max(points, key=lambda point: point.accuracy.value).place
+    cheapest = min(points, key=lambda point: point.cost).place
     summary = (
-        f"Accuracy against {_UNITS[key]} of {len(places)} run{'s' * (len(places) > 1)}. Most accurate: {best.summary.name}, {cell(best, board.split)};"
+        f"Accuracy against {_UNITS[key]} of {len(points)} run{'s' * (len(points) > 1)}. Most accurate: {best.summary.name}, {cell(best, board.split)};"
         f" cheapest: {cheapest.summary.name}, {cell(cheapest, board.split)}. The leaderboard has all numbers."
     )
     return _chart(f"pareto-{key}", f"Accuracy against {_UNITS[key]}", summary, figure)
+
+
+def _marks(points: Sequence[_Point], heads: Sequence[str], colour: str) -> dict[str, Any]:
+    """Runs on one backbone: a symbol per kind of head, as large as the vector that it reads."""
+    places = [point.place for point in points]
+    return {
+        "x": [point.cost for point in points],
+        "y": [point.accuracy.value for point in points],
+        "error_y": _reach(
+            [(each.value, each.low, each.high) for each in (point.accuracy for point in points)]
+        ),
+        "mode": "markers",
+        "marker": {
+            "size": [_size(place.summary.cost.width) for place in places],
+            "symbol": [_SYMBOLS[heads.index(place.summary.head) % len(_SYMBOLS)] for place in places],
+            "color": colour,
+            "line": {"width": 1},
+            "opacity": 0.9,
+        },
+        "text": [_hover(place) for place in places],
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+
+
+def _reach(intervals: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
+    """Error bars of some (value, low, high)."""
+    return {
+        "array": [high - value for value, _, high in intervals],
+        "arrayminus": [value - low for value, low, _ in intervals],
+        "thickness": 1,
+        "width": 3,
+    }
 
 
 def label_fractions(learning: Sequence[LearningCurveResult]) -> list[Chart]:
@@ -128,34 +158,9 @@ def label_fractions(learning: Sequence[LearningCurveResult]) -> list[Chart]:
         return []
     figure = go.Figure()
     for number, curve in enumerate(learning):
-        colour = _PALETTE[number % len(_PALETTE)]
         common = {"name": _escape(curve.folder.name), "legendgroup": str(number)}
-        figure.add_scatter(
-            x=[point.images for point in curve.points],
-            y=[point.accuracy for point in curve.points],
-            error_y={
-                "array": [point.high - point.accuracy for point in curve.points],
-                "arrayminus": [point.accuracy - point.low for point in curve.points],
-                "thickness": 1,
-                "width": 3,
-            },
-            mode="lines+markers",
-            line={"color": colour},
-            hovertemplate="%{x:,} images: %{y:.2%}",
-            **common,
-        )
-        if curve.forecast:
-            last = curve.points[-1]
-            figure.add_scatter(
-                x=[last.images, curve.forecast.images],
-                y=[last.accuracy, curve.forecast.accuracy],
-                mode="lines+markers",
-                line={"color": colour, "dash": "dot"},
-                marker={"symbol": "circle-open"},
-                showlegend=False,
-                hovertemplate="expected with %{x:,} images: %{y:.2%}",
-                **common,
-            )
+        for line in _curve_lines(curve, _PALETTE[number % len(_PALETTE)]):
+            figure.add_scatter(**line, **common)
     images = [point.images for curve in learning for point in curve.points]
     images += [curve.forecast.images for curve in learning if curve.forecast]
     figure.update_layout(
@@ -172,6 +177,29 @@ def label_fractions(learning: Sequence[LearningCurveResult]) -> list[Chart]:
     )
     title = "Accuracy against training images"
     return [_chart("label-fractions", title, f"{'; '.join(ends)}. Dotted: a forecast.", figure)]
+
+
+def _curve_lines(curve: LearningCurveResult, colour: str) -> Iterator[dict[str, Any]]:
+    """A learning curve, and its forecast if it has one."""
+    yield {
+        "x": [point.images for point in curve.points],
+        "y": [point.accuracy for point in curve.points],
+        "error_y": _reach([(point.accuracy, point.low, point.high) for point in curve.points]),
+        "mode": "lines+markers",
+        "line": {"color": colour},
+        "hovertemplate": "%{x:,} images: %{y:.2%}",
+    }
+    if curve.forecast:
+        last = curve.points[-1]
+        yield {
+            "x": [last.images, curve.forecast.images],
+            "y": [last.accuracy, curve.forecast.accuracy],
+            "mode": "lines+markers",
+            "line": {"color": colour, "dash": "dot"},
+            "marker": {"symbol": "circle-open"},
+            "showlegend": False,
+            "hovertemplate": "expected with %{x:,} images: %{y:.2%}",
+        }
 
 
 def _ticks(costs: Sequence[float]) -> dict[str, Any]:

@@ -86,21 +86,34 @@ def check_jobs(plan: Plan, jobs: Sequence[Job], report: Reporter) -> Known:
 
 def _check_weights(plan: Plan, job: _OfNetwork, info: BackboneInfo | None) -> None:
     """Refuse files that aren't there, and training from scratch that starts from something."""
-    asked, name = _backbone(job).weights, _backbone(job).backbone
-    problem = ""
+    network = _backbone(job)
     scratch = not isinstance(job, Extraction) and job.training.from_scratch
-    if asked and random_seed(asked) is None and not Path(asked).is_file():
-        problem = f"weights {asked!r}: no such file"
-    elif scratch and asked:
-        problem = "weights: training from scratch starts from nothing; leave one of the two away"
-    elif not isinstance(job, Extraction) and scratch and job.recipe.frost_line != "none":
-        problem = f"frost line {job.recipe.frost_line!r}: an untrained network has nothing worth freezing"
-    elif info and info.weights == "none" and not asked and not scratch:
-        problem = (
-            f"backbone {name} has no pretrained weights; give weights, or from-scratch = true in [[finetune]]"
-        )
+    if network.weights:
+        problem, word = _problem_of_weights(network.weights, scratch=scratch), "weights"
+    elif not isinstance(job, Extraction) and scratch:
+        problem, word = _problem_of_scratch(job.recipe.frost_line), "frost-line"
+    else:
+        problem, word = _problem_of_pretrained(network.backbone, info), network.backbone
     if problem:
-        raise plan.error(problem, job, "weights" if asked else "frost-line" if scratch else name)
+        raise plan.error(problem, job, word)
+
+
+def _problem_of_weights(weights: str, *, scratch: bool) -> str:
+    if random_seed(weights) is None and not Path(weights).is_file():
+        return f"weights {weights!r}: no such file"
+    return "weights: training from scratch starts from nothing; leave one of the two away" if scratch else ""
+
+
+def _problem_of_scratch(frost_line: str) -> str:
+    if frost_line == "none":
+        return ""
+    return f"frost line {frost_line!r}: an untrained network has nothing worth freezing"
+
+
+def _problem_of_pretrained(name: str, info: BackboneInfo | None) -> str:
+    if info is None or info.weights != "none":
+        return ""
+    return f"backbone {name} has no pretrained weights; give weights, or from-scratch = true in [[finetune]]"
 
 
 def _backbone(job: _OfNetwork) -> Backbone:

@@ -4,18 +4,20 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from frostline.features.cache.file.part import Part
 from frostline.pipeline.errors import StudyError
 from frostline.pipeline.progress import Reporter
+from frostline.pipeline.runs.evaluation import EVALUATION_FILE
 from frostline.pipeline.tuning.recipe import Recipe
+
+if TYPE_CHECKING:
+    from frostline.pipeline.runs.record import Scores
 
 Stage = Literal["extract", "merge", "train-head", "search", "finetune"]
 STAGES: tuple[Stage, ...] = ("extract", "merge", "train-head", "search", "finetune")
 """In the order in which they are run: the cheap ones first."""
-
-EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -293,33 +295,35 @@ class FineTuning:
         scores = [(_validation(path), changes) for path, changes in self.candidates if path.exists()]
         if not scores:
             return self.recipe
-        if not all(scored for scored, _ in scores):
+        order = [
+            (scored.accuracy, -scored.log_loss)
+            for scored, _ in scores
+            if scored.accuracy is not None and scored.log_loss is not None
+        ]
+        if len(order) < len(scores):
             raise StudyError(
                 f"{self.training.data.path} has no validation images to choose a recipe by; fix the recipe"
             )
-        order = [(scored["accuracy"], -scored["log_loss"]) for scored, _ in scores]
         return dataclasses.replace(self.recipe, **scores[order.index(max(order))][1])
 
 
 def _complete(run: Path, *, evaluate: bool) -> bool:
-    return (run / EVALUATION if evaluate else run).exists()
+    return (run / EVALUATION_FILE if evaluate else run).exists()
 
 
 def _judged(run: Path, *, evaluate: bool, report: Reporter) -> float | None:
     """Look at the test split with a run, where that is wanted and wasn't done; give its accuracy on validation."""
-    if evaluate and not (run / EVALUATION).exists():
+    if evaluate and not (run / EVALUATION_FILE).exists():
         from frostline.pipeline.judging.evaluate import evaluate as judge
 
         judge(run, report=report)
-    accuracy: float | None = _validation(run).get("accuracy")
-    return accuracy
+    return _validation(run).accuracy
 
 
-def _validation(run: Path) -> Mapping[str, float]:
-    from frostline.pipeline.runs.directory import Run
+def _validation(run: Path) -> "Scores":
+    from frostline.pipeline.runs.run import load_run
 
-    found: Mapping[str, float] = Run.open(run).record["metrics"]["validation"]
-    return found
+    return load_run(run).record.metrics.validation
 
 
 def missing(jobs: Sequence[Job]) -> tuple[Job, ...]:

@@ -181,20 +181,19 @@ def _explained(error: msgspec.ValidationError, places: Places) -> Exception:
     message, _, path = str(error).partition(" - at `$")
     keys = re.findall(r"[\w-]+", path)
     table, index = (keys[0] if keys else ""), int(keys[1]) if keys[1:] and keys[1].isdecimal() else 0
-    word = next((key for key in reversed(keys[1:]) if not key.isdecimal()), "")
     unknown = re.fullmatch(r"Object contains unknown field `(.*)`", message)
-    if not unknown:
-        where = f"{word}: " if word else f"[{table}]: " if table else ""
-        message = message.replace("Object missing required field", "there is no key")
-        return places.error(f"{where}{message[:1].lower()}{message[1:]}", table, index, word or table)
+    if unknown:
+        return places.error(_unknown(table, unknown[1]), table or unknown[1], index, unknown[1])
+    word = next((key for key in reversed(keys[1:]) if not key.isdecimal()), "")
+    where = f"{word}: " if word else f"[{table}]: " if table else ""
+    message = message.replace("Object missing required field", "there is no key")
+    return places.error(f"{where}{message[:1].lower()}{message[1:]}", table, index, word or table)
+
+
+def _unknown(table: str, key: str) -> str:
     known = [each.encode_name for each in msgspec.structs.fields(_TABLES[table])]
     what = f"[{table}] has no key" if table else "there is no table"
-    return places.error(
-        f"{what} {unknown[1]!r}{near(unknown[1], known)}; there are {', '.join(known)}",
-        table or unknown[1],
-        index,
-        unknown[1],
-    )
+    return f"{what} {key!r}{near(key, known)}; there are {', '.join(known)}"
 
 
 _TABLES: Mapping[str, type[_Table]] = {
@@ -214,19 +213,27 @@ def _check(study: Study) -> None:
 
 def _problems(study: Study) -> Iterator[tuple[str, int, str, str]]:
     """Table, its index, what is wrong, and the word where it stands."""
-    if not study.extract and not study.finetune:
-        yield "batch", 0, "nothing to do: add [[extract]] and [[train-head]], or [[finetune]]", "batch"
-    if study.train_head and not study.extract:
-        yield "train-head", 0, "heads need features: add [[extract]]", "train-head"
+    yield from ((table, 0, problem, table) for table, problem in _missing_tables(study))
     if not study.batch.seeds:
         yield "batch", 0, "seeds: expected one or more, e.g. seeds = [0]", "seeds"
     for index, extract in enumerate(study.extract):
         yield from (("extract", index, *found) for found in _extract_problems(extract))
     for index, head in enumerate(study.train_head):
-        if head.trials is not None and head.search is None and head.cv is None:
-            yield "train-head", index, "trials: belongs to a search; add search or cv", "trials"
+        yield from (("train-head", index, *found) for found in _head_problems(head))
     for index, tuned in enumerate(study.finetune):
         yield from (("finetune", index, *found) for found in _finetune_problems(tuned))
+
+
+def _missing_tables(study: Study) -> Iterator[tuple[str, str]]:
+    if not study.extract and not study.finetune:
+        yield "batch", "nothing to do: add [[extract]] and [[train-head]], or [[finetune]]"
+    if study.train_head and not study.extract:
+        yield "train-head", "heads need features: add [[extract]]"
+
+
+def _head_problems(table: TrainHeadTable) -> Iterator[tuple[str, str]]:
+    if table.trials is not None and table.search is None and table.cv is None:
+        yield "trials: belongs to a search; add search or cv", "trials"
 
 
 def _extract_problems(table: ExtractTable) -> Iterator[tuple[str, str]]:
@@ -237,13 +244,17 @@ def _extract_problems(table: ExtractTable) -> Iterator[tuple[str, str]]:
 
 
 def _finetune_problems(table: FinetuneTable) -> Iterator[tuple[str, str]]:
-    listed = isinstance(table.values, tuple)
-    if table.search is None and (table.values or table.trials or table.search_epochs):
+    if table.search is not None:
+        yield from _search_problems(table)
+    elif table.values or table.trials or table.search_epochs:
         belongs = 'values, trials and search-epochs belong to a search; add e.g. search = "grid"'
         yield belongs, "values" if table.values else "trials" if table.trials else "search-epochs"
-    elif table.search is not None and not table.values:
+
+
+def _search_problems(table: FinetuneTable) -> Iterator[tuple[str, str]]:
+    if not table.values:
         yield "search: there is nothing to try; add values = { lr = [0.05, 0.1] }", "search"
-    elif table.search is not None and (table.search == "list") != listed:
+    elif (table.search == "list") != isinstance(table.values, tuple):
         expected = "[{ lr = 0.1 }, ...]" if table.search == "list" else "{ lr = [0.05, 0.1] }"
         yield f"values: search {table.search!r} expects {expected}", "values"
     elif table.trials is not None and table.search != "random":

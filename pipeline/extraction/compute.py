@@ -1,0 +1,163 @@
+"""Computing features into a cache: what is missing of it is planned, computed and written; what is there is kept."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from frostline.features.backbones import Backbone
+from frostline.features.cache import CacheWriter, FeatureCache, Part, open_writer
+from frostline.features.engines import Engine
+from frostline.features.images.decoding import Decoder
+from frostline.features.images.loading import load_batches
+from frostline.features.machine import describe_machine
+from frostline.features.spec import FeatureSpec, Layer
+from frostline.features.system.energy import EnergyMeter
+from frostline.features.table import ImageSource
+from frostline.pipeline.extraction.engine_choice import Computation, EngineOptions, plan_computation
+from frostline.pipeline.progress import Reporter
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A complete cache, and what it took to complete it.
+
+    Attributes:
+        cache: The cache, or the part of it that was asked for.
+        computed: Rows that went through the backbone now.
+        copied: Rows whose image bytes were known from an earlier cache.
+        resumed: Rows that an interrupted run had already committed.
+        forward_seconds: Wall time of the forward stage alone.
+    """
+
+    cache: FeatureCache
+    computed: int = 0
+    copied: int = 0
+    resumed: int = 0
+    forward_seconds: float = 0.0
+
+    @property
+    def images_per_second(self) -> float:
+        """Rate of the forward stage; 0 where nothing was computed."""
+        return self.computed / self.forward_seconds if self.computed else 0.0
+
+
+def fill_cache(
+    source: ImageSource,
+    net: Backbone,
+    layers: tuple[Layer, ...],
+    path: Path,
+    options: EngineOptions,
+    *,
+    part: Part | None = None,
+    overwrite: bool = False,
+    workers: int | None = None,
+    report: Reporter,
+) -> Filled:
+    """Compute the features of every image that the cache at `path` doesn't hold yet.
+
+    Args:
+        source: The images.
+        net: The backbone, with the transform that images go through.
+        layers: What to store.
+        path: The cache.
+        options: How to compute.
+        part: Compute only this part of the rows, into a file of its own beside the cache.
+        overwrite: Replace a cache of another specification, once the new one is complete.
+        workers: Decoding threads; None for one per core.
+        report: Where progress goes.
+
+    Returns:
+        The complete cache. Interrupted at any instant, the same call goes on from the last committed block.
+
+    Raises:
+        FeaturesError: The images, the backbone or the cache are not usable; the subclass says which.
+    """
+    computation = plan_computation(
+        net, layers, source, path, options, part=part, overwrite=overwrite, workers=workers, report=report
+    )
+    opened = _open(path, computation, source, net.origin, part=part, overwrite=overwrite, report=report)
+    if isinstance(opened, FeatureCache):
+        return Filled(opened)
+    with opened as writer:
+        copied, resumed, computed = writer.copied, writer.resumed, len(writer.todo)
+        if not computed:
+            return Filled(writer.finish(), 0, copied, resumed)
+        engine = computation.engine(net, writer.path, computed)
+        started = time.perf_counter()
+        done = _fill(
+            writer, net, engine, computation.spec, workers=workers, decoder=options.decoder, report=report
+        )
+        return Filled(done, computed, copied, resumed, time.perf_counter() - started)
+
+
+def _open(
+    path: Path,
+    computation: Computation,
+    source: ImageSource,
+    weights: str,
+    *,
+    part: Part | None,
+    overwrite: bool,
+    report: Reporter,
+) -> FeatureCache | CacheWriter:
+    with report.task("Looking for known images", len(source.table.ids)) as advance:
+        seen = 0
+
+        def progress(done: int, _total: int) -> None:
+            nonlocal seen
+            advance(done - seen)
+            seen = done
+
+        return open_writer(
+            path,
+            computation.spec,
+            source,
+            part=part,
+            weights=weights,
+            check=computation.check,
+            machine=describe_machine(computation.plan.device) if computation.plan else "",
+            overwrite=overwrite,
+            progress=progress,
+        )
+
+
+def _fill(
+    writer: CacheWriter,
+    net: Backbone,
+    engine: Engine,
+    spec: FeatureSpec,
+    *,
+    workers: int | None,
+    decoder: Decoder,
+    report: Reporter,
+) -> FeatureCache:
+    with report.task("Extracting", writer.rows) as advance:
+        advance(writer.rows - len(writer.todo))
+        batches = load_batches(
+            writer.source,
+            writer.todo,
+            net.transform,
+            batch_size=engine.batch_size,
+            workers=workers,
+            block_rows=writer.block_rows,
+            decoder=decoder,
+            views=spec.views,
+            seed=spec.seed,
+        )
+        meter = EnergyMeter(spec.device)
+        began = time.perf_counter()
+        for batch, outputs in engine.run(batches):
+            ended = time.perf_counter()
+            writer.put(
+                batch.rows,
+                outputs,
+                content=batch.content,
+                stamps=batch.stamps,
+                status=batch.status,
+                errors=batch.errors,
+                seconds=ended - began,
+                joules=meter.joules(),
+            )
+            began = ended
+            advance(len(batch.rows))
+        return writer.finish()

@@ -1,0 +1,45 @@
+"""The caches of a run: what the record says of them, and opening them where they still are what they were."""
+
+import contextlib
+
+from frostline.features.cache import FeatureCache
+from frostline.features.cache.contract import Computed
+from frostline.features.errors import FeaturesError
+from frostline.pipeline.inputs.joined_caches import AnyCache, members
+from frostline.pipeline.runs.record import CacheRecord
+
+
+def describe_caches(cache: AnyCache) -> tuple[CacheRecord, ...]:
+    """Describe a cache, or each of several that are read as one, for the record."""
+    return tuple(
+        CacheRecord(
+            path=str(each.path.resolve()),
+            key=each.key,
+            spec=each.spec,
+            check=each.check,
+            source=each.source,
+            weights=each.weights or None,
+            rows=each.rows,
+        )
+        for each in members(cache)
+    )
+
+
+def open_unchanged(trained: CacheRecord) -> FeatureCache | None:
+    """Open a cache that a run was trained on; None where it is gone, damaged, or of another specification now."""
+    with contextlib.suppress(OSError, FeaturesError):
+        cache = FeatureCache.open(trained.path)
+        return cache if cache.key == trained.key else None
+    return None
+
+
+def how_computed(trained: CacheRecord) -> Computed:
+    """Return how the features of a cache were computed.
+
+    The check of a run whose version recorded none is taken from the cache itself.
+    """
+    check = trained.check
+    if check is None and not trained.spec.is_reference:
+        cache = open_unchanged(trained)
+        check = cache.check if cache else None
+    return Computed(trained.spec, check)

@@ -1,0 +1,81 @@
+"""The ledger of a run: every look that was taken at the test split."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from frostline.pipeline.errors import RunError
+from frostline.pipeline.hosts.versions import now
+from frostline.pipeline.runs.directory import Document, to_plain
+
+LEDGER_FILE = "ledger.jsonl"
+
+_REMEDY = "Restore the file from a copy; without it nobody knows how often the test split was looked at."
+
+
+class Look(Struct, frozen=True, kw_only=True):
+    """One look at the test split.
+
+    Attributes:
+        look: Its number, from 1.
+        time: When it was taken, UTC, as ISO 8601.
+        cache: The cache whose test rows were looked at.
+        key: Cache key.
+        rows: Test rows.
+    """
+
+    look: Annotated[int, Meta(ge=1, le=2**53)]
+    time: str
+    cache: str
+    key: str
+    rows: Annotated[int, Meta(ge=0, le=2**53)]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The ledger in a run directory; entries are only ever appended.
+
+    Attributes:
+        run: The run directory.
+    """
+
+    run: Path
+
+    def looks(self) -> tuple[Look, ...]:
+        """Return every look, oldest first.
+
+        Raises:
+            RunError: The ledger can't be read.
+        """
+        file = self.run / LEDGER_FILE
+        try:
+            lines = file.read_bytes().splitlines()
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise RunError(f"{file} can't be read: {error}. {_REMEDY}") from error
+        return tuple(
+            _look(line, f"{file}, line {number}") for number, line in enumerate(lines, 1) if line.strip()
+        )
+
+    def record(self, *, cache: str, key: str, rows: int) -> int:
+        """Append a look, on disk before anything is revealed; return its number.
+
+        Raises:
+            RunError: The ledger can't be read.
+        """
+        look = Look(look=len(self.looks()) + 1, time=now(), cache=cache, key=key, rows=rows)
+        line = json.dumps(to_plain(look)) + "\n"
+        with (self.run / LEDGER_FILE).open("ab") as file:
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+        return look.look
+
+
+def _look(line: bytes, where: str) -> Look:
+    return Document(where, "a look at the test split", _REMEDY).read(line, Look)

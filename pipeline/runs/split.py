@@ -1,0 +1,43 @@
+"""The split of a run: which images its head was fitted to, and which it was selected on."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from frostline.pipeline.errors import RunError
+from frostline.pipeline.inputs.learning_rows import LearningRows
+from frostline.splits import Split
+
+SPLIT_FILE = "split.safetensors"
+
+
+def save_split(folder: Path, rows: LearningRows[Any]) -> None:
+    """Keep the digests (n, 16) and the split codes (n,) of the images that were read."""
+    content = rows.images.content[np.concatenate([rows.train, rows.val])]
+    codes = np.repeat([Split.TRAIN, Split.VAL], [len(rows.train), len(rows.val)]).astype(np.uint8)
+    save_file({"content": np.ascontiguousarray(content), "split": codes}, folder / SPLIT_FILE)
+
+
+def read_content(folder: Path) -> NDArray[np.void]:
+    """Read the digests of the images that `save_split` kept, (n,) void of 16 bytes.
+
+    Raises:
+        RunError: They can't be read.
+    """
+    file = folder / SPLIT_FILE
+    try:
+        content = load_file(file)["content"]
+    except (OSError, KeyError, SafetensorError) as error:
+        raise RunError(
+            f"{file} can't be read: {error}. Restore the file from a copy, or train again."
+        ) from error
+    if content.dtype != np.uint8 or content.shape[1:] != (16,):
+        raise RunError(
+            f"{file}, content: got {content.dtype} of shape {content.shape}, expected uint8 of shape (n, 16)."
+            " Restore the file from a copy, or train again."
+        )
+    return np.ascontiguousarray(content).view("V16").ravel()
