@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from frostline.commands.terminal import print_table
 from frostline.features.cache import FeatureCache, open_writer
 from frostline.features.spec import FeatureSpec, Layer, Transform
-from frostline.features.table import ImageTable
+from frostline.features.table import ImageSource, ImageTable
 
 Reader = Callable[[], Any]
 
@@ -46,7 +46,7 @@ def main() -> None:
     report(seconds, options.rows, options.dim)
 
 
-class NoImages:
+class NoImages(ImageSource):
     """A source whose images are never read."""
 
     def __init__(self, rows: int) -> None:
@@ -57,10 +57,10 @@ class NoImages:
             classes=tuple("abcdefghij"),
             split=np.zeros(rows, np.uint8),
             groups=np.zeros(rows, "S1"),
-            stat=np.zeros((rows, 2), np.int64),
+            stamps=np.zeros((rows, 16), np.uint8),
         )
 
-    def read(self, row: int) -> tuple[bytes, tuple[int, int]]:
+    def read(self, row: int) -> tuple[bytes, bytes]:
         """Never asked for."""
         raise OSError(f"{row}: no image")
 
@@ -98,7 +98,7 @@ def write_files(folder: Path, rows: int, dim: int) -> dict[str, Path]:
                 block,
                 {"embedding": features[:, None]},
                 content=np.ones((len(block), 16), np.uint8),
-                stat=np.zeros((len(block), 2), np.int64),
+                stamps=np.zeros((len(block), 16), np.uint8),
                 status=np.ones(len(block), np.uint8),
                 errors=[""] * len(block),
             )

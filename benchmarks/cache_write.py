@@ -111,7 +111,7 @@ def put(writer: CacheWriter, rows: Any, features: Any) -> None:
         rows,
         {"embedding": features[:count]},
         content=np.ones((count, 16), np.uint8),
-        stat=np.zeros((count, 2), np.int64),
+        stamps=np.zeros((count, 16), np.uint8),
         status=np.ones(count, np.uint8),
         errors=[""] * count,
     )

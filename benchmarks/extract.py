@@ -133,7 +133,7 @@ class Contest:
         self.layers = backbone.resolve_layers(["embedding"])
         config = resolve_model_data_config(backbone.module)
         self.plain_module = copy.deepcopy(backbone.module)
-        paths = [self.source.path(row) for row in self.rows.tolist()]
+        paths = [self.source.display_name(row) for row in self.rows.tolist()]
         images = PlainImages(paths, create_transform(**config, is_training=False))
         self.loader = DataLoader(images, batch_size=BATCH, num_workers=default_workers())
 
@@ -221,7 +221,7 @@ def put(writer: CacheWriter, batch: Batch, outputs: Any) -> None:
         batch.rows,
         outputs,
         content=batch.content,
-        stat=batch.stat,
+        stamps=batch.stamps,
         status=batch.status,
         errors=batch.errors,
     )

@@ -29,6 +29,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from frostline.classifiers import LinearHead, MLPHead, linear_path
+from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.fitting.search import SearchPlan, search_head
 from frostline.classifiers.heads.catalog import HEADS
 from frostline.classifiers.heads.mlp import fit_together
@@ -164,7 +165,8 @@ def small(options: argparse.Namespace) -> dict[str, Any]:
     solutions = list(linear_path(X, y, L2S, device="cpu"))
     middle = time.process_time()
     names = [str(label) for label in range(k)]
-    found = search_head("linear", X, y, folds, SearchPlan(), classes=names, device="cpu")
+    rows = LabelledRows(X, y, *folds[0], names)
+    found = search_head("linear", rows, SearchPlan(), FitOptions(device="cpu"), folds=folds)
     LinearHead(found.params["l2"], device="cpu").fit(X, y)
     ours = {"path": middle - began, "three folds and the fit": time.process_time() - middle}
     Z = StandardScaler().fit_transform(X)

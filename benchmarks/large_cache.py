@@ -22,7 +22,7 @@ from cache_io import specification
 
 from frostline.commands.terminal import print_table
 from frostline.features.cache import FeatureCache, open_writer
-from frostline.features.table import ImageTable
+from frostline.features.table import ImageSource, ImageTable
 from frostline.pipeline import load_run
 
 CENTRES, NOISE = 64, 1 << 20
@@ -83,7 +83,7 @@ def main() -> None:
         sys.exit(f"RssAnon grew by {own / 1e9:.2f} GB, expected at most {LIMIT / 1e9:.0f} GB")
 
 
-class Images:
+class Images(ImageSource):
     """Labelled images that are never read."""
 
     root = "/images"
@@ -96,10 +96,10 @@ class Images:
             classes=tuple(f"class {number:04d}" for number in range(classes)),
             split=np.zeros(count, np.uint8),
             groups=np.zeros(count, "S1"),
-            stat=np.zeros((count, 2), np.int64),
+            stamps=np.zeros((count, 16), np.uint8),
         )
 
-    def read(self, row: int) -> tuple[bytes, tuple[int, int]]:
+    def read(self, row: int) -> tuple[bytes, bytes]:
         """Never asked for."""
         raise OSError(f"row {row} has no image")
 
@@ -129,7 +129,7 @@ def write(path: Path, rows: int, dim: int, classes: int) -> None:
                 block,
                 {"embedding": features[:, None]},
                 content=rng.integers(0, 256, (len(block), 16), np.uint8),
-                stat=np.zeros((len(block), 2), np.int64),
+                stamps=np.zeros((len(block), 16), np.uint8),
                 status=np.ones(len(block), np.uint8),
                 errors=[""] * len(block),
             )

@@ -83,7 +83,7 @@ def write_cache(data: Path, cache: Path, backbone: str) -> None:
                 rows,
                 {layer.key: np.zeros((len(rows), 1, layer.dim), np.float32) for layer in made.layers},
                 content=np.frombuffer(content, np.uint8).reshape(len(rows), -1),
-                stat=source.table.stat[rows],
+                stamps=source.table.stamps[rows],
                 status=np.ones(len(rows), np.uint8),
                 errors=[""] * len(rows),
             )

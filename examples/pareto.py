@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator
 
-from frostline.pipeline import Leaderboard, compare_runs, extract, train_head
+from frostline.pipeline import Leaderboard, compare, extract, train_head
 from frostline.pipeline.demo import write_digits
 
 BACKBONES = ("efficientnet_lite0", "efficientnet_lite1", "efficientnet_lite2")
@@ -29,7 +29,7 @@ def main() -> None:
             if not run.exists():
                 print(f"{run}: {train_head(cache, head, run=run).validation['accuracy']:.2%}")
             runs.append(run)
-    board = compare_runs(runs, sort="total")
+    board = compare(runs, sort="total")
     draw(board, FOLDER / "pareto.png")
     print(f"{board.best.summary.name} is the most accurate; see {FOLDER / 'pareto.png'}")
 

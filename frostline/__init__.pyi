@@ -6,6 +6,8 @@ from .classifiers.experiments.comparison import Comparison as Comparison
 from .classifiers.experiments.comparison import compare_heads as compare_heads
 from .classifiers.fitting.fit import fit_head as fit_head
 from .classifiers.fitting.fitted import FittedHead as FittedHead
+from .classifiers.fitting.inputs import FitOptions as FitOptions
+from .classifiers.fitting.inputs import LabelledRows as LabelledRows
 from .classifiers.heads.catalog import HEADS as HEADS
 from .classifiers.heads.knn import KNNHead as KNNHead
 from .classifiers.heads.linear import LinearHead as LinearHead
@@ -36,12 +38,14 @@ from .features.spec import Layer as Layer
 from .features.spec import Transform as Transform
 from .features.table import ImageSource as ImageSource
 from .features.table import ImageTable as ImageTable
+from .features.table import make_stamp as make_stamp
 from .pipeline.errors import LeakError as LeakError
 from .pipeline.errors import PipelineError as PipelineError
 from .pipeline.errors import RunError as RunError
 from .pipeline.errors import StudyError as StudyError
 from .pipeline.extraction.extract import ExtractResult as ExtractResult
 from .pipeline.extraction.extract import extract as extract
+from .pipeline.inputs.labelled_images import split_rows as split_rows
 from .pipeline.inspection.check_cache import CacheCheck as CacheCheck
 from .pipeline.inspection.check_cache import check_cache as check_cache
 from .pipeline.inspection.label_errors import LabelErrors as LabelErrors
@@ -61,7 +65,7 @@ from .pipeline.studies.batch import plan_batch as plan_batch
 from .pipeline.studies.html_report import ReportResult as ReportResult
 from .pipeline.studies.html_report import write_report as write_report
 from .pipeline.studies.leaderboard import Leaderboard as Leaderboard
-from .pipeline.studies.leaderboard import compare_runs as compare_runs
+from .pipeline.studies.leaderboard import compare as compare
 from .pipeline.training.sample_sizes import FewShotResult as FewShotResult
 from .pipeline.training.sample_sizes import LearningCurveResult as LearningCurveResult
 from .pipeline.training.sample_sizes import few_shot as few_shot
@@ -71,3 +75,4 @@ from .pipeline.training.train_head import train_head as train_head
 from .pipeline.tuning.finetune import FinetuneResult as FinetuneResult
 from .pipeline.tuning.finetune import finetune as finetune
 from .pipeline.tuning.recipe import Recipe as Recipe
+from .splits import Split as Split

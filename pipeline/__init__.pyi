@@ -28,7 +28,7 @@ from .studies.batch import plan_batch as plan_batch
 from .studies.html_report import ReportResult as ReportResult
 from .studies.html_report import write_report as write_report
 from .studies.leaderboard import Leaderboard as Leaderboard
-from .studies.leaderboard import compare_runs as compare_runs
+from .studies.leaderboard import compare as compare
 from .training.sample_sizes import FewShotResult as FewShotResult
 from .training.sample_sizes import LearningCurveResult as LearningCurveResult
 from .training.sample_sizes import few_shot as few_shot

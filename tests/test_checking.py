@@ -14,6 +14,7 @@ from frostline.classifiers.inspection.duplicates import NEAR
 from frostline.features.cache import FeatureCache
 from frostline.pipeline import LeakError, check_cache, evaluate, extract, few_shot, learning_curve, train_head
 from frostline.pipeline.inputs.leaks import refuse_leaks
+from frostline.splits import Split
 
 SPLITS = ("train", "val", "test")
 
@@ -94,7 +95,7 @@ def test_train_head_refuses_shared_bytes_by_name_and_before_training(leaky, tmp_
 def test_train_head_refuses_groups_in_two_splits(clean):
     data = FeatureCache.open(clean)
     groups = np.array([f"g{number}" for number in range(data.rows)])
-    groups[np.flatnonzero(data.split == 3)[0]] = groups[np.flatnonzero(data.split == 1)[0]]
+    groups[np.flatnonzero(data.split == Split.TEST)[0]] = groups[np.flatnonzero(data.split == Split.TRAIN)[0]]
     with pytest.raises(LeakError, match="1 group is"):
         refuse_leaks(_With(data, groups=groups), data.split)
 
@@ -118,7 +119,7 @@ def test_contradicting_labels_are_a_warning_and_test_labels_say_nothing(leaky):
     (warning,) = refuse_leaks(_With(data), split)
     assert "train/a/two.png, train/b/two.png" in warning
     labels = data.labels.copy()
-    labels[split == 3] = 10**6  # an index out of range, were it used
+    labels[split == Split.TEST] = 10**6  # an index out of range, were it used
     assert refuse_leaks(_With(data, labels=labels), split) == (warning,)
 
 
@@ -170,7 +171,7 @@ def test_no_command_but_evaluate_reads_a_test_row(clean, tmp_path, monkeypatch):
     guards, original = [], FeatureCache.features
 
     def guarded(cache, *args, **options):
-        guards.append(Guarded(original(cache, *args, **options), np.flatnonzero(cache.split == 3)))
+        guards.append(Guarded(original(cache, *args, **options), np.flatnonzero(cache.split == Split.TEST)))
         return guards[-1]
 
     monkeypatch.setattr(FeatureCache, "features", guarded)

@@ -18,6 +18,7 @@ from frostline import cli
 from frostline.commands.group import CommandGroup, expected_errors
 from frostline.features.cache import FeatureCache
 from frostline.pipeline.demo import write_digits
+from frostline.splits import Split
 
 BACKBONE = ("--backbone", "timm:test_resnet", "--weights", "random")
 
@@ -323,7 +324,7 @@ def test_a_search_reads_train_and_val_rows_alone(cache, tmp_path, monkeypatch):
     data = FeatureCache.open(cache)
     split, _ = split_rows(data)
     features = data.features().copy()
-    features[split == 3] = np.nan  # whoever reads them fails
+    features[split == Split.TEST] = np.nan  # whoever reads them fails
     monkeypatch.setattr(FeatureCache, "features", lambda *_args, **_options: features)
     done = train(data, "ridge", search=SearchPlan("grid"), cv=3, run=tmp_path / "run")
     assert done.validation["accuracy"] > 0

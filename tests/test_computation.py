@@ -18,7 +18,7 @@ from frostline.features.engines.openvino import OpenVinoEngine
 from frostline.features.errors import CacheMismatchError
 from frostline.features.fidelity import MIN_COSINE, Check, LayerCheck
 from frostline.features.spec import FeatureSpec, Layer, Transform
-from frostline.pipeline import compare_runs, evaluate, extract, predict, train_head
+from frostline.pipeline import compare, evaluate, extract, predict, train_head
 from frostline.pipeline.demo import write_digits
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.runs.run import load_run
@@ -203,10 +203,10 @@ def test_features_that_are_others_are_refused_however_they_were_computed(digits,
 def test_compare_tells_of_runs_on_features_computed_in_different_ways(digits, here, tmp_path):
     done = extract(digits, cache=tmp_path / "c.h5", engine="eager", precision="bf16", **BACKBONE)
     run = train_head(done.cache, "linear", params={"l2": 0.1}, run=tmp_path / "run").run
-    (note,) = [each for each in compare_runs([here, run]).notes if "different ways" in each]
+    (note,) = [each for each in compare([here, run]).notes if "different ways" in each]
     assert "eager bf16 on cpu; eager fp32 on cpu" in note
     assert f"at least {MIN_COSINE}" in note
-    assert not any("different ways" in each for each in compare_runs([here]).notes)
+    assert not any("different ways" in each for each in compare([here]).notes)
 
 
 # -- a cache from another machine

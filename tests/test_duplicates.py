@@ -13,6 +13,7 @@ from frostline.classifiers.inspection.duplicates import (
     groups_across,
     near_duplicates,
 )
+from frostline.splits import Split
 
 TRAIN, VAL, TEST = 1, 2, 3
 
@@ -51,7 +52,7 @@ def slow_pairs(X, split, threshold):
     centred = X.astype(float) - X[split == TRAIN].astype(float).mean(axis=0).astype(np.float32)
     unit = centred / np.linalg.norm(centred, axis=1, keepdims=True)
     cosine = unit @ unit.T
-    a, b = np.nonzero((cosine >= threshold) & (split[:, None] < split) & (split[:, None] > 0))
+    a, b = np.nonzero((cosine >= threshold) & (split[:, None] < split) & (split[:, None] != Split.NONE))
     order = np.lexsort((b, a, -cosine[a, b].round(12)))
     return a[order], b[order], cosine[a, b][order]
 
@@ -64,7 +65,7 @@ def test_near_duplicates_are_all_pairs_above_the_threshold(dtype, memory_bytes):
         dtype
     )
     split = rng.integers(0, 4, 150).astype(np.uint8)
-    X[split == 0] = np.nan  # unreadable images are in no split
+    X[split == Split.NONE] = np.nan  # unreadable images are in no split
     found = near_duplicates(X, split, threshold=0.8, memory_bytes=memory_bytes)
     a, b, cosine = slow_pairs(np.nan_to_num(X), split, 0.8)
     assert len(a) > 50

@@ -80,7 +80,7 @@ def batches(images, order, size):
             rows=rows,
             pixels=pixels,
             content=np.zeros((len(rows), 16), np.uint8),
-            stat=np.zeros((len(rows), 2), np.int64),
+            stamps=np.zeros((len(rows), 16), np.uint8),
             status=np.full(len(rows), OK, np.uint8),
             errors=("",) * len(rows),
         )

@@ -63,7 +63,7 @@ def batches(images, order, size):
             rows=rows,
             pixels=pixels,
             content=np.zeros((count, 16), np.uint8),
-            stat=np.zeros((count, 2), np.int64),
+            stamps=np.zeros((count, 16), np.uint8),
             status=np.full(count, OK, np.uint8),
             errors=("",) * count,
         )

@@ -16,6 +16,7 @@ from frostline.pipeline.inputs.joined_caches import JoinedCaches, open_caches
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
 from frostline.pipeline.runs.predictions import Judgements
 from frostline.pipeline.runs.run import load_run
+from frostline.splits import Split
 
 
 @pytest.fixture(scope="module")
@@ -135,9 +136,9 @@ def test_a_run_on_two_backbones_is_evaluated_and_predicts(caches, digits, tmp_pa
 def test_a_projection_is_fitted_on_training_rows_alone(caches, tmp_path, monkeypatch):
     split, _ = split_rows(caches[0])
     features = caches[0].features("embedding").copy()
-    features[split == 3] = np.nan
+    features[split == Split.TEST] = np.nan
     first = train_head(caches[0], "ridge", layer="embedding", project="pca:4", run=tmp_path / "a")
-    features[split == 2] *= 1.5
+    features[split == Split.VAL] *= 1.5
     monkeypatch.setattr(FeatureCache, "features", lambda *_args, **_options: features)
     second = train_head(caches[0], "ridge", layer="embedding", project="pca:4", run=tmp_path / "b")
     mine, other = (load_run(result.run).head().projection for result in (first, second))
@@ -156,8 +157,10 @@ def test_validation_predictions_are_those_that_were_scored(caches, tmp_path):
     result = train_head(caches[1], "ridge", run=tmp_path / "run")
     judged = Judgements.read(tmp_path / "run" / "validation_predictions.csv")
     split, _ = split_rows(caches[1])
-    assert judged.ids.tolist() == caches[1].ids[split == 2].tolist()
-    assert judged.labels.tolist() == [caches[1].classes[label] for label in caches[1].labels[split == 2]]
+    assert judged.ids.tolist() == caches[1].ids[split == Split.VAL].tolist()
+    assert judged.labels.tolist() == [
+        caches[1].classes[label] for label in caches[1].labels[split == Split.VAL]
+    ]
     assert judged.correct.mean() == result.validation["accuracy"]
 
 

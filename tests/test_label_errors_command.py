@@ -12,6 +12,7 @@ from frostline import cli
 from frostline.features.cache import FeatureCache
 from frostline.pipeline import extract, label_errors, split_rows
 from frostline.pipeline.demo import write_digits
+from frostline.splits import Split
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +37,12 @@ def run(*arguments):
 def test_a_wrong_label_is_found_and_test_rows_are_not_read(cache, tmp_path, monkeypatch):
     split, _ = split_rows(cache)
     features = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32) + 8 * cache.labels[:, None]
-    wrong = int(np.flatnonzero((split == 1) & (cache.labels == 0))[0])
+    wrong = int(np.flatnonzero((split == Split.TRAIN) & (cache.labels == 0))[0])
     features[wrong] += 8  # looks like a 1
-    features[split == 3] = np.nan
+    features[split == Split.TEST] = np.nan
     monkeypatch.setattr(FeatureCache, "features", lambda *_args, **_options: features)
     result = label_errors(cache, folds=3, out=tmp_path / "new", device="cpu")
-    assert result.judged == int(((split == 1) | (split == 2)).sum())
+    assert result.judged == int(((split == Split.TRAIN) | (split == Split.VAL)).sum())
     (found,) = result.found
     assert (found.image, found.given, found.suggested) == (cache.ids[wrong], "0", "1")
     assert -1 <= found.margin < 0

@@ -9,6 +9,7 @@ from frostline.pipeline import RunError, evaluate, extract, predict, split_rows,
 from frostline.pipeline.demo import write_digits
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
 from frostline.pipeline.runs.run import load_run
+from frostline.splits import Split
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_a_search_covers_layers_and_reads_no_test_row(cache, tmp_path, monkeypat
     split, _ = split_rows(cache)
     whole = {layer.key: cache.features(layer.key).copy() for layer in cache.layers}
     for features in whole.values():
-        features[split == 3] = np.nan
+        features[split == Split.TEST] = np.nan
     monkeypatch.setattr(FeatureCache, "features", lambda _cache, layer, **_options: whole[layer])
     result = train_head(
         cache, "ridge", layer="all", search=SearchPlan("random", 2), cv=2, run=tmp_path / "run"

@@ -11,7 +11,7 @@ from runner import CliRunner
 from frostline import cli
 from frostline.classifiers.protocol.significance import holm, mcnemar
 from frostline.features.cache import FeatureCache
-from frostline.pipeline import RunError, compare_runs, evaluate, extract, train_head
+from frostline.pipeline import RunError, compare, evaluate, extract, train_head
 from frostline.pipeline.demo import write_digits
 from frostline.pipeline.runs.predictions import Judgements
 from frostline.pipeline.runs.summary import summarise
@@ -78,14 +78,14 @@ def test_what_is_not_known_is_left_out(runs, tmp_path):
     assert found.cost.extraction_seconds is found.cost.cache_bytes is found.cost.total_seconds is None
     assert found.judgements("validation") is None
     assert found.cost.parameters > 0
-    board = compare_runs([ridge, moved])
+    board = compare([ridge, moved])
     assert [place.pvalue for place in board.places] == [None, None]
     assert "No test of significance for moved" in " ".join(board.notes)
 
 
 def test_the_best_is_compared_with_the_others_on_the_same_rows(runs):
     made, _ = runs
-    board = compare_runs(made)
+    board = compare(made)
     assert board.split == "validation"
     accuracies = [place.accuracy.value for place in board.places]
     assert accuracies == sorted(accuracies, reverse=True)
@@ -104,15 +104,15 @@ def test_the_best_is_compared_with_the_others_on_the_same_rows(runs):
 def test_test_results_are_used_only_where_every_run_was_evaluated(runs):
     made, _ = runs
     with pytest.raises(RunError, match="3 of 3 runs"):
-        compare_runs(made, on="test")
+        compare(made, on="test")
     assert not any((run / "ledger.jsonl").exists() for run in made)
     evaluate(made[0])
-    assert compare_runs(made).split == "validation"
+    assert compare(made).split == "validation"
     evaluate(made[1])
-    board = compare_runs(made[:2])
+    board = compare(made[:2])
     assert board.split == "test"
     assert board.best.accuracy == board.best.summary.test
-    assert compare_runs(made[:2], on="validation").split == "validation"
+    assert compare(made[:2], on="validation").split == "validation"
 
 
 def test_front():
@@ -138,9 +138,9 @@ def test_formats_say_the_same(runs):
 @pytest.mark.parametrize("sort", SORTS)
 def test_sorts(runs, sort):
     made, _ = runs
-    places = compare_runs(made, sort=sort, on="validation").places
+    places = compare(made, sort=sort, on="validation").places
     key = {"accuracy": "validation"}.get(sort, SORTS[sort][0])
-    records = compare_runs(made, sort=sort, on="validation").records()
+    records = compare(made, sort=sort, on="validation").records()
     values = [record[key] for record in records if record[key] is not None]
     assert values == sorted(values, reverse=SORTS[sort][1])
     assert len(places) == 3
@@ -159,9 +159,9 @@ def test_refusals(runs, tmp_path):
         ([tmp_path], "not a run directory"),
     ):
         with pytest.raises(RunError, match=problem):
-            compare_runs(arguments)
+            compare(arguments)
     with pytest.raises(RunError, match="sort: got"):
-        compare_runs(made, sort="beauty")
+        compare(made, sort="beauty")
 
 
 def test_judgements_survive_the_disk(tmp_path):

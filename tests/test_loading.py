@@ -12,7 +12,7 @@ from frostline.features.images.decoding import decode
 from frostline.features.images.loading import default_workers, load_batches
 from frostline.features.sources import open_source
 from frostline.features.spec import Transform
-from frostline.features.table import FAILED, OK, ImageTable
+from frostline.features.table import FAILED, NO_STAMP, OK, ImageTable, make_stamp
 
 TRANSFORM = Transform(
     resize=20,
@@ -22,6 +22,10 @@ TRANSFORM = Transform(
     mean=(0.5,) * 3,
     std=(0.5,) * 3,
 )
+
+
+def stamp(data, row):
+    return make_stamp(len(data), 1000 + row)
 
 
 class MemorySource:
@@ -38,7 +42,7 @@ class MemorySource:
             classes=(),
             split=np.zeros(n, np.uint8),
             groups=np.zeros(n, "S1"),
-            stat=np.zeros((n, 2), np.int64),
+            stamps=np.zeros((n, 16), np.uint8),
         )
 
     def read(self, row):
@@ -46,7 +50,7 @@ class MemorySource:
         data = self.files[row]
         if isinstance(data, BaseException):
             raise data
-        return data, (len(data), 1000 + row)
+        return data, stamp(data, row)
 
 
 class WaitingSource(MemorySource):
@@ -92,16 +96,16 @@ def test_every_image_arrives_once_in_order_with_all_that_belongs_to_it(files, wo
     for batch in batches:
         k = len(batch.rows)
         assert batch.pixels.shape == (batch_size, 16, 18, 3)
-        assert (batch.content.shape, batch.stat.shape, batch.status.shape) == ((k, 16), (k, 2), (k,))
+        assert (batch.content.shape, batch.stamps.shape, batch.status.shape) == ((k, 16), (k, 16), (k,))
         assert (batch.pixels.dtype, batch.content.dtype, batch.status.dtype) == (np.uint8, np.uint8, np.uint8)
-        assert (batch.rows.dtype, batch.stat.dtype) == (np.int64, np.int64)
+        assert (batch.rows.dtype, batch.stamps.dtype) == (np.int64, np.uint8)
         assert batch.errors == ("",) * k
         assert (batch.status == OK).all()
         assert not batch.pixels[k:].any()
         for position, row in enumerate(batch.rows):
             np.testing.assert_array_equal(batch.pixels[position], decoded(files[row]))
             assert batch.content[position].tobytes() == file_content(files[row])
-            assert batch.stat[position].tolist() == [len(files[row]), 1000 + row]
+            assert batch.stamps[position].tobytes() == stamp(files[row], row)
 
 
 def test_no_batch_crosses_a_block(files):
@@ -164,7 +168,7 @@ def test_failed_images_shift_no_other(files):
             assert not batch.pixels[position].any()
             read = row in {5, 6}
             assert batch.content[position].tobytes() == (file_content(broken[row]) if read else bytes(16))
-            assert batch.stat[position].tolist() == ([len(broken[row]), 1000 + row] if read else [-1, -1])
+            assert batch.stamps[position].tobytes() == (stamp(broken[row], row) if read else NO_STAMP)
 
 
 def test_other_exceptions_propagate_and_stop_the_threads(files):
@@ -259,7 +263,7 @@ def test_reads_an_image_folder(tmp_path):
     source = open_source(tmp_path)
     (batch,) = load(source, workers=None)
     assert batch.status.tolist() == [OK, OK, OK, FAILED]
-    np.testing.assert_array_equal(batch.stat, source.table.stat)
+    np.testing.assert_array_equal(batch.stamps, source.table.stamps)
     np.testing.assert_array_equal(batch.pixels[1], decoded((tmp_path / "a" / "2.jpg").read_bytes()))
 
 

@@ -54,7 +54,7 @@ def everything(cache):
         "classes": cache.classes,
         "split": cache.split.tobytes(),
         "content": cache.content.tobytes(),
-        "stat": cache.stat.tobytes(),
+        "stamps": cache.stamps.tobytes(),
         "features": cache.features().tobytes(),
         "key": cache.key,
     }

@@ -13,6 +13,7 @@ from frostline.features.cache import FeatureCache
 from frostline.pipeline import RunError, extract, rank, split_rows
 from frostline.pipeline.demo import write_digits
 from frostline.pipeline.inspection.rank_backbones import SCORES
+from frostline.splits import Split
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +36,10 @@ def caches(tmp_path_factory):
 def test_scores_are_those_of_train_and_val(caches, monkeypatch):
     cache = FeatureCache.open(caches[0])
     split, _ = split_rows(cache)
-    rows = (split == 1) | (split == 2)
+    rows = (split == Split.TRAIN) | (split == Split.VAL)
     whole = {layer.key: cache.features(layer.key).copy() for layer in cache.layers}
     for features in whole.values():
-        features[split == 3] = np.nan
+        features[split == Split.TEST] = np.nan
     monkeypatch.setattr(FeatureCache, "features", lambda _cache, layer, **_options: whole[layer])
     ranking = rank([caches[0]], device="cpu")
     assert {each.layer for each in ranking.ranked} == {"embedding", "layer1:avg"}

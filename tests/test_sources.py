@@ -5,13 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from contracts.source import ImageSourceContract
 from images import write_folder, write_image
 
 from frostline.features.errors import SourceError
-from frostline.features.sources import SPLITS, PathSource, SourceKind, image_paths, open_source
+from frostline.features.sources import PathSource, SourceKind, image_paths, open_source
 from frostline.features.sources import listing as listing_module
 from frostline.features.sources.folder import open_folder
+from frostline.features.table import NO_STAMP
 from frostline.pipeline import extract
+from frostline.splits import SPLITS, Split
 
 
 def columns(source):
@@ -21,6 +24,11 @@ def columns(source):
         id_.decode(): (table.classes[label] if label >= 0 else None, SPLITS[split], group.decode())
         for id_, label, split, group in zip(table.ids, table.labels, table.split, table.groups, strict=True)
     }
+
+
+def stat_of(source, row):
+    """Size and modification time behind the stamp of a file."""
+    return source.table.stamps.view(np.int64)[row].tolist()
 
 
 def write_manifest(path, *rows):
@@ -38,6 +46,7 @@ def write_parquet(file, /, **cells):
     return file
 
 
+LONG_AGO = 1_500_000_000_000_000_000
 NAMES = ["b/2.png", "a/1.jpg", "a/deep/er/3.png", "b/ü ñ.png", "a.c/1.png"]
 
 
@@ -48,21 +57,21 @@ ALBUM = SourceKind(
 )
 
 
-class SourceContract:
-    """What holds for every source; a subclass gives `source`, made over the images `NAMES`."""
+class FileSourceContract(ImageSourceContract):
+    """What also holds where the images are files; a subclass gives `source`, made over the images `NAMES`."""
 
-    def test_table_has_the_promised_shapes_and_types(self, source):
-        table, n = source.table, len(NAMES)
-        assert len(table) == n
-        assert table.ids.shape == table.labels.shape == table.split.shape == table.groups.shape == (n,)
-        assert (table.ids.dtype.kind, table.groups.dtype.kind) == ("S", "S")
-        assert (table.labels.dtype, table.split.dtype, table.stat.dtype) == (np.int64, np.uint8, np.int64)
-        assert table.stat.shape == (n, 2)
-        assert all(isinstance(name, str) for name in table.classes)
+    @pytest.fixture
+    def files(self, source):
+        return {name: Path(source.folder, name).read_bytes() for name in NAMES}
 
-    def test_ids_are_unique_utf8_and_sorted_by_their_bytes(self, source):
-        ids = [bytes(id_) for id_ in source.table.ids]
-        assert ids == sorted(set(ids)) == sorted(name.encode() for name in NAMES)
+    def reopened(self, source):
+        return open_source(source.root)
+
+    def write(self, source, row, data):
+        Path(source.display_name(row)).write_bytes(data)
+
+    def remove(self, source, row):
+        Path(source.display_name(row)).unlink()
 
     def test_labels_index_the_classes(self, source):
         assert source.table.classes == ("a", "a.c", "b")
@@ -70,37 +79,35 @@ class SourceContract:
             name: name.split("/")[0] for name in NAMES
         }
 
-    def test_reads_each_file_with_the_stat_that_was_listed(self, source, tmp_path):
-        for row, id_ in enumerate(source.table.ids):
-            data, stat = source.read(row)
-            assert data == (tmp_path / id_.decode()).read_bytes()
-            assert stat == tuple(source.table.stat[row])
-            assert source.path(row).read_bytes() == data
-
     def test_root_is_absolute(self, source):
         assert Path(source.root).is_absolute()
         assert Path(source.root).exists()
 
-    def test_a_changed_file_is_read_with_its_new_stat(self, source):
-        write_image(source.path(1), seed=99, size=(40, 40))
-        _, stat = source.read(1)
-        now = source.path(1).stat()
-        assert stat == (now.st_size, now.st_mtime_ns) != tuple(source.table.stat[1])
+    def test_an_image_is_shown_by_its_path(self, source, files):
+        for row, id_ in enumerate(source.table.ids):
+            assert Path(source.display_name(row)).is_absolute()
+            assert Path(source.display_name(row)).read_bytes() == files[id_.decode()]
 
-    def test_a_file_that_is_gone_is_an_os_error(self, source):
-        source.path(2).unlink()
-        with pytest.raises(FileNotFoundError):
-            source.read(2)
-        assert source.read(1)[0]
+    def test_a_stamp_is_size_and_time_as_caches_have_always_stored_them(self, source):
+        for row in range(len(NAMES)):
+            status = Path(source.display_name(row)).stat()
+            assert stat_of(source, row) == [status.st_size, status.st_mtime_ns]
+
+    def test_a_file_changed_up_to_two_seconds_before_is_unsettled(self, source):
+        changed = stat_of(source, 1)[1]
+        os.utime(source.display_name(0), ns=(LONG_AGO, LONG_AGO))
+        again = self.reopened(source)
+        assert again.unsettled(changed).tolist() == [False] + [True] * 4
+        assert again.unsettled(changed + 10**13).tolist() == [False] * 5
 
 
-class TestFolderSource(SourceContract):
+class TestFolderSource(FileSourceContract):
     @pytest.fixture
     def source(self, tmp_path):
         return open_source(write_folder(tmp_path, NAMES))
 
 
-class TestCsvSource(SourceContract):
+class TestCsvSource(FileSourceContract):
     @pytest.fixture
     def source(self, tmp_path):
         write_folder(tmp_path, NAMES)
@@ -108,7 +115,7 @@ class TestCsvSource(SourceContract):
         return open_source(write_manifest(tmp_path / "set.csv", ("path", "label"), *rows))
 
 
-class TestParquetSource(SourceContract):
+class TestParquetSource(FileSourceContract):
     @pytest.fixture
     def source(self, tmp_path):
         write_folder(tmp_path, NAMES)
@@ -137,7 +144,7 @@ class TestFolder:
     @pytest.mark.parametrize("name", ["val", "valid", "validation", "Valid"])
     def test_names_of_the_validation_split(self, tmp_path, name):
         source = open_source(write_folder(tmp_path, ["Train/cat/1.png", f"{name}/cat/2.png"]))
-        assert sorted(source.table.split.tolist()) == [1, 2]
+        assert sorted(source.table.split.tolist()) == [Split.TRAIN, Split.VAL]
 
     def test_unlabelled_test_split(self, tmp_path):
         found = columns(open_source(write_folder(tmp_path, ["train/cat/1.png", "test/2.png"])))
@@ -147,7 +154,7 @@ class TestFolder:
         source = open_source(write_folder(tmp_path, ["1.png", "2.png"]))
         assert source.table.classes == ()
         assert source.table.labels.tolist() == [-1, -1]
-        assert source.table.split.tolist() == [0, 0]
+        assert source.table.split.tolist() == [Split.NONE, Split.NONE]
 
     def test_image_beside_class_folders_is_unlabelled(self, tmp_path):
         found = columns(open_source(write_folder(tmp_path, ["contact sheet.png", "train/cat/1.png"])))
@@ -178,7 +185,7 @@ class TestFolder:
         (tmp_path / "train" / "empty").mkdir()
         source = open_source(tmp_path)
         assert source.table.classes == ("cat",)
-        assert source.table.split.tolist() == [3, 1]
+        assert source.table.split.tolist() == [Split.TEST, Split.TRAIN]
 
     def test_integer_classes_are_in_numeric_order(self, tmp_path):
         source = open_source(write_folder(tmp_path, ["10/1.png", "2/1.png", "-1/1.png", "02/1.png"]))
@@ -203,7 +210,7 @@ class TestFolder:
         (root / "b").symlink_to(tmp_path / "elsewhere")
         source = open_source(root)
         assert columns(source).keys() == {"a/1.png", "a/2.png", "b/1.png"}
-        assert source.table.stat[1].tolist() == source.table.stat[2].tolist() != [-1, -1]
+        assert stat_of(source, 1) == stat_of(source, 2) != [-1, -1]
         assert source.read(1) == source.read(2)
 
     def test_link_to_a_folder_that_holds_it_is_not_followed(self, tmp_path):
@@ -217,7 +224,7 @@ class TestFolder:
         write_folder(tmp_path, ["a/1.png"])
         (tmp_path / "a" / "2.png").symlink_to(tmp_path / "gone.png")
         source = open_source(tmp_path)
-        assert source.table.stat[1].tolist() == [-1, -1]
+        assert source.table.stamps[1].tobytes() == NO_STAMP
         with pytest.raises(FileNotFoundError):
             source.read(1)
 
@@ -310,7 +317,7 @@ class TestOpenSource:
         assert source.read(3)[0] == (tmp_path / "d" / "0.png").read_bytes()
         two = open_source(tmp_path, limit=2)
         assert two.table.classes == whole.classes
-        assert two.table.stat.tolist() == whole.stat[[0, 10]].tolist()
+        assert two.table.stamps.tolist() == whole.stamps[[0, 10]].tolist()
 
     @pytest.mark.parametrize("limit", [3, 4, 10**12])
     def test_limit_beyond_the_set_is_the_set(self, tmp_path, limit):
@@ -368,7 +375,7 @@ class TestManifest:
             ("2.png", ("b", "val", "g2")),
             ("sub/3.png", ("c", "test", "g3")),
         ]
-        assert source.table.stat[2, 0] == (root / "sub" / "3.png").stat().st_size
+        assert stat_of(source, 2)[0] == (root / "sub" / "3.png").stat().st_size
 
     def test_absolute_paths_and_paths_out_of_the_folder(self, root):
         path = write_manifest(
@@ -383,7 +390,7 @@ class TestManifest:
         source = open_source(
             write_manifest(root / "set.csv", ("path", "label"), ("1.png", "a"), ("4.png", "b"), ("sub", "c"))
         )
-        assert source.table.stat[1:].tolist() == [[-1, -1], [-1, -1]]
+        assert [stamp.tobytes() for stamp in source.table.stamps[1:]] == [NO_STAMP] * 2
         assert source.table.classes == ("a", "b", "c")
         with pytest.raises(FileNotFoundError):
             source.read(1)
@@ -572,13 +579,13 @@ class TestPathSource:
         write_folder(tmp_path, ["b.png", "a.png"])
         paths = [tmp_path / "b.png", tmp_path / "a.png", tmp_path / "gone.png", tmp_path / "b.png"]
         source = PathSource(paths)
-        assert [source.path(row) for row in range(4)] == paths
+        assert [source.display_name(row) for row in range(4)] == [str(path) for path in paths]
         assert source.table.ids.tolist() == [os.fsencode(path) for path in paths]
         assert source.table.labels.tolist() == [-1] * 4
-        data, stat = source.read(1)
+        data, stamp = source.read(1)
         assert data == paths[1].read_bytes()
-        assert stat == tuple(source.table.stat[1])
-        assert source.table.stat[2].tolist() == [-1, -1]
+        assert stamp == source.table.stamps[1].tobytes()
+        assert source.table.stamps[2].tobytes() == NO_STAMP
         with pytest.raises(FileNotFoundError):
             source.read(2)
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from scipy import stats
 
 from frostline.classifiers.errors import HeadError, SplitError
 from frostline.classifiers.experiments.subsets import Subset, Trial, distinct_images, judge_subsets
+from frostline.classifiers.fitting.inputs import DEFAULTS, FitOptions, LabelledRows
 from frostline.classifiers.heads.catalog import find_head
 
 
@@ -64,18 +65,12 @@ class FewShot:
 
 def few_shot(
     name: str,
-    X: NDArray[Any],
-    y: NDArray[np.int64],
-    train: NDArray[np.int64],
-    val: NDArray[np.int64],
+    rows: LabelledRows,
+    options: FitOptions = DEFAULTS,
     *,
-    classes: Sequence[str],
     content: NDArray[np.uint8],
     shots: Sequence[int] = (1, 5),
     episodes: int = 100,
-    params: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    device: str = "auto",
     confidence: float = 0.95,
     jobs: int | None = None,
     key: str = "",
@@ -90,17 +85,11 @@ def few_shot(
 
     Args:
         name: Kind of head; see `classifiers.heads.catalog.find_head`.
-        X: (n, d) floats, e.g. a memory map.
-        y: (n,) indices into classes.
-        train: Rows to draw from.
-        val: Rows that judge.
-        classes: The k class names.
+        rows: Rows to draw from, and rows that judge.
+        options: Parameters other than the head's defaults, seed of the draws and of the heads, and device.
         content: (n, 16) digests of the image bytes.
         shots: Images of each class.
         episodes: Draws for each number of shots, at least 2.
-        params: Parameters other than the head's defaults.
-        seed: Seed of the draws and of the heads.
-        device: Where torch heads train.
         confidence: Coverage of the intervals.
         jobs: Processes; None for what joblib's `parallel_config` says.
         key: What identifies X, for the journal.
@@ -113,22 +102,22 @@ def few_shot(
         SplitError: No validation rows, or a class with fewer different training images than shots.
     """
     kind = find_head(name)
-    fixed = kind.complete(kind.check(params or {}))
+    options = replace(options, params=kind.complete(kind.check(options.params)))
     sizes = sorted(set(shots))
-    _check(sizes, episodes, val, confidence)
-    draws = [distinct_images(train, y, content, seed, draw) for draw in range(episodes)]
-    _check_classes(draws[0], sizes[-1], classes)
+    _check(sizes, episodes, rows.val, confidence)
+    draws = [distinct_images(rows.train, rows.y, content, options.seed, draw) for draw in range(episodes)]
+    _check_classes(draws[0], sizes[-1], rows.classes)
     subsets = [
-        Subset(size, draw, np.sort(np.concatenate([rows[:size] for rows in by_class.values()])))
+        Subset(size, draw, np.sort(np.concatenate([images[:size] for images in by_class.values()])))
         for size in sizes
         for draw, by_class in enumerate(draws)
     ]
     nothing = np.empty(0, np.int64)
-    trial = Trial(kind, fixed, X, y, ((nothing, np.sort(val)),), tuple(classes), seed, device)
+    trial = Trial(kind, rows, ((nothing, rows.val),), options)
     judged = judge_subsets(trial, subsets, key=key, journal=journal, jobs=jobs, progress=progress)
-    blocks = judged.correct.reshape(len(sizes), episodes, len(val))
+    blocks = judged.correct.reshape(len(sizes), episodes, len(rows.val))
     scores = tuple(_score(size, block, confidence) for size, block in zip(sizes, blocks, strict=True))
-    return FewShot(fixed, scores, len(val), confidence, judged.resumed, judged.journal)
+    return FewShot(options.params, scores, len(rows.val), confidence, judged.resumed, judged.journal)
 
 
 def _check(sizes: Sequence[int], episodes: int, val: NDArray[np.int64], confidence: float) -> None:

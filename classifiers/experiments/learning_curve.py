@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from frostline.classifiers.errors import HeadError, SplitError
 from frostline.classifiers.experiments.power_law import PowerLaw, fit_power_laws
 from frostline.classifiers.experiments.subsets import Subset, Trial, distinct_images, judge_subsets
+from frostline.classifiers.fitting.inputs import DEFAULTS, FitOptions, LabelledRows
 from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.protocol.folds import assign_folds
 
@@ -93,19 +94,13 @@ class LearningCurve:
 
 def learning_curve(
     name: str,
-    X: NDArray[Any],
-    y: NDArray[np.int64],
-    train: NDArray[np.int64],
-    val: NDArray[np.int64],
+    rows: LabelledRows,
+    options: FitOptions = DEFAULTS,
     *,
-    classes: Sequence[str],
     content: NDArray[np.uint8],
     groups: NDArray[Any],
     points: int = 8,
     draws: int = 5,
-    params: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    device: str = "auto",
     confidence: float = 0.95,
     jobs: int | None = None,
     key: str = "",
@@ -121,18 +116,12 @@ def learning_curve(
 
     Args:
         name: Kind of head; see `classifiers.heads.catalog.find_head`.
-        X: (n, d) floats, e.g. a memory map.
-        y: (n,) indices into classes.
-        train: Rows to learn from.
-        val: Rows to choose and to judge on.
-        classes: The k class names.
+        rows: Rows to learn from, and rows to choose and to judge on.
+        options: Parameters to fix, seed of the orders and of the heads, and device.
         content: (n, 16) digests of the image bytes.
         groups: (n,) groups, empty for none.
         points: Sizes at most; there are fewer where the smallest would hold less than two images a class.
         draws: Random orders, at least 2.
-        params: Parameters to fix.
-        seed: Seed of the orders and of the heads.
-        device: Where torch heads train.
         confidence: Coverage of the intervals.
         jobs: Processes; None for what joblib's `parallel_config` says.
         key: What identifies X, for the journal.
@@ -145,33 +134,32 @@ def learning_curve(
         SplitError: Validation rows that are too few, or training images of one class only.
     """
     kind = find_head(name)
-    fixed = kind.check(params or {})
+    options = options.checked(kind)
     if points < 2 or draws < 2 or not 0 < confidence < 1:
         raise HeadError(
             f"got {points} points, {draws} draws and confidence {confidence}, expected at least 2, at least 2, and a share"
         )
-    if not len(val):
+    if not len(rows.val):
         raise SplitError("no validation rows to judge on; give the data a val split")
-    val = np.sort(val)
-    orders = [distinct_images(train, y, content, seed, draw) for draw in range(draws)]
+    orders = [distinct_images(rows.train, rows.y, content, options.seed, draw) for draw in range(draws)]
     shares = _shares(orders[0], points)
     subsets = [_subset(order, share, draw) for share in shares[:-1] for draw, order in enumerate(orders)]
     subsets.append(_subset(orders[0], 1.0, 0))  # all images are one subset, whatever their order
-    chooses = kind.search == "epochs" or len(kind.candidates(fixed, len(subsets[0].rows))) > 1
-    sides = _halves(val, content, groups) if chooses else ((np.empty(0, np.int64), val),)
-    trial = Trial(kind, fixed, X, y, sides, tuple(classes), seed, device)
+    chooses = kind.search == "epochs" or len(kind.candidates(options.params, len(subsets[0].rows))) > 1
+    sides = _halves(rows.val, content, groups) if chooses else ((np.empty(0, np.int64), rows.val),)
+    trial = Trial(kind, rows, sides, options)
     judged = judge_subsets(trial, subsets, key=key, journal=journal, jobs=jobs, progress=progress)
-    correct = judged.correct[:-1].reshape(len(shares) - 1, draws, len(val))
+    correct = judged.correct[:-1].reshape(len(shares) - 1, draws, len(rows.val))
     correct = np.concatenate([correct, np.repeat(judged.correct[None, -1:], draws, axis=1)])
     images = [len(subset.rows) for subset in subsets[::draws]]
-    samples = _resample(correct, seed)
+    samples = _resample(correct, options.seed)
     curve = _points(images, correct, samples, confidence)
     forecast = _forecast(curve, samples, confidence) if len(curve) > 4 else None
     return LearningCurve(
         curve,
         forecast,
         _answer(forecast, len(curve), confidence),
-        len(val),
+        len(rows.val),
         confidence,
         judged.resumed,
         judged.journal,

@@ -1,8 +1,8 @@
 """How well a head does when it learns from a few of the training rows: subsets drawn, fitted and judged on validation."""
 
 import base64
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.classifiers.fitting.fit import fit_head, predict_candidates
+from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.fitting.resumable import Journal, digest_of, in_parallel, journal_path
 from frostline.classifiers.heads.kinds import HeadKind
 
@@ -37,47 +38,39 @@ class Trial:
 
     Attributes:
         kind: Kind of head.
-        params: Parameters that are fixed.
-        X: (n, d) floats, e.g. a memory map.
-        y: (n,) indices into classes.
+        rows: Features and labels.
         sides: Pairs of validation rows: those that parameters are chosen on (none where all are fixed), and those that
             then judge. Each validation row judges once.
-        classes: The k class names.
-        seed: From which, with the number of the draw, the seed of each head is derived.
-        device: Where torch heads train.
+        options: Parameters that are fixed, device, and the seed from which, with the number of the draw, the seed of each
+            head is derived.
     """
 
     kind: HeadKind
-    params: Mapping[str, Any]
-    X: NDArray[Any]
-    y: NDArray[np.int64]
+    rows: LabelledRows
     sides: tuple[Side, ...]
-    classes: tuple[str, ...]
-    seed: int
-    device: str
+    options: FitOptions
 
-    def options(self, subset: Subset) -> dict[str, Any]:
+    def options_of(self, subset: Subset) -> FitOptions:
         """What every fit to the subset is given."""
-        own = {"params": self.params, "seed": self.head_seed(subset)}
-        return {**own, "classes": self.classes, "device": self.device}
+        return replace(self.options, seed=self.head_seed(subset))
 
     def head_seed(self, subset: Subset) -> int:
         """Seed of the head that learns from the subset."""
-        return int(_entropy(self.seed, subset.draw).generate_state(1)[0])
+        return int(_entropy(self.options.seed, subset.draw).generate_state(1)[0])
 
     def digest(self, key: str) -> str:
         """Of all that a result depends on, apart from the subset; `key` identifies X."""
         document = {
             "key": key,
             "head": self.kind.name,
-            "params": self.params,
-            "shape": list(self.X.shape),
-            "classes": self.classes,
-            "seed": self.seed,
-            "device": self.device,
+            "params": self.options.params,
+            "shape": list(self.rows.X.shape),
+            "classes": self.rows.classes,
+            "seed": self.options.seed,
+            "device": self.options.device,
         }
-        rows = (part for side in self.sides for part in side)
-        return digest_of(document, (part for each in rows for part in (each, self.y[each])))
+        parts = (part for side in self.sides for part in side)
+        return digest_of(document, (column for part in parts for column in (part, self.rows.y[part])))
 
 
 @dataclass(frozen=True)
@@ -167,12 +160,13 @@ def _judge(trial: Trial, subset: Subset) -> NDArray[np.bool_]:
 
 def _right_by_side(trial: Trial, subset: Subset) -> list[NDArray[np.bool_]]:
     """Of heads that also stop on the rows that they are chosen on, so that each side needs its own."""
+    rows, options = trial.rows, trial.options_of(subset)
     heads = [
-        fit_head(trial.kind.name, trial.X, trial.y, subset.rows, choose, refit=False, **trial.options(subset))
+        fit_head(trial.kind.name, rows.divided(subset.rows, choose), options, refit=False)
         for choose, _ in trial.sides
     ]
     return [
-        np.asarray(head.predict(trial.X[judge]) == trial.y[judge])
+        np.asarray(head.predict(rows.X[judge]) == rows.y[judge])
         for head, (_, judge) in zip(heads, trial.sides, strict=True)
     ]
 
@@ -180,8 +174,9 @@ def _right_by_side(trial: Trial, subset: Subset) -> list[NDArray[np.bool_]]:
 def _right_by_candidate(trial: Trial, subset: Subset) -> list[NDArray[np.bool_]]:
     """Of candidates that are fitted once, whichever side they are chosen on."""
     val = np.sort(np.concatenate([judge for _, judge in trial.sides]))
-    labels = predict_candidates(trial.kind.name, trial.X, trial.y, subset.rows, val, **trial.options(subset))
-    correct = labels == trial.y[val]
+    rows = trial.rows.divided(subset.rows, val)
+    labels = predict_candidates(trial.kind.name, rows, trial.options_of(subset))
+    correct = labels == rows.y[val]
     return [_chosen(correct, np.isin(val, choose))[np.isin(val, judge)] for choose, judge in trial.sides]
 
 

@@ -14,6 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 
 from frostline.classifiers.errors import HeadError, SplitError
 from frostline.classifiers.fitting.fitted import Curve, FittedHead, Verdicts, gives, logits, softened
+from frostline.classifiers.fitting.inputs import DEFAULTS, FitOptions, LabelledRows
 from frostline.classifiers.heads.catalog import HEADS, find_head
 from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.numerics.selected_rows import SelectedRows, spans
@@ -24,142 +25,93 @@ _CLIP = float(np.finfo(np.float64).eps)
 
 def fit_head(
     name: str,
-    X: NDArray[Any],
-    y: NDArray[np.int64],
-    train: NDArray[np.integer[Any]],
-    val: NDArray[np.integer[Any]],
+    rows: LabelledRows,
+    options: FitOptions = DEFAULTS,
     *,
-    classes: Sequence[str],
-    params: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    device: str = "auto",
     refit: bool = True,
-    memory: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> FittedHead:
     """Fit a head on training rows, with the hyper-parameters that do best on validation rows.
 
     The best validation accuracy wins, and of equal ones the strongest regularisation. The chosen head is then fitted
     again to training and validation rows together, but for ``mlp``, which keeps the network that stopped early on
-    validation. The temperature of its probabilities is fitted to validation rows before that. Rows outside of ``train``
-    and ``val`` are never read.
+    validation. The temperature of its probabilities is fitted to validation rows before that. Other rows are never read.
 
     Args:
         name: Kind of head; see `classifiers.heads.catalog.HEADS`.
-        X: (n, d) floats of any width, e.g. a memory map.
-        y: (n,) indices into classes.
-        train: Rows to fit.
-        val: Rows to choose on; may be empty where ``params`` leaves nothing to choose.
-        classes: The k class names.
-        params: Parameters to fix; see `classifiers.heads.catalog.parse_params`.
-        seed: Seed of everything random.
-        device: Where torch heads train: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
+        rows: Rows to fit, and rows to choose on; there may be none of these where nothing is left to choose.
+        options: Parameters to fix, seed, device and memory.
         refit: Whether to fit the chosen head again with the validation rows.
-        memory: Bytes that the rows may take. ``linear`` reads what takes more from X in blocks, again and again; other
-            heads refuse it. None has no bound.
         progress: Called with 1 after each candidate.
 
     Raises:
-        HeadError: No such head or parameter, rows that can't be fitted, or more of them than fit into ``memory``.
-        SplitError: Rows that overlap or don't exist, or nothing to choose hyper-parameters on.
+        HeadError: No such head or parameter, rows that can't be fitted, or more of them than fit into memory.
+        SplitError: Nothing to choose hyper-parameters on.
     """
     began = time.perf_counter()
-    kind = find_head(name)
-    fixed = kind.check(params or {})
-    train, val = _check_rows(X, y, train, val, classes)
-    candidates = kind.candidates(fixed, len(train))
-    if not len(val) and len(candidates) > 1:
+    task = _Task.of(name, options)
+    kind = task.kind
+    candidates = kind.candidates(task.options.params, len(rows.train))
+    if not len(rows.val) and len(candidates) > 1:
         searched = ", ".join(candidates[0])
         raise SplitError(
             f"no validation rows to choose {searched} on; fix {'them' if len(candidates[0]) > 1 else 'it'} "
             f"(--param {next(iter(candidates[0]))}=...), or give the data a val split"
         )
-    task = _Task(kind, fixed, seed, device, memory)
-    data = _bring(task, X, y, (train, val), len(classes))
+    data = _bring(task, rows)
     with _errors_of(kind):
         search = _search(task, candidates, data, progress)
         best = search.best
         temperature, validation, verdicts = calibrate(best.estimator, best.logits, data.held_labels)
         estimator = search.best.estimator
-        if refit and kind.search != "epochs" and len(val):
+        if refit and kind.search != "epochs" and len(rows.val):
             estimator = _refit(task, search.best, data)
     return FittedHead(
         name=kind.name,
         estimator=estimator,
-        classes=tuple(classes),
+        classes=tuple(rows.classes),
         params=task.params(search.best.searched),
         trials=tuple(search.trials),
         curve=_curve(search),
         validation=validation,
         temperature=temperature,
         seconds=time.perf_counter() - began,
-        dim=X.shape[1],
-        dtype=X.dtype.name,
+        dim=rows.X.shape[1],
+        dtype=rows.X.dtype.name,
         verdicts=verdicts,
     )
 
 
-def predict_candidates(
-    name: str,
-    X: NDArray[Any],
-    y: NDArray[np.int64],
-    train: NDArray[np.integer[Any]],
-    val: NDArray[np.integer[Any]],
-    *,
-    classes: Sequence[str],
-    params: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    device: str = "auto",
-) -> NDArray[np.int64]:
-    """(candidates, len(val)) classes that each candidate of a head, fitted to training rows, gives validation rows.
+def predict_candidates(name: str, rows: LabelledRows, options: FitOptions = DEFAULTS) -> NDArray[np.int64]:
+    """(candidates, validation rows) classes that each candidate of a head, fitted to training rows, gives validation rows.
 
     Arguments, order of candidates and errors as in `fit_head`; validation rows in ascending order.
     """
-    kind = find_head(name)
-    fixed = kind.check(params or {})
-    train, val = _check_rows(X, y, train, val, classes)
-    task = _Task(kind, fixed, seed, device, memory=None)
-    data = _bring(task, X, y, (train, val), len(classes))
-    with _errors_of(kind):
-        fits = _fits(task, kind.candidates(fixed, len(train)), data)
+    task = _Task.of(name, options)
+    data = _bring(task, rows)
+    with _errors_of(task.kind):
+        fits = _fits(task, task.kind.candidates(task.options.params, len(rows.train)), data)
         return np.stack([estimator.predict(data.held_rows) for _, estimator, _ in fits])
 
 
 def score_candidates(
     name: str,
-    X: NDArray[Any],
-    y: NDArray[np.int64],
-    train: NDArray[np.integer[Any]],
-    val: NDArray[np.integer[Any]],
-    *,
+    rows: LabelledRows,
     candidates: Sequence[Mapping[str, Any]],
-    classes: Sequence[str],
-    params: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    memory: int | None = None,
+    options: FitOptions = DEFAULTS,
 ) -> list[dict[str, float]]:
     """``accuracy`` and ``log_loss`` on validation rows, and ``seconds``, of candidates fitted to training rows.
 
     Args:
-        name: Kind of head.
-        X: As the other arguments and the errors, in `fit_head`.
-        y: (n,) indices into classes.
-        train: Rows to fit.
-        val: Rows to judge on, and for some heads to stop early on.
-        candidates: Parameters of each, apart from ``params``; those of a head that trains some together may differ in
+        name: Kind of head; errors are those of `fit_head`.
+        rows: Rows to fit, and rows to judge on, and for some heads to stop early on.
+        candidates: Parameters of each, apart from those that are fixed; those of a head that trains some together may differ in
             ``HeadKind.together`` alone to be so trained, and those that are one path come strongest first.
-        classes: The k class names.
-        params: Parameters that all have.
-        seed: Seed of everything random.
-        device: Where torch heads train.
-        memory: Bytes that the rows may take.
+        options: Parameters that all have, seed, device and memory.
     """
-    kind = find_head(name)
-    train, val = _check_rows(X, y, train, val, classes)
-    task = _Task(kind, kind.check(params or {}), seed, device, memory)
-    data = _bring(task, X, y, (train, val), len(classes))
-    with _errors_of(kind):
+    task = _Task.of(name, options)
+    data = _bring(task, rows)
+    with _errors_of(task.kind):
         trials = _search(task, candidates, data, None).trials
     return [{name: trial[name] for name in ("accuracy", "log_loss", "seconds")} for trial in trials]
 
@@ -169,20 +121,25 @@ class _Task:
     """What to fit, apart from rows."""
 
     kind: HeadKind
-    fixed: Mapping[str, Any]
-    seed: int
-    device: str
-    memory: int | None
+    options: FitOptions
+
+    @classmethod
+    def of(cls, name: str, options: FitOptions) -> "_Task":
+        kind = find_head(name)
+        return cls(kind, options.checked(kind))
 
     def params(self, searched: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters of a candidate."""
-        return self.kind.complete({**self.fixed, **searched})
+        return self.kind.complete({**self.options.params, **searched})
 
     def estimator(self, searched: Mapping[str, Any]) -> Any:
         """An unfitted estimator of a candidate."""
-        built = self.kind.build(self.params(searched), self.seed, self.device)
-        if self.kind.streams and self.memory is not None:
-            built.set_params(memory=self.memory // 2)  # the rest is for validation rows and the solver itself
+        options = self.options
+        built = self.kind.build(self.params(searched), options.seed, options.device)
+        if self.kind.streams and options.memory is not None:
+            built.set_params(
+                memory=options.memory // 2
+            )  # the rest is for validation rows and the solver itself
         return built
 
 
@@ -216,64 +173,23 @@ class _Search:
     trials: list[dict[str, Any]] = field(default_factory=list)
 
 
-def _check_rows(
-    X: NDArray[Any],
-    y: NDArray[np.int64],
-    train: NDArray[np.integer[Any]],
-    val: NDArray[np.integer[Any]],
-    classes: Sequence[str],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    if len(X.shape) != 2 or not np.issubdtype(X.dtype, np.floating):
-        raise HeadError(f"features: got {X.dtype} of shape {X.shape}, expected floats of shape (n, d)")
-    n = X.shape[0]
-    if y.shape != (n,):
-        raise HeadError(f"labels: got shape {y.shape}, expected ({n},), one per row of features")
-    rows = {name: np.sort(np.asarray(part, np.int64)) for name, part in (("train", train), ("val", val))}
-    for name, part in rows.items():
-        if len(part) and (part[0] < 0 or part[-1] >= n):
-            raise SplitError(f"{name}: got rows {part[0]} to {part[-1]}, expected 0 to {n - 1}")
-        labels = y[part]
-        if len(part) and (labels.min() < 0 or labels.max() >= len(classes)):
-            raise SplitError(
-                f"{name}: got labels {labels.min()} to {labels.max()}, expected 0 to {len(classes) - 1}; "
-                "leave rows without a label (-1) out"
-            )
-    if not len(rows["train"]):
-        raise SplitError("train: no rows to fit a head on")
-    if len(np.unique(y[rows["train"]])) < 2:
-        raise HeadError(
-            f"train: got rows of one class only ({classes[y[rows['train'][0]]]!r}), expected two or more"
-        )
-    shared = np.intersect1d(rows["train"], rows["val"])
-    if shared.size:
-        raise SplitError(
-            f"{shared.size} rows are in train and in val, e.g. row {shared[0]}; they must not overlap"
-        )
-    return rows["train"], rows["val"]
-
-
-def _bring(
-    task: _Task,
-    X: Any,
-    y: NDArray[np.int64],
-    parts: tuple[NDArray[np.int64], NDArray[np.int64]],
-    n_classes: int,
-) -> _Data:
+def _bring(task: _Task, given: LabelledRows) -> _Data:
     """The rows, checked: a copy of them in memory, or for a head that streams, to be read where they are."""
-    train, val = parts
-    both = SelectedRows(X, np.concatenate([train, val]))
-    rows, held = SelectedRows(X, train), SelectedRows(X, val)
+    train, val, n_classes = given.train, given.val, len(given.classes)
+    labels, held_labels, memory = given.y[train], given.y[val], task.options.memory
+    both = SelectedRows(given.X, np.concatenate([train, val]))
+    rows, held = SelectedRows(given.X, train), SelectedRows(given.X, val)
     if not task.kind.streams:
-        _check_memory(task.kind, both, task.memory)
+        _check_memory(task.kind, both, memory)
         taken = np.empty(both.shape, both.wide_dtype)
         rows.copy_to(taken[: len(train)])
         held.copy_to(taken[len(train) :])
-        return _Data(taken[: len(train)], y[train], taken[len(train) :], y[val], taken, n_classes)
+        return _Data(taken[: len(train)], labels, taken[len(train) :], held_labels, taken, n_classes)
     rows.check()
-    if task.memory is None or 4 * _bytes(held) <= task.memory:
-        return _Data(rows, y[train], held.copy(), y[val], both, n_classes)  # judged on once per candidate
+    if memory is None or 4 * _bytes(held) <= memory:
+        return _Data(rows, labels, held.copy(), held_labels, both, n_classes)  # judged on once per candidate
     held.check()
-    return _Data(rows, y[train], held, y[val], both, n_classes)
+    return _Data(rows, labels, held, held_labels, both, n_classes)
 
 
 def _bytes(rows: SelectedRows) -> int:

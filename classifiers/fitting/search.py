@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.errors import HeadError
 from frostline.classifiers.fitting.fit import score_candidates
+from frostline.classifiers.fitting.inputs import DEFAULTS, FitOptions, LabelledRows
 from frostline.classifiers.fitting.resumable import Journal, digest_of, in_parallel, journal_path
 from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.heads.kinds import HeadKind
@@ -72,16 +73,11 @@ class Found:
 
 def search_head(
     name: str,
-    X: NDArray[Any],
-    y: NDArray[np.int64],
-    folds: Sequence[Fold],
+    rows: LabelledRows,
     plan: SearchPlan,
+    options: FitOptions = DEFAULTS,
     *,
-    classes: Sequence[str],
-    params: Params | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    memory: int | None = None,
+    folds: Sequence[Fold] | None = None,
     key: str = "",
     journal: Path | None = None,
     progress: Callable[[int], None] | None = None,
@@ -92,15 +88,10 @@ def search_head(
 
     Args:
         name: Kind of head; see `classifiers.heads.catalog.find_head`.
-        X: (n, d) floats, e.g. a memory map.
-        y: (n,) indices into classes.
-        folds: Pairs of rows to fit and rows to judge; one for a validation split.
+        rows: Rows to fit, and rows to judge.
         plan: How to search.
-        classes: The k class names.
-        params: Parameters to fix.
-        seed: Seed of the search and of everything random in a head.
-        device: Where torch heads train.
-        memory: Bytes that the rows may take, in all processes together; see `classifiers.fitting.fit.fit_head`.
+        options: Parameters to fix, seed of the search and of the heads, device, and memory for all processes together.
+        folds: Pairs of rows to fit and rows to judge; by default one, those of `rows`.
         key: What identifies X, for the journal.
         journal: File stem for finished trials; a search that was killed goes on from there. The file's name holds a
             digest of everything that a trial depends on. The caller deletes ``Found.journal`` once it needs it no more.
@@ -112,7 +103,8 @@ def search_head(
         ImportError: optuna is asked for and isn't installed.
     """
     kind = find_head(name)
-    fixed = kind.check(params or {})
+    options = options.checked(kind)
+    fixed = options.params
     space = {
         each: tuple(values)
         for each, values in kind.grid(fixed).items()
@@ -120,9 +112,10 @@ def search_head(
     }
     if not space:
         raise HeadError(f"head {name!r}: nothing to search; free a parameter, or leave the search out")
-    if memory is not None:
-        memory //= effective_n_jobs(plan.jobs)
-    task = _Task(kind, fixed, X, y, tuple(folds), tuple(classes), seed, device, memory)
+    if options.memory is not None:
+        options = replace(options, memory=options.memory // effective_n_jobs(plan.jobs))
+    folds = [(rows.train, rows.val)] if folds is None else folds
+    task = _Task(kind, rows, tuple(folds), options)
     file = journal_path(journal, task.digest(key))
     with Journal(file) as log:
         run = _Runner(task, log, plan.jobs, progress or (lambda _done: None))
@@ -135,28 +128,23 @@ def search_head(
 @dataclass(frozen=True)
 class _Task:
     kind: HeadKind
-    fixed: Params
-    X: NDArray[Any]
-    y: NDArray[np.int64]
+    rows: LabelledRows
     folds: tuple[Fold, ...]
-    classes: tuple[str, ...]
-    seed: int
-    device: str
-    memory: int | None
+    options: FitOptions
 
     def digest(self, key: str) -> str:
         """Of all that a trial depends on."""
         document = {
             "key": key,
             "head": self.kind.name,
-            "fixed": self.fixed,
-            "shape": list(self.X.shape),
-            "classes": self.classes,
-            "seed": self.seed,
-            "device": self.device,
+            "fixed": self.options.params,
+            "shape": list(self.rows.X.shape),
+            "classes": self.rows.classes,
+            "seed": self.options.seed,
+            "device": self.options.device,
         }
-        rows = (rows for fold in self.folds for rows in fold)
-        return digest_of(document, (part for each in rows for part in (each, self.y[each])))
+        parts = (part for fold in self.folds for part in fold)
+        return digest_of(document, (column for part in parts for column in (part, self.rows.y[part])))
 
 
 def _judge(task: _Task, candidates: Sequence[Params], share: float) -> list[dict[str, Any]]:
@@ -164,16 +152,9 @@ def _judge(task: _Task, candidates: Sequence[Params], share: float) -> list[dict
     folds = [
         score_candidates(
             task.kind.name,
-            task.X,
-            task.y,
-            _first_of_each_class(fit, task.y, share, task.seed),
-            held,
-            candidates=candidates,
-            classes=task.classes,
-            params=task.fixed,
-            seed=task.seed,
-            device=task.device,
-            memory=task.memory,
+            task.rows.divided(_first_of_each_class(fit, task.rows.y, share, task.options.seed), held),
+            candidates,
+            task.options,
         )
         for fit, held in task.folds
     ]
@@ -226,7 +207,7 @@ class _Runner:
             return [[place] for place in todo]
         groups: dict[str, list[int]] = {}
         for place in todo:
-            common = self.task.kind.architecture({**self.task.fixed, **candidates[place]})
+            common = self.task.kind.architecture({**self.task.options.params, **candidates[place]})
             groups.setdefault(common, []).append(place)
         most = min(_TOGETHER, -(-len(todo) // effective_n_jobs(self.jobs)))
         return [
@@ -250,7 +231,7 @@ _Trials = list[dict[str, Any]]
 
 
 def _grid(run: _Runner, _space: Space, plan: SearchPlan, rows: int) -> _Trials:
-    candidates = run.task.kind.candidates(run.task.fixed, rows)
+    candidates = run.task.kind.candidates(run.task.options.params, rows)
     if plan.trials is not None and len(candidates) > plan.trials:
         raise HeadError(
             f"trials: got {plan.trials}, but the grid of head {run.task.kind.name!r} has {len(candidates)} points; "
@@ -260,13 +241,13 @@ def _grid(run: _Runner, _space: Space, plan: SearchPlan, rows: int) -> _Trials:
 
 
 def _random(run: _Runner, space: Space, plan: SearchPlan, rows: int) -> _Trials:
-    return run.judge(drawn(space, plan.trials or _DEFAULT_TRIALS, run.task.seed, rows))
+    return run.judge(drawn(space, plan.trials or _DEFAULT_TRIALS, run.task.options.seed, rows))
 
 
 def _halving(run: _Runner, space: Space, plan: SearchPlan, rows: int) -> _Trials:
     count = plan.trials or _DEFAULT_TRIALS
-    shares = _shares(count, rows, len(run.task.classes))
-    candidates = drawn(space, count, run.task.seed, int(rows * shares[0]))
+    shares = _shares(count, rows, len(run.task.rows.classes))
+    candidates = drawn(space, count, run.task.options.seed, int(rows * shares[0]))
     trials: _Trials = []
     for share in shares:
         rung = run.judge(candidates, share)
@@ -290,7 +271,9 @@ def _optuna(run: _Runner, space: Space, plan: SearchPlan, rows: int) -> _Trials:
     except ImportError as error:
         raise HeadError("search by optuna needs optuna: pip install 'frostline[optuna]'") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=run.task.seed))
+    study = optuna.create_study(
+        direction="maximize", sampler=optuna.samplers.TPESampler(seed=run.task.options.seed)
+    )
     trials: _Trials = []
     for _ in range(plan.trials or _DEFAULT_TRIALS):
         asked = study.ask()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from frostline.classifiers.errors import SplitError
 from frostline.classifiers.numerics.devices import resolve_device
 from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Pairs, Rows, RowSearch
-from frostline.classifiers.protocol.splits import NONE, SPLIT_NAMES, TRAIN
+from frostline.splits import SPLIT_NAMES, Split
 
 # Centred cosine from which a pair is called a near-duplicate. On 5,000 photos of CIFAR-10 in efficientnet_lite0's
 # features, pairs from 0.85 on are one photo cut, lit or lettered differently, or one object in a series of photos;
@@ -26,12 +26,12 @@ def exact_duplicates(content: NDArray[np.uint8], split: NDArray[np.uint8]) -> li
 
     Args:
         content: (n, 16) digests of the image bytes.
-        split: (n,) codes; rows in no split (code 0) are left out.
+        split: (n,) codes of `Split`; rows in none are left out.
 
     Returns:
         One array of rows per such image, of all its rows that are in a split; sorted, by first row.
     """
-    return _mixed(_keys(content), split, split != NONE)
+    return _mixed(_keys(content), split, split != Split.NONE)
 
 
 def groups_across(groups: NDArray[Any], split: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
@@ -39,12 +39,12 @@ def groups_across(groups: NDArray[Any], split: NDArray[np.uint8]) -> list[NDArra
 
     Args:
         groups: (n,) str or bytes, empty for no group.
-        split: (n,) codes; rows in no split (code 0) are left out.
+        split: (n,) codes of `Split`; rows in none are left out.
 
     Returns:
         One array of rows per such group; sorted, by first row.
     """
-    return _mixed(groups, split, (split != NONE) & (groups != groups.dtype.type()))
+    return _mixed(groups, split, (split != Split.NONE) & (groups != groups.dtype.type()))
 
 
 def conflicting_labels(content: NDArray[np.uint8], labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -84,11 +84,11 @@ def near_duplicates(
     Features are centred on the mean of the training rows (of all rows in a split, where none is in train): what all
     images have in common says nothing, and makes raw cosines large and dependent on the backbone. The search is exact
     (`classifiers.numerics.neighbors`) and works in blocks; its time is that of one product between the splits. Rows that are
-    not finite, as of unreadable images, must have split code 0.
+    not finite, as of unreadable images, must be in no split.
 
     Args:
         X: (n, d) floats of any width, e.g. a memory map.
-        split: (n,) codes; rows in no split (code 0) are left out.
+        split: (n,) codes of `Split`; rows in none are left out.
         threshold: Least cosine, in (-1, 1].
         max_pairs: How many pairs to keep at most, the most alike.
         device: Where products are computed.
@@ -105,9 +105,8 @@ def near_duplicates(
     members = [rows for code in range(1, len(SPLIT_NAMES)) if (rows := np.flatnonzero(split == code)).size]
     best = _MostAlike(1 - threshold, max_pairs)
     if len(members) > 1:
-        centre = _mean(
-            X, np.flatnonzero(split == TRAIN) if np.any(split == TRAIN) else np.flatnonzero(split != NONE)
-        )
+        central = split == Split.TRAIN
+        centre = _mean(X, np.flatnonzero(central if central.any() else split != Split.NONE))
         for place, earlier in enumerate(members[:-1]):
             search = RowSearch(
                 Rows(X, earlier),
@@ -199,7 +198,7 @@ def check_leaks(
     are `classifiers.protocol.splits`' business.
 
     Args:
-        split: (n,) codes 0 none, 1 train, 2 val, 3 test.
+        split: (n,) codes of `Split`.
         content: (n, 16) digests of the image bytes.
         groups: (n,) str or bytes, empty for no group.
         labels: (n,) indices into classes, -1 unknown.

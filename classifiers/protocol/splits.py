@@ -13,9 +13,7 @@ from scipy.stats import chi2_contingency
 from scipy.stats.contingency import association
 
 from frostline.classifiers.errors import SplitError
-
-NONE, TRAIN, VAL, TEST = range(4)
-SPLIT_NAMES = ("none", "train", "val", "test")
+from frostline.splits import SPLIT_NAMES, Split
 
 # Part of every hash: another version would move rows between the splits of existing data sets.
 _SALT = b"frostline-split-1:"
@@ -43,14 +41,14 @@ def assign_splits(
     the smallest group name in such a component decides. (A new image that joins two components can move one.)
 
     Args:
-        declared: (n,) codes 0 none, 1 train, 2 val, 3 test.
+        declared: (n,) codes of `Split`.
         content: (n, 16) digests of the image bytes.
         groups: (n,) str or UTF-8 bytes, empty for no group.
         fractions: Shares of train, val and test.
-        usable: (n,) rows that may be used, i.e. labelled and readable; all by default. Others get code 0.
+        usable: (n,) rows that may be used, i.e. labelled and readable; all by default. Others get `Split.NONE`.
 
     Returns:
-        (n,) codes 0 none, 1 train, 2 val, 3 test.
+        (n,) codes of `Split`.
 
     Raises:
         SplitError: Arrays of different lengths, unknown codes, or fractions that are not shares of one.
@@ -60,13 +58,13 @@ def assign_splits(
     _check_arrays(declared, content, groups, usable)
     shares = _check_fractions(fractions)
 
-    codes = np.where(usable, declared, NONE).astype(np.uint8)
-    has = {code: bool(np.any(declared == code)) for code in (TRAIN, VAL, TEST)}
+    codes = np.where(usable, declared, Split.NONE).astype(np.uint8)
+    has = {code: bool(np.any(declared == code)) for code in (Split.TRAIN, Split.VAL, Split.TEST)}
     if not any(has.values()):
         rows = np.flatnonzero(usable)
         codes[rows] = _divide(positions(content[rows], groups[rows]), shares)
-    elif has[TRAIN] and not has[VAL]:
-        rows = np.flatnonzero(codes == TRAIN)
+    elif has[Split.TRAIN] and not has[Split.VAL]:
+        rows = np.flatnonzero(codes == Split.TRAIN)
         train, val, _ = shares
         codes[rows] = _divide(positions(content[rows], groups[rows]), (train / (train + val), 1.0, 1.0))
     return codes
@@ -82,7 +80,7 @@ def _check_arrays(
             raise SplitError(f"{name}: got shape {shape}, expected ({n},), one entry per row")
     if content.shape != (n, 16):
         raise SplitError(f"content: got shape {content.shape}, expected ({n}, 16), one digest per row")
-    if not np.isin(declared, range(4)).all():
+    if not np.isin(declared, list(Split)).all():
         raise SplitError(f"declared: got codes {np.unique(declared).tolist()}, expected 0 to 3")
 
 
@@ -99,9 +97,9 @@ def _check_fractions(fractions: tuple[float, float, float]) -> tuple[float, floa
 def _divide(positions: NDArray[np.float64], shares: Sequence[float]) -> NDArray[np.uint8]:
     """Codes for positions in [0, 1): train lies at the bottom, test at the top."""
     train, val = shares[0], shares[1]
-    codes = np.full(len(positions), TEST, np.uint8)
-    codes[positions < train + val] = VAL
-    codes[positions < train] = TRAIN
+    codes = np.full(len(positions), Split.TEST, np.uint8)
+    codes[positions < train + val] = Split.VAL
+    codes[positions < train] = Split.TRAIN
     return codes
 
 
@@ -185,7 +183,7 @@ def check_splits(
         SplitError: Nothing to train on, or a class of which no row is in train.
     """
     split, labels = np.asarray(split), np.asarray(labels)
-    used = (split != NONE) & (labels >= 0)
+    used = (split != Split.NONE) & (labels >= 0)
     cells = labels[used] * 3 + (split[used] - 1)
     counts = np.bincount(cells, minlength=3 * len(classes)).reshape(len(classes), 3)
     totals = counts.sum(axis=0)
@@ -218,7 +216,7 @@ def missing_classes(
     Returns:
         Names of the classes that a split lacks, by the name of the split; only splits that lack some.
     """
-    known = (split != NONE) & (labels >= 0)
+    known = (split != Split.NONE) & (labels >= 0)
     counts = np.zeros((len(classes), len(SPLIT_NAMES)), np.int64)
     np.add.at(counts, (labels[known], split[known]), 1)
     used = counts.sum(axis=1) > 0
@@ -235,7 +233,7 @@ def missing_classes(
 def class_problems(missing: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:
     """Why no head can be trained, and what scores can't take account of, from `missing_classes`; one sentence each."""
     refusals = []
-    if absent := missing.get(SPLIT_NAMES[TRAIN]):
+    if absent := missing.get(SPLIT_NAMES[Split.TRAIN]):
         it = "it" if len(absent) == 1 else "them"
         refusals.append(
             f"{_names(absent)}: labelled rows, but none in train, so no head can learn {it}. Add images of {it}, "

@@ -62,7 +62,7 @@ def merge_parts(
     return merged
 
 
-class _Whole:
+class _Whole(ImageSource):
     """The images of all parts, one after the other."""
 
     def __init__(self, parts: Sequence[FeatureCache]) -> None:
@@ -74,10 +74,10 @@ class _Whole:
             classes=tables[0].classes,
             split=np.concatenate([table.split for table in tables]),
             groups=np.concatenate([table.groups for table in tables]),
-            stat=np.concatenate([table.stat for table in tables]),
+            stamps=np.concatenate([table.stamps for table in tables]),
         )
 
-    def read(self, row: int) -> tuple[bytes, tuple[int, int]]:
+    def read(self, row: int) -> tuple[bytes, bytes]:
         raise OSError(f"{self.table.ids[row]!r}: merging reads no images")
 
 
@@ -162,7 +162,7 @@ def _open(path: Path, caches: Sequence[FeatureCache], whole: ImageSource, *, ove
             weights=first.weights,
             check=first.check,
             machine=first.machine,
-            # The stat of an image tells only what happened before its part was begun.
+            # The stamp of an image tells only what happened before its part was begun.
             created=min(cache.file.layout.created for cache in caches),
         )
     except BaseException:
@@ -188,7 +188,7 @@ def _all_rows(caches: Sequence[FeatureCache]) -> Known:
         files=[cache.file for cache in caches],
         file=np.repeat(np.arange(len(caches)), counts),
         origin=np.concatenate([np.arange(count) for count in counts]),
-        stat=np.concatenate([cache.stat for cache in caches]),
+        stamps=np.concatenate([cache.stamps for cache in caches]),
     )
 
 

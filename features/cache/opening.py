@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from frostline.features.cache.earlier import Earlier
 from frostline.features.cache.file.layout import BLOCK_ROWS, Layout, table_arrays, table_digest
 from frostline.features.cache.file.mapped import MappedFile
-from frostline.features.cache.file.part import Part, PartOf, PartSource
+from frostline.features.cache.file.part import Part, PartOf
 from frostline.features.cache.file.partial import PartialFile, finished_name, partial_path
 from frostline.features.cache.reader import FeatureCache
 from frostline.features.cache.writing.creation import create
@@ -21,7 +21,8 @@ from frostline.features.cache.writing.writer import CacheWriter
 from frostline.features.errors import CacheFormatError, SourceError
 from frostline.features.fidelity import Check
 from frostline.features.spec import FeatureSpec
-from frostline.features.table import SPLITS, ImageSource
+from frostline.features.table import ImageSource, SourceRows
+from frostline.splits import SPLITS
 
 
 def open_writer(
@@ -125,7 +126,7 @@ class _Opening:
         return replace(
             self,
             path=part.path(self.path),
-            source=PartSource(self.source, rows),
+            source=SourceRows(self.source, rows),
             part=PartOf(part, self.digest),
         )
 
@@ -153,7 +154,7 @@ class _Opening:
         if not self.is_of_these(final.file) or (self.overwrite and not final.verify().ok):
             return False
         final.check_metadata()  # before any of it is believed
-        return is_current(final.file, self.contents, self.source.table, np.arange(final.rows))
+        return is_current(final.file, self.contents, np.arange(final.rows))
 
     def is_of_these(self, file: MappedFile) -> bool:
         """Whether a file was laid out for these images, as the same part of the same whole."""
@@ -170,7 +171,7 @@ class _Opening:
         try:
             known += self.earlier.relatives(self.whole)
             if known:
-                writer.reuse(find_known(known, self.contents, self.source.table, writer.todo))
+                writer.reuse(find_known(known, self.contents, writer.todo))
         except BaseException:
             writer.close()
             raise
@@ -217,7 +218,7 @@ class _Opening:
 
     def _is_resumable(self, file: MappedFile, valid: NDArray[np.bool_]) -> bool:
         rows = np.flatnonzero(file.rows_of(valid))
-        return self.is_of_these(file) and is_current(file, self.contents, self.source.table, rows)
+        return self.is_of_these(file) and is_current(file, self.contents, rows)
 
 
 def _inode(path: Path) -> tuple[int, int] | None:
@@ -232,9 +233,11 @@ def _check_table(source: ImageSource) -> None:
     table = source.table
     if not len(table.ids):
         raise SourceError(f"{source.root}: no images; expected one or more")
-    counts = {len(table.ids), len(table.labels), len(table.split), len(table.groups), len(table.stat)}
+    counts = {len(table.ids), len(table.labels), len(table.split), len(table.groups), len(table.stamps)}
     if len(counts) > 1:
-        raise SourceError(f"{source.root}: ids, labels, split, groups and stat must be as many; got {counts}")
+        raise SourceError(
+            f"{source.root}: ids, labels, split, groups and stamps must be as many; got {counts}"
+        )
     disorder = np.flatnonzero(table.ids[1:] <= table.ids[:-1])
     if len(disorder):
         first, second = table.ids[disorder[0] : disorder[0] + 2].tolist()

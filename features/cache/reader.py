@@ -19,7 +19,8 @@ from frostline.features.cache.file.partial import finished_name, partial_path
 from frostline.features.errors import CacheFormatError, CacheMismatchError, ChecksumError, LayerError
 from frostline.features.fidelity import Check
 from frostline.features.spec import FeatureSpec, Layer
-from frostline.features.table import FAILED, OK, SPLITS, ImageTable
+from frostline.features.table import FAILED, OK, ImageTable
+from frostline.splits import SPLITS
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +55,7 @@ class VerifyReport:
     Attributes:
         rows: Images in it.
         blocks: Runs of rows that share checksums.
-        bad: (what, first row, last row) of every damaged run: a layer's key, "metadata" for content, stat, status and
+        bad: (what, first row, last row) of every damaged run: a layer's key, "metadata" for content, stamps, status and
             errors, or "table" for ids, labels, splits, groups and classes.
     """
 
@@ -273,7 +274,7 @@ class FeatureCache:
 
     @property
     def split(self) -> NDArray[np.uint8]:
-        """(n,) uint8 index into `features.SPLITS`: none, train, val, test."""
+        """(n,) uint8 codes of `frostline.splits.Split`: none, train, val, test."""
         return self._file.table.split
 
     @cached_property
@@ -287,9 +288,9 @@ class FeatureCache:
         return self._metadata["content"]
 
     @property
-    def stat(self) -> NDArray[np.int64]:
-        """(n, 2) int64: size in bytes and modification time in ns of each image's file when it was read."""
-        return self._metadata["stat"]
+    def stamps(self) -> NDArray[np.uint8]:
+        """(n, 16) uint8: stamp of each image when it was read; see `features.table.ImageTable`."""
+        return self._metadata["stat"].view(np.uint8)
 
     @cached_property
     def ok(self) -> NDArray[np.bool_]:
@@ -305,7 +306,7 @@ class FeatureCache:
         return {row: text.decode(errors="replace") for row, text in zip(failed.tolist(), texts, strict=True)}
 
     def check_metadata(self) -> None:
-        """Verify content, stat, status and errors, unless that was done before.
+        """Verify content, stamps, status and errors, unless that was done before.
 
         Raises:
             ChecksumError: They are not what was written.
@@ -316,7 +317,7 @@ class FeatureCache:
     def table(self) -> ImageTable:
         """The images as their source would list them, in place."""
         table = self._file.table
-        return ImageTable(table.ids, table.labels, table.classes, table.split, table.groups, self.stat)
+        return ImageTable(table.ids, table.labels, table.classes, table.split, table.groups, self.stamps)
 
     @property
     def file(self) -> MappedFile:

@@ -13,7 +13,7 @@ from frostline.features.engines.plan import Plan
 from frostline.features.fidelity import MIN_COSINE, Check
 from frostline.features.images.loading import Batch
 from frostline.features.spec import Layer
-from frostline.features.table import OK
+from frostline.features.table import OK, STAMP_BYTES
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _batches(pixels: NDArray[np.uint8], size: int) -> Iterator[Batch]:
             rows=np.arange(start, start + count),
             pixels=padded,
             content=np.zeros((count, 16), np.uint8),
-            stat=np.zeros((count, 2), np.int64),
+            stamps=np.zeros((count, STAMP_BYTES), np.uint8),
             status=np.full(count, OK, np.uint8),
             errors=("",) * count,
         )

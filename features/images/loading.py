@@ -15,7 +15,7 @@ from frostline.features.content import CONTENT_BYTES, file_content
 from frostline.features.images.decoding import DecodeError, Decoder, decode_views
 from frostline.features.spec import Transform
 from frostline.features.system.machine import usable_cores
-from frostline.features.table import FAILED, OK, ImageSource
+from frostline.features.table import FAILED, NO_STAMP, OK, ImageSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Batch:
         pixels: (batch_size, H, W, 3) uint8 RGB, the views of a row one after the other. Zero for an image that failed, and
             beyond k * views.
         content: (k, 16) uint8 digest of each file's bytes; zero where they could not be read.
-        stat: (k, 2) int64 size in bytes and mtime_ns of the file that was read; -1 where it could not be.
+        stamps: (k, 16) uint8 stamp of each image when it was read; `NO_STAMP` where it could not be.
         status: (k,) uint8 `OK` or `FAILED`.
         errors: Why each image failed, in one line; empty where it did not.
         views: Passes over each image.
@@ -36,7 +36,7 @@ class Batch:
     rows: NDArray[np.int64]
     pixels: NDArray[np.uint8]
     content: NDArray[np.uint8]
-    stat: NDArray[np.int64]
+    stamps: NDArray[np.uint8]
     status: NDArray[np.uint8]
     errors: tuple[str, ...]
     views: int = 1
@@ -152,7 +152,7 @@ class _Job:
         self._source, self._look = source, look
         self._pixels = np.zeros((batch_size, *look.transform.crop, 3), np.uint8)
         self._content = np.zeros((k, CONTENT_BYTES), np.uint8)
-        self._stat = np.full((k, 2), -1, np.int64)
+        self._stamps = np.tile(np.frombuffer(NO_STAMP, np.uint8), (k, 1))
         self._errors = [""] * k
         self._waiting = deque(range(k))
 
@@ -170,10 +170,10 @@ class _Job:
                 self._errors[position] = str(error)
 
     def _load(self, position: int) -> None:
-        data, stat = self._source.read(int(self.rows[position]))
+        data, stamp = self._source.read(int(self.rows[position]))
         content = file_content(data)
         self._content[position] = np.frombuffer(content, np.uint8)
-        self._stat[position] = stat
+        self._stamps[position] = np.frombuffer(stamp, np.uint8)
         views = self._look.views
         self._look.at(data, content, self._pixels[position * views : (position + 1) * views])
 
@@ -181,5 +181,5 @@ class _Job:
         status = np.array([FAILED if error else OK for error in self._errors], np.uint8)
         errors = tuple(self._errors)
         return Batch(
-            self.rows, self._pixels, self._content, self._stat, status, errors, views=self._look.views
+            self.rows, self._pixels, self._content, self._stamps, status, errors, views=self._look.views
         )

@@ -1,16 +1,16 @@
 """Image sets on disk: folders and manifests, listed at once and read one image at a time."""
 
 from frostline.features.sources.files import FileSource, PathSource
-from frostline.features.sources.opening import SourceKind, image_paths, open_source
-from frostline.features.table import SPLITS, ImageSource, ImageTable
+from frostline.features.sources.opening import SourceKind, image_paths, limited, open_source
+from frostline.features.table import ImageSource, ImageTable
 
 __all__ = [
-    "SPLITS",
     "FileSource",
     "ImageSource",
     "ImageTable",
     "PathSource",
     "SourceKind",
     "image_paths",
+    "limited",
     "open_source",
 ]

@@ -10,18 +10,30 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from frostline.features.errors import SourceError
 from frostline.features.sources.listing import Stat, file_stat
-from frostline.features.table import ImageTable
+from frostline.features.table import ImageSource, ImageTable, make_stamp
+from frostline.splits import Split
 
-SPLIT_CODES: Final[Mapping[str, int]] = {"train": 1, "val": 2, "valid": 2, "validation": 2, "test": 3}
-"""How users name the splits, in lower case, and the index into `SPLITS` that each means."""
+SPLIT_CODES: Final[Mapping[str, Split]] = {
+    "train": Split.TRAIN,
+    "val": Split.VAL,
+    "valid": Split.VAL,
+    "validation": Split.VAL,
+    "test": Split.TEST,
+}
+"""How users name the splits, in lower case."""
+
+# A file can change without its size and time showing it within one tick of its clock, which is 2 s where it is coarsest
+# (FAT). So they identify only a file that was last changed longer than that before it was read, as in git.
+_TICK_NS = 2_000_000_000
 
 
 @dataclass(eq=False)
-class FileSource:
-    """Images that lie in a folder or are named by a manifest.
+class FileSource(ImageSource):
+    """Images that lie in a folder or are named by a manifest; a stamp is a file's size and modification time.
 
     Attributes:
         root: What the user named, as an absolute path.
@@ -36,27 +48,22 @@ class FileSource:
     folder: str
     skipped: int = 0
 
-    def path(self, row: int) -> Path:
-        """Path of one image's file."""
-        return Path(self._location(row))
+    def read(self, row: int) -> tuple[bytes, bytes]:
+        """Read one image's file; see `ImageSource.read`."""
+        return _read(self.display_name(row))
 
-    def read(self, row: int) -> tuple[bytes, Stat]:
-        """Read one image's file. Safe to call from several threads.
-
-        Returns:
-            The bytes, and the (size in bytes, mtime_ns) of the file that they were read from.
-
-        Raises:
-            OSError: The file is gone or can't be read.
-        """
-        return _read(self._location(row))
-
-    def _location(self, row: int) -> str:
+    def display_name(self, row: int) -> str:
+        """Return the absolute path of one image's file."""
         return os.path.join(self.folder, self.table.ids[row].decode())  # noqa: PTH118  # as in _read
+
+    def unsettled(self, since: int) -> NDArray[np.bool_]:
+        """Tell which files were changed too shortly before a time; see `ImageSource.unsettled`."""
+        modified = self.table.stamps.view("<i8")[:, 1]
+        return np.asarray(modified > since - _TICK_NS)
 
 
 @dataclass(eq=False)
-class PathSource:
+class PathSource(ImageSource):
     """Images named one by one, of no class, in the order given; what `predict` reads. Not for a cache.
 
     Attributes:
@@ -78,24 +85,28 @@ class PathSource:
             classes=(),
             split=np.zeros(n, np.uint8),
             groups=np.zeros(n, "S1"),
-            stat=np.array([file_stat(str(path)) for path in self.paths], np.int64).reshape(n, 2),
+            stamps=_stamps([file_stat(str(path)) for path in self.paths]),
         )
 
-    def path(self, row: int) -> Path:
-        """Path of one image's file."""
-        return self.paths[row]
+    def read(self, row: int) -> tuple[bytes, bytes]:
+        """Read one image's file; see `ImageSource.read`."""
+        return _read(self.display_name(row))
 
-    def read(self, row: int) -> tuple[bytes, Stat]:
-        """Read one image's file; see `FileSource.read`."""
-        return _read(str(self.paths[row]))
+    def display_name(self, row: int) -> str:
+        """Return the path of one image's file as it was given."""
+        return str(self.paths[row])
 
 
-def _read(location: str) -> tuple[bytes, Stat]:
+def _read(location: str) -> tuple[bytes, bytes]:
     with open(location, "rb", buffering=0) as file:  # noqa: PTH123  # a Path per image would be needless work
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", location)
-        return file.readall(), (status.st_size, status.st_mtime_ns)
+        return file.readall(), make_stamp(status.st_size, status.st_mtime_ns)
+
+
+def _stamps(stats: Sequence[Stat]) -> NDArray[np.uint8]:
+    return np.array(stats, "<i8").reshape(len(stats), 2).view(np.uint8)
 
 
 def make_table(
@@ -103,7 +114,7 @@ def make_table(
     stats: Sequence[Stat],
     *,
     labels: Sequence[str],
-    split: Sequence[int],
+    split: Sequence[Split],
     groups: Sequence[str] = (),
     where: str,
 ) -> ImageTable:
@@ -113,7 +124,7 @@ def make_table(
         ids: Unique paths.
         stats: Of each file.
         labels: Class name of each, empty for unknown.
-        split: Index into `SPLITS` of each.
+        split: Of each.
         groups: Group of each, empty for none; may be left out altogether.
         where: What an error names.
 
@@ -130,7 +141,7 @@ def make_table(
         classes=classes,
         split=np.array(split, np.uint8)[order],
         groups=np.array([group.encode() for group in groups] or np.zeros(len(ids), "S1"), np.bytes_)[order],
-        stat=np.array(stats, np.int64)[order],
+        stamps=_stamps(stats)[order],
     )
 
 

@@ -4,6 +4,7 @@ from frostline.features.errors import SourceError
 from frostline.features.images.decoding import EXTENSIONS
 from frostline.features.sources.files import SPLIT_CODES, FileSource, make_table
 from frostline.features.sources.listing import Listing, list_images
+from frostline.splits import Split
 
 
 def open_folder(root: str) -> FileSource:
@@ -27,7 +28,7 @@ def open_folder(root: str) -> FileSource:
         listing.paths,
         listing.stats,
         labels=[path[first] if len(path) > first + 1 else "" for path in paths],
-        split=[SPLIT_CODES[path[0].lower()] if first and len(path) > 1 else 0 for path in paths],
+        split=[SPLIT_CODES[path[0].lower()] if first and len(path) > 1 else Split.NONE for path in paths],
         where=root,
     )
     return FileSource(root, table, folder=root, skipped=listing.skipped)

@@ -12,6 +12,7 @@ from typing import Any, Final
 from frostline.features.errors import SourceError
 from frostline.features.sources.files import SPLIT_CODES, FileSource, is_integer, make_table
 from frostline.features.sources.listing import UNREADABLE, file_stat
+from frostline.splits import Split
 
 SUFFIXES: Final = (".csv", ".tsv", ".parquet")
 
@@ -90,7 +91,7 @@ def _labels(cells: Iterable[str]) -> list[str]:
     return labels
 
 
-def _splits(sheet: _Sheet) -> list[int]:
+def _splits(sheet: _Sheet) -> list[Split]:
     codes = []
     for row, cell in enumerate(sheet.column("split")):
         name = cell.strip().lower()
@@ -98,7 +99,7 @@ def _splits(sheet: _Sheet) -> list[int]:
             raise SourceError(
                 f"{sheet.at(row)}, column 'split': got {cell!r}; expected {', '.join(SPLIT_CODES)}, or nothing"
             )
-        codes.append(SPLIT_CODES.get(name, 0))
+        codes.append(SPLIT_CODES.get(name, Split.NONE))
     return codes
 
 

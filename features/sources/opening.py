@@ -3,18 +3,16 @@
 import difflib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from frostline.features.errors import SourceError
-from frostline.features.sources.files import FileSource
 from frostline.features.sources.folder import open_folder
 from frostline.features.sources.listing import list_images
 from frostline.features.sources.manifest import SUFFIXES, open_manifest
-from frostline.features.table import ImageTable
+from frostline.features.table import ImageSource, SourceRows
 from frostline.registry import Entry, Registry
 
 
@@ -30,7 +28,7 @@ class SourceKind:
 
     expects: str
     takes: Callable[[str], bool]
-    open: Callable[[str], FileSource]
+    open: Callable[[str], ImageSource]
 
 
 def _absolute(path: str) -> str:
@@ -55,7 +53,7 @@ SOURCES: Registry[SourceKind] = Registry(
 """Every kind of image source; the first that takes what a user named opens it."""
 
 
-def open_source(data: str | Path, *, limit: int | None = None) -> FileSource:
+def open_source(data: str | Path, *, limit: int | None = None) -> ImageSource:
     """List the images of a folder, a manifest, or what a source of another package takes.
 
     Args:
@@ -66,15 +64,23 @@ def open_source(data: str | Path, *, limit: int | None = None) -> FileSource:
     Raises:
         SourceError: `data` doesn't exist, holds no image, or can't be understood.
     """
+    return limited(_open(str(data)), limit)
+
+
+def limited(source: ImageSource, limit: int | None) -> ImageSource:
+    """Keep at most this many images of a source, evenly spaced over its rows; all of them where there is no limit.
+
+    Raises:
+        SourceError: The limit is less than 1.
+    """
     if limit is not None and limit < 1:
         raise SourceError(f"limit: got {limit}, expected at least 1 image")
-    source = _open(str(data))
-    if limit is not None and limit < len(source.table):
-        source.table = _take(source.table, np.arange(limit) * len(source.table) // limit)
-    return source
+    if limit is None or limit >= len(source.table):
+        return source
+    return SourceRows(source, np.arange(limit) * len(source.table) // limit)
 
 
-def _open(data: str) -> FileSource:
+def _open(data: str) -> ImageSource:
     name = next((name for name in SOURCES if SOURCES[name].takes(data)), None)
     if name is None:
         raise SourceError(_refusal(data))
@@ -89,11 +95,6 @@ def _refusal(data: str) -> str:
     if not path.exists():
         return _not_there(path)
     return f"{path}: expected {', or '.join(SOURCES[name].expects for name in SOURCES)}"
-
-
-def _take(table: ImageTable, rows: NDArray[np.int64]) -> ImageTable:
-    columns = {name: getattr(table, name)[rows] for name in ("ids", "labels", "split", "groups", "stat")}
-    return replace(table, **columns)
 
 
 def image_paths(paths: Sequence[str | Path]) -> list[Path]:

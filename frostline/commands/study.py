@@ -145,7 +145,7 @@ def compare(*, output: Output, runs: tuple[Path, ...], **options: Any) -> None:
     evaluated. p is the p-value of McNemar's test against the best run on the same rows, adjusted for the number of
     runs (Holm). front marks the runs on the Pareto front of accuracy and total time, or of accuracy and parameters.
     """
-    board = pipeline.compare_runs(runs, report=output.report, **options)
+    board = pipeline.compare(runs, report=output.report, **options)
     document = {"split": board.split, "notes": board.notes, "runs": board.records()}
     output.show(document, _board_text(board, output.style))
 

@@ -152,7 +152,7 @@ def _fill(
                 batch.rows,
                 outputs,
                 content=batch.content,
-                stat=batch.stat,
+                stamps=batch.stamps,
                 status=batch.status,
                 errors=batch.errors,
                 seconds=ended - began,

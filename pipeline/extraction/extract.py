@@ -11,12 +11,13 @@ from frostline.features.backbones import load_backbone
 from frostline.features.cache import FeatureCache, Part
 from frostline.features.fidelity import MIN_COSINE, Check
 from frostline.features.images.decoding import Decoder
-from frostline.features.sources import open_source
 from frostline.features.spec import Dtype
+from frostline.features.table import ImageSource
 from frostline.pipeline.errors import LimitError, TooManyBadImagesError
 from frostline.pipeline.extraction.compute import fill_cache
 from frostline.pipeline.extraction.defaults import DEFAULT_BACKBONE, default_cache_path
 from frostline.pipeline.extraction.engine_choice import EngineOptions
+from frostline.pipeline.inputs.sources import opened_source
 from frostline.pipeline.inputs.unreadable import describe_unreadable
 from frostline.pipeline.progress import SILENT, Reporter
 
@@ -84,7 +85,7 @@ def _keep_larger(path: Path, limit: int) -> None:
 
 
 def extract(
-    data: str | Path,
+    data: str | Path | ImageSource,
     *,
     backbone: str = DEFAULT_BACKBONE,
     weights: str | Path | None = None,
@@ -110,7 +111,7 @@ def extract(
     """Compute the feature vectors of every image of `data` that the cache doesn't hold yet.
 
     Args:
-        data: Image folder or manifest; see `features.sources.open_source`.
+        data: Image folder or manifest, see `features.sources.open_source`; or any other source of images.
         backbone: Name; see `features.backbones.load_backbone`.
         weights: Local weights instead of the backbone's own.
         layers: ``LAYER`` or ``LAYER:POOL``, all stored in one pass.
@@ -139,22 +140,25 @@ def extract(
 
     Raises:
         FeaturesError: The data, backbone, weights, layers or cache are not usable; the subclass says which.
+        LimitError: `limit` would replace a cache by a smaller one.
         TooManyBadImagesError: More than `max_bad` of the images are unreadable. The cache is complete and kept.
     """
     started = time.perf_counter()
-    source = open_source(data, limit=limit)
-    net = load_backbone(backbone, weights=weights)
-    if image_size is not None:
-        net = net.with_transform(net.transform.at_size(image_size))
-    chosen = net.resolve_layers(layers)
-    path = Path(cache) if cache is not None else default_cache_path(data, backbone, limit)
-    if limit is not None and not overwrite:
-        _keep_larger(path, limit)
+    with opened_source(data, limit) as source:
+        net = load_backbone(backbone, weights=weights)
+        if image_size is not None:
+            net = net.with_transform(net.transform.at_size(image_size))
+        chosen = net.resolve_layers(layers)
+        path = Path(cache) if cache is not None else default_cache_path(source.root, backbone, limit)
+        if limit is not None and not overwrite:
+            _keep_larger(path, limit)
 
-    options = EngineOptions(engine, precision, device, batch_size, store, min_cosine, decoder, views, seed)
-    filled = fill_cache(
-        source, net, chosen, path, options, part=part, overwrite=overwrite, workers=workers, report=report
-    )
+        options = EngineOptions(
+            engine, precision, device, batch_size, store, min_cosine, decoder, views, seed
+        )
+        filled = fill_cache(
+            source, net, chosen, path, options, part=part, overwrite=overwrite, workers=workers, report=report
+        )
     done = filled.cache
     result = ExtractResult(
         cache=done.path,

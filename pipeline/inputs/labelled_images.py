@@ -10,6 +10,7 @@ from frostline.classifiers.protocol.splits import SplitReport, assign_splits, ch
 from frostline.features.cache import FeatureCache
 from frostline.features.spec import Layer
 from frostline.pipeline.errors import RunError
+from frostline.splits import Split
 
 DEFAULT_FRACTIONS = (0.6, 0.2, 0.2)
 
@@ -35,7 +36,7 @@ class LabelledImages(Protocol):
 
     @property
     def split(self) -> NDArray[np.uint8]:
-        """(n,) declared splits: 0 none, 1 train, 2 val, 3 test."""
+        """(n,) declared splits, codes of `Split`."""
 
     @property
     def groups(self) -> NDArray[Any]:
@@ -72,15 +73,18 @@ def choose_layer(cache: FeatureCache, layer: str | None) -> Layer:
 def split_rows(
     images: LabelledImages, fractions: tuple[float, float, float] = DEFAULT_FRACTIONS
 ) -> tuple[NDArray[np.uint8], SplitReport]:
-    """Divide the labelled, readable rows of a cache or another set of images into train (1), val (2) and test (3); the rest is 0.
+    """Divide the labelled, readable rows of a cache or another set of images into train, val and test.
 
     The same images and fractions always give the same split; see `classifiers.protocol.splits.assign_splits`.
+
+    Returns:
+        (n,) codes of `Split`, `Split.NONE` for all other rows; and a report on them.
 
     Raises:
         SplitError: No labelled row, or a class that has none to train on.
     """
     split = divide_rows(images, fractions)
-    declared = bool((images.split[split > 0] > 0).any())
+    declared = bool((images.split[split != Split.NONE] != Split.NONE).any())
     return split, check_splits(
         split, images.labels, images.classes, fractions=None if declared else fractions
     )

@@ -4,10 +4,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.classifiers.inspection.duplicates import check_leaks
-from frostline.classifiers.protocol.splits import NONE, TEST
 from frostline.features.cache import FeatureCache
 from frostline.pipeline.errors import LeakError
 from frostline.pipeline.inputs.labelled_images import LabelledImages
+from frostline.splits import Split
 
 _SHOWN_NAMES = 5
 
@@ -20,7 +20,7 @@ def refuse_leaks(images: LabelledImages, split: NDArray[np.uint8]) -> tuple[str,
     Raises:
         LeakError: The same image bytes, or one group, in more than one split.
     """
-    labels = np.where((split == NONE) | (split == TEST), -1, images.labels)
+    labels = np.where((split == Split.NONE) | (split == Split.TEST), -1, images.labels)
     found = check_leaks(split, images.content, images.groups, labels, images.classes)
     leaks = (*found.exact, *found.groups)
     if leaks:

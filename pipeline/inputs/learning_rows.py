@@ -3,17 +3,18 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.classifiers.fitting.inputs import LabelledRows
 from frostline.classifiers.protocol.folds import assign_folds
-from frostline.classifiers.protocol.splits import TEST, TRAIN, VAL
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.labelled_images import LabelledImages, split_rows
 from frostline.pipeline.inputs.leaks import refuse_leaks
 from frostline.pipeline.progress import Reporter
+from frostline.splits import Split
 
 Images = TypeVar("Images", bound=LabelledImages)
 
@@ -48,8 +49,8 @@ class LearningRows(Generic[Images]):
         problems = (*found.problems, *refuse_leaks(images, split))
         for problem in problems:
             report.warn(problem)
-        train, val = np.flatnonzero(split == TRAIN), np.flatnonzero(split == VAL)
-        counts = {"train": len(train), "val": len(val), "test": int((split == TEST).sum())}
+        train, val = np.flatnonzero(split == Split.TRAIN), np.flatnonzero(split == Split.VAL)
+        counts = {"train": len(train), "val": len(val), "test": int((split == Split.TEST).sum())}
         return cls(images, train, val, counts, problems)
 
     @property
@@ -61,6 +62,10 @@ class LearningRows(Generic[Images]):
     def digest(self) -> str:
         """Of the images that are read."""
         return hashlib.sha256(self.images.content[self.read].tobytes()).hexdigest()
+
+    def labelled(self, X: Any) -> LabelledRows:
+        """Return these rows of features, (n, d), with their labels."""
+        return LabelledRows(X, self.images.labels, self.train, self.val, self.images.classes)
 
     def folds(self, cv: int | None) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Rows to fit and rows to judge: the splits themselves, or `cv` folds of both."""

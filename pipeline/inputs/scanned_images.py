@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from frostline.features.content import CONTENT_BYTES
 from frostline.features.images.loading import load_batches
-from frostline.features.sources import FileSource
 from frostline.features.spec import Transform
 from frostline.features.system.atomic import replace_file
-from frostline.features.table import OK
+from frostline.features.table import OK, ImageSource
 from frostline.pipeline.errors import TooManyBadImagesError
 from frostline.pipeline.inputs.unreadable import describe_unreadable
 from frostline.pipeline.progress import Reporter
@@ -32,7 +31,7 @@ class ImageSet:
         ok: (n,) bool, whether an image can be decoded.
     """
 
-    source: FileSource
+    source: ImageSource
     content: NDArray[np.uint8]
     ok: NDArray[np.bool_]
 
@@ -68,7 +67,7 @@ class ImageSet:
 
 
 def check_images(
-    source: FileSource,
+    source: ImageSource,
     transform: Transform,
     *,
     known: Path | None = None,
@@ -81,7 +80,7 @@ def check_images(
     Args:
         source: The images.
         transform: How a network sees them.
-        known: File of what an earlier call found; images of the same name, size and time are not read again.
+        known: File of what an earlier call found; images of the same name and stamp are not read again.
         workers: Decoding threads.
         max_bad: Largest tolerated fraction of unreadable images.
         report: Where progress and unreadable images go.
@@ -112,7 +111,7 @@ def check_images(
 
 
 def _recall(
-    known: Path | None, source: FileSource, content: NDArray[np.uint8], ok: NDArray[np.bool_]
+    known: Path | None, source: ImageSource, content: NDArray[np.uint8], ok: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
     """Fill in what an earlier call found; return the rows that are left."""
     table = source.table
@@ -121,24 +120,24 @@ def _recall(
         return everything
     try:
         with np.load(known, allow_pickle=False) as file:
-            earlier = {name: file[name] for name in ("ids", "stat", "content", "ok")}
+            earlier = {name: file[name] for name in ("ids", "stamps", "content", "ok")}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # none, or cut off: it only saves time
         return everything
     _, mine, theirs = np.intersect1d(table.ids, earlier["ids"], return_indices=True)
-    same = (table.stat[mine] == earlier["stat"][theirs]).all(axis=1) & earlier["ok"][theirs]
+    same = (table.stamps[mine] == earlier["stamps"][theirs]).all(axis=1) & earlier["ok"][theirs]
     mine, theirs = mine[same], theirs[same]
     content[mine], ok[mine] = earlier["content"][theirs], True
     return np.setdiff1d(everything, mine)
 
 
-def _remember(known: Path, source: FileSource, content: NDArray[np.uint8], ok: NDArray[np.bool_]) -> None:
+def _remember(known: Path, source: ImageSource, content: NDArray[np.uint8], ok: NDArray[np.bool_]) -> None:
     data = io.BytesIO()
-    np.savez(data, ids=source.table.ids, stat=source.table.stat, content=content, ok=ok)
+    np.savez(data, ids=source.table.ids, stamps=source.table.stamps, content=content, ok=ok)
     replace_file(known, data.getvalue())
 
 
 def _report_bad(
-    source: FileSource, errors: dict[str, str], failed: int, max_bad: float, report: Reporter
+    source: ImageSource, errors: dict[str, str], failed: int, max_bad: float, report: Reporter
 ) -> None:
     if not failed:
         return

@@ -10,18 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.classifiers.inspection.duplicates import NEAR, LeakReport, check_leaks
-from frostline.classifiers.protocol.splits import (
-    NONE,
-    SPLIT_NAMES,
-    assign_splits,
-    class_problems,
-    missing_classes,
-)
+from frostline.classifiers.protocol.splits import assign_splits, class_problems, missing_classes
 from frostline.features.cache import FeatureCache
 from frostline.pipeline.drawing.plots import PicturePair, plot_pairs
 from frostline.pipeline.drawing.thumbnails import image_file
 from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS, choose_layer
 from frostline.pipeline.progress import SILENT, Reporter
+from frostline.splits import SPLIT_NAMES, Split
 
 _SHOWN_PAIRS = 24
 PICTURE = "near-duplicates.png"
@@ -138,7 +133,7 @@ def check_cache(
     return CacheCheck(
         cache=cache.path,
         layer=chosen.key,
-        counts={name: int((split == code).sum()) for code, name in enumerate(SPLIT_NAMES) if code != NONE},
+        counts={SPLIT_NAMES[code]: int((split == code).sum()) for code in Split if code != Split.NONE},
         threshold=threshold,
         exact=_names(cache, found.exact),
         groups=_names(cache, found.groups),

@@ -10,7 +10,7 @@ import numpy as np
 from frostline.classifiers.errors import HeadError
 from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.inspection.label_errors import find_label_errors
-from frostline.classifiers.protocol.splits import TRAIN, VAL, positions
+from frostline.classifiers.protocol.splits import positions
 from frostline.features.cache import FeatureCache
 from frostline.pipeline.drawing.plots import Mistake, plot_mistakes
 from frostline.pipeline.drawing.tables import write_table
@@ -19,6 +19,7 @@ from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS, split_rows
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
 from frostline.pipeline.progress import SILENT, Reporter
+from frostline.splits import Split
 
 _SHOWN = 24
 PICTURE, TABLE = "label-errors.png", "label-errors.csv"
@@ -107,7 +108,7 @@ def label_errors(
             "labels are judged in one layer, or in several side by side: name them, e.g. --layer a+b."
         )
     split, _ = split_rows(cache, fractions)
-    rows = np.flatnonzero((split == TRAIN) | (split == VAL))
+    rows = np.flatnonzero((split == Split.TRAIN) | (split == Split.VAL))
     together = positions(cache.content[rows], cache.groups[rows]).astype(str)
     kind = find_head(head)
     with report.task("Judging labels", None):

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from frostline.classifiers.experiments.transferability import h_score, leep, log_me, nce, one_nn
-from frostline.classifiers.protocol.splits import TRAIN, VAL
 from frostline.features.cache import FeatureCache
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.joined_caches import image_digests
 from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS, split_rows
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
 from frostline.pipeline.progress import SILENT, Reporter
+from frostline.splits import Split
 
 SCORES = ("log_me", "h_score", "one_nn", "leep", "nce")
 """The scores of `Ranked`; the larger, the better."""
@@ -107,7 +107,7 @@ def rank(
     with report.task("Scoring layers", sum(map(len, choices))) as advance:
         for cache, keys in zip(opened, choices, strict=True):
             split, _ = split_rows(cache, fractions)
-            rows = np.flatnonzero((split == TRAIN) | (split == VAL))
+            rows = np.flatnonzero((split == Split.TRAIN) | (split == Split.VAL))
             images.append(np.sort(image_digests(cache.content[rows])))
             source = _source_scores(cache, rows)
             for key in keys:

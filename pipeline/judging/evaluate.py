@@ -13,7 +13,6 @@ from frostline.classifiers.protocol.calibration import Calibration, Reliability,
 from frostline.classifiers.protocol.metrics import Metrics, score
 from frostline.features.cache import FeatureCache
 from frostline.features.cache.contract import Computed, Fit
-from frostline.features.sources import open_source
 from frostline.features.spec import Difference
 from frostline.pipeline.drawing.plots import Mistake, plot_confusion, plot_mistakes, plot_reliability
 from frostline.pipeline.drawing.thumbnails import image_file
@@ -23,6 +22,7 @@ from frostline.pipeline.extraction.engine_choice import EngineOptions
 from frostline.pipeline.inputs.joined_caches import AnyCache, members, open_caches
 from frostline.pipeline.inputs.labelled_images import divide_rows
 from frostline.pipeline.inputs.layers import layer_features, layers_of
+from frostline.pipeline.inputs.sources import opened_source
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.caches import how_computed
 from frostline.pipeline.runs.evaluation import (
@@ -37,6 +37,7 @@ from frostline.pipeline.runs.evaluation import (
 from frostline.pipeline.runs.predictions import TEST_FILE, Judgements
 from frostline.pipeline.runs.record import CacheRecord
 from frostline.pipeline.runs.run import Run, load_run
+from frostline.splits import Split
 
 METRICS = MetricEstimates.__struct_fields__
 """The metrics of `Metrics` that have an interval."""
@@ -104,7 +105,7 @@ def evaluate(
         _extract(opened, opened.tuning.limit, report)
     data = open_caches(cache if cache is not None else [each.path for each in opened.caches])
     _check_specs(opened, data, report)
-    test = np.flatnonzero(divide_rows(data, opened.record.split.fractions) == 3)
+    test = np.flatnonzero(divide_rows(data, opened.record.split.fractions) == Split.TEST)
     _check_test(opened, data, test)
     head = opened.head(trusted=trusted)
     labels = _head_labels(data, test, head.classes)
@@ -165,7 +166,6 @@ class _Judged:
 def _extract(run: Run, limit: int | None, report: Reporter) -> None:
     """Compute the features that a fine-tuned run's own backbone gives of its data, as far as they aren't there."""
     (cache,) = run.caches
-    source = open_source(cache.source, limit=limit)
     net = run.backbone(cache)
     options = EngineOptions(
         engine="auto",
@@ -173,7 +173,8 @@ def _extract(run: Run, limit: int | None, report: Reporter) -> None:
         device="auto",
         batch_size=None,
     )
-    fill_cache(source, net, net.resolve_layers(["embedding"]), Path(cache.path), options, report=report)
+    with opened_source(cache.source, limit) as source:
+        fill_cache(source, net, net.resolve_layers(["embedding"]), Path(cache.path), options, report=report)
 
 
 def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:

@@ -18,6 +18,7 @@ from frostline.features.images.decoding import decoder_of
 from frostline.features.images.loading import Batch, load_batches
 from frostline.features.sources import PathSource, image_paths
 from frostline.features.spec import Dtype
+from frostline.features.table import ImageSource
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.extraction.engine_choice import EngineOptions, engine_like
 from frostline.pipeline.inputs.layers import layer_places, layers_of
@@ -91,7 +92,7 @@ def predict(
     head = opened.head(trusted=trusted)
     given = _each_weights(opened, weights)
     places = layer_places(opened.layer)
-    source = PathSource(image_paths(paths))
+    source: ImageSource = PathSource(image_paths(paths))
     count = len(source.table.ids)
     size = batch_size or min(count, _BATCH_SIZE)
     used = sorted({index for index, _ in places})
@@ -131,7 +132,7 @@ def _each_weights(run: Run, weights: str | Path | Sequence[str | Path] | None) -
 
 
 def _features(
-    source: PathSource,
+    source: ImageSource,
     trained: CacheRecord,
     net: Backbone,
     keys: Sequence[str],
@@ -170,7 +171,7 @@ def _rounded(
 
 
 def _label(
-    batch: Batch, features: NDArray[np.float32], source: PathSource, head: FittedHead, top_k: int
+    batch: Batch, features: NDArray[np.float32], source: ImageSource, head: FittedHead, top_k: int
 ) -> Iterator[Prediction]:
     readable = batch.status == 1
     probabilities = np.zeros((len(batch.rows), len(head.classes)))
@@ -178,7 +179,7 @@ def _label(
         probabilities[readable] = head.predict_proba(features[readable])
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
     for position, row in enumerate(batch.rows):
-        path = source.path(int(row))
+        path = Path(source.display_name(int(row)))
         if not readable[position]:
             yield Prediction(path, None, None, (), batch.errors[position])
             continue

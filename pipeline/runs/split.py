@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from frostline.classifiers.protocol.splits import TRAIN, VAL
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.learning_rows import LearningRows
+from frostline.splits import Split
 
 SPLIT_FILE = "split.safetensors"
 
@@ -18,7 +18,7 @@ SPLIT_FILE = "split.safetensors"
 def save_split(folder: Path, rows: LearningRows[Any]) -> None:
     """Keep the digests (n, 16) and the split codes (n,) of the images that were read."""
     content = rows.images.content[np.concatenate([rows.train, rows.val])]
-    codes = np.repeat([TRAIN, VAL], [len(rows.train), len(rows.val)]).astype(np.uint8)
+    codes = np.repeat([Split.TRAIN, Split.VAL], [len(rows.train), len(rows.val)]).astype(np.uint8)
     save_file({"content": np.ascontiguousarray(content), "split": codes}, folder / SPLIT_FILE)
 
 

@@ -147,7 +147,7 @@ SORTS: Mapping[str, tuple[str, bool]] = MappingProxyType(
 """What runs can be sorted by: key of a column, the compared one where it is empty, and whether the largest comes first."""
 
 
-def compare_runs(
+def compare(
     runs: Sequence[str | Path],
     *,
     sort: str = "accuracy",

@@ -12,6 +12,7 @@ from frostline.classifiers.experiments import few_shot as few_shots
 from frostline.classifiers.experiments import learning_curve as curves
 from frostline.classifiers.experiments.few_shot import ShotScore
 from frostline.classifiers.experiments.learning_curve import CurvePoint, Forecast
+from frostline.classifiers.fitting.inputs import FitOptions
 from frostline.pipeline.drawing.plots import plot_few_shot, plot_learning_curve
 from frostline.pipeline.drawing.tables import write_table
 from frostline.pipeline.errors import RunError
@@ -130,11 +131,9 @@ def few_shot(
         FEW_SHOT,
         cache,
         head=head,
-        params=params,
+        options=FitOptions(params or {}, seed, device),
         layer=layer,
         out=out,
-        seed=seed,
-        device=device,
         fractions=fractions,
         jobs=jobs,
         report=report,
@@ -209,11 +208,9 @@ def learning_curve(
         LEARNING_CURVE,
         cache,
         head=head,
-        params=params,
+        options=FitOptions(params or {}, seed, device),
         layer=layer,
         out=out,
-        seed=seed,
-        device=device,
         fractions=fractions,
         jobs=jobs,
         report=report,
@@ -229,7 +226,7 @@ def learning_curve(
     result = LearningCurveResult(
         folder=study.folder,
         head=head,
-        params=study.params,
+        params=study.options.params,
         layer=study.layer,
         points=found.points,
         forecast=found.forecast,
@@ -275,12 +272,10 @@ class _Study:
 
     name: str
     head: str
-    params: Mapping[str, Any]
+    options: FitOptions
     layer: str
     rows: LearningRows[AnyCache]
     folder: Path
-    seed: int
-    device: str
     jobs: int | None
     report: Reporter
     started: float
@@ -292,11 +287,9 @@ class _Study:
         cache: str | Path | AnyCache,
         *,
         head: str,
-        params: Mapping[str, Any] | None,
+        options: FitOptions,
         layer: str | None,
         out: str | Path | None,
-        seed: int,
-        device: str,
         fractions: tuple[float, float, float],
         jobs: int | None,
         report: Reporter,
@@ -309,7 +302,7 @@ class _Study:
         folder = Path(out) if out is not None else new_run_path(cache.path, f"{head}-{name}")
         check_new(folder)  # before any work
         rows = LearningRows.of(cache, fractions, report)
-        return cls(name, head, params or {}, key, rows, folder, seed, device, jobs, report, started)
+        return cls(name, head, options, key, rows, folder, jobs, report, started)
 
     def seconds(self) -> float:
         return time.perf_counter() - self.started
@@ -319,15 +312,9 @@ class _Study:
         with self.report.task(f"{task} with {self.head} on {self.layer}", total) as advance:
             found = measure(
                 self.head,
-                layer_features(cache, self.layer),
-                cache.labels,
-                self.rows.train,
-                self.rows.val,
-                classes=cache.classes,
+                self.rows.labelled(layer_features(cache, self.layer)),
+                self.options,
                 content=cache.content,
-                params=self.params,
-                seed=self.seed,
-                device=self.device,
                 jobs=self.jobs,
                 key=f"{cache.key} {self.layer} {self.rows.digest}",
                 journal=self.folder.with_name(f".{self.folder.name}"),
@@ -350,7 +337,7 @@ class _Study:
             "created": now(),
             "caches": to_plain(describe_caches(cache)),
             "split": {"counts": dict(self.rows.counts), "problems": list(self.rows.problems)},
-            "seed": self.seed,
+            "seed": self.options.seed,
             **{name: value for name, value in dataclasses.asdict(result).items() if name != "folder"},
             "versions": library_versions(),
         }

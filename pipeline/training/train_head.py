@@ -9,6 +9,7 @@ from typing import Any
 
 from frostline.classifiers.fitting.fit import fit_head
 from frostline.classifiers.fitting.fitted import FittedHead
+from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.fitting.projection import ProjectedRows, ProjectionPlan, fit_projection
 from frostline.classifiers.fitting.search import Found, SearchPlan, search_head
 from frostline.classifiers.saving.head_files import foreign_types, save_head
@@ -124,7 +125,9 @@ def train_head(
     rows = LearningRows.of(cache, fractions, report)
     if len(choices) > 1 and not len(rows.val) and cv is None:
         raise RunError(f"{cache.path} has no validation rows to choose a layer on; name one, or give --cv K.")
-    job = _Job(asked, rows, projection, path, half_of_memory() if memory is None else memory, report)
+    allowed = half_of_memory() if memory is None else memory
+    options = FitOptions(asked.params, seed, device, allowed)
+    job = _Job(asked, options, rows, projection, path, report)
     fits = [job.fit(choice) for choice in choices]
     best = _best(fits)
     _tell_of_types(best.fitted, report)
@@ -191,10 +194,10 @@ class _Job:
     """A head to search for and to fit."""
 
     asked: Asked
+    options: FitOptions
     rows: LearningRows[AnyCache]
     projection: ProjectionPlan | None
     run: Path
-    memory: int | None
     report: Reporter
 
     @property
@@ -204,29 +207,18 @@ class _Job:
 
     def fit(self, layer: str) -> _Fit:
         """Search, and fit what was found."""
-        cache = self.rows.images
-        plain = layer_features(cache, layer)
+        plain = layer_features(self.rows.images, layer)
         projection = (
-            fit_projection(plain, self.rows.train, self.projection, seed=self.asked.seed)
+            fit_projection(plain, self.rows.train, self.projection, seed=self.options.seed)
             if self.projection
             else None
         )
-        X: Any = ProjectedRows(plain, projection) if projection else plain
-        found = self._search(layer, X, self.plan) if self.plan else None
+        rows = self.rows.labelled(ProjectedRows(plain, projection) if projection else plain)
+        found = self._search(layer, rows, self.plan) if self.plan else None
+        params = {**self.options.params, **(found.params if found else {})}
         with self.report.task(f"Training {self.asked.head} on {layer}", None) as advance:
-            fitted = fit_head(
-                self.asked.head,
-                X,
-                cache.labels,
-                self.rows.train,
-                self.rows.val,
-                classes=cache.classes,
-                params={**self.asked.params, **(found.params if found else {})},
-                seed=self.asked.seed,
-                device=self.asked.device,
-                memory=self.memory,
-                progress=advance,
-            )
+            options = dataclasses.replace(self.options, params=params)
+            fitted = fit_head(self.asked.head, rows, options, progress=advance)
         if projection:
             dim, dtype = plain.shape[1], plain.dtype.name
             fitted = dataclasses.replace(fitted, projection=projection, dim=dim, dtype=dtype)
@@ -234,20 +226,15 @@ class _Job:
             fitted = dataclasses.replace(fitted, trials=found.trials)
         return _Fit(layer, fitted, found)
 
-    def _search(self, layer: str, X: Any, plan: SearchPlan) -> Found:
+    def _search(self, layer: str, rows: LabelledRows, plan: SearchPlan) -> Found:
         cache = self.rows.images
         with self.report.task(f"Searching {self.asked.head} on {layer}", None) as advance:
             found = search_head(
                 self.asked.head,
-                X,
-                cache.labels,
-                self.rows.folds(self.asked.cv),
+                rows,
                 plan,
-                classes=cache.classes,
-                params=self.asked.params,
-                seed=self.asked.seed,
-                device=self.asked.device,
-                memory=self.memory,
+                self.options,
+                folds=self.rows.folds(self.asked.cv),
                 key=f"{cache.key} {layer} {self.rows.digest} {self.projection}",
                 journal=self.run.with_name(f".{self.run.name}.search"),
                 progress=advance,

@@ -16,7 +16,7 @@ from frostline.features.backbones import Backbone, load_backbone
 from frostline.features.backbones.tuned import save_tuned
 from frostline.features.engines import plan_engines
 from frostline.features.images.loading import default_workers
-from frostline.features.sources import FileSource, open_source
+from frostline.features.table import ImageSource
 from frostline.pipeline.drawing.plots import plot_curve
 from frostline.pipeline.errors import FinetuneError
 from frostline.pipeline.extraction.defaults import DEFAULT_BACKBONE, default_cache_path
@@ -25,6 +25,7 @@ from frostline.pipeline.hosts.versions import library_versions, now
 from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS
 from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.pipeline.inputs.scanned_images import check_images
+from frostline.pipeline.inputs.sources import opened_source
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.directory import FEATURES, check_new, new_run_path, write_run
 from frostline.pipeline.runs.head import describe_head, describe_metrics
@@ -90,7 +91,7 @@ class FinetuneResult:
 
 
 def finetune(
-    data: str | Path,
+    data: str | Path | ImageSource,
     *,
     backbone: str = DEFAULT_BACKBONE,
     weights: str | Path | None = None,
@@ -116,7 +117,7 @@ def finetune(
     last checkpoint and gives the same curve. Started by torchrun or ``accelerate launch``, all processes train together.
 
     Args:
-        data: Image folder or manifest; see `features.sources.open_source`. Grey images become three equal channels.
+        data: Image folder or manifest, see `features.sources.open_source`; or any other source of images. Grey images become three equal channels.
         backbone: Name; see `features.backbones.load_backbone`.
         weights: Local weights instead of the backbone's own.
         from_run: Run whose linear head to start from, fitted again to the training rows alone, since validation judges
@@ -148,12 +149,11 @@ def finetune(
     started = time.perf_counter()
     recipe = recipe or Recipe()
     named, start = _named(backbone, weights, from_run, image_size, recipe, from_scratch=from_scratch)
-    with joined(device) as processes:
+    with joined(device) as processes, opened_source(data, limit) as source:
         report = report if processes.leads else SILENT
         net = named.load()
         if start is not None:
             start.check(net)
-        source = open_source(data, limit=limit)
         path = Path(run) if run is not None else _run_path(source, backbone)
         check_new(path)
         folder = path.with_name(f".{path.name}.tuning")
@@ -231,7 +231,7 @@ def _named(
     return Named(backbone, f"random:{recipe.seed}" if from_scratch else weights, image_size), start
 
 
-def _run_path(source: FileSource, backbone: str) -> Path:
+def _run_path(source: ImageSource, backbone: str) -> Path:
     """``runs/DATA.BACKBONE-finetune``, numbered where there is one already."""
     return new_run_path(default_cache_path(source.root, backbone), "finetune")
 

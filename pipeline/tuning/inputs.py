@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode, v2
 
 from frostline.features.images.decoding import decode, upright_rgb
-from frostline.features.sources import FileSource
 from frostline.features.spec import Transform
+from frostline.features.table import ImageSource
 from frostline.pipeline.tuning.recipe import Recipe
 from frostline.pipeline.tuning.trainer.processes import Processes
 
@@ -93,7 +93,7 @@ class ImageInputs:
 
     def __init__(
         self,
-        source: FileSource,
+        source: ImageSource,
         labels: NDArray[np.int64],
         transform: Transform,
         recipe: Recipe,
@@ -158,7 +158,7 @@ class _Images(Dataset[Any]):
     """Image and label by (epoch, row)."""
 
     def __init__(
-        self, source: FileSource, labels: NDArray[np.int64], view: "_Augmented | _Plain", seed: int
+        self, source: ImageSource, labels: NDArray[np.int64], view: "_Augmented | _Plain", seed: int
     ) -> None:
         self._source, self._labels, self._view, self._seed = source, labels, view, seed
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from frostline.classifiers.fitting.fit import fit_head
 from frostline.classifiers.fitting.fitted import FittedHead
+from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.heads.linear import LinearHead
 from frostline.features.backbones import Backbone
 from frostline.features.backbones.weights import seeded
@@ -108,12 +109,14 @@ class StartRun:
         y[rows] = images.labels[train]
         return fit_head(
             "linear",
-            layer_features(cache, self.run.layer),
-            y,
-            np.unique(rows),
-            np.zeros(0, np.int64),
-            classes=images.classes,
-            params=self.run.record.head.params,
+            LabelledRows(
+                layer_features(cache, self.run.layer),
+                y,
+                np.unique(rows),
+                np.zeros(0, np.int64),
+                images.classes,
+            ),
+            FitOptions(self.run.record.head.params),
             refit=False,
         )
 

@@ -8,7 +8,7 @@ import numpy as np
 from frostline.features.cache import FeatureCache, open_writer
 from frostline.features.content import file_content
 from frostline.features.spec import FeatureSpec, Layer, Transform
-from frostline.features.table import ImageTable
+from frostline.features.table import ImageSource, ImageTable
 
 LONG_AGO = 1_500_000_000_000_000_000
 OK, FAILED = 1, 2
@@ -38,15 +38,15 @@ def spec(**changes):
     return replace(SPEC, **changes)
 
 
-class MemorySource:
-    """Images in memory, in place of a folder; counts how many were read."""
+class MemorySource(ImageSource):
+    """Images in memory that are stamped as files are, by size and time; counts how many were read."""
 
     def __init__(self, files, *, labels=None, mtimes=None, root="/images"):
         """`files` gives bytes, or an OSError, by id; labels and mtimes by id are optional."""
         self.root, self.reads = root, 0
         self.files = [files[name] for name in sorted(files)]
         ids = sorted(files)
-        self.stats = [
+        stats = [
             (len(data) if isinstance(data, bytes) else 0, (mtimes or {}).get(name, LONG_AGO))
             for name, data in sorted(files.items())
         ]
@@ -58,7 +58,7 @@ class MemorySource:
             classes=classes,
             split=np.array([(len(name) + 1) % 4 for name in ids], np.uint8),
             groups=np.array([b"group" if len(name) % 2 else b"" for name in ids], "S"),
-            stat=np.array(self.stats, np.int64).reshape(len(ids), 2),
+            stamps=np.array(stats, np.int64).reshape(len(ids), 2).view(np.uint8),
         )
 
     def read(self, row):
@@ -66,7 +66,10 @@ class MemorySource:
         data = self.files[row]
         if isinstance(data, OSError):
             raise data
-        return data, self.stats[row]
+        return data, self.table.stamps[row].tobytes()
+
+    def unsettled(self, since):
+        return self.table.stamps.view(np.int64)[:, 1] > since - 2 * 10**9
 
 
 def images(count, start=0):
@@ -95,22 +98,23 @@ def computed(specification, images_, rows):
         x.key: np.zeros((count, specification.views, x.dim), np.float32) for x in specification.layers
     }
     content = np.zeros((count, 16), np.uint8)
-    stat = np.zeros((count, 2), np.int64)
+    stamps = np.zeros((count, 16), np.uint8)
     status = np.full(count, OK, np.uint8)
     errors = [""] * count
     for index, row in enumerate(rows.tolist()):
         try:
-            data, stat[index] = images_.read(row)
+            data, stamp = images_.read(row)
         except OSError as error:
             status[index], errors[index] = FAILED, f"can't be read: {error}"
             continue
         content[index] = np.frombuffer(file_content(data), np.uint8)
+        stamps[index] = np.frombuffer(stamp, np.uint8)
         if b"bad" in data:
             status[index], errors[index] = FAILED, "not an image"
             continue
         for layer in specification.layers:
             features[layer.key][index] = vector(data, layer, specification.views)
-    return features, {"content": content, "stat": stat, "status": status, "errors": errors}
+    return features, {"content": content, "stamps": stamps, "status": status, "errors": errors}
 
 
 def put(writer, specification, images_, rows):

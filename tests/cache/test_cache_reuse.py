@@ -73,7 +73,7 @@ def test_sixty_thousand_unchanged_images_are_few_steps(fast_path):
             np.arange(count),
             {"blocks.4:avg": np.zeros((count, 1, 6), np.float32)},
             content=content,
-            stat=many.table.stat,
+            stamps=many.table.stamps,
             status=np.ones(count, np.uint8),
             errors=[""] * count,
         )

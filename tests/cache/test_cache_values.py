@@ -51,7 +51,7 @@ def test_holds_what_was_put(cache):
     assert cache.classes == ("class",)
     np.testing.assert_array_equal(cache.labels, images_.table.labels)
     np.testing.assert_array_equal(cache.split, images_.table.split)
-    np.testing.assert_array_equal(cache.stat, images_.table.stat)
+    np.testing.assert_array_equal(cache.stamps, images_.table.stamps)
     assert cache.groups.tolist() == [group.decode() for group in images_.table.groups]
     assert cache.ok.all()
     assert cache.errors == {}
@@ -70,7 +70,7 @@ def test_rows_may_come_in_any_order_and_number(tmp_path, cache):
         for rows in np.split(order, [0, 1, 3, 300, 301, 580]):
             features, outcome = computed(SPEC, images_, rows)
             writer.put(rows, features, **outcome)
-            for array in [*features.values(), outcome["content"], outcome["stat"], outcome["status"]]:
+            for array in [*features.values(), outcome["content"], outcome["stamps"], outcome["status"]]:
                 array[...] = 7  # the caller may use its arrays again
         shuffled = writer.finish()
     for name in cache.file.layout.extents:
@@ -284,7 +284,7 @@ def test_finish_needs_every_row(tmp_path):
     assert writer.finish().verify().ok
     with pytest.raises(RuntimeError, match="closed"):
         writer.put(np.arange(0), {layer.key: np.zeros((0, 1, layer.dim)) for layer in SPEC.layers},
-                   content=np.zeros((0, 16)), stat=np.zeros((0, 2)), status=np.zeros(0), errors=[])  # fmt: skip
+                   content=np.zeros((0, 16)), stamps=np.zeros((0, 16)), status=np.zeros(0), errors=[])  # fmt: skip
 
 
 def test_info(cache):

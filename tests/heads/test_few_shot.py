@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from fits import take_options
 from sklearn.neighbors import NearestCentroid
 
+from frostline.classifiers import FitOptions, LabelledRows
 from frostline.classifiers.errors import HeadError, SplitError
 from frostline.classifiers.experiments import subsets
 from frostline.classifiers.experiments.few_shot import few_shot
@@ -21,9 +23,10 @@ def images(n=300):
 
 
 def run(data, head="centroid", **options):
-    options = {"shots": (1, 4), "episodes": 12, "content": images(), "classes": data.classes, **options}
+    options = {"shots": (1, 4), "episodes": 12, "content": images(), **options}
     X, y = options.pop("X", data.X), options.pop("y", data.y)
-    return few_shot(head, X, y, TRAIN, VAL, device="cpu", **options)
+    rows = LabelledRows(X, y, TRAIN, VAL, data.classes)
+    return few_shot(head, rows, take_options(options), **options)
 
 
 def test_an_episode_is_a_head_on_k_rows_of_each_class(data):
@@ -64,16 +67,11 @@ def test_the_wide_interval_covers_the_accuracy_on_all_images(make_blobs):
     covered = 0
     for seed in range(12):
         data = make_blobs(2000, 6, 2, seed=seed, separation=0.6)
-        options = {
-            "classes": data.classes,
-            "content": images(2000),
-            "shots": [3],
-            "episodes": 8,
-            "device": "cpu",
-        }
-        train = np.arange(100)
-        (small,) = few_shot("centroid", data.X, data.y, train, np.arange(100, 200), **options).scores
-        (large,) = few_shot("centroid", data.X, data.y, train, np.arange(200, 2000), **options).scores
+        options = {"content": images(2000), "shots": [3], "episodes": 8}
+        some = LabelledRows(data.X, data.y, np.arange(100), np.arange(100, 200), data.classes)
+        all_others = some.divided(some.train, np.arange(200, 2000))
+        (small,) = few_shot("centroid", some, FitOptions(device="cpu"), **options).scores
+        (large,) = few_shot("centroid", all_others, FitOptions(device="cpu"), **options).scores
         covered += small.wide_low <= large.accuracy <= small.wide_high
     assert covered >= 10
 
@@ -88,7 +86,7 @@ def test_draws_of_neighbouring_seeds_have_neither_images_nor_seeds_of_heads_in_c
     judge, drawn = subsets._judge, []
 
     def watched(trial, subset):
-        drawn.append((subset.rows.tobytes(), trial.options(subset)["seed"]))
+        drawn.append((subset.rows.tobytes(), trial.options_of(subset).seed))
         return judge(trial, subset)
 
     monkeypatch.setattr(subsets, "_judge", watched)
@@ -102,7 +100,7 @@ def test_draws_of_neighbouring_seeds_have_neither_images_nor_seeds_of_heads_in_c
 
 def test_a_journal_of_heads_with_other_seeds_is_not_gone_on_with(data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(subsets.Trial, "head_seed", lambda trial, subset: trial.seed + subset.draw)
+        patch.setattr(subsets.Trial, "head_seed", lambda trial, subset: trial.options.seed + subset.draw)
         run(data, journal=tmp_path / "episodes")
     found = run(data, journal=tmp_path / "episodes")
     assert found.resumed == 0
@@ -129,4 +127,4 @@ def test_what_cannot_be_is_refused(data):
     with pytest.raises(HeadError, match="has no parameter"):
         run(data, params={"nonsense": 1})
     with pytest.raises(SplitError, match="no validation rows"):
-        few_shot("ridge", data.X, data.y, TRAIN, VAL[:0], classes=data.classes, content=images())
+        few_shot("ridge", LabelledRows(data.X, data.y, TRAIN, VAL[:0], data.classes), content=images())

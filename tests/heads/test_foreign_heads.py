@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 
-from frostline.classifiers import fit_head, load_head, save_head
+from frostline.classifiers import FitOptions, LabelledRows, fit_head, load_head, save_head
 from frostline.classifiers.errors import HeadError, HeadFormatError
 from frostline.classifiers.heads.catalog import find_head, parse_params
 from frostline.classifiers.heads.kinds import HeadKind
@@ -54,9 +54,8 @@ TYPE = f"{__name__}.Nearest"
 
 
 def fit(name, data, **params):
-    return fit_head(
-        name, data.X, data.y, np.arange(200), np.arange(200, 300), classes=data.classes, params=params
-    )
+    rows = LabelledRows(data.X, data.y, np.arange(200), np.arange(200, 300), data.classes)
+    return fit_head(name, rows, FitOptions(params))
 
 
 @pytest.fixture

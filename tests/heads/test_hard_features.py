@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from frostline.classifiers import FitOptions, LabelledRows
 from frostline.classifiers.errors import HeadError, MetricsError
 from frostline.classifiers.experiments.transferability import h_score, log_me, one_nn
 from frostline.classifiers.fitting.fit import fit_head
@@ -55,7 +56,8 @@ def rows(shape, columns, *, alone=False):
 def fit(head, X, y, k):
     every = np.arange(len(y))
     names = tuple(f"class {i}" for i in range(k))
-    return fit_head(head, X, y, every, every[:0], classes=names, params=FAST[head], device="cpu", refit=False)
+    rows = LabelledRows(X, y, every, every[:0], names)
+    return fit_head(head, rows, FitOptions(FAST[head], device="cpu"), refit=False)
 
 
 CASES = [(shape, alone) for shape in SHAPES for alone in (False, True)]

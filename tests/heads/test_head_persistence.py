@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from skops import io as skops_io
 
-from frostline.classifiers import HEADS, fit_head, load_head, save_head
+from frostline.classifiers import HEADS, FitOptions, LabelledRows, fit_head, load_head, save_head
 from frostline.classifiers.errors import HeadFormatError
 
 CASES = [
@@ -35,13 +35,8 @@ def fit(name, data, params):
     }.get(name, {})
     return fit_head(
         name,
-        data.X,
-        data.y,
-        np.arange(200),
-        np.arange(200, 300),
-        classes=data.classes,
-        params={**quick, **params},
-        device="cpu",
+        LabelledRows(data.X, data.y, np.arange(200), np.arange(200, 300), data.classes),
+        FitOptions({**quick, **params}, device="cpu"),
     )
 
 

@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from fits import take_options
 
+from frostline.classifiers import FitOptions, LabelledRows
 from frostline.classifiers.errors import HeadError, MetricsError, SplitError
 from frostline.classifiers.experiments import subsets
 from frostline.classifiers.experiments.few_shot import few_shot
@@ -23,7 +25,11 @@ def data(make_blobs):
 def run(data, head="ridge", *, X=None, y=None, **options):
     options = {"points": 4, "draws": 3, "content": CONTENT, "groups": GROUPS, **options}
     X, y = data.X if X is None else X, data.y if y is None else y
-    return learning_curve(head, X, y, TRAIN, VAL, classes=data.classes, device="cpu", **options)
+    return learning_curve(head, rows_of(data, X, y), take_options(options), **options)
+
+
+def rows_of(data, X, y):
+    return LabelledRows(X, y, TRAIN, VAL, data.classes)
 
 
 class Spy:
@@ -52,9 +58,9 @@ def test_no_test_row_is_read_and_no_test_label_matters(head, data):
     curve = run(data, head, X=spy, y=poisoned, params=params)
     assert spy.asked
     assert curve == run(data, head, params=params)
-    options = {"classes": data.classes, "content": CONTENT, "episodes": 2, "params": params, "device": "cpu"}
-    watched = few_shot(head, Spy(data.X), poisoned, TRAIN, VAL, **options)
-    assert watched == few_shot(head, data.X, data.y, TRAIN, VAL, **options)
+    options = FitOptions(params, device="cpu")
+    watched = few_shot(head, rows_of(data, Spy(data.X), poisoned), options, content=CONTENT, episodes=2)
+    assert watched == few_shot(head, rows_of(data, data.X, data.y), options, content=CONTENT, episodes=2)
 
 
 def test_subsets_halve_nest_and_keep_the_classes_shares(data):
@@ -81,7 +87,7 @@ def test_no_row_judges_a_head_that_was_chosen_on_it(data):
     trial = trial_of(data, data.y, ((other, one), (one, other)))
     changed = trial_of(data, y, ((other, one), (one, other)))
     subset = subsets.Subset(len(TRAIN), 0, TRAIN)
-    labels = subsets.predict_candidates("ridge", data.X, data.y, TRAIN, VAL, **trial.options(subset))
+    labels = subsets.predict_candidates("ridge", trial.rows, trial.options_of(subset))
     for each, wanted in ((trial, data.y), (changed, y)):
         right = subsets.judge_subsets(each, [subset]).correct[0]
         best = (labels[:, fold == 0] == wanted[one]).sum(axis=1).argmax()
@@ -89,7 +95,7 @@ def test_no_row_judges_a_head_that_was_chosen_on_it(data):
 
 
 def trial_of(data, y, sides):
-    return subsets.Trial(find_head("ridge"), {}, data.X, y, sides, data.classes, 0, "cpu")
+    return subsets.Trial(find_head("ridge"), rows_of(data, data.X, y), sides, FitOptions(device="cpu"))
 
 
 def test_a_killed_curve_goes_on_where_it_was(data, tmp_path, monkeypatch):
@@ -123,15 +129,11 @@ def test_the_answer_follows_from_the_forecast(make_blobs):
         content = np.random.default_rng(0).integers(0, 256, (900, 16), np.uint8)
         curve = learning_curve(
             "ridge",
-            data.X,
-            data.y,
-            np.arange(500),
-            np.arange(500, 900),
-            classes=data.classes,
+            LabelledRows(data.X, data.y, np.arange(500), np.arange(500, 900), data.classes),
+            FitOptions({"alpha": 10}),
             content=content,
             groups=np.full(900, ""),
             points=6,
-            params={"alpha": 10},
         )
         assert curve.answer.startswith(start)
         assert curve.forecast.low <= curve.forecast.gain <= curve.forecast.high
@@ -146,10 +148,9 @@ def test_what_cannot_be_is_refused(data):
         run(data, points=1)
     with pytest.raises(SplitError, match="expected at least 4 a class"):
         run(data, content=np.zeros((300, 16), np.uint8))
+    rows = LabelledRows(data.X, data.y, TRAIN, VAL[:0], data.classes)
     with pytest.raises(SplitError, match="no validation rows"):
-        learning_curve(
-            "ridge", data.X, data.y, TRAIN, VAL[:0], classes=data.classes, content=CONTENT, groups=GROUPS
-        )
+        learning_curve("ridge", rows, content=CONTENT, groups=GROUPS)
 
 
 class TestPowerLaw:

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from fits import take_options
 
-from frostline.classifiers import HEADS, LinearHead, fit_head
+from frostline.classifiers import HEADS, FitOptions, LabelledRows, LinearHead, fit_head
 from frostline.classifiers.errors import HeadError
 from frostline.classifiers.fitting.search import SearchPlan, search_head
 from frostline.classifiers.numerics.selected_rows import SelectedRows
@@ -33,9 +34,8 @@ def data(make_blobs):
 
 
 def fit(data, X, **options):
-    return fit_head(
-        options.pop("name", "linear"), X, data.y, TRAIN, VAL, classes=data.classes, device="cpu", **options
-    )
+    rows = LabelledRows(X, data.y, TRAIN, VAL, data.classes)
+    return fit_head(options.pop("name", "linear"), rows, take_options(options), **options)
 
 
 def test_a_head_from_streamed_rows_is_that_from_rows_in_memory(data, monkeypatch):
@@ -93,14 +93,12 @@ def test_rows_that_just_fit_are_taken(data):
 
 
 def test_processes_of_a_search_share_the_memory(data):
-    arguments = ("ridge", data.X, data.y, [(TRAIN, VAL)])
-    needed = 2 * 900 * 10 * 4
-    found = search_head(
-        *arguments, SearchPlan("grid", jobs=1), classes=data.classes, device="cpu", memory=needed
-    )
+    rows = LabelledRows(data.X, data.y, TRAIN, VAL, data.classes)
+    options = FitOptions(device="cpu", memory=2 * 900 * 10 * 4)
+    found = search_head("ridge", rows, SearchPlan("grid", jobs=1), options)
     assert found.params["alpha"]
     with pytest.raises(HeadError, match="needs all of its rows in memory"):
-        search_head(*arguments, SearchPlan("grid", jobs=2), classes=data.classes, device="cpu", memory=needed)
+        search_head("ridge", rows, SearchPlan("grid", jobs=2), options)
 
 
 @pytest.mark.parametrize(

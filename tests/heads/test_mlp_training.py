@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from fits import take_options
 from torch import nn
 
-from frostline.classifiers import HEADS, MLPHead
+from frostline.classifiers import HEADS, LabelledRows, MLPHead
 from frostline.classifiers.errors import HeadError
 from frostline.classifiers.fitting import search as searching
 from frostline.classifiers.fitting.search import SearchPlan, search_head
@@ -163,17 +164,9 @@ class TestSearch:
     """train-head --head mlp --search random trains candidates of one architecture together."""
 
     def run(self, data, *, params=None, **options):
-        return search_head(
-            "mlp",
-            data.X,
-            data.y,
-            [(np.arange(150), np.arange(150, 300))],
-            SearchPlan("random", 5),
-            classes=data.classes,
-            params={"hidden": (8,), "epochs": 4, **(params or {})},
-            device="cpu",
-            **options,
-        )
+        rows = LabelledRows(data.X, data.y, np.arange(150), np.arange(150, 300), data.classes)
+        options["params"] = {"hidden": (8,), "epochs": 4, **(params or {})}
+        return search_head("mlp", rows, SearchPlan("random", 5), take_options(options), **options)
 
     def scores(self, found):
         return np.array([[trial["accuracy"], trial["log_loss"]] for trial in found.trials])

@@ -6,7 +6,9 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from fits import take_options
 
+from frostline.classifiers import FitOptions, LabelledRows
 from frostline.classifiers.errors import HeadError, SplitError
 from frostline.classifiers.fitting import search
 from frostline.classifiers.fitting.fit import score_candidates
@@ -26,7 +28,8 @@ def data(make_blobs):
 
 def run(data, plan, *, head="ridge", folds=SPLIT, X=None, y=None, **options):
     X, y = data.X if X is None else X, data.y if y is None else y
-    return search_head(head, X, y, folds, plan, classes=data.classes, device="cpu", **options)
+    rows = LabelledRows(X, y, *folds[0], data.classes)
+    return search_head(head, rows, plan, take_options(options), folds=folds, **options)
 
 
 def scores(found):
@@ -112,10 +115,10 @@ def test_strengths_are_paths_that_a_kill_does_not_change(data, tmp_path, monkeyp
     assert again.resumed == 6
     assert scores(again) == scores(whole)
     # Each is within its tolerance, 20 x 1e-5 of the objective, of what it is alone.
-    options = {"classes": data.classes, "device": "cpu"}
+    rows = LabelledRows(data.X, data.y, TRAIN, VAL, data.classes)
     for trial in whole.trials:
         alone = [
-            score_candidates("linear", data.X, data.y, *fold, candidates=[{"l2": trial["l2"]}], **options)
+            score_candidates("linear", rows.divided(*fold), [{"l2": trial["l2"]}], FitOptions(device="cpu"))
             for fold in folds
         ]
         assert trial["log_loss"] == pytest.approx(np.mean([each["log_loss"] for (each,) in alone]), rel=0.01)

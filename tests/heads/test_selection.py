@@ -4,11 +4,12 @@ import csv
 
 import numpy as np
 import pytest
+from fits import take_options
 from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 
-from frostline.classifiers import HEADS, fit_head
+from frostline.classifiers import HEADS, LabelledRows, fit_head
 from frostline.classifiers.errors import HeadError, SplitError
 from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.protocol.calibration import reliability
@@ -46,17 +47,10 @@ TRAIN, VAL, TEST = np.arange(120), np.arange(120, 180), np.arange(180, 240)
 
 
 def fit(name, data, *, train=TRAIN, val=VAL, X=None, y=None, **options):
-    return fit_head(
-        name,
-        data.X if X is None else X,
-        data.y if y is None else y,
-        train,
-        val,
-        classes=options.pop("classes", data.classes),
-        params={**QUICK.get(name, {}), **options.pop("params", {})},
-        device="cpu",
-        **options,
-    )
+    X, y = data.X if X is None else X, data.y if y is None else y
+    rows = LabelledRows(X, y, train, val, options.pop("classes", data.classes))
+    options["params"] = {**QUICK.get(name, {}), **options.get("params", {})}
+    return fit_head(name, rows, take_options(options), **options)
 
 
 @pytest.mark.parametrize("name", HEADS.builtin)
@@ -265,6 +259,17 @@ def test_bad_rows_are_refused(data):
         fit("linear", data, y=np.where(np.arange(240) == 5, -1, data.y))
     with pytest.raises(HeadError, match="labels: got shape"):
         fit("linear", data, y=data.y[:100])
+
+
+def test_rows_are_checked_when_they_are_given_and_when_they_are_divided_otherwise(data):
+    rows = LabelledRows(data.X, data.y, TRAIN[::-1], list(VAL), list(data.classes))
+    assert (rows.train.tolist(), rows.val.tolist()) == (TRAIN.tolist(), VAL.tolist())
+    assert rows.classes == tuple(data.classes)
+    other = rows.divided(VAL, TRAIN)
+    assert other.X is rows.X
+    assert (other.train.tolist(), other.val.tolist()) == (VAL.tolist(), TRAIN.tolist())
+    with pytest.raises(SplitError, match="60 rows are in train and in val"):
+        rows.divided(VAL, VAL)
 
 
 def test_bad_features_are_refused(data):

@@ -9,14 +9,22 @@ from hypothesis import strategies as st
 
 from frostline.classifiers.errors import SplitError
 from frostline.classifiers.protocol.splits import (
-    NONE,
-    TEST,
-    TRAIN,
-    VAL,
     assign_splits,
     check_splits,
     missing_classes,
 )
+from frostline.splits import SPLIT_NAMES, SPLITS, Split
+
+
+def test_codes_and_names_are_those_that_caches_and_runs_store():
+    assert [(split.name, int(split)) for split in Split] == [
+        ("NONE", 0),
+        ("TRAIN", 1),
+        ("VAL", 2),
+        ("TEST", 3),
+    ]
+    assert SPLIT_NAMES == ("none", "train", "val", "test")
+    assert SPLITS == ("", "train", "val", "test")
 
 
 def digests(keys):
@@ -47,7 +55,7 @@ def test_golden_assignment():
 
 def test_shares_are_those_asked_for():
     shares = np.bincount(split_of(range(20_000), fractions=(0.5, 0.3, 0.2))) / 20_000
-    assert shares[NONE] == 0
+    assert shares[Split.NONE] == 0
     assert shares[1:] == pytest.approx([0.5, 0.3, 0.2], abs=0.015)
 
 
@@ -92,7 +100,7 @@ def test_a_duplicate_joins_two_groups_under_the_smaller_name():
 def test_no_content_or_group_ever_lies_in_two_splits(rows):
     keys, groups = zip(*rows, strict=True)
     split = split_of(keys, groups)
-    assert (split > 0).all()
+    assert (split != Split.NONE).all()
     for column in (np.array(keys), np.array(groups)):
         for value in set(column.tolist()) - {""}:
             assert len(set(split[column == value].tolist())) == 1
@@ -110,20 +118,20 @@ def test_train_and_val_only_leaves_no_test():
 
 def test_val_is_cut_from_train_by_the_same_hash():
     n = 10_000
-    declared = np.where(np.arange(n) < 8000, TRAIN, TEST).astype(np.uint8)
+    declared = np.where(np.arange(n) < 8000, Split.TRAIN, Split.TEST).astype(np.uint8)
     split = assign_splits(declared, digests(range(n)), no_groups(n))
-    assert (split[8000:] == TEST).all()
-    assert (split[:8000] == VAL).mean() == pytest.approx(0.25, abs=0.02)
+    assert (split[8000:] == Split.TEST).all()
+    assert (split[:8000] == Split.VAL).mean() == pytest.approx(0.25, abs=0.02)
     # What the undivided set trains on is trained on here as well.
-    assert (split[:8000][split_of(range(8000)) == TRAIN] == TRAIN).all()
+    assert (split[:8000][split_of(range(8000)) == Split.TRAIN] == Split.TRAIN).all()
 
 
 def test_unusable_rows_get_no_split_but_their_declaration_counts():
     declared = np.array([1] * 50 + [3] * 50, np.uint8)
     usable = np.arange(100) < 50
     split = assign_splits(declared, digests(range(100)), no_groups(100), usable=usable)
-    assert (split[50:] == NONE).all()
-    assert set(split[:50]) == {TRAIN, VAL}
+    assert (split[50:] == Split.NONE).all()
+    assert set(split[:50]) == {Split.TRAIN, Split.VAL}
 
 
 def test_unreadable_rows_do_not_join_groups():
@@ -199,6 +207,9 @@ def test_a_hash_division_is_not_called_uneven():
 def test_few_large_groups_are_reported_as_off_the_shares():
     split = split_of(range(30), ["only"] * 30)
     report = check_splits(
-        np.where(split > 0, 1, 0).astype(np.uint8), np.arange(30) % 2, ["a", "b"], fractions=(0.6, 0.2, 0.2)
+        np.where(split != Split.NONE, 1, 0).astype(np.uint8),
+        np.arange(30) % 2,
+        ["a", "b"],
+        fractions=(0.6, 0.2, 0.2),
     )
     assert any("train holds 100% of the rows, asked for 60%" in problem for problem in report.problems)

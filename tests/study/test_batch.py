@@ -14,7 +14,7 @@ from runner import CliRunner
 
 from frostline import cli
 from frostline.features import FeatureCache
-from frostline.pipeline import batch, compare_runs, plan_batch, train_head
+from frostline.pipeline import batch, compare, plan_batch, train_head
 from frostline.pipeline.runs.run import load_run
 
 HEADS = '[batch]\ndata = "{data}"\nout = "{out}"\n[[extract]]\nbackbone = "timm:test_resnet"\nweights = "random:1"\nimage-size = 32\n'
@@ -42,7 +42,7 @@ def test_every_combination_is_done_once_and_never_again(write_study):
     second = batch(path)
     assert states(second) == ["there"] * 10
     assert {file: file.stat().st_mtime_ns for file in first.out.rglob("*") if file.is_file()} == written
-    assert len(compare_runs(first.runs).places) == 8
+    assert len(compare(first.runs).places) == 8
 
 
 def test_a_run_is_that_of_the_single_command(write_study, tmp_path):

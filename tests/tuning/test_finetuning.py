@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 import torch
 from conftest import BACKBONE
+from memory import DigestSource
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from frostline.classifiers.fitting.fit import fit_head
+from frostline.classifiers import FitOptions, LabelledRows, fit_head
 from frostline.features.backbones import load_backbone, trunk
 from frostline.features.backbones.weights import read_weights
 from frostline.features.cache import FeatureCache
@@ -33,6 +34,7 @@ from frostline.pipeline.studies.html_report.commands import repeating_commands
 from frostline.pipeline.tuning.inputs import _Images
 from frostline.pipeline.tuning.trainer.checkpoint import load_checkpoint
 from frostline.pipeline.tuning.trainer.network import FrostLine, Network
+from frostline.splits import Split
 
 QUIET = {"workers": 0, "device": "cpu", **BACKBONE}
 FP32 = {"precision": "fp32"}
@@ -115,6 +117,19 @@ def test_what_lies_below_the_line_stays_as_it_is_to_the_last_bit(digits):
     assert not any(torch.equal(after[name], own[name]) for name in above if "num_batches" not in name)
     assert result.frozen == sum(stages[name].parameters for name in ("stem", "layer1", LINE))
     assert result.trained > stages["layer3"].parameters
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_images_that_lie_in_no_file_are_learned_from_like_others(digits, cached):
+    files = {path.relative_to(digits).as_posix(): path.read_bytes() for path in digits.glob("*/*")}
+    recipe = Recipe(**(SMALL | {"augment": "none"}), frost_line=LINE)
+    options = {"recipe": recipe, "cached": cached, "workers": 1}
+    of_files = finetune(digits, run="files", **(QUIET | options))
+    of_memory = finetune(DigestSource(files), run="memory", **(QUIET | options))
+    assert [epoch.train_loss for epoch in of_memory.history] == [
+        epoch.train_loss for epoch in of_files.history
+    ]
+    assert of_memory.validation == of_files.validation
 
 
 def test_normalisation_keeps_the_statistics_that_it_came_with_but_from_scratch(digits):
@@ -407,16 +422,12 @@ def test_lp_ft_starts_from_a_head_of_the_training_rows_alone(digits):
     cache = FeatureCache.open("plain.h5")
     run = load_run("linear")
     split, _ = split_rows(cache)
-    train, val = np.flatnonzero(split == 1), np.flatnonzero(split == 2)
+    train, val = np.flatnonzero(split == Split.TRAIN), np.flatnonzero(split == Split.VAL)
     params = run.record.head.params
     alone = fit_head(
         "linear",
-        cache.features(),
-        cache.labels,
-        train,
-        val,
-        classes=cache.classes,
-        params=params,
+        LabelledRows(cache.features(), cache.labels, train, val, cache.classes),
+        FitOptions(params),
         refit=False,
     )
     assert started.validation["accuracy"] == pytest.approx(alone.validation["accuracy"], abs=0.04)

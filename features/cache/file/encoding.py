@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.features.cache.file.layout import ERROR_BYTES, Array, feature_name
+from frostline.features.cache.file.layout import ERROR_BYTES, Array, feature_name, stored_stamps
 from frostline.features.spec import Dtype, FeatureSpec
 from frostline.features.table import FAILED, OK
 
@@ -61,7 +61,7 @@ def encode_rows(
     features: Mapping[str, NDArray[np.float32]],
     *,
     content: NDArray[np.uint8],
-    stat: NDArray[np.int64],
+    stamps: NDArray[np.uint8],
     status: NDArray[np.uint8],
     errors: Sequence[str],
 ) -> dict[str, Array]:
@@ -71,7 +71,7 @@ def encode_rows(
         spec: Gives layers and dtype.
         features: (k, views, dim) float32 for each layer's key.
         content: (k, 16) uint8.
-        stat: (k, 2) int64.
+        stamps: (k, 16) uint8.
         status: (k,) uint8.
         errors: k reasons, "" where a row is good.
 
@@ -89,7 +89,7 @@ def encode_rows(
             feature_name(layer.key): _encode(features[layer.key], failed, spec.dtype) for layer in spec.layers
         },
         "content": content,
-        "stat": stat,
+        "stat": stored_stamps(stamps),
         "status": np.where(failed, FAILED, OK).astype("u1"),
         "errors": _encode_texts(reasons),
     }

@@ -142,6 +142,11 @@ def row_schema(
     }
 
 
+def stored_stamps(stamps: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Stamps as the file has had them from its first version on: two integers per row, a file's size and time."""
+    return np.ascontiguousarray(stamps).view("<i8")
+
+
 def text_dtype(length: int) -> np.dtype[Any]:
     """UTF-8 byte strings of a fixed length, as HDF5 should name them."""
     return h5py.string_dtype("utf-8", length)  # type: ignore[no-any-return]

@@ -15,7 +15,8 @@ from frostline.features.cache.file.layout import TABLE, Array, Layout, as_bytes,
 from frostline.features.cache.file.trust import read_layout
 from frostline.features.errors import CacheFormatError, ChecksumError
 from frostline.features.system.files import map_privately
-from frostline.features.table import FAILED, OK, SPLITS, ImageTable
+from frostline.features.table import FAILED, OK, ImageTable
+from frostline.splits import SPLITS
 
 
 def checksum(*parts: memoryview | bytes) -> int:
@@ -69,6 +70,11 @@ class MappedFile:
     def array(self, name: str) -> Array:
         """A dataset, in place and read-only."""
         return self._view(self._memory, name)
+
+    @property
+    def stamps(self) -> NDArray[np.uint8]:
+        """(n, 16) uint8 stamps of the images, in place and read-only."""
+        return self.array("stat").view(np.uint8)
 
     def private_array(self, name: str) -> Array:
         """A dataset, in place and writable; a write changes a page of this process, never the file."""
@@ -161,4 +167,4 @@ class MappedFile:
             raise CacheFormatError(
                 f"{self.path}: has labels or splits beyond its {len(classes)} classes and {SPLITS}"
             )
-        return ImageTable(self.array("ids"), labels, classes, split, self.array("groups"), self.array("stat"))
+        return ImageTable(self.array("ids"), labels, classes, split, self.array("groups"), self.stamps)

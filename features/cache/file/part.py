@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from frostline.features.errors import PartError
-from frostline.features.table import ImageSource
 
 
 @dataclass(frozen=True, order=True)
@@ -100,28 +99,3 @@ class PartOf:
 
     part: Part
     whole: str
-
-
-class PartSource:
-    """A run of a source's images.
-
-    Attributes:
-        root: As the whole's.
-        table: The images of the part.
-    """
-
-    def __init__(self, source: ImageSource, rows: slice) -> None:
-        self.root = source.root
-        self.table = replace(
-            source.table,
-            ids=source.table.ids[rows],
-            labels=source.table.labels[rows],
-            split=source.table.split[rows],
-            groups=source.table.groups[rows],
-            stat=source.table.stat[rows],
-        )
-        self._source, self._first = source, rows.start
-
-    def read(self, row: int) -> tuple[bytes, tuple[int, int]]:
-        """Read one image's file; see `ImageSource.read`."""
-        return self._source.read(self._first + row)

@@ -11,13 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.features.cache.file.encoding import encode_rows
-from frostline.features.cache.file.layout import MEASURED, METADATA, Layout, feature_name, row_schema
+from frostline.features.cache.file.layout import (
+    MEASURED,
+    METADATA,
+    Layout,
+    feature_name,
+    row_schema,
+    stored_stamps,
+)
 from frostline.features.cache.file.partial import PartialFile
 from frostline.features.cache.reader import FeatureCache
 from frostline.features.cache.writing.commit import Committer, Rows
 from frostline.features.cache.writing.reuse import Known
 from frostline.features.content import CONTENT_BYTES
-from frostline.features.table import FAILED, OK, ImageSource
+from frostline.features.table import FAILED, OK, STAMP_BYTES, ImageSource
 
 
 class CacheWriter:
@@ -68,7 +75,7 @@ class CacheWriter:
         features: Mapping[str, NDArray[np.float32]],
         *,
         content: NDArray[np.uint8],
-        stat: NDArray[np.int64],
+        stamps: NDArray[np.uint8],
         status: NDArray[np.uint8],
         errors: Sequence[str],
         seconds: float = 0.0,
@@ -82,7 +89,7 @@ class CacheWriter:
             rows: (k,) int64, out of `todo`.
             features: (k, views, dim) float32 for each layer's key; whatever it may be where a row failed.
             content: (k, 16) uint8 from `file_content`; zero where an image could not be read.
-            stat: (k, 2) int64: size and mtime_ns of each file when it was read.
+            stamps: (k, 16) uint8 stamp of each image when it was read.
             status: (k,) uint8: 1 ok, 2 failed.
             errors: k reasons, "" where a row is ok.
             seconds: Wall time that these rows took together; 0 where it is not known.
@@ -99,7 +106,7 @@ class CacheWriter:
         for layer in spec.layers:
             _check_shape(layer.key, np.shape(features[layer.key]), (len(rows), spec.views, layer.dim))
         _check_shape("content", np.shape(content), (len(rows), CONTENT_BYTES))
-        _check_shape("stat", np.shape(stat), (len(rows), 2))
+        _check_shape("stamps", np.shape(stamps), (len(rows), STAMP_BYTES))
         _check_shape("status", np.shape(status), (len(rows),))
         _check_shape("errors", (len(errors),), (len(rows),))
         if not np.isin(status, (OK, FAILED)).all():
@@ -111,7 +118,7 @@ class CacheWriter:
             spec,
             {key: np.asarray(values, np.float32)[order] for key, values in features.items()},
             content=np.asarray(content, np.uint8)[order],
-            stat=np.asarray(stat, np.int64)[order],
+            stamps=np.asarray(stamps, np.uint8)[order],
             status=np.asarray(status, np.uint8)[order],
             errors=[errors[index] for index in order.tolist()] if any(errors) else [""] * len(rows),
         )
@@ -191,7 +198,7 @@ def _by_block(known: Known, block_rows: int) -> Iterator[Known]:
     edges = np.flatnonzero(np.diff(known.rows // block_rows)) + 1
     for start, stop in pairwise([0, *edges.tolist(), len(known.rows)]):
         part = slice(start, stop)
-        yield Known(known.rows[part], known.files, known.file[part], known.origin[part], known.stat[part])
+        yield Known(known.rows[part], known.files, known.file[part], known.origin[part], known.stamps[part])
 
 
 def _gather(layout: Layout, known: Known) -> Rows:
@@ -207,5 +214,5 @@ def _gather(layout: Layout, known: Known) -> Rows:
         valid[mine] = file.check_rows(rows)
         for name in file.layout.extents.keys() & arrays:
             arrays[name][mine] = file.array(name)[rows]
-    arrays["stat"] = known.stat
+    arrays["stat"] = stored_stamps(known.stamps)
     return Rows(known.rows[valid], {name: array[valid] for name, array in arrays.items()})

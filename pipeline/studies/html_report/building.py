@@ -24,7 +24,7 @@ from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.predictions import Judgements
 from frostline.pipeline.studies.html_report.commands import repeating_commands
 from frostline.pipeline.studies.html_report.embedding import Map, MapKind, draw_map
-from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place, compare_runs
+from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place, compare
 from frostline.pipeline.studies.leaderboard_text import ACCURACIES, cell, known_costs
 from frostline.pipeline.training.sample_sizes import read_learning_curve
 
@@ -93,7 +93,7 @@ def write_report(
     Args:
         runs: Run directories, and folders of `pipeline.learning_curve`, which are drawn together.
         out: The file; one that is there is replaced, once the new one is complete.
-        on: Rows to compare by; see `pipeline.compare_runs`.
+        on: Rows to compare by; see `pipeline.compare`.
         map: How features are brought to the plane: ``pca``, ``umap`` or ``none``.
         title: Heading of the page.
         seed: Of the maps.
@@ -105,7 +105,7 @@ def write_report(
     """
     started = time.perf_counter()
     render = _renderer()
-    board = compare_runs(runs, on=on, report=report)
+    board = compare(runs, on=on, report=report)
     learning = [curve for folder in runs if (curve := read_learning_curve(folder))]
     gallery = _Gallery()
     maps = _Maps(map, seed)

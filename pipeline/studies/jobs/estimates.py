@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 
 from frostline.classifiers.fitting.fit import fit_head
+from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.saving.head_files import save_head
 from frostline.features.backbones import Backbone as Network
@@ -161,24 +163,24 @@ class Estimator:
 def _time_engine(job: Extraction, layers: tuple[Layer, ...]) -> tuple[float, float, int]:
     """Seconds to begin, seconds an image, and bytes of the process."""
     net = _network(job.backbone)
-    source = open_source(job.data.path, limit=job.data.limit)
-    began = time.perf_counter()
-    engine = _built(net, layers, plan_engines(net, device=job.device, images=len(source.table)))
-    count = min(len(source.table), _IMAGES)
-    rows = np.unique(np.linspace(0, len(source.table) - 1, count, dtype=np.int64))
+    with closing(open_source(job.data.path, limit=job.data.limit)) as source:
+        began = time.perf_counter()
+        engine = _built(net, layers, plan_engines(net, device=job.device, images=len(source.table)))
+        count = min(len(source.table), _IMAGES)
+        rows = np.unique(np.linspace(0, len(source.table) - 1, count, dtype=np.int64))
 
-    def run(some: Any) -> float:
-        started = time.perf_counter()
-        batches = load_batches(
-            source, some, net.transform, batch_size=engine.batch_size, block_rows=len(source.table)
-        )
-        for _ in engine.run(batches):
-            pass
-        return time.perf_counter() - started
+        def run(some: Any) -> float:
+            started = time.perf_counter()
+            batches = load_batches(
+                source, some, net.transform, batch_size=engine.batch_size, block_rows=len(source.table)
+            )
+            for _ in engine.run(batches):
+                pass
+            return time.perf_counter() - started
 
-    run(rows[:1])  # the first pass allocates
-    start = time.perf_counter() - began
-    return start, run(rows) / len(rows), memory_in_use()
+        run(rows[:1])  # the first pass allocates
+        start = time.perf_counter() - began
+        return start, run(rows) / len(rows), memory_in_use()
 
 
 def _built(net: Network, layers: tuple[Layer, ...], plans: Sequence[Plan]) -> Engine:
@@ -219,18 +221,10 @@ def _fit_some(job: HeadTraining, width: int, rows: int) -> tuple[float, float, f
     params = dict(job.params)
     if job.search:
         params |= find_head(job.head).candidates(params, len(train))[0]
+    names = [str(number) for number in range(classes)]
+    made_up = LabelledRows(X, y, train, np.arange(len(train), rows), names)
     started = time.perf_counter()
-    fitted = fit_head(
-        job.head,
-        X,
-        y,
-        train,
-        np.arange(len(train), rows),
-        classes=[str(number) for number in range(classes)],
-        params=params,
-        seed=job.seed,
-        device=job.device,
-    )
+    fitted = fit_head(job.head, made_up, FitOptions(params, job.seed, job.device))
     seconds = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as folder:
         save_head(fitted, Path(folder))

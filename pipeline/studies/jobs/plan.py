@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from frostline.features.cache.file.layout import BLOCK_ROWS
 from frostline.features.cache.file.part import Part
 from frostline.features.errors import FeaturesError
 from frostline.features.sources import open_source
-from frostline.features.table import ImageTable
+from frostline.features.table import STAMP_BYTES, ImageTable
 from frostline.pipeline.errors import StudyError
 from frostline.pipeline.studies.jobs.kinds import (
     Backbone,
@@ -114,11 +115,11 @@ class _Planner:
         """A data set, and a digest of what it consists of."""
         batch = self._study.batch
         try:
-            source = open_source(path, limit=batch.limit)
+            with closing(open_source(path, limit=batch.limit)) as source:
+                root, table = source.root, source.table
         except FeaturesError as error:
             raise self._study.places.error(str(error), "batch", 0, path) from error
-        table = source.table
-        data = Data(source.root, batch.limit, len(table), len(table.classes), batch.fractions)
+        data = Data(root, batch.limit, len(table), len(table.classes), batch.fractions)
         return data, _listing(table)
 
     def _caches(self, data: Data) -> dict[Backbone, Path]:
@@ -272,9 +273,9 @@ def _identity(backbone: Backbone) -> dict[str, Any]:
 
 
 def _listing(table: ImageTable) -> str:
-    """Digest of names, labels, splits, groups and sizes; not of times, which a copy changes."""
+    """Digest of names, labels, splits, groups and sizes; not of times and the like, which a copy changes."""
     digest = hashlib.sha256("\0".join(table.classes).encode())
-    for column in (table.ids, table.labels, table.split, table.groups, table.stat[:, 0]):
+    for column in (table.ids, table.labels, table.split, table.groups, table.stamps[:, : STAMP_BYTES // 2]):
         digest.update(np.ascontiguousarray(column).tobytes())
     return digest.hexdigest()
 
