@@ -60,4 +60,4 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-min .venv-latest build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-min .venv-latest build *.egg-info .mypy_cache .ruff_cache .import_linter_cache .pytest_cache
