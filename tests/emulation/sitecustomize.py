@@ -18,7 +18,7 @@ import tempfile
 import threading
 import warnings
 
-import filelock._native  # its own fcntl stands in for LockFileEx
+import filelock  # its own fcntl stands in for LockFileEx
 
 _LACKING = (
     *("fork", "forkpty", "sysconf", "posix_fallocate", "fdatasync", "sched_getaffinity", "fchmod"),
@@ -144,7 +144,9 @@ class _Mmap(mmap.mmap):
 def _become_windows():
     import fcntl  # noqa: F401
 
-    filelock._native.lock_descriptor  # noqa: B018  # loads it
+    with tempfile.TemporaryFile() as file:  # loads it
+        filelock.lock_descriptor(file.fileno(), blocking=False)
+        filelock.unlock_descriptor(file.fileno())
     sys.modules["fcntl"] = sys.modules["resource"] = None
     shutil._use_fd_functions = False
     tempfile.TemporaryFile = tempfile.NamedTemporaryFile

@@ -42,6 +42,7 @@ def emulate(*arguments):
         },
     )
     assert ran.returncode == 0, ran.stderr
+    assert "sitecustomize" not in ran.stderr, ran.stderr  # Python goes on where it can't be imported
     return json.loads(ran.stdout)
 
 
