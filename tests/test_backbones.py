@@ -206,7 +206,7 @@ def test_names_resolve_to_one_full_name(name, full):
         ("torchvision:mobilenet_v9", "torchvision:mobilenet_v"),
         (
             "keras:resnet50",
-            "no backbone source 'keras'; there are embedded, timm, torchvision, open_clip, small, plugin",
+            "no backbone source 'keras'; expected one of embedded, timm, torchvision, open_clip, small, plugin",
         ),
         ("tim:resnet50", r"no backbone source 'tim' \(did you mean 'timm'\?\)"),
         ("zzzzzzzzzz", "frostline backbones PATTERN"),
@@ -524,7 +524,7 @@ def test_a_failing_download_says_what_to_do(monkeypatch):
 def test_a_network_without_pretrained_weights_says_so():
     source = TimmSource()
     name = next(name for name in source.names() if source.availability(name) == "none")
-    with pytest.raises(WeightsError, match="has no pretrained weights; give --weights FILE"):
+    with pytest.raises(WeightsError, match="has no pretrained weights; pass --weights FILE"):
         load_backbone(f"timm:{name}")
 
 

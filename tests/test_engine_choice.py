@@ -102,7 +102,7 @@ def test_an_engine_asked_for_is_the_only_plan_however_few_the_images(resnet):
         assert chosen(plans) == [(kind, "fp32")]
         assert not plans[0].reason
     with pytest.raises(
-        EngineError, match="no engine 'tensorrt'; there are eager, compile, openvino, and auto"
+        EngineError, match="no engine 'tensorrt'; expected one of eager, compile, openvino, or auto"
     ):
         plan_engines(resnet, engine="tensorrt")
 
@@ -162,7 +162,10 @@ def test_an_engine_of_another_package_is_built_where_it_is_asked_for(resnet, lay
     ("options", "message"),
     [
         ({"engine": "slo"}, r"no engine 'slo' \(did you mean 'slow'\?\)"),
-        ({"engine": "slow", "precision": "bf16"}, "'slow' doesn't compute in bf16; expected auto, fp32"),
+        (
+            {"engine": "slow", "precision": "bf16"},
+            "'slow' doesn't support precision bf16; expected auto, fp32",
+        ),
         ({"engine": "nowhere"}, "'nowhere' computes on mps, not on cpu; use another --engine"),
         ({"engine": "class_of_it"}, "is <class .*SlowEngine'>; expected a features.engines.EngineKind"),
         ({"engine": "auto", "precision": "fp8"}, "precision 'fp8'; expected auto, fp32, bf16, fp16"),
@@ -254,7 +257,7 @@ def test_the_fastest_precision_that_is_near_enough_is_taken(resnet, layers):
     )  # it is the reference itself, but for folded batch normalisations
     (passed_over,) = strict.check.passed_over
     assert "eager bf16" in passed_over
-    assert "0.9999999 asked for" in passed_over
+    assert "0.9999999 required" in passed_over
     lenient = choose_engine(resnet, layers, (BF16, FP32), pixels(resnet), min_cosine=0.9)
     assert lenient.engine.precision == "bf16"
     assert not lenient.check.passed_over

@@ -111,7 +111,7 @@ def test_a_class_token_network_pools_only_what_each_layer_holds(vit):
     torch.testing.assert_close(cls, own["blocks.1"][:, 0])
     torch.testing.assert_close(avg, own["blocks.1"][:, vit.module.num_prefix_tokens :].mean(1))
     torch.testing.assert_close(patches, own["patch_embed"].mean((1, 2)))  # a map still: (h, w, c)
-    with pytest.raises(LayerError, match="'cls' makes no sense"):
+    with pytest.raises(LayerError, match="'cls' isn't supported"):
         vit.resolve_layers(["patch_embed:cls"])  # the class token isn't there yet
 
 

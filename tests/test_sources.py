@@ -175,7 +175,7 @@ class TestFolder:
         ],
     )
     def test_splits_mixed_with_others_are_an_error(self, tmp_path, names):
-        with pytest.raises(SourceError, match=r"'train' would be splits|'test', 'train' would be splits"):
+        with pytest.raises(SourceError, match=r"'train' look like splits|'test', 'train' look like splits"):
             open_source(write_folder(tmp_path, names))
 
     def test_folder_without_images_does_not_make_a_mixture_or_a_class(self, tmp_path):
@@ -266,7 +266,7 @@ class TestOpenSource:
         write_folder(tmp_path / "flowers" / "set", ["a/1.png"])
         with pytest.raises(SourceError, match=r"flowrs: no such file or folder; did you mean '.*flowers'"):
             open_source(tmp_path / "flowrs")
-        with pytest.raises(SourceError, match=r"because '.*flowrs' isn't there; did you mean '.*flowers'"):
+        with pytest.raises(SourceError, match=r"because '.*flowrs' doesn't exist; did you mean '.*flowers'"):
             open_source(tmp_path / "flowrs" / "set")
         with pytest.raises(SourceError, match=r"zzz: no such file or folder$"):
             open_source(tmp_path / "zzz")
@@ -404,9 +404,7 @@ class TestManifest:
 
     def test_only_missing_files_are_an_error_that_shows_where_it_looked(self, root):
         path = write_manifest(root / "lists" / "set.csv", ("path", "label"), ("1.png", "a"), ("2.png", "b"))
-        with pytest.raises(
-            SourceError, match=r"none of its 2 files.*line 2 was looked for at .*/lists/1\.png"
-        ):
+        with pytest.raises(SourceError, match=r"none of its 2 files.*line 2 points to .*/lists/1\.png"):
             open_source(path)
 
     def test_duplicate_names_both_lines(self, root):

@@ -149,11 +149,11 @@ def test_a_record_that_is_none(copied, fields, message):
 
 def test_a_folder_without_a_backbone(tmp_path):
     with pytest.raises(
-        BackboneError, match=r"no backbone.json there.*A run of train-head has no backbone of its own"
+        BackboneError, match=r"no backbone.json found.*A run of train-head has no backbone of its own"
     ):
         load_backbone(f"run:{tmp_path}")
 
 
 def test_other_weights_for_a_tuned_backbone_are_refused(tuned):
-    with pytest.raises(WeightsError, match=r"brings the weights.*got others, random"):
+    with pytest.raises(WeightsError, match=r"already has its own weights; got random"):
         load_backbone(f"run:{tuned[0]}", weights="random")

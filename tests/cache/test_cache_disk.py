@@ -13,7 +13,7 @@ from frostline.features.spec import Layer
 from frostline.features.system import files
 
 WIDE = spec(layers=(Layer("embedding", "none", 4096),))
-NEEDED = r"no room for the cache: it needs 4,9\d\d,\d\d\d bytes and [\d,]+ are free"
+NEEDED = r"not enough disk space for the cache: it needs 4,9\d\d,\d\d\d bytes and [\d,]+ are free"
 
 
 def test_a_full_disk_is_an_error_before_anything_is_computed(tmp_path, monkeypatch):
@@ -46,7 +46,7 @@ def test_a_real_limit_is_one_too(tmp_path):
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
     )
     assert ran.returncode == 1
-    assert "no room for the cache: it needs 4,9" in ran.stderr
+    assert "not enough disk space for the cache: it needs 4,9" in ran.stderr
     assert not names(tmp_path)
 
 

@@ -129,14 +129,14 @@ def test_incomplete_and_foreign_parts_are_refused(parts, tmp_path):
     whole, _ = extract(tmp_path / "whole.h5", SPEC, source(ROWS))
     with pytest.raises(PartError, match=r"2 of 4 parts are missing: 2/4, 4/4.*--part 2/4"):
         merge_parts([parts[0], parts[2]])
-    with pytest.raises(PartError, match="part 3/4 is there twice"):
+    with pytest.raises(PartError, match="part 3/4 is given twice"):
         merge_parts([*parts, parts[2]])
-    with pytest.raises(PartError, match=r"whole\.h5: a whole cache"):
+    with pytest.raises(PartError, match=r"whole\.h5: is a whole cache"):
         merge_parts([*parts, whole.path])
     with pytest.raises(PartError, match="no parts"):
         merge_parts([])
     halves = write_parts(tmp_path / "c.h5", source(ROWS), 2)
-    with pytest.raises(PartError, match="different divisions"):
+    with pytest.raises(PartError, match="expected parts of the same division"):
         merge_parts([*parts, *halves])
     other = write_parts(tmp_path / "d.h5", source(ROWS), specification=spec(precision="bf16"))
     with pytest.raises(CacheMismatchError, match="precision: 'fp32' and 'bf16'"):
@@ -152,7 +152,7 @@ def test_damage_in_a_part_is_found_and_mended_alone(parts, tmp_path):
     features = FeatureCache.open(parts[2]).features("embedding")[100].tobytes()
     data[data.index(features)] ^= 1
     parts[2].write_bytes(data)
-    with pytest.raises(ChecksumError, match=r"part-3-of-4: its row 0 .*--part 3/4 --overwrite"):
+    with pytest.raises(ChecksumError, match=r"part-3-of-4: row 0 is damaged.*--part 3/4 --overwrite"):
         merge_parts(parts)
     assert not (tmp_path / "c.h5").exists()
     assert write_part(tmp_path / "c.h5", source(ROWS), 3, overwrite=True)[1] == 256

@@ -186,7 +186,7 @@ def test_no_images_are_refused(tmp_path):
 def test_ids_out_of_order_are_refused(tmp_path, ids):
     images_ = source(3)
     images_.table.ids[:] = ids
-    with pytest.raises(SourceError, match="ids must ascend"):
+    with pytest.raises(SourceError, match="ids must be unique and ascending"):
         open_writer(tmp_path / "c.h5", SPEC, images_)
 
 

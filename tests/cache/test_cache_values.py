@@ -244,7 +244,7 @@ def test_long_reasons_are_cut_at_a_character(tmp_path):
         ({"rows": np.arange(5)}, "embedding has shape"),
         ({"rows": np.array([0, 1, 2, 600])}, r"rows \[600\] are not in the cache"),
         ({"rows": np.array([0, 1, 2, -1])}, r"rows \[-1\] are not in the cache"),
-        ({"rows": np.array([0, 1, 2, 2])}, "one of them twice"),
+        ({"rows": np.array([0, 1, 2, 2])}, "contain duplicates"),
         ({"content": np.zeros((4, 8), np.uint8)}, "content has shape"),
         ({"status": np.zeros(4, np.uint8)}, "expected 1"),
         ({"errors": [""]}, "errors has shape"),
@@ -266,7 +266,7 @@ def test_put_refuses_a_row_that_is_there(tmp_path):
         features, outcome = computed(SPEC, images_, np.arange(4))
         writer.put(np.arange(4), features, **outcome)
         with pytest.raises(
-            ValueError, match=r"rows \[0, 1, 2, 3\] are not in the cache, or are there already"
+            ValueError, match=r"rows \[0, 1, 2, 3\] are not in the cache, or were already written"
         ):
             writer.put(np.arange(4), features, **outcome)
 
@@ -407,14 +407,14 @@ def test_unfinished_caches_say_what_to_do(tmp_path):
         features, outcome = computed(SPEC, images_, np.arange(300))
         writer.put(np.arange(300), features, **outcome)
     with pytest.raises(
-        CacheFormatError, match=r"c\.h5\.partial: an unfinished cache; run the same extract again"
+        CacheFormatError, match=r"c\.h5\.partial: is an unfinished cache; run the same extract again"
     ):
         FeatureCache.open(tmp_path / "c.h5.partial")
     with pytest.raises(FileNotFoundError) as missing:
         FeatureCache.open(tmp_path / "c.h5")
     assert "c.h5.partial; run the same extract again" in missing.value.__notes__[0]
     writer.partial_path.rename(tmp_path / "renamed.h5")
-    with pytest.raises(CacheFormatError, match="under the name of a finished one"):
+    with pytest.raises(CacheFormatError, match="with the name of a finished one"):
         FeatureCache.open(tmp_path / "renamed.h5")
 
 
