@@ -132,7 +132,7 @@ def _observed(network: Network) -> _Shapes:
         RuntimeError,
         TypeError,
         ValueError,
-    ):  # its forward pass needs values; what is wrong otherwise, shows again
+    ):  # the forward pass needs values; other errors are raised again below
         return _watched(network, network.module)
 
 

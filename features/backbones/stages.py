@@ -314,7 +314,7 @@ def _end(group: _Group, trunk: nn.Module, layers: Mapping[str, LayerInfo]) -> st
 def _owners(
     trunk: nn.Module, spanning: Sequence[str], groups: Sequence[_Group], run: _Run
 ) -> list[list[str]]:
-    """Assign each tensor outside all pieces to the group of the first piece that runs after the tensor's first use."""
+    """Assign each tensor outside all pieces to the group of the first piece that runs after its first use."""
     owners: list[list[str]] = [[] for _ in groups]
     starts = sorted(
         (run.started.get(piece, run.starts), number)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from frostline.features.errors import WeightsError
 
-# Keys under which training scripts store a state dict. Exponential moving averages come first: scripts evaluate those.
+# Keys under which training scripts store a state dict. Moving averages come first, because scripts evaluate those.
 _CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 _WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
 _TORCH_MAGIC = (b"PK\x03\x04", b"\x80")  # zip archive, or a bare pickle of torch before 1.6

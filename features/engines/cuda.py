@@ -11,7 +11,8 @@ from frostline.features.engines.in_flight import Launched
 
 _log = logging.getLogger(__name__)
 
-# Warm-up passes before a capture, recommended by torch's documentation: cuDNN chooses kernels, libraries allocate memory
+# Warm-up passes before a capture, as torch's documentation recommends. cuDNN chooses kernels in them, and libraries
+# allocate memory.
 _WARM_UPS = 3
 
 Forward = Callable[[Tensor], tuple[Tensor, ...]]
@@ -79,12 +80,12 @@ class _Graphed:
 
     def _capture(self, pixels: Tensor) -> None:
         self._pixels = pixels.clone()
-        beside: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        beside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(beside):
+        warm_up: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        warm_up.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(warm_up):
             for _ in range(_WARM_UPS):
                 self._forward(self._pixels)
-        torch.cuda.current_stream().wait_stream(beside)
+        torch.cuda.current_stream().wait_stream(warm_up)
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph):

@@ -16,8 +16,8 @@ from frostline.registry import Entry, Registry
 Features = dict[str, NDArray[np.float32]]
 Device = Literal["cpu", "cuda", "mps"]
 
-# Largest change of an image's feature vector with its neighbours in the batch, its position and the batch size: norm of
-# the difference relative to the vector's norm. On the CPUs tested, batches of equal size give identical bytes.
+# Largest change of an image's feature vector with its neighbours in the batch, its position and the batch size: norm
+# of the difference relative to the vector's norm. On the CPUs tested, batches of equal size give identical bytes.
 TOLERANCE: Mapping[Precision, float] = {"fp32": 1e-5, "fp16": 1e-2, "bf16": 5e-2}
 
 

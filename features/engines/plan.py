@@ -147,7 +147,7 @@ def _device(asked: str, engine: str) -> Device:
     available = [device for device, here in there.items() if here]
     if asked != "auto" and asked not in available:
         raise EngineError(
-            f"device {asked!r} isn't available to torch {torch.__version__} here; expected auto, {', '.join(available)}"
+            f"device {asked!r} isn't available to torch {torch.__version__}; expected auto, {', '.join(available)}"
         )
     devices = get_args(Device) if engine == "auto" else ENGINES[engine].devices
     suited = [device for device in available if device in devices and asked in ("auto", device)]
@@ -195,13 +195,13 @@ def _cpu_capabilities() -> Mapping[str, Any]:
         }
     there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if there and not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # noqa: SLF001
-        # oneDNN is limited to fewer instructions, e.g. by ONEDNN_MAX_CPU_ISA, so it doesn't use the processor's bf16.
+        # oneDNN is limited to fewer instructions, e.g. by ONEDNN_MAX_CPU_ISA, and doesn't use the CPU's bf16.
         return {name: able for name, able in found.items() if "bf16" not in name}
     return found
 
 
 def _auto_batch_size(engine: str, backbone: Backbone, device: Device) -> int:
-    """Return the engine's batch size, or the largest power of two up to `_MAX_BATCH` that safely fits into memory."""
+    """Return the engine's batch size, or the largest power of two, up to `_MAX_BATCH`, that safely fits."""
     if own := ENGINES[engine].batch_size:
         return own
     if device != "cuda":

@@ -26,8 +26,8 @@ SPLIT_CODES: Final[Mapping[str, Split]] = {
 }
 """Accepted split names, in lower case."""
 
-# A file can change without a change of size and modification time within one tick of the file system's clock, at most
-# 2 s (FAT). As in git, size and time identify only files last modified more than one tick before they were read.
+# A file can change without a change of size and modification time within one tick of the file system's clock, at
+# most 2 s (FAT). As in git, size and time identify only files last modified more than one tick before they were read.
 _TICK_NS = 2_000_000_000
 
 
@@ -161,5 +161,5 @@ def sort_classes(names: Collection[str]) -> tuple[str, ...]:
 
 
 def is_integer(text: str) -> bool:
-    """Whether the text is a plain decimal integer."""
+    """Return whether a text is a plain decimal integer."""
     return re.fullmatch(r"[+-]?[0-9]+", text) is not None

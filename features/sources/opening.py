@@ -57,7 +57,7 @@ def open_source(data: str | Path, *, limit: int | None = None) -> ImageSource:
     """List the images of a folder, a manifest, or any input that a source of another package accepts.
 
     Args:
-        data: An image folder (``class/…``, ``train|val|test/class/…``, or just images), or a CSV, TSV or Parquet
+        data: Image folder (``class/…``, ``train|val|test/class/…``, or only images), or a CSV, TSV or Parquet
             manifest (``path,label[,split][,group]``); see `SOURCES`.
         limit: Keep at most this many images, evenly spaced over the sorted ids. The classes are those of the whole
             source.

@@ -16,7 +16,7 @@ _ADVISORY = find_spec("fcntl") is not None
 
 
 class LockHeldError(Exception):
-    """The lock is held by another process or another lock object.
+    """A lock that another process or another lock object already holds.
 
     Attributes:
         holder: Id of the process that holds the lock; None where the system doesn't report it.

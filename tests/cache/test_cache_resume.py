@@ -42,7 +42,7 @@ def flip(path, name, row, byte=0):
         file.write(bytes([old ^ 0x10]))
 
 
-def test_goes_on_from_the_last_committed_block(tmp_path):
+def test_run_resumes_from_last_committed_block(tmp_path):
     path, images_ = tmp_path / "c.h5", source(ROWS)
     first = interrupted(path, SPEC, images_, batches=20)  # 640 rows: two blocks and a half
     assert (first.resumed, first.copied, len(first.todo)) == (0, 0, ROWS)
@@ -88,7 +88,7 @@ def test_a_partial_of_damaged_images_is_not_resumed(tmp_path, name, caplog):
     flip(interrupted(path, SPEC, images_, batches=24).partial_path, name, row=5)
     with open_writer(path, SPEC, images_) as writer:
         assert len(writer.todo) == ROWS
-    assert "computed again" in caplog.text
+    assert "recomputed" in caplog.text
 
 
 @pytest.mark.parametrize("damage", [b"", b"\0" * 5000, b"garbage" * 5000, "truncated"])
@@ -127,7 +127,7 @@ def test_a_partial_of_another_specification_is_kept_unless_overwritten(tmp_path)
     assert names(tmp_path) == ["c.h5"]
 
 
-def test_a_finished_cache_of_another_specification_is_replaced_only_when_told_and_complete(tmp_path):
+def test_cache_of_another_specification_is_replaced_only_with_overwrite(tmp_path):
     path, images_ = tmp_path / "c.h5", source(ROWS)
     extract(path, SPEC, images_)
     before = path.read_bytes()
@@ -161,7 +161,7 @@ def test_damage_is_found_on_reading_and_repaired_by_overwrite(tmp_path):
     assert extract(path, SPEC, images_, overwrite=True)[1] == 0
 
 
-def test_damaged_metadata_is_found_before_it_is_believed(tmp_path):
+def test_damaged_metadata_is_found_before_use(tmp_path):
     path, images_ = tmp_path / "c.h5", source(ROWS)
     extract(path, SPEC, images_)
     flip(path, "content", row=600)
@@ -186,7 +186,7 @@ def test_a_damaged_table_is_found_on_opening(tmp_path):
     assert extract(path, SPEC, images_, overwrite=True)[1] == ROWS
 
 
-def test_what_is_not_a_cache_is_replaced_only_when_told(tmp_path):
+def test_invalid_cache_is_replaced_only_with_overwrite(tmp_path):
     path = tmp_path / "c.h5"
     path.write_bytes(b"a thesis")
     with pytest.raises(ValueError, match="not an HDF5 file"):
@@ -209,7 +209,7 @@ def test_a_second_writer_is_refused(tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a lock")
-def test_a_second_writer_learns_the_process_of_the_first(tmp_path):
+def test_lock_error_reports_process_of_first_writer(tmp_path):
     (tmp_path / "c.h5.partial").touch()
     script = (
         "import fcntl, sys, time; file = open(sys.argv[1], 'r+'); fcntl.flock(file, fcntl.LOCK_EX); "
@@ -250,7 +250,7 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path):
     writer.close()
 
 
-def test_a_writer_finds_that_another_has_just_finished(tmp_path, monkeypatch):
+def test_writer_returns_cache_finished_by_another(tmp_path, monkeypatch):
     path, images_ = tmp_path / "c.h5", source(ROWS)
     flock = fcntl.flock
 

@@ -164,7 +164,7 @@ def test_decoding_failures_are_copied_and_reading_failures_retried(tmp_path):
     assert FeatureCache.open(path).errors == {3: "not an image"}
 
 
-def test_progress_tells_how_many_images_were_read(path):
+def test_progress_reports_number_of_images_read(path):
     told = []
     files = images(ROWS)
     open_writer(

@@ -240,7 +240,7 @@ def test_the_writing_tool_does_not_matter(original, path):
 
 
 @pytest.mark.parametrize("offset", [2**40, 2**63, 1, 0])
-def test_a_place_outside_of_the_file_is_refused(original, path, offset):
+def test_offset_outside_the_file_is_refused(original, path, offset):
     classic(original, path)
     old = MappedFile.open(path).layout.extents["labels"].offset
     data = path.read_bytes()
@@ -289,6 +289,6 @@ def test_labels_beyond_the_classes_are_refused(path):
 
 
 @pytest.mark.parametrize("what", ["missing.h5", "."])
-def test_what_can_not_be_read_is_the_systems_own_error(tmp_path, what):
+def test_unreadable_file_raises_os_error(tmp_path, what):
     with pytest.raises(OSError, match=r"missing\.h5|directory"):
         FeatureCache.open(tmp_path / what)

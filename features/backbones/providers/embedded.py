@@ -35,7 +35,8 @@ _LATER_STAGES = {
     "_project_conv": "conv_pwl",
     "_bn2": "bn3",
 }
-# Modules of a MobileNetV2 block in the flat package and in torchvision, which groups an activation with its predecessor.
+# Modules of a MobileNetV2 block in the package (flat) and in torchvision, which groups an activation with the module
+# before it.
 _FIRST_BLOCK = {"0": "0.0", "1": "0.1", "3": "1", "4": "2"}
 _LATER_BLOCKS = {"0": "0.0", "1": "0.1", "3": "1.0", "4": "1.1", "6": "2", "7": "3"}
 

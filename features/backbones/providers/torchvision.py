@@ -11,7 +11,7 @@ from frostline.features.backbones.network import Availability, ClassTokens, Netw
 from frostline.features.backbones.readout import ClassifierReadout, Readout
 from frostline.features.backbones.weights import download_error, match, random_seed, read_weights, seeded
 
-# Auxiliary classifiers are used only in training. The pretrained networks of these two names renormalise their input.
+# Auxiliary classifiers are used only in training. The pretrained networks of these two names renormalise the input.
 _AUXILIARY = ("googlenet", "inception_v3")
 _AUXILIARY_KEYS = ("aux1.", "aux2.", "AuxLogits.")
 # Key names in torchvision's weight files of DenseNet and ViT, which date from the first versions of these networks.

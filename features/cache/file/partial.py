@@ -84,7 +84,7 @@ class PartialFile:
             sync(self.fd)
         self._close()
         try:
-            # This file holds all reusable rows of the salvage files. Later, another writer might have created new ones.
+            # This file holds all reusable rows of the salvage files. Later, another writer might create new ones.
             for salvage in salvage_paths(final):
                 salvage.unlink()
             rename(self.path, final)
