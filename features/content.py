@@ -1,4 +1,4 @@
-"""What identifies an image whatever its name: a digest of its file's bytes."""
+"""Digest of an image file's bytes, which identifies the image independently of its name."""
 
 import hashlib
 
@@ -6,5 +6,5 @@ CONTENT_BYTES = 16
 
 
 def file_content(data: bytes) -> bytes:
-    """Digest that identifies an image's file: BLAKE2b with 128 bits, 16 bytes."""
+    """Return the BLAKE2b digest of an image file's bytes: 128 bits, as 16 bytes."""
     return hashlib.blake2b(data, digest_size=CONTENT_BYTES, usedforsecurity=False).digest()

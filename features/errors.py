@@ -1,26 +1,26 @@
-"""What can go wrong between an image and its cached feature vector."""
+"""Errors raised between reading an image and caching its feature vector."""
 
 from frostline.errors import FrostlineError
 
 
 class FeaturesError(FrostlineError):
-    """Root of every error this package raises on purpose."""
+    """Base class of the errors that this package raises."""
 
 
 class SourceError(FeaturesError, ValueError):
-    """A folder or manifest can't be read as a set of images."""
+    """A folder or manifest that can't be read as a set of images."""
 
 
 class BackboneError(FeaturesError, ValueError):
-    """No backbone of that name, or one that can't be built here."""
+    """An unknown backbone, or one that can't be built on this machine."""
 
 
 class WeightsError(FeaturesError, ValueError):
-    """Weights that are missing, unsafe to load, or not of this backbone."""
+    """Weights that are missing, unsafe to load, or made for another backbone."""
 
 
 class LayerError(FeaturesError, ValueError):
-    """A layer or pool that this backbone doesn't have."""
+    """A layer or pooling that the backbone doesn't support."""
 
 
 class CacheFormatError(FeaturesError, ValueError):
@@ -28,16 +28,16 @@ class CacheFormatError(FeaturesError, ValueError):
 
 
 class CacheMismatchError(FeaturesError, ValueError):
-    """A cache that was made from another specification."""
+    """A cache that was computed with another specification."""
 
 
 class PartError(FeaturesError, ValueError):
-    """A part of a cache that there can't be, or parts that don't make a whole."""
+    """An invalid part number, or parts that do not add up to a whole cache."""
 
 
 class CacheBusyError(FeaturesError, OSError):
-    """Another process is writing this cache."""
+    """A cache that another process is writing."""
 
 
 class ChecksumError(FeaturesError, OSError):
-    """Cached bytes that are not the bytes that were written."""
+    """Cached bytes that differ from the bytes that were written."""

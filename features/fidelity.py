@@ -1,4 +1,4 @@
-"""How far an engine's features are from the reference's, measured on a user's own images."""
+"""Comparison of an engine's features with those of the reference engine, on the user's own images."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_COSINE = 0.999
-"""The numerical contract: smallest cosine similarity to eager fp32, over the checked images, of features that fit
-together however they were computed. It is also what ``auto`` accepts by default."""
+"""Numerical contract: smallest cosine similarity to eager fp32, over the checked images, at which features
+computed in different ways may be combined. It is also the default threshold of ``auto``."""
 
 
 @dataclass(frozen=True)
 class LayerCheck:
-    """One layer's features beside the reference's.
+    """Comparison of one layer's features with those of the reference.
 
     Attributes:
-        min_cosine: Smallest cosine similarity of an image's two feature vectors.
-        mean_cosine: Mean over the images.
-        relative_error: Largest norm of the difference, relative to the norm of the reference.
+        min_cosine: Smallest cosine similarity between an image's two feature vectors.
+        mean_cosine: Mean cosine similarity over the images.
+        relative_error: Largest norm of the difference, relative to the norm of the reference vector.
     """
 
     min_cosine: float
@@ -30,11 +30,11 @@ class LayerCheck:
 
 @dataclass(frozen=True)
 class Check:
-    """An engine beside the reference, eager fp32.
+    """Comparison of an engine with the reference, eager fp32.
 
     Attributes:
-        images: How many were compared.
-        layers: By layer key.
+        images: Number of images compared.
+        layers: Comparison of each layer, by layer key.
         passed_over: Faster engines that were not chosen, each with the reason.
     """
 
@@ -46,23 +46,30 @@ class Check:
     def of(
         cls, found: Mapping[str, NDArray[np.float32]], reference: Mapping[str, NDArray[np.float32]]
     ) -> Self:
-        """Compare features (n, dim) by layer key; a vector that isn't finite has cosine 0 and error 1."""
+        """Compare two sets of features.
+
+        A vector that isn't finite gets cosine 0 and relative error 1.
+
+        Args:
+            found: Features of the engine by layer key, each (n, dim) float32.
+            reference: Features of the reference by layer key, each (n, dim) float32.
+        """
         layers = {key: _compared(found[key], expected) for key, expected in reference.items()}
         return cls(max((len(vectors) for vectors in reference.values()), default=0), layers)
 
     @property
     def min_cosine(self) -> float:
-        """Over all layers."""
+        """Smallest cosine similarity over all layers."""
         return min(layer.min_cosine for layer in self.layers.values())
 
     @property
     def mean_cosine(self) -> float:
-        """Of the worst layer."""
+        """Mean cosine similarity of the worst layer."""
         return min(layer.mean_cosine for layer in self.layers.values())
 
     @property
     def relative_error(self) -> float:
-        """Over all layers."""
+        """Largest relative error over all layers."""
         return max(layer.relative_error for layer in self.layers.values())
 
     def __str__(self) -> str:
@@ -72,15 +79,15 @@ class Check:
         )
 
     def to_json(self) -> str:
-        """JSON text, for a cache."""
+        """Return the JSON text that a cache stores."""
         return msgspec.json.encode(self).decode()
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Self:
-        """Read `to_json`'s text.
+        """Parse the text that `to_json` returns.
 
         Raises:
-            ValueError: It is something else.
+            ValueError: The text is not such a JSON document.
         """
         return msgspec.json.decode(text, type=cls)
 

@@ -1,10 +1,10 @@
-"""What features are computed on, in words: measured times mean nothing without it."""
+"""Description of the machine that computes features, recorded next to measured times."""
 
 from frostline.features.system.machine import processor_name, usable_cores
 
 
 def describe_machine(device: str) -> str:
-    """Name of the GPU, or of the processor and how many of its cores this process may use.
+    """Return the name of the GPU, or of the processor with the number of cores that this process may use.
 
     Args:
         device: ``cpu``, ``cuda`` or ``mps``.

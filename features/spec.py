@@ -1,4 +1,4 @@
-"""What a feature vector depends on: the specification whose digest is the cache key."""
+"""Specification of everything that a feature vector depends on. Its digest is the cache key."""
 
 import dataclasses
 import hashlib
@@ -26,16 +26,16 @@ class Difference(NamedTuple):
 
     @property
     def is_of_computation(self) -> bool:
-        """Whether it is about how features were computed (engine, device, precision, torch), not about what they are."""
+        """Whether the field concerns how features were computed (engine, device, precision, torch version)."""
         return self.field in _COMPUTATION
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One output of a backbone and how it is pooled into a vector.
+    """One output of a backbone and its pooling into a vector.
 
     Attributes:
-        name: The layer, e.g. ``embedding`` or ``blocks.4``.
+        name: Name of the layer, e.g. ``embedding`` or ``blocks.4``.
         pool: ``avg``, ``max``, ``gem``, ``cls`` or ``none``.
         dim: Length of the resulting vector.
     """
@@ -46,17 +46,18 @@ class Layer:
 
     @property
     def key(self) -> str:
-        """Name of the layer's dataset in a cache: ``blocks.4:avg``, or ``embedding`` where nothing is pooled."""
+        """Name of the layer's dataset in a cache: ``blocks.4:avg``, or ``embedding`` without pooling."""
         return self.name if self.pool == "none" else f"{self.name}:{self.pool}"
 
 
 @dataclass(frozen=True)
 class Transform:
-    """How an image becomes the network's input: resize, centre crop (padded where too small), normalise.
+    """Preprocessing from an image to the network's input: resize, centre crop (padding small images), normalise.
 
     Attributes:
         resize: Length in pixels of the side that ``resize_mode`` names, or (height, width) for ``squash``.
-        resize_mode: ``shortest`` side to ``resize``, ``longest`` side to ``resize``, or ``squash`` to an exact size.
+        resize_mode: ``shortest`` side to ``resize``, ``longest`` side to ``resize``, or ``squash`` to an exact
+            size.
         crop: (height, width) in pixels of the network's input.
         interpolation: ``nearest``, ``bilinear``, ``bicubic``, ``lanczos``, ``box`` or ``hamming``, antialiased.
         mean: Per-channel mean subtracted from pixels in [0, 1], RGB.
@@ -71,7 +72,7 @@ class Transform:
     std: tuple[float, ...]
 
     def at_size(self, side: int) -> "Transform":
-        """The same for an input of (side, side) pixels: resizing keeps its proportion to the crop.
+        """Return this transform for an input of (side, side) pixels. The ratio of resize to crop is kept.
 
         Raises:
             ValueError: `side` is less than 1.
@@ -91,21 +92,23 @@ class Transform:
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """All that a feature vector depends on. Batch size, worker count and file names are not in it.
+    """Specification of everything that a feature vector depends on.
+
+    Batch size, number of workers and file names are excluded.
 
     Attributes:
         backbone: Full name, e.g. ``timm:resnet18.a1_in1k``.
         weights_sha256: Digest of the backbone's parameters and buffers.
-        transform: From image to network input.
-        layers: What is stored, one dataset each.
+        transform: Preprocessing from image to network input.
+        layers: Stored layers, one dataset each.
         precision: Number format of the forward pass.
         dtype: Number format in the file.
-        engine: What executed the forward pass.
+        engine: Name of the engine that executed the forward pass, with its version and settings.
         device: ``cpu``, ``cuda`` or ``mps``.
-        decoder: Library and version that turned bytes into pixels.
-        versions: Library versions that the numbers depend on.
+        decoder: Library and version that decoded the image files.
+        versions: Versions of the libraries that affect the numbers.
         views: Augmented passes per image; 1 is the plain image.
-        seed: Seed of the views.
+        seed: Random seed of the views.
         format_version: Version of the file layout.
     """
 
@@ -124,12 +127,12 @@ class FeatureSpec:
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
-        """Canonical JSON text: sorted keys, no spaces, ASCII."""
+        """Return the canonical JSON text: sorted keys, no spaces, ASCII."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"), default=dict)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Rebuild a specification from `to_json`'s text.
+        """Parse a specification from the text that `to_json` returns.
 
         Raises:
             ValueError: The text is not such a JSON document; the message names the field.
@@ -146,11 +149,11 @@ class FeatureSpec:
 
     @property
     def is_reference(self) -> bool:
-        """Whether it is what other ways to compute are compared with: eager fp32."""
+        """Whether the features were computed by the reference, eager fp32."""
         return engine_kind(self.engine) == "eager" and self.precision == "fp32"
 
     def differences(self, other: Self) -> list[Difference]:
-        """Fields in which `other` differs from this specification, by dotted name."""
+        """Return the fields in which `other` differs from this specification, sorted by dotted name."""
         ours, theirs = _flatten(dataclasses.asdict(self)), _flatten(dataclasses.asdict(other))
         return [
             Difference(name, ours.get(name), theirs.get(name))
@@ -160,7 +163,7 @@ class FeatureSpec:
 
 
 def engine_kind(name: str) -> str:
-    """Kind of an engine by its name in a specification, without its version and settings."""
+    """Return an engine's kind: its name in a specification without version and settings."""
     return name.replace(",", " ").partition(" ")[0]
 
 

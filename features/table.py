@@ -1,4 +1,4 @@
-"""The list of images that a source holds and a cache is keyed by, row for row."""
+"""Image tables and sources. A cache has one row per row of its source's table."""
 
 import struct
 from dataclasses import dataclass, replace
@@ -8,39 +8,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 OK, FAILED = 1, 2
-"""Status of a row whose image was read, or could not be; 0 is a row that is still to come."""
+"""Status of a row: image read, or image unreadable. Status 0 marks a row that is still pending."""
 
 STAMP_BYTES: Final = 16
 
 
 def make_stamp(size: int, version: int) -> bytes:
-    """Make the stamp of an image; see `ImageTable.stamps`.
+    """Return the stamp of an image, 16 bytes; see `ImageTable.stamps`.
 
     Args:
-        size: Bytes of the image's file.
-        version: 64 bits, signed, that change with the image where its size doesn't: the modification time of a file, or
-            part of a digest of its bytes.
+        size: Size of the image file in bytes.
+        version: Signed 64-bit number that changes whenever the image changes at the same size: the modification
+            time of the file in nanoseconds, or part of a digest of its bytes.
     """
     return struct.pack("<qq", size, version)
 
 
 NO_STAMP: Final = make_stamp(-1, -1)
-"""Stamp of an image that is missing."""
+"""Stamp of a missing image."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageTable:
-    """What a source lists before any image is read; rows are sorted by id, and ids are unique.
+    """Images of a source, listed before any image is read. Rows are sorted by id, and ids are unique.
 
     Attributes:
         ids: (n,) UTF-8 byte strings: path relative to the source, with forward slashes.
         labels: (n,) int64 index into `classes`, -1 for unknown.
         classes: Names of the classes, sorted.
         split: (n,) uint8 codes of `Split`.
-        groups: (n,) UTF-8 byte strings; rows of one group stay in one split; ``b""`` for no group.
-        stamps: (n, 16) uint8 that tell, without reading an image, whether it is the one that it was: an id whose stamp
-            is unchanged has an unchanged image. Made by `make_stamp`, and compared for equality only: all 16 bytes
-            between images of one id, and the first 8 alone, the image's size, between images of different ids.
+        groups: (n,) UTF-8 byte strings, ``b""`` for no group. Rows of one group stay in one split.
+        stamps: (n, 16) uint8 from `make_stamp`, to detect changed images without reading them. An id with an
+            unchanged stamp has an unchanged image. Stamps are compared for equality only: all 16 bytes between
+            images of the same id, and the first 8 bytes, the file size, between images of different ids.
     """
 
     ids: NDArray[np.bytes_]
@@ -54,7 +54,7 @@ class ImageTable:
         return len(self.ids)
 
     def take(self, rows: NDArray[np.int64] | slice) -> "ImageTable":
-        """Return the table of some rows; the classes stay those of all."""
+        """Return the table of some rows, with the classes of the whole table."""
         return replace(
             self,
             ids=self.ids[rows],
@@ -66,13 +66,13 @@ class ImageTable:
 
 
 class ImageSource(Protocol):
-    """A set of images that can be listed at once and read one by one.
+    """Interface of a set of images that is listed at once and read image by image.
 
-    A source gives `root`, `table` and `read`; the other methods have defaults for those that inherit from this class.
-    It pickles if worker processes are to read from it.
+    A source must define `root`, `table` and `read`. Subclasses inherit defaults for the other methods. A source
+    must be picklable to be read from worker processes.
 
     Attributes:
-        root: Where the images are, as the user named it: an absolute path if they are files.
+        root: Location of the images as the user named it, as an absolute path if they are files.
         table: The images, in the order of the cache's rows.
     """
 
@@ -80,45 +80,45 @@ class ImageSource(Protocol):
     table: ImageTable
 
     def read(self, row: int) -> tuple[bytes, bytes]:
-        """Read one image's file. Safe to call from several threads.
+        """Read one image's file. This method is thread-safe.
 
         Args:
             row: Index into `table`.
 
         Returns:
-            The bytes of the file, and the stamp that the image has now.
+            The bytes of the file, and the current stamp of the image.
 
         Raises:
-            OSError: The image is gone or can't be read.
+            OSError: The image is missing or can't be read.
         """
         ...
 
     def display_name(self, row: int) -> str:
-        """Return what to call an image in front of the user; for a file its path."""
+        """Return the name of an image in messages; the path for a file."""
         return str(self.table.ids[row].decode())
 
-    def unsettled(self, since: int) -> NDArray[np.bool_]:  # noqa: ARG002  # for those that override it
-        """Tell which images can have changed since a time without a change of their stamp.
+    def unsettled(self, since: int) -> NDArray[np.bool_]:  # noqa: ARG002  # used by subclasses
+        """Return a mask of the images that may have changed since a time without a change of their stamp.
 
         Args:
-            since: Nanoseconds since 1970.
+            since: Time in nanoseconds since 1970.
 
         Returns:
-            (n,) bool, all false by default.
+            (n,) bool, all False by default.
         """
         return np.zeros(len(self.table), bool)
 
     def close(self) -> None:
-        """Release what the source holds open. It can be called again, and does nothing by default."""
+        """Release the resources of the source. Repeated calls are allowed. The default does nothing."""
         return  # a method without a body would be abstract
 
 
 class SourceRows(ImageSource):
-    """Some rows of a source, as a source.
+    """Subset of a source's rows.
 
     Attributes:
-        root: As the whole's.
-        table: The images of these rows.
+        root: Root of the whole source.
+        table: Images of the subset.
     """
 
     def __init__(self, source: ImageSource, rows: NDArray[np.int64] | slice) -> None:
@@ -130,13 +130,13 @@ class SourceRows(ImageSource):
         return self._source.read(int(self._rows[row]))
 
     def display_name(self, row: int) -> str:
-        """Return what to call an image; see `ImageSource.display_name`."""
+        """Return the name of an image in messages; see `ImageSource.display_name`."""
         return self._source.display_name(int(self._rows[row]))
 
     def unsettled(self, since: int) -> NDArray[np.bool_]:
-        """Tell which images can have changed; see `ImageSource.unsettled`."""
+        """Return a mask of the images that may have changed; see `ImageSource.unsettled`."""
         return self._source.unsettled(since)[self._rows]
 
     def close(self) -> None:
-        """Release what the whole holds open; see `ImageSource.close`."""
+        """Release the resources of the whole source; see `ImageSource.close`."""
         self._source.close()

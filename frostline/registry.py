@@ -1,7 +1,7 @@
-"""Registries: from a name that a user writes to the implementation behind it.
+"""Registries that map names to implementations.
 
-A registry lists its built-in implementations in a table, one line each, and imports one when it is asked for. Other
-packages add theirs by an entry point in the registry's group.
+A registry lists its built-in implementations in a table, one line each, and imports an implementation on first use.
+Other packages register theirs with an entry point in the registry's group.
 """
 
 import difflib
@@ -16,11 +16,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Entry:
-    """A built-in implementation.
+    """Built-in implementation of a registry.
 
     Attributes:
-        place: Where it is defined, as ``module:attribute``.
-        needs: Optional package that it uses; empty if there is none.
+        place: Location of its definition, as ``module:attribute``.
+        needs: Optional package that it requires; empty for none.
         extra: Extra of Frostline that installs `needs`.
     """
 
@@ -30,16 +30,20 @@ class Entry:
 
 
 class Registry(Generic[T]):
-    """Implementations of one kind by name: the built-in ones in the order of their table, then those of other packages.
+    """Mapping from names to implementations of one kind.
+
+    Built-in implementations come first, in the order of their table. Those of other packages follow, sorted by
+    name.
 
     Args:
-        kind: What an implementation is called in messages, e.g. ``head``.
-        entries: The built-in ones.
+        kind: Word for an implementation in messages, e.g. ``head``.
+        entries: Built-in implementations by name.
         group: Entry-point group in which other packages declare theirs.
-        adopt: Returns the implementation of a name, given the object that its place holds; None if it cannot be one.
-        expected: What `adopt` takes, in words.
+        adopt: Function that returns the implementation, given a name and the object at its location, or None if the
+            object is not valid.
+        expected: Description of the objects that `adopt` accepts, for messages.
         error: Type of the errors raised here.
-        also: What can be named besides the implementations, in words.
+        also: Further accepted names, for messages.
     """
 
     def __init__(
@@ -60,15 +64,15 @@ class Registry(Generic[T]):
         self._expected = expected
         self._error = error
         self._also = also
-        self._unrivalled: set[str] = set()  # built-in names that no other package declares
+        self._unique: set[str] = set()  # built-in names that no other package declares
 
     @property
     def builtin(self) -> tuple[str, ...]:
-        """Names of the built-in implementations, in order."""
+        """Names of the built-in implementations, in the order of their table."""
         return tuple(self.entries)
 
     def __iter__(self) -> Iterator[str]:
-        """Names in order; nothing is imported."""
+        """Iterate over the names in order, without importing anything."""
         yield from self.entries
         yield from sorted(self._declared().names - self.entries.keys())
 
@@ -76,21 +80,22 @@ class Registry(Generic[T]):
         return name in self.entries or name in self._declared().names
 
     def __getitem__(self, name: str) -> T:
-        """Import the implementation of a name.
+        """Import and return the implementation of a name.
 
         Raises:
-            Exception: Of the registry's type. There is no such name, or more than one implementation of it; an optional
-                package is missing; or another package's implementation can't be imported or is none.
+            Exception: An error of the registry's type. The name is unknown or has several implementations, an
+                optional package is missing, or the implementation of another package can't be imported or is not
+                valid.
         """
         if problem := self.missing(name):
             raise self._error(f"{self.kind} {name!r} {problem}")
         return self.load(name)
 
     def load(self, name: str) -> T:
-        """Import the implementation of a name, whether or not the optional package that it uses is installed.
+        """Import and return the implementation of a name without checking for its optional package.
 
         Raises:
-            Exception: As for ``registry[name]``.
+            Exception: See ``registry[name]``.
         """
         found = self._find(name)
         where = f"{self.kind} {name!r} ({found.value})"
@@ -106,14 +111,14 @@ class Registry(Generic[T]):
         return implementation
 
     def missing(self, name: str) -> str:
-        """What to install before a built-in implementation can be used, in words; empty if nothing is missing."""
+        """Return a message that names the missing optional package of a built-in implementation; empty for none."""
         entry = self.entries.get(name)
         if entry is None or not entry.needs or find_spec(entry.needs) is not None:
             return ""
         return f"needs {entry.needs}, which is not installed: pip install 'frostline[{entry.extra}]'"
 
     def package(self, name: str) -> dict[str, str]:
-        """Version of the package that declares an implementation, by the package's name; empty for a built-in one."""
+        """Return the name and version of the package that declares an implementation; empty for a built-in one."""
         return {
             entry.dist.name: entry.dist.version for entry in self._declared().select(name=name) if entry.dist
         }
@@ -122,24 +127,24 @@ class Registry(Generic[T]):
         return entry_points(group=self.group)
 
     def _find(self, name: str) -> EntryPoint:
-        """The one place of a name."""
-        if name in self._unrivalled:
+        """Return the entry point of a name, which must be unique."""
+        if name in self._unique:
             return self._own(name)
         declared = list(self._declared().select(name=name))
         found = [self._own(name), *declared] if name in self.entries else declared
         if not found:
             raise self._error(
-                f"no {self.kind} {name!r}{near(name, self)}; there are {', '.join(self)}"
-                + (f", and {self._also}" if self._also else "")
+                f"no {self.kind} {name!r}{near(name, self)}; expected one of {', '.join(self)}"
+                + (f", or {self._also}" if self._also else "")
             )
         if len(found) > 1:
             places = [f"{entry.value} of {entry.dist.name}" if entry.dist else entry.value for entry in found]
             raise self._error(
-                f"{self.kind} {name!r} is not one but several: {', '.join(places)}. Uninstall the package whose"
-                f" {self.kind} is not wanted"
+                f"{self.kind} {name!r} is declared more than once: {', '.join(places)}. Uninstall the packages whose"
+                f" {self.kind} you don't need"
             )
         if name in self.entries:
-            self._unrivalled.add(name)
+            self._unique.add(name)
         return found[0]
 
     def _own(self, name: str) -> EntryPoint:
@@ -147,6 +152,6 @@ class Registry(Generic[T]):
 
 
 def near(name: str, names: Iterable[str]) -> str:
-    """Words that propose the names closest to a wrong one; empty if none is close."""
+    """Return a "did you mean" hint with the names closest to an unknown name; empty if no name is close."""
     close = difflib.get_close_matches(name, list(names), n=3, cutoff=0.5)
     return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""

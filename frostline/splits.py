@@ -1,20 +1,20 @@
-"""The splits of a data set, under the codes by which tables, caches and arrays name them."""
+"""Splits of a data set and their integer codes in tables, caches and arrays."""
 
 from enum import IntEnum
 from typing import Final
 
 
 class Split(IntEnum):
-    """What a row is for."""
+    """Split of a row."""
 
     NONE = 0
-    """Nothing: it has no label, can't be read, or is left over."""
+    """Unused: the row has no label, is unreadable, or is not assigned to a split."""
     TRAIN = 1
-    """Fitting heads and networks."""
+    """Training of heads and networks."""
     VAL = 2
-    """Choosing between them, and calibrating probabilities."""
+    """Model selection and calibration of probabilities."""
     TEST = 3
-    """Scoring the one that was chosen."""
+    """Final evaluation of the selected model."""
 
 
 SPLIT_NAMES: Final = tuple(split.name.lower() for split in Split)

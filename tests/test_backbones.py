@@ -159,7 +159,7 @@ def test_the_same_weights_under_symmetric_padding_do_not_match(lite0):
     )
 
 
-def test_the_packaged_weights_are_checked_before_they_are_loaded(monkeypatch):
+def test_packaged_weights_are_verified_before_loading(monkeypatch):
     packaged = replace(embedded._NETWORKS["efficientnet_lite0"], sha256="0" * 64)
     monkeypatch.setattr(embedded, "_NETWORKS", {"efficientnet_lite0": packaged})
     with pytest.raises(WeightsError, match=r"SHA-256 5793442.*expected 000.*reinstall efficientnet-lite0"):
@@ -206,14 +206,14 @@ def test_names_resolve_to_one_full_name(name, full):
         ("torchvision:mobilenet_v9", "torchvision:mobilenet_v"),
         (
             "keras:resnet50",
-            "no backbone source 'keras'; there are embedded, timm, torchvision, open_clip, small, plugin",
+            "no backbone source 'keras'; expected one of embedded, timm, torchvision, open_clip, small, plugin",
         ),
         ("tim:resnet50", r"no backbone source 'tim' \(did you mean 'timm'\?\)"),
         ("zzzzzzzzzz", "frostline backbones PATTERN"),
         ("", "not known"),
     ],
 )
-def test_unknown_names_get_near_matches(name, match):
+def test_unknown_names_list_similar_names(name, match):
     with pytest.raises(BackboneError, match=match):
         load_backbone(name)
 
@@ -227,7 +227,7 @@ def test_frozen(resnet):
     assert not any(part.training for part in module.eval().modules())
 
 
-def test_random_weights_are_the_seeds_and_leave_the_callers_generator_alone():
+def test_random_weights_follow_seed_and_keep_random_state():
     torch.manual_seed(7)
     state = torch.get_rng_state()
     digests = [
@@ -294,7 +294,7 @@ def test_torch_files_load_in_their_usual_containers(trained, tmp_path, wrapping)
     assert backbone.transform == trained.transform
 
 
-def test_safetensors_files_load_whatever_they_are_called(trained, tmp_path):
+def test_safetensors_files_load_under_any_name(trained, tmp_path):
     write_safetensors(trained.module.state_dict(), tmp_path / "weights.pth")
     assert (
         load_backbone("timm:test_resnet", weights=str(tmp_path / "weights.pth")).weights_sha256
@@ -342,7 +342,7 @@ def embedding_by_hooks(module, pixels, transform):
 
 @pytest.mark.parametrize("write", [write_torch, write_safetensors])
 @pytest.mark.parametrize("name", ["mnasnet0_5", "mnasnet1_0"])
-def test_networks_that_count_their_versions_load_from_every_file(tmp_path, write, name):
+def test_versioned_networks_load_from_every_file(tmp_path, write, name):
     from torchvision import models
 
     module = randomised(models.get_model(name, weights=None))
@@ -524,7 +524,7 @@ def test_a_failing_download_says_what_to_do(monkeypatch):
 def test_a_network_without_pretrained_weights_says_so():
     source = TimmSource()
     name = next(name for name in source.names() if source.availability(name) == "none")
-    with pytest.raises(WeightsError, match="has no pretrained weights; give --weights FILE"):
+    with pytest.raises(WeightsError, match="has no pretrained weights; pass --weights FILE"):
         load_backbone(f"timm:{name}")
 
 
@@ -610,7 +610,7 @@ def test_a_plugin_is_found_with_or_without_its_prefix():
 
 
 @pytest.mark.usefixtures("declared")
-def test_a_plugin_of_timms_conventions_offers_logits():
+def test_plugin_with_timm_conventions_has_logits():
     assert list(load_backbone("plugin:like_timm").layers())[:2] == ["embedding", "logits"]
 
 
@@ -642,7 +642,7 @@ def test_a_source_of_another_package_is_searched_last_and_listed(declare):
 
 
 @pytest.mark.parametrize("place", ["TinySource", "TINY_TRANSFORM", "TINY"])
-def test_what_is_no_source_of_that_prefix_is_refused(declare, place):
+def test_source_with_wrong_prefix_is_refused(declare, place):
     declare("frostline.backbone_sources", large=f"{__name__}:{place}")
     with pytest.raises(
         BackboneError, match=r"backbone source 'large' \(.*expected an object with the attributes"
@@ -741,7 +741,7 @@ def test_a_pattern_is_a_glob_or_a_part_of_the_name(cache_home, monkeypatch):
     assert cache_home.exists()
 
 
-def test_costs_are_those_at_the_size_that_is_asked_for():
+def test_costs_are_for_requested_size():
     whole, twice = describe("torchvision:resnet18"), describe("torchvision:resnet18", (448, 448))
     classifier = 512 * 1000 / 1e9
     assert twice.gflops - classifier == pytest.approx((whole.gflops - classifier) * 4)
@@ -754,7 +754,7 @@ def test_costs_are_those_at_the_size_that_is_asked_for():
 MEASURED = {"parameters": 1, "gflops": 2.0, "dim": 3, "input_size": [4, 5]}
 
 
-def test_a_measurement_is_kept_for_the_next_time(cache_home, monkeypatch):
+def test_measurement_is_cached(cache_home, monkeypatch):
     first = describe("timm:test_resnet")
     monkeypatch.setattr(catalog_module, "_measure", lambda *_: MEASURED)
     assert describe("timm:test_resnet") == first
@@ -772,7 +772,7 @@ def test_a_damaged_measurement_file_is_measured_again(cache_home, content):
     assert json.loads(cache_home.read_text())[key]["dim"] == first.dim
 
 
-def test_an_unwritable_cache_folder_is_no_obstacle(tmp_path, monkeypatch):
+def test_unwritable_cache_folder_is_ignored(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert describe("timm:test_resnet").dim > 0

@@ -390,8 +390,6 @@ def test_a_batch_holds_all_views_of_an_image(digits, tmp_path):
     path = tmp_path / "views.h5"
     options = ("extract", digits, *BACKBONE, "--cache", path, "--limit", 4, "--views", 33, "--quiet")
     refused = run(*options, "--batch-size", 32, code=1)
-    assert (
-        "batch size 32; expected at least 33; a batch has to hold the 33 views of an image" in refused.stderr
-    )
+    assert "batch size 32; expected at least 33; a batch must hold the 33 views of an image" in refused.stderr
     run(*options)
     assert FeatureCache.open(path).spec.views == 33

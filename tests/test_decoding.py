@@ -130,7 +130,7 @@ class TestEqualsTimm:
             assert transform.mean == options["mean"]
             assert transform.std == options["std"]
 
-    def test_rejects_what_it_does_not_know(self):
+    def test_rejects_unsupported_configuration(self):
         with pytest.raises(BackboneError, match=r"\(1, 28, 28\); expected 3 channels"):
             transform_from_timm(config(input_size=(1, 28, 28)))
         with pytest.raises(BackboneError, match=r"'zoom'.*center, border, squash"):
@@ -439,6 +439,6 @@ def test_the_fast_decoder_is_exact_where_torch_lacks_the_filter(interpolation):
     assert (exact == fast).all()
 
 
-def test_no_such_decoder():
+def test_unknown_decoder_is_refused():
     with pytest.raises(ValueError, match="'quick': expected one of exact, fast"):
         decode(encode(photo(8, 8)), PLAIN, np.zeros((32, 32, 3), np.uint8), decoder="quick")

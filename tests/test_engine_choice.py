@@ -61,7 +61,7 @@ def chosen(plans):
 
 @needs_openvino
 @pytest.mark.usefixtures("cpu")
-def test_auto_converts_where_the_images_repay_it(resnet):
+def test_auto_converts_for_enough_images(resnet):
     few = plan_engines(resnet, images=CONVERSION_PAYS - 1)
     assert chosen(few) == [("eager", "fp32")]
     assert str(CONVERSION_PAYS) in few[0].reason
@@ -83,32 +83,32 @@ def test_auto_tries_the_reduced_precision_first_where_the_cpu_has_it(resnet):
     ]  # fmt: skip
 
 
-def test_auto_does_without_openvino_and_says_how_to_have_it(resnet, cpu):
+def test_auto_without_openvino_recommends_installing_it(resnet, cpu):
     cpu.setattr(registry, "find_spec", lambda _name: None)
     (only,) = plan_engines(resnet, images=10**6)
     assert only.kind == "eager"
     assert "frostline[openvino]" in only.reason
 
 
-def test_openvino_asked_for_and_not_installed_names_the_remedy(resnet, monkeypatch):
+def test_missing_openvino_reports_how_to_install_it(resnet, monkeypatch):
     monkeypatch.setattr(registry, "find_spec", lambda _name: None)
     with pytest.raises(EngineError, match=r"pip install 'frostline\[openvino\]'"):
         plan_engines(resnet, engine="openvino", device="cpu")
 
 
-def test_an_engine_asked_for_is_the_only_plan_however_few_the_images(resnet):
+def test_requested_engine_is_the_only_plan(resnet):
     for kind in ("eager", "compile"):
         plans = plan_engines(resnet, engine=kind, precision="fp32", device="cpu", images=1)
         assert chosen(plans) == [(kind, "fp32")]
         assert not plans[0].reason
     with pytest.raises(
-        EngineError, match="no engine 'tensorrt'; there are eager, compile, openvino, and auto"
+        EngineError, match="no engine 'tensorrt'; expected one of eager, compile, openvino, or auto"
     ):
         plan_engines(resnet, engine="tensorrt")
 
 
 @needs_openvino
-def test_an_engine_asked_for_decides_the_device_and_refuses_others(resnet, cpu):
+def test_requested_engine_determines_supported_devices(resnet, cpu):
     (only,) = plan_engines(resnet, engine="openvino", precision="fp32")
     assert (only.device, only.batch_size) == ("cpu", 8)
     cpu.setattr(plan.torch.cuda, "is_available", lambda: True)
@@ -147,7 +147,7 @@ def declared(declare):
 
 
 @pytest.mark.usefixtures("declared", "native_bf16")
-def test_an_engine_of_another_package_is_built_where_it_is_asked_for(resnet, layers):
+def test_third_party_engine_is_built_on_request(resnet, layers):
     engine = make_engine(resnet, layers, engine="slow")
     assert (engine.name, engine.device, engine.precision, engine.batch_size) == ("slow 7", "cpu", "fp32", 3)
     plans = plan_engines(resnet, engine="slow")
@@ -162,13 +162,16 @@ def test_an_engine_of_another_package_is_built_where_it_is_asked_for(resnet, lay
     ("options", "message"),
     [
         ({"engine": "slo"}, r"no engine 'slo' \(did you mean 'slow'\?\)"),
-        ({"engine": "slow", "precision": "bf16"}, "'slow' doesn't compute in bf16; expected auto, fp32"),
+        (
+            {"engine": "slow", "precision": "bf16"},
+            "'slow' doesn't support precision bf16; expected auto, fp32",
+        ),
         ({"engine": "nowhere"}, "'nowhere' computes on mps, not on cpu; use another --engine"),
         ({"engine": "class_of_it"}, "is <class .*SlowEngine'>; expected a features.engines.EngineKind"),
         ({"engine": "auto", "precision": "fp8"}, "precision 'fp8'; expected auto, fp32, bf16, fp16"),
     ],
 )
-def test_what_an_engine_of_another_package_cannot_do_is_refused(resnet, options, message):
+def test_unsupported_option_of_third_party_engine_is_refused(resnet, options, message):
     with pytest.raises(EngineError, match=message):
         plan_engines(resnet, **options)
 
@@ -193,7 +196,7 @@ def test_on_cuda_tf32_is_in_the_name():
 
 
 @needs_openvino
-def test_nothing_is_told_to_google_when_openvino_is_used(resnet, layers):
+def test_openvino_telemetry_is_disabled(resnet, layers):
     OpenVinoEngine(resnet, layers[:1], precision="fp32", batch_size=1)
     assert sys.modules["openvino_telemetry"] is None
 
@@ -225,7 +228,7 @@ def test_vectors_that_are_not_finite_never_pass(bad):
     assert (check.min_cosine, check.relative_error) == (0, 1)
 
 
-def test_a_check_is_read_as_it_was_written():
+def test_check_survives_json_round_trip():
     check = Check(7, {"embedding": LayerCheck(0.9991, 0.99999, 1e-3), "blocks.4:avg": LayerCheck(1, 1, 0)})
     assert Check.from_json(check.to_json()) == check
     assert "minimum 0.999100" in str(check)
@@ -241,11 +244,11 @@ BF16 = Plan("eager", "bf16", "cpu", 4)
 FP32 = Plan("eager", "fp32", "cpu", 4)
 
 
-def test_the_reference_alone_is_compared_with_nothing(resnet, layers):
+def test_single_reference_plan_is_not_compared(resnet, layers):
     assert choose_engine(resnet, layers, (FP32,), pixels(resnet)).check is None
 
 
-def test_the_fastest_precision_that_is_near_enough_is_taken(resnet, layers):
+def test_fastest_precision_within_tolerance_is_chosen(resnet, layers):
     strict = choose_engine(resnet, layers, (BF16, FP32), pixels(resnet), min_cosine=0.9999999)
     assert strict.engine.precision == "fp32"
     assert strict.plan == FP32
@@ -254,7 +257,7 @@ def test_the_fastest_precision_that_is_near_enough_is_taken(resnet, layers):
     )  # it is the reference itself, but for folded batch normalisations
     (passed_over,) = strict.check.passed_over
     assert "eager bf16" in passed_over
-    assert "0.9999999 asked for" in passed_over
+    assert "0.9999999 required" in passed_over
     lenient = choose_engine(resnet, layers, (BF16, FP32), pixels(resnet), min_cosine=0.9)
     assert lenient.engine.precision == "bf16"
     assert not lenient.check.passed_over
@@ -264,7 +267,7 @@ def test_the_fastest_precision_that_is_near_enough_is_taken(resnet, layers):
     assert lenient.check.relative_error > 1e-4
 
 
-def test_what_is_asked_for_is_taken_whatever_its_check_says(resnet, layers):
+def test_single_plan_is_accepted_regardless_of_its_check(resnet, layers):
     choice = choose_engine(resnet, layers, (BF16,), pixels(resnet), min_cosine=1)
     assert choice.engine.precision == "bf16"
     assert choice.check.min_cosine < 1
@@ -275,7 +278,7 @@ def test_without_a_readable_image_nothing_is_compared(resnet, layers):
 
 
 @needs_openvino
-def test_a_network_that_openvino_cannot_take_is_run_eagerly(resnet, layers, monkeypatch):
+def test_network_unsupported_by_openvino_runs_eagerly(resnet, layers, monkeypatch):
     def refuse(*_args, **_options):
         raise ConversionError("no such operator")
 

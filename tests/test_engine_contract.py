@@ -155,7 +155,7 @@ class EngineContract:
     kind: str
     device = "cpu"
 
-    def test_it_says_what_it_is(self, make):
+    def test_attributes_describe_the_engine(self, make):
         engine = make(4)
         assert engine.name.startswith(self.kind)
         assert (engine.device, engine.precision, engine.batch_size) == (self.device, "fp32", 4)
@@ -217,7 +217,7 @@ class EngineContract:
             list(make(4).run(failing()))
         assert distance(vectors(make(4), images), vectors(make(4), images)) <= TOLERANCE["fp32"]
 
-    def test_the_backbone_stays_what_it_was(self, make, tiny):
+    def test_backbone_is_unchanged(self, make, tiny):
         vectors(make(4), pictures(tiny, 4))
         assert tiny.fingerprint() == tiny.weights_sha256
         assert {parameter.device.type for parameter in tiny.module.parameters()} == {"cpu"}
@@ -253,7 +253,7 @@ class TestOpenVino(EngineContract):
         eager = make_engine(backbone, backbone.resolve_layers(layers), precision="fp32", batch_size=2)
         assert distance(vectors(make(2, layers, backbone), images), vectors(eager, images)) < 1e-4
 
-    def test_an_uneven_split_keeps_its_short_end(self):
+    def test_uneven_split_keeps_short_last_chunk(self):
         class Split(Tiny):
             def forward(self, images):
                 parts = torch.split(torch.relu(self.norm(self.conv(images))), 3, dim=1)  # 3, 3 and 2
@@ -270,7 +270,7 @@ class TestOpenVino(EngineContract):
         )
         assert distance(ours, eager) < 1e-5
 
-    def test_an_operator_that_it_lacks_is_named(self):
+    def test_unsupported_operator_is_reported(self):
         class Bessel(Tiny):
             def forward(self, images):
                 return self.head(torch.special.bessel_j0(self.conv(images)).mean((2, 3)))

@@ -230,7 +230,7 @@ def test_folding_removes_batch_norms_and_keeps_the_function(name):
             assert ((ours - theirs).norm(dim=1) < 1e-5 * theirs.norm(dim=1)).all()
 
 
-def test_a_convolution_whose_own_output_is_asked_for_is_not_folded(resnet):
+def test_convolution_with_requested_output_is_not_folded(resnet):
     names = ["layer1.0.conv1", "layer1.0.bn1", "layer2.0.conv1:max", "embedding"]
     layers = resnet.resolve_layers(names)
     pixels = torch.from_numpy(photos(resnet, 2))
@@ -285,7 +285,7 @@ def test_precision_follows_what_the_cpu_computes_natively(resnet, monkeypatch):
     assert chosen(neon=True, bf16=True) == "bf16"
 
 
-def test_a_cpu_held_to_fewer_instructions_has_no_bf16():
+def test_cpu_limited_to_fewer_instructions_has_no_bf16():
     script = "from frostline.features.engines import plan; print(any('bf16' in name for name in plan._cpu_capabilities()))"
     environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
     done = subprocess.run(
@@ -297,7 +297,7 @@ def test_a_cpu_held_to_fewer_instructions_has_no_bf16():
 def test_fp16_on_a_cpu_without_it_is_refused(resnet, monkeypatch):
     layers = resnet.resolve_layers(["embedding"])
     monkeypatch.setattr(plan, "_cpu_capabilities", lambda: {"amx_fp16": False})
-    with pytest.raises(EngineError, match=r"'fp16' on this CPU.*expected auto, fp32 or bf16"):
+    with pytest.raises(EngineError, match=r"'fp16' isn't supported by this CPU.*expected auto, fp32 or bf16"):
         make_engine(resnet, layers, precision="fp16", device="cpu")
     monkeypatch.setattr(plan, "_cpu_capabilities", lambda: {"amx_fp16": True})
     assert make_engine(resnet, layers, precision="fp16", device="cpu").precision == "fp16"
@@ -322,7 +322,7 @@ def test_no_layers_are_refused(resnet):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is here")
-def test_a_device_that_is_not_here_is_refused_and_auto_does_without(resnet):
+def test_unavailable_device_is_refused_and_skipped_by_auto(resnet):
     layers = resnet.resolve_layers(["embedding"])
     with pytest.raises(EngineError, match=r"'cuda' isn't available to torch .* expected auto.*cpu"):
         make_engine(resnet, layers, device="cuda")
@@ -335,7 +335,7 @@ def test_a_device_that_is_not_here_is_refused_and_auto_does_without(resnet):
 @pytest.mark.parametrize(
     "error", [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("can't allocate memory")]
 )
-def test_too_large_a_batch_names_the_remedy(resnet, monkeypatch, error):
+def test_out_of_memory_error_recommends_smaller_batch(resnet, monkeypatch, error):
     engine = make_engine(resnet, resnet.resolve_layers(["embedding"]), batch_size=4)
 
     def exhausted(_pixels):
@@ -346,7 +346,7 @@ def test_too_large_a_batch_names_the_remedy(resnet, monkeypatch, error):
         next(engine.run(batches(photos(resnet, 4), range(4), 4)))
 
 
-def test_other_failures_of_the_forward_pass_stay_what_they_are(resnet):
+def test_other_errors_of_forward_pass_propagate(resnet):
     engine = make_engine(resnet, resnet.resolve_layers(["embedding"]), batch_size=2)
     grey = dataclasses.replace(
         next(batches(photos(resnet, 2), range(2), 2)), pixels=np.zeros((2, 64, 64, 1), np.uint8)
@@ -375,7 +375,7 @@ def callers_tf32(request):
     matmul.allow_tf32 = before
 
 
-def test_float32_means_float32_on_cuda_and_the_callers_settings_return(callers_tf32):
+def test_cuda_disables_tf32_and_restores_settings(callers_tf32):
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
     before = (callers_tf32, cudnn.allow_tf32, cudnn.benchmark)
     with cuda.cuda_settings():
@@ -383,7 +383,7 @@ def test_float32_means_float32_on_cuda_and_the_callers_settings_return(callers_t
     assert (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark) == before
 
 
-def test_the_backbone_stays_where_and_what_it_was(resnet, device):
+def test_backbone_and_its_device_are_unchanged(resnet, device):
     assert isinstance(resnet, Backbone)
     extract(resnet, photos(resnet, 2), device=device)
     assert {parameter.device.type for parameter in resnet.module.parameters()} == {"cpu"}

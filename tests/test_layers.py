@@ -111,7 +111,7 @@ def test_a_class_token_network_pools_only_what_each_layer_holds(vit):
     torch.testing.assert_close(cls, own["blocks.1"][:, 0])
     torch.testing.assert_close(avg, own["blocks.1"][:, vit.module.num_prefix_tokens :].mean(1))
     torch.testing.assert_close(patches, own["patch_embed"].mean((1, 2)))  # a map still: (h, w, c)
-    with pytest.raises(LayerError, match="'cls' makes no sense"):
+    with pytest.raises(LayerError, match="'cls' isn't supported"):
         vit.resolve_layers(["patch_embed:cls"])  # the class token isn't there yet
 
 
@@ -219,7 +219,7 @@ def test_a_layer_is_read_before_the_next_one_overwrites_it():
     torch.testing.assert_close(vector, own.flatten(1), rtol=1e-4, atol=1e-5)
 
 
-def test_a_module_that_runs_twice_is_no_layer():
+def test_module_that_runs_twice_is_not_a_layer():
     backbone = load_backbone("torchvision:resnet18", weights="random")
     assert isinstance(backbone.module.layer1[0].relu, nn.ReLU)
     assert "layer1.0.relu" not in backbone.layers()
@@ -230,7 +230,7 @@ def test_a_module_that_runs_twice_is_no_layer():
     ("names", "reached"),
     [(["layer1"], {"layer1"}), (["layer2", "layer1:max"], {"layer1", "layer2"}), (["embedding"], {"layer4"})],
 )
-def test_the_forward_pass_stops_behind_the_last_layer_that_is_needed(resnet, names, reached):
+def test_forward_pass_stops_after_last_needed_layer(resnet, names, reached):
     module = FeatureModule(resnet, resnet.resolve_layers(names))
     ran = set()
     for name in ("layer1", "layer2", "layer3", "layer4", "fc"):
@@ -254,7 +254,7 @@ def test_a_compiler_sees_the_whole_module_without_the_stop(resnet):
             torch.testing.assert_close(ours, theirs)
 
 
-def test_an_unknown_layer_is_answered_with_near_matches_then_stages(resnet):
+def test_unknown_layer_lists_similar_layers_then_stages(resnet):
     with pytest.raises(LayerError, match=r"'layer44'.* expected layer4.*embedding, logits") as caught:
         resnet.resolve_layers(["layer44"])
     assert "more" not in str(caught.value).split("expected")[0]
@@ -263,7 +263,7 @@ def test_an_unknown_layer_is_answered_with_near_matches_then_stages(resnet):
 
 
 @pytest.mark.parametrize("names", [["embedding:avg"], ["logits:cls"], ["layer4:cls"], ["layer4:mean"]])
-def test_a_pool_that_makes_no_sense_is_answered_with_those_that_do(resnet, names):
+def test_unsupported_pool_lists_supported_ones(resnet, names):
     expected = "none" if ":" in names[0] and not names[0].startswith("layer") else "avg, max, gem, none"
     with pytest.raises(LayerError, match=f"expected {expected}$"):
         resnet.resolve_layers(names)
@@ -278,7 +278,7 @@ def test_no_layers_and_repeated_layers(resnet):
     ]
 
 
-def test_discovery_leaves_no_hooks_behind(resnet):
+def test_discovery_removes_its_hooks(resnet):
     resnet.layers()
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in resnet.module.modules())
     FeatureModule(resnet, resnet.resolve_layers(["layer1", "embedding"]))
@@ -298,7 +298,7 @@ class Gate(nn.Module):
         return self.fc(self.bright(vector) if x.max().item() > 0.5 else self.dark(vector))
 
 
-def test_a_network_that_looks_at_its_values_is_run_on_real_ones():
+def test_network_that_needs_values_runs_on_real_ones():
     transform = Transform(8, "shortest", (8, 8), "bilinear", (0.5,) * 3, (0.5,) * 3)
     network = Network(Gate(), transform, ClassifierReadout("fc"), "none")
     assert [*Backbone("test:gate", network).layers()] == ["embedding", "logits", "dark", "fc"]

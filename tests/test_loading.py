@@ -90,7 +90,7 @@ def decoded(data):
 
 @pytest.mark.parametrize("workers", [1, 2, 7])
 @pytest.mark.parametrize("batch_size", [1, 4, 64])
-def test_every_image_arrives_once_in_order_with_all_that_belongs_to_it(files, workers, batch_size):
+def test_every_image_arrives_once_in_order_with_its_metadata(files, workers, batch_size):
     batches = list(load(MemorySource(files), workers=workers, batch_size=batch_size))
     assert np.concatenate([batch.rows for batch in batches]).tolist() == list(range(23))
     for batch in batches:
@@ -219,7 +219,7 @@ def test_closing_early_stops_the_threads(files):
     assert len(source.reads) == read
 
 
-def test_closing_waits_only_for_the_images_in_hand(files, monkeypatch):
+def test_closing_waits_only_for_images_in_progress(files, monkeypatch):
     source = WaitingSource(files * 4)
     source.go.set()
     batches = load(source, batch_size=30, workers=2)
@@ -239,7 +239,7 @@ def test_closing_waits_only_for_the_images_in_hand(files, monkeypatch):
     assert len(source.reads) <= read + 2
 
 
-def test_nothing_starts_before_the_first_batch_is_asked_for(files):
+def test_loading_starts_with_first_requested_batch(files):
     source = MemorySource(files)
     load(source)
     assert source.reads == []
@@ -278,7 +278,7 @@ def test_threads_that_decode_many_formats_at_once_agree_with_one():
     np.testing.assert_array_equal(alone.pixels, together.pixels)
 
 
-def test_images_are_decoded_by_the_decoder_that_is_asked_for():
+def test_requested_decoder_is_used():
     source = MemorySource([encode(photo(150, 120, seed=seed)) for seed in range(4)])
     (exact,), (fast,) = load(source), load(source, decoder="fast")
     assert (exact.pixels != fast.pixels).any()

@@ -62,7 +62,7 @@ class TestSourceRows(TestDigestSource):
         super().remove(source._source, 1 + 2 * row)
 
 
-def test_extracts_into_a_cache_like_one_of_files(tmp_path, monkeypatch):
+def test_extraction_equals_that_of_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     files = pictures(6)
     for id_, data in files.items():

@@ -17,7 +17,7 @@ def test_avg_and_max_of_a_map_are_over_its_positions_in_either_layout():
         np.testing.assert_array_equal(pool(output, "max", positions=positions), array.max((2, 3)))
 
 
-def test_gem_is_the_cube_root_of_the_mean_cube_of_what_is_positive():
+def test_gem_is_cube_root_of_mean_cube_of_positive_values():
     expected = (np.clip(MAP.numpy().astype(np.float64), 1e-6, None) ** 3).mean((2, 3)) ** (1 / 3)
     np.testing.assert_allclose(gem(MAP, (2, 3)), expected, rtol=1e-5)
     np.testing.assert_allclose(pool(MAP, "gem", positions=(2, 3)), expected, rtol=1e-5)
@@ -31,7 +31,7 @@ def test_gem_lies_between_the_average_and_the_maximum():
 
 
 @pytest.mark.parametrize("how", ["avg", "max", "gem"])
-def test_tokens_in_front_of_the_patches_are_left_out(how):
+def test_prefix_tokens_are_ignored(how):
     spoiled = TOKENS.clone()
     spoiled[:, :2] = 1e6
     torch.testing.assert_close(

@@ -47,7 +47,7 @@ def at(name, side):
     return Backbone(loaded.name, dataclasses.replace(loaded.network, transform=transform))
 
 
-def test_all_are_listed_with_what_they_cost_and_without_weights():
+def test_all_are_listed_with_costs_and_without_weights():
     listed = {each.name: each for each in list_backbones("small:*")}
     assert set(listed) == {f"small:{name}" for name in QUOTED}
     for name, millions in QUOTED.items():
@@ -60,7 +60,7 @@ def test_all_are_listed_with_what_they_cost_and_without_weights():
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_network_is_the_papers_but_for_stem_pooling_and_classes(name):
+def test_network_equals_paper_except_stem_pooling_and_classes(name):
     published, stem, width = PUBLISHED[name]
     found = describe(f"small:{name}")
     stem_then, stem_now = 3 * 7 * 7 * stem, 3 * 3 * 3 * stem
@@ -76,7 +76,7 @@ def test_a_network_is_the_papers_but_for_stem_pooling_and_classes(name):
 
 
 @pytest.mark.parametrize("name", PUBLISHED_VGG)
-def test_vgg_is_the_papers_but_for_its_hidden_layers_and_classes(name):
+def test_vgg_equals_paper_except_hidden_layers_and_classes(name):
     published = PUBLISHED_VGG[name]
     found = describe(f"small:{name}")
     weights, biases = HIDDEN
@@ -122,7 +122,7 @@ def test_it_learns():
     assert losses[-1] < 0.5 * losses[0]
 
 
-def test_a_seed_gives_the_same_network_and_leaves_the_callers_numbers():
+def test_seed_is_reproducible_and_keeps_random_state():
     before = torch.get_rng_state()
     one, same, other = (
         load_backbone("small:vgg11_bn", weights=weights).weights_sha256
@@ -132,7 +132,7 @@ def test_a_seed_gives_the_same_network_and_leaves_the_callers_numbers():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_without_weights_it_says_how_to_get_some(tmp_path):
+def test_missing_weights_error_recommends_training(tmp_path):
     with pytest.raises(
         WeightsError, match=r"small:resnet18 has no pretrained.*finetune.*--from-scratch.*random"
     ):

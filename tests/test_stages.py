@@ -119,7 +119,7 @@ def test_stages_are_those_of_the_family_and_hold_every_parameter_once(backbone):
     assert stages[-1].shape == (backbone.layers()["embedding"].dim,)
 
 
-def test_the_two_sides_of_a_line_make_the_trunk_and_the_line_is_a_layer(backbone):
+def test_lower_and_upper_part_equal_trunk(backbone):
     stages, net, images = backbone.stages(), trunk(backbone), images_of(backbone, 3)
     with torch.inference_mode():
         whole = net(images)
@@ -205,7 +205,7 @@ def test_a_probe_leaves_the_modes_of_the_trunk(resnet):
     assert not changed(before, net)
 
 
-def test_the_upper_part_has_neither_parameters_nor_state_of_the_lower_one(vit):
+def test_upper_part_excludes_parameters_and_state_of_lower_part(vit):
     stages, net = vit.stages(), trunk(vit)
     assert set(stages[0].tensors) == {"cls_token", "pos_embed"}
     upper = Upper(net, stages, 0, vit.transform.crop)
@@ -214,7 +214,7 @@ def test_the_upper_part_has_neither_parameters_nor_state_of_the_lower_one(vit):
     assert {name.removeprefix("network.") for name in upper.state_dict()} == names
 
 
-def test_a_copy_of_the_upper_part_stands_alone(resnet):
+def test_copy_of_upper_part_is_independent(resnet):
     # as an exponential moving average is made
     stages, net = resnet.stages(), trunk(resnet)
     upper = Upper(net, stages, 1, resnet.transform.crop)
@@ -273,7 +273,7 @@ class Twice(nn.Module):
         return self.last(self.shared(self.shared(images))).mean((2, 3))
 
 
-def test_a_module_that_runs_twice_ends_no_stage():
+def test_module_that_runs_twice_does_not_end_a_stage():
     assert [stage.name for stage in small(Twice()).stages()] == ["last"]
 
 
@@ -289,7 +289,7 @@ class Pair(nn.Module):
         return self.join(images.mean((2, 3))) * self.scale
 
 
-def test_a_list_of_modules_is_taken_apart_and_a_late_tensor_belongs_to_the_end():
+def test_module_list_is_split_and_late_tensor_belongs_to_last_stage():
     stages = small(Pair()).stages()
     assert [stage.name for stage in stages] == ["split.0", "split.1", "top"]
     assert stages[-1].tensors == ("scale",)
@@ -303,13 +303,13 @@ def test_flops_add_up_to_the_networks(resnet):
     assert sum(stage.flops for stage in resnet.stages()) == counter.get_total_flops() // 2
 
 
-def test_an_unknown_stage_names_near_ones(resnet):
+def test_unknown_stage_lists_similar_stages(resnet):
     assert find_stage(resnet.stages(), "layer3") == 3
     with pytest.raises(LayerError, match=r"'layer9'.*did you mean layer.*All: stem, layer1"):
         find_stage(resnet.stages(), "layer9")
 
 
-def test_a_line_behind_the_last_stage_leaves_nothing_to_train(resnet):
+def test_line_after_last_stage_is_refused(resnet):
     stages = resnet.stages()
     for side in (Lower, lambda *args: Upper(*args, resnet.transform.crop)):
         with pytest.raises(BackboneError, match=r"nothing to train above it; expected 0 to 3"):
@@ -330,7 +330,7 @@ def test_the_command_lists_stages_as_a_table_and_as_json(resnet):
     assert "needs the name" in CliRunner().invoke(main, ["backbones", "--stages"]).stderr
 
 
-def test_the_upper_part_gives_and_takes_its_state(resnet):
+def test_upper_part_saves_and_loads_its_state(resnet):
     whole = trunk(resnet)
     upper = Upper(whole, resnet.stages(), 1, resnet.transform.crop)
     state = {name: tensor + 1 for name, tensor in upper.state_dict().items()}

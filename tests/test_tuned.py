@@ -49,7 +49,7 @@ def embeddings(backbone, pixels):
         return FeatureModule(backbone, backbone.resolve_layers(["embedding"]))(pixels)[0]
 
 
-def test_a_tuned_backbone_is_its_base_with_what_was_trained(tuned):
+def test_tuned_backbone_is_base_with_trained_weights(tuned):
     folder, base, net = tuned
     found = load_backbone(f"run:{folder}")
     assert (found.name, found.transform) == (base.name, SMALL)
@@ -61,7 +61,7 @@ def test_a_tuned_backbone_is_its_base_with_what_was_trained(tuned):
     assert "logits" not in found.layers()  # the classifier was of other classes
 
 
-def test_its_origin_loads_the_same_numbers_by_the_bases_name(tuned):
+def test_origin_loads_same_weights_by_name_of_base(tuned):
     found = load_backbone(f"run:{tuned[0]}")
     again = load_backbone(found.name, weights=found.origin)
     assert again.weights_sha256 == found.weights_sha256
@@ -70,7 +70,7 @@ def test_its_origin_loads_the_same_numbers_by_the_bases_name(tuned):
 @pytest.mark.parametrize(
     "name", ["embedded:efficientnet_lite0", "small:vgg11_bn", "torchvision:mobilenet_v3_small"]
 )
-def test_every_source_takes_back_what_was_trained_from_it(name, tmp_path):
+def test_every_source_loads_its_trained_backbone(name, tmp_path):
     side = dataclasses.replace(SMALL, resize=64, crop=(64, 64))
     _, net = tune(tmp_path, name, side)
     found = load_backbone(f"run:{tmp_path}")
@@ -109,7 +109,7 @@ def test_extract_train_and_predict_with_it(tuned, tmp_path, monkeypatch):
     assert np.isfinite(cache.features()).all()
 
 
-def test_changed_weights_are_noticed(copied):
+def test_changed_weights_are_refused(copied):
     state = load_file(copied / "backbone.safetensors")
     state["conv1.0.weight"][0, 0, 0, 0] += 1e-3
     save_file(state, copied / "backbone.safetensors")
@@ -141,19 +141,19 @@ def test_missing_weights_are_named(copied):
         ({"backbone": "run:elsewhere"}, r"no backbone source 'run'"),
     ],
 )
-def test_a_record_that_is_none(copied, fields, message):
+def test_malformed_record_is_refused(copied, fields, message):
     altered(copied, **fields)
     with pytest.raises(BackboneError, match=message):
         load_backbone(f"run:{copied}")
 
 
-def test_a_folder_without_a_backbone(tmp_path):
+def test_folder_without_backbone_is_refused(tmp_path):
     with pytest.raises(
-        BackboneError, match=r"no backbone.json there.*A run of train-head has no backbone of its own"
+        BackboneError, match=r"no backbone.json found.*A run of train-head has no backbone of its own"
     ):
         load_backbone(f"run:{tmp_path}")
 
 
 def test_other_weights_for_a_tuned_backbone_are_refused(tuned):
-    with pytest.raises(WeightsError, match=r"brings the weights.*got others, random"):
+    with pytest.raises(WeightsError, match=r"already has its own weights; got random"):
         load_backbone(f"run:{tuned[0]}", weights="random")

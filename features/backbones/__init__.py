@@ -1,4 +1,4 @@
-"""Pretrained image networks, by name."""
+"""Pretrained image networks, loaded by name."""
 
 from frostline.features.backbones.backbone import Backbone
 from frostline.features.backbones.catalog import (

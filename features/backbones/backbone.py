@@ -1,4 +1,4 @@
-"""A frozen, pretrained network and the layers it offers."""
+"""Frozen, pretrained network with its layers and stages."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ from frostline.features.spec import Layer, Transform
 
 
 class Backbone:
-    """A network that is frozen: in evaluation mode, without gradients.
+    """Frozen network in evaluation mode, without gradients.
 
     Attributes:
         name: Full name, with the source and the tag of the weights.
-        network: What was built, as its source gave it.
-        weights_sha256: `fingerprint` when it was loaded.
-        origin: What `load_backbone` needs as ``weights``, beside `name`, to load the same numbers again from whatever folder;
-            empty for the pretrained ones.
+        network: Network built by its source.
+        weights_sha256: Value of `fingerprint` when the backbone was loaded.
+        origin: Argument ``weights`` of `load_backbone` that loads the same weights from any working folder; empty
+            for the pretrained ones.
     """
 
     def __init__(self, name: str, network: Network, *, origin: str = "") -> None:
@@ -35,19 +35,19 @@ class Backbone:
 
     @property
     def module(self) -> nn.Module:
-        """The network itself: (b, 3, h, w) normalised images to class scores or an embedding."""
+        """Module that maps (b, 3, h, w) normalised images to class scores or an embedding."""
         return self.network.module
 
     @property
     def transform(self) -> Transform:
-        """From an image to the network's input, as the weights were trained with."""
+        """Preprocessing from an image to the network's input, as in the training of the weights."""
         return self.network.transform
 
     def with_transform(self, transform: Transform) -> "Backbone":
-        """The same network, sharing its weights, for images that are prepared otherwise.
+        """Return a backbone with another transform. The network and its weights are shared.
 
         Raises:
-            BackboneError: It can't take images of that size.
+            BackboneError: The network doesn't support images of that size.
         """
         if transform == self.transform:
             return self
@@ -58,14 +58,14 @@ class Backbone:
         except (AssertionError, RuntimeError) as error:
             height, width = transform.crop
             raise BackboneError(
-                f"backbone {self.name}: it can't take images of {height} x {width} pixels ({error}); its own size is "
+                f"backbone {self.name}: images of {height} x {width} pixels aren't supported ({error}); its own size is "
                 f"{self.transform.crop[0]} x {self.transform.crop[1]}"
             ) from error
         return other
 
     @property
     def weights(self) -> str:
-        """Where the weights came from, in words."""
+        """Description of the origin of the weights."""
         return self.network.weights
 
     @property
@@ -74,11 +74,11 @@ class Backbone:
         return {"torch": torch.__version__, **self.network.versions}
 
     def fingerprint(self) -> str:
-        """SHA-256 over all parameters and buffers as they are now, 64 hexadecimal digits."""
+        """Return the SHA-256 digest of the current parameters and buffers, 64 hexadecimal digits."""
         return fingerprint(self.network.module)
 
     def layers(self) -> dict[str, LayerInfo]:
-        """Every output that can be asked for, by name. The first call runs one small forward pass.
+        """Return all available outputs by name. The first call runs one small forward pass.
 
         Raises:
             BackboneError: The network's embedding isn't one vector per image.
@@ -90,17 +90,17 @@ class Backbone:
         return discover(self.network)
 
     def resolve_layers(self, names: Sequence[str]) -> tuple[Layer, ...]:
-        """Turn ``NAME`` or ``NAME:POOL`` into layers, in the order given, each once.
+        """Resolve ``NAME`` or ``NAME:POOL`` to layers, in the order given and without duplicates.
 
         The default pool is ``avg`` for a map, ``cls`` for tokens with a class token, ``avg`` for other tokens.
 
         Raises:
-            LayerError: A layer or pool that this backbone doesn't have; lists valid ones.
+            LayerError: The backbone doesn't have a layer or pool. The message lists valid ones.
         """
         return resolve(names, self._layers)
 
     def stages(self) -> tuple[Stage, ...]:
-        """The parts of the network without its classifier, in the order in which they run.
+        """Return the stages of the network without its classifier, in execution order.
 
         Raises:
             BackboneError: The network can't be run without its classifier.

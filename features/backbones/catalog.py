@@ -1,4 +1,4 @@
-"""What backbones there are, and what each costs: parameters, operations, feature width, input size."""
+"""Catalog of the available backbones with their parameters, operations, feature width and input size."""
 
 import contextlib
 import fnmatch
@@ -25,16 +25,16 @@ from frostline.features.system.atomic import replace_file
 
 @dataclass(frozen=True)
 class BackboneInfo:
-    """A backbone, and what it costs.
+    """Description of a backbone and its cost.
 
     Attributes:
         name: Full name, with the source and the tag of the weights.
         source: ``embedded``, ``timm``, ``torchvision``, ``open_clip``, ``small`` or ``plugin``.
-        parameters: Of the whole network, its classifier included.
-        gflops: 10^9 multiply-adds for one image, the unit that papers call FLOPs.
+        parameters: Number of parameters of the whole network, including its classifier.
+        gflops: 10^9 multiply-adds per image, which papers call FLOPs.
         dim: Width of the embedding.
         input_size: (height, width) in pixels.
-        weights: Whether the pretrained weights are ``here``, to ``download``, or there are ``none``.
+        weights: Availability of the pretrained weights: ``here``, ``download`` or ``none``.
     """
 
     name: str
@@ -47,14 +47,15 @@ class BackboneInfo:
 
 
 def list_backbones(pattern: str | None = None) -> Iterator[BackboneInfo]:
-    """Describe backbones one by one; a new one takes about a second, a known one none.
+    """Describe backbones one by one. A new backbone takes about 1 s, and a known one is read from the user's cache.
 
     Args:
-        pattern: A glob (``timm:resnet*``) or a part of the name, with or without the source; letter case is ignored.
-            None lists what is usable here without a download.
+        pattern: Glob (``timm:resnet*``) or part of the name, with or without the source. Case is ignored. None
+            lists the backbones that are usable without a download.
 
     Yields:
-        In the order of the sources. What can't be built here, or gives no embedding, is left out.
+        Descriptions in the order of the sources. Backbones that can't be built on this machine, or that return no
+        embedding, are skipped.
     """
     with _Measurements() as measurements:
         for source, name in _matching(pattern):
@@ -66,11 +67,11 @@ def describe(name: str, size: tuple[int, int] | None = None) -> BackboneInfo:
     """Describe one backbone.
 
     Args:
-        name: With or without its source.
-        size: (height, width) in pixels of its input; None for that of its weights.
+        name: Name with or without the source.
+        size: (height, width) of the input in pixels; None for the input size of the weights.
 
     Raises:
-        BackboneError: No such backbone, one that can't be built here, or that can't take images of that size.
+        BackboneError: The backbone is unknown, can't be built on this machine, or doesn't support that size.
     """
     source, found = find(name)
     with _Measurements() as measurements:
@@ -78,10 +79,10 @@ def describe(name: str, size: tuple[int, int] | None = None) -> BackboneInfo:
 
 
 def list_stages(name: str) -> tuple[Stage, ...]:
-    """The stages of a backbone, whose weights need not be here.
+    """Return the stages of a backbone. Its weights need not be downloaded.
 
     Raises:
-        BackboneError: No such backbone, or one that can't be built or run here.
+        BackboneError: The backbone is unknown, or can't be built or run on this machine.
     """
     if name.startswith(TUNED):
         return load_tuned(name.removeprefix(TUNED)).stages()
@@ -91,11 +92,11 @@ def list_stages(name: str) -> tuple[Stage, ...]:
 
 
 def resolve_layers(name: str, layers: Sequence[str]) -> tuple[Layer, ...]:
-    """Layers of a backbone, whose weights need not be here; see `Backbone.resolve_layers`.
+    """Return layers of a backbone; see `Backbone.resolve_layers`. Its weights need not be downloaded.
 
     Raises:
-        BackboneError: No such backbone, or one that can't be built or run here.
-        LayerError: A layer or pool that it doesn't have; lists valid ones.
+        BackboneError: The backbone is unknown, or can't be built or run on this machine.
+        LayerError: The backbone doesn't have a layer or pool. The message lists valid ones.
     """
     if name.startswith(TUNED):
         return load_tuned(name.removeprefix(TUNED)).resolve_layers(layers)
@@ -103,7 +104,7 @@ def resolve_layers(name: str, layers: Sequence[str]) -> tuple[Layer, ...]:
 
 
 def count_backbones() -> dict[str, int]:
-    """How many names each source knows; 0 for a source whose library isn't installed."""
+    """Return the number of names in each source; 0 for a source whose library isn't installed."""
     counts = dict.fromkeys(SOURCES, 0)
     return counts | {source.prefix: sum(1 for _ in source.names()) for source in installed_sources()}
 
@@ -127,9 +128,9 @@ def _matches(pattern: str, prefix: str, name: str) -> bool:
 
 
 class _Measurements:
-    """What was measured before, in a file of the user's cache folder, by backbone and library versions.
+    """Earlier measurements, stored in the user's cache folder by backbone and library versions.
 
-    The file is a convenience: one that can't be read is ignored, one that can't be written is left.
+    The file is optional. Failures to read or write it are ignored.
     """
 
     def __init__(self) -> None:
@@ -153,7 +154,7 @@ class _Measurements:
         key += f", {size[0]} x {size[1]} pixels" if size else ""
         try:
             return self._info(self._known[key], full, source, name)
-        except (KeyError, TypeError, ValueError):  # unknown, or written by something else
+        except (KeyError, TypeError, ValueError):  # unknown, or not written by this class
             self._known[key] = self._measured[key] = _measure(source, name, size)
         return self._info(self._known[key], full, source, name)
 
@@ -188,18 +189,18 @@ def _measure(source: Source, name: str, size: tuple[int, int] | None) -> dict[st
         if size is None:
             raise
         raise BackboneError(
-            f"backbone {name}: can't take images of {height} x {width} pixels ({error})"
+            f"backbone {name}: images of {height} x {width} pixels aren't supported ({error})"
         ) from error
     return {
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
-        "gflops": counter.get_total_flops() / 2e9,  # the counter takes a multiply-add for two operations
+        "gflops": counter.get_total_flops() / 2e9,  # the counter counts a multiply-add as two operations
         "dim": discover(network)[EMBEDDING].dim,
         "input_size": [height, width],
     }
 
 
 def _on_meta(source: Source, name: str) -> Network:
-    """The network without storage: shapes are all that is needed."""
+    """Build the network on the meta device, with shapes but no values."""
     try:
         with torch.device("meta"):
             return source.build(name, "random")

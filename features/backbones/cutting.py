@@ -1,4 +1,4 @@
-"""A trainable copy of a network, and what lies above and below a line between two of its stages."""
+"""Trainable copies of a network, and its parts below and above a line between two stages."""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,15 +13,15 @@ from frostline.features.backbones.backbone import Backbone
 from frostline.features.backbones.stages import Stage
 from frostline.features.errors import BackboneError
 
-_EQUAL = 1e-3  # relative difference of embeddings that are the same, computed twice; a lost connection changes far more
+_EQUAL = 1e-3  # relative tolerance for equal embeddings; a lost connection causes a far larger difference
 _PROBE = 2  # images
 
 
 def trunk(backbone: Backbone) -> nn.Module:
-    """A copy of the network to be trained, its classifier taken off and every parameter requiring a gradient.
+    """Return a trainable copy of the network without its classifier. Every parameter requires a gradient.
 
     Returns:
-        In evaluation mode; (b, 3, h, w) normalised images to the ``embedding`` layer, (b, dim).
+        Module in evaluation mode. It maps (b, 3, h, w) normalised images to the ``embedding`` layer, (b, dim).
     """
     module = copy.deepcopy(backbone.module)
     backbone.network.readout.without_classifier(module)
@@ -29,11 +29,11 @@ def trunk(backbone: Backbone) -> nn.Module:
 
 
 class Lower(nn.Module):
-    """What lies below a line: images to the activations there. Nothing above is computed.
+    """Part of a network below a line, from images to the activations at the line. Nothing above it is computed.
 
     Args:
-        trunk: From `trunk`; its modules below the line are shared, not copied.
-        stages: Of its backbone.
+        trunk: Module from `trunk`. Its modules below the line are shared, not copied.
+        stages: Stages of its backbone.
         line: Position of the last stage below the line.
     """
 
@@ -42,40 +42,41 @@ class Lower(nn.Module):
         below, above, end = _cut(stages, line)
         parts: dict[str, nn.Module] = {name: nn.Identity() for stage in above for name in stage.modules}
         parts |= {name: trunk.get_submodule(name) for stage in below for name in stage.modules}
-        parts[end] = _Last(parts[end])
+        parts[end] = _LastModule(parts[end])
         self.network = _rebuilt(trunk, parts, _tensors(below), _tensors(above))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Compute the activations.
+        """Compute the activations at the line.
 
         Args:
-            images: (b, 3, h, w), normalised.
+            images: (b, 3, h, w) normalised images.
 
         Returns:
-            (b, *shape) of the stage's shape.
+            (b, *shape) activations, with the shape of the last stage below the line.
         """
         try:
             self.network(images)
         except _Reached as reached:
             return reached.activations
-        raise BackboneError("the line was never reached; choose another")
+        raise BackboneError("the forward pass never reached the line; choose another line")
 
 
 class Upper(nn.Module):
-    """What lies above a line: activations there to the embedding, by the network's own forward pass.
+    """Part of a network above a line, from activations to the embedding, run by the network's own forward pass.
 
-    The modules below the line are left out and give zeros that take no memory, so nothing above may depend on them but
-    through the activations: that is proven on a probe when it is made. Its parameters, its state and its mode of
-    training are those of the part above alone; they are named as in the trunk, behind ``network.``.
+    The modules below the line are replaced by placeholders that return zeros without using memory. Modules above
+    the line may depend on them only through the activations. The constructor checks this on random images.
+    Parameters, state and training mode cover only the part above the line. Names are those of the trunk with the
+    prefix ``network.``.
 
     Args:
-        trunk: From `trunk`; its modules above the line are shared, not copied.
-        stages: Of its backbone.
+        trunk: Module from `trunk`. Its modules above the line are shared, not copied.
+        stages: Stages of its backbone.
         line: Position of the last stage below the line.
-        size: (height, width) of the images.
+        size: (height, width) of the images in pixels.
 
     Raises:
-        BackboneError: This network can't be cut there, and what to do instead.
+        BackboneError: The network can't be cut at this line. The message says what to do instead.
     """
 
     def __init__(self, trunk: nn.Module, stages: Sequence[Stage], line: int, size: tuple[int, int]) -> None:
@@ -83,32 +84,32 @@ class Upper(nn.Module):
         below, above, end = _cut(stages, line)
         self._feed = _Feed(size)
         with _evaluating(trunk), torch.no_grad():
-            outputs, embedding = _probed(trunk, [name for stage in below for name in stage.modules], size)
+            outputs, embedding = _probe(trunk, [name for stage in below for name in stage.modules], size)
             activations = outputs[end]
             _check_shape(activations, stages[line], size)
             kept: dict[str, nn.Module] = {
                 name: trunk.get_submodule(name) for stage in above for name in stage.modules
             }
-            forwards = {name: _Zeros(self._feed, output) for name, output in outputs.items()}
+            forwards = {name: _ReturnZeros(self._feed, output) for name, output in outputs.items()}
             modules = stages[line].modules
             given = dict.fromkeys(
-                modules[modules.index(end) :], _Given(self._feed)
-            )  # behind its end, a stage only passes on
+                modules[modules.index(end) :], _ReturnActivations(self._feed)
+            )  # modules after the end of a stage pass their input through
             left_out = {
-                name: _stand_in(trunk.get_submodule(name), forward)
+                name: _placeholder(trunk.get_submodule(name), forward)
                 for name, forward in (forwards | given).items()
             }
             self.network = _rebuilt(trunk, kept | left_out, _tensors(above), _tensors(below))
-            self._prove(activations, embedding, stages[line])
+            self._check_embedding(activations, embedding, stages[line])
 
     def forward(self, activations: Tensor) -> Tensor:
         """Compute the embedding.
 
         Args:
-            activations: (b, *shape) of the stage's shape. Like any output of a module, they may be overwritten.
+            activations: (b, *shape), with the shape of the last stage below the line. They may be overwritten.
 
         Returns:
-            (b, dim).
+            (b, dim) embedding.
         """
         self._feed.activations = activations
         try:
@@ -117,7 +118,7 @@ class Upper(nn.Module):
             self._feed.activations = None
         return embedding
 
-    def _prove(self, activations: Tensor, embedding: Tensor, stage: Stage) -> None:
+    def _check_embedding(self, activations: Tensor, embedding: Tensor, stage: Stage) -> None:
         remedy = "Draw the line elsewhere, or train without cached activations"
         try:
             ours = self(activations.clone())
@@ -127,21 +128,21 @@ class Upper(nn.Module):
             ) from error
         if ours.shape != embedding.shape or (ours - embedding).norm() > _EQUAL * embedding.norm():
             raise BackboneError(
-                f"what lies above stage {stage.name!r} doesn't depend on its output alone: a connection skips the line. "
+                f"the network above stage {stage.name!r} depends on more than its output: a connection skips the line. "
                 f"{remedy}"
             )
 
 
-class _Reached(Exception):  # noqa: N818  # not an error: the line was reached
-    """Leaves a forward pass at the line."""
+class _Reached(Exception):  # noqa: N818  # control flow, not an error
+    """Signal that ends a forward pass at the line."""
 
     def __init__(self, activations: Tensor) -> None:
         super().__init__()
         self.activations = activations
 
 
-class _Last(nn.Module):
-    """The last module below the line."""
+class _LastModule(nn.Module):
+    """Wrapper of the last module below the line. It ends the forward pass."""
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
@@ -152,7 +153,7 @@ class _Last(nn.Module):
 
 
 class _Feed:
-    """What the stand-ins for the part below the line give in the forward pass that is under way."""
+    """Activations of the current forward pass, shared by the placeholders below the line."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = size
@@ -161,16 +162,16 @@ class _Feed:
     @property
     def given(self) -> Tensor:
         if self.activations is None:
-            raise BackboneError("no activations; run the module that lies above the line as a whole")
+            raise BackboneError("no activations; call the part above the line as a whole, not its modules")
         return self.activations
 
     def zeros(self, shape: Iterable[int]) -> Tensor:
-        """Zeros for each image, which all share one number."""
+        """Return zeros of a shape for each image, expanded from a single number."""
         return self.given.new_zeros(()).expand(len(self.given), *shape)
 
 
-class _Given:
-    """Forward pass that gives the activations, whatever it gets."""
+class _ReturnActivations:
+    """Forward pass that ignores its arguments and returns the activations."""
 
     def __init__(self, feed: _Feed) -> None:
         self._feed = feed
@@ -179,8 +180,8 @@ class _Given:
         return self._feed.given
 
 
-class _Zeros:
-    """Forward pass that gives zeros in the shape of what a module below the line gave."""
+class _ReturnZeros:
+    """Forward pass that returns zeros in the shape of the output of a module below the line."""
 
     def __init__(self, feed: _Feed, output: Any) -> None:
         self._feed = feed
@@ -191,20 +192,20 @@ class _Zeros:
 
 
 class _Shape:
-    """A shape, as a leaf of a nested output."""
+    """Shape as a leaf of a nested output."""
 
     def __init__(self, sizes: Iterable[int]) -> None:
         self.sizes = tuple(sizes)
 
 
-def _stand_in(module: nn.Module, forward: Callable[..., Any]) -> nn.Module:
-    """Another forward pass in place of a module, with its plain attributes and methods, which others may read."""
-    stand_in = module.__new__(type(module))
-    nn.Module.__init__(stand_in)
-    own = {name: value for name, value in vars(module).items() if name not in vars(stand_in)}
+def _placeholder(module: nn.Module, forward: Callable[..., Any]) -> nn.Module:
+    """Return a placeholder with another forward pass, but with the module's plain attributes and methods."""
+    placeholder = module.__new__(type(module))
+    nn.Module.__init__(placeholder)
+    own = {name: value for name, value in vars(module).items() if name not in vars(placeholder)}
     stateless = {"_load_from_state_dict": _nothing, "_save_to_state_dict": _nothing, "extra_repr": _no_text}
-    vars(stand_in).update(own, forward=forward, **stateless)
-    return stand_in
+    vars(placeholder).update(own, forward=forward, **stateless)
+    return placeholder
 
 
 def _nothing(*_args: object, **_kwargs: object) -> None:
@@ -216,14 +217,14 @@ def _no_text() -> str:
 
 
 def _cut(stages: Sequence[Stage], line: int) -> tuple[Sequence[Stage], Sequence[Stage], str]:
-    """The stages below and above the line, and the module that ends the ones below.
+    """Return the stages below and above the line, and the name of the module that ends the lower ones.
 
     Raises:
-        BackboneError: There is nothing above the line.
+        BackboneError: No stage is above the line.
     """
     if not 0 <= line < len(stages) - 1:
         raise BackboneError(
-            f"a line behind stage {line} of {len(stages)} has nothing to train above it; expected 0 to {len(stages) - 2}"
+            f"a line after stage {line} of {len(stages)} has nothing to train above it; expected 0 to {len(stages) - 2}"
         )
     return stages[: line + 1], stages[line + 1 :], stages[line].end
 
@@ -235,13 +236,14 @@ def _tensors(stages: Iterable[Stage]) -> list[str]:
 def _rebuilt(
     trunk: nn.Module, parts: Mapping[str, nn.Module], shared: Iterable[str], constant: Iterable[str]
 ) -> nn.Module:
-    """The trunk's own containers, around other parts.
+    """Copy the containers of the trunk around other modules.
 
     Args:
-        trunk: Whose forward pass it is.
-        parts: What stands where, by qualified name; nothing of these is copied.
-        shared: Names of tensors that belong to containers, and to this part of the network.
-        constant: Likewise, but of the other part of the network: neither parameters nor state here.
+        trunk: Module that defines the forward pass.
+        parts: Replacement modules by qualified name. They are not copied.
+        shared: Names of the containers' tensors that belong to this part of the network.
+        constant: Names of the containers' tensors that belong to the other part. They become non-persistent
+            buffers.
     """
     tensors = dict([*trunk.named_parameters(), *trunk.named_buffers()])
     memo: dict[int, Any] = {id(tensors[name]): tensors[name] for name in (*shared, *constant)}
@@ -257,7 +259,7 @@ def _rebuilt(
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while, and then each part's own mode again."""
+    """Set evaluation mode temporarily, and restore the mode of each submodule afterwards."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -267,8 +269,8 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def _probed(trunk: nn.Module, names: Sequence[str], size: tuple[int, int]) -> tuple[dict[str, Any], Tensor]:
-    """What each named module gave for a few random images, and their embedding."""
+def _probe(trunk: nn.Module, names: Sequence[str], size: tuple[int, int]) -> tuple[dict[str, Any], Tensor]:
+    """Return the output of each named module for a few random images, and their embedding."""
     parameter = next(trunk.parameters())
     images = torch.randn(_PROBE, 3, *size, generator=torch.Generator().manual_seed(0)).to(parameter)
     outputs: dict[str, Any] = {}
@@ -277,7 +279,7 @@ def _probed(trunk: nn.Module, names: Sequence[str], size: tuple[int, int]) -> tu
         def hook(_part: nn.Module, _inputs: object, output: Any) -> None:
             if name in outputs:
                 raise BackboneError(
-                    f"module {name!r} runs more than once in a forward pass, so the network can't be cut above it; train "
+                    f"module {name!r} runs more than once in a forward pass, so the network can't be cut after it; train "
                     "without cached activations"
                 )
             # a later module may overwrite its input
@@ -298,6 +300,6 @@ def _check_shape(activations: object, stage: Stage, size: tuple[int, int]) -> No
     got = tuple(activations.shape[1:]) if isinstance(activations, Tensor) else type(activations).__name__
     if got != stage.shape:
         raise BackboneError(
-            f"stage {stage.name!r} gives {got} for images of {size[0]} x {size[1]} pixels; expected {stage.shape}, which is "
-            "of the backbone's own transform: give its size, or a backbone with another transform"
+            f"stage {stage.name!r} returns {got} for images of {size[0]} x {size[1]} pixels; expected {stage.shape}, the "
+            "shape for the backbone's own transform: use its size, or a backbone with another transform"
         )

@@ -1,4 +1,4 @@
-"""Which layers a network has, found by watching one forward pass, and the layers that a user names."""
+"""Discovery of a network's layers from one forward pass, and resolution of the layer names given by the user."""
 
 import copy
 import difflib
@@ -24,22 +24,22 @@ _POOLS = ("avg", "max", "gem", "none")
 SAME_AS_INPUT = (nn.Identity, nn.Dropout, nn.Dropout2d)  # in a frozen network
 _FIRST_AXIS = (nn.Conv2d, nn.BatchNorm2d)
 _LAST_AXIS = (nn.Linear, nn.LayerNorm)
-_BATCH = 2  # an axis of another length is not the batch
+_BATCH = 2  # batch size of the discovery pass; a first axis of another length is not the batch
 _SHOWN = 20
 
 
 @dataclass(frozen=True)
 class LayerInfo:
-    """An output of a network.
+    """Description of a network output.
 
     Attributes:
         name: ``embedding``, ``logits``, or the module's name.
-        kind: ``map`` (one vector per place), ``tokens`` or ``vector``.
-        shape: Of one image's output, as the network lays it out.
-        dim: Channels: length of the pooled vector.
-        pools: Pools that make sense, the default one first.
-        channels_last: Of a map: (h, w, c) rather than (c, h, w).
-        prefix: Of tokens: how many come before the patches'.
+        kind: ``map`` (one vector per position), ``tokens`` or ``vector``.
+        shape: Shape of the output for one image, in the network's memory layout.
+        dim: Number of channels, which is the length of the pooled vector.
+        pools: Supported pools, the default one first.
+        channels_last: Whether a map is (h, w, c) rather than (c, h, w).
+        prefix: Number of tokens before the patch tokens.
     """
 
     name: str
@@ -58,18 +58,18 @@ class LayerInfo:
         return (1,) if self.kind == "tokens" else ()
 
     def pooled(self, pool: str) -> Layer:
-        """This layer under `pool`, which is one of `pools`."""
+        """Return this layer with a pool, which must be one of `pools`."""
         return Layer(self.name, pool, prod(self.shape) if pool == "none" else self.dim)
 
 
 class _Shapes:
-    """Taps that note the shape of each output, and how often each module ran."""
+    """Taps that record the shape of each output and the number of calls of each module."""
 
     def __init__(self) -> None:
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.calls: Counter[str] = Counter()
         self._muted = False
-        self._last: object = None  # held, so that `is` can be trusted
+        self._last: object = None  # keeps a reference, so that `is` is reliable
 
     def wants(self, name: str) -> bool:  # noqa: ARG002  # the protocol's
         return True
@@ -83,7 +83,7 @@ class _Shapes:
             self.shapes[name] = tuple(output.shape)
 
     def put_new(self, name: str, output: object) -> None:
-        """Take the output of what only passes it on, where no module gave it before."""
+        """Record the output of a pass-through module unless the preceding module already returned it."""
         if output is not self._last:
             self.put(name, output)
 
@@ -97,17 +97,18 @@ class _Shapes:
 
 
 def discover(network: Network) -> dict[str, LayerInfo]:
-    """Run the shapes of two images through `network` and list its layers: embedding, logits, then modules as they finish.
+    """Return the layers of `network` by name: embedding, logits, then modules in the order in which they finish.
 
-    A module is a layer when it ran exactly once and gave one tensor per image: a map, tokens or a vector. An identity
-    or dropout is one only where it passes on what no module gave: after the position embedding of a transformer.
+    The layers are found in a forward pass on the shapes of two images. A module is a layer if it ran exactly once
+    and returned one tensor per image: a map, tokens or a vector. An identity or dropout is a layer only if its
+    output was not returned by another module, such as after the position embedding of a transformer.
 
     Raises:
-        BackboneError: The network doesn't turn images into one vector each.
+        BackboneError: The network doesn't return one vector per image.
     """
     try:
         taps = _observed(network)
-    except (NotImplementedError, TypeError) as error:  # timm's encoders of language models have no head
+    except (NotImplementedError, TypeError) as error:  # timm's encoders for language models have no head
         raise BackboneError(f"the network can't be run from images to an embedding: {error}") from error
     parts = dict(network.module.named_modules())
     found = {
@@ -131,12 +132,12 @@ def _observed(network: Network) -> _Shapes:
         RuntimeError,
         TypeError,
         ValueError,
-    ):  # its forward pass needs values; what is wrong otherwise, shows again
+    ):  # the forward pass needs values; other errors are raised again below
         return _watched(network, network.module)
 
 
 def without_data(module: nn.Module) -> nn.Module:
-    """A copy that has shapes but no values: its forward pass computes nothing, and it takes no memory."""
+    """Return a copy on the meta device, with shapes but no values. It uses no memory and computes nothing."""
     tensors: list[Tensor] = [*module.parameters(), *module.buffers()]
     return copy.deepcopy(module, {id(tensor): _shape_only(tensor) for tensor in tensors})
 
@@ -163,7 +164,7 @@ def _watched(network: Network, module: nn.Module) -> _Shapes:
 
 
 def attach(module: nn.Module, taps: Taps, names: Iterable[str]) -> list[RemovableHandle]:
-    """Put the outputs of the named modules into `taps` whenever they run."""
+    """Register hooks that pass the outputs of the named modules to `taps`, and return their handles."""
     return [handle for name in names for handle in _attached(module, name, taps.put)]
 
 
@@ -193,7 +194,7 @@ def _info(name: str, shape: tuple[int, ...], part: nn.Module | None, network: Ne
 
 
 def _channels_last(shape: tuple[int, ...], part: nn.Module | None, network: Network) -> bool | None:
-    """Whether a map is (h, w, c), by which two sides have the input's proportions; None when it is no map."""
+    """Return whether a map is (h, w, c), judged by which sides have the input's aspect ratio; None for no map."""
     height, width = network.transform.crop
 
     def fits(h: int, w: int) -> bool:
@@ -210,13 +211,13 @@ def _channels_last(shape: tuple[int, ...], part: nn.Module | None, network: Netw
 
 
 def resolve(names: Sequence[str], layers: Mapping[str, LayerInfo]) -> tuple[Layer, ...]:
-    """Turn ``NAME`` or ``NAME:POOL`` into layers, in the order given, each once.
+    """Resolve ``NAME`` or ``NAME:POOL`` to layers, in the order given and without duplicates.
 
     Raises:
-        LayerError: No names; a layer that isn't there; a pool that makes no sense for it. Lists what is valid.
+        LayerError: `names` is empty, or a layer or pool is not available. The message lists valid ones.
     """
     if not names:
-        raise LayerError(f"no layers asked for; expected some of {_suggestions('', layers)}")
+        raise LayerError(f"no layers given; expected some of {_suggestions('', layers)}")
     return tuple(dict.fromkeys(_resolved(name, layers) for name in names))
 
 
@@ -225,12 +226,12 @@ def _resolved(asked: str, layers: Mapping[str, LayerInfo]) -> Layer:
     info = layers.get(name)
     if info is None:
         raise LayerError(
-            f"layer {name!r}: this backbone has none of that name; expected {_suggestions(name, layers)}"
+            f"layer {name!r}: this backbone has no such layer; expected {_suggestions(name, layers)}"
         )
     if pool and pool not in info.pools:
         shape = " x ".join(map(str, info.shape))
         raise LayerError(
-            f"layer {name!r}: pool {pool!r} makes no sense for its {info.kind} ({shape}); expected "
+            f"layer {name!r}: pool {pool!r} isn't supported for its {info.kind} ({shape}); expected "
             f"{', '.join(info.pools)}"
         )
     return info.pooled(pool or info.pools[0])

@@ -1,4 +1,4 @@
-"""From a name to a backbone."""
+"""Loading of backbones by name."""
 
 from pathlib import Path
 
@@ -12,21 +12,24 @@ def load_backbone(name: str, *, weights: str | Path | None = None) -> Backbone:
     """Load a frozen backbone by name.
 
     Args:
-        name: ``SOURCE:NAME`` with one of the sources ``embedded``, ``timm``, ``torchvision``, ``open_clip``, ``small`` and
-            ``plugin``, or one that another package declares, or a bare name, which is searched in that order; or ``run:DIR``,
-            which this project trained.
-        weights: None for the pretrained weights, which the source may download; a safetensors or torch file; or
-            ``random`` or ``random:SEED`` for an untrained network.
+        name: One of three forms. ``SOURCE:NAME`` names a backbone of a source: ``embedded``, ``timm``,
+            ``torchvision``, ``open_clip``, ``small``, ``plugin``, or a source of another package. A bare name is
+            searched in the sources in that order. ``run:DIR`` names a fine-tuned backbone.
+        weights: None for the pretrained weights, which the source may download; the path of a safetensors or torch
+            file; or ``random`` or ``random:SEED`` for an untrained network.
+
+    Returns:
+        The backbone, in evaluation mode and without gradients.
 
     Raises:
-        BackboneError: No such backbone, or one that can't be built here; names near matches.
-        WeightsError: The weights can't be had, must not be trusted, or aren't of this backbone.
+        BackboneError: The backbone is unknown or can't be built on this machine. The message lists similar names.
+        WeightsError: The weights are not available, are unsafe to load, or don't fit the backbone.
     """
     if name.startswith(TUNED):
         if weights is not None:
             raise WeightsError(
-                f"backbone {name} brings the weights that it was trained to; got others, {weights}. Leave them away, or name "
-                "the backbone that they are of"
+                f"backbone {name} already has its own weights; got {weights} as well. Drop --weights, or name the "
+                "backbone that those weights belong to"
             )
         return load_tuned(name.removeprefix(TUNED))
     source, found = find(name)

@@ -1,4 +1,4 @@
-"""What every source of backbones gives: a module, its transform, and how to read it."""
+"""Interface of backbone sources, and the networks that they build."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,12 +15,12 @@ Availability = Literal["here", "download", "none"]
 
 @dataclass(frozen=True)
 class ClassTokens:
-    """Tokens in front of the patches' tokens.
+    """Tokens before the patch tokens.
 
     Attributes:
-        prefix: How many: class, distillation and register tokens.
+        prefix: Number of class, distillation and register tokens.
         has_class: Whether the first one is a class token.
-        length: Tokens per image where they are there, patches included.
+        length: Tokens per image in outputs that contain them, including patch tokens.
     """
 
     prefix: int
@@ -30,17 +30,17 @@ class ClassTokens:
 
 @dataclass(frozen=True)
 class Network:
-    """A built network.
+    """Network built by a source.
 
     Attributes:
-        module: (b, 3, h, w) normalised images to class scores or an embedding.
-        transform: From image to input, as the weights were trained with.
-        readout: Where the embedding and the logits come out.
-        weights: Where the weights came from, in words.
-        tokens: The tokens in front of the patches' ones, if the network has any.
-        channels_last: Whether the network's own maps are NHWC, which decides where a shape doesn't tell.
-        ignored: Prefixes of keys in a weight file that this module has no use for.
-        versions: Libraries, beside torch, that the numbers depend on.
+        module: Module that maps (b, 3, h, w) normalised images to class scores or an embedding.
+        transform: Preprocessing from image to input, as in the training of the weights.
+        readout: Access to the embedding and the logits.
+        weights: Description of the origin of the weights.
+        tokens: Tokens before the patch tokens; None for a network without them.
+        channels_last: Whether the network's maps are NHWC. It is used when the shape is ambiguous.
+        ignored: Prefixes of keys in a weight file that the module doesn't use.
+        versions: Versions of the libraries other than torch that affect the numbers.
     """
 
     module: nn.Module
@@ -55,34 +55,34 @@ class Network:
 
 @runtime_checkable
 class Source(Protocol):
-    """Where backbones come from, by name. To add one, list it in `features.backbones.providers.registry`.
+    """Interface of a source of backbones. New sources are listed in `features.backbones.providers.registry`.
 
     Attributes:
-        prefix: What is written before a name, and a colon.
+        prefix: Prefix of the source's names, without the colon.
     """
 
     prefix: str
 
     def names(self) -> Iterator[str]:
-        """Every name it knows, without the prefix."""
+        """Iterate over all names of the source, without the prefix."""
 
     def find(self, name: str) -> str | None:
-        """The full name, with the tag of the weights, or None for a name that it doesn't know."""
+        """Return the full name with the tag of the weights, or None if the name is unknown."""
 
     def build(self, name: str, weights: str | Path | None) -> Network:
         """Build the network of a full name.
 
         Args:
-            name: From `find`.
-            weights: None for the pretrained ones, ``random[:SEED]`` or a file.
+            name: Full name from `find`.
+            weights: None for the pretrained weights, ``random[:SEED]`` or a file.
 
         Raises:
-            BackboneError: It can't be built here.
-            WeightsError: The weights can't be had or don't fit.
+            BackboneError: The network can't be built on this machine.
+            WeightsError: The weights are not available or don't fit.
         """
 
     def availability(self, name: str) -> Availability:
-        """Whether its pretrained weights are here, can be downloaded, or don't exist."""
+        """Return whether the pretrained weights are on this machine, can be downloaded, or don't exist."""
 
     def version(self) -> str:
-        """Library and version that define what the names mean."""
+        """Return the library and version that define the networks."""

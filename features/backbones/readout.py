@@ -1,7 +1,7 @@
-"""How a network is run, and where its embedding and its class scores come out.
+"""Execution of networks, and access to their embedding and class scores.
 
-A network is run with taps: a `Taps` is offered every module's output, the embedding and the class scores, and may stop
-the run once it has what it wants.
+A network is run with taps. A `Taps` object receives every module's output, the embedding and the class scores. It
+may stop the run when it has received all outputs that it needs.
 """
 
 from contextlib import AbstractContextManager
@@ -16,46 +16,46 @@ LOGITS = "logits"
 
 
 class Taps(Protocol):
-    """Receives what a network computes while it runs."""
+    """Interface of a receiver of a network's outputs during a run."""
 
     def wants(self, name: str) -> bool:
-        """Whether this output is of any use."""
+        """Return whether an output is needed."""
 
     def put(self, name: str, output: object) -> None:
-        """Take one output; may raise to stop the run, when nothing more is wanted."""
+        """Receive one output. May raise an exception to stop the run when no further output is needed."""
 
     def muted(self) -> AbstractContextManager[None]:
-        """While it is entered, outputs of modules are not for the taps."""
+        """Return a context manager in which outputs of modules are ignored."""
 
 
 class Readout(Protocol):
-    """How a network is run to its end."""
+    """Interface for running a network and reading its embedding and logits."""
 
     @property
     def has_logits(self) -> bool:
         """Whether the network ends in class scores."""
 
     def classifier(self, module: nn.Module) -> tuple[str, ...]:
-        """Names of the modules that turn the embedding into class scores."""
+        """Return the names of the modules that compute class scores from the embedding."""
 
     def attach(self, module: nn.Module, taps: Taps) -> list[RemovableHandle]:
-        """Hook what only a hook can read."""
+        """Register the hooks that the readout needs, and return their handles."""
 
     def run(self, module: nn.Module, images: Tensor, taps: Taps) -> None:
-        """Run `module` on normalised images (b, 3, h, w) and put the embedding and the logits."""
+        """Run `module` on normalised images (b, 3, h, w) and pass the embedding and the logits to `taps`."""
 
     def without_classifier(self, module: nn.Module) -> "Readout":
-        """Take the classifier off `module`, in place; the embedding stays the same."""
+        """Remove the classifier of `module` in place, and return its new readout. The embedding is unchanged."""
 
 
 @dataclass(frozen=True)
 class TimmReadout:
-    """timm's own convention: ``forward_features``, then ``forward_head`` with or without ``pre_logits``."""
+    """Readout by timm's convention: ``forward_features``, then ``forward_head`` with or without ``pre_logits``."""
 
     has_logits: bool
 
     def classifier(self, module: nn.Module) -> tuple[str, ...]:
-        """Names of the modules that turn the embedding into class scores: two of them in distilled networks."""
+        """Return the names of the modules that compute class scores. Distilled networks have two."""
         if not self.has_logits:
             return ()
         found: Any = module.get_classifier()  # type: ignore[operator]
@@ -63,15 +63,15 @@ class TimmReadout:
         return tuple(name for name, part in module.named_modules() if any(part is each for each in parts))
 
     def attach(self, module: nn.Module, taps: Taps) -> list[RemovableHandle]:  # noqa: ARG002  # the protocol's
-        """Nothing: every output is returned by a method."""
+        """Return no handles: methods return every output."""
         return []
 
     def run(self, module: nn.Module, images: Tensor, taps: Taps) -> None:
-        """Run the trunk once, and the head once for each of the embedding and the logits that is wanted."""
+        """Run the trunk once, and the head once for each needed output (embedding, logits)."""
         network: Any = module
         features = network.forward_features(images)
         if taps.wants(EMBEDDING):
-            with taps.muted():  # the modules of the head are offered by the run to the logits, once
+            with taps.muted():  # the run for the logits passes the head's modules to the taps, once
                 embedding = network.forward_head(features, pre_logits=True)
             taps.put(EMBEDDING, embedding)
         output = network.forward_head(features)
@@ -79,7 +79,7 @@ class TimmReadout:
             taps.put(LOGITS, output)
 
     def without_classifier(self, module: nn.Module) -> Readout:
-        """Let timm take the classifier off."""
+        """Remove the classifier with timm's own method."""
         network: Any = module
         network.reset_classifier(0)
         return TimmReadout(has_logits=False)
@@ -87,20 +87,21 @@ class TimmReadout:
 
 @dataclass(frozen=True)
 class ClassifierReadout:
-    """The embedding is what the module called `name` reads; the output of the whole network is the logits.
+    """Readout whose embedding is the input of the module `name`, and whose logits are the output of the network.
 
-    A convolutional classifier, as in SqueezeNet, reads a map: its average over the positions is the embedding.
+    The input of a convolutional classifier, as in SqueezeNet, is a map. Its average over the positions is the
+    embedding.
     """
 
     name: str
     has_logits: bool = True
 
     def classifier(self, module: nn.Module) -> tuple[str, ...]:  # noqa: ARG002  # the protocol's
-        """The one module."""
+        """Return the name of the classifier."""
         return (self.name,)
 
     def attach(self, module: nn.Module, taps: Taps) -> list[RemovableHandle]:
-        """Read the classifier's input."""
+        """Register a hook that reads the classifier's input."""
 
         def read(_module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             output = inputs[0]
@@ -113,23 +114,23 @@ class ClassifierReadout:
         taps.put(LOGITS, module(images))
 
     def without_classifier(self, module: nn.Module) -> Readout:
-        """Put an identity in its place, so that the network returns its embedding."""
+        """Replace the classifier by an identity, so that the network returns its embedding."""
         module.set_submodule(self.name, nn.Identity())
         return OutputReadout()
 
 
 @dataclass(frozen=True)
 class OutputReadout:
-    """The network returns its embedding, and has no classifier."""
+    """Readout of a network without a classifier, which returns its embedding."""
 
     has_logits: bool = False
 
     def classifier(self, module: nn.Module) -> tuple[str, ...]:  # noqa: ARG002  # the protocol's
-        """None."""
+        """Return no names: the network has no classifier."""
         return ()
 
     def attach(self, module: nn.Module, taps: Taps) -> list[RemovableHandle]:  # noqa: ARG002  # the protocol's
-        """Nothing: the output is returned."""
+        """Return no handles: the network returns its embedding."""
         return []
 
     def run(self, module: nn.Module, images: Tensor, taps: Taps) -> None:
@@ -137,5 +138,5 @@ class OutputReadout:
         taps.put(EMBEDDING, module(images))
 
     def without_classifier(self, module: nn.Module) -> Readout:  # noqa: ARG002  # the protocol's
-        """The same: there is none."""
+        """Return this readout: the network has no classifier."""
         return self

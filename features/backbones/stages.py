@@ -1,7 +1,7 @@
-"""A network's parts in the order in which they run: where a frost line can be drawn.
+"""Stages of a network in execution order. A frost line can be drawn between two of them.
 
-They are derived, not listed per network: from which modules contain which, and from the order in which a forward pass
-starts them, watched on shapes alone.
+Stages are derived, not listed per network. They follow from the nesting of the modules and from the order in which
+a forward pass on shapes only starts them.
 """
 
 import copy
@@ -23,24 +23,24 @@ from frostline.features.backbones.network import Network
 from frostline.features.backbones.readout import EMBEDDING
 from frostline.features.errors import BackboneError, LayerError
 
-_STEM_SHARE = 0.1  # of a network's depth; a stem is less, though it may be built as a stage is
+_STEM_SHARE = 0.1  # largest share of a network's depth in a stem, which may be built like a stage
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of a trunk, which is a network without its classifier.
+    """Stage of a trunk, which is a network without its classifier.
 
-    Every parameter of the trunk is in exactly one stage.
+    Every parameter of the trunk belongs to exactly one stage.
 
     Attributes:
-        name: ``stem``, ``top``, or the name of its main module.
-        modules: Qualified names in the network, disjoint, in the order in which they run.
-        tensors: Qualified names of parameters and buffers that no module of a stage holds, because their owner spans several
-            stages: class tokens, position embeddings.
-        layer: Where the stage ends, for `Backbone.resolve_layers`; the last one ends in the embedding.
-        shape: Of one image's output there, as the network lays it out.
-        parameters: How many numbers are trained in it.
-        flops: Multiply-adds for one image.
+        name: ``stem``, ``top``, or the name of the main module.
+        modules: Qualified names of the stage's modules, disjoint, in execution order.
+        tensors: Qualified names of parameters and buffers whose owner spans several stages, such as class tokens
+            and position embeddings.
+        layer: Layer at the end of the stage, for `Backbone.resolve_layers`. The last stage ends in the embedding.
+        shape: Shape of the output for one image, in the network's memory layout.
+        parameters: Number of trainable parameters.
+        flops: Multiply-adds per image.
     """
 
     name: str
@@ -53,37 +53,37 @@ class Stage:
 
     @property
     def end(self) -> str:
-        """The module whose output ends the stage; ``embedding`` for the last stage."""
+        """Name of the module whose output ends the stage; ``embedding`` for the last stage."""
         return self.layer.rpartition(":")[0]
 
     def owns(self, name: str) -> bool:
-        """Whether the parameter, buffer or module of this qualified name is in this stage."""
+        """Return whether the parameter, buffer or module with a qualified name belongs to the stage."""
         return name in self.tensors or any(
             name == each or name.startswith(f"{each}.") for each in self.modules
         )
 
 
 def find_stage(stages: Sequence[Stage], name: str) -> int:
-    """Position of the stage called `name`.
+    """Return the position of the stage called `name`.
 
     Raises:
-        LayerError: There is none; names near matches.
+        LayerError: The backbone has no such stage. The message lists similar names.
     """
     names = [stage.name for stage in stages]
     if name in names:
         return names.index(name)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? All: " if near else "expected one of "
-    raise LayerError(f"stage {name!r}: this backbone has none of that name; {hint}{', '.join(names)}")
+    raise LayerError(f"stage {name!r}: this backbone has no such stage; {hint}{', '.join(names)}")
 
 
 def derive_stages(network: Network, layers: Mapping[str, LayerInfo]) -> tuple[Stage, ...]:
-    """Cut the trunk of `network` into stages.
+    """Split the trunk of `network` into stages.
 
-    The blocks are the modules inside the container that holds most of the network's depth, or the network's own children
-    where several containers share it. What runs before the first block is the ``stem``, what has parameters and runs after
-    the last one the ``top``. A stage always ends in one of `layers`, so a block that gives several tensors goes together
-    with the next one.
+    The blocks are the modules inside the container that holds most of the network's depth, or the network's
+    children if several containers share the depth. Modules that run before the first block form the ``stem``.
+    Modules with parameters that run after the last block form the ``top``. Every stage ends in one of `layers`, so
+    a block that returns several tensors is merged with the next one.
 
     Raises:
         BackboneError: The network can't be run without its classifier.
@@ -98,13 +98,13 @@ def derive_stages(network: Network, layers: Mapping[str, LayerInfo]) -> tuple[St
 
 @dataclass
 class _Run:
-    """What one forward pass did.
+    """Record of one forward pass.
 
     Attributes:
-        started: Names of modules, in the order in which they ran first, and at which start.
-        starts: How many modules were started.
-        used: Name of a tensor, and how many modules had been started when it was first used.
-        flops: Name of a module, and the operations counted when it last finished.
+        started: Modules in the order of their first start, with the number of starts before it.
+        starts: Number of module starts.
+        used: Tensors, with the number of module starts before their first use.
+        flops: Modules, with the operations counted when they last finished.
     """
 
     started: dict[str, int] = field(default_factory=dict)
@@ -115,7 +115,7 @@ class _Run:
 
 
 class _Uses(TorchFunctionMode):
-    """Notes when each tensor is first an argument of an operation."""
+    """Recorder of the first use of each tensor as an argument of an operation."""
 
     def __init__(self, tensors: Mapping[str, Tensor], run: _Run) -> None:
         super().__init__()
@@ -130,7 +130,7 @@ class _Uses(TorchFunctionMode):
 
 
 def _watched(network: Network) -> tuple[nn.Module, _Run]:
-    """The trunk, as shapes alone where its forward pass needs no values, and what running it did."""
+    """Return the trunk and the record of its forward pass, on the meta device unless the pass needs values."""
     try:
         return _run(network, without_data(network.module))
     except (RuntimeError, TypeError, ValueError):
@@ -172,7 +172,7 @@ def _hooks(name: str, part: nn.Module, run: _Run, counter: FlopCounterMode) -> t
 
 
 def _main_container(trunk: nn.Module) -> str:
-    """Name of the module whose children are the blocks; empty for the network itself."""
+    """Return the name of the module whose children are the blocks; empty for the network itself."""
     name, here = "", trunk
     while inner := _deepest(here):
         name, here = f"{name}.{inner}" if name else inner, here.get_submodule(inner)
@@ -180,7 +180,7 @@ def _main_container(trunk: nn.Module) -> str:
 
 
 def _deepest(module: nn.Module) -> str | None:
-    """The child that holds more than half of the depth, unless it is one of several alike: then all are blocks."""
+    """Return the child with more than half of the depth, or None if similar siblings exist: then all are blocks."""
     children = dict(module.named_children())
     total = sum(_depth(child) for child in children.values())
     for name, child in children.items():
@@ -194,7 +194,7 @@ def _deepest(module: nn.Module) -> str | None:
 
 
 def _depth(module: nn.Module) -> int:
-    """How many modules in it hold parameters of their own."""
+    """Return the number of modules inside that directly hold parameters."""
     return sum(1 for part in module.modules() if next(part.parameters(recurse=False), None) is not None)
 
 
@@ -216,9 +216,9 @@ def _trainable(module: nn.Module) -> bool:
 
 
 def _pieces(trunk: nn.Module, level: str, run: _Run) -> tuple[list[str], list[str]]:
-    """What stages are made of, in the order of running, and the names of the modules that span several pieces.
+    """Return the pieces that form the stages, in execution order, and the modules that span several pieces.
 
-    A list of modules, which never runs itself, spans its members.
+    A module list, which never runs itself, spans its members.
     """
     spanning = [""]
     pieces: list[str] = []
@@ -244,7 +244,7 @@ class _Group:
 
 
 def _grouped(trunk: nn.Module, level: str, pieces: Sequence[str]) -> list[_Group]:
-    """Pieces by stage. What has no parameters goes with what it follows, so that a stage ends behind its pooling."""
+    """Group pieces by stage. Pieces without parameters join the preceding stage, which thus ends after pooling."""
     inside = [piece for piece in pieces if piece.startswith(f"{level}.") or not level]
     blocks, plain = _blocks({piece: trunk.get_submodule(piece) for piece in inside})
     groups: list[_Group] = []
@@ -268,11 +268,12 @@ def _grouped(trunk: nn.Module, level: str, pieces: Sequence[str]) -> list[_Group
 
 
 def _blocks(pieces: Mapping[str, nn.Module]) -> tuple[list[str], bool]:
-    """Where a stage begins, and whether what follows a block goes with it.
+    """Return the pieces that begin a stage, and whether the pieces after a block belong to it.
 
-    From the first to the last piece that is made of composite ones, as a residual stage is; what comes before and after, is
-    stem and top, though it may be a convolution with its normalisation. A plain network has no such pieces, and then no
-    composite ones at all: in VGG, a convolution begins a stage.
+    The blocks range from the first to the last piece that contains composite modules, such as a residual stage.
+    Pieces before and after them form the stem and the top, even if they are composite (a convolution with its
+    normalisation). Without such pieces, the composite ones are the blocks. In a plain network such as VGG, each
+    convolution begins a stage.
     """
     for is_block in (_is_deep, _composite):
         deep = [name for name, part in pieces.items() if is_block(part)]
@@ -288,7 +289,7 @@ def _has_matrix(module: nn.Module) -> bool:
 
 
 def _joined(groups: Sequence[_Group], trunk: nn.Module, layers: Mapping[str, LayerInfo]) -> list[_Group]:
-    """Groups that each end in a layer; one that doesn't is a part of the next."""
+    """Merge each group that doesn't end in a layer with the next one."""
     joined: list[_Group] = []
     carried: list[str] = []
     for group in groups:
@@ -301,7 +302,7 @@ def _joined(groups: Sequence[_Group], trunk: nn.Module, layers: Mapping[str, Lay
 
 
 def _end(group: _Group, trunk: nn.Module, layers: Mapping[str, LayerInfo]) -> str | None:
-    """The layer that a group ends in: its last module, or the one whose output that only passes on."""
+    """Return the layer that ends a group: its last module, ignoring modules that pass their input through."""
     for piece in reversed(group.pieces):
         if piece in layers:
             return piece
@@ -313,7 +314,7 @@ def _end(group: _Group, trunk: nn.Module, layers: Mapping[str, LayerInfo]) -> st
 def _owners(
     trunk: nn.Module, spanning: Sequence[str], groups: Sequence[_Group], run: _Run
 ) -> list[list[str]]:
-    """For each group, the tensors that belong to no piece: each to the group whose piece runs first after its first use."""
+    """Assign each tensor outside all pieces to the group of the first piece that runs after its first use."""
     owners: list[list[str]] = [[] for _ in groups]
     starts = sorted(
         (run.started.get(piece, run.starts), number)
@@ -348,7 +349,7 @@ def _stages(
             tensors=tuple(tensors),
             layer=f"{end or EMBEDDING}:none",
             shape=layers[end or EMBEDDING].shape,
-            flops=(counted - spent) // 2,  # the counter takes a multiply-add for two operations
+            flops=(counted - spent) // 2,  # the counter counts a multiply-add as two operations
         )
         owns = stage(parameters=0).owns
         yield stage(parameters=sum(size for name, size in sizes.items() if owns(name)))

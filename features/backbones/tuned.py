@@ -1,7 +1,8 @@
-"""Backbones that this project trained: ``run:DIR``.
+"""Fine-tuned backbones: ``run:DIR``.
 
-A tuned backbone is its base's architecture, without the classifier, with other weights and perhaps another transform. A
-folder holds it as ``backbone.safetensors`` (parameters and buffers) and ``backbone.json`` (what they belong to).
+A tuned backbone has the architecture of its base without the classifier, other weights, and possibly another
+transform. Its folder holds ``backbone.safetensors`` (parameters and buffers) and ``backbone.json`` (base,
+transform and digest).
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from frostline.features.errors import BackboneError, WeightsError
 from frostline.features.spec import Transform
 from frostline.features.system.atomic import replace_file
 
-TUNED = "run:"  # in front of the folder
+TUNED = "run:"  # prefix of the folder
 
 _FORMAT = "frostline backbone"
 _FORMAT_VERSION = 1
@@ -38,16 +39,16 @@ class _Record:
 
 
 def save_tuned(folder: str | Path, backbone: Backbone, trunk: nn.Module, transform: Transform) -> None:
-    """Write a trained backbone, so that ``run:FOLDER`` names it.
+    """Save a trained backbone, so that it can be loaded as ``run:FOLDER``.
 
     Args:
-        folder: Made if it isn't there.
-        backbone: The base, whose architecture it is.
-        trunk: What was trained, from `features.backbones.trunk`.
-        transform: From image to input, as it was trained with.
+        folder: Output folder, created if missing.
+        backbone: Base backbone, which defines the architecture.
+        trunk: Trained module from `features.backbones.trunk`.
+        transform: Preprocessing from image to input that was used in training.
     """
     folder = Path(folder)
-    # no two of a file's tensors may share memory, nor may one be strided
+    # safetensors accepts only contiguous tensors that share no memory
     state = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in trunk.state_dict().items()
@@ -58,11 +59,11 @@ def save_tuned(folder: str | Path, backbone: Backbone, trunk: nn.Module, transfo
 
 
 def load_tuned(folder: str | Path) -> Backbone:
-    """Load the backbone that `save_tuned` wrote to `folder`; it has the name of its base.
+    """Load the backbone that `save_tuned` wrote to `folder`. It has the name of its base.
 
     Raises:
-        BackboneError: The folder holds none, or one of a later version.
-        WeightsError: Its weights are not those that were saved, or not of its base.
+        BackboneError: The folder holds no backbone, or a later version wrote it.
+        WeightsError: The weights differ from the saved ones, or don't fit the base.
     """
     folder = Path(folder)
     record = _read(folder)
@@ -76,7 +77,7 @@ def load_tuned(folder: str | Path) -> Backbone:
     if backbone.weights_sha256 != record.weights_sha256:
         raise WeightsError(
             f"weights {file}: their SHA-256 is {backbone.weights_sha256}, expected {record.weights_sha256} of {_RECORD}; "
-            "they were changed after training, or damaged. Copy the folder again, or train again"
+            "they were changed or damaged after training. Copy the folder again, or train again"
         )
     return backbone
 
@@ -87,8 +88,8 @@ def _read(folder: Path) -> _Record:
         text = path.read_bytes()
     except OSError as error:
         raise BackboneError(
-            f"backbone {TUNED}{folder}: no {_RECORD} there ({error.strerror}); expected a folder that frostline finetune "
-            "wrote. A run of train-head has no backbone of its own: name the one that its cache was made with"
+            f"backbone {TUNED}{folder}: no {_RECORD} found ({error.strerror}); expected an output folder of frostline finetune. "
+            "A run of train-head has no backbone of its own: use the backbone of its cache"
         ) from error
     try:
         record = msgspec.json.decode(text, type=_Record)
@@ -96,7 +97,7 @@ def _read(folder: Path) -> _Record:
         raise BackboneError(f"{path}: not the record of a backbone: {error}") from error
     if (record.format, record.format_version) != (_FORMAT, _FORMAT_VERSION):
         raise BackboneError(
-            f"{path}: format {record.format!r} {record.format_version}; expected {_FORMAT!r} {_FORMAT_VERSION}. A newer "
-            "Frostline wrote it, or it is something else"
+            f"{path}: format {record.format!r} {record.format_version}; expected {_FORMAT!r} {_FORMAT_VERSION}. Update "
+            "Frostline if a newer version wrote it"
         )
     return record

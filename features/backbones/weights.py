@@ -1,4 +1,4 @@
-"""Weight files: read without running code, matched key by key, and fingerprinted."""
+"""Weight files: safe loading without running code, key matching, and fingerprints."""
 
 import hashlib
 import pickle
@@ -17,31 +17,31 @@ from torch import Tensor, nn
 
 from frostline.features.errors import WeightsError
 
-# What training scripts wrap a state dict in; an exponential moving average is what they evaluate, so it comes first.
+# Keys under which training scripts store a state dict. Moving averages come first, because scripts evaluate those.
 _CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")
 _WRAPPERS = ("module.", "_orig_mod.")  # DistributedDataParallel, torch.compile
-_TORCH_MAGIC = (b"PK\x03\x04", b"\x80")  # zip archive, or a bare pickle from before torch 1.6
+_TORCH_MAGIC = (b"PK\x03\x04", b"\x80")  # zip archive, or a bare pickle of torch before 1.6
 _SHOWN = 10
 
 
 def random_seed(weights: str | Path | None) -> int | None:
-    """Seed that ``random`` (0) or ``random:SEED`` asks for; None for anything else."""
+    """Return the seed of ``random`` (0) or ``random:SEED``; None for any other value."""
     asked = re.fullmatch(r"random(?::(\d+))?", weights) if isinstance(weights, str) else None
     return int(asked[1] or 0) if asked else None
 
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Draw from a generator of our own on the CPU, and leave the caller's as it was."""
+    """Seed the CPU's random generator temporarily, and restore the caller's state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield
 
 
 def fingerprint(module: nn.Module) -> str:
-    """SHA-256 over name, dtype, shape and bytes of all parameters and persistent buffers, sorted by name.
+    """Return the SHA-256 digest of name, dtype, shape and bytes of all parameters and persistent buffers.
 
-    It depends neither on the device nor on the memory format.
+    Tensors are sorted by name. The digest doesn't depend on the device or the memory format.
 
     Returns:
         64 hexadecimal digits.
@@ -58,23 +58,23 @@ def load_file(module: nn.Module, path: str | Path, *, classifier: Iterable[str] 
     """Load a weight file into `module`.
 
     Args:
-        module: Of exactly the architecture that the file was saved from.
-        path: A safetensors or torch file.
-        classifier: Names of modules that the file may lack, or hold in another shape.
+        module: Module with exactly the architecture of the file.
+        path: Path of a safetensors or torch file.
+        classifier: Names of modules that may be missing in the file or have another shape there.
 
     Returns:
-        Whether the classifier was loaded too.
+        Whether the classifier was loaded as well.
 
     Raises:
-        WeightsError: The file can't be read, or isn't of this architecture.
+        WeightsError: The file can't be read, or has another architecture.
     """
     return match(module, read_weights(path), where=str(path), classifier=classifier)
 
 
 def download_error(name: str, place: str, error: Exception, remedy: str) -> WeightsError:
-    """Pretrained weights that can't be had: what was tried, and what else there is to do."""
+    """Return the error for pretrained weights that can't be downloaded, with the location tried and a remedy."""
     return WeightsError(
-        f"backbone {name}: its pretrained weights can't be had from {place} ({type(error).__name__}: "
+        f"backbone {name}: its pretrained weights can't be loaded from {place} ({type(error).__name__}: "
         f"{_first_line(error)}). {remedy}"
     )
 
@@ -82,10 +82,11 @@ def download_error(name: str, place: str, error: Exception, remedy: str) -> Weig
 def read_weights(path: str | Path) -> dict[str, Tensor]:
     """Read the tensors of a safetensors or torch file. No code in the file is run.
 
-    The containers of common training scripts are unwrapped, and a ``module.`` before every key is taken off.
+    State dicts inside the containers of common training scripts are unwrapped, and a ``module.`` prefix of all
+    keys is removed.
 
     Raises:
-        WeightsError: No such file, not one of these formats, or one that holds more than tensors.
+        WeightsError: The file is missing, has another format, or holds other objects than tensors.
     """
     try:
         with Path(path).open("rb") as file:
@@ -108,15 +109,15 @@ def _read_safetensors(path: str | Path) -> object:
 def _read_torch(path: str | Path) -> object:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols that it then refuses anyway
+            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols that torch then rejects
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(_refusal(path, error)) from error
     except OSError:
         raise
-    except Exception as error:  # damaged bytes make torch's reader raise anything
+    except Exception as error:  # torch's reader can raise anything for damaged bytes
         raise WeightsError(
-            f"weights {path}: a damaged torch file ({_first_line(error)}); get it again"
+            f"weights {path}: a damaged torch file ({_first_line(error)}); download it again"
         ) from error
 
 
@@ -124,8 +125,8 @@ def _refusal(path: str | Path, error: Exception) -> str:
     found = re.search(r"(?:GLOBAL|global) (\S+)", str(error))
     needs = f" ({found[1]})" if found else ""
     return (
-        f"weights {path}: holds Python objects beside tensors{needs}, and reading those can run any code; expected "
-        'tensors only. If you trust whoever wrote it, convert it once: python -c "import torch; from '
+        f"weights {path}: holds Python objects besides tensors{needs}, and reading those can run any code; expected "
+        'tensors only. If you trust the author of the file, convert it once: python -c "import torch; from '
         f"safetensors.torch import save_file; c = torch.load('{path}', map_location='cpu', weights_only=False); "
         "c = c.get('state_dict', c.get('model', c)); "
         "save_file({k: v.contiguous() for k, v in c.items()}, 'weights.safetensors')\""
@@ -165,16 +166,17 @@ def match(
     """Load `state` into `module`, key by key.
 
     Args:
-        module: What the weights are for.
-        state: Names to tensors.
-        where: What to call the weights in an error.
-        classifier: Names of modules whose keys may be missing, or of another shape.
+        module: Module that receives the weights.
+        state: Tensors by name.
+        where: Name of the weights in error messages.
+        classifier: Names of modules whose keys may be missing or have another shape.
 
     Returns:
-        Whether the classifier was loaded too; if not, nothing of it was.
+        Whether the classifier was loaded as well. If not, no part of it was.
 
     Raises:
-        WeightsError: Missing or unexpected keys, or shapes that differ; names them, and nothing is loaded.
+        WeightsError: Keys are missing or unexpected, or shapes differ. The message lists them, and nothing is
+            loaded.
     """
     ours = module.state_dict()
     differences = _Differences.between(ours, state)
@@ -185,8 +187,8 @@ def match(
         state = {key: value for key, value in state.items() if not key.startswith(heads)}
     if problems := differences.describe():
         raise WeightsError(
-            f"weights {where} are not of this backbone, which has {len(ours)} tensors: {problems}. "
-            "Name the backbone that they were saved from, or rename the keys"
+            f"weights {where} don't fit this backbone, which has {len(ours)} tensors: {problems}. "
+            "Use the backbone that the weights were saved from, or rename the keys"
         )
     load_tensors(module, state, strict=False)
     return whole
@@ -194,12 +196,12 @@ def match(
 
 @dataclass(frozen=True)
 class _Differences:
-    """Where weights differ from what a module has.
+    """Differences between weights and a module's state.
 
     Attributes:
-        missing: Keys that they lack.
+        missing: Keys that are missing in the weights.
         unexpected: Keys that the module does not have.
-        reshaped: Keys whose shapes differ, and the two shapes in words.
+        reshaped: Keys with different shapes, and a description of both shapes.
     """
 
     missing: Sequence[str]
@@ -208,7 +210,7 @@ class _Differences:
 
     @classmethod
     def between(cls, ours: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> Self:
-        # torch counts batches for training; files from before it did are whole.
+        # The batch counter matters only in training, and files of early torch versions lack it.
         missing = [key for key in ours if key not in state and not key.endswith("num_batches_tracked")]
         shapes = {key: (tuple(state[key].shape), tuple(ours[key].shape)) for key in ours if key in state}
         return cls(
@@ -222,13 +224,13 @@ class _Differences:
         )
 
     def outside(self, modules: tuple[str, ...]) -> Self:
-        """What remains if the keys of some modules may be missing, or of another shape."""
+        """Return the differences without those missing or reshaped keys that belong to some modules."""
         missing = [key for key in self.missing if not key.startswith(modules)]
         reshaped = {key: text for key, text in self.reshaped.items() if not key.startswith(modules)}
         return replace(self, missing=missing, reshaped=reshaped)
 
     def describe(self) -> str:
-        """In words; empty without a difference."""
+        """Return a description of the differences; empty for none."""
         problems = {
             "missing": self.missing,
             "unexpected": self.unexpected,
@@ -238,15 +240,15 @@ class _Differences:
 
 
 def load_tensors(module: nn.Module, state: Mapping[str, Tensor], *, strict: bool = True) -> None:
-    """Load parameters and buffers by name, as `torch.nn.Module.load_state_dict` does.
+    """Load parameters and buffers by name, like `torch.nn.Module.load_state_dict`.
 
-    Names and tensors alone, which is all that a safetensors file holds, are taken to be of the versions that the module's own
-    parts have; modules such as torchvision's MNASNet refuse a state dict that tells none.
+    A safetensors file holds only names and tensors. Its state is assumed to have the versions of the module's own
+    submodules, because modules such as torchvision's MNASNet reject a state dict without versions.
 
     Args:
-        module: To load into.
-        state: Names to tensors.
-        strict: Whether a missing name is an error, too.
+        module: Module that receives the tensors.
+        state: Tensors by name.
+        strict: Whether a missing name is an error as well.
 
     Raises:
         RuntimeError: Names or shapes differ.

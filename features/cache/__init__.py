@@ -1,4 +1,4 @@
-"""The feature cache: one HDF5 file that survives kills, full disks and changing image sets."""
+"""Feature cache: one HDF5 file that survives killed processes, full disks and changes of the image set."""
 
 from frostline.features.cache.earlier import made_with
 from frostline.features.cache.file.layout import BLOCK_ROWS, Layout

@@ -1,4 +1,4 @@
-"""The numerical contract between caches: whether features computed by different engines can be used together."""
+"""Numerical contract between caches: checks whether features of different engines can be used together."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from frostline.features.spec import Difference, FeatureSpec, engine_kind
 
 @dataclass(frozen=True)
 class Computed:
-    """How features were computed, and what is known of their distance from the reference.
+    """Computation of a set of features, with its measured distance from the reference.
 
     Attributes:
-        spec: What they depend on.
-        check: How far they are from eager fp32's; None where they were not compared.
+        spec: Specification of the features.
+        check: Comparison with eager fp32; None if they were not compared.
     """
 
     spec: FeatureSpec
@@ -23,7 +23,7 @@ class Computed:
 
     @classmethod
     def of(cls, cache: FeatureCache) -> Self:
-        """Return how the features of a cache were computed."""
+        """Return the computation of a cache's features."""
         return cls(cache.spec, cache.check)
 
     @property
@@ -37,11 +37,11 @@ class Computed:
         return f"--engine {engine_kind(self.spec.engine)} --precision {self.spec.precision}"
 
     def resembles(self, other: "Computed") -> bool:
-        """Whether the kind of engine and the precision are the same; versions and devices may differ."""
+        """Return whether the kind of engine and the precision are the same. Versions and devices may differ."""
         return self.options == other.options
 
     def cosine(self, layers: Collection[str]) -> float | None:
-        """Smallest measured cosine similarity to eager fp32 over some layers; None where one was not compared."""
+        """Return the smallest cosine similarity to eager fp32 over some layers; None if one wasn't compared."""
         if self.spec.is_reference:
             return 1.0
         if self.check is None or not self.check.layers.keys() >= set(layers):
@@ -49,22 +49,22 @@ class Computed:
         return min(self.check.layers[key].min_cosine for key in layers)
 
     def failure(self, layers: Collection[str]) -> str | None:
-        """Return why the contract is not known to hold for some layers; None if a check shows that it holds."""
+        """Return the reason why the contract is not known to hold for some layers; None if a check confirms it."""
         cosine = self.cosine(layers)
         if cosine is None:
             return f"{self.name} was not compared with eager fp32"
         if cosine < MIN_COSINE:
-            return f"{self.name} reaches a cosine similarity of {cosine:.6f} to eager fp32, {MIN_COSINE} is needed"
+            return f"{self.name} reaches a cosine similarity of {cosine:.6f} to eager fp32; {MIN_COSINE} is required"
         return None
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Features compared with those that, for example, a head was trained on.
+    """Comparison of two computations of features, for example those of a head's training and of its use.
 
     Attributes:
-        theirs: How the features were computed that the head was trained on.
-        ours: How the features were computed that are to be used with it.
+        theirs: Computation of the features that the head was trained on.
+        ours: Computation of the features that are used with the head.
         layers: Keys of the layers in use.
     """
 
@@ -74,22 +74,22 @@ class Fit:
 
     @property
     def computed_otherwise(self) -> bool:
-        """Whether the engine, the device, the precision or the version of torch differs."""
+        """Whether the engine, device, precision or torch version differs."""
         return bool(self._differences)
 
     @property
     def is_within_contract(self) -> bool:
-        """Whether each of them is known to be within `MIN_COSINE` of eager fp32, or both are of one kind."""
+        """Whether both are known to reach `MIN_COSINE` to eager fp32, or share the kind of engine and precision."""
         return self.theirs.resembles(self.ours) or not self.failures()
 
     def failures(self) -> list[str]:
-        """Return why the contract is not known to hold, one phrase per engine and precision."""
+        """Return the reasons why the contract is not known to hold, one per engine and precision."""
         found = [each.failure(self.layers) for each in (self.theirs, self.ours)]
         return [failure for failure in found if failure]
 
     @property
     def how(self) -> str:
-        """The differing fields, as shown in messages."""
+        """Description of the differing fields, for messages."""
         fields = [f"{d.field} {d.theirs} instead of {d.ours}" for d in self._differences]
         return f"computed in another way ({', '.join(fields)})"
 

@@ -1,4 +1,4 @@
-"""What earlier runs left where a cache is to be: finished, unfinished, set aside, or in parts."""
+"""Files of earlier runs at the path of a cache: finished, unfinished, salvage files, and parts."""
 
 import logging
 from dataclasses import dataclass
@@ -18,12 +18,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Earlier:
-    """Files of one specification at and beside a path. A file of another one is an error, or passed over.
+    """Files of one specification at and next to a path.
+
+    Files of another specification raise an error or are skipped.
 
     Attributes:
-        path: The cache.
-        spec: What its features depend on.
-        overwrite: Pass over what can't be used, in place of an error.
+        path: Path of the cache.
+        spec: Specification of the features.
+        overwrite: Whether to skip unusable files instead of raising an error.
     """
 
     path: Path
@@ -31,12 +33,12 @@ class Earlier:
     overwrite: bool
 
     def final(self) -> FeatureCache | None:
-        """The finished cache, if there is one.
+        """Return the finished cache, or None if there is none.
 
         Raises:
-            CacheMismatchError: It is of another specification.
-            CacheFormatError: It is not a cache of this version.
-            ChecksumError: It is damaged.
+            CacheMismatchError: The cache has another specification.
+            CacheFormatError: The file is not a cache of this version.
+            ChecksumError: The cache is damaged.
         """
         if not self.path.exists():
             return None
@@ -46,7 +48,7 @@ class Earlier:
             if self.overwrite:
                 return None
             error.add_note(
-                f"{self.path} is left as it is; name another file with --cache, or replace it with --overwrite"
+                f"{self.path} is unchanged; choose another file with --cache, or replace it with --overwrite"
             )
             raise
         if final.key == self.spec.digest:
@@ -56,11 +58,11 @@ class Earlier:
         raise CacheMismatchError(self._mismatch(final.path, final.spec, "a cache"))
 
     def unfinished(self, path: Path) -> MappedFile | None:
-        """A partial or salvaged file, if it can be trusted.
+        """Open a partial or salvage file, or return None if it is not usable.
 
         Raises:
-            CacheMismatchError: It has rows of another specification.
-            CacheFormatError: A later version wrote it.
+            CacheMismatchError: The file has rows of another specification.
+            CacheFormatError: A later version wrote the file.
         """
         try:
             file = MappedFile.open(path)
@@ -69,7 +71,7 @@ class Earlier:
                 return None
             raise
         except (CacheFormatError, ChecksumError) as error:
-            _log.warning("%s; nothing in it can be trusted, so its rows are computed again", error)
+            _log.warning("%s; the file can't be trusted, so its rows are recomputed", error)
             return None
         if file.layout.spec.digest == self.spec.digest:
             return file
@@ -78,18 +80,18 @@ class Earlier:
         raise CacheMismatchError(self._mismatch(path, file.layout.spec, "an unfinished cache"))
 
     def salvages(self) -> list[MappedFile]:
-        """Unfinished files of earlier image sets; errors as in `unfinished`."""
+        """Return the salvage files of earlier image sets. Raises the errors of `unfinished`."""
         return [file for path in salvage_paths(self.path) if (file := self.unfinished(path))]
 
     def relatives(self, whole: Path) -> list[MappedFile]:
-        """Finished files of the same specification that may hold the same images: a whole cache and its parts."""
+        """Return finished files (whole cache and parts) of the same specification that may hold the same images."""
         found = []
         for path in [whole, *part_paths(whole)]:
             if path == self.path:
                 continue
             try:
                 file = MappedFile.open(path)
-            except FileNotFoundError:  # also where another process has just merged and deleted it
+            except FileNotFoundError:  # possibly because another process has just merged and deleted it
                 continue
             except (CacheFormatError, ChecksumError) as error:
                 _log.warning("%s; no row is copied from it", error)
@@ -104,20 +106,23 @@ class Earlier:
             for name, ours, other in self.spec.differences(theirs)
         )
         return (
-            f"{path}: {what} of another specification is there; it differs in{fields}\n"
-            "Name another file with --cache, or replace this one with --overwrite"
+            f"{path}: found {what} of another specification; it differs in{fields}\n"
+            "Choose another file with --cache, or replace this one with --overwrite"
         )
 
 
 def made_with(path: str | Path, part: Part | None = None) -> Layout | None:
-    """The header of the finished or unfinished cache that `open_writer` will find at a path.
+    """Return the header of the finished or unfinished cache that `open_writer` will find at a path.
 
-    Whoever is free to choose how to compute features learns from it how the ones that are there were computed. Files
-    that can't be opened are passed over: `open_writer` says what is wrong with them.
+    It shows how the existing features were computed, so that the same engine can be chosen. Files that can't be
+    opened are skipped; `open_writer` reports their errors.
 
     Args:
-        path: The cache.
-        part: The part of it that is to be written.
+        path: Path of the cache.
+        part: Part that will be written; None for the whole cache.
+
+    Returns:
+        The header, or None if no file holds a committed row.
     """
     path = Path(path).resolve()
     if not path.parent.is_dir():

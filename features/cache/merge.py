@@ -1,4 +1,4 @@
-"""Join the parts of a cache, that several processes wrote, into the file that one process would have written."""
+"""Merging of the parts of a cache into the file that a single process would have written."""
 
 import itertools
 from collections.abc import Sequence
@@ -25,27 +25,27 @@ def merge_parts(
     overwrite: bool = False,
     delete_parts: bool = False,
 ) -> FeatureCache:
-    """Join finished parts into one cache; nothing is computed, and every checksum is verified on the way.
+    """Merge finished parts into one cache. Every checksum is verified, and no feature is computed.
 
-    The parts may be given in any order. An interrupted merge is begun afresh by the next one.
+    An interrupted merge starts over in the next call.
 
     Args:
-        parts: The files that ``extract --part`` wrote, each once.
-        out: Where the cache goes; by default the name that the parts share.
-        overwrite: Replace a cache, finished or not, of another specification or of other images.
-        delete_parts: Delete the parts once the cache is in its place.
+        parts: Files written by ``extract --part``, each once, in any order.
+        out: Path of the merged cache; by default the name that the parts share.
+        overwrite: Whether to replace a finished or unfinished cache of another specification or of other images.
+        delete_parts: Whether to delete the parts after the merged cache is in place.
 
     Returns:
-        The whole cache: ids, labels and features equal to those of a single process, byte for byte.
+        The whole cache. Its ids, labels and features are byte-identical to those written by a single process.
 
     Raises:
-        PartError: A part is missing, there twice, no part at all, or of another state of the image set; or an unfinished
-            cache of other images is where the merged one is written.
-        CacheMismatchError: The parts, or what is at `out`, are of different specifications.
-        CacheFormatError: A file can't be trusted.
+        PartError: A part is missing, duplicated or not a part, the parts belong to different states of the image
+            set, or an unfinished cache of other images is in the way.
+        CacheMismatchError: The parts, or the parts and the file at `out`, have different specifications.
+        CacheFormatError: A file is not a valid cache.
         ChecksumError: A part is damaged.
         CacheBusyError: Another process is writing `out`.
-        OSError: The file system lacks the space, or something else went wrong there.
+        OSError: The disk is full, or another file operation failed.
     """
     caches = _in_order([FeatureCache.open(path) for path in parts])
     path = Path(out).resolve() if out is not None else _common_name(caches)
@@ -53,7 +53,7 @@ def merge_parts(
     with _open(path, caches, whole, overwrite=overwrite) as writer:
         writer.reuse(_all_rows(caches))
         if len(writer.todo):
-            raise ChecksumError(_damage(caches, int(writer.todo[0])))
+            raise ChecksumError(_damage_message(caches, int(writer.todo[0])))
         merged = writer.finish()
     if delete_parts:
         for cache in caches:
@@ -63,7 +63,7 @@ def merge_parts(
 
 
 class _Whole(ImageSource):
-    """The images of all parts, one after the other."""
+    """Images of all parts, concatenated."""
 
     def __init__(self, parts: Sequence[FeatureCache]) -> None:
         tables = [cache.table for cache in parts]
@@ -82,55 +82,55 @@ class _Whole(ImageSource):
 
 
 def _in_order(caches: Sequence[FeatureCache]) -> list[FeatureCache]:
-    """The parts by number, after checking that they are all the parts of one whole."""
+    """Sort the parts by number, and check that they form one whole cache."""
     found: dict[Part, FeatureCache] = {}
     for cache in caches:
         if cache.part is None:
-            raise PartError(f"{cache.path}: a whole cache; expected parts, as extract --part writes them")
+            raise PartError(f"{cache.path}: is a whole cache; expected parts written by extract --part")
         if cache.part in found:
-            raise PartError(f"part {cache.part} is there twice: {found[cache.part].path} and {cache.path}")
+            raise PartError(f"part {cache.part} is given twice: {found[cache.part].path} and {cache.path}")
         found[cache.part] = cache
     if not found:
-        raise PartError("no parts to merge; expected the files that extract --part wrote")
+        raise PartError("no parts to merge; expected files written by extract --part")
     ordered = [found[part] for part in sorted(found)]
     first = ordered[0]
     for cache in ordered[1:]:
-        _check_kinship(first, cache)
+        _check_compatible(first, cache)
     count = max(part.count for part in found)
     missing = [str(part) for number in range(1, count + 1) if (part := Part(number, count)) not in found]
     if missing:
         raise PartError(
-            f"{len(missing)} of {count} parts are missing: {', '.join(missing)}; make each with the same extract and "
+            f"{len(missing)} of {count} parts are missing: {', '.join(missing)}; run the same extract for each, with "
             f"--part {missing[0]}"
         )
     return ordered
 
 
-def _check_kinship(one: FeatureCache, other: FeatureCache) -> None:
+def _check_compatible(one: FeatureCache, other: FeatureCache) -> None:
     if one.key != other.key:
         fields = "".join(
             f"\n  {name}: {ours!r} and {theirs!r}" for name, ours, theirs in one.spec.differences(other.spec)
         )
         raise CacheMismatchError(
-            f"{one.path} and {other.path} are of different specifications; they differ in{fields}"
+            f"{one.path} and {other.path} have different specifications; they differ in{fields}"
         )
     mine, theirs = one.file.layout.part, other.file.layout.part
     if mine and theirs and mine.part.count != theirs.part.count:
         raise PartError(
-            f"{one.path} is part {mine.part} and {other.path} part {theirs.part}: parts of different divisions; "
-            "merge those of one"
+            f"{one.path} is part {mine.part}, but {other.path} is part {theirs.part}; expected parts of "
+            "the same division"
         )
     if mine and theirs and mine.whole != theirs.whole:
         raise PartError(
-            f"{one.path} and {other.path} are of different states of the image set: images, labels or splits changed "
-            "between them. Run the same extract again for every part: it computes only what changed"
+            f"{one.path} and {other.path} belong to different states of the image set: images, labels or splits "
+            "changed in between. Run the same extract again for every part; it computes only changed images"
         )
 
 
 def _common_name(caches: Sequence[FeatureCache]) -> Path:
     names = {cache.path.parent / cache.path.name.removesuffix(_suffix(cache)) for cache in caches}
     if len(names) > 1 or any(not cache.path.name.endswith(_suffix(cache)) for cache in caches):
-        raise PartError("the parts don't share a folder and a name; say where the cache goes with --out")
+        raise PartError("the parts don't share a folder and a name; choose the path of the cache with --out")
     return names.pop()
 
 
@@ -143,7 +143,7 @@ def _open(path: Path, caches: Sequence[FeatureCache], whole: ImageSource, *, ove
     digest = table_digest(table_arrays(whole.table))
     if first.part is None or digest != first.part.whole:
         raise PartError(
-            "the parts don't add up to the image set that they were made of; extract every part again"
+            "the parts don't add up to the image set that they were extracted from; extract every part again"
         )
     earlier = Earlier(path, first.spec, overwrite)
     earlier.final()
@@ -162,7 +162,7 @@ def _open(path: Path, caches: Sequence[FeatureCache], whole: ImageSource, *, ove
             weights=first.weights,
             check=first.check,
             machine=first.machine,
-            # The stamp of an image tells only what happened before its part was begun.
+            # The stamp of an image is reliable only for changes before its part was created.
             created=min(cache.file.layout.created for cache in caches),
         )
     except BaseException:
@@ -176,8 +176,8 @@ def _check_unfinished(earlier: Earlier, partial: PartialFile, digest: str) -> No
     foreign = unfinished and unfinished.layout.table_digest != digest and unfinished.committed().any()
     if foreign or salvage_paths(earlier.path):
         raise PartError(
-            f"{partial.path}: an unfinished extraction of other images is there; finish it, name another file with "
-            "--out, or give it up with --overwrite"
+            f"{partial.path}: found an unfinished extraction of other images; finish it, choose another file with "
+            "--out, or discard it with --overwrite"
         )
 
 
@@ -192,12 +192,11 @@ def _all_rows(caches: Sequence[FeatureCache]) -> Known:
     )
 
 
-def _damage(caches: Sequence[FeatureCache], row: int) -> str:
+def _damage_message(caches: Sequence[FeatureCache], row: int) -> str:
     for cache, start in zip(caches, itertools.accumulate((c.rows for c in caches), initial=0), strict=False):
         if row < start + cache.rows:
             return (
-                f"{cache.path}: its row {row - start} is not what was written: the disk or another program changed it; "
-                f"run the same extract with --part {cache.part} --overwrite, it computes only the damaged rows again, "
-                "and merge then"
+                f"{cache.path}: row {row - start} is damaged: its checksum differs from the one written. Run the same "
+                f"extract with --part {cache.part} --overwrite, which recomputes only the damaged rows, and merge again"
             )
     raise IndexError(row)

@@ -1,4 +1,4 @@
-"""Decide what there is to compute: nothing, the rest of an interrupted run, what is new, or everything."""
+"""Opening of a cache for writing: finds the rows that earlier files already hold, and those left to compute."""
 
 import time
 from collections.abc import Callable
@@ -37,39 +37,45 @@ def open_writer(
     overwrite: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureCache | CacheWriter:
-    """Open the cache of an image set for writing, with all that is already known of it in place.
+    """Open the cache of an image set for writing, and copy all rows that earlier files already hold.
 
-    A finished cache of the same specification and images is returned as it is; if nothing was touched, no image is
-    read. Otherwise a writer is, whose `todo` are the rows to compute: an interrupted run goes on from its last
-    committed block, and rows whose image bytes an earlier cache or interrupted run of the same specification has are
-    copied, also between a cache and its parts. An earlier cache stays in place until the new one is complete.
+    A finished cache of the same specification and images is returned directly. If no image changed, none is read.
+    Otherwise a writer is returned, whose `todo` lists the rows to compute. An interrupted run continues from its
+    last committed block. Rows are copied from an earlier cache or interrupted run of the same specification if
+    their image bytes are equal, also between a cache and its parts. An earlier cache stays in place until the new
+    one is complete.
 
     Args:
-        path: The cache file; its folder is made if need be.
-        spec: What the features depend on.
-        source: The images.
-        part: Write only this part of the cache, into a file of its own: `Part.path`. Where the whole cache is finished,
-            it is returned.
-        weights: What the user gave as the backbone's weights, kept beside the source for whoever uses the features.
-        check: How far the engine's features are from the reference's, kept likewise.
-        machine: What computes them, in words, kept likewise.
-        overwrite: Replace a cache of another specification, or one that can't be read; and check every byte of one of
-            this specification, to compute damaged rows again.
-        progress: Called with (images read, images to read) while images are compared by their bytes.
+        path: Path of the cache file. Its folder is created if missing.
+        spec: Specification of the features.
+        source: Source of the images.
+        part: Part of the cache to write into a separate file, `Part.path`. If the whole cache is finished, it is
+            returned.
+        weights: Weights that the user chose for the backbone, stored in the header.
+        check: Comparison of the engine's features with the reference's, stored in the header.
+        machine: Description of the machine, stored in the header.
+        overwrite: Whether to replace a cache of another specification or an unreadable one, and to verify every
+            byte of a cache of this specification, so that damaged rows are recomputed.
+        progress: Function called with (images read, images to read) while images are compared by their bytes.
+
+    Returns:
+        The finished cache, or a writer.
 
     Raises:
-        PartError: There are fewer blocks than parts.
-        SourceError: There are no images, or their table is not in order.
-        CacheMismatchError: A finished or unfinished cache of another specification is there.
-        CacheFormatError: A file that is not a cache of this version is there.
+        PartError: The cache has fewer blocks than parts.
+        SourceError: The source has no images, or its table is not valid.
+        CacheMismatchError: The path holds a finished or unfinished cache of another specification.
+        CacheFormatError: The path holds a file that is not a cache of this version.
         ChecksumError: The finished cache is damaged.
-        CacheBusyError: Another process is writing it.
-        OSError: The file system lacks the space, or something else went wrong there.
+        CacheBusyError: Another process is writing the cache.
+        OSError: The disk is full, or another file operation failed.
     """
     created = time.time_ns()
     path = Path(path).resolve()
     if finished_name(path.name) != path.name:
-        raise CacheFormatError(f"{path}: such a name is for unfinished caches; choose another with --cache")
+        raise CacheFormatError(
+            f"{path}: this name is reserved for unfinished caches; choose another with --cache"
+        )
     _check_table(source)
     opening = _Opening(
         path=path,
@@ -94,7 +100,7 @@ def open_writer(
 
 @dataclass(frozen=True, eq=False)
 class _Opening:
-    """One call of `open_writer`."""
+    """State of one call of `open_writer`."""
 
     path: Path
     whole: Path
@@ -121,7 +127,7 @@ class _Opening:
         return Earlier(self.path, self.spec, self.overwrite)
 
     def of_part(self, part: Part) -> "_Opening":
-        """The same for a part of the images."""
+        """Return the state for a part of the images."""
         rows = part.rows(len(self.source.table.ids), BLOCK_ROWS)
         return replace(
             self,
@@ -131,7 +137,7 @@ class _Opening:
         )
 
     def open(self) -> FeatureCache | CacheWriter:
-        """The finished cache, or else a writer."""
+        """Return the finished cache, or else a writer."""
         seen = _inode(self.path)
         final = self.earlier.final()
         if final and self.is_complete(final):
@@ -139,7 +145,7 @@ class _Opening:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = PartialFile.acquire(partial_path(self.path))
         try:
-            if _inode(self.path) != seen:  # whoever held the lock until now has finished it
+            if _inode(self.path) != seen:  # another process finished the cache before this one got the lock
                 final = self.earlier.final()
                 if final and self.is_complete(final):
                     partial.discard_if_empty()
@@ -150,18 +156,18 @@ class _Opening:
             raise
 
     def is_complete(self, final: FeatureCache) -> bool:
-        """Whether the finished cache is of these images, row for row, and there is nothing to do."""
+        """Return whether the finished cache holds exactly these images and all rows are current."""
         if not self.is_of_these(final.file) or (self.overwrite and not final.verify().ok):
             return False
-        final.check_metadata()  # before any of it is believed
+        final.check_metadata()  # verify it before using it
         return is_current(final.file, self.contents, np.arange(final.rows))
 
     def is_of_these(self, file: MappedFile) -> bool:
-        """Whether a file was laid out for these images, as the same part of the same whole."""
+        """Return whether a file was laid out for these images, as the same part of the same cache."""
         return file.layout.table_digest == self.digest and file.layout.part == self.part
 
     def begin(self, partial: PartialFile, final: FeatureCache | None) -> CacheWriter:
-        """Lay out a cache, or go on with the unfinished one, and copy all that is known."""
+        """Create a cache or resume the unfinished one, copy all known rows, and return the writer."""
         known = [final.file] if final else []
         known += self.earlier.salvages()
         resumed = self._resume(partial, known)
@@ -175,16 +181,16 @@ class _Opening:
         except BaseException:
             writer.close()
             raise
-        for file in known:  # some of them are to be replaced or deleted
+        for file in known:  # some of them will be replaced or deleted
             file.close()
         return writer
 
     def _resume(
         self, partial: PartialFile, known: list[MappedFile]
     ) -> tuple[Layout, NDArray[np.bool_]] | None:
-        """Layout and valid blocks of the unfinished file, if it can be gone on with.
+        """Return layout and valid blocks of the unfinished file, or None if it can't be resumed.
 
-        Else it is cleared; or set aside, for its rows, and `known` has it, too.
+        A file that can't be resumed is cleared. If it has valid rows, it is set aside instead and added to `known`.
         """
         unfinished = None if partial.is_empty() else self.earlier.unfinished(partial.path)
         if unfinished is None:
@@ -236,12 +242,12 @@ def _check_table(source: ImageSource) -> None:
     counts = {len(table.ids), len(table.labels), len(table.split), len(table.groups), len(table.stamps)}
     if len(counts) > 1:
         raise SourceError(
-            f"{source.root}: ids, labels, split, groups and stamps must be as many; got {counts}"
+            f"{source.root}: ids, labels, split, groups and stamps must have the same length; got {sorted(counts)}"
         )
     disorder = np.flatnonzero(table.ids[1:] <= table.ids[:-1])
     if len(disorder):
         first, second = table.ids[disorder[0] : disorder[0] + 2].tolist()
-        raise SourceError(f"{source.root}: ids must ascend, each once; got {second!r} after {first!r}")
+        raise SourceError(f"{source.root}: ids must be unique and ascending; got {second!r} after {first!r}")
     if table.labels.min() < -1 or table.labels.max() >= len(table.classes):
         raise SourceError(f"{source.root}: labels must be -1 to {len(table.classes) - 1}, the last class")
     if table.split.max() >= len(SPLITS):

@@ -1,4 +1,4 @@
-"""Read a finished cache: ids, labels, splits and features, in place."""
+"""Reading of finished caches: ids, labels, splits and features, memory-mapped."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Timing:
-    """What computing a cache's features took, over all the runs that did it.
+    """Time and energy for computing a cache's features, over all contributing runs.
 
     Attributes:
-        images: Rows whose time is known; rows copied from an earlier cache bring theirs along.
-        seconds: Wall time of decoding and forward passes for them, of all processes together where parts were merged.
-        machine: What the first run computed on, in words; empty where that is not known.
-        joules: Energy of an image, of the processors and the GPU as a whole; none where the machine doesn't count it.
+        images: Number of rows with a known time. Rows copied from an earlier cache keep their time.
+        seconds: Wall time of decoding and forward passes for these rows, summed over all processes of merged parts.
+        machine: Description of the machine of the first run; empty if unknown.
+        joules: Energy per image of the processors and the GPU; None if the machine doesn't report it.
     """
 
     images: int
@@ -44,19 +44,19 @@ class Timing:
 
     @property
     def images_per_second(self) -> float:
-        """Of one process."""
+        """Images per second of a single process."""
         return self.images / self.seconds
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What reading every byte of a cache showed.
+    """Result of verifying every byte of a cache.
 
     Attributes:
-        rows: Images in it.
-        blocks: Runs of rows that share checksums.
-        bad: (what, first row, last row) of every damaged run: a layer's key, "metadata" for content, stamps, status and
-            errors, or "table" for ids, labels, splits, groups and classes.
+        rows: Number of images.
+        blocks: Number of blocks, which are ranges of rows with common checksums.
+        bad: (dataset, first row, last row) of every damaged range. The dataset is a layer's key, "metadata"
+            (content, stamps, status and errors) or "table" (ids, labels, splits, groups and classes).
     """
 
     rows: int
@@ -65,31 +65,31 @@ class VerifyReport:
 
     @property
     def ok(self) -> bool:
-        """Whether all is as it was written."""
+        """Whether no damage was found."""
         return not self.bad
 
 
 @dataclass(frozen=True)
 class CacheInfo:
-    """What a cache holds, in short.
+    """Summary of a cache.
 
     Attributes:
-        path: The file.
-        bytes: Its size.
-        rows: Images in it.
-        ok: Those with features.
-        failed: Those without.
-        classes: Their names.
-        splits: Images by name of split, "" for none.
-        layers: What is stored of each image.
+        path: Path of the file.
+        bytes: Size of the file.
+        rows: Number of images.
+        ok: Number of images with features.
+        failed: Number of images without features.
+        classes: Names of the classes.
+        splits: Number of images by split name, "" for no split.
+        layers: Stored layers.
         dtype: Number format of the features.
         key: Digest of the specification.
-        spec: The specification.
-        check: How far the features are from those of eager fp32, if they were compared.
-        timing: What computing them took; None where that is not known.
-        created: When its making began.
-        source: The folder or manifest that the images came from.
-        part: Which part of a cache it is, e.g. "2/4"; None for a whole one.
+        spec: Specification of the features.
+        check: Comparison with eager fp32; None if the features were not compared.
+        timing: Time and energy of the computation; None if unknown.
+        created: Creation time.
+        source: Folder or manifest of the images.
+        part: Part of a cache that the file holds, e.g. "2/4"; None for a whole cache.
     """
 
     path: Path
@@ -111,11 +111,11 @@ class CacheInfo:
 
 
 class FeatureCache:
-    """A finished cache file, read in place: `FeatureCache.open`.
+    """Finished cache file, memory-mapped. Open it with `FeatureCache.open`.
 
-    Opening reads no features. Arrays are views of the file: they cost no memory of their own, may be used in any
-    number of processes, forked or spawned, and stay valid when the file is replaced or deleted. Checksums are verified
-    when a layer or the metadata is first used in a process.
+    Opening reads no features. Arrays are views of the file. They use no additional memory, can be used in any
+    number of processes, forked or spawned, and stay valid when the file is replaced or deleted. Checksums are
+    verified when a layer or the metadata is first used in a process.
     """
 
     def __init__(self, file: MappedFile) -> None:
@@ -128,27 +128,27 @@ class FeatureCache:
 
         Raises:
             OSError: The file can't be read.
-            CacheFormatError: It is not a finished cache that this version can trust.
-            ChecksumError: Its ids, labels, splits, groups or classes are damaged.
+            CacheFormatError: The file is not a valid finished cache of this version.
+            ChecksumError: The ids, labels, splits, groups or classes are damaged.
         """
         path = Path(path).resolve()
         if finished_name(path.name) != path.name:
             raise CacheFormatError(
-                f"{path}: an unfinished cache; run the same extract again, it goes on from where it stopped, "
-                f"and then open {finished_name(path.name)}"
+                f"{path}: is an unfinished cache; run the same extract again, which resumes it, and then open "
+                f"{finished_name(path.name)}"
             )
         try:
             file = MappedFile.open(path)
         except FileNotFoundError as error:
             if partial_path(path).exists():
                 error.add_note(
-                    f"An unfinished one is there, {partial_path(path).name}; run the same extract again"
+                    f"Found the unfinished cache {partial_path(path).name}; run the same extract again to finish it"
                 )
             raise
         if not file.committed().all():
             raise CacheFormatError(
-                f"{path}: an unfinished cache under the name of a finished one; rename it to {path.name}.partial and "
-                "run the same extract again, it goes on from where it stopped"
+                f"{path}: is an unfinished cache with the name of a finished one; rename it to {path.name}.partial and "
+                "run the same extract again, which resumes it"
             )
         return cls(file)
 
@@ -165,9 +165,10 @@ class FeatureCache:
         return self.rows
 
     def close(self) -> None:
-        """Let go of the file, so that Windows lets it be replaced or deleted; other systems do so anyway.
+        """Close the file, so that it can be replaced or deleted on Windows.
 
-        The cache can't be used any more. Arrays taken from it can, and hold the file until they are gone.
+        The cache can't be used afterwards. Arrays taken from it stay valid, and hold the file until they are
+        deleted.
         """
         mapped, self._mapped = self._mapped, None
         self.__dict__.pop("_metadata", None)
@@ -182,18 +183,18 @@ class FeatureCache:
 
     @property
     def _identity(self) -> str:
-        """Tells this file from another under the same name: its images and the checksums of their features."""
+        """Identity of the file under its name: digests of the images and of the features' checksums."""
         blocks = xxhash.xxh3_128_hexdigest(self._file.array("blocks").tobytes())
         return f"{self.key}:{self._file.layout.table_digest}:{blocks}"
 
     @property
     def path(self) -> Path:
-        """Where the file is, or was when it was opened."""
+        """Path of the file when it was opened."""
         return self._path
 
     @property
     def spec(self) -> FeatureSpec:
-        """What the features depend on."""
+        """Specification of the features."""
         return self._file.layout.spec
 
     @property
@@ -203,27 +204,27 @@ class FeatureCache:
 
     @property
     def rows(self) -> int:
-        """Images in the cache, with or without features."""
+        """Number of images, with or without features."""
         return self._file.layout.rows
 
     @property
     def source(self) -> str:
-        """The folder or manifest that the images came from, absolute."""
+        """Absolute path of the folder or manifest of the images."""
         return self._file.layout.source
 
     @property
     def weights(self) -> str:
-        """What the user gave as the backbone's weights, e.g. an absolute path; empty for its own."""
+        """Weights that the user chose for the backbone, e.g. an absolute path; empty for its own."""
         return self._file.layout.weights
 
     @property
     def check(self) -> Check | None:
-        """How far the features are from those of eager fp32; none where they are its own, or were not compared."""
+        """Comparison of the features with those of eager fp32; None for eager fp32 itself or if not compared."""
         return self._file.layout.check
 
     @property
     def timing(self) -> Timing | None:
-        """What computing the features took; None where that was not recorded."""
+        """Time and energy of the computation; None if they were not recorded."""
         known = self._measured("seconds")
         if not len(known):
             return None
@@ -236,7 +237,7 @@ class FeatureCache:
         )
 
     def _measured(self, name: str) -> Array:
-        """What the rows took, of those where it is known."""
+        """Return the known measurements per row."""
         if name not in self._file.layout.extents:
             return np.empty(0, np.float32)
         values = self._file.array(name)
@@ -244,22 +245,22 @@ class FeatureCache:
 
     @property
     def part(self) -> Part | None:
-        """Which part of a cache this file is; None for a whole one."""
+        """Part of a cache that the file holds; None for a whole cache."""
         return self._file.layout.part.part if self._file.layout.part else None
 
     @property
     def created(self) -> datetime:
-        """When the making of the file began, UTC."""
+        """Creation time of the file in UTC."""
         return datetime.fromtimestamp(self._file.layout.created / 1e9, UTC)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """What is stored of each image."""
+        """Stored layers."""
         return self.spec.layers
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes; labels index them."""
+        """Names of the classes, indexed by the labels."""
         return self._file.table.classes
 
     @cached_property
@@ -279,12 +280,12 @@ class FeatureCache:
 
     @cached_property
     def groups(self) -> NDArray[np.str_]:
-        """(n,) str; rows of a group belong in one split; "" for no group."""
+        """(n,) str: group of each image, "" for no group. Rows of one group belong to one split."""
         return np.strings.decode(self._file.table.groups, "utf-8")
 
     @property
     def content(self) -> NDArray[np.uint8]:
-        """(n, 16) uint8: BLAKE2b-128 of each image's file; zero where it could not be read."""
+        """(n, 16) uint8: BLAKE2b-128 digest of each image file; zero for unreadable files."""
         return self._metadata["content"]
 
     @property
@@ -300,28 +301,28 @@ class FeatureCache:
 
     @cached_property
     def errors(self) -> dict[int, str]:
-        """Why each failed row has no features, by row."""
+        """Reason for each failed row, by row."""
         failed = np.flatnonzero(self._metadata["status"] == FAILED)
         texts = self._metadata["errors"][failed].tolist()
         return {row: text.decode(errors="replace") for row, text in zip(failed.tolist(), texts, strict=True)}
 
     def check_metadata(self) -> None:
-        """Verify content, stamps, status and errors, unless that was done before.
+        """Verify the checksums of content, stamps, status and errors, at most once per object.
 
         Raises:
-            ChecksumError: They are not what was written.
+            ChecksumError: The metadata is damaged.
         """
         self._verify(-1)
 
     @property
     def table(self) -> ImageTable:
-        """The images as their source would list them, in place."""
+        """Images of the cache as their source would list them, memory-mapped."""
         table = self._file.table
         return ImageTable(table.ids, table.labels, table.classes, table.split, table.groups, self.stamps)
 
     @property
     def file(self) -> MappedFile:
-        """The arrays behind this cache, unverified."""
+        """Memory-mapped file of the cache. Its arrays are not verified."""
         return self._file
 
     @overload
@@ -335,21 +336,23 @@ class FeatureCache:
     def features(
         self, layer: str | None = None, *, view: int = 0, as_torch: bool = False
     ) -> "Array | torch.Tensor":
-        """Features of one layer, rows of failed images NaN.
+        """Return the features of one layer. Rows of failed images are NaN.
 
         Args:
-            layer: Its key, e.g. ``embedding`` or ``blocks.4:avg``; may be left out where there is only one.
-            view: Which augmented pass; 0 is the plain image.
-            as_torch: Give a tensor instead of a numpy array.
+            layer: Key of the layer, e.g. ``embedding`` or ``blocks.4:avg``. Optional for a cache with a single
+                layer.
+            view: Index of the augmented view; 0 is the plain image.
+            as_torch: Whether to return a tensor instead of a NumPy array.
 
         Returns:
-            (n, dim) float32 or float16, in place: a read-only array, or a CPU tensor whose changes never reach the file.
-            A bfloat16 cache gives a torch.bfloat16 tensor in place, or a float32 array, which is a copy.
+            (n, dim) float32 or float16, memory-mapped: a read-only array, or a CPU tensor whose changes never
+            reach the file. For a bfloat16 cache, a memory-mapped torch.bfloat16 tensor, or a float32 array, which
+            is a copy.
 
         Raises:
-            LayerError: The layer is not in the cache, or it has several and none is named.
-            IndexError: There are fewer views.
-            ChecksumError: Rows are not what was written.
+            LayerError: The layer is not in the cache, or no layer is named although the cache has several.
+            IndexError: The cache has no such view.
+            ChecksumError: Rows are damaged.
         """
         column = self._column(layer)
         if not 0 <= view < self.spec.views:
@@ -361,7 +364,7 @@ class FeatureCache:
         return decode(self._file.array(name)[:, view], self.spec.dtype)
 
     def verify(self) -> VerifyReport:
-        """Read every byte from the file again and compare it with its checksum."""
+        """Read every byte of the file again, compare it with the checksums, and return a report."""
         rows, blocks = self.rows, np.arange(self._file.layout.blocks)
         bad = [] if self._file.table_is_intact() else [("table", 0, rows - 1)]
         for column, what in enumerate([*(layer.key for layer in self.layers), "metadata"]):
@@ -370,7 +373,7 @@ class FeatureCache:
         return VerifyReport(rows, len(blocks), tuple(bad))
 
     def info(self) -> CacheInfo:
-        """What the cache holds, in short."""
+        """Return a summary of the cache."""
         splits = np.bincount(self.split, minlength=len(SPLITS)).tolist()
         ok = int(self.ok.sum())
         return CacheInfo(
@@ -397,7 +400,7 @@ class FeatureCache:
         self._verify(-1)
         arrays = {name: self._file.array(name) for name in METADATA}
         if not np.isin(arrays["status"], (OK, FAILED)).all():
-            raise CacheFormatError(f"{self.path}: has rows that are neither ok nor failed")
+            raise CacheFormatError(f"{self.path}: the status of some rows is neither ok nor failed")
         return arrays
 
     def _column(self, layer: str | None) -> int:
@@ -415,12 +418,12 @@ class FeatureCache:
             what = self.layers[column].key if column >= 0 else "the metadata"
             runs = ", ".join(f"{first}-{last}" for first, last in self._runs(np.flatnonzero(~valid)))
             raise ChecksumError(
-                f"{self.path}: {what} of rows {runs} is not what was written: the disk or another program changed it; "
-                "run the same extract with --overwrite, it computes only those rows again"
+                f"{self.path}: {what} of rows {runs} is damaged: its checksum differs from the one written; run the same "
+                "extract with --overwrite, which recomputes only those rows"
             )
 
     def _runs(self, blocks: NDArray[np.int64]) -> list[tuple[int, int]]:
-        """First and last row of each run of blocks."""
+        """Return the first and last row of each range of consecutive blocks."""
         rows = self._file.layout.block_rows
         runs = np.split(blocks, np.flatnonzero(np.diff(blocks) != 1) + 1) if len(blocks) else []
         return [(int(run[0]) * rows, min((int(run[-1]) + 1) * rows, self.rows) - 1) for run in runs]
@@ -437,8 +440,8 @@ class FeatureCache:
 
 def _reopen(cls: type[FeatureCache], path: Path, identity: str) -> FeatureCache:
     cache = cls.open(path)
-    if cache._identity != identity:  # noqa: SLF001  # of the same module
+    if cache._identity != identity:  # noqa: SLF001  # same module
         raise CacheMismatchError(
-            f"{path}: was replaced by another cache since it was opened; open it again in the parent process"
+            f"{path}: was replaced by another cache after it was opened; open it again in the parent process"
         )
     return cache

@@ -1,4 +1,4 @@
-"""What executes the forward pass: from batches of pixels to batches of feature vectors."""
+"""Engines, which execute the forward pass from batches of pixels to batches of feature vectors."""
 
 from collections.abc import Sequence
 
@@ -46,18 +46,18 @@ def make_engine(
     device: str = "auto",
     batch_size: int | None = None,
 ) -> Engine:
-    """Build the fastest engine that `plan_engines` names, without comparing it with another.
+    """Build the fastest engine of `plan_engines`, without comparing its features with the reference.
 
     Args:
-        backbone: Whose features; its own module is copied, never changed.
-        layers: From `Backbone.resolve_layers`.
+        backbone: Backbone that computes the features. Its module is copied, never changed.
+        layers: Layers from `Backbone.resolve_layers`.
         engine: See `plan_engines`.
         precision: See `plan_engines`.
         device: See `plan_engines`.
         batch_size: Images per batch; None chooses by the device and its memory.
 
     Raises:
-        EngineError: That engine, device or precision isn't available here, or the batch size isn't positive.
+        EngineError: The engine, device or precision isn't available, or the batch size isn't positive.
     """
     if not layers:
         raise EngineError("no layers to compute; expected at least one, from Backbone.resolve_layers")

@@ -1,4 +1,4 @@
-"""The first plan that keeps the numerical contract, seen on a few of the user's own images."""
+"""Choice of the first plan that meets the numerical contract, checked on a few of the user's own images."""
 
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -18,13 +18,13 @@ from frostline.features.table import OK, STAMP_BYTES
 
 @dataclass(frozen=True)
 class Choice:
-    """An engine, built.
+    """A built engine with its plan and check.
 
     Attributes:
-        plan: What it was built from.
+        plan: Plan that the engine was built from.
         engine: The engine.
-        check: How far its features are from the reference's, and which faster engines were not chosen; None without
-            images, and for the reference itself where nothing was tried before it.
+        check: Comparison with the reference, and the faster engines that were not chosen. None without images, and
+            for the reference itself if no other plan was tried before it.
     """
 
     plan: Plan
@@ -40,19 +40,19 @@ def choose_engine(
     *,
     min_cosine: float = MIN_COSINE,
 ) -> Choice:
-    """Build the first plan that works and whose features are near enough to eager fp32's.
+    """Build the first plan that works and whose features are close enough to those of eager fp32.
 
-    The last plan is taken whatever its check says: with one plan, it is what the user asked for.
+    The last plan is accepted regardless of its check. A single plan is what the user requested.
 
     Args:
-        backbone: Whose features.
-        layers: From `Backbone.resolve_layers`.
-        plans: From `plan_engines`.
-        pixels: (n, h, w, 3) uint8, some of the images; n may be 0.
-        min_cosine: What each image's feature vector must reach in every layer.
+        backbone: Backbone that computes the features.
+        layers: Layers from `Backbone.resolve_layers`.
+        plans: Plans from `plan_engines`.
+        pixels: (n, h, w, 3) uint8 pixels of a sample of the images; n may be 0.
+        min_cosine: Smallest accepted cosine similarity to the reference, for every image and layer.
 
     Raises:
-        ConversionError: No plan works with this network; says why the last one doesn't.
+        ConversionError: No plan works with this network. The message gives the reason for the last plan.
     """
     reference: dict[str, NDArray[np.float32]] | None = None
     passed_over: tuple[str, ...] = ()
@@ -72,12 +72,12 @@ def choose_engine(
         check = Check.of(_features(engine, pixels), reference)
         if last or check.min_cosine >= min_cosine:
             return Choice(plan, engine, dataclasses.replace(check, passed_over=passed_over))
-        passed_over += (f"{plan.name} {plan.precision}: {check}; {min_cosine} asked for",)
+        passed_over += (f"{plan.name} {plan.precision}: {check}; {min_cosine} required",)
     raise ValueError("no plans; expected those of plan_engines")
 
 
 def _features(engine: Engine, pixels: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
-    """(n, dim) float32 by layer key."""
+    """Return (n, dim) float32 features by layer key."""
     found = [outputs for _, outputs in engine.run(_batches(pixels, engine.batch_size))]
     return {layer.key: np.concatenate([part[layer.key][:, 0] for part in found]) for layer in engine.layers}
 

@@ -1,4 +1,4 @@
-"""torch.compile: PyTorch's operators fused into kernels made for the network."""
+"""Engine that compiles the network with torch.compile."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -15,7 +15,7 @@ from frostline.features.spec import Layer, Precision
 
 
 class CompiledEngine(EagerEngine):
-    """The eager engine's module, traced for one shape and compiled with its weights frozen into the kernels."""
+    """Eager engine whose module is traced for one shape and compiled with its weights frozen into the kernels."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class CompiledEngine(EagerEngine):
             self._forward(pixels)
         except torch._dynamo.exc.BackendCompilerFailed as error:  # noqa: SLF001  # documented under this name
             raise ConversionError(
-                f"torch.compile can't take {backbone.name}: {str(error).strip().partition(chr(10))[0]}; "
+                f"torch.compile can't compile {backbone.name}: {str(error).strip().partition(chr(10))[0]}; "
                 "use --engine eager"
             ) from error
 

@@ -1,4 +1,4 @@
-"""`torch.compile` whose compiled code is only used again on processors that it was made for."""
+"""`torch.compile` with compile caches that are only reused on compatible processors."""
 
 from typing import Any, cast
 
@@ -7,16 +7,16 @@ from torch import nn
 
 
 def compile_network(network: nn.Module, **options: Any) -> nn.Module:
-    """Compile a network by `torch.compile`.
+    """Compile a network with `torch.compile`.
 
-    PyTorch keeps compiled networks on disk and finds them again without regard to the instructions that they were
-    vectorised for: another processor that shares the folder, or the same one held to fewer instructions by
-    ``ATEN_CPU_CAPABILITY``, would compute wrong numbers with them. The tag of PyTorch's compile caches therefore names
-    these instructions from here on.
+    PyTorch caches compiled networks on disk regardless of the instruction set that they were vectorised for.
+    Another processor that shares the cache folder, or the same one limited by ``ATEN_CPU_CAPABILITY``, would
+    compute wrong numbers with them. Therefore the instruction set is added to the key of PyTorch's compile caches,
+    for the whole process.
 
     Args:
-        network: Any network.
-        options: Further arguments of `torch.compile`.
+        network: Network to compile.
+        options: Further keyword arguments of `torch.compile`.
     """
     config = torch.compiler.config
     tag = f"cpu={torch.backends.cpu.get_cpu_capability()}"

@@ -1,4 +1,4 @@
-"""What the CUDA path needs: settings, copies beside the computation, and a graph of the kernels."""
+"""CUDA execution: numeric settings, overlapped copies, and CUDA graphs."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -11,16 +11,16 @@ from frostline.features.engines.in_flight import Launched
 
 _log = logging.getLogger(__name__)
 
-_WARM_UPS = (
-    3  # what torch's documentation asks for before a capture: cuDNN chooses kernels, libraries allocate
-)
+# Warm-up passes before a capture, as torch's documentation recommends. cuDNN chooses kernels in them, and libraries
+# allocate memory.
+_WARM_UPS = 3
 
 Forward = Callable[[Tensor], tuple[Tensor, ...]]
 
 
 @contextmanager
 def cuda_settings() -> Iterator[None]:
-    """fp32 means fp32: no TF32. Shapes are static, so cuDNN may measure which of its kernels is the fastest."""
+    """Disable TF32 and enable cuDNN's benchmark mode, which suits static shapes."""
     matmul = torch.backends.cuda.matmul
     before = matmul.allow_tf32
     matmul.allow_tf32 = False
@@ -32,9 +32,9 @@ def cuda_settings() -> Iterator[None]:
 
 
 class CudaLauncher:
-    """Copies pixels in on a stream of their own, so that the copy runs beside the forward pass before it.
+    """Launcher that copies pixels on a separate stream, so that the copy overlaps with the previous forward pass.
 
-    Nothing here waits for the device: `Launched.wait` does, when the next batch is under way.
+    Launching never waits for the device. `Launched.wait` does so after the next batch has been launched.
     """
 
     def __init__(self, forward: Forward) -> None:
@@ -42,7 +42,7 @@ class CudaLauncher:
         self._copies: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
     def __call__(self, pixels: Tensor) -> Launched:
-        """Begin the forward pass of (b, h, w, 3) uint8 pixels."""
+        """Launch the forward pass of (b, h, w, 3) uint8 pixels."""
         pinned = pixels.pin_memory()
         with torch.cuda.stream(self._copies):
             resident = pinned.to("cuda", non_blocking=True)
@@ -56,10 +56,10 @@ class CudaLauncher:
 
 
 class _Graphed:
-    """A forward pass whose kernels are launched together, from a CUDA graph captured on the first batch.
+    """Forward pass that replays a CUDA graph captured on the first batch.
 
-    Every batch has the first one's shape. The graph reads and writes memory of its own, so its outputs last until the
-    next call on the same stream. A network that can't be captured is run as it is.
+    All batches must have the shape of the first one. The graph uses static memory, so its outputs are valid until
+    the next call on the same stream. A network that can't be captured runs without a graph.
     """
 
     def __init__(self, forward: Forward) -> None:
@@ -80,12 +80,12 @@ class _Graphed:
 
     def _capture(self, pixels: Tensor) -> None:
         self._pixels = pixels.clone()
-        beside: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        beside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(beside):
+        warm_up: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        warm_up.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(warm_up):
             for _ in range(_WARM_UPS):
                 self._forward(self._pixels)
-        torch.cuda.current_stream().wait_stream(beside)
+        torch.cuda.current_stream().wait_stream(warm_up)
         graph = torch.cuda.CUDAGraph()
         try:
             with torch.cuda.graph(graph):
@@ -93,7 +93,7 @@ class _Graphed:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            _log.warning("the network can't be captured as a CUDA graph, so it runs without: %s", error)
+            _log.warning("the network can't be captured as a CUDA graph, so it runs without one: %s", error)
             self._capturable = False
             return
         self._graph = graph

@@ -1,4 +1,4 @@
-"""PyTorch as it is, one operation after the other."""
+"""Engine that runs PyTorch in eager mode."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -19,10 +19,10 @@ _REDUCED: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.flo
 
 
 class EagerEngine:
-    """PyTorch as it is: the reference, in fp32, for every other engine.
+    """Engine that runs PyTorch in eager mode. In fp32 it is the reference for every other engine.
 
-    Convolutions run in channels_last memory with their batch normalisations folded in; on CUDA, a batch is copied to the
-    device while the one before is computed, and the kernels are launched as one graph.
+    Convolutions run in channels_last memory format with batch normalisation folded in. On CUDA, a batch is copied
+    to the device while the previous one is computed, and the kernels are launched as one CUDA graph.
     """
 
     def __init__(
@@ -47,11 +47,11 @@ class EagerEngine:
         """Compute the features of each batch, in order.
 
         Yields:
-            The batch, and by layer key (k, views, dim) float32 for its k rows; the padding is dropped.
+            The batch, and its features by layer key: (k, views, dim) float32 for its k rows, without the padding.
 
         Raises:
-            DeviceMemoryError: A batch doesn't fit; says so with the remedy.
-            RuntimeError: The module was put into training mode.
+            DeviceMemoryError: A batch doesn't fit into the memory of the device.
+            RuntimeError: The module is in training mode.
         """
         if any(part.training for part in self.module.modules()):
             raise RuntimeError("the engine's module is in training mode; a backbone is frozen")
@@ -70,12 +70,12 @@ class EagerEngine:
 
 
 def torch_label(name: str, device: Device) -> str:
-    """What PyTorch's engines are called in a specification: on CUDA, fp32 has two meanings."""
+    """Return the name of a PyTorch engine in a specification. On CUDA, it states that fp32 excludes TF32."""
     return f"{name}, tf32 off" if device == "cuda" else name
 
 
 def number_format(device: Device, precision: Precision) -> AbstractContextManager[object]:
-    """Everything that a forward pass in `precision` needs set."""
+    """Return a context manager with the settings for a forward pass in `precision`."""
     stack = ExitStack()
     if precision != "fp32":
         stack.enter_context(torch.autocast(device, dtype=_REDUCED[precision]))

@@ -1,4 +1,4 @@
-"""What every engine is: from batches of pixels to batches of feature vectors. A new one is a module and a line here."""
+"""Engine interface and registry. A new engine needs a module and a line in the registry."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ from frostline.registry import Entry, Registry
 Features = dict[str, NDArray[np.float32]]
 Device = Literal["cpu", "cuda", "mps"]
 
-# How far an image's feature vector may move with its neighbours in the batch, its place in it and the batch's size:
-# the norm of the difference, relative to the vector's norm. On the CPUs tried, batches of one size give the same bytes.
+# Largest change of an image's feature vector with its neighbours in the batch, its position and the batch size: norm
+# of the difference relative to the vector's norm. On the CPUs tested, batches of equal size give identical bytes.
 TOLERANCE: Mapping[Precision, float] = {"fp32": 1e-5, "fp16": 1e-2, "bf16": 5e-2}
 
 
 class EngineError(FeaturesError, ValueError):
-    """An engine, device, precision or batch size that can't be had here."""
+    """An engine, device, precision or batch size that is not available."""
 
 
 class ConversionError(EngineError):
-    """A network that an engine can't take."""
+    """A network that an engine can't convert."""
 
 
 class DeviceMemoryError(FeaturesError, MemoryError):
@@ -34,14 +34,14 @@ class DeviceMemoryError(FeaturesError, MemoryError):
 
 
 class Engine(Protocol):
-    """Executes the forward pass.
+    """Interface of an engine, which executes the forward pass.
 
     Attributes:
-        name: What it is and what it does to the numbers, for the specification.
+        name: Name for the specification, with all settings that affect the numbers.
         device: ``cpu``, ``cuda`` or ``mps``.
         precision: Number format of the forward pass.
-        batch_size: Images in each batch that it is given.
-        layers: What it computes.
+        batch_size: Images per batch.
+        layers: Computed layers.
     """
 
     name: str
@@ -54,15 +54,15 @@ class Engine(Protocol):
         """Compute the features of each batch, in order, a bounded number of batches ahead.
 
         Yields:
-            The batch, and by layer key (k, views, dim) float32 for its k rows; the padding is dropped.
+            The batch, and its features by layer key: (k, views, dim) float32 for its k rows, without the padding.
 
         Raises:
-            DeviceMemoryError: A batch doesn't fit; says so with the remedy.
+            DeviceMemoryError: A batch doesn't fit into the memory of the device.
         """
 
 
 class Build(Protocol):
-    """Makes an engine, of a copy of the backbone's module."""
+    """Interface of a function that builds an engine from a copy of the backbone's module."""
 
     def __call__(
         self,
@@ -73,26 +73,27 @@ class Build(Protocol):
         device: Device,
         batch_size: int,
     ) -> Engine:
-        """Build it.
+        """Build the engine.
 
         Raises:
-            ConversionError: The engine can't take this network, or not in this precision.
+            ConversionError: The engine doesn't support this network in this precision.
         """
 
 
 @dataclass(frozen=True)
 class EngineKind:
-    """What is known of an engine before one is built.
+    """Properties of an engine that are known before it is built.
 
     Attributes:
-        build: Makes one.
-        label: Its name in a specification, for a device. What changes the numbers is part of it, such as a version;
-            its first word is the name that it is listed by.
-        devices: Where it computes.
-        precisions: Number formats in which it computes.
-        batch_size: Images in each batch where the user doesn't say; None for as many as suit the device.
-        auto_from: Images from which ``auto`` takes it, because that many repay its preparation; None for an engine
-            that is only used when asked for. The engine that needs most images is taken to be the fastest.
+        build: Function that builds the engine.
+        label: Function that returns the engine's name in a specification for a device. The name includes
+            everything that affects the numbers, such as a version. Its first word is the name in the registry.
+        devices: Supported devices.
+        precisions: Supported number formats.
+        batch_size: Default images per batch; None to choose by the device.
+        auto_from: Smallest number of images for which ``auto`` uses the engine, so that its preparation pays off.
+            None for an engine that is used only on request. The engine with the largest value is assumed to be the
+            fastest.
     """
 
     build: Build
@@ -118,4 +119,4 @@ ENGINES: Registry[EngineKind] = Registry(
     error=EngineError,
     also="auto",
 )
-"""Every kind of engine, by name."""
+"""Registry of the engines."""

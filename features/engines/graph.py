@@ -1,4 +1,4 @@
-"""A module's forward pass written down as one graph of torch operators, for engines that compile it."""
+"""Tracing of a module's forward pass to one graph of torch operators, for engines that compile it."""
 
 import warnings
 from collections.abc import Sequence
@@ -21,30 +21,31 @@ def _split(tensor: Tensor, size: int, dim: int = 0) -> Sequence[Tensor]:
     return cast("Sequence[Tensor]", torch.ops.aten.split_with_sizes.default(tensor, sizes, dim))
 
 
-# OpenVINO 2026.4 takes the last chunk of a split to be as long as the others.
+# OpenVINO 2026.4 assumes that the last chunk of a split is as long as the others.
 _DECOMPOSITIONS = {torch.ops.aten.split.Tensor: _split}
 
 
 def trace(module: nn.Module, pixels: Tensor) -> "GraphModule":
-    """Run `module` once on `pixels` and write down its operators, for this shape alone.
+    """Trace the operators of `module` in one run on `pixels`, for this shape only.
 
-    `make_fx` sees what really ran: four times as quick as `torch.export`, which runs a module several times over, and
-    indifferent to Python that a compiler can't follow. Operators that a network calls in place are replaced by others.
+    `make_fx` records the operators that really ran. It is four times as fast as `torch.export`, which runs a module
+    several times, and it accepts Python code that a compiler can't follow. In-place operators are replaced by
+    out-of-place ones.
 
     Args:
-        module: Frozen, in evaluation mode.
-        pixels: (b, h, w, 3) uint8, of the shape that the graph will be run with.
+        module: Frozen module in evaluation mode.
+        pixels: (b, h, w, 3) uint8, with the shape that the graph will be run with.
 
     Raises:
-        ConversionError: The network decides something by the values of its activations.
+        ConversionError: The network's control flow depends on the values of its activations.
     """
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what torch warns its own compiler's developers of
+            warnings.simplefilter("ignore")  # meant for developers of torch's compiler
             return make_fx(functionalize(module), decomposition_table=_DECOMPOSITIONS)(pixels)
     except RuntimeError as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
         raise ConversionError(
-            f"the network can't be written down as a graph: {str(error).strip().partition(chr(10))[0]}"
+            f"the network can't be traced as a graph: {str(error).strip().partition(chr(10))[0]}"
         ) from error

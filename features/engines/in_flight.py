@@ -1,4 +1,4 @@
-"""Batches under way: computed in the order given, a bounded number ahead of whoever takes the features."""
+"""Batches in flight: computed in order, a bounded number ahead of the consumer."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,33 +11,37 @@ from frostline.features.engines.engine import Features
 from frostline.features.images.loading import Batch
 
 
-def _at_once() -> None:
-    """Wait for nothing: the outputs are there."""
+def _no_wait() -> None:
+    """Return immediately, for outputs that are already computed."""
 
 
 @dataclass(frozen=True)
 class Launched:
-    """A batch under way.
+    """A launched batch.
 
     Attributes:
-        outputs: (b, dim) float32 for each layer, in the host's memory and nobody else's once `wait` has returned.
-        wait: Returns when they are there.
+        outputs: (b, dim) float32 for each layer, in host memory. They are valid, and owned by the caller, after
+            `wait`.
+        wait: Function that blocks until the outputs are computed.
     """
 
     outputs: tuple[Tensor, ...]
-    wait: Callable[[], object] = _at_once
+    wait: Callable[[], object] = _no_wait
 
 
 def in_order(
     batches: Iterable[Batch], launch: Callable[[Tensor], Launched], keys: Sequence[str], *, ahead: int
 ) -> Iterator[tuple[Batch, Features]]:
-    """Launch each batch, and give its features once `ahead` more are under way or there are no more.
+    """Launch the batches and yield their features in order, with up to `ahead` later batches in flight.
 
     Args:
-        batches: In the order in which they come out.
-        launch: Begins the forward pass of (b, h, w, 3) uint8 pixels.
-        keys: Of the layers.
-        ahead: Batches under way while the consumer has one.
+        batches: Batches to compute.
+        launch: Function that launches the forward pass of (b, h, w, 3) uint8 pixels.
+        keys: Keys of the layers.
+        ahead: Number of batches in flight while the consumer handles one.
+
+    Yields:
+        Each batch, and its features by layer key: (k, views, dim) float32.
     """
     waiting: deque[tuple[Batch, Launched]] = deque()
     for batch in batches:

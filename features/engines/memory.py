@@ -1,4 +1,4 @@
-"""Running out of memory, explained."""
+"""Explanation of out-of-memory errors."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,10 +10,10 @@ from frostline.features.engines.engine import DeviceMemoryError, Engine
 
 @contextmanager
 def memory_explained(engine: Engine) -> Iterator[None]:
-    """Say what to do when a batch of `engine` doesn't fit; other errors pass.
+    """Convert out-of-memory errors of `engine` to errors that recommend a smaller batch. Other errors propagate.
 
     Raises:
-        DeviceMemoryError: It doesn't fit.
+        DeviceMemoryError: A batch doesn't fit into the memory of the device.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""OpenVINO: the network compiled for the CPU, several batches at once on streams of their own."""
+"""Engine that compiles the network with OpenVINO for the CPU and runs several batches in parallel streams."""
 
 import importlib
 import importlib.metadata
@@ -22,18 +22,18 @@ from frostline.features.spec import Layer, Precision
 CONVERSION_PAYS = 256
 """Images from which ``auto`` converts a network for OpenVINO.
 
-Importing, tracing, converting and the check against the reference take 4 to 7 s on two AVX2 cores; what it then saves
-is 30 ms an image for efficientnet_lite0 and resnet50 alike. A number of images, not a measurement, because the engine
-is part of the cache key and must be the same whenever the same command runs.
+Importing, tracing, converting and the check against the reference take 4 to 7 s on two AVX2 cores. OpenVINO then
+saves 30 ms per image for both efficientnet_lite0 and resnet50. The threshold is a fixed number of images and not a
+measurement, because the engine is part of the cache key and must be the same whenever the same command runs.
 """
 
-_REQUEST_BATCH = 8  # 1 to 32 are equally fast, small ones keep every stream busy to the end
-_SHOWN = 300  # characters of OpenVINO's long explanations, whose end names the operation
+_REQUEST_BATCH = 8  # sizes 1 to 32 are equally fast, and small ones keep every stream busy to the end
+_SHOWN = 300  # last characters shown of OpenVINO's long messages, which end with the operation
 _FORMATS: Mapping[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
 
 def openvino_name() -> str:
-    """The engine's name in a specification: its version decides which kernels run.
+    """Return the engine's name in a specification, with the version, which determines the kernels.
 
     Raises:
         EngineError: OpenVINO isn't installed.
@@ -47,9 +47,10 @@ def openvino_name() -> str:
 
 
 class OpenVinoEngine:
-    """OpenVINO on the CPU. A stream for every two cores or so, as its throughput hint decides, computes a batch each.
+    """Engine that runs OpenVINO on the CPU.
 
-    The whole `FeatureModule` is converted, normalisation included, for one shape: uint8 pixels of a batch.
+    Each stream computes one batch. OpenVINO's throughput hint chooses about one stream per two cores. The whole
+    `FeatureModule`, including normalisation, is converted for one shape: the uint8 pixels of a batch.
     """
 
     def __init__(
@@ -73,19 +74,22 @@ class OpenVinoEngine:
         """Compute the features of each batch, in order.
 
         Yields:
-            The batch, and by layer key (k, views, dim) float32 for its k rows; the padding is dropped.
+            The batch, and its features by layer key: (k, views, dim) float32 for its k rows, without the padding.
 
         Raises:
-            DeviceMemoryError: A batch doesn't fit; says so with the remedy.
+            DeviceMemoryError: A batch doesn't fit into memory.
         """
-        # While every stream computes one batch, the next one of each waits in its queue.
+        # While each stream computes one batch, its next batch waits in the queue.
         ahead = 2 * self._streams
         keys = [layer.key for layer in self.layers]
         with memory_explained(self):
             yield from in_order(batches, self._launcher(ahead + 1), keys, ahead=ahead)
 
     def _launcher(self, requests: int) -> Callable[[Tensor], Launched]:
-        """Begins batches on `requests` requests in turn; the next one's last batch was taken before it is used again."""
+        """Return a function that launches batches on `requests` requests in turn.
+
+        A request is reused only after its previous batch has been collected.
+        """
         openvino = _openvino()
         waiting = [self._compiled.create_infer_request() for _ in range(requests)]
 
@@ -93,7 +97,7 @@ class OpenVinoEngine:
             request = waiting.pop(0)
             waiting.append(request)
             outputs = [np.empty((self.batch_size, layer.dim), np.float32) for layer in self.layers]
-            # The arrays live in the batch and in what is returned, which both outlast the computation.
+            # The batch and the returned object own the arrays, and both outlive the computation.
             request.set_input_tensor(openvino.Tensor(pixels.numpy(), shared_memory=True))
             for index, output in enumerate(outputs):
                 request.set_output_tensor(index, openvino.Tensor(output, shared_memory=True))
@@ -104,25 +108,25 @@ class OpenVinoEngine:
 
 
 def _openvino() -> Any:
-    """The package, without its telemetry: it reports its use to Google Analytics, which a user has not been asked for."""
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None means: not importable
+    """Import OpenVINO without its telemetry, which would report to Google Analytics without the user's consent."""
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None blocks the import
     return importlib.import_module("openvino")
 
 
 @cache
 def _core() -> Any:
-    """OpenVINO's core, one for the process and never dropped.
+    """Return OpenVINO's core: one per process, never deleted.
 
-    Its CPU plugin moves the main thread's signal stack, and frees that where the last core is dropped; in another thread than
-    it was made in, the next signal then kills the process.
+    The CPU plugin replaces the main thread's signal stack and frees it when the last core is deleted. If another
+    thread deletes the core, the next signal kills the process.
     """
     core = _openvino().Core()
-    core.get_property("CPU", "FULL_DEVICE_NAME")  # loads the plugin, which the core then keeps
+    core.get_property("CPU", "FULL_DEVICE_NAME")  # load the plugin, which the core then keeps
     return core
 
 
 def _failures(frontends: Any) -> tuple[type[Exception], ...]:
-    """The frontend's exceptions, which have no base class of their own."""
+    """Return the frontend's exceptions, which have no common base class."""
     names = ("GeneralFailure", "NotImplementedFailure", "OpConversionFailure", "OpValidationFailure")
     return (RuntimeError, *(getattr(frontends, name) for name in names))
 
@@ -132,9 +136,9 @@ def _compile(backbone: Backbone, layers: Sequence[Layer], precision: Precision, 
     fx = importlib.import_module("openvino.frontend.pytorch.fx_decoder")
     frontends = importlib.import_module("openvino.frontend")
     shape = (batch_size, *backbone.transform.crop, 3)
-    # Folding batch normalisations is left to OpenVINO, which does it in no time.
+    # OpenVINO folds batch normalisations itself, in negligible time.
     graph = trace(FeatureModule(backbone, layers), torch.zeros(shape, dtype=torch.uint8))
-    decoder = fx.TorchFXPythonDecoder(graph, dynamic_shapes=False)  # alive until the conversion is done
+    decoder = fx.TorchFXPythonDecoder(graph, dynamic_shapes=False)  # must outlive the conversion
     frontend = frontends.FrontEndManager().load_by_framework("pytorch")
     try:
         model = frontend.convert(frontend.load(decoder))
@@ -151,12 +155,14 @@ def _compile(backbone: Backbone, layers: Sequence[Layer], precision: Precision, 
         )
     except _failures(frontends) as error:
         reason = " ".join(str(error).split())[-_SHOWN:]
-        raise ConversionError(f"OpenVINO can't take {backbone.name}: {reason}; use --engine eager") from error
+        raise ConversionError(
+            f"OpenVINO can't convert {backbone.name}: {reason}; use --engine eager"
+        ) from error
     got = compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
     if got != _FORMATS[precision]:
         raise ConversionError(
-            f"OpenVINO computes in {got} on this CPU, which has no {_FORMATS[precision]}; use --engine eager or "
-            "another --precision"
+            f"OpenVINO computes in {got} on this CPU, which doesn't support {_FORMATS[precision]}; use "
+            "--engine eager or another --precision"
         )
     return compiled
 

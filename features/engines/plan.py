@@ -1,4 +1,4 @@
-"""What will execute the forward pass, decided before anything is built."""
+"""Plans of engines, decided before anything is built."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,23 +12,21 @@ from frostline.features.engines.eager import EagerEngine
 from frostline.features.engines.engine import ENGINES, Device, Engine, EngineError
 from frostline.features.spec import Layer, Precision, engine_kind
 
-_MAX_BATCH = 256  # rows in a block of the cache, which a batch never straddles
-_CPU_BATCH = 32  # larger ones are no faster on a CPU, and take more memory
-_LIVE_OUTPUTS = (
-    6  # of the largest layer's size, alive at once: input, output, and what the kernels need beside them
-)
+_MAX_BATCH = 256  # rows per block of the cache, which a batch never spans
+_CPU_BATCH = 32  # larger batches are no faster on a CPU and need more memory
+_LIVE_OUTPUTS = 6  # live tensors of the largest layer's size: input, output and the workspace of the kernels
 
 
 @dataclass(frozen=True)
 class Plan:
-    """An engine that isn't built yet: all of it that a specification needs.
+    """Everything that the specification needs to know about an engine, before it is built.
 
     Attributes:
-        kind: One of `ENGINES`.
+        kind: Name in `ENGINES`.
         precision: Number format of the forward pass.
         device: ``cpu``, ``cuda`` or ``mps``.
-        batch_size: Images in each batch.
-        reason: Why it was chosen, in words; empty where the user did.
+        batch_size: Images per batch.
+        reason: Reason for the choice, for messages; empty if the user chose the engine.
     """
 
     kind: str
@@ -44,11 +42,11 @@ class Plan:
 
     @property
     def is_reference(self) -> bool:
-        """Whether it is what other engines are compared with: eager fp32."""
+        """Whether the engine is the reference, eager fp32."""
         return self.kind == "eager" and self.precision == "fp32"
 
     def build_reference(self, backbone: Backbone, layers: Sequence[Layer]) -> Engine:
-        """Build what its features are compared with: eager fp32, without anything folded."""
+        """Build the reference engine: eager fp32 without folding, on the same device."""
         return EagerEngine(
             backbone,
             layers,
@@ -59,10 +57,10 @@ class Plan:
         )
 
     def build(self, backbone: Backbone, layers: Sequence[Layer]) -> Engine:
-        """Build it; the backbone's own module is copied, never changed.
+        """Build the engine. The backbone's module is copied, never changed.
 
         Raises:
-            ConversionError: The engine can't take this network, or not in this precision.
+            ConversionError: The engine doesn't support this network in this precision.
         """
         return ENGINES[self.kind].build(
             backbone, layers, precision=self.precision, device=self.device, batch_size=self.batch_size
@@ -70,7 +68,7 @@ class Plan:
 
 
 def kind_of(name: str) -> str | None:
-    """The kind of an engine that a specification names, if it is known here."""
+    """Return the kind of the engine that a specification names, or None if it is not registered."""
     kind = engine_kind(name)
     return kind if kind in ENGINES else None
 
@@ -85,24 +83,26 @@ def plan_engines(
     images: int = 0,
     views: int = 1,
 ) -> tuple[Plan, ...]:
-    """Ways to compute a backbone's features here, the fastest first; the same ones whenever it is asked.
+    """Return the plans that can compute a backbone's features on this machine, fastest first.
+
+    The plans are deterministic.
 
     Args:
-        backbone: Whose features.
-        engine: One of `ENGINES`, or ``auto``: on a CPU openvino where it is installed and there are images enough to
-            repay converting the network (see `EngineKind.auto_from`), else eager.
-        precision: ``fp32``, ``bf16``, ``fp16``, or ``auto``: those that the device computes natively.
-        device: ``cpu``, ``cuda``, ``mps``, or ``auto``: the first of cuda, mps, cpu that is there and that the engine
-            computes on.
+        backbone: Backbone that computes the features.
+        engine: Name in `ENGINES`, or ``auto``: on a CPU openvino, if it is installed and there are enough images
+            for the conversion to pay off (see `EngineKind.auto_from`), otherwise eager.
+        precision: ``fp32``, ``bf16``, ``fp16``, or ``auto`` for those that the device supports natively.
+        device: ``cpu``, ``cuda``, ``mps``, or ``auto`` for the first of cuda, mps, cpu that is available and
+            supported by the engine.
         batch_size: Images per batch; None chooses by the device and its memory.
-        images: How many images there are in the data set.
-        views: Of each image; a batch holds at least those of one.
+        images: Number of images in the data set.
+        views: Views per image. A batch must hold at least the views of one image.
 
     Raises:
-        EngineError: That engine, device or precision isn't available here, or the batch size is too small.
+        EngineError: The engine, device or precision isn't available, or the batch size is too small.
     """
     if batch_size is not None and batch_size < views:
-        needed = f"; a batch has to hold the {views} views of an image" if views > 1 else ""
+        needed = f"; a batch must hold the {views} views of an image" if views > 1 else ""
         raise EngineError(f"batch size {batch_size}; expected at least {views}{needed}")
     if precision not in ("auto", *get_args(Precision)):
         raise EngineError(f"precision {precision!r}; expected auto, {', '.join(get_args(Precision))}")
@@ -116,7 +116,7 @@ def plan_engines(
 
 
 def _auto_kinds(device: Device, precision: str, images: int) -> Mapping[str, str]:
-    """Engines and why they are chosen, the fastest first. Those of other packages must be asked for."""
+    """Return engines with the reason for their choice, fastest first. Those of other packages must be requested."""
     kinds = ((name, ENGINES.load(name)) for name in ENGINES.builtin)
     suited = [
         (kind.auto_from, name)
@@ -147,7 +147,7 @@ def _device(asked: str, engine: str) -> Device:
     available = [device for device, here in there.items() if here]
     if asked != "auto" and asked not in available:
         raise EngineError(
-            f"device {asked!r} isn't available to torch {torch.__version__} here; expected auto, {', '.join(available)}"
+            f"device {asked!r} isn't available to torch {torch.__version__}; expected auto, {', '.join(available)}"
         )
     devices = get_args(Device) if engine == "auto" else ENGINES[engine].devices
     suited = [device for device in available if device in devices and asked in ("auto", device)]
@@ -160,19 +160,19 @@ def _device(asked: str, engine: str) -> Device:
 
 
 def _precisions(asked: str, engine: str, device: Device) -> tuple[Precision, ...]:
-    """Precisions to try, the fastest first."""
+    """Return the precisions to try, fastest first."""
     able = ENGINES[engine].precisions
     if asked == "auto":
         reduced: tuple[Precision, ...] = ("bf16",) if _native_bf16(device) else ()
-        # As fast as bf16 on a GPU and eight times as fine, but with a range that activations can leave.
+        # fp16 is as fast as bf16 on a GPU and eight times as precise, but activations can exceed its range.
         reduced += ("fp16",) if device == "cuda" else ()
         return tuple(each for each in (*reduced, "fp32") if each in able) or able[:1]
     if asked not in able:
-        raise EngineError(f"engine {engine!r} doesn't compute in {asked}; expected auto, {', '.join(able)}")
-    if asked == "fp16" and device == "cpu" and not _cpu_capabilities().get("amx_fp16"):
         raise EngineError(
-            "precision 'fp16' on this CPU, which has no arithmetic for it; expected auto, fp32 or bf16"
+            f"engine {engine!r} doesn't support precision {asked}; expected auto, {', '.join(able)}"
         )
+    if asked == "fp16" and device == "cpu" and not _cpu_capabilities().get("amx_fp16"):
+        raise EngineError("precision 'fp16' isn't supported by this CPU; expected auto, fp32 or bf16")
     return (asked,)
 
 
@@ -185,23 +185,23 @@ def _native_bf16(device: Device) -> bool:
 
 
 def _cpu_capabilities() -> Mapping[str, Any]:
-    """What the CPU can do, by the names of `torch.cpu.get_capabilities`, which came with torch 2.10."""
+    """Return the CPU's capabilities by the names of `torch.cpu.get_capabilities`, which was added in torch 2.10."""
     if hasattr(torch.cpu, "get_capabilities"):
         found = torch.cpu.get_capabilities()
     else:
         found = {
-            "amx_bf16": torch.cpu._is_amx_tile_supported(),  # noqa: SLF001  # all that older versions have
+            "amx_bf16": torch.cpu._is_amx_tile_supported(),  # noqa: SLF001  # the only checks in older versions
             "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),  # noqa: SLF001
         }
     there = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if there and not torch.ops.mkldnn._is_mkldnn_bf16_supported():  # noqa: SLF001
-        # Held to fewer instructions, e.g. by ONEDNN_MAX_CPU_ISA: what the processor has besides is of no use.
+        # oneDNN is limited to fewer instructions, e.g. by ONEDNN_MAX_CPU_ISA, and doesn't use the CPU's bf16.
         return {name: able for name, able in found.items() if "bf16" not in name}
     return found
 
 
 def _auto_batch_size(engine: str, backbone: Backbone, device: Device) -> int:
-    """The engine's own, or the largest power of two, at most a block of the cache, that surely fits."""
+    """Return the engine's batch size, or the largest power of two, up to `_MAX_BATCH`, that safely fits."""
     if own := ENGINES[engine].batch_size:
         return own
     if device != "cuda":

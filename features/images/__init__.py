@@ -1,1 +1,1 @@
-"""Image files to batches of pixels."""
+"""Decoding of image files into batches of pixels."""

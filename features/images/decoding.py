@@ -1,12 +1,12 @@
-"""From an image file's bytes to the exact uint8 pixels that a backbone's own transform would give it.
+"""Decoding of image files to the exact uint8 pixels of a backbone's own transform.
 
-The pixels equal those of timm's and torchvision's evaluation transforms on a PIL image, bit for bit, with two deliberate
-exceptions: an EXIF orientation is applied (a photo from a phone stands upright, where the reference transforms would
-leave it lying), and 16-bit grey is scaled to 8 bits (where the reference clips it to white). `Image.draft`, which
-decodes a JPEG faster at a reduced size, is not used: it changes pixels.
+The pixels are bit-identical to those of timm's and torchvision's evaluation transforms on a PIL image, with two
+deliberate exceptions. The EXIF orientation is applied, so that phone photos are upright; the reference transforms
+ignore it. 16-bit grey is scaled to 8 bits; the reference clips it to white. `Image.draft`, which decodes a JPEG
+faster at a reduced size, is not used because it changes pixels.
 
-The decoder ``fast`` is the same but for the resizing, which torch does with vector instructions. Its pixels differ from
-the exact ones by 3 of 255 at most, where they differ at all.
+The decoder ``fast`` differs only in the resizing, which torch computes with vector instructions. Its pixels differ
+from the exact ones by at most 3 of 255.
 """
 
 import contextlib
@@ -31,15 +31,15 @@ Decoder = Literal["exact", "fast"]
 
 _EXACT = f"pillow {PIL.__version__}, libjpeg {_LIBJPEG}, exif"
 _BY_TORCH = ", resized by torch"
-_AREA, _RATIO = (0.35, 1.0), (3 / 4, 4 / 3)  # of a random view's part of the image
+_AREA, _RATIO = (0.35, 1.0), (3 / 4, 4 / 3)  # area fraction and aspect ratio of a random view
 _VIEWS = f"; views: random parts of {_AREA[0]} of the area or more, half of them mirrored"
 
 DECODERS: Final[Mapping[Decoder, str]] = {"exact": _EXACT, "fast": _EXACT + _BY_TORCH}
-"""What turns bytes into pixels, for the specification: the library, the codec whose rounding differs between releases, the
-orientation, and what resizes if not Pillow."""
+"""Description of each decoder for the specification: the library, the codec (its rounding differs between
+releases), the EXIF orientation, and the resizing library if it is not Pillow."""
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
-"""Pillow's names of the formats read. Its others run programs (EPS), guess (TGA has no signature) or hold no photos."""
+"""Supported formats, by Pillow's names. Others run programs (EPS), have no signature (TGA) or hold no photos."""
 
 # fmt: off
 EXTENSIONS: Final = frozenset({
@@ -47,12 +47,12 @@ EXTENSIONS: Final = frozenset({
     ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 })
 # fmt: on
-"""File name extensions, in lower case, of `FORMATS`."""
+"""File name extensions of `FORMATS`, in lower case."""
 
 MAX_PIXELS: Final = 178_956_970
-"""Largest image decoded, and largest intermediate: Pillow's own limit against decompression bombs, 0.7 GB in memory."""
+"""Limit on the pixels of an image and its resized copy: Pillow's limit for decompression bombs, 0.7 GB in memory."""
 
-_ORIENTATION = 0x0112  # the EXIF tag
+_ORIENTATION = 0x0112  # EXIF tag
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -62,41 +62,41 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # where Pillow's getexif looks
-_TORCH_MODES = ("bilinear", "bicubic")  # that torch knows with antialiasing
+_EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # keys that Pillow's getexif reads
+_TORCH_MODES = ("bilinear", "bicubic")  # supported by torch with antialiasing
 _RESAMPLING = {name.lower(): member for name, member in Image.Resampling.__members__.items()}
 
 
 class DecodeError(FeaturesError, ValueError):
-    """Bytes that are not a whole, readable image; the message is one short line."""
+    """Bytes that are not a complete, readable image. The message is one short line."""
 
 
 def decoder_of(text: str) -> Decoder:
-    """Which of the decoders a specification names, of whatever version."""
+    """Return the decoder that a specification names, ignoring its version."""
     return "fast" if _BY_TORCH in text else "exact"
 
 
 def describe_decoder(decoder: Decoder, views: int) -> str:
-    """What turns bytes into the pixels of so many views, for the specification."""
+    """Return the description of a decoder for the specification, given the number of views per image."""
     return DECODERS[decoder] + (_VIEWS if views > 1 else "")
 
 
 def decode(data: bytes, transform: Transform, out: NDArray[np.uint8], *, decoder: Decoder = "exact") -> None:
     """Decode an image to RGB, resize it and crop its centre.
 
-    Alpha is dropped, as `PIL.Image.Image.convert` does; of an animation, the first frame is taken. Safe to call from
-    several threads: Pillow decodes and resizes without the interpreter's lock.
+    Alpha is dropped, as in `PIL.Image.Image.convert`. Only the first frame of an animation is decoded. The
+    function is thread-safe, and Pillow releases the GIL while it decodes and resizes.
 
     Args:
-        data: The image file's bytes.
-        transform: How to resize and crop. Its normalisation is the engine's work, not done here.
-        out: (H, W, 3) uint8 array, with (H, W) = ``transform.crop``, that receives the pixels. Untouched on error.
-        decoder: ``exact``, or ``fast``: bilinear and bicubic by torch, within 3 of 255 of the exact pixels. Tall images
-            and those that are squashed are decoded exactly.
+        data: Bytes of the image file.
+        transform: Resizing and cropping. Its normalisation is left to the engine.
+        out: (H, W, 3) uint8 array, with (H, W) = ``transform.crop``, that receives the pixels. Unchanged on error.
+        decoder: ``exact``, or ``fast`` for bilinear and bicubic resizing by torch, within 3 of 255 of the exact
+            pixels. Tall and squashed images are always decoded exactly.
 
     Raises:
-        ValueError: No such decoder.
-        DecodeError: The bytes are not an image of a known format, are cut short or damaged, or are too large.
+        ValueError: The decoder is unknown.
+        DecodeError: The image has an unknown format, is truncated or damaged, or is too large.
     """
     if decoder not in get_args(Decoder):
         raise ValueError(f"decoder {decoder!r}: expected one of {', '.join(get_args(Decoder))}")
@@ -104,7 +104,7 @@ def decode(data: bytes, transform: Transform, out: NDArray[np.uint8], *, decoder
 
 
 def _place(image: Image.Image, transform: Transform, out: NDArray[np.uint8], decoder: Decoder) -> None:
-    """Resize and crop."""
+    """Resize and crop an image into `out`."""
     width, height = _resized_size(image.width, image.height, transform)
     if width * height > MAX_PIXELS:
         raise DecodeError(
@@ -127,18 +127,17 @@ def decode_views(
     decoder: Decoder = "exact",
     entropy: tuple[int, ...],
 ) -> None:
-    """Decode an image once, as `decode` does and as random parts of it, half of them mirrored (Szegedy et al. 2015).
+    """Decode an image into its plain view and random resized crops, half of them mirrored (Szegedy et al. 2015).
 
     Args:
-        data: The image file's bytes.
-        transform: How to resize and crop the image as it is; its crop is the size, and its interpolation the filter, of a
-            part.
-        out: (views, H, W, 3) uint8 array that receives the image as it is and then its parts. Untouched on error.
-        decoder: Of the image as it is.
-        entropy: From which the parts are drawn, each from its own place.
+        data: Bytes of the image file.
+        transform: Resizing and cropping of the plain view. Random crops use its crop size and interpolation.
+        out: (views, H, W, 3) uint8 array that receives the plain view, then the random crops. Unchanged on error.
+        decoder: Decoder of the plain view.
+        entropy: Seed of the random crops. Each crop also uses its own index.
 
     Raises:
-        DecodeError: As `decode`.
+        DecodeError: See `decode`.
     """
     image = upright_rgb(data)
     _place(image, transform, out[0], decoder)
@@ -151,7 +150,7 @@ def decode_views(
 
 
 def _random_box(width: int, height: int, rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """Left, upper, right and lower border of a part whose area and proportions are drawn."""
+    """Return the left, upper, right and lower border of a crop with random area and aspect ratio."""
     area = width * height * rng.uniform(*_AREA)
     ratio = math.exp(rng.uniform(math.log(_RATIO[0]), math.log(_RATIO[1])))
     across, down = min(width, math.sqrt(area * ratio)), min(height, math.sqrt(area / ratio))
@@ -160,10 +159,10 @@ def _random_box(width: int, height: int, rng: np.random.Generator) -> tuple[floa
 
 
 def upright_rgb(data: bytes) -> Image.Image:
-    """Decode an image file's bytes to RGB, its EXIF orientation applied; grey becomes three equal channels.
+    """Decode an image file's bytes to RGB and apply the EXIF orientation. Grey becomes three equal channels.
 
     Raises:
-        DecodeError: The bytes are not an image of a known format, are cut short or damaged, or are too large.
+        DecodeError: The image has an unknown format, is truncated or damaged, or is too large.
     """
     if not data:
         raise DecodeError("empty file")
@@ -186,7 +185,7 @@ def _open_rgb(data: bytes) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
         raise DecodeError(f"{image.width} x {image.height} pixels: more than {MAX_PIXELS}")
     if image.format == "JPEG" and data.rfind(b"\xff\xd9", stream.tell()) < 0:
-        # libjpeg would decode a rest filled with zeros, as a broken download leaves it, to grey
+        # libjpeg decodes the zero-filled remainder of a broken download as grey
         raise DecodeError("damaged image: truncated JPEG (no end marker)")
     image.load()
     orientation = _orientation(image)
@@ -196,14 +195,14 @@ def _open_rgb(data: bytes) -> Image.Image:
 
 @functools.cache
 def _formats() -> tuple[str, ...]:
-    Image.init()  # registers every plugin at once; left to Image.open, threads would race to do it
+    Image.init()  # register every plugin now: threads would race to do so in Image.open
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def _orientation(image: Image.Image) -> int:
     if not image.info.keys() & _EXIF_KEYS:
         return 1
-    # damaged metadata, which can raise nearly anything from within Pillow's parser, doesn't damage the image
+    # damaged metadata can raise nearly anything in Pillow's parser, but the image itself is still valid
     with contextlib.suppress(Exception):
         return int(image.getexif().get(_ORIENTATION, 1))
     return 1
@@ -218,13 +217,13 @@ def _rgb(image: Image.Image) -> Image.Image:
         raise DecodeError(
             f"pixels of mode {image.mode!r} have no defined white; save the image with 8 or 16 bits"
         )
-    # dropped by convert() in any case, but not before it has been translated, or warned about
+    # convert() drops it anyway, but first translates it or warns about it
     image.info.pop("transparency", None)
     return image.convert("RGB")
 
 
 def _resized_size(width: int, height: int, transform: Transform) -> tuple[int, int]:
-    """(width, height) before the crop, rounded as the reference transforms round it."""
+    """Return (width, height) before the crop, rounded as in the reference transforms."""
     size = transform.resize
     if isinstance(size, int) and transform.resize_mode == "shortest":  # torchvision.transforms.Resize
         short, long = size, int(size * max(width, height) / min(width, height))
@@ -238,10 +237,10 @@ def _resized_size(width: int, height: int, transform: Transform) -> tuple[int, i
 
 
 def _torch_agrees(image: Image.Image, transform: Transform) -> bool:
-    """Whether torch resizes as Pillow does: with the same filter, and columns before rows.
+    """Return whether torch resizes like Pillow: with the same filter, and columns before rows.
 
-    The order matters where a bicubic filter overshoots, for what lies between is cut off at black and white. Pillow
-    takes rows first for tall images and where it squeezes their height.
+    The order matters where a bicubic filter overshoots, because intermediate values are clipped at black and white.
+    Pillow resizes rows first for tall images and where it reduces their height more.
     """
     return (
         transform.interpolation in _TORCH_MODES
@@ -251,10 +250,10 @@ def _torch_agrees(image: Image.Image, transform: Transform) -> bool:
 
 
 def _resize_by_torch(image: Image.Image, width: int, height: int, interpolation: str) -> NDArray[np.uint8]:
-    """(height, width, 3). For uint8 images in this layout, torch has a kernel of its own, on one thread."""
+    """Return (height, width, 3) uint8. torch has a single-threaded kernel for uint8 images in this layout."""
     import torch
 
-    # A copy, for torch warns of arrays that it could write to and should not.
+    # copied because torch warns about read-only arrays
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
     resized = torch.nn.functional.interpolate(pixels, (height, width), mode=interpolation, antialias=True)
     array: NDArray[np.uint8] = resized[0].permute(1, 2, 0).numpy()
@@ -283,18 +282,18 @@ def _crop_or_pad(
 
 
 def _window(length: int, crop: int) -> tuple[int, int]:
-    """Start and length of the centre crop along one side; halves round to even, as in torchvision's `center_crop`."""
+    """Return start and length of the centre crop along one side. Halves round to even, as in `center_crop`."""
     return (round((length - crop) / 2), crop) if length > crop else (0, length)
 
 
 def transform_from_timm(config: Mapping[str, Any]) -> Transform:
-    """Transform equal to `timm.data.create_transform(**config, is_training=False)`.
+    """Return the transform equal to `timm.data.create_transform(**config, is_training=False)`.
 
     Args:
-        config: What `timm.data.resolve_model_data_config` returns.
+        config: Result of `timm.data.resolve_model_data_config`.
 
     Raises:
-        BackboneError: The network takes no RGB image, or its configuration names something unknown here.
+        BackboneError: The network's input is not RGB, or its configuration has an unsupported value.
     """
     *channels, rows, columns = config["input_size"]
     if channels not in ([], [3]):
@@ -318,14 +317,14 @@ def transform_from_timm(config: Mapping[str, Any]) -> Transform:
 
 
 def transform_from_torchvision(preset: Any) -> Transform:
-    """Transform equal to a torchvision classification preset on a PIL image.
+    """Return the transform equal to a torchvision classification preset on a PIL image.
 
     Args:
-        preset: What ``weights.transforms()`` returns: an object with the attributes ``resize_size``, ``crop_size``,
+        preset: Result of ``weights.transforms()``: an object with the attributes ``resize_size``, ``crop_size``,
             ``interpolation``, ``mean`` and ``std``.
 
     Raises:
-        BackboneError: The preset is of another task.
+        BackboneError: The preset belongs to another task.
     """
     missing = [
         name

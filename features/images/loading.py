@@ -1,4 +1,4 @@
-"""Decoding ahead of the network: from rows of a source to padded batches of uint8 pixels, in order."""
+"""Prefetching loader: decodes rows of a source into padded batches of uint8 pixels, in order."""
 
 import itertools
 import os
@@ -20,17 +20,17 @@ from frostline.features.table import FAILED, NO_STAMP, OK, ImageSource
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Pixels of some rows, in the one shape that an engine sees from first to last.
+    """Pixels of a batch of rows. All batches of a run have the same shape.
 
     Attributes:
         rows: (k,) int64 rows of the source, k * views <= batch_size.
-        pixels: (batch_size, H, W, 3) uint8 RGB, the views of a row one after the other. Zero for an image that failed, and
-            beyond k * views.
-        content: (k, 16) uint8 digest of each file's bytes; zero where they could not be read.
-        stamps: (k, 16) uint8 stamp of each image when it was read; `NO_STAMP` where it could not be.
+        pixels: (batch_size, H, W, 3) uint8 RGB, with the views of a row next to each other. Zero for failed images
+            and beyond k * views.
+        content: (k, 16) uint8 digest of each file's bytes; zero for unreadable files.
+        stamps: (k, 16) uint8 stamp of each image when it was read; `NO_STAMP` for unreadable files.
         status: (k,) uint8 `OK` or `FAILED`.
-        errors: Why each image failed, in one line; empty where it did not.
-        views: Passes over each image.
+        errors: One-line reason for each failed image; empty for the others.
+        views: Views per image.
     """
 
     rows: NDArray[np.int64]
@@ -56,27 +56,28 @@ def load_batches(
 ) -> Iterator[Batch]:
     """Read and decode images in threads, a bounded number of batches ahead of the consumer.
 
-    No batch holds rows of two blocks, so that a resumed run forms the batches of an uninterrupted one. An image that
-    can't be read or decoded becomes a `FAILED` row and shifts no other. Closing the iterator stops the threads.
+    No batch spans two blocks, so that a resumed run forms the same batches as an uninterrupted one. An image that
+    can't be read or decoded becomes a `FAILED` row and leaves the others in place. Closing the iterator stops the
+    threads.
 
     Args:
-        source: Where the images are; its `read` is called from several threads.
-        rows: (n,) rows to load, sorted.
-        transform: From image to pixels.
+        source: Source of the images. Its `read` is called from several threads.
+        rows: (n,) int64 rows to load, sorted.
+        transform: Preprocessing from image to pixels.
         batch_size: Images per batch.
-        workers: Threads; by default `default_workers`.
-        block_rows: Rows of a cache's block.
+        workers: Number of threads; None for `default_workers`.
+        block_rows: Rows per block of the cache.
         decoder: See `features.images.decoding.decode`.
-        views: Passes over each image: the first sees it as it is, the others random parts of it, see
-            `features.images.decoding.decode_views`. They depend on the seed and the image's bytes alone.
-        seed: Of the views.
+        views: Views per image: the plain image, then random crops (see `features.images.decoding.decode_views`).
+            They depend only on the seed and the image's bytes.
+        seed: Random seed of the views.
 
     Yields:
         The batches, in the order of `rows`.
 
     Raises:
-        ValueError: `batch_size`, `workers`, `block_rows` or `views` is less than 1, or a batch doesn't hold all views of an
-            image.
+        ValueError: `batch_size`, `workers`, `block_rows` or `views` is less than 1, or `views` is larger than
+            `batch_size`.
     """
     workers = default_workers() if workers is None else workers
     sizes = {"batch_size": batch_size, "workers": workers, "block_rows": block_rows, "views": views}
@@ -85,15 +86,17 @@ def load_batches(
             raise ValueError(f"{name}: got {value}, expected at least 1")
     if views > batch_size:
         raise ValueError(f"views: got {views}, expected at most the batch size, {batch_size}")
-    look = _Look(transform, decoder, views, seed)
-    jobs = (_Job(source, chunk, look, batch_size) for chunk in _chunks(rows, batch_size // views, block_rows))
+    decoding = _Decoding(transform, decoder, views, seed)
+    jobs = (
+        _Job(source, chunk, decoding, batch_size) for chunk in _chunks(rows, batch_size // views, block_rows)
+    )
     return _run(jobs, workers, ahead=1 + -(-2 * workers // batch_size))
 
 
 def default_workers() -> int:
-    """How many threads can run at once: this process's share of the cores that it may use.
+    """Return the default number of threads: this process's share of the usable cores.
 
-    A launcher such as torchrun says in ``LOCAL_WORLD_SIZE`` how many processes share this machine.
+    Launchers such as torchrun set ``LOCAL_WORLD_SIZE`` to the number of processes that share the machine.
     """
     sharing = os.environ.get("LOCAL_WORLD_SIZE", "1")
     cores = usable_cores()
@@ -108,7 +111,7 @@ def _chunks(rows: NDArray[np.int64], batch_size: int, block_rows: int) -> Iterat
 
 
 def _run(jobs: Iterator["_Job"], workers: int, ahead: int) -> Iterator[Batch]:
-    """Keep `ahead` batches in work beyond the one that is waited for."""
+    """Yield the batches of the jobs, with `ahead` batches in progress beyond the next one."""
     stop = threading.Event()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
 
@@ -129,28 +132,30 @@ def _run(jobs: Iterator["_Job"], workers: int, ahead: int) -> Iterator[Batch]:
 
 
 @dataclass(frozen=True)
-class _Look:
-    """How a file's bytes become pixels."""
+class _Decoding:
+    """Settings for decoding a file's bytes to pixels."""
 
     transform: Transform
     decoder: Decoder
     views: int
     seed: int
 
-    def at(self, data: bytes, content: bytes, out: NDArray[np.uint8]) -> None:
-        """Fill (views, H, W, 3)."""
+    def decode_into(self, data: bytes, content: bytes, out: NDArray[np.uint8]) -> None:
+        """Decode the views of an image into `out`, (views, H, W, 3)."""
         entropy = (self.seed, int.from_bytes(content, "little"))
         decode_views(data, self.transform, out, decoder=self.decoder, entropy=entropy)
 
 
 class _Job:
-    """One batch in the making. Threads share it, each drawing the next image until none is left."""
+    """Loading of one batch. Threads share it and take images from it until all are loaded."""
 
-    def __init__(self, source: ImageSource, rows: NDArray[np.int64], look: _Look, batch_size: int) -> None:
+    def __init__(
+        self, source: ImageSource, rows: NDArray[np.int64], decoding: _Decoding, batch_size: int
+    ) -> None:
         k = len(rows)
         self.rows = rows
-        self._source, self._look = source, look
-        self._pixels = np.zeros((batch_size, *look.transform.crop, 3), np.uint8)
+        self._source, self._decoding = source, decoding
+        self._pixels = np.zeros((batch_size, *decoding.transform.crop, 3), np.uint8)
         self._content = np.zeros((k, CONTENT_BYTES), np.uint8)
         self._stamps = np.tile(np.frombuffer(NO_STAMP, np.uint8), (k, 1))
         self._errors = [""] * k
@@ -174,12 +179,12 @@ class _Job:
         content = file_content(data)
         self._content[position] = np.frombuffer(content, np.uint8)
         self._stamps[position] = np.frombuffer(stamp, np.uint8)
-        views = self._look.views
-        self._look.at(data, content, self._pixels[position * views : (position + 1) * views])
+        views = self._decoding.views
+        self._decoding.decode_into(data, content, self._pixels[position * views : (position + 1) * views])
 
     def batch(self) -> Batch:
         status = np.array([FAILED if error else OK for error in self._errors], np.uint8)
         errors = tuple(self._errors)
         return Batch(
-            self.rows, self._pixels, self._content, self._stamps, status, errors, views=self._look.views
+            self.rows, self._pixels, self._content, self._stamps, status, errors, views=self._decoding.views
         )

@@ -1,4 +1,4 @@
-"""Image sets on disk: folders and manifests, listed at once and read one image at a time."""
+"""Image sets on disk: folders and manifests, listed at once and read image by image."""
 
 from frostline.features.sources.files import FileSource, PathSource
 from frostline.features.sources.opening import SourceKind, image_paths, limited, open_source

@@ -1,4 +1,4 @@
-"""Sources whose images are files, and the table that lists them."""
+"""Sources of image files, and the construction of their tables."""
 
 import errno
 import os
@@ -24,23 +24,22 @@ SPLIT_CODES: Final[Mapping[str, Split]] = {
     "validation": Split.VAL,
     "test": Split.TEST,
 }
-"""How users name the splits, in lower case."""
+"""Accepted split names, in lower case."""
 
-# A file can change without its size and time showing it within one tick of its clock, which is 2 s where it is coarsest
-# (FAT). So they identify only a file that was last changed longer than that before it was read, as in git.
+# A file can change without a change of size and modification time within one tick of the file system's clock, at
+# most 2 s (FAT). As in git, size and time identify only files last modified more than one tick before they were read.
 _TICK_NS = 2_000_000_000
 
 
 @dataclass(eq=False)
 class FileSource(ImageSource):
-    """Images that lie in a folder or are named by a manifest; a stamp is a file's size and modification time.
+    """Image files in a folder or listed by a manifest. A stamp is a file's size and modification time.
 
     Attributes:
-        root: What the user named, as an absolute path.
+        root: Folder or manifest that the user named, as an absolute path.
         table: The images.
         folder: Absolute path that the ids are relative to.
-        skipped: How many entries of the folder were passed over: hidden ones, and files that are no images by their
-            name.
+        skipped: Number of skipped entries of the folder: hidden ones, and files without an image extension.
     """
 
     root: str
@@ -57,19 +56,19 @@ class FileSource(ImageSource):
         return os.path.join(self.folder, self.table.ids[row].decode())  # noqa: PTH118  # as in _read
 
     def unsettled(self, since: int) -> NDArray[np.bool_]:
-        """Tell which files were changed too shortly before a time; see `ImageSource.unsettled`."""
+        """Return a mask of the files modified too close to a time; see `ImageSource.unsettled`."""
         modified = self.table.stamps.view("<i8")[:, 1]
         return np.asarray(modified > since - _TICK_NS)
 
 
 @dataclass(eq=False)
 class PathSource(ImageSource):
-    """Images named one by one, of no class, in the order given; what `predict` reads. Not for a cache.
+    """Unlabelled images named individually, in the order given. `predict` reads them; a cache must not.
 
     Attributes:
-        paths: The files.
-        root: The current folder.
-        table: The images; unlike a cache's, its rows are in the order of `paths`.
+        paths: Image files.
+        root: Current working folder.
+        table: The images, in the order of `paths`, not sorted by id as in a cache.
     """
 
     paths: Sequence[Path]
@@ -93,7 +92,7 @@ class PathSource(ImageSource):
         return _read(self.display_name(row))
 
     def display_name(self, row: int) -> str:
-        """Return the path of one image's file as it was given."""
+        """Return the path of one image's file as the user named it."""
         return str(self.paths[row])
 
 
@@ -118,15 +117,15 @@ def make_table(
     groups: Sequence[str] = (),
     where: str,
 ) -> ImageTable:
-    """Put rows into the table's order and number their classes.
+    """Return a table with its rows sorted by id and its classes numbered.
 
     Args:
         ids: Unique paths.
-        stats: Of each file.
-        labels: Class name of each, empty for unknown.
-        split: Of each.
-        groups: Group of each, empty for none; may be left out altogether.
-        where: What an error names.
+        stats: Size and modification time of each file.
+        labels: Class name of each file, empty for unknown.
+        split: Split of each file.
+        groups: Group of each file, empty for none. Optional.
+        where: Source named in error messages.
 
     Raises:
         SourceError: An id is not Unicode text.
@@ -155,12 +154,12 @@ def _encode(id_: str, where: str) -> bytes:
 
 
 def sort_classes(names: Collection[str]) -> tuple[str, ...]:
-    """Class names in order: by value if all are integers, as text otherwise."""
+    """Sort class names: by value if all are integers, as text otherwise."""
     if all(map(is_integer, names)):
         return tuple(sorted(names, key=lambda name: (int(name), name)))
     return tuple(sorted(names))
 
 
 def is_integer(text: str) -> bool:
-    """Whether the text is a plain decimal integer."""
+    """Return whether a text is a plain decimal integer."""
     return re.fullmatch(r"[+-]?[0-9]+", text) is not None

@@ -1,4 +1,4 @@
-"""An image folder: ``class/…``, ``train|val|test/class/…``, or images of no class."""
+"""Image folders: ``class/…``, ``train|val|test/class/…``, or unlabelled images."""
 
 from frostline.features.errors import SourceError
 from frostline.features.images.decoding import EXTENSIONS
@@ -10,20 +10,20 @@ from frostline.splits import Split
 def open_folder(root: str) -> FileSource:
     """List an image folder.
 
-    An image's class is the first folder on its path, below the split's folder if there are splits. Folders further down
-    belong to that class, and an image outside of all of them has none.
+    An image's class is the first folder on its path, or the first below the split's folder if there are splits.
+    Nested folders belong to that class. An image outside any class folder is unlabelled.
 
     Args:
         root: Absolute path.
 
     Raises:
-        SourceError: No image in it, a folder that can't be read, or a mixture of split folders with others.
+        SourceError: The folder holds no image, a folder can't be read, or split folders are mixed with others.
     """
     listing = list_images(root)
     if not listing.paths:
         raise SourceError(_nothing_found(root, listing))
     paths = [path.split("/") for path in listing.paths]
-    first = int(_has_splits(root, paths))  # where on the path the class is
+    first = int(_has_splits(root, paths))  # position of the class on the path
     table = make_table(
         listing.paths,
         listing.stats,
@@ -42,11 +42,11 @@ def _nothing_found(root: str, listing: Listing) -> str:
 
 
 def _has_splits(root: str, paths: list[list[str]]) -> bool:
-    """Whether the top-level folders are splits; only folders that hold images count.
+    """Return whether the top-level folders are splits. Only folders that hold images count.
 
-    All must be named as splits are. A folder called train among others is a class, of vehicles say, if images lie
-    directly in it, as they do in a class and not in a split; any other mixture is an error, for to guess would give
-    every image a wrong label.
+    All of them must have the name of a split. A single folder named like a split among others, such as ``train``
+    among vehicles, is a class if it contains images directly. Any other mixture is an error, because a wrong guess
+    would give every image a wrong label.
     """
     folders = {path[0] for path in paths if len(path) > 1}
     splits = {name for name in folders if name.lower() in SPLIT_CODES}
@@ -55,9 +55,9 @@ def _has_splits(root: str, paths: list[list[str]]) -> bool:
     if len(splits) == 1 and splits <= {path[0] for path in paths if len(path) == 2}:
         return False
     raise SourceError(
-        f"{root}: {_listed(splits)} would be splits, but beside them is {_listed(folders - splits)}. Expected only"
-        f" {', '.join(SPLIT_CODES)} at the top, or only classes: move the others away, or name the images in a manifest"
-        " (path,label,split)."
+        f"{root}: {_listed(splits)} look like splits, but the folder also contains"
+        f" {_listed(folders - splits)}. Expected only {', '.join(SPLIT_CODES)} at the top level, or only classes: move the"
+        " other folders, or list the images in a manifest (path,label,split)."
     )
 
 

@@ -1,4 +1,4 @@
-"""Finding the image files below a folder."""
+"""Search for image files below a folder."""
 
 import os
 import stat as bits
@@ -10,14 +10,13 @@ from frostline.features.errors import SourceError
 from frostline.features.images.decoding import EXTENSIONS
 
 Stat = tuple[int, int]
-"""A file's size in bytes and its modification time in nanoseconds."""
+"""Size of a file in bytes and modification time in nanoseconds."""
 
 UNREADABLE: Final[Stat] = (-1, -1)
-"""The stat of a file that isn't there or can't be looked at; its row is recorded as failed once it is read."""
+"""Stat of a file that is missing or inaccessible. Its row is recorded as failed when it is read."""
 
-_Folder = tuple[
-    str, frozenset[tuple[int, int]]
-]  # path below the root with a final slash, and what it lies in
+# Path below the root with a trailing slash, and the device and inode numbers of the folder's ancestors.
+_Folder = tuple[str, frozenset[tuple[int, int]]]
 
 
 @dataclass
@@ -25,10 +24,10 @@ class Listing:
     """Image files found below a folder.
 
     Attributes:
-        paths: Relative to the folder, with forward slashes, in no particular order.
-        stats: Of each path.
-        skipped: How many other entries were passed over: hidden ones, and files that are no images by their name.
-        folders: How many folders were looked into.
+        paths: Paths relative to the folder, with forward slashes, in no particular order.
+        stats: Size and modification time of each path.
+        skipped: Number of skipped entries: hidden ones, and files without an image extension.
+        folders: Number of folders searched.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -38,10 +37,10 @@ class Listing:
 
 
 def list_images(folder: str) -> Listing:
-    """Find the image files, by extension, below a folder.
+    """Find image files below a folder by their extension.
 
-    Links to files and folders are followed, except a link to a folder that it lies in itself. A link that leads nowhere
-    is listed, as `UNREADABLE`: an image is missing, and that should be seen. Names that start with a dot are skipped.
+    Links to files and folders are followed, except links to one of their own parent folders. A broken link is
+    listed as `UNREADABLE`, so that the missing image is reported. Names that start with a dot are skipped.
 
     Raises:
         SourceError: A folder can't be read.
@@ -52,20 +51,20 @@ def list_images(folder: str) -> Listing:
         prefix, ancestors = pending.pop()
         path = f"{folder}/{prefix}"
         try:
-            status = os.stat(path)  # noqa: PTH116  # listing works on strings throughout, for the sake of large sets
+            status = os.stat(path)  # noqa: PTH116  # strings are faster than paths for large sets
             ancestors |= {(status.st_dev, status.st_ino)}
             with os.scandir(path) as entries:
-                pending += [(name, ancestors) for name in _sift(entries, prefix, ancestors, listing)]
+                pending += [(name, ancestors) for name in _collect(entries, prefix, ancestors, listing)]
         except OSError as error:
             raise SourceError(f"{path}: the folder can't be read: {error.strerror}") from error
         listing.folders += 1
     return listing
 
 
-def _sift(
+def _collect(
     entries: Iterator[os.DirEntry[str]], prefix: str, ancestors: frozenset[tuple[int, int]], listing: Listing
 ) -> Iterator[str]:
-    """Put the images of one folder on the list; yield its subfolders."""
+    """Add the images of one folder to the listing and yield its subfolders."""
     for entry in entries:
         if entry.name.startswith("."):
             listing.skipped += 1
@@ -92,7 +91,7 @@ def _identity(entry: os.DirEntry[str]) -> tuple[int, int]:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether the name's extension is one of `EXTENSIONS`, in upper or lower case."""
+    """Return whether a file name's extension is one of `EXTENSIONS`, ignoring case."""
     return name[name.rfind(".") :].lower() in EXTENSIONS
 
 
@@ -104,7 +103,7 @@ def _entry_stat(entry: os.DirEntry[str]) -> Stat | None:
 
 
 def file_stat(path: str) -> Stat:
-    """Stat of a file; `UNREADABLE` where there is none."""
+    """Return the stat of a file, or `UNREADABLE` if it is missing or not a regular file."""
     try:
         return _regular(os.stat(path)) or UNREADABLE  # noqa: PTH116  # as above
     except OSError:

@@ -1,4 +1,4 @@
-"""A manifest: a CSV, TSV or Parquet table of ``path,label[,split][,group]``, one image a row."""
+"""Manifests: CSV, TSV or Parquet tables of ``path,label[,split][,group]``, one image per row."""
 
 import csv
 import difflib
@@ -21,12 +21,12 @@ _COLUMNS = ("path", "label", "split", "group")
 
 @dataclass(frozen=True)
 class _Sheet:
-    """The columns known here, as text, and where each row stands in the file."""
+    """Known columns of a manifest as text, with the position of each row in the file."""
 
     file: str
-    columns: Mapping[str, Sequence[str]]  # absent where the file has no such column, except path
+    columns: Mapping[str, Sequence[str]]  # only those in the file; path is always present
     lines: Sequence[int]
-    unit: str  # what lines counts: "line" or "row"
+    unit: str  # unit of lines: "line" or "row"
 
     def at(self, row: int) -> str:
         return f"{self.file}, {self.unit} {self.lines[row]}"
@@ -38,15 +38,15 @@ class _Sheet:
 def open_manifest(root: str) -> FileSource:
     """List the images of a manifest.
 
-    Paths are relative to the manifest's folder, or absolute; they may lead out of that folder. A row whose file isn't
-    there is kept: it is an unreadable image, and is recorded as one. Labels that are all integers are classes in
-    numeric order.
+    Paths are absolute, or relative to the manifest's folder. They may point outside that folder. A row whose file
+    is missing is kept and recorded as an unreadable image. If all labels are integers, the classes are sorted by
+    value.
 
     Args:
         root: Absolute path of a file that ends in one of `SUFFIXES`.
 
     Raises:
-        SourceError: The table can't be read, a row can't be understood, or none of the files exists.
+        SourceError: The table can't be read, a row is not valid, or none of the files exists.
     """
     sheet = _read_parquet(root) if root.lower().endswith(".parquet") else _read_text(root)
     if not sheet.lines:
@@ -56,8 +56,8 @@ def open_manifest(root: str) -> FileSource:
     stats = [file_stat(os.path.join(folder, id_)) for id_ in ids]  # noqa: PTH118  # as above
     if all(stat == UNREADABLE for stat in stats):
         raise SourceError(
-            f"{root}: none of its {len(ids)} files exists; {sheet.at(0)} was looked for at {Path(folder, ids[0])}."
-            " Paths are relative to the manifest's folder, or absolute."
+            f"{root}: none of its {len(ids)} files exists; {sheet.at(0)} points to {Path(folder, ids[0])}."
+            " Expected absolute paths, or paths relative to the manifest's folder."
         )
     table = make_table(
         ids,
@@ -148,7 +148,7 @@ def _read_parquet(file: str) -> _Sheet:
             table = opened.read(columns=[header[index] for index in wanted.values()])
     except SourceError:
         raise
-    except (OSError, ValueError) as error:  # pyarrow's errors are both
+    except (OSError, ValueError) as error:  # pyarrow raises both
         raise SourceError(f"{file}: not a readable Parquet file: {error}") from error
     columns = {
         name: [_text(value) for value in table[header[index]].to_pylist()] for name, index in wanted.items()
@@ -157,7 +157,7 @@ def _read_parquet(file: str) -> _Sheet:
 
 
 def _text(value: Any) -> str:
-    """A Parquet cell as a CSV would hold it; whole numbers lose the ``.0`` that missing values give them in pandas."""
+    """Return a Parquet cell as CSV text. Whole floats lose the ``.0`` that pandas adds next to missing values."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -166,10 +166,10 @@ def _text(value: Any) -> str:
 
 
 def _find_columns(header: Sequence[str], where: str) -> dict[str, int]:
-    """Index of each column known here.
+    """Return the index of each known column.
 
     Raises:
-        SourceError: One of them is there twice, or is missing while another column is named much like it.
+        SourceError: A known column is duplicated, or is missing while another column has a similar name.
     """
     names = [name.strip().lower() for name in header]
     for name in _COLUMNS:

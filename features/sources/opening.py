@@ -1,4 +1,4 @@
-"""From what a user names to the source that reads it."""
+"""Opening of image sources by path or name."""
 
 import difflib
 import os
@@ -18,12 +18,12 @@ from frostline.registry import Entry, Registry
 
 @dataclass(frozen=True)
 class SourceKind:
-    """One kind of image source.
+    """Kind of image source.
 
     Attributes:
-        expects: What a user names to have it opened, in words.
-        takes: Whether what a user named is of this kind.
-        open: Lists its images; an `OSError` is reported as one of reading it.
+        expects: Description of the accepted input, for messages.
+        takes: Function that returns whether the user's input is of this kind.
+        open: Function that lists the images. An `OSError` is reported as a failure to read the source.
     """
 
     expects: str
@@ -50,25 +50,26 @@ SOURCES: Registry[SourceKind] = Registry(
     expected="a features.sources.SourceKind",
     error=SourceError,
 )
-"""Every kind of image source; the first that takes what a user named opens it."""
+"""Registry of image sources. The first kind that accepts the user's input opens it."""
 
 
 def open_source(data: str | Path, *, limit: int | None = None) -> ImageSource:
-    """List the images of a folder, a manifest, or what a source of another package takes.
+    """List the images of a folder, a manifest, or any input that a source of another package accepts.
 
     Args:
-        data: An image folder (``class/…``, ``train|val|test/class/…``, or just images), or a CSV, TSV or Parquet
+        data: Image folder (``class/…``, ``train|val|test/class/…``, or only images), or a CSV, TSV or Parquet
             manifest (``path,label[,split][,group]``); see `SOURCES`.
-        limit: Keep at most this many images, evenly spaced over the sorted ids; the classes stay those of the whole.
+        limit: Keep at most this many images, evenly spaced over the sorted ids. The classes are those of the whole
+            source.
 
     Raises:
-        SourceError: `data` doesn't exist, holds no image, or can't be understood.
+        SourceError: `data` doesn't exist, holds no image, or is not valid.
     """
     return limited(_open(str(data)), limit)
 
 
 def limited(source: ImageSource, limit: int | None) -> ImageSource:
-    """Keep at most this many images of a source, evenly spaced over its rows; all of them where there is no limit.
+    """Return a source limited to a number of images, evenly spaced over its rows. None keeps all images.
 
     Raises:
         SourceError: The limit is less than 1.
@@ -83,24 +84,24 @@ def limited(source: ImageSource, limit: int | None) -> ImageSource:
 def _open(data: str) -> ImageSource:
     name = next((name for name in SOURCES if SOURCES[name].takes(data)), None)
     if name is None:
-        raise SourceError(_refusal(data))
+        raise SourceError(_unknown_source(data))
     try:
         return SOURCES[name].open(data)
     except OSError as error:
         raise SourceError(f"{data}: the {name} can't be read: {error.strerror or error}") from error
 
 
-def _refusal(data: str) -> str:
+def _unknown_source(data: str) -> str:
     path = Path(_absolute(data))
     if not path.exists():
-        return _not_there(path)
+        return _missing_path(path)
     return f"{path}: expected {', or '.join(SOURCES[name].expects for name in SOURCES)}"
 
 
 def image_paths(paths: Sequence[str | Path]) -> list[Path]:
-    """Image files, and those below folders, sorted within each folder.
+    """Return the named image files and the image files below the named folders, sorted within each folder.
 
-    A file that is named is taken whatever its extension; in folders, the extension decides.
+    A named file is accepted with any extension. Folders are searched by extension.
 
     Raises:
         SourceError: A path doesn't exist, or a folder has no image in it.
@@ -115,12 +116,12 @@ def image_paths(paths: Sequence[str | Path]) -> list[Path]:
         elif path.exists():
             found.append(path)
         else:
-            raise SourceError(_not_there(path))
+            raise SourceError(_missing_path(path))
     return found
 
 
-def _not_there(path: Path) -> str:
-    """Name the first part of the path that doesn't exist, and what is there that looks like it."""
+def _missing_path(path: Path) -> str:
+    """Return a message with the first missing part of a path and an existing name similar to it."""
     missing = path
     while not missing.parent.exists():
         missing = missing.parent
@@ -130,6 +131,6 @@ def _not_there(path: Path) -> str:
     what = (
         "no such file or folder"
         if missing == path
-        else f"no such file or folder, because {str(missing)!r} isn't there"
+        else f"no such file or folder, because {str(missing)!r} doesn't exist"
     )
     return f"{path}: {what}{hint}"

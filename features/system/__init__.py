@@ -1,4 +1,4 @@
-"""What Linux, macOS and Windows do each in their own way; nothing else here depends on the operating system.
+"""Operating-system specific code for Linux, macOS and Windows. No other module depends on the operating system.
 
-What a system has is asked of Python, not told by the system's name, so that a newer one that has more of it makes use of it.
+Features are detected through Python, not by the system's name, so that newer systems use the features they gain.
 """

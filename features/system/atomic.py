@@ -1,4 +1,4 @@
-"""Files that are replaced as a whole."""
+"""Atomic replacement of files."""
 
 import os
 import threading
@@ -6,12 +6,13 @@ from pathlib import Path
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write a file, its folder too; a kill at any moment leaves the old file or the new one, whole.
+    """Write a file atomically and create its folder if needed.
 
-    Of several that write it at the same time, the last to finish wins.
+    If the process is killed at any moment, either the whole old file or the whole new file remains. Of several
+    concurrent writers, the last to finish wins.
 
     Raises:
-        OSError: It can't be written; what was there is left as it was.
+        OSError: The file can't be written. An existing file is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.partial")

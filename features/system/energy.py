@@ -1,4 +1,4 @@
-"""What computing costs in energy, where the machine counts it."""
+"""Energy used for computing, where the machine reports it."""
 
 import importlib
 from collections.abc import Callable
@@ -9,10 +9,10 @@ _POWERCAP = Path("/sys/class/powercap")
 
 
 class EnergyMeter:
-    """Counts the energy of the machine's processors, and of the GPU that computes, whoever makes them work.
+    """Meter of the energy used by the machine's processors and by the GPU in use, over all processes.
 
-    Processors are read from Linux's powercap (RAPL: Intel and AMD; often for root alone), an NVIDIA GPU by NVML, where the
-    package nvidia-ml-py is installed.
+    Processors are read through Linux's powercap interface (RAPL, for Intel and AMD; often readable by root only).
+    An NVIDIA GPU is read through NVML, which needs the package nvidia-ml-py.
 
     Args:
         device: ``cpu``, ``cuda`` or ``mps``.
@@ -27,7 +27,7 @@ class EnergyMeter:
         self._last = [read() for read, _ in counters]
 
     def joules(self) -> float:
-        """Energy since the last call, or since the meter was made; 0 where nothing is counted."""
+        """Return the energy in joules since the last call, or since construction; 0 without any counter."""
         now = [read() for read, _ in self._counters]
         spans = [span for _, span in self._counters]
         used = [(new - old) % span for new, old, span in zip(now, self._last, spans, strict=True)]
@@ -35,7 +35,9 @@ class EnergyMeter:
         return float(sum(used))
 
 
-_Counter = tuple[Callable[[], float], float]  # joules so far, and where it begins again from 0
+_Counter = tuple[
+    Callable[[], float], float
+]  # function that returns joules so far, and the value at which the counter wraps to 0
 
 
 def _zone(folder: Path) -> _Counter | None:
@@ -43,7 +45,7 @@ def _zone(folder: Path) -> _Counter | None:
     try:
         span = float((folder / "max_energy_range_uj").read_text()) / 1e6
         file.read_text()
-    except (OSError, ValueError):  # not for this user, or not there
+    except (OSError, ValueError):  # not readable by this user, or missing
         return None
     return lambda: float(file.read_text()) / 1e6, span
 
@@ -60,6 +62,6 @@ def _gpu() -> _Counter | None:
         device = torch.cuda.get_device_properties(torch.cuda.current_device())
         handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{device.uuid}")
         nvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except nvml.NVMLError:  # a GPU before Volta, or a part of one
+    except nvml.NVMLError:  # a GPU older than Volta, or a MIG partition
         return None
     return lambda: nvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1e3, float("inf")

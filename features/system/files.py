@@ -1,4 +1,4 @@
-"""Files: bytes at a place, space, what has reached the disk, and pages of memory."""
+"""File operations: positioned reads and writes, allocation, syncing, renaming and memory mapping."""
 
 import contextlib
 import errno
@@ -23,7 +23,7 @@ _seeking = threading.Lock()
 
 
 def open_binary(path: Path) -> int:
-    """Open a file for reading and writing, made empty where there is none; child processes don't inherit it."""
+    """Open a file for reading and writing; create it if missing. Child processes don't inherit the descriptor."""
     # Without O_BINARY, Windows writes two bytes for each byte that is a line feed in text.
     return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
 
@@ -47,7 +47,7 @@ def read_at(fd: int, size: int, offset: int) -> bytes:
     """Read exactly `size` bytes at `offset`.
 
     Raises:
-        OSError: The file ends before that.
+        OSError: The file ends before the last byte.
     """
     data = _read_some(fd, size, offset)
     while len(data) < size:
@@ -67,7 +67,7 @@ def _read_some(fd: int, size: int, offset: int) -> bytes:
 
 
 def allocate(fd: int, size: int) -> None:
-    """Make an empty file `size` bytes long, with space on the disk for all of them."""
+    """Extend an empty file to `size` bytes and reserve the disk space."""
     if hasattr(os, "posix_fallocate"):
         try:
             os.posix_fallocate(fd, 0, size)
@@ -83,7 +83,7 @@ def allocate(fd: int, size: int) -> None:
 
 def sync(fd: int) -> None:
     """Wait until a file's data and size are on the disk."""
-    if hasattr(fcntl, "F_FULLFSYNC"):  # macOS, whose fsync leaves them in the disk's own memory
+    if hasattr(fcntl, "F_FULLFSYNC"):  # on macOS, fsync does not flush the disk's write cache
         with contextlib.suppress(OSError):  # a file system without it
             fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
             return
@@ -91,7 +91,7 @@ def sync(fd: int) -> None:
 
 
 def sync_data(fd: int) -> None:
-    """Wait until a file's data is on the disk; its size has not changed."""
+    """Wait until a file's data is on the disk. The size of the file must not have changed."""
     if hasattr(os, "fdatasync"):
         os.fdatasync(fd)
     else:
@@ -99,15 +99,15 @@ def sync_data(fd: int) -> None:
 
 
 def rename(old: Path, new: Path) -> None:
-    """Rename within a folder, in one step, and wait until the folder is on the disk, where a folder can be waited for.
+    """Rename a file atomically within a folder, and sync the folder to the disk where the system supports it.
 
     Raises:
-        PermissionError: A program has one of the two open, which Windows doesn't allow, or the folder is not writable.
+        PermissionError: A program has one of the two files open (Windows), or the folder is not writable.
     """
     try:
         old.replace(new)
     except PermissionError:
-        gc.collect()  # what this process no longer uses, and has mapped until it is collected
+        gc.collect()  # close unreferenced memory maps of this process
         old.replace(new)
     if hasattr(os, "O_DIRECTORY"):
         folder = os.open(new.parent, os.O_RDONLY | os.O_DIRECTORY)
@@ -118,7 +118,7 @@ def rename(old: Path, new: Path) -> None:
 
 
 def map_privately(fd: int, size: int) -> mmap.mmap:
-    """Map a file's first `size` bytes for reading and writing; what is written stays in this process's memory."""
+    """Map a file's first `size` bytes copy-on-write: changes stay in the memory of this process."""
     if not hasattr(mmap, "PROT_READ"):  # Windows
         return mmap.mmap(fd, size, access=mmap.ACCESS_COPY)
     # Without MAP_NORESERVE, Linux refuses a private mapping larger than its memory.

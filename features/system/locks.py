@@ -1,4 +1,4 @@
-"""A lock on a file that one holder at a time has, and that goes with its process, however that ends."""
+"""Exclusive file lock. The system releases it when the process ends for any reason."""
 
 import contextlib
 import os
@@ -11,15 +11,15 @@ from filelock import lock_descriptor, unlock_descriptor
 
 from frostline.features.system.files import open_binary
 
-# POSIX keeps only the lock from others. Windows keeps the locked bytes from them, too, so another file is locked there.
+# POSIX locks are advisory. Windows also blocks access to the locked bytes, so a separate file is locked there.
 _ADVISORY = find_spec("fcntl") is not None
 
 
 class LockHeldError(Exception):
-    """Somebody else holds the lock.
+    """A lock that another process or another lock object already holds.
 
     Attributes:
-        holder: The process that does; None where the system doesn't tell.
+        holder: Id of the process that holds the lock; None where the system doesn't report it.
     """
 
     def __init__(self, path: Path, holder: int | None) -> None:
@@ -28,9 +28,10 @@ class LockHeldError(Exception):
 
 
 class FileLock:
-    """A lock on a file: by `flock` on the file itself, or by ``LockFileEx`` on ``NAME.lock`` beside it on Windows.
+    """Exclusive lock on a file.
 
-    Child processes don't inherit it, forked or not.
+    The lock is `flock` on the file itself, or ``LockFileEx`` on ``NAME.lock`` next to it on Windows. Child
+    processes don't inherit the lock, whether forked or spawned.
     """
 
     def __init__(self, path: Path, fd: int) -> None:
@@ -39,11 +40,11 @@ class FileLock:
 
     @classmethod
     def acquire(cls, path: Path) -> Self:
-        """Lock a file, made empty where there is none.
+        """Lock a file; create it if missing.
 
         Raises:
-            LockHeldError: It is locked already.
-            OSError: It can't be opened, or its file system has no locks.
+            LockHeldError: The file is already locked.
+            OSError: The file can't be opened, or its file system doesn't support locks.
         """
         path = path if _ADVISORY else path.with_name(f"{path.name}.lock")
         while True:
@@ -53,12 +54,12 @@ class FileLock:
             except BaseException:
                 os.close(fd)
                 raise
-            if _is_at(fd, path):  # and not renamed or deleted between opening and locking
+            if _is_at(fd, path):  # not renamed or deleted between opening and locking
                 return cls(path, fd)
             os.close(fd)
 
     def release(self) -> None:
-        """Let go of the file; any number of times."""
+        """Release the lock. Repeated calls are allowed."""
         if self._fd < 0:
             return
         # A forked child may hold the descriptor too, so closing ours would not be enough.
@@ -105,7 +106,7 @@ def _is_at(fd: int, path: Path) -> bool:
 
 
 def _holder(fd: int) -> int | None:
-    """Process that holds a lock on a file, where the kernel tells (Linux)."""
+    """Return the id of the process that holds a lock on a file, where the kernel reports it (Linux)."""
     try:
         locks = Path("/proc/locks").read_text(encoding="ascii").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The machine: its processor, the cores and the memory that there are for this process."""
+"""Processor, cores and memory available to this process."""
 
 import mmap
 import os
@@ -16,36 +16,39 @@ _CGROUP = Path("/sys/fs/cgroup/memory.max")
 
 
 def usable_cores() -> int:
-    """Number of cores that this process may use."""
+    """Return the number of cores that this process may use."""
     if hasattr(os, "process_cpu_count"):  # from Python 3.13 on
         return int(os.process_cpu_count() or 1)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def processor_name() -> str:
-    """The processor in its maker's words, or else the kind of machine."""
+    """Return the vendor's name of the processor, or the machine type as a fallback."""
     try:
         lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:  # no Linux
+    except OSError:  # not Linux
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 
 
 def total_memory() -> int | None:
-    """Bytes of the machine, or of the container around this process; None where Python doesn't tell (Windows)."""
+    """Return the memory of the machine or container in bytes; None where Python doesn't report it (Windows)."""
     try:
         whole = os.sysconf("SC_PHYS_PAGES") * mmap.PAGESIZE
     except (AttributeError, ValueError, OSError):
         return None
     try:
         return min(whole, int(_CGROUP.read_text(encoding="ascii")))
-    except (OSError, ValueError):  # none, or "max"
+    except (OSError, ValueError):  # no limit, or "max"
         return whole
 
 
 def memory_in_use() -> int:
-    """Bytes that this process has in memory, or its largest size so far (macOS); 0 where Python doesn't tell (Windows)."""
+    """Return the resident memory of this process in bytes.
+
+    On macOS this is the peak so far. The value is 0 where Python doesn't report it (Windows).
+    """
     try:
         return int(_STATM.read_text(encoding="ascii").split()[1]) * mmap.PAGESIZE
     except OSError:

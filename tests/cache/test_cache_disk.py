@@ -13,7 +13,7 @@ from frostline.features.spec import Layer
 from frostline.features.system import files
 
 WIDE = spec(layers=(Layer("embedding", "none", 4096),))
-NEEDED = r"no room for the cache: it needs 4,9\d\d,\d\d\d bytes and [\d,]+ are free"
+NEEDED = r"not enough disk space for the cache: it needs 4,9\d\d,\d\d\d bytes and [\d,]+ are free"
 
 
 def test_a_full_disk_is_an_error_before_anything_is_computed(tmp_path, monkeypatch):
@@ -30,7 +30,7 @@ def test_a_full_disk_is_an_error_before_anything_is_computed(tmp_path, monkeypat
     assert old.verify().ok
 
 
-def test_a_real_limit_is_one_too(tmp_path):
+def test_file_size_limit_is_reported(tmp_path):
     """A limit on the size of files, in a process of its own: the kernel refuses, not a stand-in."""
     script = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))\n"
@@ -46,7 +46,7 @@ def test_a_real_limit_is_one_too(tmp_path):
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
     )
     assert ran.returncode == 1
-    assert "no room for the cache: it needs 4,9" in ran.stderr
+    assert "not enough disk space for the cache: it needs 4,9" in ran.stderr
     assert not names(tmp_path)
 
 
@@ -61,7 +61,7 @@ def test_a_resumed_cache_needs_no_more_space(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["missing", "unsupported"])
-def test_space_is_reserved_by_writing_where_there_is_no_other_way(tmp_path, monkeypatch, kind):
+def test_space_is_reserved_by_writing_as_fallback(tmp_path, monkeypatch, kind):
     def unsupported(*_):
         raise OSError(errno.EOPNOTSUPP, "Operation not supported")
 
@@ -98,7 +98,7 @@ def test_a_short_write_is_continued(tmp_path, monkeypatch):
     )
 
 
-def test_the_folder_is_made(tmp_path):
+def test_folder_is_created(tmp_path):
     assert extract(tmp_path / "new" / "folder" / "c.h5", SPEC, source(3))[1] == 3
 
 

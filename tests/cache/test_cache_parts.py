@@ -71,7 +71,7 @@ def test_parts_are_balanced_and_cut_between_blocks(rows, count):
     assert max(blocks) - min(blocks) <= 1
 
 
-def test_a_part_says_what_it_is(parts, tmp_path):
+def test_part_records_its_number_and_whole(parts, tmp_path):
     part = FeatureCache.open(parts[1])
     assert parts[1] == tmp_path / "c.h5.part-2-of-4"
     assert part.part == Part(2, 4)
@@ -80,7 +80,7 @@ def test_a_part_says_what_it_is(parts, tmp_path):
     assert part.rows == 512
 
 
-def test_the_parts_go_only_if_asked(parts, tmp_path):
+def test_parts_are_deleted_only_on_request(parts, tmp_path):
     merge_parts(parts, tmp_path / "sub" / "other.h5", delete_parts=True)
     assert names(tmp_path) == ["sub"]
     assert names(tmp_path / "sub") == ["other.h5"]
@@ -96,7 +96,7 @@ def test_an_unchanged_part_is_recognised_and_an_interrupted_one_resumed(tmp_path
     assert images_.reads == 0
 
 
-def test_a_whole_cache_leaves_nothing_to_do_for_any_part(tmp_path):
+def test_finished_cache_is_returned_for_any_part(tmp_path):
     whole, _ = extract(tmp_path / "c.h5", SPEC, source(ROWS))
     assert write_part(whole.path, source(ROWS), 3)[0].path == whole.path
     assert names(tmp_path) == ["c.h5"]
@@ -129,14 +129,14 @@ def test_incomplete_and_foreign_parts_are_refused(parts, tmp_path):
     whole, _ = extract(tmp_path / "whole.h5", SPEC, source(ROWS))
     with pytest.raises(PartError, match=r"2 of 4 parts are missing: 2/4, 4/4.*--part 2/4"):
         merge_parts([parts[0], parts[2]])
-    with pytest.raises(PartError, match="part 3/4 is there twice"):
+    with pytest.raises(PartError, match="part 3/4 is given twice"):
         merge_parts([*parts, parts[2]])
-    with pytest.raises(PartError, match=r"whole\.h5: a whole cache"):
+    with pytest.raises(PartError, match=r"whole\.h5: is a whole cache"):
         merge_parts([*parts, whole.path])
     with pytest.raises(PartError, match="no parts"):
         merge_parts([])
     halves = write_parts(tmp_path / "c.h5", source(ROWS), 2)
-    with pytest.raises(PartError, match="different divisions"):
+    with pytest.raises(PartError, match="expected parts of the same division"):
         merge_parts([*parts, *halves])
     other = write_parts(tmp_path / "d.h5", source(ROWS), specification=spec(precision="bf16"))
     with pytest.raises(CacheMismatchError, match="precision: 'fp32' and 'bf16'"):
@@ -147,19 +147,19 @@ def test_incomplete_and_foreign_parts_are_refused(parts, tmp_path):
     assert merge_parts([*parts[:3], same[3]], tmp_path / "c.h5").rows == ROWS
 
 
-def test_damage_in_a_part_is_found_and_mended_alone(parts, tmp_path):
+def test_only_damaged_rows_of_a_part_are_recomputed(parts, tmp_path):
     data = bytearray(parts[2].read_bytes())
     features = FeatureCache.open(parts[2]).features("embedding")[100].tobytes()
     data[data.index(features)] ^= 1
     parts[2].write_bytes(data)
-    with pytest.raises(ChecksumError, match=r"part-3-of-4: its row 0 .*--part 3/4 --overwrite"):
+    with pytest.raises(ChecksumError, match=r"part-3-of-4: row 0 is damaged.*--part 3/4 --overwrite"):
         merge_parts(parts)
     assert not (tmp_path / "c.h5").exists()
     assert write_part(tmp_path / "c.h5", source(ROWS), 3, overwrite=True)[1] == 256
     assert contents(merge_parts(parts)) == contents(extract(tmp_path / "single.h5", SPEC, source(ROWS))[0])
 
 
-def test_a_merge_replaces_what_is_of_the_same_settings_only(parts, tmp_path):
+def test_merge_replaces_only_cache_of_same_specification(parts, tmp_path):
     path = tmp_path / "c.h5"
     small, _ = extract(path, SPEC, source(300))
     assert merge_parts(parts).rows == ROWS
@@ -172,7 +172,7 @@ def test_a_merge_replaces_what_is_of_the_same_settings_only(parts, tmp_path):
     assert small.rows == other.rows == 300
 
 
-def test_an_unfinished_extraction_of_other_images_is_not_given_up_silently(parts, tmp_path):
+def test_merge_refuses_unfinished_extraction_of_other_images(parts, tmp_path):
     path = tmp_path / "c.h5"
     interrupted(path, SPEC, labelled(images(600, start=9000)), batches=9)
     with pytest.raises(PartError, match="unfinished extraction of other images"):
@@ -182,7 +182,7 @@ def test_an_unfinished_extraction_of_other_images_is_not_given_up_silently(parts
     assert "c.h5.partial" not in names(tmp_path)
 
 
-def test_an_interrupted_merge_is_begun_afresh(parts, tmp_path):
+def test_interrupted_merge_starts_over(parts, tmp_path):
     path = tmp_path / "merged.h5"
     interrupted(path, SPEC, source(ROWS), batches=9)  # what a killed merge leaves: some blocks committed
     assert contents(merge_parts(parts, path)) == contents(
@@ -197,7 +197,7 @@ def test_more_parts_than_blocks_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["0/4", "5/4", "1", "1/0", "-1/4", "a/b", "1/4/2", "", "1/2 "])
-def test_no_such_part(text):
+def test_invalid_part_is_refused(text):
     with pytest.raises(PartError, match=re.escape(repr(text)) + "|part " + re.escape(text)):
         Part.parse(text)
 
@@ -211,7 +211,7 @@ def test_the_part_of_a_launched_process():
 
 
 @pytest.mark.parametrize("value", [b"9/4", b"nonsense", np.bytes_(b"\xff"), 3])
-def test_a_part_that_can_not_be_is_not_believed(parts, value):
+def test_invalid_part_attribute_is_refused(parts, value):
     with h5py.File(parts[0], "r+") as file:
         del file.attrs["part"]
         file.attrs["part"] = value if isinstance(value, int) else np.bytes_(value)

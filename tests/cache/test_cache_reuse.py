@@ -164,7 +164,7 @@ def test_decoding_failures_are_copied_and_reading_failures_retried(tmp_path):
     assert FeatureCache.open(path).errors == {3: "not an image"}
 
 
-def test_progress_tells_how_many_images_were_read(path):
+def test_progress_reports_number_of_images_read(path):
     told = []
     files = images(ROWS)
     open_writer(
@@ -186,7 +186,7 @@ def test_no_images_are_refused(tmp_path):
 def test_ids_out_of_order_are_refused(tmp_path, ids):
     images_ = source(3)
     images_.table.ids[:] = ids
-    with pytest.raises(SourceError, match="ids must ascend"):
+    with pytest.raises(SourceError, match="ids must be unique and ascending"):
         open_writer(tmp_path / "c.h5", SPEC, images_)
 
 

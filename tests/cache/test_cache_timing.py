@@ -30,7 +30,7 @@ def test_the_time_of_every_run_counts_once(tmp_path):
     assert done.info().timing == done.timing
 
 
-def test_copied_rows_bring_their_time(tmp_path):
+def test_copied_rows_keep_their_time(tmp_path):
     path = tmp_path / "a.h5"
     extract(path, source(300), seconds=0.5)
     grown = images(310)
@@ -74,14 +74,14 @@ def test_merged_parts_add_up(tmp_path):
     assert merged.timing.machine == "a test"
 
 
-def test_it_is_no_part_of_the_key_and_may_be_unknown(tmp_path):
+def test_timing_is_excluded_from_key_and_may_be_unknown(tmp_path):
     timed = extract(tmp_path / "a.h5", source(5), seconds=1.0)
     untimed = extract(tmp_path / "b.h5", source(5), seconds=0.0)
     assert timed.key == untimed.key
     assert untimed.timing is None
 
 
-def test_a_file_without_it_is_read_and_gone_on_with(tmp_path):
+def test_file_without_timing_is_read_and_resumed(tmp_path):
     """As versions before it was recorded wrote them."""
     path = tmp_path / "a.h5"
     partial = interrupted(path, SPEC, source(600), 9).partial_path

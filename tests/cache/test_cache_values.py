@@ -44,7 +44,7 @@ def expected(images_, layer, views=1):
     return np.stack([vector(data, layer, views) for data in images_.files])
 
 
-def test_holds_what_was_put(cache):
+def test_cache_holds_written_values(cache):
     images_ = source(ROWS)
     assert cache.rows == len(cache) == ROWS
     assert cache.ids.tolist() == [name.decode() for name in images_.table.ids]
@@ -146,7 +146,7 @@ def test_bfloat16_rounds_as_torch(bits):
     np.testing.assert_array_equal(np.signbit(ours[~np.isnan(ours)]), np.signbit(theirs[~np.isnan(theirs)]))
 
 
-def test_views_are_apart(tmp_path):
+def test_views_are_stored_separately(tmp_path):
     images_, several = source(300), spec(views=3, layers=SPEC.layers[:1])
     cache, _ = extract(tmp_path / "c.h5", several, images_)
     for view in range(3):
@@ -244,14 +244,14 @@ def test_long_reasons_are_cut_at_a_character(tmp_path):
         ({"rows": np.arange(5)}, "embedding has shape"),
         ({"rows": np.array([0, 1, 2, 600])}, r"rows \[600\] are not in the cache"),
         ({"rows": np.array([0, 1, 2, -1])}, r"rows \[-1\] are not in the cache"),
-        ({"rows": np.array([0, 1, 2, 2])}, "one of them twice"),
+        ({"rows": np.array([0, 1, 2, 2])}, "contain duplicates"),
         ({"content": np.zeros((4, 8), np.uint8)}, "content has shape"),
         ({"status": np.zeros(4, np.uint8)}, "expected 1"),
         ({"errors": [""]}, "errors has shape"),
         ({"features": {}}, "got features of .*; expected embedding, blocks"),
     ],
 )
-def test_put_refuses_what_does_not_fit(tmp_path, change, message):
+def test_put_refuses_wrong_shapes(tmp_path, change, message):
     images_ = source(ROWS)
     with open_writer(tmp_path / "c.h5", SPEC, images_) as writer:
         features, outcome = computed(SPEC, images_, np.arange(4))
@@ -260,13 +260,13 @@ def test_put_refuses_what_does_not_fit(tmp_path, change, message):
             writer.put(arguments.pop("rows"), arguments.pop("features"), **arguments)
 
 
-def test_put_refuses_a_row_that_is_there(tmp_path):
+def test_put_refuses_written_row(tmp_path):
     images_ = source(ROWS)
     with open_writer(tmp_path / "c.h5", SPEC, images_) as writer:
         features, outcome = computed(SPEC, images_, np.arange(4))
         writer.put(np.arange(4), features, **outcome)
         with pytest.raises(
-            ValueError, match=r"rows \[0, 1, 2, 3\] are not in the cache, or are there already"
+            ValueError, match=r"rows \[0, 1, 2, 3\] are not in the cache, or were already written"
         ):
             writer.put(np.arange(4), features, **outcome)
 
@@ -317,7 +317,7 @@ CHECK = Check(32, {"embedding": LayerCheck(0.9991, 0.9998, 2e-2), "blocks.4:avg"
 
 
 @pytest.mark.parametrize("check", [None, CHECK])
-def test_keeps_how_far_its_engine_is_from_the_reference(tmp_path, check):
+def test_check_is_stored(tmp_path, check):
     path = tmp_path / "c.h5"
     assert made_with(path) is None
     interrupted(path, SPEC, source(600), 9, check=check)
@@ -328,7 +328,7 @@ def test_keeps_how_far_its_engine_is_from_the_reference(tmp_path, check):
     assert cache.check == cache.info().check == made_with(path).check == check
 
 
-def test_a_check_that_is_none_is_refused(tmp_path):
+def test_malformed_check_attribute_is_refused(tmp_path):
     path = extract(tmp_path / "c.h5", SPEC, source(3), check=CHECK)[0].path
     with h5py.File(path, "r+") as file:
         file.attrs["check"] = np.bytes_('{"images":"all"}')
@@ -337,7 +337,7 @@ def test_a_check_that_is_none_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("weights", ["", "/models/ü.safetensors", "random:3"])
-def test_keeps_what_the_backbone_was_given(tmp_path, weights):
+def test_weights_of_backbone_are_stored(tmp_path, weights):
     cache, _ = extract(tmp_path / "c.h5", SPEC, source(3), weights=weights)
     assert FeatureCache.open(cache.path).weights == weights
     assert extract(tmp_path / "c.h5", SPEC, source(5), weights=weights)[0].weights == weights
@@ -390,7 +390,7 @@ def test_workers_read_it_in_place(cache, start):
     np.testing.assert_array_equal(got.numpy(), cache.features("embedding"))
 
 
-def test_pickles_by_path_and_notices_another_file(cache, tmp_path):
+def test_pickle_reopens_path_and_refuses_another_file(cache, tmp_path):
     pickled = pickle.dumps(cache)
     assert len(pickled) < 1000
     np.testing.assert_array_equal(pickle.loads(pickled).features("embedding"), cache.features("embedding"))  # noqa: S301
@@ -407,14 +407,14 @@ def test_unfinished_caches_say_what_to_do(tmp_path):
         features, outcome = computed(SPEC, images_, np.arange(300))
         writer.put(np.arange(300), features, **outcome)
     with pytest.raises(
-        CacheFormatError, match=r"c\.h5\.partial: an unfinished cache; run the same extract again"
+        CacheFormatError, match=r"c\.h5\.partial: is an unfinished cache; run the same extract again"
     ):
         FeatureCache.open(tmp_path / "c.h5.partial")
     with pytest.raises(FileNotFoundError) as missing:
         FeatureCache.open(tmp_path / "c.h5")
     assert "c.h5.partial; run the same extract again" in missing.value.__notes__[0]
     writer.partial_path.rename(tmp_path / "renamed.h5")
-    with pytest.raises(CacheFormatError, match="under the name of a finished one"):
+    with pytest.raises(CacheFormatError, match="with the name of a finished one"):
         FeatureCache.open(tmp_path / "renamed.h5")
 
 

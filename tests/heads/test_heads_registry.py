@@ -59,7 +59,7 @@ def test_parameters_come_in_their_types():
 @pytest.mark.parametrize(
     ("head", "texts", "message"),
     [
-        ("liner", [], r"no head 'liner' \(did you mean 'linear'\?\); there are linear, mlp"),
+        ("liner", [], r"no head 'liner' \(did you mean 'linear'\?\); expected one of linear, mlp"),
         ("linear", ["l1=1"], r"head 'linear' has no parameter 'l1' \(did you mean 'l2'.*it has l2=0.03"),
         ("linear", ["l2"], r"parameter 'l2': expected NAME=VALUE"),
         ("linear", ["l2=strong"], r"l2: got 'strong', expected a number above 0"),

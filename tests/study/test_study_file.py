@@ -89,7 +89,7 @@ def test_what_is_wrong_is_told_with_its_line(write_study, added, told, at):
         ('[[extract]]\nbackbone = "test_resnet"\nweights = "no.pt"', "'no.pt': no such file", "no.pt"),
         (
             '[[finetune]]\nbackbone = "test_resnet"\nweights = "random"\nrecipe = { frost-line = "layer9" }',
-            "stage 'layer9': this backbone has none",
+            "stage 'layer9': this backbone has no such stage",
             "frost-line",
         ),
         (

@@ -1,1 +1,1 @@
-"""A backbone's forward pass, from uint8 pixels to feature vectors."""
+"""Forward pass of a backbone, from uint8 pixels to feature vectors."""

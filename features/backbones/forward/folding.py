@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolution before it: the same function, in one operation less."""
+"""Folding of batch normalisation into the preceding convolution, which saves one operation."""
 
 from collections import Counter, OrderedDict
 from typing import cast
@@ -8,25 +8,25 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.hooks import RemovableHandle
 
-# By exact name, timm's among them: another subclass may compute its weight in the forward pass.
+# Exact class names, including timm's, because other subclasses may compute their weight in the forward pass.
 _CONVOLUTIONS = ("Conv2d", "Conv2dSame")
 _NORMS = ("BatchNorm2d", "BatchNormAct2d")
-_EQUAL = 1e-4  # relative difference of the network's output; what folding really changes is about 1e-6
+_EQUAL = 1e-4  # relative tolerance for the network's output; folding changes it by about 1e-6
 
 
 def fold_batch_norms(network: nn.Module, size: tuple[int, int], kept: frozenset[str]) -> int:
-    """Fold each batch normalisation into the convolution whose output it alone reads, in place.
+    """Fold each batch normalisation in place into the convolution whose output only it reads.
 
-    Which one reads which is seen by watching a forward pass; the result is proven on the same images, and undone where
-    it doesn't give the same output.
+    The pairs are found in a forward pass. The folded network is checked on the same images, and all folding is
+    undone if its output differs.
 
     Args:
-        network: Frozen and in evaluation mode.
-        size: (height, width) of its input.
-        kept: Names of modules whose own output is needed; such a convolution is left as it is.
+        network: Frozen network in evaluation mode.
+        size: (height, width) of its input in pixels.
+        kept: Names of modules whose own output is needed. Such convolutions are not folded.
 
     Returns:
-        How many were folded.
+        Number of folded batch normalisations.
     """
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(1, 3, *size, generator=generator)
@@ -50,17 +50,17 @@ def fold_batch_norms(network: nn.Module, size: tuple[int, int], kept: frozenset[
 def _folded(network: nn.Module, convolution: str, norm: str) -> dict[str, nn.Module]:
     normalise = cast("nn.BatchNorm2d", network.get_submodule(norm))
     fused = fuse_conv_bn_eval(cast("nn.Conv2d", network.get_submodule(convolution)), normalise)
-    rest = OrderedDict(normalise.named_children())  # of timm's: drop, then act
+    rest = OrderedDict(normalise.named_children())  # drop and act of timm's BatchNormAct2d
     return {convolution: fused, norm: nn.Sequential(rest) if rest else nn.Identity()}
 
 
 def _watched(network: nn.Module, images: Tensor) -> tuple[Tensor, dict[str, str]]:
-    """The network's output, and each convolution with the batch normalisation that reads its output right away."""
+    """Return the network's output, and each convolution with the batch normalisation that reads its output next."""
     calls: Counter[str] = Counter()
     readers: dict[str, str] = {}
     produced: list[
         tuple[str, Tensor]
-    ] = []  # the output of the last convolution, held so that `is` can be trusted
+    ] = []  # output of the last convolution; the reference makes `is` reliable
 
     def watch(name: str, part: nn.Module) -> RemovableHandle:
         def after_convolution(_part: nn.Module, _inputs: object, output: Tensor) -> None:

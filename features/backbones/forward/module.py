@@ -1,4 +1,4 @@
-"""From uint8 pixels to feature vectors, as one module that an engine runs whole."""
+"""Module that computes feature vectors from uint8 pixels. An engine runs it as a whole."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -17,14 +17,15 @@ from frostline.features.errors import BackboneError
 from frostline.features.spec import Layer
 
 
-class _Complete(Exception):  # noqa: N818  # not an error: nothing more is wanted
-    """Leaves a forward pass behind the last layer that is needed."""
+class _Complete(Exception):  # noqa: N818  # control flow, not an error
+    """Signal that ends a forward pass after the last layer that is needed."""
 
 
 class _Pooled:
-    """Taps that pool what is wanted at once, and then stop the run.
+    """Taps that pool the requested outputs immediately and stop the run after the last one.
 
-    At once, because a later layer may overwrite an output in place; and a map is far larger than its pooled vector.
+    Outputs are pooled immediately because a later layer may overwrite them in place, and because a map is far
+    larger than its pooled vector.
     """
 
     def __init__(self, layers: Sequence[Layer], infos: dict[str, LayerInfo]) -> None:
@@ -42,7 +43,7 @@ class _Pooled:
         if self._muted or name not in self._wanted:
             return
         if not isinstance(output, Tensor):
-            raise BackboneError(f"layer {name!r} gave a {type(output).__name__}; expected one tensor")
+            raise BackboneError(f"layer {name!r} returned a {type(output).__name__}; expected one tensor")
         info = self._infos[name]
         for layer in self._wanted[name]:
             self.found[layer] = pool(output, layer.pool, positions=info.positions, prefix=info.prefix)
@@ -59,20 +60,20 @@ class _Pooled:
 
 
 def _runs_eagerly() -> bool:
-    # A compiler drops what no output depends on by itself, and can't follow the exception.
+    # Compilers remove unused operations themselves, and can't follow the exception.
     return not (torch.compiler.is_compiling() or is_tracing())  # type: ignore[no-untyped-call]
 
 
 class FeatureModule(nn.Module):
-    """uint8 pixels (b, h, w, 3) to one float32 tensor (b, dim) per layer, normalisation included.
+    """Module that maps uint8 pixels (b, h, w, 3) to one float32 tensor (b, dim) per layer, including normalisation.
 
-    It runs a copy of the backbone's network, and stops behind the last layer that is asked for.
+    It runs a copy of the backbone's network and stops after the last requested layer.
 
     Args:
-        backbone: Whose features.
-        layers: From `Backbone.resolve_layers`; at least one.
-        fold: Whether to fold batch normalisations into the convolutions before them, which changes a feature vector by
-            about 1e-6 of its norm.
+        backbone: Backbone that computes the features.
+        layers: Layers from `Backbone.resolve_layers`; at least one.
+        fold: Whether to fold batch normalisations into the preceding convolutions, which changes a feature vector
+            by about 1e-6 of its norm.
     """
 
     def __init__(self, backbone: Backbone, layers: Sequence[Layer], *, fold: bool = False) -> None:
@@ -91,10 +92,10 @@ class FeatureModule(nn.Module):
         self.requires_grad_(requires_grad=False)
 
     def train(self, mode: bool = True) -> "FeatureModule":
-        """Refuse training mode.
+        """Set evaluation mode. Training mode is not supported.
 
         Raises:
-            RuntimeError: `mode` is true: a backbone is frozen.
+            RuntimeError: `mode` is True, although a backbone is frozen.
         """
         if mode:
             raise RuntimeError(
@@ -111,7 +112,7 @@ class FeatureModule(nn.Module):
         Returns:
             One float32 tensor (b, dim) per layer, in the order of `layers`.
         """
-        # uint8 NHWC seen as NCHW is in channels_last memory already, which convolutions run fastest on.
+        # NHWC pixels viewed as NCHW are in channels_last memory format, which is fastest for convolutions.
         images = self.normalise(pixels.permute(0, 3, 1, 2))
         self._taps.found.clear()
         with suppress(_Complete):

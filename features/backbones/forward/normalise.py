@@ -1,4 +1,4 @@
-"""From pixel values to what a network was trained on."""
+"""Normalisation of pixel values to a network's input range."""
 
 import torch
 from torch import Tensor, nn
@@ -7,12 +7,12 @@ from frostline.features.spec import Transform
 
 
 class Normalise(nn.Module):
-    """Pixels from 0 to 255 to (pixel / 255 - mean) / std, channel by channel.
+    """Normalisation of pixels from 0 to 255 as (pixel / 255 - mean) / std per channel.
 
-    Its constants are no part of a state dict.
+    Its constants are not saved in the state dict.
 
     Args:
-        transform: Whose mean and standard deviation.
+        transform: Transform that defines the mean and standard deviation.
     """
 
     scale: Tensor
@@ -26,5 +26,5 @@ class Normalise(nn.Module):
         self.register_buffer("shift", (-mean / std).float(), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(b, 3, h, w) of any type to (b, 3, h, w) float32."""
+        """Normalise (b, 3, h, w) pixels of any dtype to (b, 3, h, w) float32."""
         return torch.addcmul(self.shift, images.float(), self.scale)

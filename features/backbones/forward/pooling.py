@@ -1,4 +1,4 @@
-"""From a layer's output to one vector per image."""
+"""Pooling of a layer's output to one vector per image."""
 
 import torch
 from torch import Tensor
@@ -10,17 +10,17 @@ GEM_EPSILON = 1e-6
 
 
 def pool(output: Tensor, how: str, *, positions: tuple[int, ...] = (), prefix: int = 0) -> Tensor:
-    """Reduce a layer's output to one float32 vector per image. The arithmetic is in float32, whatever the input is.
+    """Reduce a layer's output to one float32 vector per image. The arithmetic is in float32 for all input dtypes.
 
     The result never shares memory with `output`, which a later layer may overwrite in place.
 
     Args:
         output: (batch, ...) of any floating-point dtype.
-        how: One of `POOLS`. ``cls`` takes the first token; ``none`` flattens everything.
-        positions: Dimensions that ``avg``, ``max`` and ``gem`` pool over: (2, 3) for NCHW maps, (1, 2) for NHWC maps,
-            (1,) for tokens.
-        prefix: Leading tokens that stand for no place in the image (class, distillation, registers); ``avg``, ``max``
-            and ``gem`` leave them out.
+        how: One of `POOLS`. ``cls`` selects the first token, and ``none`` flattens the output.
+        positions: Dimensions that ``avg``, ``max`` and ``gem`` pool over: (2, 3) for NCHW maps, (1, 2) for NHWC
+            maps, (1,) for tokens.
+        prefix: Number of leading tokens without a position in the image (class, distillation, registers). ``avg``,
+            ``max`` and ``gem`` ignore them.
 
     Returns:
         (batch, dim) float32.
@@ -43,15 +43,16 @@ def pool(output: Tensor, how: str, *, positions: tuple[int, ...] = (), prefix: i
 
 
 def gem(output: Tensor, positions: tuple[int, ...]) -> Tensor:
-    """Generalised mean with p = 3 over `positions`; values are clamped to at least 1e-6, as the reference code does.
+    """Compute the generalised mean with p = 3 over `positions`.
 
-    Radenović, Tolias and Chum, "Fine-tuning CNN image retrieval with no human annotation", TPAMI 2018, equation 2.
+    Values are clamped to at least 1e-6, as in the reference code. See Radenović, Tolias and Chum, "Fine-tuning CNN
+    image retrieval with no human annotation", TPAMI 2018, equation 2.
 
     Args:
-        output: Any floating-point tensor.
+        output: Tensor of any floating-point dtype.
         positions: Dimensions to pool over.
 
     Returns:
-        float32, without the pooled dimensions.
+        float32 tensor without the pooled dimensions.
     """
     return output.float().clamp(min=GEM_EPSILON).pow(GEM_POWER).mean(positions).pow(1 / GEM_POWER)

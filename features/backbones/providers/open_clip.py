@@ -14,25 +14,25 @@ _TOWER = "visual."
 
 
 class OpenClipSource:
-    """CLIP-like models; the embedding is the image tower's, in the space that it shares with the text."""
+    """Source of CLIP-like models. The embedding is that of the image tower, in the space shared with text."""
 
     prefix = "open_clip"
 
     def names(self) -> Iterator[str]:
-        """Every pretrained tag of every model."""
+        """Iterate over every pretrained tag of every model."""
         import open_clip
 
         return (f"{model}/{tag}" for model, tag in open_clip.list_pretrained())
 
     def find(self, name: str) -> str | None:
-        """The name itself: there is no default tag."""
+        """Return the name itself, because there is no default tag, or None if it is unknown."""
         return name if name in self.names() else None
 
     def build(self, name: str, weights: str | Path | None) -> Network:
-        """Build it.
+        """Build the image tower.
 
         Raises:
-            WeightsError: The weights can't be had or don't fit.
+            WeightsError: The weights are not available or don't fit.
         """
         import open_clip
 
@@ -42,8 +42,8 @@ class OpenClipSource:
             with seeded(seed or 0):
                 model: Any = open_clip.create_model(architecture, pretrained=tag if weights is None else None)
         except (OSError, RuntimeError, ValueError) as error:
-            remedy = "Fetch them where there is a network and give --weights FILE"
-            raise download_error(f"open_clip:{name}", "where open_clip says", error, remedy) from error
+            remedy = "Download them on a machine with network access and pass --weights FILE"
+            raise download_error(f"open_clip:{name}", "the location in open_clip", error, remedy) from error
         module = model.visual
         if weights is not None and seed is None:
             match(module, _tower(weights), where=str(weights))
@@ -57,7 +57,7 @@ class OpenClipSource:
         )
 
     def availability(self, name: str) -> Availability:
-        """Whether the hub's cache holds the weights."""
+        """Return whether the Hugging Face hub's cache holds the weights."""
         import open_clip
         from huggingface_hub import try_to_load_from_cache
 
@@ -71,7 +71,7 @@ class OpenClipSource:
         return "here" if found else "download"
 
     def version(self) -> str:
-        """Of open_clip."""
+        """Return the version of open_clip."""
         import open_clip
 
         return f"open_clip {open_clip.__version__}"

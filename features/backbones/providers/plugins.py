@@ -1,8 +1,9 @@
-"""Backbones that other packages bring: ``plugin:NAME``, by the entry-point group ``frostline.backbones``.
+"""Backbones of other packages: ``plugin:NAME``, registered in the entry-point group ``frostline.backbones``.
 
-An entry point names a callable ``weights -> (module, transform)``. `weights` is what the user gave: None (the plugin's
-own pretrained weights), ``random[:SEED]`` or a file. The module takes normalised images (b, 3, h, w) and returns their
-embedding (b, dim); a module with timm's ``forward_features`` and ``forward_head`` is read as timm's are, logits included.
+An entry point names a callable ``weights -> (module, transform)``. `weights` is the user's choice: None (the
+plugin's own pretrained weights), ``random[:SEED]`` or a file. The module maps normalised images (b, 3, h, w) to
+their embedding (b, dim). A module with timm's ``forward_features`` and ``forward_head`` is read like timm's
+networks, with logits.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,20 +28,20 @@ PLUGINS: Registry[Plugin] = Registry(
     expected="a callable weights -> (module, transform)",
     error=BackboneError,
 )
-"""What other packages declare, by the names that they gave it."""
+"""Registry of the plugins of other packages."""
 
 
 class PluginSource:
-    """What the installed packages declare."""
+    """Source of the backbones that installed packages declare."""
 
     prefix = "plugin"
 
     def names(self) -> Iterator[str]:
-        """Names of the entry points."""
+        """Iterate over the names of the entry points."""
         yield from PLUGINS
 
     def find(self, name: str) -> str | None:
-        """The name itself."""
+        """Return the name itself, or None if it is unknown."""
         return name if name in PLUGINS else None
 
     def build(self, name: str, weights: str | Path | None) -> Network:
@@ -54,12 +55,12 @@ class PluginSource:
             made = create(weights)
         if not (isinstance(made, tuple) and len(made) == 2):
             raise BackboneError(
-                f"plugin {name!r} ({_brought(name)}) returned a {type(made).__name__}; expected (module, transform)"
+                f"plugin {name!r} ({_package_version(name)}) returned a {type(made).__name__}; expected (module, transform)"
             )
         module, transform = made
         if not (isinstance(module, nn.Module) and isinstance(transform, Transform)):
             raise BackboneError(
-                f"plugin {name!r} ({_brought(name)}) returned ({type(module).__name__}, {type(transform).__name__}); "
+                f"plugin {name!r} ({_package_version(name)}) returned ({type(module).__name__}, {type(transform).__name__}); "
                 "expected (torch.nn.Module, frostline.features.spec.Transform)"
             )
         return Network(
@@ -70,20 +71,20 @@ class PluginSource:
             versions=PLUGINS.package(name),
         )
 
-    def availability(self, name: str) -> Availability:  # noqa: ARG002  # a plugin doesn't tell
-        """The plugin is installed; what it fetches is its own business."""
+    def availability(self, name: str) -> Availability:  # noqa: ARG002  # the same for every plugin
+        """Return ``here``: the plugin is installed, and its own downloads are unknown."""
         return "here"
 
     def version(self) -> str:
-        """Of every package that brings a plugin."""
-        return " ".join(sorted({_brought(name) for name in PLUGINS}))
+        """Return the versions of all packages that declare a plugin."""
+        return " ".join(sorted({_package_version(name) for name in PLUGINS}))
 
 
 PLUGIN = PluginSource()
 
 
-def _brought(name: str) -> str:
-    """Package and version that a plugin is from."""
+def _package_version(name: str) -> str:
+    """Return the name and version of a plugin's package."""
     return " ".join(f"{package} {version}" for package, version in PLUGINS.package(name).items())
 
 

@@ -1,4 +1,4 @@
-"""Where backbones come from, in the order in which a bare name is searched. A new source is a module and a line here."""
+"""Registry of backbone sources, in the search order of bare names. A new source needs a module and a line here."""
 
 import difflib
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ _SHOWN = 5
 
 
 def _adopt(prefix: str, found: object) -> Source | None:
-    """What was found, if it is a source whose prefix is the name that it is listed by."""
+    """Return the object if it is a source whose prefix is its name in the registry."""
     if isinstance(found, Source) and not isinstance(found, type) and found.prefix == prefix:
         return found
     return None
@@ -33,19 +33,19 @@ SOURCES: Registry[Source] = Registry(
     expected="an object with the attributes of features.backbones.Source, whose prefix is that name",
     error=BackboneError,
 )
-"""Every source of backbones, by the prefix of its names."""
+"""Registry of backbone sources, by prefix."""
 
 
 def installed_sources() -> Iterator[Source]:
-    """The sources whose libraries are installed."""
+    """Iterate over the sources whose libraries are installed."""
     return (SOURCES[prefix] for prefix in SOURCES if not SOURCES.missing(prefix))
 
 
 def find(name: str) -> tuple[Source, str]:
-    """The source of a backbone, and its full name there.
+    """Return the source of a backbone and its full name in that source.
 
     Raises:
-        BackboneError: No such backbone; names near matches.
+        BackboneError: The backbone is unknown. The message lists similar names.
     """
     prefix, colon, rest = name.partition(":")
     wanted = rest if colon else name
@@ -60,7 +60,7 @@ def find(name: str) -> tuple[Source, str]:
 
 
 def _near(name: str, preferred: Iterable[str]) -> list[str]:
-    """Near matches across all sources: other weights of the same network, or networks with a similar name."""
+    """Return similar names in all sources: other weights of the same network, or networks with a similar name."""
     full: dict[str, str] = {}
     for source in sorted(installed_sources(), key=lambda source: source.prefix not in preferred):
         for text in source.names():

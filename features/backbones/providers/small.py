@@ -1,9 +1,9 @@
 """Networks for images of 28 to 64 pixels, to be trained from scratch: ``small:NAME``.
 
-timm's networks with the stems that are usual at this size: a 3 x 3 convolution of stride 1 in place of the 7 x 7 one of
-stride 2, and no max-pooling behind it. In VGG, whose convolutions are small as they are, the average of the last map
-takes the place of the two hidden layers. So they are in https://github.com/kuangliu/pytorch-cifar, where the figures that
-are commonly quoted for CIFAR come from.
+These are timm's networks with the usual stems for this size: a 3 x 3 convolution of stride 1 replaces the 7 x 7
+one of stride 2, without max-pooling after it. In VGG, whose convolutions are already small, the average of the
+last map replaces the two hidden layers. https://github.com/kuangliu/pytorch-cifar, the origin of the commonly
+quoted CIFAR results, uses the same designs.
 """
 
 from collections import OrderedDict
@@ -24,7 +24,7 @@ _CLASSES = 10
 _SIDE = 32  # pixels, of CIFAR
 _TRANSFORM = Transform(
     resize=(_SIDE, _SIDE),
-    resize_mode="squash",  # nothing is cut off; square images keep their proportions
+    resize_mode="squash",  # no cropping; square images keep their proportions
     crop=(_SIDE, _SIDE),
     interpolation="bicubic",
     mean=(0.5, 0.5, 0.5),
@@ -33,23 +33,23 @@ _TRANSFORM = Transform(
 
 
 class SmallSource:
-    """Untrained networks for small images."""
+    """Source of untrained networks for small images."""
 
     prefix = "small"
 
     def names(self) -> Iterator[str]:
-        """All of them."""
+        """Iterate over the names of all networks."""
         yield from _NETWORKS
 
     def find(self, name: str) -> str | None:
-        """The name itself."""
+        """Return the name itself, or None if it is unknown."""
         return name if name in _NETWORKS else None
 
     def build(self, name: str, weights: str | Path | None) -> Network:
-        """Build it.
+        """Build the network.
 
         Raises:
-            WeightsError: None are given, and there are no pretrained ones; or the file doesn't fit.
+            WeightsError: No weights are given, although none are pretrained, or the file doesn't fit.
         """
         import timm
 
@@ -57,7 +57,7 @@ class SmallSource:
         if weights is None:
             raise WeightsError(
                 f"backbone small:{name} has no pretrained weights: train it with frostline finetune --backbone small:{name} "
-                "--from-scratch, then name what that wrote with run:DIR; or give --weights FILE, or --weights random"
+                "--from-scratch and use its output as run:DIR, or pass --weights FILE or --weights random"
             )
         with seeded(seed or 0):
             module: nn.Module = _NETWORKS[name]()
@@ -72,12 +72,12 @@ class SmallSource:
             versions={"timm": timm.__version__},
         )
 
-    def availability(self, name: str) -> Availability:  # noqa: ARG002  # true of each
-        """There are no pretrained weights."""
+    def availability(self, name: str) -> Availability:  # noqa: ARG002  # the same for every network
+        """Return ``none``: there are no pretrained weights."""
         return "none"
 
     def version(self) -> str:
-        """Of timm, which gives the parts."""
+        """Return the version of timm, which provides the modules."""
         import timm
 
         return f"timm {timm.__version__}"
@@ -126,19 +126,19 @@ def _vgg(layout: str) -> nn.Module:
     from timm.layers.classifier import ClassifierHead
     from timm.models.vgg import VGG, cfgs
 
-    # The hidden layers that go at once are asked for with one unit: timm's own hold a hundred million numbers.
+    # The hidden layers are replaced below, so they are built with one unit: timm's own have 10^8 parameters.
     module: nn.Module = VGG(cfgs[layout], num_classes=_CLASSES, norm_layer=nn.BatchNorm2d, mlp_ratio=1 / 4096)
     module.pre_logits = nn.Identity()
     width: Any = module.num_features
     module.head, module.head_hidden_size = ClassifierHead(width, _CLASSES), width
     for part in module.modules():
         if isinstance(part, nn.MaxPool2d):
-            part.ceil_mode = True  # five of them leave nothing of 28 pixels otherwise
+            part.ceil_mode = True  # otherwise five poolings reduce 28 pixels to none
     return module
 
 
 def _convolution(channels: int) -> nn.Conv2d:
-    """The stem, with the weights that timm's networks start from."""
+    """Return the stem with timm's weight initialisation."""
     convolution = nn.Conv2d(3, channels, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return convolution

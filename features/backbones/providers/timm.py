@@ -15,12 +15,12 @@ _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
 class TimmSource:
-    """timm's registry; weights come from the Hugging Face hub, or where timm's configuration says."""
+    """Source of timm's models. Weights come from the Hugging Face hub or the location in timm's configuration."""
 
     prefix = "timm"
 
     def names(self) -> Iterator[str]:
-        """Every pretrained tag of every architecture, and the architectures that have none."""
+        """Iterate over every pretrained tag of every architecture, then the architectures without one."""
         import timm
 
         tagged = timm.list_models(pretrained=True)
@@ -29,7 +29,7 @@ class TimmSource:
         yield from (name for name in timm.list_models() if name not in with_weights)
 
     def find(self, name: str) -> str | None:
-        """Full name with its tag: ``resnet18`` is ``resnet18.a1_in1k``."""
+        """Return the full name with the tag: ``resnet18`` becomes ``resnet18.a1_in1k``."""
         import timm
         from timm.models import get_deprecated_models
 
@@ -45,11 +45,11 @@ class TimmSource:
         return f"{architecture}.{tag}" if tag else architecture
 
     def build(self, name: str, weights: str | Path | None) -> Network:
-        """Build it.
+        """Build the network.
 
         Raises:
-            BackboneError: timm can't build it here.
-            WeightsError: The weights can't be had or don't fit.
+            BackboneError: timm can't build the network on this machine.
+            WeightsError: The weights are not available or don't fit.
         """
         seed = random_seed(weights)
         if weights is None:
@@ -65,20 +65,20 @@ class TimmSource:
     def _pretrained(self, name: str) -> Network:
         if self.availability(name) == "none":
             raise WeightsError(
-                f"backbone timm:{name} has no pretrained weights; give --weights FILE, or --weights random"
+                f"backbone timm:{name} has no pretrained weights; pass --weights FILE or --weights random"
             )
         try:
             module = create(name, pretrained=True)
         except (OSError, RuntimeError, ValueError) as error:
             remedy = (
-                'Fetch them where there is a network, e.g. python -c "import timm; '
-                f"timm.create_model('{name}', pretrained=True)\", and copy the hub's cache folder, or give --weights FILE"
+                'Download them on a machine with network access, e.g. python -c "import timm; '
+                f"timm.create_model('{name}', pretrained=True)\", and copy the hub's cache folder, or pass --weights FILE"
             )
             raise download_error(f"timm:{name}", _location(name), error, remedy) from error
         return network_of(module, f"pretrained, {_location(name)}")
 
     def availability(self, name: str) -> Availability:
-        """Whether the hub's cache, or torch's, holds the weights."""
+        """Return whether the cache of the Hugging Face hub or of torch holds the weights."""
         import timm
         import torch
         from huggingface_hub import try_to_load_from_cache
@@ -96,7 +96,7 @@ class TimmSource:
         return "here" if here else "download"
 
     def version(self) -> str:
-        """Of timm."""
+        """Return the version of timm."""
         import timm
 
         return f"timm {timm.__version__}"
@@ -106,10 +106,10 @@ TIMM = TimmSource()
 
 
 def create(name: str, *, pretrained: bool = False, seed: int = 0) -> nn.Module:
-    """Build a timm model without disturbing the caller's random numbers.
+    """Build a timm model without changing the caller's random state.
 
     Raises:
-        BackboneError: A library that this one model needs is missing.
+        BackboneError: A library that this model needs is missing.
     """
     import timm
 
@@ -117,15 +117,15 @@ def create(name: str, *, pretrained: bool = False, seed: int = 0) -> nn.Module:
         with seeded(seed):
             module: nn.Module = timm.create_model(name, pretrained=pretrained)
     except ImportError as error:
-        raise BackboneError(f"backbone timm:{name} can't be built here: {error}") from error
+        raise BackboneError(f"backbone timm:{name} can't be built on this machine: {error}") from error
     return module
 
 
 def network_of(module: nn.Module, weights: str) -> Network:
-    """A network of a module that follows timm's conventions, with the transform of its configuration.
+    """Return the network of a module that follows timm's conventions, with the transform of its configuration.
 
     Raises:
-        BackboneError: It doesn't take RGB images, or its transform can't be reproduced.
+        BackboneError: The module's input is not RGB, or its transform can't be reproduced.
     """
     import timm
     from timm.data.config import resolve_model_data_config

@@ -1,4 +1,4 @@
-"""Classification networks of torchvision: ``torchvision:NAME[.WEIGHTS]``."""
+"""Backbones of torchvision (classification networks): ``torchvision:NAME[.WEIGHTS]``."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -11,10 +11,10 @@ from frostline.features.backbones.network import Availability, ClassTokens, Netw
 from frostline.features.backbones.readout import ClassifierReadout, Readout
 from frostline.features.backbones.weights import download_error, match, random_seed, read_weights, seeded
 
-# Auxiliary classifiers serve training alone. The pretrained networks of these two names renormalise their input.
+# Auxiliary classifiers are used only in training. The pretrained networks of these two names renormalise the input.
 _AUXILIARY = ("googlenet", "inception_v3")
 _AUXILIARY_KEYS = ("aux1.", "aux2.", "AuxLogits.")
-# Of torchvision's published files of DenseNet and ViT, which are as old as the first versions of these networks.
+# Key names in torchvision's weight files of DenseNet and ViT, which date from the first versions of these networks.
 _EARLIER_NAMES = {
     re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.([12]\.)"): r"\1\2",
     re.compile(r"(\.mlp\.)linear_1\."): r"\g<1>0.",
@@ -23,19 +23,19 @@ _EARLIER_NAMES = {
 
 
 class TorchvisionSource:
-    """torchvision's classification models; the transform is that of the weights named, the default ones if none."""
+    """Source of torchvision's classification models. The transform belongs to the named or default weights."""
 
     prefix = "torchvision"
 
     def names(self) -> Iterator[str]:
-        """Every set of weights of every network."""
+        """Iterate over every set of weights of every network."""
         from torchvision import models
 
         for name in models.list_models(module=models):
             yield from (f"{name}.{weights.name}" for weights in models.get_model_weights(name))
 
     def find(self, name: str) -> str | None:
-        """Full name with its weights: ``resnet50`` is ``resnet50.IMAGENET1K_V2``."""
+        """Return the full name with the weights: ``resnet50`` becomes ``resnet50.IMAGENET1K_V2``."""
         from torchvision import models
 
         network, _, tag = name.partition(".")
@@ -45,10 +45,10 @@ class TorchvisionSource:
         return f"{network}.{known[tag or 'DEFAULT'].name}" if (tag or "DEFAULT") in known else None
 
     def build(self, name: str, weights: str | Path | None) -> Network:
-        """Build it.
+        """Build the network.
 
         Raises:
-            WeightsError: The weights can't be had or don't fit.
+            WeightsError: The weights are not available or don't fit.
         """
         seed = random_seed(weights)
         if weights is None:
@@ -63,14 +63,14 @@ class TorchvisionSource:
         return network_of(name, module, str(weights), readout)
 
     def availability(self, name: str) -> Availability:
-        """Whether torch's cache holds the weights."""
+        """Return whether torch's cache holds the weights."""
         import torch
 
         file = Path(torch.hub.get_dir(), "checkpoints", Path(_entry(name).url).name)
         return "here" if file.exists() else "download"
 
     def version(self) -> str:
-        """Of torchvision."""
+        """Return the version of torchvision."""
         import torchvision
 
         return f"torchvision {torchvision.__version__}"
@@ -109,13 +109,13 @@ def _pretrained(name: str) -> nn.Module:
                 name.partition(".")[0], weights=entry, progress=False, **options
             )
     except (OSError, RuntimeError) as error:
-        remedy = "Fetch that file where there is a network and give it as --weights FILE"
+        remedy = "Download that file on a machine with network access and pass it as --weights FILE"
         raise download_error(f"torchvision:{name}", entry.url, error, remedy) from error
     return module
 
 
 def create(name: str, *, seed: int = 0, initialise: bool = False) -> nn.Module:
-    """Build a network of a full name, untrained, without disturbing the caller's random numbers."""
+    """Build an untrained network by its full name, without changing the caller's random state."""
     from torchvision import models
 
     options: dict[str, Any] = {}
@@ -129,7 +129,7 @@ def create(name: str, *, seed: int = 0, initialise: bool = False) -> nn.Module:
 
 
 def network_of(name: str, module: nn.Module, weights: str, readout: Readout | None = None) -> Network:
-    """A network of a module of torchvision's, with the transform of the weights that the full name names."""
+    """Return the network of a torchvision module, with the transform of the weights in the full name."""
     import torchvision
 
     from frostline.features.images.decoding import transform_from_torchvision
@@ -145,7 +145,7 @@ def network_of(name: str, module: nn.Module, weights: str, readout: Readout | No
 
 
 def readout_of(module: nn.Module) -> ClassifierReadout:
-    """Read what the last linear layer reads; SqueezeNet ends in a convolution instead."""
+    """Return the readout of the last linear layer's input, or of the last convolution's in SqueezeNet."""
     linear = [name for name, part in module.named_modules() if isinstance(part, nn.Linear)]
     convolution = [name for name, part in module.named_modules() if isinstance(part, nn.Conv2d)]
     return ClassifierReadout((linear or convolution)[-1])

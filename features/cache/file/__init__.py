@@ -1,1 +1,1 @@
-"""One cache file: its layout, its number formats, and how it is opened without trusting it."""
+"""Cache files: layout, number formats, locking and validation."""

@@ -1,4 +1,4 @@
-"""Reserve the disk space of a cache, and write into it in place."""
+"""Reservation of a cache's disk space, and writes at byte offsets."""
 
 import errno
 import os
@@ -12,10 +12,10 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def reserve(fd: int, path: Path, size: int) -> None:
-    """Make an empty file `size` bytes long, with space for all of them.
+    """Extend an empty file to `size` bytes and reserve the disk space.
 
     Raises:
-        OSError: There is no space; the message gives the bytes needed and free, and the file is empty again.
+        OSError: The disk space is too small. The message gives the bytes needed and free. The file is empty again.
     """
     try:
         allocate(fd, size)
@@ -26,13 +26,13 @@ def reserve(fd: int, path: Path, size: int) -> None:
         free = shutil.disk_usage(path.parent).free
         raise OSError(
             error.errno,
-            f"no room for the cache: it needs {size:,} bytes and {free:,} are free ({error.strerror}); "
+            f"not enough disk space for the cache: it needs {size:,} bytes and {free:,} are free ({error.strerror}); "
             "free some space, choose another folder with --cache, or store fewer layers or a smaller dtype",
             str(path),
         ) from error
 
 
 def write_at(fd: int, data: Array | bytes, offset: int) -> None:
-    """Write all of `data`, C-contiguous, at `offset` bytes into the file."""
+    """Write C-contiguous `data` at byte `offset` of the file."""
     if len(data):
         write_all(fd, memoryview(data) if isinstance(data, bytes) else as_bytes(data), offset)

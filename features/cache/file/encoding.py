@@ -1,4 +1,4 @@
-"""From the float32 that an engine computes to the number format of the file."""
+"""Conversion between the float32 features of an engine and the number format of the file."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,13 +9,15 @@ from frostline.features.cache.file.layout import ERROR_BYTES, Array, feature_nam
 from frostline.features.spec import Dtype, FeatureSpec
 from frostline.features.table import FAILED, OK
 
-_SERIAL = 1 << 15  # values that torch converts without starting threads, which the forward pass needs
+_SERIAL = (
+    1 << 15
+)  # values that torch converts without starting threads, which would compete with the forward pass
 _MAX = {
     "float32": float(np.finfo(np.float32).max),
     "float16": 65504.0,
     "bfloat16": float(np.uint32(0x7F7F0000).view(np.float32)),
 }
-# From here on a value rounds to infinity: half a unit in the last place above the largest.
+# Smallest values that round to infinity: half a unit in the last place above the largest finite value.
 _LIMIT = {
     "float32": np.float32(np.inf),
     "float16": np.float32(65520.0),
@@ -24,19 +26,19 @@ _LIMIT = {
 
 
 def encode(values: NDArray[np.float32], dtype: Dtype) -> Array:
-    """Round float32 to the nearest value of a stored dtype, ties to even; bfloat16 comes as its bits in uint16."""
+    """Round float32 to the nearest value of a stored dtype, ties to even. bfloat16 is returned as uint16 bits."""
     if dtype == "float32":
         return values.astype("<f4", copy=False)
     if dtype == "float16":
         return _to_float16(values)
     bits = np.ascontiguousarray(values).view(np.uint32)
     rounded = (bits + np.uint32(0x7FFF) + ((bits >> 16) & np.uint32(1))) >> 16
-    # Rounding would carry a NaN's payload into its exponent and sign.
+    # Rounding would carry the payload of a NaN into its exponent and sign.
     return np.where(np.isnan(values), np.uint32(0x7FC0), rounded).astype("<u2")
 
 
 def _to_float16(values: NDArray[np.float32]) -> NDArray[np.float16]:
-    """As numpy rounds, at a twentieth of its cost: it has no vector instructions for this."""
+    """Round to float16 like NumPy, in a twentieth of the time: NumPy doesn't vectorise this conversion."""
     import torch
 
     source = torch.from_numpy(np.require(values, np.float32, ["C", "W"])).reshape(-1)
@@ -48,7 +50,7 @@ def _to_float16(values: NDArray[np.float32]) -> NDArray[np.float16]:
 
 
 def decode(stored: Array, dtype: Dtype) -> Array:
-    """The numbers behind a stored array: a float32 copy for bfloat16, the array itself otherwise."""
+    """Return the values of a stored array: a float32 copy for bfloat16, otherwise the array itself."""
     if dtype != "bfloat16":
         return stored
     bits = stored.astype(np.uint32)
@@ -65,18 +67,18 @@ def encode_rows(
     status: NDArray[np.uint8],
     errors: Sequence[str],
 ) -> dict[str, Array]:
-    """Make rows as the file has them, and fail those that its number format can't hold.
+    """Encode rows for the file, and mark rows as failed if the number format can't represent them.
 
     Args:
-        spec: Gives layers and dtype.
-        features: (k, views, dim) float32 for each layer's key.
-        content: (k, 16) uint8.
-        stamps: (k, 16) uint8.
-        status: (k,) uint8.
-        errors: k reasons, "" where a row is good.
+        spec: Specification with the layers and the dtype.
+        features: (k, views, dim) float32 features by layer key.
+        content: (k, 16) uint8 digests of the files.
+        stamps: (k, 16) uint8 stamps of the images.
+        status: (k,) uint8 status of the rows.
+        errors: k reasons for failure, "" for valid rows.
 
     Returns:
-        (k, ...) array for every dataset that rows fill. Features of failed rows are NaN.
+        Arrays (k, ...) by name of dataset. Features of failed rows are NaN.
     """
     failed = status != OK
     reasons = list(errors)
@@ -102,7 +104,7 @@ def _encode(values: NDArray[np.float32], failed: NDArray[np.bool_], dtype: Dtype
 
 
 def _unstorable(values: NDArray[np.float32], dtype: Dtype) -> NDArray[np.bool_]:
-    # The least and the greatest of a row tell (NaN spreads to both), at a fraction of the cost of looking at each value.
+    # Minimum and maximum of a row are sufficient (NaN propagates to both) and far cheaper than testing each value.
     low, high = values.min(axis=(1, 2)), values.max(axis=(1, 2))
     fits: NDArray[np.bool_] = (low > -_LIMIT[dtype]) & (high < _LIMIT[dtype])
     return ~fits

@@ -1,4 +1,4 @@
-"""What a cache file holds, and where."""
+"""Layout of a cache file: its datasets and their positions."""
 
 import math
 from collections.abc import Mapping
@@ -23,25 +23,25 @@ BLOCK_ROWS = 256
 ERROR_BYTES = 128
 
 TABLE = ("ids", "labels", "split", "groups", "classes")
-"""Datasets that are known before the first image is read; one digest covers them."""
+"""Datasets that are known before the first image is read. One digest covers all of them."""
 
 METADATA = ("content", "stat", "status", "errors")
-"""Datasets that are written with a row's features; one checksum a block covers the four."""
+"""Datasets that are written with a row's features. One checksum per block covers all four."""
 
 MEASURED = ("seconds", "joules")
-"""Datasets of what each row took: measurements that nothing depends on, under no checksum, absent from early files."""
+"""Datasets with the time and energy per row. They have no checksum, and early files lack them."""
 
 _STORED = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2"}
 
 
 @dataclass(frozen=True)
 class Extent:
-    """Where a contiguous dataset lies in the file.
+    """Position of a contiguous dataset in the file.
 
     Attributes:
-        offset: First byte.
-        shape: As HDF5 has it; the first axis is rows, blocks or names.
-        dtype: Little-endian, or UTF-8 byte strings padded with zeros.
+        offset: Offset of the first byte.
+        shape: Shape of the dataset. The first axis is rows, blocks or names.
+        dtype: Little-endian number, or UTF-8 byte string padded with zeros.
     """
 
     offset: int
@@ -50,31 +50,31 @@ class Extent:
 
     @property
     def stride(self) -> int:
-        """Bytes from one entry of the first axis to the next."""
+        """Bytes between consecutive entries of the first axis."""
         return self.dtype.itemsize * math.prod(self.shape[1:])
 
     @property
     def nbytes(self) -> int:
-        """Bytes in all."""
+        """Total number of bytes."""
         return self.stride * self.shape[0]
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """A cache file's header: all that is known of it without reading a row.
+    """Header of a cache file, known without reading a row.
 
     Attributes:
-        spec: What its features depend on.
-        source: The folder or manifest that its images came from.
-        weights: What the user gave as the backbone's weights, empty for its own.
-        check: How far the engine's features are from the reference's; none where they are the reference's.
-        machine: What its making began on, in words; empty where that is not known.
-        created: Nanoseconds since 1970 at which its making began, before any of its images was read.
-        block_rows: Rows that one checksum covers.
-        table_digest: `table_digest` of the images it was laid out for.
-        part: Which part of what it is; None for a whole cache.
-        extents: Every dataset by name.
-        size: Bytes of the file.
+        spec: Specification of the features.
+        source: Folder or manifest of the images.
+        weights: Weights that the user chose for the backbone; empty for its own.
+        check: Comparison of the engine's features with the reference's; None for the reference itself.
+        machine: Description of the machine that created the file; empty if unknown.
+        created: Creation time in nanoseconds since 1970, before any image was read.
+        block_rows: Rows per block. Each block has its own checksums.
+        table_digest: `table_digest` of the images that the file was laid out for.
+        part: Part that the file holds; None for a whole cache.
+        extents: Extents of all datasets by name.
+        size: Size of the file in bytes.
     """
 
     spec: FeatureSpec
@@ -91,44 +91,44 @@ class Layout:
 
     @property
     def rows(self) -> int:
-        """Images in the file."""
+        """Number of images in the file."""
         return self.extents["ids"].shape[0]
 
     @property
     def blocks(self) -> int:
-        """Blocks in the file."""
+        """Number of blocks in the file."""
         return self.extents["blocks"].shape[0]
 
 
 def as_bytes(array: Array) -> memoryview:
-    """The bytes of a C-contiguous array, in place."""
+    """Return the bytes of a C-contiguous array without a copy."""
     return array.reshape(-1).view(np.uint8).data
 
 
 def feature_name(key: str) -> str:
-    """Name of the dataset that holds a layer's features."""
+    """Return the name of the dataset that holds a layer's features."""
     return f"features/{key}"
 
 
 def columns(spec: FeatureSpec) -> tuple[tuple[str, ...], ...]:
-    """Datasets behind each column of ``/blocks``: one column per layer, then the metadata."""
+    """Return the datasets of each column of ``/blocks``: one column per layer, then one for the metadata."""
     return (*((feature_name(layer.key),) for layer in spec.layers), METADATA)
 
 
 def stored_dtype(spec: FeatureSpec) -> np.dtype[Any]:
-    """Type of the features in the file; bfloat16, which HDF5 and numpy lack, is its bits as uint16."""
+    """Return the dtype of the stored features. bfloat16, which HDF5 and NumPy lack, is stored as uint16 bits."""
     return np.dtype(_STORED[spec.dtype])
 
 
 def block_count(rows: int, block_rows: int) -> int:
-    """Blocks that `rows` rows make, the last one perhaps short."""
+    """Return the number of blocks for `rows` rows. The last block may be shorter."""
     return -(-rows // block_rows)
 
 
 def row_schema(
     spec: FeatureSpec, rows: int, block_rows: int
 ) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Shape and dtype of every dataset that is filled as rows are computed."""
+    """Return shape and dtype of every dataset that is written while rows are computed, by name."""
     features = {
         feature_name(layer.key): ((rows, spec.views, layer.dim), stored_dtype(spec)) for layer in spec.layers
     }
@@ -143,17 +143,17 @@ def row_schema(
 
 
 def stored_stamps(stamps: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Stamps as the file has had them from its first version on: two integers per row, a file's size and time."""
+    """Return stamps as stored since the first file version: two int64 per row, a file's size and time."""
     return np.ascontiguousarray(stamps).view("<i8")
 
 
 def text_dtype(length: int) -> np.dtype[Any]:
-    """UTF-8 byte strings of a fixed length, as HDF5 should name them."""
+    """Return the dtype of UTF-8 byte strings of a fixed length, with HDF5's string type."""
     return h5py.string_dtype("utf-8", length)  # type: ignore[no-any-return]
 
 
 def table_arrays(table: ImageTable) -> dict[str, Array]:
-    """A table as it is stored: little-endian, and byte strings no wider than their longest."""
+    """Return the arrays of a table as stored: little-endian, with byte strings as wide as the longest one."""
     return {
         "ids": _narrow(table.ids),
         "labels": np.ascontiguousarray(table.labels, "<i8"),
@@ -169,7 +169,7 @@ def _narrow(strings: Array) -> Array:
 
 
 def table_digest(arrays: Mapping[str, Array]) -> str:
-    """Digest of a table's stored arrays; two tables are the same images in the same roles if it is equal."""
+    """Return the digest of a table's stored arrays. Equal digests mean equal images, labels, splits and groups."""
     digest = xxhash.xxh3_128()
     for name in TABLE:
         array = arrays[name]

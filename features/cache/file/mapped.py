@@ -1,4 +1,4 @@
-"""A cache file, complete or not, as read-only arrays that lie in the file."""
+"""Memory-mapped cache file, finished or unfinished, as read-only arrays."""
 
 import mmap
 import os
@@ -20,7 +20,7 @@ from frostline.splits import SPLITS
 
 
 def checksum(*parts: memoryview | bytes) -> int:
-    """XXH3 with 64 bits over the bytes of `parts`, one after the other; never 0, which means not committed."""
+    """Return the 64-bit XXH3 hash of the concatenated `parts`. It is never 0, which marks uncommitted blocks."""
     state = xxhash.xxh3_64()
     for part in parts:
         state.update(part)
@@ -28,12 +28,12 @@ def checksum(*parts: memoryview | bytes) -> int:
 
 
 class MappedFile:
-    """The arrays of a cache file, in place, and what its checksums say of them.
+    """Memory-mapped arrays of a cache file, and the verification of their checksums.
 
     Attributes:
-        path: Where it is.
-        layout: Its header.
-        table: Its images; a view of the file except for the classes.
+        path: Path of the file.
+        layout: Header of the file.
+        table: Images of the file. All arrays are views of the file; the classes are copied.
     """
 
     def __init__(self, path: Path, layout: Layout, fd: int) -> None:
@@ -43,41 +43,41 @@ class MappedFile:
         self._columns = columns(layout.spec)
         self._verdicts = np.zeros(
             (layout.blocks, len(self._columns)), np.int8
-        )  # 1 valid, -1 not, 0 not looked at
+        )  # 1 valid, -1 invalid, 0 unchecked
         self.table = self._table()
 
     @classmethod
     def open(cls, path: Path) -> Self:
-        """Map a file after looking it over.
+        """Validate the header of a file and map the file.
 
         Raises:
-            OSError: It can't be read.
-            CacheFormatError: It can't be trusted.
-            ChecksumError: What it says of its images is not what was written.
+            OSError: The file can't be read.
+            CacheFormatError: The file is not a valid cache.
+            ChecksumError: The table of images is damaged.
         """
         with path.open("rb") as file:
             return cls(path, read_layout(file, path), os.dup(file.fileno()))
 
     def close(self) -> None:
-        """Let go of the file, for good; arrays of it that are in use keep their memory until they are gone.
+        """Close the file permanently. Arrays in use stay valid until they are deleted.
 
-        Windows neither replaces nor deletes nor shortens a file that is mapped.
+        Windows can't replace, delete or truncate a mapped file.
         """
         self._close_fd()
         for name in ("table", "_memory", "_private_memory"):
             self.__dict__.pop(name, None)
 
     def array(self, name: str) -> Array:
-        """A dataset, in place and read-only."""
+        """Return a dataset as a read-only view of the file."""
         return self._view(self._memory, name)
 
     @property
     def stamps(self) -> NDArray[np.uint8]:
-        """(n, 16) uint8 stamps of the images, in place and read-only."""
+        """(n, 16) uint8 stamps of the images, as a read-only view of the file."""
         return self.array("stat").view(np.uint8)
 
     def private_array(self, name: str) -> Array:
-        """A dataset, in place and writable; a write changes a page of this process, never the file."""
+        """Return a dataset as a writable copy-on-write view. Writes never reach the file or other processes."""
         return self._view(self._private_memory, name)
 
     def _view(self, memory: mmap.mmap, name: str) -> Array:
@@ -90,19 +90,19 @@ class MappedFile:
         return map_privately(self._fd, self.layout.size)
 
     def committed(self) -> NDArray[np.bool_]:
-        """(blocks,) bool: those whose every checksum has been written."""
+        """Return a (blocks,) bool mask of the blocks whose checksums have all been written."""
         done: NDArray[np.bool_] = (self.array("blocks") != 0).all(axis=1)
         return done
 
     def check(self, column: int, blocks: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
-        """Whether blocks hold what was written to them; each is read once in the life of this object.
+        """Verify the checksums of blocks. Each block is read at most once per object.
 
         Args:
-            column: Index into ``/blocks``: a layer, or -1 for the metadata.
-            blocks: (k,) those to look at, or None for all.
+            column: Column of ``/blocks``: the index of a layer, or -1 for the metadata.
+            blocks: (k,) int64 blocks to check; None for all.
 
         Returns:
-            (k,) bool.
+            (k,) bool, True for valid blocks.
         """
         verdicts = self._verdicts[:, column]
         wanted = np.arange(self.layout.blocks) if blocks is None else blocks
@@ -112,7 +112,7 @@ class MappedFile:
         return valid
 
     def recheck(self, column: int, blocks: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """As `check`, but always from the file."""
+        """Verify the checksums of blocks like `check`, but always read the file again."""
         rows, stored = self.layout.block_rows, self.array("blocks")[:, column]
         arrays = [self.array(name) for name in self._columns[column]]
         return np.array(
@@ -125,14 +125,14 @@ class MappedFile:
         )
 
     def valid_blocks(self) -> NDArray[np.bool_]:
-        """(blocks,) bool: those whose every checksum has been written and is true."""
+        """Return a (blocks,) bool mask of the committed blocks whose checksums are all correct."""
         valid = self.committed()
         for column in range(len(self._columns)):
             valid[valid] = self.check(column, np.flatnonzero(valid))
         return valid
 
     def check_rows(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(k,) bool: whether all that is stored of each of `rows` is what was written."""
+        """Return a (k,) bool mask of the `rows` whose blocks have only correct checksums."""
         blocks, inverse = np.unique(rows // self.layout.block_rows, return_inverse=True)
         valid = np.ones(len(blocks), bool)
         for column in range(len(self._columns)):
@@ -140,11 +140,11 @@ class MappedFile:
         return valid[inverse]
 
     def rows_of(self, blocks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """(rows,) bool from (blocks,) bool."""
+        """Expand a (blocks,) bool mask to a (rows,) bool mask."""
         return np.repeat(blocks, self.layout.block_rows)[: self.layout.rows]
 
     def known(self) -> NDArray[np.bool_]:
-        """(rows,) bool: those whose outcome follows from the content of an image that was read."""
+        """Return a (rows,) bool mask of the committed rows whose image was read, successfully decoded or not."""
         blocks = self.committed()
         blocks[blocks] = self.check(-1, np.flatnonzero(blocks))
         status, content = self.array("status"), self.array("content")
@@ -152,19 +152,19 @@ class MappedFile:
         return self.rows_of(blocks) & decided
 
     def table_is_intact(self) -> bool:
-        """Whether what the file says of its images is what was written."""
+        """Return whether the table of images matches its digest."""
         return table_digest({name: self.array(name) for name in TABLE}) == self.layout.table_digest
 
     def _table(self) -> ImageTable:
         if not self.table_is_intact():
             raise ChecksumError(
-                f"{self.path}: the ids, labels, splits, groups or classes are not those that were written; "
+                f"{self.path}: the ids, labels, splits, groups or classes are damaged (their digest differs); "
                 "delete the file and extract again"
             )
         classes = tuple(name.decode() for name in self.array("classes").tolist())
         labels, split = self.array("labels"), self.array("split")
         if labels.min() < -1 or labels.max() >= len(classes) or split.max() >= len(SPLITS):
             raise CacheFormatError(
-                f"{self.path}: has labels or splits beyond its {len(classes)} classes and {SPLITS}"
+                f"{self.path}: labels or splits are out of range; expected {len(classes)} classes and splits {SPLITS}"
             )
         return ImageTable(self.array("ids"), labels, classes, split, self.array("groups"), self.stamps)

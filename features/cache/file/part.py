@@ -1,4 +1,4 @@
-"""A part of a cache: a run of whole blocks, in a file of its own, for several processes to share the work."""
+"""Parts of a cache: ranges of whole blocks in separate files, so that several processes can share the work."""
 
 import re
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from frostline.features.errors import PartError
 
 @dataclass(frozen=True, order=True)
 class Part:
-    """One of several parts of nearly the same size.
+    """One of several parts of nearly equal size.
 
     Attributes:
-        number: Which, from 1.
-        count: Of how many.
+        number: Number of the part, starting at 1.
+        count: Total number of parts.
 
     Raises:
-        PartError: There is no such part.
+        PartError: The number is not between 1 and the count.
     """
 
     number: int
@@ -33,10 +33,10 @@ class Part:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``i/N``, the first part being 1/N.
+        """Parse ``i/N``. The first part is 1/N.
 
         Raises:
-            PartError: The text is something else.
+            PartError: The text has another form.
         """
         match = re.fullmatch(r"(\d{1,6})/([1-9]\d{0,5})", text, re.ASCII)
         if not match:
@@ -45,10 +45,10 @@ class Part:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Self | None:
-        """The part of a process that `torchrun` or another launcher started beside others; None where it is alone.
+        """Return the part of a process that `torchrun` or another launcher started; None for a single process.
 
         Raises:
-            PartError: ``RANK`` and ``WORLD_SIZE`` are no such numbers.
+            PartError: ``RANK`` or ``WORLD_SIZE`` is not a whole number.
         """
         rank, size = environment.get("RANK"), environment.get("WORLD_SIZE", "1")
         if rank is None or size == "1":
@@ -58,14 +58,18 @@ class Part:
         return cls(int(rank) + 1, int(size))
 
     def path(self, cache: Path) -> Path:
-        """Where the part of a cache lies: ``NAME.h5.part-1-of-4``."""
+        """Return the path of this part of a cache: ``NAME.h5.part-1-of-4``."""
         return cache.with_name(f"{cache.name}.part-{self.number}-of-{self.count}")
 
     def rows(self, rows: int, block_rows: int) -> slice:
-        """Its rows of the whole's, without a block cut in two.
+        """Return the range of rows in this part. Blocks are never split.
+
+        Args:
+            rows: Number of rows of the whole cache.
+            block_rows: Rows per block.
 
         Raises:
-            PartError: There are fewer blocks than parts.
+            PartError: The cache has fewer blocks than parts.
         """
         blocks = -(-rows // block_rows)
         if blocks < self.count:
@@ -80,7 +84,7 @@ class Part:
 
 
 def part_paths(cache: Path) -> list[Path]:
-    """Finished parts of a cache, of any division."""
+    """Return the paths of all finished parts of a cache, for any number of parts."""
     pattern = re.compile(re.escape(cache.name) + r"\.part-\d+-of-\d+")
     folder = cache.parent
     return (
@@ -90,11 +94,11 @@ def part_paths(cache: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class PartOf:
-    """Which part a file is, and of what.
+    """Part that a file holds, and the cache that it belongs to.
 
     Attributes:
-        part: Which.
-        whole: Digest of the whole's table; parts of one whole have the same.
+        part: The part.
+        whole: Digest of the table of the whole cache, equal for all of its parts.
     """
 
     part: Part

@@ -1,4 +1,4 @@
-"""The unfinished file that one writer at a time may hold, and what is set aside of earlier ones."""
+"""Unfinished cache files, held by one writer at a time, and salvage files of earlier ones."""
 
 import os
 import re
@@ -13,17 +13,17 @@ _UNFINISHED = re.compile(r"\.(partial|salvage\d+)$")
 
 
 def partial_path(path: Path) -> Path:
-    """Where a cache is written until it is complete."""
+    """Return the path at which a cache is written until it is complete."""
     return path.with_name(f"{path.name}.partial")
 
 
 def finished_name(name: str) -> str:
-    """Name of the cache that a partial or salvaged file is to become, or `name` itself."""
+    """Return the name of the finished cache for a partial or salvage file, or `name` itself."""
     return _UNFINISHED.sub("", name)
 
 
 def salvage_paths(path: Path) -> list[Path]:
-    """Unfinished caches of earlier image sets, kept for their rows until the cache is complete."""
+    """Return the unfinished caches of earlier image sets, kept for their rows until the cache is complete."""
     pattern = re.compile(re.escape(path.name) + r"\.salvage\d+")
     return sorted(item for item in path.parent.iterdir() if pattern.fullmatch(item.name))
 
@@ -34,13 +34,14 @@ def _free_salvage_path(path: Path) -> Path:
 
 
 class PartialFile:
-    """A partial file, open for writing and locked; the lock goes with the process, however that ends.
+    """Partial file that is locked and open for writing. The lock ends with the process.
 
-    It is renamed and deleted closed, and only then unlocked: Windows renames no open file.
+    The file is closed before it is renamed or deleted, because Windows can't rename open files, and unlocked
+    afterwards.
 
     Attributes:
-        path: Where it is.
-        fd: Its descriptor; -1 once it is closed.
+        path: Path of the file.
+        fd: File descriptor; -1 after closing.
     """
 
     def __init__(self, path: Path, lock: FileLock, fd: int) -> None:
@@ -51,20 +52,20 @@ class PartialFile:
         """Lock and open the partial file, and create it if it does not exist.
 
         Raises:
-            CacheBusyError: Another writer has it.
+            CacheBusyError: Another writer holds the lock.
         """
         return cls(path, *_open_locked(path))
 
     def clear(self) -> None:
-        """Forget what is in it."""
+        """Truncate the file to zero bytes."""
         os.ftruncate(self.fd, 0)
 
     def is_empty(self) -> bool:
-        """Whether nothing was ever laid out in it."""
+        """Return whether the file is empty, so that no cache was laid out in it."""
         return os.fstat(self.fd).st_size == 0
 
     def set_aside(self, final: Path) -> Path:
-        """Rename it to a salvage of `final`, and start an empty one in its place; returns where it is now."""
+        """Rename the file to a salvage file of `final`, open an empty one in its place, and return the new path."""
         salvage = _free_salvage_path(final)
         self._close()
         rename(self.path, salvage)
@@ -73,44 +74,44 @@ class PartialFile:
         return salvage
 
     def put_in_place(self, final: Path) -> None:
-        """Rename it to `final`, on the disk for good, delete the salvages, and let go of it.
+        """Sync the file to disk, delete the salvage files, rename it to `final` and release the lock.
 
         Raises:
-            PermissionError: A program has a file open that would be replaced, which Windows doesn't allow. Nothing is lost,
-                and it is still locked.
+            PermissionError: A program has a file open that would be replaced (Windows). No data is lost, and the
+                file remains locked.
         """
         if self.fd >= 0:
             sync(self.fd)
         self._close()
         try:
-            # All that is wanted of the salvaged files is in this one; later, another writer might have made new ones.
+            # This file holds all reusable rows of the salvage files. Later, another writer might create new ones.
             for salvage in salvage_paths(final):
                 salvage.unlink()
             rename(self.path, final)
         except PermissionError as error:
             raise PermissionError(
                 error.errno,
-                f"the new cache is complete, but can't take the place of the old one ({error.strerror}): a program that "
-                "reads it keeps it open. End that program, or close the cache in it, and run the same command again: "
-                f"nothing is computed again, {self.path.name} is only renamed",
+                f"the new cache is complete, but can't replace the old one ({error.strerror}), because another program has it "
+                "open. End that program, or close the cache in it, and run the same command again. Nothing is "
+                f"recomputed; {self.path.name} is only renamed",
                 str(final),
             ) from error
         self.release()
 
     def discard_if_empty(self) -> None:
-        """Let go of it, and delete it if nothing was ever laid out in it."""
+        """Delete the file if it is empty, and release the lock."""
         if self.fd >= 0 and self.is_empty():
             self.delete()
         self.release()
 
     def delete(self) -> None:
-        """Delete it, and let go of it."""
+        """Delete the file and release the lock."""
         self._close()
         self.path.unlink()
         self.release()
 
     def release(self) -> None:
-        """Let go of it."""
+        """Close the file and release the lock."""
         self._close()
         self._lock.release()
 

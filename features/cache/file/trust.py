@@ -1,7 +1,7 @@
-"""Look a file over before any of it is believed.
+"""Validation of a cache file's header before the file is used.
 
-A cache is opened by offset, so a file must say where its datasets lie, and lie there: nothing outside of it, nothing
-computed, nothing compressed, nothing that overlaps, and exactly the datasets that its specification asks for.
+A cache is read by byte offset. Therefore its datasets must lie inside the file, contiguous, uncompressed and
+without overlaps, and they must be exactly those of its specification.
 """
 
 import math
@@ -35,18 +35,18 @@ _TABLE_DTYPES = {"labels": "<i8", "split": "u1"}
 
 
 class NewerFormatError(CacheFormatError):
-    """A cache that a later version of Frostline wrote."""
+    """A cache written by a later version of Frostline."""
 
 
 def read_layout(file: BinaryIO, path: Path) -> Layout:
-    """Read a cache file's header.
+    """Read and validate the header of a cache file.
 
     Args:
-        file: The file, open for reading; neither closed nor kept.
-        path: Its name, for errors.
+        file: File open for reading. It is not closed.
+        path: Path of the file, for error messages.
 
     Raises:
-        CacheFormatError: It is not a cache that this version can read and trust; the message says why.
+        CacheFormatError: The file is not a valid cache for this version. The message gives the reason.
     """
     size = file.seek(0, 2)
     with _naming(path), h5py.File(file, "r") as root:
@@ -67,13 +67,13 @@ def _naming(path: Path) -> Iterator[None]:
         KeyError,
         ValueError,
         TypeError,
-    ) as error:  # all that h5py answers damage with
+    ) as error:  # everything that h5py raises for damaged files
         raise CacheFormatError(f"{path}: not an HDF5 file, or a damaged one ({error})") from error
 
 
 def _check_version(root: h5py.File) -> None:
     if "format" not in root.attrs or _text_attribute(root, "format") != FORMAT:
-        raise CacheFormatError("not a Frostline cache: the attribute 'format' is missing or another one")
+        raise CacheFormatError("not a Frostline cache: the attribute 'format' is missing or different")
     version = _int_attribute(root, "format_version")
     if version > FORMAT_VERSION:
         raise NewerFormatError(
@@ -162,19 +162,19 @@ def _check_names(group: h5py.Group, expected: set[str], *, optional: frozenset[s
     names = set(group)
     if names | optional != expected | optional:
         raise CacheFormatError(
-            f"{group.name} lacks {sorted(expected - optional - names) or 'nothing'} and has {sorted(names - expected) or 'nothing'} "
-            "that doesn't belong there"
+            f"{group.name} has missing entries {sorted(expected - optional - names)} and unexpected entries "
+            f"{sorted(names - expected)}"
         )
     for name in names:
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
             raise CacheFormatError(
-                f"{group.name} has {name!r} as a {type(link).__name__}, which may lead anywhere"
+                f"{group.name} has {name!r} as a {type(link).__name__}, which may point to other files; expected a hard link"
             )
 
 
 def _table_schema(root: h5py.File, rows: int, size: int) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Shapes and dtypes of the table; the length of its strings, and the number of classes, are the file's own."""
+    """Return shapes and dtypes of the table. String lengths and the number of classes are taken from the file."""
     found = {name: _extent(root, name, size) for name in TABLE}
     return {
         name: (
@@ -193,7 +193,7 @@ def _checked(root: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype
 
 
 def _extent(root: h5py.File, name: str, size: int) -> Extent:
-    """Where a dataset lies, if that is one plain run of bytes within the file."""
+    """Return the extent of a dataset, which must be one contiguous range of bytes in the file."""
     hard = isinstance(root.get(name, getlink=True), h5py.HardLink)
     dataset = root[name] if hard else None
     if not isinstance(dataset, h5py.Dataset):
@@ -231,7 +231,7 @@ def _expect_type(dataset: h5py.Dataset, dtype: np.dtype[Any]) -> None:
 def _text_attribute(item: h5py.HLObject, name: str) -> bytes:
     kind = h5py.h5a.open(item.id, name.encode())
     if kind.shape != () or kind.dtype.kind != "S":
-        raise CacheFormatError(f"{item.name} has an attribute {name!r} that is not a text of fixed length")
+        raise CacheFormatError(f"{item.name} has an attribute {name!r} that is not a fixed-length string")
     return bytes(item.attrs[name])
 
 

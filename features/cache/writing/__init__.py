@@ -1,1 +1,1 @@
-"""Writing a cache file: creation, rows, commits and the reuse of earlier rows."""
+"""Writing of cache files: creation, rows, commits and reuse of earlier rows."""

@@ -1,4 +1,4 @@
-"""Write rows where they belong, in the background, and vouch for each block once it is whole and on the disk."""
+"""Background writing of rows, with checksums for each block after its data is on the disk."""
 
 import queue
 import threading
@@ -14,36 +14,36 @@ from frostline.features.cache.file.layout import Array, Layout, columns
 from frostline.features.cache.file.mapped import checksum
 from frostline.features.system.files import read_at, sync_data
 
-_QUEUE = 8  # puts that may wait; bounds memory, and how many share one wait for the disk
+_QUEUE = 8  # waiting submissions; bounds the memory and the number of submissions per sync
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Some rows as the file has them.
+    """Encoded rows of the file.
 
     Attributes:
         rows: (k,) int64, ascending.
-        arrays: (k, ...) for every dataset that rows fill.
+        arrays: Arrays (k, ...) by name of dataset.
     """
 
     rows: NDArray[np.int64]
     arrays: dict[str, Array]
 
     def itself(self) -> "Rows":
-        """These rows, for where rows are made by a call."""
+        """Return these rows, for use where a function that returns rows is expected."""
         return self
 
 
 class Committer:
-    """One thread that writes rows into a laid-out file.
+    """Background thread that writes rows into a file.
 
-    A block whose rows are all there is committed: its data reaches the disk, and then its checksums are written. Blocks
-    that are ready at the same time share one wait for the disk.
+    A block is committed after all of its rows have been written: its data is synced to the disk, and then its
+    checksums are written. Blocks that become complete at the same time share one sync.
 
     Args:
-        fd: The file.
-        layout: Where its datasets lie.
-        committed: (blocks,) bool: blocks that need no rows.
+        fd: Descriptor of the file.
+        layout: Layout of the file.
+        committed: (blocks,) bool mask of the blocks that are already committed.
     """
 
     def __init__(self, fd: int, layout: Layout, committed: NDArray[np.bool_]) -> None:
@@ -58,11 +58,11 @@ class Committer:
         self._thread.start()
 
     def submit(self, work: Callable[[], Rows]) -> None:
-        """Queue rows, to be made by `work` in the thread; waits while the queue is full.
+        """Queue a function that returns rows, to be called in the thread. Blocks while the queue is full.
 
         Raises:
-            BaseException: Whatever stopped the thread earlier.
-            RuntimeError: It was stopped.
+            BaseException: The earlier error of the thread.
+            RuntimeError: The thread was stopped.
         """
         self._reraise()
         if not self._thread.is_alive():
@@ -70,16 +70,16 @@ class Committer:
         self._queue.put(work)
 
     def flush(self) -> None:
-        """Wait until all that was submitted is in the file, and its whole blocks are committed.
+        """Wait until all submitted rows are written and all complete blocks are committed.
 
         Raises:
-            BaseException: Whatever stopped the thread.
+            BaseException: The error of the thread.
         """
         self._queue.join()
         self._reraise()
 
     def stop(self) -> None:
-        """Finish what was submitted and end the thread; errors are kept for `flush`."""
+        """Write the submitted rows and end the thread. Errors are kept for `flush`."""
         if self._thread.is_alive():
             self._queue.put(None)
             self._thread.join()
@@ -96,7 +96,7 @@ class Committer:
                 batch.append(self._queue.get())
             going = None not in batch
             try:
-                # After an error the queue is still emptied, for nobody to wait on it for ever.
+                # After an error, the queue is still emptied, so that no caller waits forever.
                 if self._error is None:
                     self._commit([work for work in batch if work is not None])
             except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
@@ -111,10 +111,10 @@ class Committer:
         if len(blocks):
             sync_data(self._fd)
             for block in blocks.tolist():
-                self._vouch(block)
+                self._write_checksums(block)
 
     def _write(self, rows: Rows) -> NDArray[np.int64]:
-        """Write rows and return the blocks that they made whole."""
+        """Write rows and return the blocks that they completed."""
         starts = np.flatnonzero(np.diff(rows.rows, prepend=-2) != 1)
         runs = list(pairwise([*starts.tolist(), len(rows.rows)]))
         for name, array in rows.arrays.items():
@@ -127,7 +127,7 @@ class Committer:
         whole: NDArray[np.int64] = blocks[self._missing[blocks] == 0]
         return whole
 
-    def _vouch(self, block: int) -> None:
+    def _write_checksums(self, block: int) -> None:
         first = block * self._layout.block_rows
         count = min(self._layout.block_rows, self._layout.rows - first)
         sums = [checksum(*(self._read(name, first, count) for name in column)) for column in self._columns]

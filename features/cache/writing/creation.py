@@ -1,8 +1,8 @@
-"""Make a cache file whole before its first row is known.
+"""Creation of a complete cache file before the first row is computed.
 
-HDF5 lays the file out in memory, a few hundred bytes whatever the size of its datasets; the file gets them in plain
-writes once its space is reserved. So HDF5's own writer meets neither a full disk nor a kill, both of which it
-answers with a crash or a file that nothing can open.
+HDF5 lays out the file in memory, in a few hundred bytes for datasets of any size. These bytes are written to the
+file after its disk space has been reserved. Thus a full disk or a killed process never interrupts HDF5's own
+writer, which would crash or leave a file that can't be opened.
 """
 
 import io
@@ -33,7 +33,7 @@ from frostline.features.spec import FORMAT_VERSION, FeatureSpec
 from frostline.features.system.files import sync
 from frostline.features.table import ImageTable
 
-_ALIGNMENT = 64  # a cache line, and enough for any dtype to be read in place
+_ALIGNMENT = 64  # bytes: a cache line, and sufficient for memory-mapping any dtype
 
 
 def create(
@@ -49,26 +49,26 @@ def create(
     created: int,
     part: PartOf | None = None,
 ) -> Layout:
-    """Lay a cache out in an empty file, reserve its space and write what is known of its images.
+    """Lay out a cache in an empty file, reserve its disk space, and write the table of images.
 
     Args:
-        fd: The empty file, open for writing.
-        path: Its name, for errors.
-        spec: What the features will depend on.
-        table: The images, one row each.
-        source: Where they come from.
-        weights: What the user gave as the backbone's weights, empty for its own.
-        check: How far the engine's features are from the reference's, if they were compared.
-        machine: What computes them, in words.
-        created: Nanoseconds since 1970, not after the first of the images was read.
-        part: Which part of what the images are, if they are not all.
+        fd: Descriptor of the empty file, open for writing.
+        path: Path of the file, for error messages.
+        spec: Specification of the features.
+        table: Images, one per row.
+        source: Folder or manifest of the images.
+        weights: Weights that the user chose for the backbone; empty for its own.
+        check: Comparison of the engine's features with the reference's; None if they were not compared.
+        machine: Description of the machine.
+        created: Creation time in nanoseconds since 1970, not later than the first read of an image.
+        part: Part that the images form; None for a whole cache.
 
     Returns:
-        Where everything lies.
+        The layout of the file.
 
     Raises:
-        OSError: The file system lacks the space; the message gives the bytes needed and free. The file is then empty.
-        LayerError: A layer's name can't be a dataset's, or two are the same.
+        OSError: The disk space is too small. The message gives the bytes needed and free. The file is empty again.
+        LayerError: A layer's name is not valid for a dataset, or two layers have the same name.
     """
     arrays = table_arrays(table)
     layout, pieces = _lay_out(
@@ -79,7 +79,7 @@ def create(
         write_at(fd, array, layout.extents[name].offset)
     text = np.frombuffer(spec.to_json().encode(), np.uint8)
     write_at(fd, text, layout.extents["spec"].offset)
-    # What lies at 0 makes it an HDF5 file: written last, so that no half-made file can be opened.
+    # The bytes at offset 0 make it an HDF5 file. They are written last, so that an incomplete file can't be opened.
     for offset, piece in pieces:
         if offset:
             write_at(fd, piece, offset)
@@ -167,12 +167,12 @@ def _dataset(file: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype
     dataset = file.create_dataset(name, shape, dtype, dcpl=properties)
     offset = dataset.id.get_offset()
     if offset is None and dataset.size:
-        raise RuntimeError(f"HDF5 {h5py.version.hdf5_version} gave dataset {name!r} no place in the file")
+        raise RuntimeError(f"HDF5 {h5py.version.hdf5_version} allocated no space for dataset {name!r}")
     return Extent(offset or 0, shape, dtype)
 
 
 class _Image(io.RawIOBase):
-    """A sparse file in memory that remembers what HDF5 writes, and where."""
+    """Sparse in-memory file that records the bytes written by HDF5 and their offsets."""
 
     def __init__(self) -> None:
         self.pieces: list[tuple[int, bytes]] = []
@@ -201,9 +201,7 @@ class _Image(io.RawIOBase):
         return len(piece)
 
     def readinto(self, buffer: Any, /) -> int:
-        raise io.UnsupportedOperation(
-            f"HDF5 asked for {len(buffer)} bytes of a file that it has only written"
-        )
+        raise io.UnsupportedOperation(f"HDF5 tried to read {len(buffer)} bytes of a write-only file")
 
     def truncate(self, size: int | None = None, /) -> int:
         self._end = self._position if size is None else size

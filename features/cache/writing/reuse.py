@@ -1,4 +1,4 @@
-"""Find the rows that an earlier file already has, by the bytes of their images."""
+"""Search for rows in earlier files by the bytes of their images."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,16 +13,16 @@ from frostline.features.table import FAILED, STAMP_BYTES, ImageSource
 
 Progress = Callable[[int, int], None]
 
-_THREADS = 8  # reading waits for the disk; hashing lets other threads run
+_THREADS = 8  # reading waits for the disk, and hashing releases the GIL
 _CHUNK = 1024
 
 
 class Contents:
-    """Digests of a source's images, each read at most once, and only when asked for.
+    """Digests of a source's images. Each image is read at most once, on demand.
 
     Attributes:
-        source: The images.
-        progress: Called with (images read, images asked for).
+        source: Source of the images.
+        progress: Function called with (images read, images to read).
     """
 
     def __init__(self, source: ImageSource, progress: Progress | None = None) -> None:
@@ -33,7 +33,7 @@ class Contents:
         self._stamps = source.table.stamps.copy()
 
     def of(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """(k, 16) uint8: digest of each row's image, zero where it can't be read."""
+        """Return the (k, 16) uint8 digest of each row's image; zero for unreadable images."""
         new = rows[~self._seen[rows]]
         if len(new):
             with ThreadPoolExecutor(_THREADS) as pool:
@@ -48,7 +48,7 @@ class Contents:
         return self._content[rows]
 
     def stamps_of(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """(k, 16) uint8: stamp that each row had when it was read, or else listed."""
+        """Return the (k, 16) uint8 stamp of each row when it was read, or when it was listed if it wasn't read."""
         return self._stamps[rows]
 
     def _read(self, row: int) -> tuple[bytes, bytes]:
@@ -64,9 +64,9 @@ def _as_rows(values: Sequence[bytes]) -> NDArray[np.uint8]:
 
 
 def is_current(file: MappedFile, contents: Contents, rows: NDArray[np.int64]) -> bool:
-    """Whether rows of a file, which has the same images row for row, are of the images as they are now.
+    """Return whether rows of a file match the current images. The file must list the same images row by row.
 
-    Reads only images that may have changed without their stamp showing it, and those that could not be read before.
+    Only images that may have changed without a new stamp, and images that were unreadable before, are read.
     """
     source = contents.source
     content = file.array("content")[rows]
@@ -79,14 +79,14 @@ def is_current(file: MappedFile, contents: Contents, rows: NDArray[np.int64]) ->
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """Rows whose outcome is in an earlier file.
+    """Rows that earlier files already hold.
 
     Attributes:
         rows: (k,) int64, ascending.
         files: The earlier files.
         file: (k,) int64 index into `files`.
         origin: (k,) int64 row in that file.
-        stamps: (k, 16) uint8 stamp of the image now.
+        stamps: (k, 16) uint8 current stamp of each image.
     """
 
     rows: NDArray[np.int64]
@@ -97,10 +97,11 @@ class Known:
 
 
 def find_known(files: Sequence[MappedFile], contents: Contents, rows: NDArray[np.int64]) -> Known:
-    """Find which of `rows` earlier files of the same specification have.
+    """Return those of `rows` that earlier files of the same specification hold.
 
-    An image of the same id and stamp is the same; any other is read, if its size is that of a known one, and
-    recognised by its bytes. A row that failed after its image was read would fail again, and counts as known.
+    An image with the same id and stamp is the same. Another image is read only if its size equals that of a known
+    one, and compared by its bytes. A row that failed after its image was read would fail again, and counts as
+    known.
     """
     usable = [np.flatnonzero(file.known()) for file in files]
     which, origin = np.full(len(rows), -1), np.full(len(rows), -1)
@@ -120,7 +121,7 @@ def find_known(files: Sequence[MappedFile], contents: Contents, rows: NDArray[np
 def _match_stamps(
     file: MappedFile, theirs: NDArray[np.int64], source: ImageSource, rows: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """(k,) row in `file` of the same id and the same stamp, where that is conclusive; -1 for none."""
+    """Return the (k,) row in `file` with the same id and stamp, where the stamp is reliable; -1 for none."""
     if not len(theirs):
         return np.full(len(rows), -1)
     ids, wanted = file.array("ids")[theirs], source.table.ids[rows]
@@ -134,14 +135,14 @@ def _match_stamps(
 
 
 def _sizes(stamps: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """(k,) the first half of each stamp."""
+    """Return the (k,) file size in each stamp."""
     return np.ascontiguousarray(stamps[:, : STAMP_BYTES // 2]).view("<i8")[:, 0]
 
 
 def _match_content(
     files: Sequence[MappedFile], usable: Sequence[NDArray[np.int64]], content: NDArray[np.uint8]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(k,) index into `files` and (k,) row there of the same content; -1 for none."""
+    """Return the (k,) index into `files` and the (k,) row in that file with the same content; -1 for none."""
     stored = np.concatenate(
         [_as_keys(file.array("content")[rows]) for file, rows in zip(files, usable, strict=True)]
     )
@@ -157,5 +158,5 @@ def _match_content(
 
 
 def _as_keys(content: NDArray[np.uint8]) -> NDArray[np.bytes_]:
-    """(k,) one value to sort and compare for each digest; byte strings compare in all of their 16 bytes."""
+    """Return each digest as one sortable value, (k,). Byte strings are compared over all 16 bytes."""
     return np.ascontiguousarray(content).view(f"S{CONTENT_BYTES}")[:, 0]

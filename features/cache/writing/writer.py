@@ -1,4 +1,4 @@
-"""Write a cache: rows in any order, committed by blocks, complete or resumable whatever happens."""
+"""Cache writer: accepts rows in any order, commits them by block, and can be resumed after any interruption."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial as bind
@@ -28,20 +28,21 @@ from frostline.features.table import FAILED, OK, STAMP_BYTES, ImageSource
 
 
 class CacheWriter:
-    """The one writer of an unfinished cache; made by `open_writer`.
+    """Exclusive writer of an unfinished cache, created by `open_writer`.
 
-    Rows are written in the background, and committed by blocks: whatever ends the process, the next one goes on from
-    the last committed block. Use it as a context manager, or `close` it. It is for one thread.
+    Rows are written in the background and committed by block. After an interruption of any kind, the next process
+    resumes from the last committed block. Use the writer as a context manager, or `close` it. It is not
+    thread-safe.
 
     Attributes:
-        path: Where the cache will be.
-        partial_path: Where it is until it is complete.
-        rows: Images in it.
-        block_rows: Rows that are committed together.
-        copied: Rows that an earlier file had.
-        resumed: Rows that an earlier, interrupted run had committed to this one.
+        path: Path of the finished cache.
+        partial_path: Path of the file until it is complete.
+        rows: Number of images.
+        block_rows: Rows per block. The rows of a block are committed together.
+        copied: Number of rows copied from earlier files.
+        resumed: Number of rows committed to this file by an earlier, interrupted run.
         todo: (k,) int64 rows to compute, ascending.
-        source: Its images, row for row.
+        source: Source of the images, in the order of the rows.
     """
 
     def __init__(
@@ -81,23 +82,24 @@ class CacheWriter:
         seconds: float = 0.0,
         joules: float = 0.0,
     ) -> None:
-        """Hand over computed rows; any number, in any order, each once. The arrays may be reused afterwards.
+        """Submit computed rows, any number in any order, each once. The arrays may be reused afterwards.
 
-        A good row that the file's number format can't hold (not finite, or beyond float16) is recorded as failed.
+        A valid row that the file's number format can't represent (not finite, or beyond float16) is recorded as
+        failed.
 
         Args:
-            rows: (k,) int64, out of `todo`.
-            features: (k, views, dim) float32 for each layer's key; whatever it may be where a row failed.
-            content: (k, 16) uint8 from `file_content`; zero where an image could not be read.
+            rows: (k,) int64 rows from `todo`.
+            features: (k, views, dim) float32 features by layer key. Values of failed rows are ignored.
+            content: (k, 16) uint8 digests from `file_content`; zero for unreadable files.
             stamps: (k, 16) uint8 stamp of each image when it was read.
-            status: (k,) uint8: 1 ok, 2 failed.
-            errors: k reasons, "" where a row is ok.
-            seconds: Wall time that these rows took together; 0 where it is not known.
-            joules: Energy that they took together; likewise.
+            status: (k,) uint8 status: 1 ok, 2 failed.
+            errors: k reasons for failure, "" for valid rows.
+            seconds: Total wall time of these rows in seconds; 0 if unknown.
+            joules: Total energy of these rows in joules; 0 if unknown.
 
         Raises:
-            ValueError: An array of another shape, or a row that is not to be computed or was put before.
-            OSError: Writing failed, now or in the background before. What was committed is kept.
+            ValueError: An array has a wrong shape, or a row is not in `todo` or was already submitted.
+            OSError: Writing failed, in this call or earlier in the background. Committed rows are kept.
         """
         spec = self._layout.spec
         rows = np.asarray(rows, np.int64)
@@ -112,7 +114,7 @@ class CacheWriter:
         if not np.isin(status, (OK, FAILED)).all():
             raise ValueError(f"status is {status}; expected {OK} (ok) or {FAILED} (failed) for each row")
         order = np.argsort(rows)
-        # Indexing by an array copies, so that the caller may use its arrays again while the thread encodes these.
+        # Indexing by an array copies, so that the caller may reuse its arrays while the thread encodes the copies.
         encode = bind(
             encode_rows,
             spec,
@@ -132,7 +134,7 @@ class CacheWriter:
         self._missing[rows] = False
 
     def reuse(self, known: Known) -> None:
-        """Copy rows that earlier files have, except where their checksums are wrong; `open_writer` does this."""
+        """Copy rows of earlier files, except rows with wrong checksums. `open_writer` calls this method."""
         for part in _by_block(known, self.block_rows):
             copied = _gather(self._layout, part)
             self._committer.submit(copied.itself)
@@ -141,11 +143,11 @@ class CacheWriter:
         self.todo = np.flatnonzero(self._missing)
 
     def finish(self) -> FeatureCache:
-        """Put the complete file in its place, on the disk for good, and open it.
+        """Sync the complete file to the disk, move it to its final path, and open it.
 
         Raises:
-            RuntimeError: Rows are missing; the message says which.
-            OSError: Writing failed, or a program keeps the old file open (Windows). What was committed is kept.
+            RuntimeError: Rows are missing. The message gives the first one.
+            OSError: Writing failed, or a program has the old file open (Windows). Committed rows are kept.
         """
         self._committer.flush()
         missing = np.flatnonzero(self._missing)
@@ -159,29 +161,29 @@ class CacheWriter:
         return FeatureCache.open(self.path)
 
     def close(self) -> None:
-        """Commit the blocks that are whole and let go of the file, which stays for the next run to go on from.
+        """Commit the complete blocks and release the file, which the next run can resume.
 
         Raises:
-            OSError: Writing failed. What was committed is kept.
+            OSError: Writing failed. Committed rows are kept.
         """
         self._committer.stop()
         try:
             self._committer.flush()
         finally:
-            self._let_go()
+            self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         if self._partial.fd >= 0 and not self._committer.committed.any():
-            self._partial.delete()  # nothing to resume, and much space reserved
+            self._partial.delete()  # nothing to resume, and the reserved space may be large
         self._partial.release()
 
     def _check_rows(self, rows: NDArray[np.int64]) -> None:
         wrong = (rows < 0) | (rows >= self.rows)
         wrong[~wrong] = ~self._missing[rows[~wrong]]
         if wrong.any():
-            raise ValueError(f"rows {rows[wrong][:5].tolist()} are not in the cache, or are there already")
+            raise ValueError(f"rows {rows[wrong][:5].tolist()} are not in the cache, or were already written")
         if len(np.unique(rows)) < len(rows):
-            raise ValueError(f"rows {rows.tolist()} hold one of them twice")
+            raise ValueError(f"rows {rows.tolist()} contain duplicates")
 
 
 def _check_keys(features: Mapping[str, object], expected: Sequence[str]) -> None:
@@ -202,7 +204,7 @@ def _by_block(known: Known, block_rows: int) -> Iterator[Known]:
 
 
 def _gather(layout: Layout, known: Known) -> Rows:
-    """Read known rows, without those in blocks whose checksums are wrong."""
+    """Read known rows, except those in blocks with wrong checksums."""
     valid = np.zeros(len(known.rows), bool)
     schema = row_schema(layout.spec, len(known.rows), layout.block_rows)
     names = [*(feature_name(layer.key) for layer in layout.spec.layers), *METADATA]
