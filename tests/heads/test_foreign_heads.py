@@ -115,7 +115,7 @@ def test_the_file_cannot_vouch_for_itself(blobs, tmp_path):
     with pytest.raises(HeadFormatError, match="holds types"):
         load_head(tmp_path)
     (tmp_path / "head.json").write_text(json.dumps({**record, "name": "ridge", "params": {}}))
-    with pytest.raises(HeadFormatError, match="which no head of ours does"):
+    with pytest.raises(HeadFormatError, match="which no built-in head does"):
         load_head(tmp_path)
 
 

@@ -157,7 +157,7 @@ def test_an_estimator_that_skops_would_trust_but_we_never_write_is_refused(blobs
     folder = saved("ridge")
     foreign = make_pipeline(StandardScaler(), SGDClassifier()).fit(blobs.X, blobs.y)
     plant(folder, skops_io.dumps(foreign))
-    with pytest.raises(HeadFormatError, match=r"SGDClassifier \(ObjectNode\).*which no head of ours does"):
+    with pytest.raises(HeadFormatError, match=r"SGDClassifier \(ObjectNode\).*which no built-in head does"):
         load_head(folder)
 
 

@@ -69,7 +69,7 @@ def test_impossible_classes_cost_a_bounded_log_loss():
     [
         ([], np.zeros((0, 2)), "n > 0"),
         ([0], np.ones((1, 3)) / 3, r"expected \(n,\) and \(n, 2\)"),
-        ([-1], np.ones((1, 2)) / 2, "leave unlabelled rows"),
+        ([-1], np.ones((1, 2)) / 2, "drop unlabelled rows"),
         ([0], np.array([[0.9, 0.3]]), "got sum 1.2"),
         ([0], np.array([[1.5, -0.5]]), "minimum -0.5"),
         ([0], np.array([[np.nan, 1]]), "got sum nan"),
