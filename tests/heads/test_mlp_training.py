@@ -65,7 +65,7 @@ def test_heads_of_other_shapes_do_not_train_together(data):
     heads = [MLPHead(**QUICK), MLPHead(**{**QUICK, "hidden": (8,)})]
     assert not can_train_together(heads)
     assert not can_train_together([MLPHead(**QUICK), MLPHead(**QUICK, random_state=1)])
-    with pytest.raises(HeadError, match="may differ in lr, weight_decay, momentum, dropout alone"):
+    with pytest.raises(HeadError, match="may differ only in lr, weight_decay, momentum, dropout"):
         fit_together(heads, data.X, data.y)
     assert HEADS["mlp"].together == ("lr", "weight_decay", "momentum", "dropout")
 
