@@ -138,7 +138,7 @@ def linear_path(
     rows_dtype = _rows_dtype(X, dtype, place)
     weights = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     weight = torch.as_tensor(weights).to(place, exact_dtype(place))
-    rows, mean, divisor = _bring(X, weight, scale, place, rows_dtype, centre=fit_intercept, memory=memory)
+    rows, mean, divisor = _load_rows(X, weight, scale, place, rows_dtype, centre=fit_intercept, memory=memory)
     axes = None
     if isinstance(rows, ResidentRows) and _WIDE * len(rows.matrix) <= X.shape[1]:
         rows, axes = row_space(rows)
@@ -160,7 +160,7 @@ def linear_path(
                 f"expected ({problem.outputs}, {X.shape[1]}) and ({problem.outputs},)"
             )
         theta = units.enter(coef, intercept).to(theta)
-    for l2, optimum, seconds in _follow(problem, strengths, theta, tol, max_iter, proven=proven):
+    for l2, optimum, seconds in _solve_path(problem, strengths, theta, tol, max_iter, proven=proven):
         coef, intercept = units.leave(optimum.theta)
         yield LinearSolution(
             l2,
@@ -198,7 +198,7 @@ class _Units:
         return coef, solved[:, -1].numpy() - coef @ self.mean
 
 
-def _bring(
+def _load_rows(
     X: NDArray[Any] | SelectedRows,
     weight: torch.Tensor,
     scale: Scale,
@@ -215,7 +215,7 @@ def _bring(
     return ResidentRows(matrix), mean, divisor
 
 
-def _follow(
+def _solve_path(
     problem: SoftmaxRegression,
     strengths: list[float],
     theta: torch.Tensor,

@@ -201,11 +201,11 @@ class MLPHead(ClassifierMixin, BaseEstimator):
             rows, labels, weights = rows[kept], labels[kept], weights[kept]
         self.classes_, targets = np.unique(labels, return_inverse=True)
         place = resolve_device(self.device)
-        train = self._bring(rows, targets, weights, place)
-        checked = None if validation is None else self._bring_validation(*validation, judged, place)
+        train = self._rows_on_device(rows, targets, weights, place)
+        checked = None if validation is None else self._validation_on_device(*validation, judged, place)
         return train, checked, seed, place
 
-    def _bring(
+    def _rows_on_device(
         self,
         rows: NDArray[Any],
         targets: NDArray[np.int64],
@@ -217,7 +217,7 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         inputs, self.mean_, self.scale_ = standardise(rows, weight, self.scale, place, torch.float32)
         return TrainingRows(inputs, torch.as_tensor(targets, device=place), weight.to(torch.float32))
 
-    def _bring_validation(
+    def _validation_on_device(
         self, X: ArrayLike, y: ArrayLike, weights: NDArray[np.float64] | None, place: torch.device
     ) -> TrainingRows:
         """Return the standardised validation rows on the device; without weights, all rows have weight 1."""

@@ -125,11 +125,11 @@ def learning_rate(options: Options, steps: int) -> Callable[[int], float]:
     share = (0.3 if cycle else 0.05) if isinstance(options.warmup, str) else options.warmup
     if cycle:
         return _OneCycle(share * steps - 1, steps - 1)
-    return _Warmed(round(share * steps), steps, options.schedule)
+    return _WarmUp(round(share * steps), steps, options.schedule)
 
 
 @dataclass(frozen=True)
-class _Warmed:
+class _WarmUp:
     warmup: int
     steps: int
     schedule: str

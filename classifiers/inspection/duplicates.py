@@ -32,7 +32,7 @@ def exact_duplicates(content: NDArray[np.uint8], split: NDArray[np.uint8]) -> li
     Returns:
         One sorted array of row indices per such image, ordered by first row.
     """
-    return _mixed(_keys(content), split, split != Split.NONE)
+    return _rows_with_several_values(_keys(content), split, split != Split.NONE)
 
 
 def groups_across(groups: NDArray[Any], split: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
@@ -45,7 +45,7 @@ def groups_across(groups: NDArray[Any], split: NDArray[np.uint8]) -> list[NDArra
     Returns:
         One sorted array of row indices per such group, ordered by first row.
     """
-    return _mixed(groups, split, (split != Split.NONE) & (groups != groups.dtype.type()))
+    return _rows_with_several_values(groups, split, (split != Split.NONE) & (groups != groups.dtype.type()))
 
 
 def conflicting_labels(content: NDArray[np.uint8], labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -58,7 +58,7 @@ def conflicting_labels(content: NDArray[np.uint8], labels: NDArray[np.int64]) ->
     Returns:
         One sorted array of row indices per such image, ordered by first row.
     """
-    return _mixed(_keys(content), labels, labels >= 0)
+    return _rows_with_several_values(_keys(content), labels, labels >= 0)
 
 
 class NearDuplicates(NamedTuple):
@@ -230,12 +230,14 @@ def check_leaks(
             X, split, threshold=threshold, max_pairs=max_pairs, device=device, memory_bytes=memory_bytes
         )
     refusals = [
-        *_found(exact, "image", "in more than one split; declare one split for all copies, or remove some"),
-        *_found(across, "group", "in more than one split; keep each group in one"),
+        *_describe(
+            exact, "image", "in more than one split; declare one split for all copies, or remove some"
+        ),
+        *_describe(across, "group", "in more than one split; keep each group in one"),
     ]
     warnings = [
-        *_found(conflicts, "image", "labelled differently in its copies; at most one label can be right"),
-        *_near(near),
+        *_describe(conflicts, "image", "labelled differently in its copies; at most one label can be right"),
+        *_near_warnings(near),
     ]
     return LeakReport(exact, across, conflicts, near, tuple(refusals), tuple(warnings))
 
@@ -264,7 +266,9 @@ def _keys(content: NDArray[np.uint8]) -> NDArray[Any]:
     return np.ascontiguousarray(content).view("V16").ravel()
 
 
-def _mixed(keys: NDArray[Any], values: NDArray[Any], used: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+def _rows_with_several_values(
+    keys: NDArray[Any], values: NDArray[Any], used: NDArray[np.bool_]
+) -> list[NDArray[np.int64]]:
     """Return the rows of each key that has more than one value."""
     rows = np.flatnonzero(used)
     _, which = np.unique(keys[rows], return_inverse=True)
@@ -288,7 +292,7 @@ def _mean(X: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.float64]:
     return mean
 
 
-def _found(found: Sequence[NDArray[np.int64]], what: str, problem: str) -> list[str]:
+def _describe(found: Sequence[NDArray[np.int64]], what: str, problem: str) -> list[str]:
     if not found:
         return []
     rows = sum(len(part) for part in found)
@@ -297,7 +301,7 @@ def _found(found: Sequence[NDArray[np.int64]], what: str, problem: str) -> list[
     return [f"{number} ({rows:,} rows, e.g. {first}) {problem}"]
 
 
-def _near(near: NearDuplicates | None) -> list[str]:
+def _near_warnings(near: NearDuplicates | None) -> list[str]:
     if near is None or not near.cosine.size:
         return []
     more = "" if near.complete else "more than "

@@ -193,7 +193,7 @@ def test_what_is_no_classifier_is_refused(name, texts, message):
 
 
 def test_a_classifier_that_gives_labels_only_is_refused(blobs):
-    with pytest.raises(HeadError, match="gives labels only"):
+    with pytest.raises(HeadError, match="predicts labels only"):
         fit(f"{__name__}:LabelsOnly", blobs)
 
 

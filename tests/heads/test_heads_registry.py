@@ -68,7 +68,7 @@ def test_parameters_come_in_their_types():
         ("linear", ["l2=inf"], r"l2: got 'inf'"),
         ("linear", ["l2=1", "l2=2"], r"parameter 'l2' is given twice: '1' and '2'"),
         ("mlp", ["dropout=1"], r"dropout: got '1', expected a number of at least 0 and below 1"),
-        ("mlp", ["hidden=5,-1"], r"hidden: got '5,-1', expected whole numbers with commas"),
+        ("mlp", ["hidden=5,-1"], r"hidden: got '5,-1', expected comma-separated whole numbers"),
         ("mlp", ["batch_norm=perhaps"], r"batch_norm: got 'perhaps', expected true or false"),
         ("knn", ["n_neighbors=2.5"], r"n_neighbors: got '2.5', expected a whole number of at least 1"),
         ("svm", ["kernel=poly"], r"kernel: got 'poly', expected one of linear, rbf"),

@@ -255,7 +255,7 @@ def test_bad_rows_are_refused(data):
         fit("linear", data, val=np.array([120, 999]))
     with pytest.raises(SplitError, match="train: no rows"):
         fit("linear", data, train=np.array([], np.int64))
-    with pytest.raises(SplitError, match=r"leave rows without a label \(-1\) out"):
+    with pytest.raises(SplitError, match=r"drop rows without a label \(-1\)"):
         fit("linear", data, y=np.where(np.arange(240) == 5, -1, data.y))
     with pytest.raises(HeadError, match="labels: got shape"):
         fit("linear", data, y=data.y[:100])
