@@ -121,9 +121,9 @@ def compare_heads(
 ) -> Comparison:
     """Cross-validate heads on the same folds.
 
-    Intervals and p-values are those of the corrected resampled t-test (Nadeau & Bengio 2003), which accounts for the
-    training rows that folds share. The p-values are adjusted for the number of pairs by Holm's method. Pass rows of train
-    and val only: the test score of a head that was chosen on test rows is biased.
+    Intervals and p-values are those of the corrected resampled t-test (Nadeau & Bengio 2003), which accounts for
+    the training rows that folds share. The p-values are adjusted for the number of pairs by Holm's method. Pass
+    rows of train and val only: the test score of a head that was chosen on test rows is biased.
 
     Args:
         X: (n, d) features.
@@ -131,8 +131,8 @@ def compare_heads(
         heads: Unfitted scikit-learn classifiers by name, or names of heads with default parameters; see
             `classifiers.heads.catalog.find_head`.
         folds: Number of folds, at least 2.
-        content: (n, 16) digests of the image bytes, to keep copies in one fold. Without digests, folds are stratified
-            and random.
+        content: (n, 16) digests of the image bytes, to keep copies in one fold. Without digests, folds are
+            stratified and random.
         groups: (n,) groups to keep in one fold, empty for no group. Requires content.
         confidence: Coverage of the intervals.
         seed: Seed of random folds, and of heads given by name.

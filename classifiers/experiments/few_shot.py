@@ -79,9 +79,10 @@ def few_shot(
 ) -> FewShot:
     """Fit a head to k training images per class, repeatedly, and evaluate it on all validation rows.
 
-    The parameters of the head are fixed, because k labelled images leave none to choose parameters on. An episode draws
-    different images (one row for all copies of an image). The images for more shots include those for fewer, so that
-    numbers of shots, and heads with equal seeds, are compared on the same draws. Only train and val rows are read.
+    The parameters of the head are fixed, because k labelled images leave none to choose parameters on. An episode
+    draws different images (one row for all copies of an image). The images for more shots include those for fewer,
+    so that numbers of shots, and heads with equal seeds, are compared on the same draws. Only train and val rows
+    are read.
 
     Args:
         name: Kind of head; see `classifiers.heads.catalog.find_head`.

@@ -47,10 +47,10 @@ class CurvePoint:
 class Forecast:
     """Expected accuracy with twice the training images, by power laws fitted to the errors.
 
-    Power laws are fitted to the last three sizes, to the last four and so on up to all sizes, because a law that holds
-    for few images may not hold for many. The forecast is the median gain. The interval is the union of the bootstrap
-    intervals of all laws. It is valid if the errors follow one of the laws. It covered the true gain in 85 to 100 % of
-    the data sets of `benchmarks/resampling.py` and of real features.
+    Power laws are fitted to the last three sizes, to the last four and so on up to all sizes, because a law that
+    holds for few images may not hold for many. The forecast is the median gain. The interval is the union of the
+    bootstrap intervals of all laws. It is valid if the errors follow one of the laws. It covered the true gain in
+    85 to 100 % of the data sets of `benchmarks/resampling.py` and of real features.
 
     Attributes:
         law: Power law with the median gain.
@@ -111,10 +111,11 @@ def learning_curve(
 ) -> LearningCurve:
     """Fit a head to all training images, to a half, to a quarter and so on, and evaluate it on validation rows.
 
-    Each draw shuffles the images of each class, with one row for all copies of an image, and takes the same share of all
-    classes. Smaller subsets of a draw are contained in its larger ones. Parameters that are not fixed are chosen on one
-    half of the validation rows and evaluated on the other half, and vice versa. Copies and groups stay in one half. Every
-    validation row is therefore predicted by a head that was chosen without it. Only train and val rows are read.
+    Each draw shuffles the images of each class, with one row for all copies of an image, and takes the same share
+    of all classes. Smaller subsets of a draw are contained in its larger ones. Parameters that are not fixed are
+    chosen on one half of the validation rows and evaluated on the other half, and vice versa. Copies and groups
+    stay in one half. Every validation row is therefore predicted by a head that was chosen without it. Only train
+    and val rows are read.
 
     Args:
         name: Kind of head; see `classifiers.heads.catalog.find_head`.

@@ -36,10 +36,10 @@ def fit_power_laws(
 ) -> list[PowerLaw]:
     """Fit a power law to each of m curves by least squares (Cortes et al. 1994; Viering & Loog 2022).
 
-    The covariance weights the errors. Errors that were measured on the same images share most of their deviation, so
-    that their differences are more precise than their values. For a given exponent, the best non-negative asymptote and
-    scale have a closed form. The exponent is the best of 146 values from 0.05 to 1.5. The fit therefore needs no initial
-    guess, and cannot end in a local optimum.
+    The covariance weights the errors. Errors that were measured on the same images share most of their deviation,
+    so that their differences are more precise than their values. For a given exponent, the best non-negative
+    asymptote and scale have a closed form. The exponent is the best of 146 values from 0.05 to 1.5. The fit
+    therefore needs no initial guess, and cannot end in a local optimum.
 
     Args:
         images: (s,) numbers of training images, at least three different ones.

@@ -39,10 +39,10 @@ class Trial:
     Attributes:
         kind: Kind of head.
         rows: Features and labels.
-        sides: Pairs of validation rows: rows to choose parameters on (empty if all are fixed), and rows to evaluate on.
-            Each validation row is evaluated once.
-        options: Fixed parameters, device and seed. The seed of each head is derived from this seed and the number of
-            the draw.
+        sides: Pairs of validation rows: rows to choose parameters on (empty if all are fixed), and rows to
+            evaluate on. Each validation row is evaluated once.
+        options: Fixed parameters, device and seed. The seed of each head is derived from this seed and the number
+            of the draw.
     """
 
     kind: HeadKind

@@ -23,10 +23,10 @@ _STEPS, _CLOSE = (
 def log_me(X: NDArray[Any], y: NDArray[Any]) -> float:
     """Compute the logarithm of maximum evidence, LogME (You, Liu, Wang & Long 2021).
 
-    The indicator of each class is modelled by Bayesian linear regression on the features, without an intercept, with a
-    Gaussian prior on the weights (precision alpha) and Gaussian noise (precision beta). The score is the log evidence
-    per row at the best alpha and beta, averaged over the classes. Alpha and beta are computed by the fixed-point
-    iteration whose convergence You et al. 2022 (Ranking and tuning pre-trained models) prove.
+    The indicator of each class is modelled by Bayesian linear regression on the features, without an intercept,
+    with a Gaussian prior on the weights (precision alpha) and Gaussian noise (precision beta). The score is the
+    log evidence per row at the best alpha and beta, averaged over the classes. Alpha and beta are computed by the
+    fixed-point iteration whose convergence You et al. 2022 (Ranking and tuning pre-trained models) prove.
 
     Args:
         X: (n, d) floats of any width, read in blocks.
@@ -69,10 +69,10 @@ def log_me(X: NDArray[Any], y: NDArray[Any]) -> float:
 def h_score(X: NDArray[Any], y: NDArray[Any], *, shrinkage: float | None = None) -> float:
     """Compute the H-score: variance between classes relative to the variance of the features (Bao et al. 2019).
 
-    The score is tr(cov(f)^-1 cov(E[f|y])). The covariance is shrunk towards a multiple of the identity, as Ibrahim,
-    Ponomareva & Mazumder 2022 (Newer is not always better) propose, because its inverse is dominated by noise unless
-    n >> d. The shrunk score is tr(((1 - a) cov(f) + a m I)^-1 (1 - a) cov(E[f|y])), where m is the mean variance of a
-    feature.
+    The score is tr(cov(f)^-1 cov(E[f|y])). The covariance is shrunk towards a multiple of the identity, as
+    Ibrahim, Ponomareva & Mazumder 2022 (Newer is not always better) propose, because its inverse is dominated by
+    noise unless n >> d. The shrunk score is tr(((1 - a) cov(f) + a m I)^-1 (1 - a) cov(E[f|y])), where m is the
+    mean variance of a feature.
 
     Args:
         X: (n, d) floats of any width, read in blocks.
@@ -81,8 +81,8 @@ def h_score(X: NDArray[Any], y: NDArray[Any], *, shrinkage: float | None = None)
             pseudo-inverse of Bao et al.
 
     Raises:
-        MetricsError: The shapes do not match, a value is not finite, there is a single class, or the shrinkage is out of
-            range.
+        MetricsError: The shapes do not match, a value is not finite, there is a single class, or the shrinkage is
+            out of range.
     """
     if shrinkage is not None and not 0 <= shrinkage < 1:
         raise MetricsError(f"shrinkage: got {shrinkage}, expected None, or a number from 0 to below 1")
@@ -177,7 +177,8 @@ def one_nn(
 ) -> float:
     """Compute the leave-one-out accuracy of the 1-nearest-neighbour classifier.
 
-    Cover & Hart 1967 use it to bound the Bayes error, and Renggli et al. 2022 (Which model to transfer?) to rank models.
+    Cover & Hart 1967 use it to bound the Bayes error, and Renggli et al. 2022 (Which model to transfer?) to rank
+    models.
 
     Args:
         X: (n, d) floats of any width.

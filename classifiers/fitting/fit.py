@@ -33,9 +33,9 @@ def fit_head(
 ) -> FittedHead:
     """Fit a head to training rows, with the hyper-parameters that have the highest accuracy on validation rows.
 
-    Ties are broken in favour of the strongest regularisation. The temperature of the probabilities is fitted to the
-    validation rows. The chosen head is then refitted to training and validation rows together, except ``mlp``, which
-    keeps the network that stopped early on validation rows. No other row is read.
+    Ties are broken in favour of the strongest regularisation. The temperature of the probabilities is fitted to
+    the validation rows. The chosen head is then refitted to training and validation rows together, except ``mlp``,
+    which keeps the network that stopped early on validation rows. No other row is read.
 
     Args:
         name: Kind of head; see `classifiers.heads.catalog.HEADS`.
@@ -112,7 +112,8 @@ def score_candidates(
         name: Kind of head. Errors are those of `fit_head`.
         rows: Training rows, and validation rows for scores and early stopping.
         candidates: Parameters of each candidate, except the fixed ones. Candidates that differ only in
-            ``HeadKind.together`` are trained together. Candidates of one path must be sorted by decreasing strength.
+            ``HeadKind.together`` are trained together. Candidates of one path must be sorted by decreasing
+            strength.
         options: Fixed parameters of all candidates, seed, device and memory.
 
     Returns:

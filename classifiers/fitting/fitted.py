@@ -76,17 +76,17 @@ class FittedHead:
         trials: Searched parameters of each trial, ``accuracy`` and ``log_loss`` on validation rows (None without
             validation rows), ``seconds``, and ``converged``.
         curve: Regularisation path or learning curve; None if no single number varied.
-        validation: ``accuracy``, ``log_loss`` and ``rms_calibration_error`` of the chosen head on validation rows, before any
-            refit. ``uncalibrated_log_loss`` and ``uncalibrated_rms_calibration_error`` are the values before temperature
-            scaling. Empty without validation rows.
-        temperature: Divisor of the logits (scores, or log probabilities) before the softmax. It is fitted to validation
-            rows before any refit, and 1 without validation rows.
+        validation: ``accuracy``, ``log_loss`` and ``rms_calibration_error`` of the chosen head on validation rows,
+            before any refit. ``uncalibrated_log_loss`` and ``uncalibrated_rms_calibration_error`` are the values
+            before temperature scaling. Empty without validation rows.
+        temperature: Divisor of the logits (scores, or log probabilities) before the softmax. It is fitted to
+            validation rows before any refit, and 1 without validation rows.
         seconds: Wall time of search and fit in seconds.
         dim: Length of a feature vector.
         dtype: Number format of the features that the head was fitted to.
         projection: Projection of features to the width that the estimator reads; None without a projection.
-        verdicts: Predictions of the head scored in `validation` for the validation rows, in ascending order; None for a
-            loaded head.
+        verdicts: Predictions of the head scored in `validation` for the validation rows, in ascending order; None
+            for a loaded head.
     """
 
     name: str

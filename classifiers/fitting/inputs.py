@@ -88,8 +88,8 @@ class FitOptions:
         params: Fixed parameters; see `classifiers.heads.catalog.parse_params`.
         seed: Random seed.
         device: Device of torch heads: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
-        memory: Largest size of the rows in memory in bytes. ``linear`` streams larger features in blocks; other heads
-            raise HeadError. None means no limit.
+        memory: Largest size of the rows in memory in bytes. ``linear`` streams larger features in blocks; other
+            heads raise HeadError. None means no limit.
     """
 
     params: Mapping[str, Any] = field(default_factory=dict)

@@ -18,9 +18,9 @@ class ProjectionPlan:
     """Method and width of a projection.
 
     Attributes:
-        method: ``pca``: principal components of the standardised features. ``random``: a Gaussian random projection of
-            the standardised features, which approximately preserves distances (Johnson & Lindenstrauss 1984). It uses
-            the rows only for mean and standard deviation.
+        method: ``pca``: principal components of the standardised features. ``random``: a Gaussian random
+            projection of the standardised features, which approximately preserves distances (Johnson &
+            Lindenstrauss 1984). It uses the rows only for mean and standard deviation.
         width: Length of a projected vector.
     """
 
@@ -99,8 +99,8 @@ def fit_projection(
         The fitted projection.
 
     Raises:
-        HeadError: The width exceeds the number of features or, for principal components, the number of rows, or features
-            are not finite.
+        HeadError: The width exceeds the number of features or, for principal components, the number of rows, or
+            features are not finite.
     """
     from sklearn.decomposition import PCA
     from sklearn.random_projection import GaussianRandomProjection

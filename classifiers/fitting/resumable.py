@@ -83,7 +83,8 @@ class Journal:
 
         Args:
             names: Identifier of each piece.
-            compute: Function that takes the indices of missing pieces, and yields pairs of index and result in any order.
+            compute: Function that takes the indices of missing pieces, and yields pairs of index and result in any
+                order.
             progress: Called with the number of pieces just finished.
         """
         results = {place: self._known[name] for place, name in enumerate(names) if name in self._known}

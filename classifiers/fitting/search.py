@@ -34,13 +34,13 @@ class SearchPlan:
     """Method and budget of a search.
 
     Attributes:
-        method: ``grid``: every combination of the grid of the head. ``random``: samples from the range of the grid,
-            log-uniform for numbers. ``halving``: random candidates are scored with few training rows, the best third
-            with three times as many, and so on (Jamieson & Talwalkar 2016). ``optuna``: sequential proposals of a
-            tree-structured Parzen estimator (Bergstra et al. 2011).
+        method: ``grid``: every combination of the grid of the head. ``random``: samples from the range of the
+            grid, log-uniform for numbers. ``halving``: random candidates are scored with few training rows, the
+            best third with three times as many, and so on (Jamieson & Talwalkar 2016). ``optuna``: sequential
+            proposals of a tree-structured Parzen estimator (Bergstra et al. 2011).
         trials: Number of candidates; None for the whole grid, or 30 with other methods.
-        jobs: Number of processes; None for the setting of joblib's `parallel_config`, which defaults to 1. optuna uses
-            one process.
+        jobs: Number of processes; None for the setting of joblib's `parallel_config`, which defaults to 1. optuna
+            uses one process.
 
     Raises:
         HeadError: The method is unknown, or the number of trials is below 1.
@@ -63,8 +63,8 @@ class Found:
 
     Attributes:
         params: Searched parameters of the best trial.
-        trials: Parameters of each trial, ``accuracy`` and ``log_loss`` (means over folds), the used ``share`` of the
-            training rows, and ``seconds``.
+        trials: Parameters of each trial, ``accuracy`` and ``log_loss`` (means over folds), the used ``share`` of
+            the training rows, and ``seconds``.
         resumed: Number of trials that were read from the journal.
         journal: File of finished trials; None without a journal.
     """
@@ -94,19 +94,21 @@ def search_head(
         name: Kind of head; see `classifiers.heads.catalog.find_head`.
         rows: Training rows and validation rows.
         plan: Method and budget of the search.
-        options: Fixed parameters, seed of the search and of the heads, device, and memory of all processes together.
+        options: Fixed parameters, seed of the search and of the heads, device, and memory of all processes
+            together.
         folds: Pairs of rows to fit and rows to score; by default the training and validation rows of `rows`.
         key: Identifier of X, for the journal.
-        journal: File stem for finished trials, from which an interrupted search resumes. The name of the file contains a
-            digest of everything that a trial depends on. The caller deletes ``Found.journal`` when it is done.
+        journal: File stem for finished trials, from which an interrupted search resumes. The name of the file
+            contains a digest of everything that a trial depends on. The caller deletes ``Found.journal`` when it
+            is done.
         progress: Called with the number of trials just finished.
 
     Returns:
         The best parameters, and all trials.
 
     Raises:
-        HeadError: The head or a parameter is unknown, nothing is left to search, the grid is larger than the number of
-            trials, or optuna is requested and not installed.
+        HeadError: The head or a parameter is unknown, nothing is left to search, the grid is larger than the
+            number of trials, or optuna is requested and not installed.
         SplitError: The folds cannot be used.
     """
     kind = find_head(name)
@@ -225,8 +227,9 @@ class _Runner:
 def _stretches(candidates: Sequence[Params], todo: Sequence[int]) -> list[list[int]]:
     """Return the stretches of one path, strongest penalty first, that contain a missing candidate.
 
-    A solution depends, within its tolerance, on the previous ones. Stretches are therefore determined by the candidates
-    only and solved as a whole, so that results depend neither on the number of processes nor on interruptions.
+    A solution depends, within its tolerance, on the previous ones. Stretches are therefore determined by the
+    candidates only and solved as a whole, so that results depend neither on the number of processes nor on
+    interruptions.
     """
     order = sorted(range(len(candidates)), key=lambda place: -candidates[place]["l2"])
     stretches = np.array_split(order, -(-len(order) // _TOGETHER))

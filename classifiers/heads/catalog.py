@@ -37,8 +37,8 @@ def find_head(name: str) -> HeadKind:
     """Return the kind of head with a name in `HEADS`, or that of a scikit-learn classifier ``module:Class``.
 
     Raises:
-        HeadError: The name is unknown (the message lists near matches and all names), the import fails, or the imported
-            object is not a classifier.
+        HeadError: The name is unknown (the message lists near matches and all names), the import fails, or the
+            imported object is not a classifier.
     """
     return import_head(name) if ":" in name and name not in HEADS else HEADS[name]
 
@@ -63,8 +63,8 @@ def parse_params(head: str, texts: Iterable[str]) -> dict[str, Any]:
         Parsed values by parameter name.
 
     Raises:
-        HeadError: The head or a parameter is unknown (the message lists near matches and defaults), a value is invalid,
-            or a parameter is given twice.
+        HeadError: The head or a parameter is unknown (the message lists near matches and defaults), a value is
+            invalid, or a parameter is given twice.
     """
     kind = find_head(head)
     params: dict[str, str] = {}

@@ -39,8 +39,8 @@ class HeadKind:
         grid: Function that returns the values to try per parameter, given the fixed parameters. The strongest
             regularisation comes first.
         search: Search strategy. ``path``: the candidates differ in one penalty strength and are solved as one
-            regularisation path. ``epochs``: each candidate stops early on validation rows and is not refitted. ``grid``:
-            each candidate is fitted, and the chosen one is refitted with the validation rows.
+            regularisation path. ``epochs``: each candidate stops early on validation rows and is not refitted.
+            ``grid``: each candidate is fitted, and the chosen one is refitted with the validation rows.
         scores: Type of the scores. ``proba``: probabilities. ``decision``: margins, converted to probabilities by
             temperature scaling. ``distance``: negative squared distances to class centres, converted likewise.
             ``auto``: probabilities if the estimator returns them, otherwise margins.

@@ -27,17 +27,18 @@ _BLOCK_BYTES = 2**24  # size of the blocks in which rows are checked
 class KNNHead(ClassifierMixin, BaseEstimator):
     """Classifier by a vote of the k nearest training rows.
 
-    The search is exact: neighbours are ranked by float64 distances, and ties are broken in favour of the lowest row. The
-    search works in blocks and reads training rows in place, e.g. from a float16 memory map. Apart from its inputs and
-    results, it uses at most ``memory_bytes``.
+    The search is exact: neighbours are ranked by float64 distances, and ties are broken in favour of the lowest
+    row. The search works in blocks and reads training rows in place, e.g. from a float16 memory map. Apart from
+    its inputs and results, it uses at most ``memory_bytes``.
 
     Args:
         n_neighbors: Number of neighbours that vote.
         metric: ``cosine`` (1 - cosine; a zero vector has distance 1 to every row) or ``euclidean``.
-        weights: Weight of a vote. ``uniform``: 1. ``distance``: 1 / distance; if a distance is 0, only neighbours at
-            distance 0 vote. ``softmax``: exp(cosine / temperature), the protocol of Wu et al. 2018 (Unsupervised
-            feature learning via non-parametric instance discrimination) and of DINO (Caron et al. 2021). For
-            ``euclidean``, ``softmax`` is exp(-distance^2 / (2 temperature)), which is equivalent on unit vectors.
+        weights: Weight of a vote. ``uniform``: 1. ``distance``: 1 / distance; if a distance is 0, only neighbours
+            at distance 0 vote. ``softmax``: exp(cosine / temperature), the protocol of Wu et al. 2018
+            (Unsupervised feature learning via non-parametric instance discrimination) and of DINO (Caron et al.
+            2021). For ``euclidean``, ``softmax`` is exp(-distance^2 / (2 temperature)), which is equivalent on
+            unit vectors.
         temperature: Temperature of ``softmax``, above 0.
         device: Device of the similarities: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         memory_bytes: Limit on working memory in bytes, on the device and the host.

@@ -102,8 +102,9 @@ def linear_path(
 ) -> Iterator[LinearSolution]:
     """Solve multinomial logistic regression for several penalty strengths, from strong to weak, with warm starts.
 
-    The rows are copied to the device once, or streamed in blocks in every pass if they do not fit. Solutions are computed
-    lazily, so that a caller may score each one and stop. With few classes, several strengths share one matrix product.
+    The rows are copied to the device once, or streamed in blocks in every pass if they do not fit. Solutions are
+    computed lazily, so that a caller may score each one and stop. With few classes, several strengths share one
+    matrix product.
 
     Args:
         X: (n, d) floats, e.g. a float16 memory map, or rows selected from one.
@@ -111,8 +112,8 @@ def linear_path(
         l2s: Penalty strengths above 0, in any order.
         sample_weight: (n,) non-negative row weights.
         fit_intercept: Whether to fit an unpenalised intercept per class.
-        scale: ``standard`` penalises the coefficients of standardised features, ``none`` those of raw ones, ``l2`` and
-            ``maxnorm`` those of rows divided by their norm.
+        scale: ``standard`` penalises the coefficients of standardised features, ``none`` those of raw ones, ``l2``
+            and ``maxnorm`` those of rows divided by their norm.
         label_smoothing: Share of each target that is spread evenly over all classes.
         tol: Largest relative excess of the objective over its optimum; see `classifiers.numerics.lbfgs.minimise`.
         max_iter: Largest number of iterations per strength.
@@ -283,15 +284,15 @@ def _normalised(rows: NDArray[Any], scale: Scale) -> NDArray[Any]:
 class LinearHead(ClassifierMixin, BaseEstimator):
     """Exact multinomial logistic regression by L-BFGS in torch, on a CPU or a GPU.
 
-    The objective is the (weighted) mean cross-entropy plus ``l2 / 2`` times the squared norm of the coefficients. The
-    intercept is not penalised. ``LogisticRegression(C)`` of scikit-learn minimises the same objective with
-    ``C = 1 / (l2 * n)`` for n rows.
+    The objective is the (weighted) mean cross-entropy plus ``l2 / 2`` times the squared norm of the coefficients.
+    The intercept is not penalised. ``LogisticRegression(C)`` of scikit-learn minimises the same objective with ``C
+    = 1 / (l2 * n)`` for n rows.
 
     Args:
         l2: Strength of the penalty, above 0.
         fit_intercept: Whether to fit an intercept per class.
-        scale: ``standard`` penalises the coefficients of standardised features, ``none`` those of raw ones, ``l2`` and
-            ``maxnorm`` those of rows divided by their Euclidean norm or largest absolute value.
+        scale: ``standard`` penalises the coefficients of standardised features, ``none`` those of raw ones, ``l2``
+            and ``maxnorm`` those of rows divided by their Euclidean norm or largest absolute value.
         tol: Largest relative excess of the objective over its optimum. `fit` iterates until it is proven.
         max_iter: Largest number of iterations.
         class_weight: None, ``balanced``, or a weight per class.
@@ -348,7 +349,8 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         Args:
             X: (n, d) floats. Memory maps, rows selected from one, and float16 are read in blocks.
             y: (n,) labels of any type.
-            sample_weight: (n,) non-negative weights. An integer weight is equivalent to that number of copies of the row.
+            sample_weight: (n,) non-negative weights. An integer weight is equivalent to that number of copies of
+                the row.
             coef_init: Initial coefficients, in the shape of ``coef_``.
             intercept_init: Initial intercept, in the shape of ``intercept_``.
 
@@ -376,8 +378,8 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     ) -> Iterator[Self]:
         """Fit a copy of this head for each of several strengths, with warm starts; see `linear_path`.
 
-        The tolerance is twenty times ``tol``, estimated by L-BFGS. This is sufficient to compare the strengths; the chosen
-        one is then fitted with `fit`.
+        The tolerance is twenty times ``tol``, estimated by L-BFGS. This is sufficient to compare the strengths;
+        the chosen one is then fitted with `fit`.
 
         Args:
             X: (n, d) floats.

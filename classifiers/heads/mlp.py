@@ -62,13 +62,14 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         momentum: Momentum of ``sgd``.
         nesterov: Whether ``sgd`` uses Nesterov momentum.
         weight_decay: Weight decay of linear layers; biases and norms are exempt.
-        schedule: ``cosine`` decay to zero, ``step``, ``onecycle`` or ``constant``; see `mlp_training.learning_rate`.
+        schedule: ``cosine`` decay to zero, ``step``, ``onecycle`` or ``constant``; see
+            `mlp_training.learning_rate`.
         warmup: Share of all steps used for warm-up; ``auto`` is 0.3 for ``onecycle``, otherwise 0.05.
         batch_size: Rows per step.
         epochs: Largest number of epochs.
         patience: Number of epochs without a lower validation loss after which training stops.
-        early_stopping: Share of the rows held out for validation, with their weights, if ``fit`` gets no validation rows.
-            0 trains all epochs.
+        early_stopping: Share of the rows held out for validation, with their weights, if ``fit`` gets no
+            validation rows. 0 trains all epochs.
         scale: ``standard`` standardises the features, ``none`` leaves them unchanged.
         class_weight: None, ``balanced``, or a weight per class.
         random_state: Seed of weights, batches and dropout.
@@ -140,12 +141,14 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         Args:
             X: (n, d) floats of any width.
             y: (n,) labels of any type.
-            sample_weight: (n,) non-negative weights. Rows of weight 0 are ignored. A weight multiplies the loss of its row.
-                In the objective it is equivalent to copies of the row, but not in the sampling of batches or in batch norms.
+            sample_weight: (n,) non-negative weights. Rows of weight 0 are ignored. A weight multiplies the loss of
+                its row. In the objective it is equivalent to copies of the row, but not in the sampling of batches
+                or in batch norms.
             validation: Features and labels for early stopping. The epoch with the lowest loss is kept.
 
         Raises:
-            HeadError: An option is out of range, there are fewer than two classes, or a validation label is not in y.
+            HeadError: An option is out of range, there are fewer than two classes, or a validation label is not in
+                y.
         """
         return fit_together([self], X, y, sample_weight, validation=validation)[0]
 
@@ -316,8 +319,8 @@ def fit_together(
         X: (n, d) floats of any width.
         y: (n,) labels.
         sample_weight: (n,) non-negative weights.
-        validation: Features and labels for early stopping. Each head stops by itself and keeps its epoch with the lowest
-            loss.
+        validation: Features and labels for early stopping. Each head stops by itself and keeps its epoch with the
+            lowest loss.
 
     Returns:
         The fitted heads.

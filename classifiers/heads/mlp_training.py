@@ -1,7 +1,7 @@
 """Training of MLPs: one network, or several of one architecture in one batched program.
 
-The parameters of all h networks are stacked, (h, ...) each, and `torch.func.vmap` runs the module over them. A layer of
-all networks is therefore one batched product. A single network is a stack of one.
+The parameters of all h networks are stacked, (h, ...) each, and `torch.func.vmap` runs the module over them. A
+layer of all networks is therefore one batched product. A single network is a stack of one.
 """
 
 import copy
@@ -116,10 +116,10 @@ class _Dropout(nn.Module):
 def learning_rate(options: Options, steps: int) -> Callable[[int], float]:
     """Return the schedule: a function from a step, 0 to steps - 1, to the share of the peak learning rate.
 
-    ``constant``, ``cosine`` and ``step`` start with a linear warm-up; its share of the steps is rounded. ``step`` divides
-    the rate by 10 after 1/2 and 3/4 of all steps (He et al. 2016). ``onecycle`` rises from 1/25 and falls to 1/250,000 in
-    the last step, both along a cosine (Smith & Topin 2018, as in `torch.optim.lr_scheduler.OneCycleLR`, but with constant
-    momentum).
+    ``constant``, ``cosine`` and ``step`` start with a linear warm-up; its share of the steps is rounded. ``step``
+    divides the rate by 10 after 1/2 and 3/4 of all steps (He et al. 2016). ``onecycle`` rises from 1/25 and falls
+    to 1/250,000 in the last step, both along a cosine (Smith & Topin 2018, as in
+    `torch.optim.lr_scheduler.OneCycleLR`, but with constant momentum).
     """
     cycle = options.schedule == "onecycle"
     share = (0.3 if cycle else 0.05) if isinstance(options.warmup, str) else options.warmup
@@ -171,8 +171,9 @@ def train_networks(
 ) -> list[Trained]:
     """Train networks that differ only in `OWN`. Up to rounding, the result equals that of separate trainings.
 
-    All networks start from the same weights and use the same batches and dropout draws. Each stops early by itself and
-    keeps the weights of the epoch with the lowest validation loss. The global generators of torch are not changed.
+    All networks start from the same weights and use the same batches and dropout draws. Each stops early by itself
+    and keeps the weights of the epoch with the lowest validation loss. The global generators of torch are not
+    changed.
 
     Args:
         options: Options of each network.

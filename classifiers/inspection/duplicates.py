@@ -83,9 +83,9 @@ def near_duplicates(
     """Find all pairs of rows in different splits whose centred features have at least a given cosine.
 
     Features are centred on the mean of the training rows, or on the mean of all rows in a split if train is empty.
-    Without centring, the component common to all images makes cosines large and dependent on the backbone. The search
-    is exact (`classifiers.numerics.neighbors`) and works in blocks. It takes the time of one matrix product between the
-    splits. Rows that are not finite, e.g. of unreadable images, must not be in a split.
+    Without centring, the component common to all images makes cosines large and dependent on the backbone. The
+    search is exact (`classifiers.numerics.neighbors`) and works in blocks. It takes the time of one matrix product
+    between the splits. Rows that are not finite, e.g. of unreadable images, must not be in a split.
 
     Args:
         X: (n, d) floats of any width, e.g. a memory map.
@@ -197,9 +197,9 @@ def check_leaks(
 ) -> LeakReport:
     """Find leaks that would make scores on val or test too optimistic, and conflicting labels.
 
-    Equal images and groups in several splits are certain leaks and become refusals. Near-duplicates need a visual check,
-    and conflicting labels do not inflate scores, so that both become warnings. `classifiers.protocol.splits` reports
-    classes that are missing from a split.
+    Equal images and groups in several splits are certain leaks and become refusals. Near-duplicates need a visual
+    check, and conflicting labels do not inflate scores, so that both become warnings.
+    `classifiers.protocol.splits` reports classes that are missing from a split.
 
     Args:
         split: (n,) codes of `Split`.

@@ -48,10 +48,10 @@ def find_label_errors(
 ) -> LabelIssues:
     """Rank the labels that are probably wrong, by confident learning (Northcutt, Jiang & Chuang 2021).
 
-    The probabilities of each row come from a head that was fitted without that row. A row counts as a member of class
-    j if its probability of j is at least the mean probability of j over the rows labelled j. The counts of rows by
-    given label and by counted class estimate the noise rate of each pair. For each pair, the corresponding number of
-    rows with the smallest margin is flagged (``prune_by_noise_rate`` of cleanlab).
+    The probabilities of each row come from a head that was fitted without that row. A row counts as a member of
+    class j if its probability of j is at least the mean probability of j over the rows labelled j. The counts of
+    rows by given label and by counted class estimate the noise rate of each pair. For each pair, the corresponding
+    number of rows with the smallest margin is flagged (``prune_by_noise_rate`` of cleanlab).
 
     Args:
         X: (n, d) features.
@@ -120,7 +120,8 @@ def out_of_fold_proba(
     The arguments are those of `find_label_errors`.
 
     Returns:
-        proba: (n, k) float64 probabilities of the sorted labels, 0 for a label missing from the training folds of the row.
+        proba: (n, k) float64 probabilities of the sorted labels, 0 for a label missing from the training folds of
+            the row.
         judged: (n,) bool, whether the training folds of the row contain the label of the row.
 
     Raises:

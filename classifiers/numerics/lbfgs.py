@@ -107,17 +107,18 @@ def minimise(
 ) -> list[Optimum]:
     """Minimise the mean cross-entropy plus ``l2 / 2 * ||W||^2`` for several l2, by L-BFGS (Liu & Nocedal 1989).
 
-    The solver stops when the excess of the objective over its minimum is at most ``tol`` times the objective, and at most
-    ``tol`` times its gain over constant logits. Under a strong penalty this gain is small, but it determines all
-    predictions.
+    The solver stops when the excess of the objective over its minimum is at most ``tol`` times the objective, and
+    at most ``tol`` times its gain over constant logits. Under a strong penalty this gain is small, but it
+    determines all predictions.
 
-    Proof: the objective, minimised over the intercepts, is an l2-strongly convex function of the coefficients. Its excess
-    is therefore at most ``||g||^2 / (2 l2)`` for its gradient g, which is also the duality gap. The gain of better
-    intercepts is of second order in their gradient; twice its value under the mean curvature is used.
+    Proof: the objective, minimised over the intercepts, is an l2-strongly convex function of the coefficients. Its
+    excess is therefore at most ``||g||^2 / (2 l2)`` for its gradient g, which is also the duality gap. The gain of
+    better intercepts is of second order in their gradient; twice its value under the mean curvature is used.
 
     Estimate: near the minimum, the excess is half of ``g' H g`` for the true inverse Hessian H. The H of L-BFGS is
-    approximate, so that a safety factor of ten is applied. For weak penalties the estimate needs half as many iterations
-    as the proof. On collinear or very unbalanced rows the excess can be far above ``tol``, up to `Optimum.excess`.
+    approximate, so that a safety factor of ten is applied. For weak penalties the estimate needs half as many
+    iterations as the proof. On collinear or very unbalanced rows the excess can be far above ``tol``, up to
+    `Optimum.excess`.
 
     Args:
         problem: Rows, classes and weights.
@@ -228,9 +229,9 @@ class _Descent:
     ) -> Generator[Tensor, Evaluation, _Point | None]:
         """Return a point along the direction that satisfies the strong Wolfe conditions, or None.
 
-        The objective is convex, so that its slope increases along the line. A valid step lies between a step with a slope
-        that is too negative and a step with a slope that is too positive, and is found by a safeguarded secant method.
-        Values are compared up to their rounding, as in Hager & Zhang 2005.
+        The objective is convex, so that its slope increases along the line. A valid step lies between a step with
+        a slope that is too negative and a step with a slope that is too positive, and is found by a safeguarded
+        secant method. Values are compared up to their rounding, as in Hager & Zhang 2005.
         """
         noise = 10 * torch.finfo(self.problem.rows.dtype).eps * point.objective
         low, low_slope, step, wide = 0.0, slope, 1.0, torch.inf

@@ -41,8 +41,8 @@ def training_rows(
 ) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
     """Validate features, labels and weights as scikit-learn does, and drop rows of weight 0.
 
-    An integer weight is equivalent to that number of copies of the row. ``balanced`` weights classes by the inverse of
-    their sums of weights. `SelectedRows` are not read; the caller must have validated them.
+    An integer weight is equivalent to that number of copies of the row. ``balanced`` weights classes by the
+    inverse of their sums of weights. `SelectedRows` are not read; the caller must have validated them.
 
     Args:
         head: Estimator that is fitted; its ``n_features_in_`` is set.
@@ -204,8 +204,8 @@ class StreamedRows:
 def row_space(rows: ResidentRows) -> tuple[ResidentRows, torch.Tensor]:
     """Express n rows in coordinates of the space that they span, for n much smaller than the number of features d.
 
-    Penalised coefficients lie in this space, so that the solution does not change. The axes are orthonormal (from a QR
-    decomposition), so that norms are preserved.
+    Penalised coefficients lie in this space, so that the solution does not change. The axes are orthonormal (from
+    a QR decomposition), so that norms are preserved.
 
     Returns:
         The (n, n) rows, and the (d, n) axes.
@@ -260,8 +260,8 @@ def standardise(
     Args:
         X: (n, d) floats of any width, e.g. a memory map.
         weights: (n,) non-negative weights, on the device.
-        scale: ``standard``: weighted mean 0 and standard deviation 1; constant features are only centred. ``l2`` and
-            ``maxnorm``: each row is divided by its norm. ``none``: no scaling.
+        scale: ``standard``: weighted mean 0 and standard deviation 1; constant features are only centred. ``l2``
+            and ``maxnorm``: each row is divided by its norm. ``none``: no scaling.
         device: Device of the matrix.
         dtype: Number format of the matrix.
         centre: Whether to subtract the mean for every scale.

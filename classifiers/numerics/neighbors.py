@@ -1,9 +1,9 @@
 """Exact nearest-neighbour search: candidates in single precision, ranking in double precision.
 
-Blocks of queries are scored against blocks of rows by single-precision matrix products. The rounding error of a score
-has a known bound (Higham 2002, section 3.1), so that distances in double precision are needed for few rows only. If the
-k nearest rows of a query are not separated from the rest by this bound, e.g. among many equal rows, the query is
-searched again for every row within the bound. No n x n matrix is formed.
+Blocks of queries are scored against blocks of rows by single-precision matrix products. The rounding error of a
+score has a known bound (Higham 2002, section 3.1), so that distances in double precision are needed for few rows
+only. If the k nearest rows of a query are not separated from the rest by this bound, e.g. among many equal rows,
+the query is searched again for every row within the bound. No n x n matrix is formed.
 """
 
 from collections.abc import Iterator
@@ -73,9 +73,10 @@ def _tensor(rows: NDArray[Any]) -> Tensor:
 class RowSearch:
     """Exact search among rows by cosine distance (1 - cosine) or Euclidean distance.
 
-    Distances are computed from differences in float64, not from norms, so that distances of near-duplicates keep their
-    precision, and equal rows have equal distances. A zero vector has cosine distance 1 to every row. Apart from its
-    inputs and results, a search uses at most ``memory_bytes``, or the memory of single rows if that is larger.
+    Distances are computed from differences in float64, not from norms, so that distances of near-duplicates keep
+    their precision, and equal rows have equal distances. A zero vector has cosine distance 1 to every row. Apart
+    from its inputs and results, a search uses at most ``memory_bytes``, or the memory of single rows if that is
+    larger.
 
     Args:
         base: Rows to search.

@@ -149,9 +149,10 @@ class SoftmaxRegression:
     def precondition(self, gradient: Tensor, curvature: Tensor, l2: float) -> Tensor:
         """Multiply a gradient by the inverse of an approximate Hessian.
 
-        The approximation assumes that the second derivative by a logit is the same in every row, and that different
-        logits are independent. One eigenbasis of the covariance of the rows then serves every class and every strength.
-        With 1 / k in place of the mean curvature, it is the fixed bound of Böhning 1992 up to a factor.
+        The approximation assumes that the second derivative by a logit is the same in every row, and that
+        different logits are independent. One eigenbasis of the covariance of the rows then serves every class and
+        every strength. With 1 / k in place of the mean curvature, it is the fixed bound of Böhning 1992 up to a
+        factor.
 
         Args:
             gradient: (outputs, d + 1) gradient of the objective.

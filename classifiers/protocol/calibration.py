@@ -23,7 +23,8 @@ def fit_temperature(scores: NDArray[np.float64], y: NDArray[np.int64]) -> float:
     stays above 0 if all rows are predicted correctly.
 
     Args:
-        scores: (n, k) scores of rows that the head was not fitted to, e.g. log probabilities. Larger is more likely.
+        scores: (n, k) scores of rows that the head was not fitted to, e.g. log probabilities. Larger is more
+            likely.
         y: (n,) column of the true class of each row.
 
     Returns:
@@ -75,7 +76,8 @@ class Reliability:
         counts: (b,) number of rows per bin.
         confidence: (b,) mean probability per bin, 0 for an empty bin.
         accuracy: (b,) accuracy per bin, 0 for an empty bin.
-        rms_calibration_error: Debiased root mean square difference of confidence and accuracy, with its 95 % interval.
+        rms_calibration_error: Debiased root mean square difference of confidence and accuracy, with its 95 %
+            interval.
     """
 
     edges: NDArray[np.float64]

@@ -29,21 +29,22 @@ def rms_calibration_error(
 ) -> Interval:
     """Compute the root mean square calibration error of the most probable class, and its confidence interval.
 
-    The estimand is ``sqrt(sum_b P(b) (P(hit | b) - E[sure | b])^2)`` over `BINS` fixed bins b of equal width, in the
-    population of the rows. (The expected calibration error, ECE, is the mean absolute gap in place of the root mean
-    square, and therefore never larger. Neither includes gaps that cancel within a bin.)
+    The estimand is ``sqrt(sum_b P(b) (P(hit | b) - E[sure | b])^2)`` over `BINS` fixed bins b of equal width, in
+    the population of the rows. (The expected calibration error, ECE, is the mean absolute gap in place of the root
+    mean square, and therefore never larger. Neither includes gaps that cancel within a bin.)
 
     The plug-in estimate of either error is biased upwards, because chance alone causes a gap in every bin. For a
-    calibrated head and 300 test rows the bias is about 0.06. This function estimates the mean square by a U-statistic,
-    the products of different rows of a bin, which is unbiased (the debiased estimator of Kumar, Liang & Ma 2019, and the
-    statistic of Lee, Huang, Hassani & Dobriban 2023). The value is its square root, or 0 if it is negative. Bins with a
-    single row are ignored.
+    calibrated head and 300 test rows the bias is about 0.06. This function estimates the mean square by a
+    U-statistic, the products of different rows of a bin, which is unbiased (the debiased estimator of Kumar, Liang
+    & Ma 2019, and the statistic of Lee, Huang, Hassani & Dobriban 2023). The value is its square root, or 0 if it
+    is negative. Bins with a single row are ignored.
 
-    The interval inverts a test. For each hypothetical error, the statistic is approximated by a gamma distribution with
-    the same mean, variance and third moment (as Imhof 1961 approximates quadratic forms). If an error is so small that
-    the probability of a negative statistic exceeds a tail, it is tested from above only. The coverage then does not rise
-    near 0, and no interval is empty (as Feldman & Cousins 1998 unify one-sided and two-sided intervals). A lower end of 0
-    means that the rows show no significant miscalibration. `benchmarks/calibration.py` measures the coverage.
+    The interval inverts a test. For each hypothetical error, the statistic is approximated by a gamma distribution
+    with the same mean, variance and third moment (as Imhof 1961 approximates quadratic forms). If an error is so
+    small that the probability of a negative statistic exceeds a tail, it is tested from above only. The coverage
+    then does not rise near 0, and no interval is empty (as Feldman & Cousins 1998 unify one-sided and two-sided
+    intervals). A lower end of 0 means that the rows show no significant miscalibration.
+    `benchmarks/calibration.py` measures the coverage.
 
     Args:
         sure: (n,) probability of the most probable class.

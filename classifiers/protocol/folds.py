@@ -15,8 +15,8 @@ _SALT = b"frostline-fold-1:"
 def assign_folds(content: NDArray[np.uint8], groups: NDArray[Any], folds: int) -> NDArray[np.int64]:
     """Assign each row to a fold by a stable hash of its group or, without a group, of its image content.
 
-    Rows of equal content and rows of one group share a fold, transitively, as in `assign_splits`. The hash differs from
-    that of `assign_splits`, so that folds are independent of the splits.
+    Rows of equal content and rows of one group share a fold, transitively, as in `assign_splits`. The hash differs
+    from that of `assign_splits`, so that folds are independent of the splits.
 
     Args:
         content: (n, 16) digests of the image bytes.

@@ -23,8 +23,8 @@ class Interval(NamedTuple):
 def share(hits: int, rows: int, confidence: float = 0.95) -> Interval:
     """Return the proportion of correct rows, with the score interval of Wilson 1927.
 
-    The average coverage is the nominal one. For a proportion within about 1 / `rows` of 0 or 1, the coverage can fall
-    to 0.90 at a confidence of 0.95 (Brown, Cai & DasGupta 2001).
+    The average coverage is the nominal one. For a proportion within about 1 / `rows` of 0 or 1, the coverage can
+    fall to 0.90 at a confidence of 0.95 (Brown, Cai & DasGupta 2001).
 
     Args:
         hits: Number of correct rows.
@@ -38,11 +38,11 @@ def share(hits: int, rows: int, confidence: float = 0.95) -> Interval:
 def log_loss(y: NDArray[np.int64], proba: NDArray[np.float64], confidence: float = 0.95) -> Interval:
     """Return the mean of -log P(true class), with an interval that also holds for heads that are rarely wrong.
 
-    The interval is the t interval with the skewness-removing transformation of Hall 1992. With fewer than 10 wrong rows,
-    the sample contains too little information on the loss of wrong rows. The upper end is then at least the loss at the
-    upper limit of the number of wrong rows (Garwood 1936, for Poisson counts). That loss assumes that rows are wrong in
-    proportion to the probability of all classes but the predicted one, and are distributed over the other classes by
-    their probabilities.
+    The interval is the t interval with the skewness-removing transformation of Hall 1992. With fewer than 10 wrong
+    rows, the sample contains too little information on the loss of wrong rows. The upper end is then at least the
+    loss at the upper limit of the number of wrong rows (Garwood 1936, for Poisson counts). That loss assumes that
+    rows are wrong in proportion to the probability of all classes but the predicted one, and are distributed over
+    the other classes by their probabilities.
 
     Args:
         y: (n,) column indices of the true classes.
@@ -117,8 +117,9 @@ def balanced_accuracy(confusion: NDArray[np.int64], confidence: float = 0.95) ->
 def macro_f1(confusion: NDArray[np.int64], confidence: float = 0.95) -> Interval:
     """Return the mean F1 over the classes that occur or are predicted, with an adjusted Wald interval.
 
-    The variance is that of the delta method (Takahashi, Yamamoto, Kuchiba & Koyama 2022) on an adjusted confusion matrix.
-    The adjustment adds two correct and two wrong rows, spread evenly, as Price & Bonett 2004 do for balanced accuracy.
+    The variance is that of the delta method (Takahashi, Yamamoto, Kuchiba & Koyama 2022) on an adjusted confusion
+    matrix. The adjustment adds two correct and two wrong rows, spread evenly, as Price & Bonett 2004 do for
+    balanced accuracy.
 
     Args:
         confusion: (k, k) number of rows of true class i that were predicted as class j.

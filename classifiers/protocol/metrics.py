@@ -63,9 +63,9 @@ def score(
 ) -> Metrics:
     """Score probabilities against labels, with confidence intervals for the population of the rows.
 
-    The intervals have closed forms. Unlike the percentile bootstrap, they keep their coverage near the ends of the range;
-    see `classifiers.protocol.intervals` and `classifiers.protocol.calibration_error`. Ties between probabilities are
-    broken in favour of the first class.
+    The intervals have closed forms. Unlike the percentile bootstrap, they keep their coverage near the ends of the
+    range; see `classifiers.protocol.intervals` and `classifiers.protocol.calibration_error`. Ties between
+    probabilities are broken in favour of the first class.
 
     Args:
         y: (n,) indices into classes.
@@ -77,7 +77,8 @@ def score(
         All metrics of the rows.
 
     Raises:
-        MetricsError: There are no rows, the shapes do not match, labels are out of range, or rows are not probabilities.
+        MetricsError: There are no rows, the shapes do not match, labels are out of range, or rows are not
+            probabilities.
     """
     y, proba = np.asarray(y), np.asarray(proba)
     _check(y, proba, classes, confidence)

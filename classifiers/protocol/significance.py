@@ -36,15 +36,16 @@ def mcnemar(
 ) -> McNemar:
     """Test whether two classifiers have equal accuracy on the same rows (McNemar 1947).
 
-    The test uses only the discordant rows, which exactly one classifier predicted correctly. Under the null hypothesis,
-    this is either classifier with probability 1/2.
+    The test uses only the discordant rows, which exactly one classifier predicted correctly. Under the null
+    hypothesis, this is either classifier with probability 1/2.
 
     Args:
         correct_a: (n,) bool, whether the first classifier is correct.
         correct_b: (n,) bool, whether the second classifier is correct on the same rows.
-        method: ``mid-p``: the exact binomial test with half of the observed outcome's probability. Fagerland, Lydersen
-            & Laake 2013 recommend it for any number of rows. It is nearly exact, and less conservative than ``exact``
-            and than the chi-square test with continuity correction. ``exact``: never exceeds the nominal level.
+        method: ``mid-p``: the exact binomial test with half of the observed outcome's probability. Fagerland,
+            Lydersen & Laake 2013 recommend it for any number of rows. It is nearly exact, and less conservative
+            than ``exact`` and than the chi-square test with continuity correction. ``exact``: never exceeds the
+            nominal level.
 
     Returns:
         The p-value and the numbers of discordant rows.
@@ -105,10 +106,10 @@ def corrected_resampled_t(
 ) -> ResampledT:
     """Test whether scores on the same resamples or folds differ (Nadeau & Bengio 2003).
 
-    The training sets of different folds overlap. Their scores are therefore correlated, and the plain paired t-test
-    rejects far too often. The corrected variance of the mean is (1 / J + test / train) times the variance of the J
-    differences. With J = r k and test / train = 1 / (k - 1), this is the corrected test of Bouckaert & Frank 2004 for
-    k-fold cross-validation repeated r times.
+    The training sets of different folds overlap. Their scores are therefore correlated, and the plain paired
+    t-test rejects far too often. The corrected variance of the mean is (1 / J + test / train) times the variance
+    of the J differences. With J = r k and test / train = 1 / (k - 1), this is the corrected test of Bouckaert &
+    Frank 2004 for k-fold cross-validation repeated r times.
 
     Args:
         differences: (J,) score of the first minus score of the second classifier, one per resample or fold.
@@ -119,8 +120,8 @@ def corrected_resampled_t(
         The p-value, and the mean difference with its interval.
 
     Raises:
-        MetricsError: There are fewer than two differences, a difference is not finite, the ratio is not above 0, or the
-            confidence is not in (0, 1).
+        MetricsError: There are fewer than two differences, a difference is not finite, the ratio is not above 0,
+            or the confidence is not in (0, 1).
     """
     values = np.asarray(differences, np.float64)
     if values.ndim != 1 or values.size < 2 or not np.isfinite(values).all():
@@ -141,8 +142,8 @@ def corrected_resampled_t(
 def holm(pvalues: NDArray[Any] | Sequence[float]) -> NDArray[np.float64]:
     """Adjust the p-values of multiple comparisons (Holm 1979).
 
-    Rejecting the hypotheses with an adjusted p-value of at most alpha limits the family-wise error rate to alpha, for
-    any dependence between the comparisons.
+    Rejecting the hypotheses with an adjusted p-value of at most alpha limits the family-wise error rate to alpha,
+    for any dependence between the comparisons.
 
     Args:
         pvalues: (m,) p-values in [0, 1].

@@ -34,10 +34,10 @@ def assign_splits(
     """Assign each row to a split: the declared one or, without declared splits, one by a stable hash.
 
     Declared splits are kept. If a data set declares train rows but no val rows, val is cut from train in the
-    proportion val / (train + val), and undeclared rows stay unused. If no split is declared, all rows are divided. The
-    hash is that of the group or, without a group, of the image content, so that a growing data set keeps its old
-    assignment. Rows of one group, and rows of equal content, stay together, transitively. The smallest group name in
-    such a component decides. A new image that joins two components can therefore move one of them.
+    proportion val / (train + val), and undeclared rows stay unused. If no split is declared, all rows are divided.
+    The hash is that of the group or, without a group, of the image content, so that a growing data set keeps its
+    old assignment. Rows of one group, and rows of equal content, stay together, transitively. The smallest group
+    name in such a component decides. A new image that joins two components can therefore move one of them.
 
     Args:
         declared: (n,) codes of `Split`.
@@ -172,8 +172,8 @@ def check_splits(
 ) -> SplitReport:
     """Count classes per split, and report problems that would make training or scores misleading.
 
-    The splits count as unstratified if a chi-square test rejects the independence of class and split (p < 0.001) and
-    the effect is not small (Cramér's V >= 0.1).
+    The splits count as unstratified if a chi-square test rejects the independence of class and split (p < 0.001)
+    and the effect is not small (Cramér's V >= 0.1).
 
     Args:
         split: (n,) codes from `assign_splits`.

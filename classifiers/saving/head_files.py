@@ -182,10 +182,10 @@ def foreign_types(estimator: Any) -> tuple[str, ...]:
 def load_head(folder: str | Path, *, trusted: Collection[str] = ()) -> FittedHead:
     """Load a head that `save_head` wrote.
 
-    The loaded head returns bit-identical probabilities. A built-in head is loaded only if its file contains no types
-    other than those of built-in heads. A third-party head is loaded if skops trusts all of its types (those of
-    scikit-learn, numpy and scipy), or if its installed plugin or the caller trusts the remaining ones. Claims inside
-    the file are ignored, because anyone who can change the arrays can also change those claims.
+    The loaded head returns bit-identical probabilities. A built-in head is loaded only if its file contains no
+    types other than those of built-in heads. A third-party head is loaded if skops trusts all of its types (those
+    of scikit-learn, numpy and scipy), or if its installed plugin or the caller trusts the remaining ones. Claims
+    inside the file are ignored, because anyone who can change the arrays can also change those claims.
 
     Args:
         folder: Folder that the head was saved to.

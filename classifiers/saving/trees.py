@@ -1,7 +1,7 @@
 """Validation of decision trees that were read from a file.
 
-Compiled prediction code follows branches without bounds checks. A branch must therefore not lead outside its tree or
-back to an earlier node.
+Compiled prediction code follows branches without bounds checks. A branch must therefore not lead outside its tree
+or back to an earlier node.
 """
 
 from typing import Any

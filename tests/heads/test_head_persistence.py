@@ -146,14 +146,14 @@ def test_missing_and_truncated_files_are_refused(saved, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["linear", "ridge"])
-def test_numbers_that_are_none_are_refused(name, saved):
+def test_corrupt_numbers_file_raises(name, saved):
     folder = saved(name)
     plant(folder, b"these are no numbers")
     with pytest.raises(HeadFormatError, match="does not fit"):
         load_head(folder)
 
 
-def test_an_estimator_that_skops_would_trust_but_we_never_write_is_refused(blobs, saved):
+def test_skops_trusted_estimator_of_no_builtin_head_raises(blobs, saved):
     folder = saved("ridge")
     foreign = make_pipeline(StandardScaler(), SGDClassifier()).fit(blobs.X, blobs.y)
     plant(folder, skops_io.dumps(foreign))
@@ -188,7 +188,7 @@ def test_hostile_archives_are_refused(schema, compression, message, saved):
         load_head(folder)
 
 
-def test_another_head_of_ours_in_its_place_is_refused(blobs, saved):
+def test_swapped_builtin_head_raises(blobs, saved):
     folder = saved("ridge")
     plant(folder, skops_io.dumps(fit("logreg", blobs, {}).estimator))
     with pytest.raises(
