@@ -130,9 +130,9 @@ def _check(sizes: Sequence[int], episodes: int, val: NDArray[np.int64], confiden
     if episodes < 2:
         raise HeadError(f"episodes: got {episodes}, expected at least 2; an interval needs several draws")
     if not len(val):
-        raise SplitError("no validation rows to judge episodes on; give the data a val split")
+        raise SplitError("no validation rows to evaluate episodes on; add a val split to the data")
     if not 0 < confidence < 1:
-        raise HeadError(f"confidence: got {confidence}, expected a share between 0 and 1")
+        raise HeadError(f"confidence: got {confidence}, expected a number between 0 and 1")
 
 
 def _check_classes(by_class: Mapping[int, NDArray[np.int64]], most: int, classes: Sequence[str]) -> None:

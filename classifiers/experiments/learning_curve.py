@@ -143,10 +143,10 @@ def learning_curve(
     options = options.checked(kind)
     if points < 2 or draws < 2 or not 0 < confidence < 1:
         raise HeadError(
-            f"got {points} points, {draws} draws and confidence {confidence}, expected at least 2, at least 2, and a share"
+            f"got {points} points, {draws} draws and confidence {confidence}, expected at least 2, at least 2, and a number between 0 and 1"
         )
     if not len(rows.val):
-        raise SplitError("no validation rows to judge on; give the data a val split")
+        raise SplitError("no validation rows to evaluate on; add a val split to the data")
     orders = [distinct_images(rows.train, rows.y, content, options.seed, draw) for draw in range(draws)]
     shares = _shares(orders[0], points)
     subsets = [_subset(order, share, draw) for share in shares[:-1] for draw, order in enumerate(orders)]

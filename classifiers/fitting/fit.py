@@ -59,7 +59,7 @@ def fit_head(
         searched = ", ".join(candidates[0])
         raise SplitError(
             f"no validation rows to choose {searched} on; fix {'them' if len(candidates[0]) > 1 else 'it'} "
-            f"(--param {next(iter(candidates[0]))}=...), or give the data a val split"
+            f"(--param {next(iter(candidates[0]))}=...), or add a val split to the data"
         )
     data = _gather_rows(task, rows)
     with _errors_of(kind):

@@ -285,8 +285,8 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     """Exact multinomial logistic regression by L-BFGS in torch, on a CPU or a GPU.
 
     The objective is the (weighted) mean cross-entropy plus ``l2 / 2`` times the squared norm of the coefficients.
-    The intercept is not penalised. ``LogisticRegression(C)`` of scikit-learn minimises the same objective with ``C
-    = 1 / (l2 * n)`` for n rows.
+    The intercept is not penalised. ``LogisticRegression(C)`` of scikit-learn minimises the same objective with
+    ``C = 1 / (l2 * n)`` for n rows.
 
     Args:
         l2: Strength of the penalty, above 0.

@@ -309,6 +309,6 @@ def _near_warnings(near: NearDuplicates | None) -> list[str]:
     pairs = f"{more}{near.cosine.size:,} pairs of images in different splits"
     problem = (
         f"{pairs} are nearly equal (centred cosine {near.threshold:g} or more; {images:,} images of the later splits); "
-        "look at them, the most alike first"
+        "check them, starting with the most similar"
     )
     return [problem]

@@ -132,7 +132,7 @@ def _check(
             f"{proba[off[0]].min():.6g}, expected 1 and at least 0"
         )
     if not 0 < confidence < 1:
-        raise MetricsError(f"confidence: got {confidence}, expected a share between 0 and 1")
+        raise MetricsError(f"confidence: got {confidence}, expected a number between 0 and 1")
 
 
 def _per_class(confusion: NDArray[np.int64], classes: Sequence[str]) -> tuple[ClassScore, ...]:

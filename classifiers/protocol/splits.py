@@ -248,7 +248,7 @@ def class_problems(missing: Mapping[str, Sequence[str]]) -> tuple[list[str], lis
             "remove the class, or declare the splits (train/ val/ test/ folders, or a manifest's split column)"
         )
     warnings = [
-        f"{_names(missing[name])}: no row in {name}, so {effect} can't take account of it"
+        f"{_names(missing[name])}: no row in {name}, so {effect} can't account for it"
         for name, effect in (("val", "choosing a head"), ("test", "the scores"))
         if name in missing
     ]
@@ -269,13 +269,13 @@ def _unstratified(counts: NDArray[np.int64], classes: Sequence[str]) -> list[str
     figures = f"chi-square p = {chance:.1g}, Cramér's V = {effect:.2f}"
     worst = f"{SPLIT_NAMES[int(column) + 1]} has {own[row, column]:.0%} of {classes[int(row)]!r}"
     return [
-        f"classes lie unevenly over the splits ({figures}): {worst}, but {shares[column]:.0%} of all rows"
+        f"classes are distributed unevenly over the splits ({figures}): {worst}, but {shares[column]:.0%} of all rows"
     ]
 
 
 def _off_shares(shares: NDArray[np.float64], fractions: tuple[float, float, float]) -> list[str]:
     return [
-        f"{name} holds {got:.0%} of the rows, asked for {asked:.0%}; few or large groups can't be divided evenly"
+        f"{name} holds {got:.0%} of the rows, expected {asked:.0%}; few or large groups can't be divided evenly"
         for name, got, asked in zip(SPLIT_NAMES[1:], shares, fractions, strict=True)
         if abs(got - asked) > _SHARE_TOLERANCE
     ]

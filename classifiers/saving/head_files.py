@@ -256,7 +256,7 @@ def _read_record(path: Path) -> _Record:
     except FileNotFoundError:
         raise HeadFormatError(f"{path} is missing: {path.parent} holds no head; train one first") from None
     except msgspec.MsgspecError as error:
-        raise HeadFormatError(f"{path} is not the record of a head: {error}; train the head again") from error
+        raise HeadFormatError(f"{path} is not a valid head record: {error}; train the head again") from error
     if record.format_version != FORMAT_VERSION:
         _refuse(path, "format_version", record.format_version, FORMAT_VERSION)
     if record.file not in {_TENSORS, _SKOPS}:
@@ -278,7 +278,7 @@ def _read_numbers(path: Path, sha256: str) -> bytes:
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise HeadFormatError(
-            f"{path} is not the file that {_RECORD} was written with: got SHA-256 {found}, expected {sha256}; "
+            f"{path} does not match {_RECORD}: got SHA-256 {found}, expected {sha256}; "
             "restore it, or train the head again"
         )
     return data
@@ -287,7 +287,7 @@ def _read_numbers(path: Path, sha256: str) -> bytes:
 def _from_tensors(kind: HeadKind, params: Mapping[str, Any], data: bytes) -> Any:
     estimator = kind.build(params, 0, "auto")
     if not hasattr(estimator, "from_tensors"):
-        raise HeadError(f"a {kind.name!r} head is not kept as tensors")
+        raise HeadError(f"a {kind.name!r} head is not saved as tensors")
     return estimator.from_tensors(load_tensors(data))
 
 

@@ -41,4 +41,4 @@ def _check(left: Any, right: Any, feature: Any, leaf: Any, dim: int) -> None:
         good = good and bool(((child > own) & (child < len(own)))[inner].all())
     numbers = np.asarray(feature, np.int64)[inner]
     if not good or ((numbers < 0) | (numbers >= dim)).any():
-        raise HeadError("a tree's branches lead outside of it")
+        raise HeadError("a tree has branches that lead outside it")

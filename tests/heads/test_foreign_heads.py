@@ -202,7 +202,7 @@ def test_invalid_tree_branches_raise(name, blobs, tmp_path):
     small = {"n_estimators": 3} if name == "forest" else {"max_iter": 3, "min_samples_leaf": 5}
     head = fit(name, blobs, **small)
     check_trees(head.estimator[-1], 12)
-    with pytest.raises(HeadError, match="lead outside"):
+    with pytest.raises(HeadError, match="that lead outside"):
         check_trees(head.estimator[-1], 1)
     if name == "forest":
         nodes = head.estimator[-1].estimators_[0].tree_.children_left

@@ -117,15 +117,15 @@ def test_saving_again_replaces(blobs, saved):
         ({"file": "../head.safetensors"}, "file: got '../head.safetensors'"),
         ({"file": "head.skops"}, "head.skops is missing"),
         ({"name": "oracle"}, "no head 'oracle'"),
-        ({"name": "ridge", "params": {}}, "a 'ridge' head is not kept as tensors"),
+        ({"name": "ridge", "params": {}}, "a 'ridge' head is not saved as tensors"),
         ({"name": "mlp", "params": {}}, "does not fit .*expected mean, scale, classes"),
         ({"params": {"l3": 1}}, "has no parameter 'l3'"),
         ({"params": {"l2": "strong"}}, "l2: got 'strong'"),
         ({"dim": 13}, "length of a feature vector: got 12, expected 13"),
         ({"classes": ["a"]}, "labels: got"),
         ({"temperature": 0}, "temperature: got 0"),
-        ({"temperature": "hot"}, "not the record of a head.*temperature"),
-        ({"surprise": 1}, "not the record of a head.*surprise"),
+        ({"temperature": "hot"}, "not a valid head record.*temperature"),
+        ({"surprise": 1}, "not a valid head record.*surprise"),
     ],
 )
 def test_a_record_that_does_not_fit_is_refused(changes, message, saved):
@@ -141,7 +141,7 @@ def test_missing_and_truncated_files_are_refused(saved, tmp_path):
     folder = saved("linear")
     record = (folder / "head.json").read_bytes()
     (folder / "head.json").write_bytes(record[:-20])
-    with pytest.raises(HeadFormatError, match="not the record of a head"):
+    with pytest.raises(HeadFormatError, match="not a valid head record"):
         load_head(folder)
 
 

@@ -123,7 +123,7 @@ def test_interrupted_curve_resumes(data, tmp_path, monkeypatch):
 def test_the_answer_follows_from_the_forecast(make_blobs):
     steep, flat = make_blobs(900, 40, 6, separation=0.35), make_blobs(900, 2, 2, separation=5)
     for data, start in (
-        (steep, ("More data would help", "It can't be told")),
+        (steep, ("More data would help", "It is uncertain")),
         (flat, ("More data would hardly help",)),
     ):
         content = np.random.default_rng(0).integers(0, 256, (900, 16), np.uint8)

@@ -212,4 +212,4 @@ def test_few_large_groups_are_reported_as_off_the_shares():
         ["a", "b"],
         fractions=(0.6, 0.2, 0.2),
     )
-    assert any("train holds 100% of the rows, asked for 60%" in problem for problem in report.problems)
+    assert any("train holds 100% of the rows, expected 60%" in problem for problem in report.problems)
