@@ -1,6 +1,6 @@
-"""Heads: classifiers that are trained on feature vectors.
+"""Heads: classifiers trained on feature vectors.
 
-`__init__.pyi` lists the public names. Each is imported when it is first used.
+`__init__.pyi` lists the public names. Each name is imported on first use.
 """
 
 import lazy_loader

@@ -1,23 +1,23 @@
-"""What can go wrong between a feature vector and its label."""
+"""Exceptions of the classifiers package."""
 
 from frostline.errors import FrostlineError
 
 
 class ClassifiersError(FrostlineError):
-    """Root of every error this package raises on purpose."""
+    """Base class of the errors that this package raises."""
 
 
 class HeadError(ClassifiersError, ValueError):
-    """A head, or a parameter of one, that doesn't exist or can't be fitted to these rows."""
+    """An unknown head, an invalid parameter, or rows that a head cannot be fitted to."""
 
 
 class HeadFormatError(ClassifiersError, ValueError):
-    """A saved head that can't be read, or must not be trusted."""
+    """A saved head that cannot be read or must not be trusted."""
 
 
 class MetricsError(ClassifiersError, ValueError):
-    """Labels and probabilities that can't be scored against each other."""
+    """Labels and probabilities that cannot be scored against each other."""
 
 
 class SplitError(ClassifiersError, ValueError):
-    """Rows that can't be divided into training, validation and test as asked."""
+    """Rows that cannot be divided into training, validation and test as requested."""

@@ -96,7 +96,7 @@ def test_a_common_offset_makes_no_near_duplicates():
     assert not near_duplicates(X, split, threshold=0.8).cosine.size
 
 
-def test_one_split_has_nothing_to_leak_into():
+def test_single_split_has_no_leaks():
     found = near_duplicates(np.ones((3, 2)), codes(1, 1, 0))
     assert found.complete
     assert found.cosine.shape == (0,)

@@ -85,7 +85,7 @@ def test_equally_near_rows_come_lowest_first(metric):
     np.testing.assert_allclose(found.distances, 0, atol=1e-30)
 
 
-def test_rivals_within_single_precision_are_told_apart(monkeypatch):
+def test_neighbours_are_exact_within_single_precision(monkeypatch):
     """Rows so near to each other that float32 products order them at random."""
     searches = []
     again = RowSearch._search_again
@@ -146,7 +146,7 @@ def test_rows_whose_squares_leave_float32(scale):
         np.testing.assert_array_equal(found.rows, np.argsort(distances(wide, wide, metric), axis=1)[:, :5])
 
 
-def test_a_zero_vector_is_far_from_everything():
+def test_zero_vector_has_distance_one_to_all_rows():
     X = np.array([[0, 0], [1, 0], [0, 0], [-1, 0]], np.float32)
     found = KNNHead(4, device="cpu").fit(X, range(4)).kneighbors(X[:2])
     np.testing.assert_array_equal(found.distances, [[1, 1, 1, 1], [0, 1, 1, 2]])

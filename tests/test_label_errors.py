@@ -41,7 +41,7 @@ def test_flipped_labels_are_found():
     np.testing.assert_array_equal(again.rows, issues.rows)
 
 
-def test_clean_labels_raise_little_alarm():
+def test_clean_labels_are_rarely_flagged():
     pytest.importorskip("cleanlab", reason="needs the extra labels")
     X, _, true, _ = flipped(seed=1)
     assert len(find_label_errors(X, true, LogisticRegression(max_iter=500)).rows) <= 6
@@ -78,7 +78,7 @@ class Spy(GaussianNB):
         return super().predict_proba(X)
 
 
-def test_no_row_has_a_part_in_its_own_probabilities():
+def test_probabilities_are_out_of_fold():
     X, given, _, _ = flipped()
     proba, judged = out_of_fold_proba(X, given, Spy())
     assert judged.all()

@@ -50,7 +50,7 @@ def test_many_rows_agree_with_the_chi_square_test():
 
 
 @pytest.mark.parametrize("discordant", [3, 8, 20, 60, 199])
-def test_mcnemar_rejects_a_true_null_hypothesis_as_seldom_as_it_says(discordant):
+def test_mcnemar_keeps_nominal_level(discordant):
     """The type I error given the number of discordant rows, from all outcomes and their probabilities."""
     chances = stats.binom.pmf(np.arange(discordant + 1), discordant, 0.5)
     rates = {}

@@ -51,7 +51,7 @@ def test_log_me_is_the_largest_evidence(n, d, signal):
     assert log_me(F, y) == pytest.approx(slow_log_me(F, y), abs=2e-6)
 
 
-def test_log_me_tells_signal_from_none():
+def test_log_me_separates_signal_from_noise():
     F, y = data(200, 5, signal=3)
     shuffled = log_me(np.random.default_rng(0).permutation(F), y)
     assert log_me(F, y) > shuffled + 0.1
@@ -83,7 +83,7 @@ def test_h_score_is_the_trace_that_defines_it(n, d, shrinkage):
     assert h_score(F, y, shrinkage=shrinkage) == pytest.approx(slow_h_score(F, y, used), rel=1e-8)
 
 
-def test_h_score_lies_between_nothing_and_the_number_of_other_classes():
+def test_h_score_lies_between_zero_and_number_of_other_classes():
     F, y = data(300, 4, k=3, signal=0)
     assert 0 <= h_score(F, y) < 0.1
     one_hot = np.eye(3)[y] + 1e-6 * F[:, :3]

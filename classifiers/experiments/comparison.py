@@ -1,4 +1,4 @@
-"""Compare heads on the same folds: accuracies, times, and which differences are more than luck."""
+"""Comparison of heads on the same folds: accuracies, times, and significance tests of the differences."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -19,15 +19,15 @@ from frostline.classifiers.protocol.significance import corrected_resampled_t, h
 
 @dataclass(frozen=True)
 class HeadScore:
-    """How one head did.
+    """Accuracy and times of one head.
 
     Attributes:
-        head: Its name.
-        accuracy: Mean over folds.
+        head: Name of the head.
+        accuracy: Mean accuracy over folds.
         low: Lower end of the interval of the mean.
-        high: Upper end.
-        fit_seconds: Mean wall time of a fit.
-        predict_seconds: Mean wall time of predicting a fold.
+        high: Upper end of the interval of the mean.
+        fit_seconds: Mean wall time per fit in seconds.
+        predict_seconds: Mean wall time per predicted fold in seconds.
         folds: Accuracy on each fold.
     """
 
@@ -42,16 +42,16 @@ class HeadScore:
 
 @dataclass(frozen=True)
 class PairTest:
-    """Whether one head is more accurate than another.
+    """Significance test of the difference between two heads.
 
     Attributes:
-        better: The head of higher mean accuracy.
-        worse: The other.
-        difference: Of their mean accuracies.
-        low: Lower end of its interval.
-        high: Upper end.
-        pvalue: Of the corrected resampled t-test.
-        adjusted: The same, adjusted for the number of pairs.
+        better: Name of the head with the higher mean accuracy.
+        worse: Name of the other head.
+        difference: Difference of the mean accuracies.
+        low: Lower end of the interval of the difference.
+        high: Upper end of the interval of the difference.
+        pvalue: p-value of the corrected resampled t-test.
+        adjusted: p-value adjusted for the number of pairs.
     """
 
     better: str
@@ -65,11 +65,11 @@ class PairTest:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Heads, the most accurate first, and all pairs of them.
+    """Scores of heads, and significance tests of all pairs.
 
     Attributes:
-        scores: One per head.
-        pairs: One per pair of heads, the least adjusted p-value first.
+        scores: One score per head, in descending order of accuracy.
+        pairs: One test per pair of heads, in ascending order of adjusted p-value.
         confidence: Coverage of all intervals.
     """
 
@@ -78,14 +78,14 @@ class Comparison:
     confidence: float
 
     def rows(self) -> list[dict[str, Any]]:
-        """One plain row per head."""
+        """Return one dictionary per head."""
         return [asdict(score) for score in self.scores]
 
     def to_pandas(self) -> Any:
-        """The rows as a pandas DataFrame, the heads' names as its index.
+        """Return the rows as a pandas DataFrame, indexed by the names of the heads.
 
         Raises:
-            ImportError: pandas isn't installed.
+            ImportError: pandas is not installed.
         """
         try:
             import pandas as pd
@@ -121,26 +121,30 @@ def compare_heads(
 ) -> Comparison:
     """Cross-validate heads on the same folds.
 
-    Intervals and p-values are those of the corrected resampled t-test (Nadeau & Bengio 2003), which knows that the
-    folds share training rows; p-values are adjusted for the number of pairs by Holm's method. Give rows of train and
-    val only: a head that is chosen by what it does on test rows has no honest test score left.
+    Intervals and p-values are those of the corrected resampled t-test (Nadeau & Bengio 2003), which accounts for
+    the training rows that folds share. The p-values are adjusted for the number of pairs by Holm's method. Pass
+    rows of train and val only: the test score of a head that was chosen on test rows is biased.
 
     Args:
         X: (n, d) features.
         y: (n,) labels.
-        heads: Unfitted scikit-learn classifiers by name, or names of `classifiers.heads.catalog.find_head`, at their defaults.
-        folds: How many, at least 2.
-        content: (n, 16) digests of the image bytes, to keep copies in one fold; without them folds are stratified
-            and random.
-        groups: (n,) groups to keep in one fold, empty for none; with content only.
+        heads: Unfitted scikit-learn classifiers by name, or names of heads with default parameters; see
+            `classifiers.heads.catalog.find_head`.
+        folds: Number of folds, at least 2.
+        content: (n, 16) digests of the image bytes, to keep copies in one fold. Without digests, folds are
+            stratified and random.
+        groups: (n,) groups to keep in one fold, empty for no group. Requires content.
         confidence: Coverage of the intervals.
-        seed: Seed of random folds, and of heads that are given by name.
-        device: Where torch heads that are given by name train.
+        seed: Seed of random folds, and of heads given by name.
+        device: Device of torch heads given by name.
+
+    Returns:
+        Scores of all heads, and tests of all pairs.
 
     Raises:
-        HeadError: Arrays that don't fit, no head, or an unknown one.
-        SplitError: Folds that can't be made.
-        MetricsError: A confidence that is no share.
+        HeadError: The shapes do not match, no head is given, or a head is unknown.
+        SplitError: The folds cannot be made.
+        MetricsError: The confidence is not between 0 and 1.
     """
     y = np.asarray(y)
     if len(X) != len(y) or not len(heads):
@@ -175,7 +179,7 @@ def _folds(
     if content is None:
         if groups is not None:
             raise HeadError(
-                "got groups without content; give the digests of the images, too (FeatureCache.content)"
+                "got groups without content; pass the digests of the images as well (FeatureCache.content)"
             )
         try:
             return list(StratifiedKFold(folds, shuffle=True, random_state=seed).split(np.zeros(len(y)), y))

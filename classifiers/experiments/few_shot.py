@@ -1,4 +1,4 @@
-"""Accuracy of a head that learns from k labelled images of each class."""
+"""Few-shot accuracy of a head that is fitted to k labelled images per class."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -21,15 +21,15 @@ class ShotScore:
     """Accuracy with one number of shots.
 
     Attributes:
-        shots: Labelled images of each class.
-        accuracy: Mean over episodes.
-        low: Lower end of the t interval of that mean, over episodes on these validation images.
-        high: Its upper end.
-        wide_low: Lower end of an interval that also covers other validation images: the variances of the mean over
-            episodes and over images, added.
-        wide_high: Its upper end.
+        shots: Number of labelled images per class.
+        accuracy: Mean accuracy over episodes.
+        low: Lower end of the t interval of the mean, over episodes on these validation images.
+        high: Upper end of the t interval of the mean.
+        wide_low: Lower end of an interval that also covers other validation images. Its variance is the sum of the
+            variances of the mean over episodes and over images.
+        wide_high: Upper end of the interval that also covers other validation images.
         deviation: Standard deviation between episodes.
-        episodes: Accuracy of each.
+        episodes: Accuracy of each episode.
     """
 
     shots: int
@@ -47,12 +47,12 @@ class FewShot:
     """Few-shot accuracies of a head.
 
     Attributes:
-        params: All of the head's parameters; the same in every episode.
-        scores: One per number of shots, ascending.
-        rows: Validation rows that judged every episode.
+        params: All parameters of the head, which are the same in every episode.
+        scores: One score per number of shots, in ascending order.
+        rows: Number of validation rows that every episode is evaluated on.
         confidence: Coverage of the intervals.
-        resumed: Episodes that the journal already had.
-        journal: The file of finished episodes; None where none was asked for.
+        resumed: Number of episodes that were read from the journal.
+        journal: File of finished episodes; None without a journal.
     """
 
     params: Mapping[str, Any]
@@ -77,29 +77,33 @@ def few_shot(
     journal: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> FewShot:
-    """Fit a head to k training images of each class, many times over, and judge it on all validation rows.
+    """Fit a head to k training images per class, repeatedly, and evaluate it on all validation rows.
 
-    The head's parameters are fixed: whoever has k labelled images has none left to choose them on. An episode draws
-    different images (one row for all copies of one); what it draws for more shots holds what it draws for fewer, so that
-    numbers of shots, and heads of equal seed, are compared on the same draws. Only train and val rows are read.
+    The parameters of the head are fixed, because k labelled images leave none to choose parameters on. An episode
+    draws different images (one row for all copies of an image). The images for more shots include those for fewer,
+    so that numbers of shots, and heads with equal seeds, are compared on the same draws. Only train and val rows
+    are read.
 
     Args:
         name: Kind of head; see `classifiers.heads.catalog.find_head`.
-        rows: Rows to draw from, and rows that judge.
-        options: Parameters other than the head's defaults, seed of the draws and of the heads, and device.
+        rows: Training rows to draw from, and validation rows to evaluate on.
+        options: Parameters other than the defaults of the head, seed of the draws and of the heads, and device.
         content: (n, 16) digests of the image bytes.
-        shots: Images of each class.
-        episodes: Draws for each number of shots, at least 2.
+        shots: Numbers of images per class.
+        episodes: Draws per number of shots, at least 2.
         confidence: Coverage of the intervals.
-        jobs: Processes; None for what joblib's `parallel_config` says.
-        key: What identifies X, for the journal.
-        journal: File stem for finished episodes; what was killed goes on from there. The caller deletes
+        jobs: Number of processes; None for the setting of joblib's `parallel_config`.
+        key: Identifier of X, for the journal.
+        journal: File stem for finished episodes, from which an interrupted computation resumes. The caller deletes
             ``FewShot.journal``.
         progress: Called with the number of episodes just finished.
 
+    Returns:
+        One score per number of shots.
+
     Raises:
-        HeadError: No such head or parameter, or numbers out of range.
-        SplitError: No validation rows, or a class with fewer different training images than shots.
+        HeadError: The head or a parameter is unknown, or a number is out of range.
+        SplitError: There are no validation rows, or a class has fewer different training images than shots.
     """
     kind = find_head(name)
     options = replace(options, params=kind.complete(kind.check(options.params)))
@@ -126,9 +130,9 @@ def _check(sizes: Sequence[int], episodes: int, val: NDArray[np.int64], confiden
     if episodes < 2:
         raise HeadError(f"episodes: got {episodes}, expected at least 2; an interval needs several draws")
     if not len(val):
-        raise SplitError("no validation rows to judge episodes on; give the data a val split")
+        raise SplitError("no validation rows to evaluate episodes on; add a val split to the data")
     if not 0 < confidence < 1:
-        raise HeadError(f"confidence: got {confidence}, expected a share between 0 and 1")
+        raise HeadError(f"confidence: got {confidence}, expected a number between 0 and 1")
 
 
 def _check_classes(by_class: Mapping[int, NDArray[np.int64]], most: int, classes: Sequence[str]) -> None:
@@ -141,7 +145,7 @@ def _check_classes(by_class: Mapping[int, NDArray[np.int64]], most: int, classes
 
 
 def _score(shots: int, correct: NDArray[np.bool_], confidence: float) -> ShotScore:
-    """Of (episodes, rows) outcomes."""
+    """Return the score of (episodes, rows) outcomes."""
     accuracies = correct.mean(axis=1)
     count, images = correct.shape
     mean, deviation = float(accuracies.mean()), float(accuracies.std(ddof=1))

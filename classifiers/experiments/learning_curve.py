@@ -1,4 +1,4 @@
-"""Accuracy against the number of training images, and whether more of them would help."""
+"""Learning curves: accuracy against the number of training images, and a forecast for more images."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,9 +17,11 @@ from frostline.classifiers.protocol.folds import assign_folds
 
 _LEAST_PER_CLASS = 2  # rows of a class, on average, in the smallest subset
 _BOOTSTRAP = 1000
-_LEAST_SIZES = 3  # that a power law is fitted to
-_MISFIT = 0.002  # by which a curve may leave a power law at each point: a fifth of a point
-_WORTHWHILE = 0.005  # gain of accuracy by twice the images that is called help: half a point
+_LEAST_SIZES = 3  # smallest number of sizes that a power law is fitted to
+_MISFIT = 0.002  # standard deviation of a curve from a power law at each point: a fifth of a percentage point
+_WORTHWHILE = (
+    0.005  # smallest gain of accuracy from twice the images that counts as help: half a percentage point
+)
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,10 @@ class CurvePoint:
     """Accuracy with one number of training images.
 
     Attributes:
-        images: Training images.
-        accuracy: Mean over draws.
-        low: Lower end of its bootstrap interval over draws and validation images.
-        high: Its upper end.
+        images: Number of training images.
+        accuracy: Mean accuracy over draws.
+        low: Lower end of the bootstrap interval of the mean, over draws and validation images.
+        high: Upper end of the bootstrap interval of the mean.
         draws: Accuracy of each draw.
     """
 
@@ -43,21 +45,21 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Forecast:
-    """Accuracy to expect of twice the training images, by power laws that are fitted to the errors.
+    """Expected accuracy with twice the training images, by power laws fitted to the errors.
 
-    Laws are fitted to the last three sizes, to the last four and so on up to all of them, since a law that describes few
-    images need not hold for many. The median gain counts, and the interval joins the bootstrap intervals of all laws. It
-    holds as far as errors keep to one of them: in 85 to 100 % of the data sets that `benchmarks/resampling.py` and real
-    features gave.
+    Power laws are fitted to the last three sizes, to the last four and so on up to all sizes, because a law that
+    holds for few images may not hold for many. The forecast is the median gain. The interval is the union of the
+    bootstrap intervals of all laws. It is valid if the errors follow one of the laws. It covered the true gain in
+    85 to 100 % of the data sets of `benchmarks/resampling.py` and of real features.
 
     Attributes:
-        law: The law whose gain is the median.
-        images: Twice the images there are.
-        accuracy: Expected with them.
-        gain: Over the accuracy that the law gives the images there are.
-        low: Lower end of the gain's interval.
-        high: Its upper end.
-        missed: By how much the law that is fitted without the last point overrates the accuracy there.
+        law: Power law with the median gain.
+        images: Twice the present number of images.
+        accuracy: Expected accuracy with twice the images.
+        gain: Expected gain over the accuracy of the law with the present images.
+        low: Lower end of the interval of the gain.
+        high: Upper end of the interval of the gain.
+        missed: Predicted minus observed accuracy at the last point, for the law fitted without that point.
     """
 
     law: PowerLaw
@@ -71,16 +73,16 @@ class Forecast:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """A head's accuracy against the number of training images.
+    """Accuracy of a head against the number of training images.
 
     Attributes:
-        points: From few images to all.
-        forecast: What more would give; None with fewer than five points.
-        answer: Whether more data would help, in a sentence.
-        rows: Validation rows that judged.
+        points: Points of the curve, in ascending order of images.
+        forecast: Forecast for twice the images; None with fewer than five points.
+        answer: Sentence that answers whether more data would help.
+        rows: Number of validation rows that heads are evaluated on.
         confidence: Coverage of the intervals.
-        resumed: Subsets that the journal already had.
-        journal: The file of finished subsets; None where none was asked for.
+        resumed: Number of subsets that were read from the journal.
+        journal: File of finished subsets; None without a journal.
     """
 
     points: tuple[CurvePoint, ...]
@@ -107,44 +109,48 @@ def learning_curve(
     journal: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> LearningCurve:
-    """Fit a head to all training images, a half of them, a quarter and so on, and judge it on validation.
+    """Fit a head to all training images, to a half, to a quarter and so on, and evaluate it on validation rows.
 
-    Each draw orders the images of each class at random, one row for all copies of an image, and takes the same share of
-    all classes; its smaller subsets lie in its larger ones. Parameters that aren't fixed are chosen on one half of the
-    validation rows and judged on the other, and the other way round, copies and groups kept together: so every
-    validation row judges a head that was chosen without it. Only train and val rows are read.
+    Each draw shuffles the images of each class, with one row for all copies of an image, and takes the same share
+    of all classes. Smaller subsets of a draw are contained in its larger ones. Parameters that are not fixed are
+    chosen on one half of the validation rows and evaluated on the other half, and vice versa. Copies and groups
+    stay in one half. Every validation row is therefore predicted by a head that was chosen without it. Only train
+    and val rows are read.
 
     Args:
         name: Kind of head; see `classifiers.heads.catalog.find_head`.
-        rows: Rows to learn from, and rows to choose and to judge on.
-        options: Parameters to fix, seed of the orders and of the heads, and device.
+        rows: Training rows, and validation rows to choose and to evaluate on.
+        options: Fixed parameters, seed of the orders and of the heads, and device.
         content: (n, 16) digests of the image bytes.
-        groups: (n,) groups, empty for none.
-        points: Sizes at most; there are fewer where the smallest would hold less than two images a class.
-        draws: Random orders, at least 2.
+        groups: (n,) groups, empty for no group.
+        points: Largest number of sizes. Sizes with fewer than two images per class on average are omitted.
+        draws: Number of random orders, at least 2.
         confidence: Coverage of the intervals.
-        jobs: Processes; None for what joblib's `parallel_config` says.
-        key: What identifies X, for the journal.
-        journal: File stem for finished subsets; what was killed goes on from there. The caller deletes
+        jobs: Number of processes; None for the setting of joblib's `parallel_config`.
+        key: Identifier of X, for the journal.
+        journal: File stem for finished subsets, from which an interrupted computation resumes. The caller deletes
             ``LearningCurve.journal``.
         progress: Called with the number of subsets just finished.
 
+    Returns:
+        The points of the curve, and the forecast.
+
     Raises:
-        HeadError: No such head or parameter, or numbers out of range.
-        SplitError: Validation rows that are too few, or training images of one class only.
+        HeadError: The head or a parameter is unknown, or a number is out of range.
+        SplitError: There are too few validation rows, or training images of one class only.
     """
     kind = find_head(name)
     options = options.checked(kind)
     if points < 2 or draws < 2 or not 0 < confidence < 1:
         raise HeadError(
-            f"got {points} points, {draws} draws and confidence {confidence}, expected at least 2, at least 2, and a share"
+            f"got {points} points, {draws} draws and confidence {confidence}, expected at least 2, at least 2, and a number between 0 and 1"
         )
     if not len(rows.val):
-        raise SplitError("no validation rows to judge on; give the data a val split")
+        raise SplitError("no validation rows to evaluate on; add a val split to the data")
     orders = [distinct_images(rows.train, rows.y, content, options.seed, draw) for draw in range(draws)]
     shares = _shares(orders[0], points)
     subsets = [_subset(order, share, draw) for share in shares[:-1] for draw, order in enumerate(orders)]
-    subsets.append(_subset(orders[0], 1.0, 0))  # all images are one subset, whatever their order
+    subsets.append(_subset(orders[0], 1.0, 0))  # all images are one subset in any order
     chooses = kind.search == "epochs" or len(kind.candidates(options.params, len(subsets[0].rows))) > 1
     sides = _halves(rows.val, content, groups) if chooses else ((np.empty(0, np.int64), rows.val),)
     trial = Trial(kind, rows, sides, options)
@@ -167,7 +173,7 @@ def learning_curve(
 
 
 def _shares(order: Mapping[int, NDArray[np.int64]], points: int) -> list[float]:
-    """1, 1/2, 1/4 ... of the images, ascending."""
+    """Return the shares 1, 1/2, 1/4 ... of the images, in ascending order."""
     images = sum(map(len, order.values()))
     most = 1
     while most < points and images / 2**most >= _LEAST_PER_CLASS * len(order):
@@ -175,7 +181,7 @@ def _shares(order: Mapping[int, NDArray[np.int64]], points: int) -> list[float]:
     if most < 2:
         raise SplitError(
             f"got {images} different training images of {len(order)} classes, expected at least "
-            f"{2 * _LEAST_PER_CLASS} a class for a curve"
+            f"{2 * _LEAST_PER_CLASS} per class for a curve"
         )
     return [2.0**-step for step in reversed(range(most))]
 
@@ -189,14 +195,14 @@ def _subset(order: Mapping[int, NDArray[np.int64]], share: float, draw: int) -> 
 def _halves(
     val: NDArray[np.int64], content: NDArray[np.uint8], groups: NDArray[Any]
 ) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], ...]:
-    """Rows to choose on and rows to judge on, both ways."""
+    """Return pairs of rows to choose on and rows to evaluate on, in both directions."""
     fold = assign_folds(content[val], groups[val], 2)
     one, other = val[fold == 0], val[fold == 1]
     return (one, other), (other, one)
 
 
 def _resample(correct: NDArray[np.bool_], seed: int) -> NDArray[np.float64]:
-    """(bootstrap, sizes) accuracies with draws and validation rows drawn again, the same ones for every size."""
+    """Return (bootstrap, sizes) accuracies of resampled draws and validation rows, the same for every size."""
     rng = np.random.default_rng(seed)
     _, draws, rows = correct.shape
     of_draws = rng.multinomial(draws, np.full(draws, 1 / draws), _BOOTSTRAP).astype(np.float64)
@@ -223,7 +229,7 @@ def _forecast(points: Sequence[CurvePoint], samples: NDArray[np.float64], confid
     accuracies = np.array([[point.accuracy for point in points]])
     covariance = np.cov(samples.T) + _MISFIT**2 * np.eye(len(points))
     last = points[-1]
-    # A law that holds for few images need not hold for many: those of the last three sizes, of the last four and so on.
+    # A law that holds for few images may not hold for many: fit the last three sizes, the last four and so on.
     tail = (1 - confidence) / 2
     laws, ends = [], []
     for first in range(len(points) - _LEAST_SIZES + 1):
@@ -244,19 +250,21 @@ def _forecast(points: Sequence[CurvePoint], samples: NDArray[np.float64], confid
 
 
 def _doubled(law: PowerLaw, images: int) -> float:
-    """Gain of accuracy by twice the images."""
+    """Return the gain of accuracy from twice the images."""
     return law.error(images) - law.error(2 * images)
 
 
 def _answer(forecast: Forecast | None, points: int, confidence: float) -> str:
     if forecast is None:
-        return f"{points} sizes are too few to say whether more data would help; it takes five."
+        return (
+            f"{points} sizes are too few to forecast whether more data would help; at least five are needed."
+        )
     if forecast.low >= _WORTHWHILE:
         verdict = "More data would help"
     elif forecast.high < _WORTHWHILE:
         verdict = "More data would hardly help"
     else:
-        verdict = "It can't be told whether more data would help"
+        verdict = "It is uncertain whether more data would help"
     return (
         f"{verdict}: twice the images ({forecast.images}) would change accuracy by {100 * forecast.gain:+.1f} points, to "
         f"{forecast.accuracy:.3f} ({confidence:.0%} interval of the change {100 * forecast.low:+.1f} to "

@@ -8,18 +8,18 @@ from scipy.linalg import solve_triangular
 
 from frostline.classifiers.errors import MetricsError
 
-# Errors of networks fall with exponents of 0.07 to 0.35 (Hestness et al. 2017), those of simpler models with up to 1.
+# Errors of networks have exponents of 0.07 to 0.35 (Hestness et al. 2017), those of simpler models up to 1.
 _EXPONENTS = np.linspace(0.05, 1.5, 146)
 
 
 @dataclass(frozen=True)
 class PowerLaw:
-    """Error against the number of training images.
+    """Power law of the error against the number of training images.
 
     Attributes:
-        asymptote: Error with endless data, at least 0.
-        scale: Error above that with one image, at least 0.
-        exponent: How fast it falls.
+        asymptote: Error in the limit of infinite data, at least 0.
+        scale: Error above the asymptote with one image, at least 0.
+        exponent: Rate of decay.
     """
 
     asymptote: float
@@ -27,7 +27,7 @@ class PowerLaw:
     exponent: float
 
     def error(self, images: float) -> float:
-        """Error with so many images."""
+        """Return the error with this number of training images."""
         return float(self.asymptote + self.scale * images**-self.exponent)
 
 
@@ -36,18 +36,21 @@ def fit_power_laws(
 ) -> list[PowerLaw]:
     """Fit a power law to each of m curves by least squares (Cortes et al. 1994; Viering & Loog 2022).
 
-    The covariance decides what counts: errors that were measured on the same images share most of their deviation, so
-    that steps between them are known better than their heights. For a given exponent the best asymptote and scale,
-    neither below 0, have a closed form; of 146 exponents from 0.05 to 1.5 the best is taken. No start has to be guessed,
-    and no optimum is missed.
+    The covariance weights the errors. Errors that were measured on the same images share most of their deviation,
+    so that their differences are more precise than their values. For a given exponent, the best non-negative
+    asymptote and scale have a closed form. The exponent is the best of 146 values from 0.05 to 1.5. The fit
+    therefore needs no initial guess, and cannot end in a local optimum.
 
     Args:
         images: (s,) numbers of training images, at least three different ones.
         errors: (m, s) errors.
-        covariance: (s, s) of the errors of one curve, positive definite.
+        covariance: (s, s) positive definite covariance of the errors of one curve.
+
+    Returns:
+        One power law per curve.
 
     Raises:
-        MetricsError: Arrays that don't fit, or fewer than three sizes.
+        MetricsError: The shapes do not match, or there are fewer than three sizes.
     """
     sizes = len(images)
     if len(np.unique(images)) < 3 or errors.shape[1:] != (sizes,) or covariance.shape != (sizes, sizes):
@@ -55,7 +58,9 @@ def fit_power_laws(
             f"got sizes {images.shape}, errors {errors.shape} and covariance {covariance.shape}, expected (s,), (m, s) and "
             "(s, s), and at least three different sizes"
         )
-    curves = (images / images.max()) ** -_EXPONENTS[:, None]  # in units that keep the numbers small
+    curves = (images / images.max()) ** -_EXPONENTS[
+        :, None
+    ]  # in units of the largest size, which keeps the numbers small
     factor = np.linalg.cholesky(covariance)
     level, shapes, seen = (
         solve_triangular(factor, each.T, lower=True) for each in (np.ones(sizes), curves, errors)

@@ -1,4 +1,4 @@
-"""How well a head does when it learns from a few of the training rows: subsets drawn, fitted and judged on validation."""
+"""Heads on subsets of the training rows: sampling, fitting and evaluation on validation rows."""
 
 import base64
 from collections.abc import Callable, Iterable, Sequence
@@ -19,12 +19,12 @@ Side = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Subset:
-    """Training rows that a head may learn from.
+    """Subset of the training rows.
 
     Attributes:
-        size: Rows, or rows of each class.
-        draw: Number of the draw, which also decides the seed of the head.
-        rows: Sorted rows.
+        size: Number of rows, or of rows per class.
+        draw: Number of the draw, which also determines the seed of the head.
+        rows: Sorted row indices.
     """
 
     size: int
@@ -34,15 +34,15 @@ class Subset:
 
 @dataclass(frozen=True)
 class Trial:
-    """What every subset is put to.
+    """Head, rows and options that are common to all subsets.
 
     Attributes:
         kind: Kind of head.
         rows: Features and labels.
-        sides: Pairs of validation rows: those that parameters are chosen on (none where all are fixed), and those that
-            then judge. Each validation row judges once.
-        options: Parameters that are fixed, device, and the seed from which, with the number of the draw, the seed of each
-            head is derived.
+        sides: Pairs of validation rows: rows to choose parameters on (empty if all are fixed), and rows to
+            evaluate on. Each validation row is evaluated once.
+        options: Fixed parameters, device and seed. The seed of each head is derived from this seed and the number
+            of the draw.
     """
 
     kind: HeadKind
@@ -51,15 +51,15 @@ class Trial:
     options: FitOptions
 
     def options_of(self, subset: Subset) -> FitOptions:
-        """What every fit to the subset is given."""
+        """Return the fit options for the subset."""
         return replace(self.options, seed=self.head_seed(subset))
 
     def head_seed(self, subset: Subset) -> int:
-        """Seed of the head that learns from the subset."""
+        """Return the seed of the head that is fitted to the subset."""
         return int(_entropy(self.options.seed, subset.draw).generate_state(1)[0])
 
     def digest(self, key: str) -> str:
-        """Of all that a result depends on, apart from the subset; `key` identifies X."""
+        """Return a digest of everything that a result depends on except the subset; `key` identifies X."""
         document = {
             "key": key,
             "head": self.kind.name,
@@ -75,12 +75,12 @@ class Trial:
 
 @dataclass(frozen=True)
 class Judged:
-    """How heads that learnt from subsets did.
+    """Evaluation of heads that were fitted to subsets.
 
     Attributes:
-        correct: (subsets, validation rows) whether each head was right about each row.
-        resumed: Subsets that the journal already had.
-        journal: Its file, to be deleted by the caller; None where none was asked for.
+        correct: (subsets, validation rows) bool, whether each head predicts each row correctly.
+        resumed: Number of subsets that were read from the journal.
+        journal: File of the journal, to be deleted by the caller; None without a journal.
     """
 
     correct: NDArray[np.bool_]
@@ -96,14 +96,17 @@ def _entropy(seed: int, draw: int) -> np.random.SeedSequence:
 def distinct_images(
     rows: NDArray[np.int64], y: NDArray[np.int64], content: NDArray[np.uint8], seed: int, draw: int
 ) -> dict[int, NDArray[np.int64]]:
-    """By class, its rows in random order, one row for all copies of an image.
+    """Return the rows of each class in random order, with one row for all copies of an image.
 
     Args:
         rows: Rows to draw from.
         y: (n,) labels of all rows.
         content: (n, 16) digests of the image bytes of all rows.
         seed: Seed of all draws.
-        draw: Number of the draw, at least 0; each has an order of its own.
+        draw: Number of the draw, at least 0. Each draw has a different order.
+
+    Returns:
+        Row indices by class index.
     """
     keys = np.ascontiguousarray(content[rows]).view("V16").ravel()
     _, first = np.unique(keys, return_index=True)
@@ -120,22 +123,22 @@ def judge_subsets(
     jobs: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Judged:
-    """Fit a head to each subset and judge it on the validation rows; no other row is read.
+    """Fit a head to each subset and evaluate it on the validation rows. No other row is read.
 
     Args:
-        trial: What every subset is put to.
-        subsets: The subsets.
-        key: What identifies X, for the journal.
-        journal: File stem for finished subsets; a computation that was killed goes on from there.
-        jobs: Processes; None for what joblib's `parallel_config` says.
+        trial: Head, rows and options.
+        subsets: Subsets to fit.
+        key: Identifier of X, for the journal.
+        journal: File stem for finished subsets, from which an interrupted computation resumes.
+        jobs: Number of processes; None for the setting of joblib's `parallel_config`.
         progress: Called with the number of subsets just finished.
 
     Raises:
-        HeadError: The head can't be fitted.
-        SplitError: Rows that can't be used.
+        HeadError: The head cannot be fitted.
+        SplitError: The rows cannot be used.
     """
     file = journal_path(journal, trial.digest(key))
-    # One name a set of rows and a seed: equal subsets are one piece of work.
+    # One name per set of rows and seed, so that equal subsets are computed once.
     names = [digest_of({"seed": trial.head_seed(each)}, [each.rows]) for each in subsets]
 
     def run(todo: list[int]) -> Iterable[tuple[int, dict[str, Any]]]:
@@ -149,7 +152,7 @@ def judge_subsets(
 
 
 def _judge(trial: Trial, subset: Subset) -> NDArray[np.bool_]:
-    """Whether the head was right, for the validation rows in ascending order."""
+    """Return whether the head is correct, for the validation rows in ascending order."""
     judges = np.concatenate([judge for _, judge in trial.sides])
     right = np.concatenate(
         _right_by_side(trial, subset) if trial.kind.search == "epochs" else _right_by_candidate(trial, subset)
@@ -159,7 +162,7 @@ def _judge(trial: Trial, subset: Subset) -> NDArray[np.bool_]:
 
 
 def _right_by_side(trial: Trial, subset: Subset) -> list[NDArray[np.bool_]]:
-    """Of heads that also stop on the rows that they are chosen on, so that each side needs its own."""
+    """Evaluate one head per side, for heads that stop early on the rows that they are chosen on."""
     rows, options = trial.rows, trial.options_of(subset)
     heads = [
         fit_head(trial.kind.name, rows.divided(subset.rows, choose), options, refit=False)
@@ -172,7 +175,7 @@ def _right_by_side(trial: Trial, subset: Subset) -> list[NDArray[np.bool_]]:
 
 
 def _right_by_candidate(trial: Trial, subset: Subset) -> list[NDArray[np.bool_]]:
-    """Of candidates that are fitted once, whichever side they are chosen on."""
+    """Evaluate candidates that are fitted once for all sides."""
     val = np.sort(np.concatenate([judge for _, judge in trial.sides]))
     rows = trial.rows.divided(subset.rows, val)
     labels = predict_candidates(trial.kind.name, rows, trial.options_of(subset))
@@ -181,7 +184,7 @@ def _right_by_candidate(trial: Trial, subset: Subset) -> list[NDArray[np.bool_]]
 
 
 def _chosen(correct: NDArray[np.bool_], choose: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The line of the candidate that is most often right where it is chosen; of equals the first."""
+    """Return the row of the candidate with the highest accuracy on the rows to choose on; ties take the first."""
     best: NDArray[np.bool_] = correct[correct[:, choose].sum(axis=1).argmax()]
     return best
 

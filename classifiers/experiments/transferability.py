@@ -1,6 +1,6 @@
-"""Which backbone first? Scores that tell from features and labels alone how well a head will do; larger is better.
+"""Transferability scores: estimates of head accuracy from features and labels without training; larger is better.
 
-None of them trains anything. They rank backbones on one data set; their values mean little by themselves.
+The scores rank backbones on one data set. Their absolute values have little meaning.
 """
 
 from collections.abc import Iterator
@@ -13,29 +13,32 @@ from frostline.classifiers.errors import MetricsError
 from frostline.classifiers.heads.knn import KNNHead
 from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Metric
 
-_BLOCK_BYTES = 2**26  # of float64 rows at a time
-_STEPS, _CLOSE = 1000, 1e-9  # of LogME's fixed point: iterations, and the relative change at which it rests
+_BLOCK_BYTES = 2**26  # size of the blocks of float64 rows
+_STEPS, _CLOSE = (
+    1000,
+    1e-9,
+)  # LogME fixed point: largest number of iterations, and relative change at convergence
 
 
 def log_me(X: NDArray[Any], y: NDArray[Any]) -> float:
-    """Logarithm of maximum evidence (You, Liu, Wang & Long 2021).
+    """Compute the logarithm of maximum evidence, LogME (You, Liu, Wang & Long 2021).
 
-    Each class's indicator is modelled by Bayesian linear regression on the features, without an intercept, with a
-    Gaussian prior on the weights (precision alpha) and Gaussian noise (precision beta). The score is the log evidence
-    per row at the best alpha and beta, averaged over the classes. These are found by the fixed point that You et al.
-    2022 (Ranking and tuning pre-trained models) prove to converge.
+    The indicator of each class is modelled by Bayesian linear regression on the features, without an intercept,
+    with a Gaussian prior on the weights (precision alpha) and Gaussian noise (precision beta). The score is the
+    log evidence per row at the best alpha and beta, averaged over the classes. Alpha and beta are computed by the
+    fixed-point iteration whose convergence You et al. 2022 (Ranking and tuning pre-trained models) prove.
 
     Args:
-        X: (n, d) features, float of any width; read in blocks.
+        X: (n, d) floats of any width, read in blocks.
         y: (n,) labels.
 
     Raises:
-        MetricsError: Arrays that don't fit, values that aren't finite, or a single class.
+        MetricsError: The shapes do not match, a value is not finite, or there is a single class.
     """
     labels, counts = _classes(X, y)
     axes = _principal_axes(X, labels, counts, centred=False)
     n, squares = len(labels), axes.squares[:, None]
-    # What of an indicator lies along each axis, and what the features can't express.
+    # Squared projection of each indicator onto each axis, and the remainder outside the span of the features.
     along = axes.sums**2 / squares
     outside = np.maximum(counts - along.sum(axis=0), 0)
     if len(axes.squares) == n:
@@ -45,7 +48,7 @@ def log_me(X: NDArray[Any], y: NDArray[Any]) -> float:
     low, high = (
         axes.squares[-1] * 1e-9,
         axes.squares[0] * 1e9,
-    )  # without a maximum the evidence levels off there
+    )  # without a maximum, the evidence is flat beyond these limits
     for _ in range(_STEPS):
         shares = squares / (t + squares)
         effective = shares.sum(axis=0)
@@ -64,20 +67,22 @@ def log_me(X: NDArray[Any], y: NDArray[Any]) -> float:
 
 
 def h_score(X: NDArray[Any], y: NDArray[Any], *, shrinkage: float | None = None) -> float:
-    """H-score: variance between classes relative to the variance of the features (Bao et al. 2019).
+    """Compute the H-score: variance between classes relative to the variance of the features (Bao et al. 2019).
 
-    tr(cov(f)^-1 cov(E[f|y])), with the covariance shrunk towards a multiple of the identity as Ibrahim, Ponomareva &
-    Mazumder 2022 (Newer is not always better) propose, since its inverse is otherwise noise unless n >> d:
-    tr(((1 - a) cov(f) + a m I)^-1 (1 - a) cov(E[f|y])), m the mean variance of a feature.
+    The score is tr(cov(f)^-1 cov(E[f|y])). The covariance is shrunk towards a multiple of the identity, as
+    Ibrahim, Ponomareva & Mazumder 2022 (Newer is not always better) propose, because its inverse is dominated by
+    noise unless n >> d. The shrunk score is tr(((1 - a) cov(f) + a m I)^-1 (1 - a) cov(E[f|y])), where m is the
+    mean variance of a feature.
 
     Args:
-        X: (n, d) features, float of any width; read in blocks.
+        X: (n, d) floats of any width, read in blocks.
         y: (n,) labels.
-        shrinkage: a, from 0 to below 1; None for the value of Ledoit & Wolf 2004. With 0 the inverse is Bao et al.'s
-            pseudo-inverse.
+        shrinkage: The shrinkage a, in [0, 1); None for the value of Ledoit & Wolf 2004. With 0, the inverse is the
+            pseudo-inverse of Bao et al.
 
     Raises:
-        MetricsError: Arrays that don't fit, values that aren't finite, a single class, or a shrinkage out of range.
+        MetricsError: The shapes do not match, a value is not finite, there is a single class, or the shrinkage is
+            out of range.
     """
     if shrinkage is not None and not 0 <= shrinkage < 1:
         raise MetricsError(f"shrinkage: got {shrinkage}, expected None, or a number from 0 to below 1")
@@ -88,14 +93,14 @@ def h_score(X: NDArray[Any], y: NDArray[Any], *, shrinkage: float | None = None)
     mean = variances.sum() / d
     if shrinkage is None:
         shrinkage = _ledoit_wolf(variances, axes.fourth, n, d)
-    if shrinkage == 1:  # the features' covariance is no more than noise
+    if shrinkage == 1:  # the covariance of the features is pure noise
         return 0.0
     between = (axes.sums**2 / counts).sum(axis=1) / n
     return float(((1 - shrinkage) * between / ((1 - shrinkage) * variances + shrinkage * mean)).sum())
 
 
 def _ledoit_wolf(variances: NDArray[np.float64], fourth: float, n: int, d: int) -> float:
-    """The shrinkage of Ledoit & Wolf 2004, from the covariance's eigenvalues and the sum of |x|^4."""
+    """Return the shrinkage of Ledoit & Wolf 2004, from the eigenvalues of the covariance and the sum of |x|^4."""
     mean, square = variances.sum() / d, (variances**2).sum()
     spread = square - d * mean**2
     noise = (fourth / n - square) / n
@@ -103,14 +108,14 @@ def _ledoit_wolf(variances: NDArray[np.float64], fourth: float, n: int, d: int) 
 
 
 def nce(source_labels: NDArray[Any], y: NDArray[Any]) -> float:
-    """Negative conditional entropy of the labels given the source classifier's (Tran, Nguyen & Hassner 2019).
+    """Compute the negative conditional entropy of the labels given the source labels (Tran, Nguyen & Hassner 2019).
 
     Args:
-        source_labels: (n,) the class that the backbone's own classifier gives each image.
+        source_labels: (n,) classes predicted by the backbone's own classifier.
         y: (n,) labels.
 
     Raises:
-        MetricsError: Arrays of different lengths, or empty.
+        MetricsError: The lengths differ, or the arrays are empty.
     """
     source, y = np.asarray(source_labels), np.asarray(y)
     if source.shape != y.shape or y.ndim != 1 or not y.size:
@@ -125,17 +130,17 @@ def nce(source_labels: NDArray[Any], y: NDArray[Any]) -> float:
 
 
 def leep(source_proba: NDArray[Any], y: NDArray[Any]) -> float:
-    """Log expected empirical prediction (Nguyen, Hassner, Seeger & Archambeau 2020).
+    """Compute the log expected empirical prediction, LEEP (Nguyen, Hassner, Seeger & Archambeau 2020).
 
-    The mean log probability of the labels under a classifier that draws a source class from the source classifier's
-    probabilities and then a label from those seen with that class.
+    The score is the mean log probability of the labels under a classifier that samples a source class from the
+    probabilities of the source classifier, and then a label from the empirical distribution given that class.
 
     Args:
-        source_proba: (n, s) probabilities that the backbone's own classifier gives its own classes.
+        source_proba: (n, s) probabilities of the backbone's own classifier for its s classes.
         y: (n,) labels.
 
     Raises:
-        MetricsError: Arrays that don't fit, or rows that are no probabilities.
+        MetricsError: The shapes do not match, or rows are not probabilities.
     """
     proba, y = np.asarray(source_proba), np.asarray(y)
     if proba.ndim != 2 or y.shape != proba.shape[:1] or not y.size:
@@ -170,19 +175,20 @@ def one_nn(
     device: str = "auto",
     memory_bytes: int = MEMORY_BYTES,
 ) -> float:
-    """Share of rows whose nearest other row has their label: leave-one-out accuracy of the 1-NN rule.
+    """Compute the leave-one-out accuracy of the 1-nearest-neighbour classifier.
 
-    Cover & Hart 1967 bound the Bayes error by it; Renggli et al. 2022 (Which model to transfer?) rank with it.
+    Cover & Hart 1967 use it to bound the Bayes error, and Renggli et al. 2022 (Which model to transfer?) to rank
+    models.
 
     Args:
-        X: (n, d) features, float of any width.
+        X: (n, d) floats of any width.
         y: (n,) labels.
         metric: ``cosine`` or ``euclidean``.
-        device: Where products are computed.
-        memory_bytes: Bound on working memory.
+        device: Device of the matrix products.
+        memory_bytes: Limit on working memory in bytes.
 
     Raises:
-        MetricsError: Arrays that don't fit, or a single class.
+        MetricsError: The shapes do not match, or there is a single class.
     """
     labels, _ = _classes(X, y)
     head = KNNHead(1, metric=metric, device=device, memory_bytes=memory_bytes).fit(X, labels)
@@ -190,17 +196,17 @@ def one_nn(
 
 
 class _Axes(NamedTuple):
-    """The features' principal axes: what the scores need of a singular value decomposition."""
+    """Principal axes of the features: the parts of a singular value decomposition that the scores use."""
 
     squares: NDArray[np.float64]  # (r,) squared singular values, largest first
-    sums: NDArray[np.float64]  # (r, k) sum of each class's rows, along each axis
-    fourth: float  # sum of the fourth powers of the rows' norms
+    sums: NDArray[np.float64]  # (r, k) sum of the rows of each class along each axis
+    fourth: float  # sum of the fourth powers of the norms of the rows
 
 
 def _principal_axes(
     X: NDArray[Any], labels: NDArray[np.int64], counts: NDArray[np.int64], *, centred: bool
 ) -> _Axes:
-    """Decompose the smaller of the two Gram matrices, in float64; axes lost in its rounding are left out."""
+    """Decompose the smaller of the two Gram matrices in float64; axes below rounding are dropped."""
     n, d = X.shape
     if n >= d:
         gram, sums, fourth = _gram_of_columns(X, labels, len(counts), centred=centred)
@@ -215,7 +221,7 @@ def _principal_axes(
     kept = np.flatnonzero(squares > squares[-1] * max(n, d) * np.finfo(np.float64).eps)[::-1]
     if not kept.size:
         raise MetricsError(
-            "features: all rows are the same, expected some variance; nothing can be told from them"
+            "features: all rows are the same, expected some variance; extract features from different images"
         )
     return _Axes(squares[kept], along[kept], fourth)
 
@@ -223,7 +229,7 @@ def _principal_axes(
 def _gram_of_columns(
     X: NDArray[Any], labels: NDArray[np.int64], classes: int, *, centred: bool
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
-    """(d, d) products of columns, (d, k) sums of each class's rows, and the sum of the rows' norms to the fourth."""
+    """Return (d, d) products of columns, (d, k) sums of rows per class, and the sum of norms to the fourth power."""
     n, d = X.shape
     mean = _column_means(X) if centred else np.zeros(d)
     gram, sums, fourth = np.zeros((d, d)), np.zeros((classes, d)), 0.0
@@ -237,7 +243,7 @@ def _gram_of_columns(
 
 
 def _gram_of_rows(X: NDArray[Any], *, centred: bool) -> tuple[NDArray[np.float64], float]:
-    """(n, n) products of rows, and the sum of their norms to the fourth."""
+    """Return (n, n) products of rows, and the sum of their norms to the fourth power."""
     n, d = X.shape
     gram = np.zeros((n, n))
     for part in _blocks(d, n):
@@ -258,9 +264,7 @@ def _column_means(X: NDArray[Any]) -> NDArray[np.float64]:
 
 def _finite(gram: NDArray[np.float64]) -> NDArray[np.float64]:
     if not np.isfinite(gram.diagonal()).all():
-        raise MetricsError(
-            "features: got values that are not finite, expected finite ones; leave such rows out"
-        )
+        raise MetricsError("features: got values that are not finite, expected finite values; drop such rows")
     return gram
 
 
@@ -270,7 +274,7 @@ def _blocks(n: int, d: int) -> Iterator[slice]:
 
 
 def _classes(X: NDArray[Any], y: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each row's class as an index, and the rows of each class."""
+    """Return the (n,) class index of each row, and the number of rows per class."""
     if X.ndim != 2 or np.shape(y) != X.shape[:1]:
         raise MetricsError(f"got features {X.shape} and labels {np.shape(y)}, expected (n, d) and (n,)")
     names, labels, counts = np.unique(y, return_inverse=True, return_counts=True)

@@ -1,1 +1,1 @@
-"""Fitting a head: projection, the choice of hyper-parameters, and the fitted head itself."""
+"""Fitting of heads: projection, hyper-parameter search, and the fitted head."""

@@ -1,4 +1,4 @@
-"""Fitting a head: hyper-parameters chosen on validation rows, and no other row ever read."""
+"""Fitting of heads, with hyper-parameters chosen on validation rows."""
 
 import math
 import time
@@ -31,22 +31,25 @@ def fit_head(
     refit: bool = True,
     progress: Callable[[int], None] | None = None,
 ) -> FittedHead:
-    """Fit a head on training rows, with the hyper-parameters that do best on validation rows.
+    """Fit a head to training rows, with the hyper-parameters that have the highest accuracy on validation rows.
 
-    The best validation accuracy wins, and of equal ones the strongest regularisation. The chosen head is then fitted
-    again to training and validation rows together, but for ``mlp``, which keeps the network that stopped early on
-    validation. The temperature of its probabilities is fitted to validation rows before that. Other rows are never read.
+    Ties are broken in favour of the strongest regularisation. The temperature of the probabilities is fitted to
+    the validation rows. The chosen head is then refitted to training and validation rows together, except ``mlp``,
+    which keeps the network that stopped early on validation rows. No other row is read.
 
     Args:
         name: Kind of head; see `classifiers.heads.catalog.HEADS`.
-        rows: Rows to fit, and rows to choose on; there may be none of these where nothing is left to choose.
-        options: Parameters to fix, seed, device and memory.
-        refit: Whether to fit the chosen head again with the validation rows.
+        rows: Training rows, and validation rows, which may be empty if all parameters are fixed.
+        options: Fixed parameters, seed, device and memory.
+        refit: Whether to refit the chosen head with the validation rows.
         progress: Called with 1 after each candidate.
 
+    Returns:
+        The fitted head, with all trials.
+
     Raises:
-        HeadError: No such head or parameter, rows that can't be fitted, or more of them than fit into memory.
-        SplitError: Nothing to choose hyper-parameters on.
+        HeadError: The head or a parameter is unknown, the rows cannot be fitted, or they do not fit into memory.
+        SplitError: There are no validation rows to choose hyper-parameters on.
     """
     began = time.perf_counter()
     task = _Task.of(name, options)
@@ -56,9 +59,9 @@ def fit_head(
         searched = ", ".join(candidates[0])
         raise SplitError(
             f"no validation rows to choose {searched} on; fix {'them' if len(candidates[0]) > 1 else 'it'} "
-            f"(--param {next(iter(candidates[0]))}=...), or give the data a val split"
+            f"(--param {next(iter(candidates[0]))}=...), or add a val split to the data"
         )
-    data = _bring(task, rows)
+    data = _gather_rows(task, rows)
     with _errors_of(kind):
         search = _search(task, candidates, data, progress)
         best = search.best
@@ -83,12 +86,15 @@ def fit_head(
 
 
 def predict_candidates(name: str, rows: LabelledRows, options: FitOptions = DEFAULTS) -> NDArray[np.int64]:
-    """(candidates, validation rows) classes that each candidate of a head, fitted to training rows, gives validation rows.
+    """Fit each candidate of a head to training rows, and predict the classes of the validation rows.
 
-    Arguments, order of candidates and errors as in `fit_head`; validation rows in ascending order.
+    Arguments, order of candidates and errors are those of `fit_head`.
+
+    Returns:
+        (candidates, validation rows) class indices, with the validation rows in ascending order.
     """
     task = _Task.of(name, options)
-    data = _bring(task, rows)
+    data = _gather_rows(task, rows)
     with _errors_of(task.kind):
         fits = _fits(task, task.kind.candidates(task.options.params, len(rows.train)), data)
         return np.stack([estimator.predict(data.held_rows) for _, estimator, _ in fits])
@@ -100,17 +106,21 @@ def score_candidates(
     candidates: Sequence[Mapping[str, Any]],
     options: FitOptions = DEFAULTS,
 ) -> list[dict[str, float]]:
-    """``accuracy`` and ``log_loss`` on validation rows, and ``seconds``, of candidates fitted to training rows.
+    """Fit candidates to training rows, and score them on validation rows.
 
     Args:
-        name: Kind of head; errors are those of `fit_head`.
-        rows: Rows to fit, and rows to judge on, and for some heads to stop early on.
-        candidates: Parameters of each, apart from those that are fixed; those of a head that trains some together may differ in
-            ``HeadKind.together`` alone to be so trained, and those that are one path come strongest first.
-        options: Parameters that all have, seed, device and memory.
+        name: Kind of head. Errors are those of `fit_head`.
+        rows: Training rows, and validation rows for scores and early stopping.
+        candidates: Parameters of each candidate, except the fixed ones. Candidates that differ only in
+            ``HeadKind.together`` are trained together. Candidates of one path must be sorted by decreasing
+            strength.
+        options: Fixed parameters of all candidates, seed, device and memory.
+
+    Returns:
+        ``accuracy``, ``log_loss`` and ``seconds`` of each candidate.
     """
     task = _Task.of(name, options)
-    data = _bring(task, rows)
+    data = _gather_rows(task, rows)
     with _errors_of(task.kind):
         trials = _search(task, candidates, data, None).trials
     return [{name: trial[name] for name in ("accuracy", "log_loss", "seconds")} for trial in trials]
@@ -118,7 +128,7 @@ def score_candidates(
 
 @dataclass(frozen=True)
 class _Task:
-    """What to fit, apart from rows."""
+    """Kind of head and options of a fit."""
 
     kind: HeadKind
     options: FitOptions
@@ -129,23 +139,23 @@ class _Task:
         return cls(kind, options.checked(kind))
 
     def params(self, searched: Mapping[str, Any]) -> dict[str, Any]:
-        """All parameters of a candidate."""
+        """Return all parameters of a candidate."""
         return self.kind.complete({**self.options.params, **searched})
 
     def estimator(self, searched: Mapping[str, Any]) -> Any:
-        """An unfitted estimator of a candidate."""
+        """Return the unfitted estimator of a candidate."""
         options = self.options
         built = self.kind.build(self.params(searched), options.seed, options.device)
         if self.kind.streams and options.memory is not None:
             built.set_params(
                 memory=options.memory // 2
-            )  # the rest is for validation rows and the solver itself
+            )  # the other half is for validation rows and the solver
         return built
 
 
 @dataclass(frozen=True)
 class _Data:
-    """Training rows, then validation rows, and nothing else."""
+    """Training rows, validation rows, and both in this order."""
 
     rows: NDArray[Any] | SelectedRows
     labels: NDArray[np.int64]
@@ -157,7 +167,7 @@ class _Data:
 
 @dataclass(frozen=True)
 class _Attempt:
-    """One candidate, fitted to the training rows and judged on the validation rows."""
+    """One candidate, fitted to the training rows and scored on the validation rows."""
 
     searched: Mapping[str, Any]
     estimator: Any
@@ -167,14 +177,14 @@ class _Attempt:
 
 @dataclass
 class _Search:
-    """What was tried so far; the best comes first of its equals."""
+    """Trials so far, and the best attempt; ties are broken in favour of the first."""
 
     best: _Attempt
     trials: list[dict[str, Any]] = field(default_factory=list)
 
 
-def _bring(task: _Task, given: LabelledRows) -> _Data:
-    """The rows, checked: a copy of them in memory, or for a head that streams, to be read where they are."""
+def _gather_rows(task: _Task, given: LabelledRows) -> _Data:
+    """Return the validated rows: a copy in memory or, for a head that streams, a lazy selection."""
     train, val, n_classes = given.train, given.val, len(given.classes)
     labels, held_labels, memory = given.y[train], given.y[val], task.options.memory
     both = SelectedRows(given.X, np.concatenate([train, val]))
@@ -187,30 +197,32 @@ def _bring(task: _Task, given: LabelledRows) -> _Data:
         return _Data(taken[: len(train)], labels, taken[len(train) :], held_labels, taken, n_classes)
     rows.check()
     if memory is None or 4 * _bytes(held) <= memory:
-        return _Data(rows, labels, held.copy(), held_labels, both, n_classes)  # judged on once per candidate
+        return _Data(rows, labels, held.copy(), held_labels, both, n_classes)  # read once per candidate
     held.check()
     return _Data(rows, labels, held, held_labels, both, n_classes)
 
 
 def _bytes(rows: SelectedRows) -> int:
-    """What a copy of the rows takes."""
+    """Return the size of a copy of the rows in bytes."""
     return len(rows) * rows.shape[1] * rows.wide_dtype.itemsize
 
 
 def _check_memory(kind: HeadKind, rows: SelectedRows, memory: int | None) -> None:
-    needed = 2 * _bytes(rows)  # a copy, and what the head makes of it: the same rows standardised, say
+    needed = 2 * _bytes(
+        rows
+    )  # a copy, and the arrays that the head derives from it, e.g. the standardised rows
     if memory is not None and needed > memory:
         streaming = " or ".join(name for name in HEADS.builtin if HEADS[name].streams)
         raise HeadError(
             f"head {kind.name!r} needs all of its rows in memory: {len(rows):,} x {rows.shape[1]:,} take {needed / 1e9:.2g} GB"
-            f" with what it makes of them, expected at most {memory / 1e9:.2g} GB; use {streaming}, which reads rows in"
-            " blocks, allow more memory, or project the features to fewer"
+            f" including derived arrays, expected at most {memory / 1e9:.2g} GB; use {streaming}, which reads rows in"
+            " blocks, allow more memory, or project the features to fewer dimensions"
         )
 
 
 @contextmanager
 def _errors_of(kind: HeadKind) -> Iterator[None]:
-    """What scikit-learn refuses, as this package's error."""
+    """Convert ValueError of scikit-learn to HeadError."""
     try:
         yield
     except HeadError:
@@ -241,7 +253,7 @@ def _search(
             progress(1)
         began = time.perf_counter()
     if search is None:
-        raise HeadError(f"head {task.kind.name!r}: nothing to try")
+        raise HeadError(f"head {task.kind.name!r}: got no candidates, expected at least one")
     return search
 
 
@@ -255,7 +267,7 @@ def _fits(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data) -> 
 
 
 def _fit_path(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data) -> _Fits:
-    """Candidates that differ in l2 alone, each started at the solution of the one before."""
+    """Fit candidates that differ only in l2, each started at the previous solution."""
     l2s = [task.params(candidate)["l2"] for candidate in candidates]
     path = task.estimator({}).path(data.rows, data.labels, l2s)
     for candidate, head in zip(candidates, path, strict=True):
@@ -267,7 +279,7 @@ def _fit_each(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data)
     options = _stopping(data) if task.kind.search == "epochs" else {}
     for candidate in candidates:
         estimator = task.estimator(candidate)
-        # NearestCentroid looks at the spread within classes, of which a plain one makes no use: 0 / 0 for one row a class.
+        # NearestCentroid computes the spread within classes, which is 0 / 0 for one row per class and not used here.
         with _convergence() as converged, np.errstate(invalid="ignore"):
             warnings.filterwarnings("ignore", "self.within_class_std_dev_", UserWarning)
             estimator.fit(data.rows, data.labels, **options)
@@ -275,7 +287,7 @@ def _fit_each(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data)
 
 
 def _fit_together(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data) -> _Fits:
-    """Candidates of one architecture as one batched program; each has its share of the time."""
+    """Fit candidates of one architecture in one batched program; the time is divided equally between them."""
     from frostline.classifiers.heads.mlp import fit_together
 
     groups: dict[str, list[int]] = {}
@@ -294,14 +306,14 @@ def _fit_together(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _D
 
 
 def _stopping(data: _Data) -> dict[str, Any]:
-    """Rows to stop early on: those of classes that can be learnt."""
+    """Return the validation rows for early stopping: those with a class that occurs in the training rows."""
     known = np.isin(data.held_labels, data.labels)
     return {"validation": (data.held_rows[known], data.held_labels[known])} if known.any() else {}
 
 
 @contextmanager
 def _convergence() -> Iterator[Callable[[], bool]]:
-    """Whether nothing warned of an unfinished optimisation: a fact of the trial, not a message per candidate."""
+    """Record ConvergenceWarning within a context, instead of showing one warning per candidate."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         yield lambda: not any(issubclass(warning.category, ConvergenceWarning) for warning in caught)
@@ -311,7 +323,7 @@ def _convergence() -> Iterator[Callable[[], bool]]:
 
 
 def _judge(kind: HeadKind, estimator: Any, data: _Data) -> tuple[NDArray[np.float64], dict[str, float]]:
-    """Logits, accuracy and log loss on validation rows; scores that are no probabilities get their temperature first."""
+    """Return logits, accuracy and log loss on validation rows; scores other than probabilities are calibrated first."""
     parts = [
         logits(kind, estimator, data.held_rows[part], data.n_classes) for part in spans(*data.held_rows.shape)
     ]
@@ -325,7 +337,7 @@ def _judge(kind: HeadKind, estimator: Any, data: _Data) -> tuple[NDArray[np.floa
 
 
 def _temperature(estimator: Any, found: NDArray[np.float64], y: NDArray[np.int64]) -> float:
-    """Fitted to the validation rows whose class the estimator knows."""
+    """Fit the temperature to the validation rows whose class is known to the estimator."""
     known = np.isin(y, estimator.classes_)
     columns = np.searchsorted(estimator.classes_, y[known])
     return fit_temperature(found[np.ix_(known, estimator.classes_)], columns)
@@ -340,15 +352,15 @@ def _scores(proba: NDArray[np.float64], y: NDArray[np.int64]) -> dict[str, float
 def calibrate(
     estimator: Any, found: NDArray[np.float64], y: NDArray[np.int64]
 ) -> tuple[float, dict[str, float], Verdicts]:
-    """Fit a head's temperature to validation rows.
+    """Fit the temperature of a head to validation rows.
 
     Args:
-        estimator: The head; its ``classes_`` are indices of classes.
-        found: (n, k) its logits of these rows, -inf for classes that it doesn't know.
-        y: (n,) indices of their classes.
+        estimator: Fitted estimator whose ``classes_`` are class indices.
+        found: (n, k) logits of the rows, -inf for classes unknown to the estimator.
+        y: (n,) class indices of the rows.
 
     Returns:
-        The temperature, the scores of `FittedHead.validation`, and what the head says of each row.
+        The temperature, the scores of `FittedHead.validation`, and the predictions of the rows.
     """
     if not len(y):
         return 1.0, {}, Verdicts.of(found)
@@ -364,7 +376,7 @@ def calibrate(
 
 
 def _refit(task: _Task, best: _Attempt, data: _Data) -> Any:
-    """The chosen head on training and validation rows; the linear one starts where the path left it."""
+    """Refit the chosen head to training and validation rows; the linear head starts at its solution on the path."""
     labels = np.concatenate([data.labels, data.held_labels])
     estimator = task.estimator(best.searched)
     if task.kind.search == "path" and np.isin(data.held_labels, best.estimator.classes_).all():
@@ -374,7 +386,7 @@ def _refit(task: _Task, best: _Attempt, data: _Data) -> Any:
 
 
 def _curve(search: _Search) -> Curve | None:
-    """The learning curve of a head that has one, else the scores along the one number that was searched."""
+    """Return the learning curve of a head with epochs, or the scores along a single searched number."""
     if hasattr(search.best.estimator, "history_"):
         return _learning_curve(search.best.estimator)
     trials, (*names,) = search.trials, search.best.searched

@@ -1,4 +1,4 @@
-"""A fitted head: features in, probabilities of every class out, in bounded memory."""
+"""Fitted heads: prediction of calibrated class probabilities in bounded memory."""
 
 import csv
 from collections.abc import Mapping
@@ -22,13 +22,13 @@ _LEAST = 1e-12  # added to probabilities before the logarithm, as in scikit-lear
 
 @dataclass(frozen=True)
 class Curve:
-    """How scores run along a regularisation path or over the epochs of a training.
+    """Scores along a regularisation path or over the epochs of a training.
 
     Attributes:
-        x_label: What x is: ``l2``, ``C``, ``epoch`` ...
-        x: Positions, in the order they were computed.
-        series: One value per position, by name: ``validation accuracy``, ``train loss`` ...
-        chosen: The position that was kept.
+        x_label: Name of x: ``l2``, ``C``, ``epoch`` ...
+        x: Positions, in the order of computation.
+        series: Values at all positions, by name: ``validation accuracy``, ``train loss`` ...
+        chosen: The chosen position.
         log_x: Whether x spans orders of magnitude.
     """
 
@@ -39,7 +39,7 @@ class Curve:
     log_x: bool
 
     def to_csv(self, path: str | Path) -> None:
-        """Write one line per position: x, then each series."""
+        """Write a CSV file with one line per position: x, then each series."""
         with Path(path).open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow([self.x_label, *self.series])
@@ -48,11 +48,11 @@ class Curve:
 
 @dataclass(frozen=True, eq=False)
 class Verdicts:
-    """What a head says of some rows.
+    """Predictions of a head.
 
     Attributes:
         predicted: (n,) int64 index of the most probable class.
-        probability: (n,) float64 its probability.
+        probability: (n,) float64 probability of this class.
     """
 
     predicted: NDArray[np.int64]
@@ -60,32 +60,33 @@ class Verdicts:
 
     @classmethod
     def of(cls, proba: NDArray[np.float64]) -> Self:
-        """The most probable class of each row of (n, k) probabilities, the first of equals."""
+        """Return the most probable class of each row of (n, k) probabilities; ties take the first class."""
         return cls(proba.argmax(axis=1), proba.max(axis=1, initial=0))
 
 
 @dataclass(frozen=True)
 class FittedHead:
-    """A head that was fitted, and how it was chosen.
+    """Fitted head, with the trials of its hyper-parameter search.
 
     Attributes:
         name: Kind of head.
-        estimator: The fitted scikit-learn estimator; its labels are indices into classes.
+        estimator: Fitted scikit-learn estimator whose labels are indices into classes.
         classes: The k class names.
-        params: All parameters, the chosen ones included.
-        trials: What was tried: the searched parameters, ``accuracy`` and ``log_loss`` on validation (None without such
-            rows), ``seconds``, and ``converged``.
-        curve: Regularisation path or learning curve; None where nothing varied.
-        validation: ``accuracy``, ``log_loss`` and ``rms_calibration_error`` of the chosen head on validation rows, before any
-            refit, and the latter two before its temperature, ``uncalibrated_log_loss`` and
-            ``uncalibrated_rms_calibration_error``; empty without such rows.
-        temperature: Divides the logits (scores, or log probabilities) before the softmax; fitted on validation rows before
-            any refit, 1 without such rows.
-        seconds: Wall time of search and fit.
+        params: All parameters, including the chosen ones.
+        trials: Searched parameters of each trial, ``accuracy`` and ``log_loss`` on validation rows (None without
+            validation rows), ``seconds``, and ``converged``.
+        curve: Regularisation path or learning curve; None if no single number varied.
+        validation: ``accuracy``, ``log_loss`` and ``rms_calibration_error`` of the chosen head on validation rows,
+            before any refit. ``uncalibrated_log_loss`` and ``uncalibrated_rms_calibration_error`` are the values
+            before temperature scaling. Empty without validation rows.
+        temperature: Divisor of the logits (scores, or log probabilities) before the softmax. It is fitted to
+            validation rows before any refit, and 1 without validation rows.
+        seconds: Wall time of search and fit in seconds.
         dim: Length of a feature vector.
-        dtype: Number format of the features it was fitted to.
-        projection: What brings features to the width that the estimator reads; none where it reads them as they are.
-        verdicts: On the validation rows, ascending, of the head that `validation` scores; none where it was loaded.
+        dtype: Number format of the features that the head was fitted to.
+        projection: Projection of features to the width that the estimator reads; None without a projection.
+        verdicts: Predictions of the head scored in `validation` for the validation rows, in ascending order; None
+            for a loaded head.
     """
 
     name: str
@@ -104,23 +105,24 @@ class FittedHead:
 
     @property
     def kind(self) -> HeadKind:
-        """Its kind; that of a head from outside is not imported again."""
+        """Kind of head; a third-party head is not imported again."""
         return recorded_head(self.name)
 
     def predict_proba(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        """(n, k) calibrated probabilities of the classes for (n, d) features; 0 for classes that were not trained on.
+        """Return (n, k) calibrated probabilities of (n, d) features; 0 for classes without training rows.
 
         Features are read in chunks, e.g. from a memory map.
 
         Raises:
-            HeadError: Features of another length, not floats, or not finite.
+            HeadError: The features have another length, are not floats, or are not finite.
         """
         return softened(self.logits(X), self.temperature)
 
     def logits(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        """(n, k) whose softmax is the probabilities before calibration; -inf for classes that were not trained on.
+        """Return (n, k) uncalibrated logits of (n, d) features; -inf for classes without training rows.
 
-        Raises as `predict_proba`.
+        Raises:
+            HeadError: The features have another length, are not floats, or are not finite.
         """
         if X.ndim != 2 or X.shape[1] != self.dim:
             raise HeadError(
@@ -136,16 +138,20 @@ class FittedHead:
         return found
 
     def predict(self, X: NDArray[Any]) -> NDArray[np.int64]:
-        """(n,) index of the most probable class; raises as `predict_proba`."""
+        """Return the (n,) index of the most probable class of (n, d) features.
+
+        Raises:
+            HeadError: The features have another length, are not floats, or are not finite.
+        """
         chosen: NDArray[np.int64] = self.predict_proba(X).argmax(axis=1)
         return chosen
 
 
 def gives(kind: HeadKind, estimator: Any) -> str:
-    """What a fitted estimator's scores are; see `HeadKind.scores`.
+    """Return the type of the scores of a fitted estimator; see `HeadKind.scores`.
 
     Raises:
-        HeadError: It has no scores, only labels.
+        HeadError: The estimator has neither probabilities nor margins.
     """
     if kind.scores != "auto":
         return kind.scores
@@ -154,12 +160,12 @@ def gives(kind: HeadKind, estimator: Any) -> str:
     if hasattr(estimator, "decision_function"):
         return "decision"
     raise HeadError(
-        f"head {kind.name!r} gives labels only, expected predict_proba or decision_function; choose another"
+        f"head {kind.name!r} predicts labels only, expected predict_proba or decision_function; choose another head"
     )
 
 
 def logits(kind: HeadKind, estimator: Any, X: NDArray[Any], n_classes: int) -> NDArray[np.float64]:
-    """(n, n_classes) scores or log probabilities by a fitted estimator whose labels are class indices, -inf for others."""
+    """Return (n, n_classes) scores or log probabilities of a fitted estimator; -inf for classes that it does not know."""
     found = np.full((len(X), n_classes), -np.inf)
     found[:, estimator.classes_] = _own_logits(kind, estimator, X)
     return found
@@ -177,6 +183,6 @@ def _own_logits(kind: HeadKind, estimator: Any, X: NDArray[Any]) -> NDArray[np.f
 
 
 def softened(found: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """(n, k) probabilities, each row of sum 1, of logits at a temperature."""
+    """Return the (n, k) softmax of logits divided by a temperature."""
     proba: NDArray[np.float64] = softmax(found / temperature, axis=1)
     return proba

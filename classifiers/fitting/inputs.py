@@ -1,4 +1,4 @@
-"""What every fit is given: rows, and how to fit a head to them."""
+"""Inputs of a fit: labelled rows and options."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,18 +13,18 @@ from frostline.classifiers.heads.kinds import HeadKind
 
 @dataclass(frozen=True, eq=False)
 class LabelledRows:
-    """Features and labels, divided into rows to fit and rows to judge. No other row is ever read.
+    """Features and labels, divided into training rows and validation rows. No other row is read.
 
     Attributes:
         X: (n, d) floats of any width, e.g. a memory map.
         y: (n,) indices into classes.
-        train: Rows to fit, ascending.
-        val: Rows to choose and to judge on, ascending; may be empty.
+        train: Row indices to fit, in ascending order.
+        val: Row indices to choose and to evaluate on, in ascending order; may be empty.
         classes: Names of the classes.
 
     Raises:
-        HeadError: Features or labels of another shape, or rows to fit of one class only.
-        SplitError: Rows that overlap, don't exist or have no label, or none to fit.
+        HeadError: Features or labels have another shape, or the training rows have one class only.
+        SplitError: Rows overlap, are out of range or have no label, or there are no training rows.
     """
 
     X: NDArray[Any]
@@ -43,7 +43,7 @@ class LabelledRows:
         self._check_division()
 
     def divided(self, train: NDArray[np.int64], val: NDArray[np.int64]) -> "LabelledRows":
-        """Return the same features and labels with other rows to fit and to judge."""
+        """Return the same features and labels with other training and validation rows."""
         return replace(self, train=train, val=val)
 
     def _check_arrays(self) -> None:
@@ -62,7 +62,7 @@ class LabelledRows:
         if labels.min() < 0 or labels.max() >= len(self.classes):
             raise SplitError(
                 f"{name}: got labels {labels.min()} to {labels.max()}, expected 0 to {len(self.classes) - 1}; "
-                "leave rows without a label (-1) out"
+                "drop rows without a label (-1)"
             )
 
     def _check_division(self) -> None:
@@ -82,14 +82,14 @@ class LabelledRows:
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How to fit a head, whatever the rows.
+    """Options of a fit that do not depend on the rows.
 
     Attributes:
-        params: Parameters to fix; see `classifiers.heads.catalog.parse_params`.
-        seed: Seed of everything random.
-        device: Where torch heads train: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
-        memory: Bytes that the rows may take. ``linear`` reads what takes more from the features in blocks, again and
-            again; other heads refuse it. None sets no limit.
+        params: Fixed parameters; see `classifiers.heads.catalog.parse_params`.
+        seed: Random seed.
+        device: Device of torch heads: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
+        memory: Largest size of the rows in memory in bytes. ``linear`` streams larger features in blocks; other
+            heads raise HeadError. None means no limit.
     """
 
     params: Mapping[str, Any] = field(default_factory=dict)
@@ -98,13 +98,13 @@ class FitOptions:
     memory: int | None = None
 
     def checked(self, kind: HeadKind) -> "FitOptions":
-        """Return the same options with parameters as the head has them.
+        """Return the same options with parsed parameters.
 
         Raises:
-            HeadError: The head has no such parameter, or it can't have such a value.
+            HeadError: A parameter is unknown, or its value is not valid.
         """
         return replace(self, params=kind.check(self.params))
 
 
 DEFAULTS: Final = FitOptions()
-"""Nothing fixed, seed 0, the fastest device that is there."""
+"""Default options: no fixed parameters, seed 0, device ``auto``, and no memory limit."""

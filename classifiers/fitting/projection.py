@@ -1,4 +1,4 @@
-"""Features in fewer dimensions by a linear map: principal components, or a random projection."""
+"""Linear dimensionality reduction of features: principal components or a random projection."""
 
 from dataclasses import dataclass
 from typing import Any, Literal, Self, get_args
@@ -10,16 +10,17 @@ from frostline.classifiers.errors import HeadError
 
 Method = Literal["pca", "random"]
 
-_MOST_ROWS = 2**16  # that a projection is fitted on; more would change it little
+_MOST_ROWS = 2**16  # largest number of rows that a projection is fitted to; more rows change it little
 
 
 @dataclass(frozen=True)
 class ProjectionPlan:
-    """How features are to be projected, and to what width.
+    """Method and width of a projection.
 
     Attributes:
-        method: ``pca``: principal components of the standardised features. ``random``: a Gaussian random projection of
-            them, which keeps distances (Johnson & Lindenstrauss 1984) and looks at no row but for mean and deviation.
+        method: ``pca``: principal components of the standardised features. ``random``: a Gaussian random
+            projection of the standardised features, which approximately preserves distances (Johnson &
+            Lindenstrauss 1984). It uses the rows only for mean and standard deviation.
         width: Length of a projected vector.
     """
 
@@ -28,15 +29,15 @@ class ProjectionPlan:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read ``pca:256`` or ``random:256``.
+        """Parse a text such as ``pca:256`` or ``random:256``.
 
         Raises:
-            HeadError: It is something else.
+            HeadError: The text has another form.
         """
         method, _, width = text.partition(":")
         if method not in get_args(Method) or not width.isdecimal() or int(width) < 1:
             raise HeadError(f"projection: got {text!r}, expected pca:WIDTH or random:WIDTH, e.g. pca:256")
-        return cls(method, int(width))  # type: ignore[arg-type]  # one of them, as was checked
+        return cls(method, int(width))  # type: ignore[arg-type]  # validated above
 
     def __str__(self) -> str:
         return f"{self.method}:{self.width}"
@@ -44,12 +45,12 @@ class ProjectionPlan:
 
 @dataclass(frozen=True, eq=False)
 class Projection:
-    """A linear map from features to fewer of them.
+    """Linear map from features to fewer dimensions.
 
     Attributes:
-        plan: What was asked for.
-        mean: (d,) float32, subtracted from each row.
-        components: (width, d) float32, with what standardises the features in them.
+        plan: Method and width.
+        mean: (d,) float32 mean that is subtracted from each row.
+        components: (width, d) float32 components, divided by the standard deviations of the features.
     """
 
     plan: ProjectionPlan
@@ -57,18 +58,18 @@ class Projection:
     components: NDArray[np.float32]
 
     def transform(self, X: NDArray[Any]) -> NDArray[np.float32]:
-        """(n, width) float32 of (n, d) features."""
+        """Project (n, d) features to (n, width) float32."""
         centred = np.asarray(X, np.float32) - self.mean
         projected: NDArray[np.float32] = np.matmul(centred, self.components.T)
         return projected
 
 
 class ProjectedRows:
-    """Features (n, width) that are projected as they are read.
+    """Features (n, width) that are projected when they are read.
 
     Args:
-        source: (n, d) floats, or what gives some of its rows as such.
-        projection: The map.
+        source: (n, d) floats, or an object that returns selected rows as an array.
+        projection: Projection to apply.
     """
 
     def __init__(self, source: Any, projection: Projection) -> None:
@@ -77,26 +78,29 @@ class ProjectedRows:
         self.dtype = np.dtype(np.float32)
 
     def __getitem__(self, rows: Any) -> NDArray[np.float32]:
-        """Some rows, (k, width)."""
+        """Return (k, width) projected rows."""
         return self._projection.transform(self._source[rows])
 
 
 def fit_projection(
     X: Any, rows: NDArray[np.integer[Any]], plan: ProjectionPlan, *, seed: int = 0
 ) -> Projection:
-    """Find a projection from some rows alone, at most 65,536 of them, evenly spaced.
+    """Fit a projection to training rows, at most 65,536 of them, evenly spaced.
 
-    Features are standardised first, so that of several backbones side by side none rules by its unit.
+    Features are standardised first, so that no backbone dominates concatenated features by its scale.
 
     Args:
-        X: (n, d) floats, or what gives some of its rows as such.
+        X: (n, d) floats, or an object that returns selected rows as an array.
         rows: (m,) training rows.
         plan: Method and width.
-        seed: Of the random projection, and of the randomised solver behind wide ones.
+        seed: Random seed of the random projection, and of the randomised solver for wide features.
+
+    Returns:
+        The fitted projection.
 
     Raises:
-        HeadError: A width beyond that of the features, or beyond the rows that principal components are found from;
-            features that aren't finite.
+        HeadError: The width exceeds the number of features or, for principal components, the number of rows, or
+            features are not finite.
     """
     from sklearn.decomposition import PCA
     from sklearn.random_projection import GaussianRandomProjection
@@ -116,11 +120,11 @@ def fit_projection(
     deviation = taken.std(axis=0, dtype=np.float64).astype(np.float32)
     limits = np.finfo(
         np.float32
-    )  # as in `classifiers.numerics.matrices`: what a constant feature has left is rounding
+    )  # as in `classifiers.numerics.matrices`: the deviation of a constant feature is rounding
     deviation[deviation <= np.maximum(10 * limits.eps * np.abs(mean), limits.tiny / limits.eps)] = np.inf
     standard = (taken - mean) / deviation
     if plan.method == "pca":
-        with np.errstate(invalid="ignore"):  # shares of no variance at all
+        with np.errstate(invalid="ignore"):  # explained variance ratio of constant rows
             found = PCA(plan.width, random_state=seed).fit(standard)
     else:
         found = GaussianRandomProjection(plan.width, random_state=seed).fit(standard)

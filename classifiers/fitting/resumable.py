@@ -1,4 +1,4 @@
-"""Long computations made of pieces: run in parallel, kept in a journal, gone on with after a kill."""
+"""Resumable computations: independent pieces that run in parallel and are recorded in a journal."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ _LIBRARIES = ("frostline", "numpy", "scipy", "scikit-learn", "torch")
 
 
 def digest_of(document: Mapping[str, Any], rows: Iterable[NDArray[np.int64]]) -> str:
-    """SHA-256 of what results depend on: JSON, arrays of integers, and the libraries' versions."""
+    """Return the SHA-256 digest of a JSON document, arrays of integers, and the versions of the libraries."""
     whole = {**document, "versions": {name: version(name) for name in _LIBRARIES}}
     digest = hashlib.sha256(json.dumps(whole, sort_keys=True, default=str).encode())
     for each in rows:
@@ -28,27 +28,33 @@ def digest_of(document: Mapping[str, Any], rows: Iterable[NDArray[np.int64]]) ->
 
 
 def journal_path(stem: Path | None, digest: str) -> Path | None:
-    """Where the finished pieces of a computation with this digest are written; None without a stem."""
+    """Return the journal file of a computation with this digest; None without a stem."""
     return None if stem is None else stem.with_name(f"{stem.name}.{digest[:16]}.jsonl")
 
 
 def in_parallel(
     function: Callable[..., Any], calls: Iterable[tuple[Any, ...]], jobs: int | None
 ) -> Iterable[Any]:
-    """Results of the calls, in order, as they come; jobs None is what joblib's `parallel_config` says."""
+    """Run calls in parallel, and return an iterable of their results in order.
+
+    Args:
+        function: Function to call.
+        calls: Positional arguments of each call.
+        jobs: Number of processes; None for the setting of joblib's `parallel_config`.
+    """
     with parallel_config(n_jobs=jobs) if jobs is not None else nullcontext():
         results: Iterable[Any] = Parallel(return_as="generator")(delayed(function)(*call) for call in calls)
         return results
 
 
 class Journal:
-    """Finished pieces on disk, one JSON line each; a line that was cut off by a kill is dropped.
+    """Journal of finished pieces on disk, one JSON line per piece. A truncated last line is dropped.
 
     Args:
-        path: Its file; None keeps nothing.
+        path: File of the journal; None to disable it.
 
     Attributes:
-        resumed: Pieces that were asked for and were there.
+        resumed: Number of requested pieces that the journal already contained.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -73,11 +79,12 @@ class Journal:
         compute: Callable[[list[int]], Iterable[tuple[int, Result]]],
         progress: Callable[[int], None],
     ) -> list[Result]:
-        """One result per name, in order.
+        """Compute the missing pieces, and return one result per name, in order.
 
         Args:
-            names: What identifies each piece.
-            compute: Gets the places of those that are missing; gives each place with its result, in any order.
+            names: Identifier of each piece.
+            compute: Function that takes the indices of missing pieces, and yields pairs of index and result in any
+                order.
             progress: Called with the number of pieces just finished.
         """
         results = {place: self._known[name] for place, name in enumerate(names) if name in self._known}
@@ -91,7 +98,7 @@ class Journal:
         return [results[place] for place in range(len(names))]
 
     def _read(self) -> int:
-        """Take in whole lines; return where they end."""
+        """Read complete lines, and return the position of their end in bytes."""
         end = 0
         self._file.seek(0)
         for line in self._file:

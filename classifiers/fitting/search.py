@@ -1,4 +1,4 @@
-"""Search for hyper-parameters: by grid, at random, by successive halving, or with optuna; resumable."""
+"""Resumable hyper-parameter search: grid, random, successive halving, or optuna."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,22 +24,26 @@ Params = Mapping[str, Any]
 Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 _DEFAULT_TRIALS = 30
-_FACTOR = 3  # of candidates kept, and of rows given, from rung to rung of halving
-_TOGETHER = 32  # candidates at most that are trained together, or as one path: what a kill loses
-_LEAST_ROWS = 10  # per class, in the first rung
+_FACTOR = 3  # reduction of candidates, and increase of rows, per rung of halving
+_TOGETHER = 32  # largest number of candidates trained together, or as one path; an interruption loses as many
+_LEAST_ROWS = 10  # smallest number of rows per class in the first rung
 
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """How to search.
+    """Method and budget of a search.
 
     Attributes:
-        method: ``grid``: every combination of the head's values. ``random``: values drawn, numbers log-uniformly,
-            from the range of the grid. ``halving``: as many drawn, judged with few training rows, the better third
-            with three times as many, and so on (Jamieson & Talwalkar 2016). ``optuna``: proposed by a tree-structured
-            Parzen estimator (Bergstra et al. 2011), one after the other.
-        trials: How many candidates; None for all of a grid, else 30.
-        jobs: Processes; None for what joblib's `parallel_config` says, 1 without any. optuna uses one.
+        method: ``grid``: every combination of the grid of the head. ``random``: samples from the range of the
+            grid, log-uniform for numbers. ``halving``: random candidates are scored with few training rows, the
+            best third with three times as many, and so on (Jamieson & Talwalkar 2016). ``optuna``: sequential
+            proposals of a tree-structured Parzen estimator (Bergstra et al. 2011).
+        trials: Number of candidates; None for the whole grid, or 30 with other methods.
+        jobs: Number of processes; None for the setting of joblib's `parallel_config`, which defaults to 1. optuna
+            uses one process.
+
+    Raises:
+        HeadError: The method is unknown, or the number of trials is below 1.
     """
 
     method: Method = "grid"
@@ -55,14 +59,14 @@ class SearchPlan:
 
 @dataclass(frozen=True)
 class Found:
-    """What a search gave.
+    """Result of a search.
 
     Attributes:
-        params: The searched parameters of the best trial.
-        trials: Each trial: its parameters, ``accuracy`` and ``log_loss`` (means over folds), ``share`` of the training
-            rows it had, and ``seconds``.
-        resumed: Trials that the journal already had.
-        journal: The file of finished trials; None where none was asked for.
+        params: Searched parameters of the best trial.
+        trials: Parameters of each trial, ``accuracy`` and ``log_loss`` (means over folds), the used ``share`` of
+            the training rows, and ``seconds``.
+        resumed: Number of trials that were read from the journal.
+        journal: File of finished trials; None without a journal.
     """
 
     params: Params
@@ -82,25 +86,30 @@ def search_head(
     journal: Path | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Found:
-    """Judge candidates on folds and choose the one of highest mean accuracy, of equal ones that of least log loss.
+    """Score candidates on folds, and choose the one with the highest mean accuracy; ties take the lowest log loss.
 
-    Only rows that are in a fold are read. The same arguments give the same trials, whatever the number of processes.
+    Only rows in a fold are read. The trials do not depend on the number of processes.
 
     Args:
         name: Kind of head; see `classifiers.heads.catalog.find_head`.
-        rows: Rows to fit, and rows to judge.
-        plan: How to search.
-        options: Parameters to fix, seed of the search and of the heads, device, and memory for all processes together.
-        folds: Pairs of rows to fit and rows to judge; by default one, those of `rows`.
-        key: What identifies X, for the journal.
-        journal: File stem for finished trials; a search that was killed goes on from there. The file's name holds a
-            digest of everything that a trial depends on. The caller deletes ``Found.journal`` once it needs it no more.
-        progress: Called with 1 after each trial.
+        rows: Training rows and validation rows.
+        plan: Method and budget of the search.
+        options: Fixed parameters, seed of the search and of the heads, device, and memory of all processes
+            together.
+        folds: Pairs of rows to fit and rows to score; by default the training and validation rows of `rows`.
+        key: Identifier of X, for the journal.
+        journal: File stem for finished trials, from which an interrupted search resumes. The name of the file
+            contains a digest of everything that a trial depends on. The caller deletes ``Found.journal`` when it
+            is done.
+        progress: Called with the number of trials just finished.
+
+    Returns:
+        The best parameters, and all trials.
 
     Raises:
-        HeadError: No such head or parameter, nothing to search, or a grid larger than the number of trials.
-        SplitError: Folds that can't be used.
-        ImportError: optuna is asked for and isn't installed.
+        HeadError: The head or a parameter is unknown, nothing is left to search, the grid is larger than the
+            number of trials, or optuna is requested and not installed.
+        SplitError: The folds cannot be used.
     """
     kind = find_head(name)
     options = options.checked(kind)
@@ -111,7 +120,7 @@ def search_head(
         if each not in fixed and len(values) > 1
     }
     if not space:
-        raise HeadError(f"head {name!r}: nothing to search; free a parameter, or leave the search out")
+        raise HeadError(f"head {name!r}: nothing to search; free a parameter, or don't search")
     if options.memory is not None:
         options = replace(options, memory=options.memory // effective_n_jobs(plan.jobs))
     folds = [(rows.train, rows.val)] if folds is None else folds
@@ -133,7 +142,7 @@ class _Task:
     options: FitOptions
 
     def digest(self, key: str) -> str:
-        """Of all that a trial depends on."""
+        """Return a digest of everything that a trial depends on."""
         document = {
             "key": key,
             "head": self.kind.name,
@@ -148,7 +157,7 @@ class _Task:
 
 
 def _judge(task: _Task, candidates: Sequence[Params], share: float) -> list[dict[str, Any]]:
-    """Trials of candidates that are trained together or as one path, or of one: the means of their scores on the folds."""
+    """Return the trials of one candidate, or of candidates trained together or as one path: mean scores over the folds."""
     folds = [
         score_candidates(
             task.kind.name,
@@ -169,7 +178,7 @@ def _judge(task: _Task, candidates: Sequence[Params], share: float) -> list[dict
 def _first_of_each_class(
     rows: NDArray[np.int64], y: NDArray[np.int64], share: float, seed: int
 ) -> NDArray[np.int64]:
-    """A share of each class's rows, at least one; a larger share holds the smaller one's."""
+    """Return a share of the rows of each class, at least one row. Larger shares contain smaller ones."""
     if share == 1:
         return rows
     shuffled = np.random.default_rng(seed).permutation(rows)
@@ -179,7 +188,7 @@ def _first_of_each_class(
 
 @dataclass(frozen=True)
 class _Runner:
-    """Judges candidates, in parallel, unless the journal knows them."""
+    """Parallel scoring of candidates that are not in the journal."""
 
     task: _Task
     journal: Journal
@@ -187,7 +196,7 @@ class _Runner:
     progress: Callable[[int], None]
 
     def judge(self, candidates: Sequence[Params], share: float = 1.0) -> list[dict[str, Any]]:
-        """One trial per candidate, in order."""
+        """Return one trial per candidate, in order."""
         names = [json.dumps([candidate, share], sort_keys=True) for candidate in candidates]
 
         def run(todo: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -200,7 +209,7 @@ class _Runner:
         return self.journal.complete(names, run, self.progress)
 
     def _parts(self, candidates: Sequence[Params], todo: Sequence[int]) -> list[list[int]]:
-        """Places of candidates that are judged by one call: as many as train together, with some for each process."""
+        """Return groups of candidate indices, one per call: candidates that train together, spread over the processes."""
         if self.task.kind.search == "path":
             return _stretches(candidates, todo)
         if not self.task.kind.together:
@@ -216,10 +225,11 @@ class _Runner:
 
 
 def _stretches(candidates: Sequence[Params], todo: Sequence[int]) -> list[list[int]]:
-    """Stretches of one path, strongest first, that hold a candidate to do.
+    """Return the stretches of one path, strongest penalty first, that contain a missing candidate.
 
-    A solution depends, within its tolerance, on those before it: so that the number of processes and a kill change nothing,
-    stretches depend on the candidates alone, and are solved whole.
+    A solution depends, within its tolerance, on the previous ones. Stretches are therefore determined by the
+    candidates only and solved as a whole, so that results depend neither on the number of processes nor on
+    interruptions.
     """
     order = sorted(range(len(candidates)), key=lambda place: -candidates[place]["l2"])
     stretches = np.array_split(order, -(-len(order) // _TOGETHER))
@@ -235,7 +245,7 @@ def _grid(run: _Runner, _space: Space, plan: SearchPlan, rows: int) -> _Trials:
     if plan.trials is not None and len(candidates) > plan.trials:
         raise HeadError(
             f"trials: got {plan.trials}, but the grid of head {run.task.kind.name!r} has {len(candidates)} points; "
-            "allow as many, fix a parameter, or search at random"
+            "allow as many trials, fix a parameter, or use random search"
         )
     return run.judge(candidates)
 
@@ -258,7 +268,7 @@ def _halving(run: _Runner, space: Space, plan: SearchPlan, rows: int) -> _Trials
 
 
 def _shares(candidates: int, rows: int, classes: int) -> list[float]:
-    """Shares of the training rows, rung by rung, up to 1: as many rungs as candidates and rows allow."""
+    """Return the shares of the training rows per rung, up to 1, for as many rungs as candidates and rows allow."""
     rungs = 1
     while candidates >= _FACTOR**rungs and rows >= _LEAST_ROWS * classes * _FACTOR**rungs:
         rungs += 1
@@ -269,7 +279,7 @@ def _optuna(run: _Runner, space: Space, plan: SearchPlan, rows: int) -> _Trials:
     try:
         import optuna
     except ImportError as error:
-        raise HeadError("search by optuna needs optuna: pip install 'frostline[optuna]'") from error
+        raise HeadError("optuna search needs optuna: pip install 'frostline[optuna]'") from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
         direction="maximize", sampler=optuna.samplers.TPESampler(seed=run.task.options.seed)
@@ -303,7 +313,7 @@ _STRATEGIES: Mapping[Method, Callable[[_Runner, Space, SearchPlan, int], _Trials
 def _range(
     name: str, values: tuple[Any, ...], rows: int
 ) -> tuple[float, float, Literal["int", "float", "choice"]]:
-    """Ends of what a parameter's grid spans, and how to draw between them."""
+    """Return the ends of the range of a grid, and the type of the parameter."""
     if not all(
         isinstance(value, int | float) and not isinstance(value, bool) and value > 0 for value in values
     ):
@@ -313,13 +323,13 @@ def _range(
 
 
 def drawn(space: Space, count: int, seed: int, rows: int) -> list[dict[str, Any]]:
-    """Up to so many different candidates, numbers drawn log-uniformly from what their values span.
+    """Draw up to `count` different candidates. Numbers are log-uniform in the range of their grid.
 
     Args:
-        space: What to draw from, by name.
-        count: How many.
-        seed: The same one draws the same.
-        rows: To fit, which ``n_neighbors`` can't exceed.
+        space: Grid of each parameter by name.
+        count: Largest number of candidates.
+        seed: Random seed.
+        rows: Number of training rows, the upper limit of ``n_neighbors``.
     """
     rng = np.random.default_rng(seed)
     return list(
@@ -336,7 +346,7 @@ def _draw(name: str, values: tuple[Any, ...], rows: int, rng: np.random.Generato
 
 
 def _distinct(draw: Callable[[], dict[str, Any]], count: int) -> Iterator[dict[str, Any]]:
-    """Up to so many different candidates; fewer where there are no more."""
+    """Yield up to `count` different candidates from at most 20 * `count` draws."""
     seen: set[str] = set()
     for _ in range(20 * count):
         candidate = draw()

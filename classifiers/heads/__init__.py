@@ -1,1 +1,1 @@
-"""The kinds of heads, and those that are trained in torch."""
+"""Kinds of heads: built-in heads, third-party heads and their parameters."""

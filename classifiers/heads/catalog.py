@@ -1,4 +1,4 @@
-"""The heads there are, by name. A new one is a module with its `HeadKind`, and a line here."""
+"""Registry of the heads. A new built-in head is a module with a `HeadKind`, and one entry in `HEADS`."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -30,32 +30,41 @@ HEADS: Registry[HeadKind] = Registry(
     error=HeadError,
     also="any scikit-learn classifier as module:Class",
 )
-"""Every kind of head that has a name of its own."""
+"""Registry of the built-in heads and of those that installed packages register."""
 
 
 def find_head(name: str) -> HeadKind:
-    """The kind of head of a name: one of `HEADS`, or ``module:Class`` of a scikit-learn classifier.
+    """Return the kind of head with a name in `HEADS`, or that of a scikit-learn classifier ``module:Class``.
 
     Raises:
-        HeadError: There is none, with near matches and all that there are; or it can't be imported, or is no classifier.
+        HeadError: The name is unknown (the message lists near matches and all names), the import fails, or the
+            imported object is not a classifier.
     """
     return import_head(name) if ":" in name and name not in HEADS else HEADS[name]
 
 
 def recorded_head(name: str) -> HeadKind:
-    """The kind of a head that was read from a file: ``module:Class`` is not imported on the word of a file.
+    """Return the kind of a head that was read from a file. ``module:Class`` is not imported, as files are untrusted.
 
     Raises:
-        HeadError: No such head is installed here.
+        HeadError: The head is not installed.
     """
     return recorded_kind(name) if ":" in name and name not in HEADS else HEADS[name]
 
 
 def parse_params(head: str, texts: Iterable[str]) -> dict[str, Any]:
-    """Parameters of a head from texts such as ``l2=1e-3`` or ``hidden=256,128``.
+    """Parse parameters of a head from texts such as ``l2=1e-3`` or ``hidden=256,128``.
+
+    Args:
+        head: Kind of head; see `find_head`.
+        texts: Texts of the form ``NAME=VALUE``.
+
+    Returns:
+        Parsed values by parameter name.
 
     Raises:
-        HeadError: No such head or parameter (with near matches and defaults), a value that can't be, or one given twice.
+        HeadError: The head or a parameter is unknown (the message lists near matches and defaults), a value is
+            invalid, or a parameter is given twice.
     """
     kind = find_head(head)
     params: dict[str, str] = {}

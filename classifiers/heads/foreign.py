@@ -1,7 +1,7 @@
-"""Heads from outside: any importable scikit-learn classifier, and what installed packages declare.
+"""Third-party heads: any importable scikit-learn classifier, and the heads that installed packages register.
 
-``module:Class`` names a classifier by where it is imported from. The entry-point group ``frostline.heads`` gives one a
-name of its own: each entry point names a classifier's class, or a `classifiers.heads.kinds.HeadKind`.
+``module:Class`` is the import path of a classifier. The entry-point group ``frostline.heads`` registers a head
+under a name: each entry point refers to the class of a classifier, or to a `classifiers.heads.kinds.HeadKind`.
 """
 
 import ast
@@ -19,17 +19,17 @@ from frostline.registry import near
 
 
 def adopt(name: str, found: object) -> HeadKind | None:
-    """The kind of head that an object is: a `HeadKind`, or the class of a classifier; None for anything else."""
+    """Return the kind of head for a `HeadKind` or the class of a classifier, and None for any other object."""
     if isinstance(found, HeadKind):
         return replace(found, name=name)
     return _kind(name, found) if _is_classifier(found) else None
 
 
 def import_head(name: str) -> HeadKind:
-    """The kind of head of a classifier's place, ``module:Class``.
+    """Import a classifier by its path ``module:Class``, and return its kind of head.
 
     Raises:
-        HeadError: Nothing can be imported from there, or it is no classifier.
+        HeadError: The import fails, or the imported object is not a classifier.
     """
     found = _import(name)
     if not _is_classifier(found):
@@ -38,7 +38,7 @@ def import_head(name: str) -> HeadKind:
 
 
 def recorded_kind(name: str) -> HeadKind:
-    """The kind of a head from ``module:Class`` of which only a record is known; imports nothing."""
+    """Return the kind of a recorded ``module:Class`` head without importing it."""
     return _RecordedKind(name, name, MappingProxyType({}), _refuse_build, _nothing, scores="auto")
 
 
@@ -65,7 +65,7 @@ def _is_classifier(found: object) -> bool:
 
 def _kind(name: str, cls: Any) -> HeadKind:
     parameters = {
-        each.name: Parameter(each.name, each.default, _ANYTHING, f"of {cls.__name__}")
+        each.name: Parameter(each.name, each.default, _ANYTHING, f"parameter of {cls.__name__}")
         for each in inspect.signature(cls).parameters.values()
         if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
     }
@@ -84,7 +84,7 @@ def _nothing(_fixed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _literal(text: str) -> Any:
-    """A number, true, none, a list ... as Python writes them, else the text."""
+    """Parse a Python literal or true, false and none in any case; return other texts unchanged."""
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
         return words[text.lower()]
@@ -98,7 +98,7 @@ _ANYTHING = Values("a Python literal, or text", _literal)
 
 
 class _EstimatorKind(HeadKind):
-    """A classifier of which only the signature is known: it keeps the defaults it has."""
+    """Kind of a classifier that is known by its signature only; the classifier applies its own defaults."""
 
     def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
         for name in params:
@@ -115,7 +115,7 @@ class _EstimatorKind(HeadKind):
 
 @dataclass(frozen=True)
 class _Builder:
-    """Makes the classifier, alone in a pipeline as all heads in skops files are."""
+    """Builder of a classifier as the only step of a pipeline, the form of all heads in skops files."""
 
     cls: Any
 
@@ -129,11 +129,11 @@ class _Builder:
         try:
             return make_pipeline(self.cls(**own).set_params(**nested))
         except (TypeError, ValueError) as error:
-            raise HeadError(f"{self.cls.__name__} can't be made with {dict(params)}: {error}") from error
+            raise HeadError(f"{self.cls.__name__} can't be built with {dict(params)}: {error}") from error
 
 
 class _RecordedKind(_EstimatorKind):
-    """One of which only a record is known."""
+    """Kind of a head that is known by its record only."""
 
     def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
         return dict(params)

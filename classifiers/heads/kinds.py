@@ -1,4 +1,4 @@
-"""What a kind of head is: how it is built, which parameters it takes, and which values are tried for it."""
+"""Kinds of heads: builder, parameters and search grid of each."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -12,19 +12,19 @@ from frostline.registry import near
 
 @runtime_checkable
 class Classifier(Protocol):
-    """What a head must have: the methods of a scikit-learn classifier, beside its probabilities or margins."""
+    """Interface of a scikit-learn classifier that a head must implement, in addition to probabilities or margins."""
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Learn from (n, d) features and (n,) labels."""
+        """Fit to (n, d) features and (n,) labels."""
 
     def predict(self, X: Any) -> Any:
-        """(n,) labels of (n, d) features."""
+        """Return the (n,) predicted labels of (n, d) features."""
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Return the arguments of the constructor."""
 
     def set_params(self, **params: Any) -> Self:
-        """Change the constructor's arguments."""
+        """Set arguments of the constructor."""
 
 
 @dataclass(frozen=True)
@@ -32,20 +32,21 @@ class HeadKind:
     """One kind of head.
 
     Attributes:
-        name: As the user writes it.
-        summary: What it is.
-        parameters: What it takes, by name.
-        build: Makes an unfitted scikit-learn estimator from all parameters, a seed and a device.
-        grid: Values to try per parameter, given the parameters that the user fixed; strongest regularisation first.
-        search: ``path``: the candidates differ in one strength and are solved as one path; ``epochs``: each stops
-            early on validation and is kept as it is; ``grid``: each is fitted, the chosen one fitted again with
-            the validation rows.
-        scores: What its scores are: ``proba``, probabilities; ``decision``, margins that a temperature turns into
-            probabilities; ``distance``, the same of negative squared distances to class centres; ``auto``:
-            probabilities where the estimator has them, else margins.
-        together: Parameters in which candidates may differ and still be trained in one program.
-        streams: Whether the estimator reads `classifiers.numerics.selected_rows.SelectedRows` in blocks, again and again where they take
-            more than its parameter ``memory``, in bytes.
+        name: Name of the head, as users write it.
+        summary: Short description.
+        parameters: Parameters by name.
+        build: Function that returns an unfitted scikit-learn estimator for all parameters, a seed and a device.
+        grid: Function that returns the values to try per parameter, given the fixed parameters. The strongest
+            regularisation comes first.
+        search: Search strategy. ``path``: the candidates differ in one penalty strength and are solved as one
+            regularisation path. ``epochs``: each candidate stops early on validation rows and is not refitted.
+            ``grid``: each candidate is fitted, and the chosen one is refitted with the validation rows.
+        scores: Type of the scores. ``proba``: probabilities. ``decision``: margins, converted to probabilities by
+            temperature scaling. ``distance``: negative squared distances to class centres, converted likewise.
+            ``auto``: probabilities if the estimator returns them, otherwise margins.
+        together: Parameters in which candidates of one batched training may differ.
+        streams: Whether the estimator accepts `classifiers.numerics.selected_rows.SelectedRows` and streams them in
+            blocks if they exceed its parameter ``memory``, in bytes.
     """
 
     name: str
@@ -59,23 +60,23 @@ class HeadKind:
     streams: bool = False
 
     def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Names and values of `params`, checked.
+        """Validate parameters, and return their parsed values by name.
 
         Raises:
-            HeadError: An unknown name, with near matches, or a value that can't be.
+            HeadError: A name is unknown (the message lists near matches), or a value is invalid.
         """
         return {name: self._find(name).check(value) for name, value in params.items()}
 
     def complete(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """All parameters: those given, the rest at their defaults."""
+        """Return all parameters, with defaults for those not in `params`."""
         return {name: params.get(name, parameter.default) for name, parameter in self.parameters.items()}
 
     def architecture(self, params: Mapping[str, Any]) -> str:
-        """What candidates that are trained together have in common."""
+        """Return a key of the parameters that candidates of one batched training share."""
         return str({name: value for name, value in sorted(params.items()) if name not in self.together})
 
     def candidates(self, fixed: Mapping[str, Any], rows: int) -> list[dict[str, Any]]:
-        """What to try with `rows` training rows: the searched parameters of each candidate, strongest first."""
+        """Return the searched parameters of each candidate for `rows` training rows, strongest regularisation first."""
         grid = {name: values for name, values in self.grid(fixed).items() if name not in fixed}
         if "n_neighbors" in grid:
             grid["n_neighbors"] = [k for k in grid["n_neighbors"] if k <= rows]

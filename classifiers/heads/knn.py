@@ -1,4 +1,4 @@
-"""k nearest neighbours by exact search, in bounded memory, on CPU or GPU."""
+"""The k-nearest-neighbours head: exact search in bounded memory on a CPU or a GPU."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, Self, get_args
@@ -21,32 +21,33 @@ from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Metric, Neigh
 Weights = Literal["uniform", "distance", "softmax"]
 
 _FLOATS = [np.float64, np.float32, np.float16]
-_BLOCK_BYTES = 2**24  # rows are checked this much at a time
+_BLOCK_BYTES = 2**24  # size of the blocks in which rows are checked
 
 
 class KNNHead(ClassifierMixin, BaseEstimator):
-    """Classify a row by a vote of the training rows nearest to it.
+    """Classifier by a vote of the k nearest training rows.
 
-    The search is exact: the neighbours are those of float64 distances, and of equally near training rows the lowest
-    comes first. It goes block by block, reads training rows from where they are (a float16 memory map included), and
-    beyond its inputs and results holds no more than ``memory_bytes``.
+    The search is exact: neighbours are ranked by float64 distances, and ties are broken in favour of the lowest
+    row. The search works in blocks and reads training rows in place, e.g. from a float16 memory map. Apart from
+    its inputs and results, it uses at most ``memory_bytes``.
 
     Args:
-        n_neighbors: How many neighbours vote.
-        metric: ``cosine`` (1 - cosine; a zero vector is at distance 1 from everything) or ``euclidean``.
-        weights: A vote's weight. ``uniform``: 1. ``distance``: 1 / distance; where a distance is 0, only such
-            neighbours vote. ``softmax``: exp(cosine / temperature), the protocol of Wu et al. 2018 (Unsupervised
-            feature learning via non-parametric instance discrimination) that DINO (Caron et al. 2021) follows; for
-            ``euclidean`` it is exp(-distance^2 / (2 temperature)), which on unit vectors is the same.
-        temperature: Of ``softmax``, above 0.
-        device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``: where similarities are computed.
-        memory_bytes: Bound on working memory, on the device and beside it.
+        n_neighbors: Number of neighbours that vote.
+        metric: ``cosine`` (1 - cosine; a zero vector has distance 1 to every row) or ``euclidean``.
+        weights: Weight of a vote. ``uniform``: 1. ``distance``: 1 / distance; if a distance is 0, only neighbours
+            at distance 0 vote. ``softmax``: exp(cosine / temperature), the protocol of Wu et al. 2018
+            (Unsupervised feature learning via non-parametric instance discrimination) and of DINO (Caron et al.
+            2021). For ``euclidean``, ``softmax`` is exp(-distance^2 / (2 temperature)), which is equivalent on
+            unit vectors.
+        temperature: Temperature of ``softmax``, above 0.
+        device: Device of the similarities: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        memory_bytes: Limit on working memory in bytes, on the device and the host.
 
     Attributes:
-        classes_: (k,) the labels.
-        rows_: (n, d) the training rows; not copied where scikit-learn's checks need no copy.
-        targets_: (n,) int64 index into classes_ of each training row.
-        n_features_in_: d.
+        classes_: (k,) sorted labels.
+        rows_: (n, d) training rows. They are copied only if the checks of scikit-learn require a copy.
+        targets_: (n,) int64 index into ``classes_`` of each training row.
+        n_features_in_: Length d of a feature vector.
     """
 
     def __init__(
@@ -67,14 +68,14 @@ class KNNHead(ClassifierMixin, BaseEstimator):
         self.memory_bytes = memory_bytes
 
     def fit(self, X: Any, y: Any) -> Self:
-        """Keep the training rows.
+        """Store the training rows.
 
         Args:
             X: (n, d) float16, float32 or float64.
             y: (n,) labels.
 
         Raises:
-            HeadError: A parameter out of its range, or fewer rows than neighbours.
+            HeadError: A parameter is out of range, or there are fewer rows than neighbours.
         """
         self._check_parameters()
         X, y = validate_data(self, X, y, dtype=_FLOATS, ensure_all_finite=False)
@@ -95,21 +96,19 @@ class KNNHead(ClassifierMixin, BaseEstimator):
 
         Args:
             X: (q, d) rows; None for the training rows, each without itself.
-            n_neighbors: How many, instead of the estimator's own number.
+            n_neighbors: Number of neighbours; None for that of the estimator.
 
         Returns:
             Distances (q, k) float64, nearest first, and training rows (q, k) int64.
 
         Raises:
-            HeadError: More neighbours than there are rows.
+            HeadError: There are fewer training rows than neighbours.
         """
         check_is_fitted(self)
         count = self.n_neighbors if n_neighbors is None else n_neighbors
         others = len(self.rows_) - (X is None)
         if not 1 <= count <= others:
-            raise HeadError(
-                f"n_neighbors: got {count}, expected 1 to {others}, the training rows to choose from"
-            )
+            raise HeadError(f"n_neighbors: got {count}, expected 1 to {others}, the number of training rows")
         search = RowSearch(
             Rows(self.rows_),
             metric=self.metric,
@@ -123,7 +122,7 @@ class KNNHead(ClassifierMixin, BaseEstimator):
         return search.nearest(Rows(X), count)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
-        """Each class's share of the votes, (q, k) float64."""
+        """Return the (q, k) float64 share of the votes of each class."""
         check_is_fitted(self)
         found = self.kneighbors(X)
         votes = np.zeros((len(found.rows), len(self.classes_)))
@@ -134,7 +133,7 @@ class KNNHead(ClassifierMixin, BaseEstimator):
         return votes
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The class with most votes; of several, the first in classes_. (q,) labels."""
+        """Return the (q,) labels with the most votes; ties are broken in the order of ``classes_``."""
         votes = self.predict_proba(X)
         labels: NDArray[Any] = self.classes_[votes.argmax(axis=1)]
         return labels
@@ -143,7 +142,7 @@ class KNNHead(ClassifierMixin, BaseEstimator):
         if self.weights == "uniform":
             return np.ones_like(distances)
         if self.weights == "distance":
-            # Relative to the nearest, which can't overflow.
+            # Weights relative to the nearest neighbour cannot overflow.
             nearest = distances[:, :1]
             ratios = np.divide(nearest, distances, out=np.zeros_like(distances), where=distances > 0)
             return np.where(nearest == 0, (distances == 0).astype(np.float64), ratios)
@@ -165,7 +164,7 @@ class KNNHead(ClassifierMixin, BaseEstimator):
 
 
 def _without_self(found: Neighbors) -> Neighbors:
-    """Drop each row from its own neighbours, or the last of them where equal rows came before it."""
+    """Drop each row from its own neighbours, or the last neighbour if equal rows precede the row."""
     own = found.rows == np.arange(len(found.rows))[:, None]
     own[:, -1] |= ~own.any(axis=1)
     shape = (len(own), own.shape[1] - 1)
@@ -191,10 +190,10 @@ KNN = HeadKind(
     name="knn",
     summary="k nearest neighbours, by exact search in torch",
     parameters=by_name(
-        Parameter("n_neighbors", 10, whole(1), "training rows that vote"),
+        Parameter("n_neighbors", 10, whole(1), "number of training rows that vote"),
         Parameter("metric", "cosine", one_of(*get_args(Metric)), "distance; euclidean standardises"),
-        Parameter("weights", "uniform", one_of(*get_args(Weights)), "how neighbours vote"),
-        Parameter("temperature", 0.07, POSITIVE, "of softmax weights"),
+        Parameter("weights", "uniform", one_of(*get_args(Weights)), "weights of the votes"),
+        Parameter("temperature", 0.07, POSITIVE, "temperature of softmax weights"),
     ),
     build=_build,
     grid=lambda _: {"n_neighbors": (50, 20, 10, 5, 3, 1)},

@@ -1,4 +1,4 @@
-"""The linear head: exact multinomial logistic regression, one strength of regularisation or a path of them."""
+"""The linear head: exact multinomial logistic regression for one penalty strength or a regularisation path."""
 
 import copy
 import time
@@ -48,26 +48,28 @@ from frostline.classifiers.numerics.softmax import SoftmaxRegression
 
 Dtype = Literal["auto", "float32", "float64"]
 
-_GROUP = 3  # strengths solved together at most: more would start too far from the last solution
-_WIDE = 2  # features per row from which on the space that the rows span is worth finding
-_PATH_TOL = 20  # times looser than one fit: its candidates are compared, and the chosen one fitted again
-_COLUMNS = 64  # columns from which on a product is no faster for being wider
+_GROUP = 3  # largest number of strengths solved together; more would start too far from the last solution
+_WIDE = 2  # features per row from which the problem is solved in the row space
+_PATH_TOL = (
+    20  # factor of the tolerance on a path: its candidates are only compared, and the chosen one is refitted
+)
+_COLUMNS = 64  # columns beyond which a wider matrix product is not more efficient
 
 
 @dataclass(frozen=True)
 class LinearSolution:
-    """One point of a regularisation path, in the units of the features as they came in.
+    """One point of a regularisation path, in the units of the input features.
 
     Attributes:
         l2: Strength of the penalty.
         coef: float64 (k, d), or (1, d) for two classes.
         intercept: float64 (k,) or (1,).
         objective: Mean cross-entropy plus the penalty.
-        gradient_norm: Norm of its gradient.
-        iterations: L-BFGS iterations.
-        converged: Whether the objective is as close to its optimum as asked, by a proof or an estimate.
-        excess: By how much the objective exceeds its optimum at most: a proof, see `classifiers.numerics.lbfgs.minimise`.
-        seconds: What this point took.
+        gradient_norm: Euclidean norm of the gradient of the objective.
+        iterations: Number of L-BFGS iterations.
+        converged: Whether the objective is within the tolerance of its optimum, by a proof or an estimate.
+        excess: Proven upper bound of the objective minus its optimum; see `classifiers.numerics.lbfgs.minimise`.
+        seconds: Wall time of this point in seconds.
     """
 
     l2: float
@@ -98,35 +100,35 @@ def linear_path(
     memory: int | None = None,
     start: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
 ) -> Iterator[LinearSolution]:
-    """Solve multinomial logistic regression for several strengths, from strong to weak, each started at the last.
+    """Solve multinomial logistic regression for several penalty strengths, from strong to weak, with warm starts.
 
-    The rows are brought to the device once, or read in blocks again and again where they would not fit. Solutions are
-    computed as they are asked for, so that a caller may score each and stop. Few classes make narrow products; there,
-    several strengths share one.
+    The rows are copied to the device once, or streamed in blocks in every pass if they do not fit. Solutions are
+    computed lazily, so that a caller may score each one and stop. With few classes, several strengths share one
+    matrix product.
 
     Args:
-        X: (n, d) floats, e.g. a memory map of float16, or rows selected from one.
-        y: (n,) labels of two or more classes; coefficients follow the sorted labels.
-        l2s: Strengths above 0, in any order.
+        X: (n, d) floats, e.g. a float16 memory map, or rows selected from one.
+        y: (n,) labels of at least two classes. Coefficients are in the order of the sorted labels.
+        l2s: Penalty strengths above 0, in any order.
         sample_weight: (n,) non-negative row weights.
-        fit_intercept: Whether to learn a constant per class, which is not penalised.
-        scale: ``standard`` penalises the coefficients of standardised features, ``none`` those of raw ones, ``l2`` and
-            ``maxnorm`` those of rows divided by their norm.
+        fit_intercept: Whether to fit an unpenalised intercept per class.
+        scale: ``standard`` penalises the coefficients of standardised features, ``none`` those of raw ones, ``l2``
+            and ``maxnorm`` those of rows divided by their norm.
         label_smoothing: Share of each target that is spread evenly over all classes.
         tol: Largest relative excess of the objective over its optimum; see `classifiers.numerics.lbfgs.minimise`.
         max_iter: Largest number of iterations per strength.
-        proven: Whether to go on until that is proven, in place of an estimate; twice as many iterations where penalties
-            are weak.
+        proven: Whether to iterate until the tolerance is proven and not only estimated. This takes twice as many
+            iterations for weak penalties.
         device: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
-        dtype: Number format of the products; ``auto`` is float64 for float64 input, else float32.
-        memory: Bytes that the rows may take on the device; more than that are streamed. None has no bound.
-        start: Coefficients and intercept, in the units of X, to start from.
+        dtype: Number format of the products; ``auto`` is float64 for float64 input, otherwise float32.
+        memory: Largest size of the rows on the device in bytes. Larger inputs are streamed. None means no limit.
+        start: Initial coefficients and intercept, in the units of X.
 
     Yields:
-        One solution per strength, strongest first.
+        One solution per strength, strongest penalty first.
 
     Raises:
-        HeadError: An option out of range, a device that is not here, or fewer than two classes.
+        HeadError: An option is out of range, the device is not available, or there are fewer than two classes.
     """
     strengths = sorted(map(float, l2s), reverse=True)
     _check_options(strengths, scale=scale, smoothing=label_smoothing, tol=tol, max_iter=max_iter, dtype=dtype)
@@ -137,7 +139,7 @@ def linear_path(
     rows_dtype = _rows_dtype(X, dtype, place)
     weights = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     weight = torch.as_tensor(weights).to(place, exact_dtype(place))
-    rows, mean, divisor = _bring(X, weight, scale, place, rows_dtype, centre=fit_intercept, memory=memory)
+    rows, mean, divisor = _load_rows(X, weight, scale, place, rows_dtype, centre=fit_intercept, memory=memory)
     axes = None
     if isinstance(rows, ResidentRows) and _WIDE * len(rows.matrix) <= X.shape[1]:
         rows, axes = row_space(rows)
@@ -159,7 +161,7 @@ def linear_path(
                 f"expected ({problem.outputs}, {X.shape[1]}) and ({problem.outputs},)"
             )
         theta = units.enter(coef, intercept).to(theta)
-    for l2, optimum, seconds in _follow(problem, strengths, theta, tol, max_iter, proven=proven):
+    for l2, optimum, seconds in _solve_path(problem, strengths, theta, tol, max_iter, proven=proven):
         coef, intercept = units.leave(optimum.theta)
         yield LinearSolution(
             l2,
@@ -176,7 +178,7 @@ def linear_path(
 
 @dataclass(frozen=True)
 class _Units:
-    """From the units of the features as they came in to those of the solver, and back."""
+    """Conversion of parameters between the units of the input features and those of the solver."""
 
     mean: NDArray[np.float64]
     divisor: NDArray[np.float64]
@@ -197,7 +199,7 @@ class _Units:
         return coef, solved[:, -1].numpy() - coef @ self.mean
 
 
-def _bring(
+def _load_rows(
     X: NDArray[Any] | SelectedRows,
     weight: torch.Tensor,
     scale: Scale,
@@ -207,14 +209,14 @@ def _bring(
     centre: bool,
     memory: int | None,
 ) -> tuple[Rows, NDArray[np.float64], NDArray[np.float64]]:
-    """Rows on the device or streamed to it. An intercept takes up any shift, so that rows are centred where there is one."""
+    """Return rows that are on the device or streamed to it. Rows are centred if an intercept absorbs the shift."""
     if memory is not None and X.shape[0] * X.shape[1] * dtype.itemsize > memory:
         return stream(X, weight, scale, place, dtype, centre=centre)
     matrix, mean, divisor = standardise(X, weight, scale, place, dtype, centre=centre)
     return ResidentRows(matrix), mean, divisor
 
 
-def _follow(
+def _solve_path(
     problem: SoftmaxRegression,
     strengths: list[float],
     theta: torch.Tensor,
@@ -223,7 +225,7 @@ def _follow(
     *,
     proven: bool,
 ) -> Iterator[tuple[float, Optimum, float]]:
-    """Solve the strengths in groups, each started where the last two solutions point to."""
+    """Solve the strengths in groups, each started at an extrapolation of the last two solutions."""
     group = max(1, min(_GROUP, _COLUMNS // problem.outputs))
     memory = Memory()
     known: list[tuple[float, torch.Tensor]] = []
@@ -240,7 +242,7 @@ def _follow(
 
 
 def _extrapolate(known: list[tuple[float, torch.Tensor]], l2: float, otherwise: torch.Tensor) -> torch.Tensor:
-    """Where the path leads at l2, taken as straight over the logarithm of l2."""
+    """Extrapolate the path to l2, linearly in the logarithm of l2."""
     if len(known) < 2 or known[0][0] == known[1][0]:
         return known[-1][1] if known else otherwise
     (far, before), (near, last) = known
@@ -282,29 +284,30 @@ def _normalised(rows: NDArray[Any], scale: Scale) -> NDArray[Any]:
 class LinearHead(ClassifierMixin, BaseEstimator):
     """Exact multinomial logistic regression by L-BFGS in torch, on a CPU or a GPU.
 
-    Minimises the (weighted) mean cross-entropy plus ``l2 / 2`` times the squared norm of the coefficients, without
-    the intercept. scikit-learn's ``LogisticRegression(C)`` minimises the same with ``C = 1 / (l2 * n)`` (n rows).
+    The objective is the (weighted) mean cross-entropy plus ``l2 / 2`` times the squared norm of the coefficients.
+    The intercept is not penalised. ``LogisticRegression(C)`` of scikit-learn minimises the same objective with
+    ``C = 1 / (l2 * n)`` for n rows.
 
     Args:
         l2: Strength of the penalty, above 0.
-        fit_intercept: Whether to learn a constant per class.
-        scale: ``standard`` penalises the coefficients of standardised features, ``none`` those of raw ones, ``l2`` and
-            ``maxnorm`` those of rows divided by their Euclidean norm or largest absolute value.
-        tol: Largest relative excess of the objective over its optimum; `fit` goes on until that is proven.
+        fit_intercept: Whether to fit an intercept per class.
+        scale: ``standard`` penalises the coefficients of standardised features, ``none`` those of raw ones, ``l2``
+            and ``maxnorm`` those of rows divided by their Euclidean norm or largest absolute value.
+        tol: Largest relative excess of the objective over its optimum. `fit` iterates until it is proven.
         max_iter: Largest number of iterations.
         class_weight: None, ``balanced``, or a weight per class.
-        device: ``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda[:N]`` or ``mps``.
-        dtype: Number format of the products; ``auto`` is float64 for float64 input, else float32.
+        device: ``auto`` (CUDA if available, otherwise the CPU), ``cpu``, ``cuda[:N]`` or ``mps``.
+        dtype: Number format of the products; ``auto`` is float64 for float64 input, otherwise float32.
         label_smoothing: Share of each target that is spread evenly over all classes.
-        memory: Bytes that the rows may take on the device; more than that are streamed. None has no bound.
+        memory: Largest size of the rows on the device in bytes. Larger inputs are streamed. None means no limit.
 
     Attributes:
         classes_: The k sorted labels.
-        coef_: float64 (k, d), or (1, d) for two classes, for features as they come in.
+        coef_: float64 (k, d), or (1, d) for two classes, in the units of the input features.
         intercept_: float64 (k,) or (1,).
-        n_iter_: Iterations taken.
-        objective_: Value reached.
-        converged_: Whether ``objective_`` is as close to its optimum as asked: proven by `fit`, estimated by `path`.
+        n_iter_: Number of iterations.
+        objective_: Final value of the objective.
+        converged_: Whether ``objective_`` is within ``tol`` of its optimum, proven by `fit` or estimated by `path`.
     """
 
     def __init__(
@@ -344,14 +347,15 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         """Fit to (n, d) features and (n,) labels.
 
         Args:
-            X: (n, d) floats; float16, memory maps and rows selected from one are read in blocks.
-            y: (n,) labels of any kind.
-            sample_weight: (n,) non-negative; a weight counts as so many copies of the row.
-            coef_init: Coefficients to start from, in the shape of ``coef_``.
-            intercept_init: Intercept to start from, in the shape of ``intercept_``.
+            X: (n, d) floats. Memory maps, rows selected from one, and float16 are read in blocks.
+            y: (n,) labels of any type.
+            sample_weight: (n,) non-negative weights. An integer weight is equivalent to that number of copies of
+                the row.
+            coef_init: Initial coefficients, in the shape of ``coef_``.
+            intercept_init: Initial intercept, in the shape of ``intercept_``.
 
         Raises:
-            HeadError: An option out of range, or fewer than two classes.
+            HeadError: An option is out of range, or there are fewer than two classes.
         """
         start = None if coef_init is None or intercept_init is None else (coef_init, intercept_init)
         (solution,) = self._solve(X, y, [self.l2], sample_weight, tol=self.tol, proven=True, start=start)
@@ -372,13 +376,19 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         l2s: Iterable[float],
         sample_weight: ArrayLike | None = None,
     ) -> Iterator[Self]:
-        """Fit a copy of this head for each of several strengths, each started at the last; see `linear_path`.
+        """Fit a copy of this head for each of several strengths, with warm starts; see `linear_path`.
 
-        The objectives are within twenty times ``tol``, as L-BFGS estimates it: enough to compare strengths by, of which one
-        is then fitted.
+        The tolerance is twenty times ``tol``, estimated by L-BFGS. This is sufficient to compare the strengths;
+        the chosen one is then fitted with `fit`.
+
+        Args:
+            X: (n, d) floats.
+            y: (n,) labels of any type.
+            l2s: Penalty strengths above 0.
+            sample_weight: (n,) non-negative weights.
 
         Yields:
-            Fitted heads, strongest penalty first. One that did not converge says so in ``converged_`` only.
+            Fitted heads, strongest penalty first. ``converged_`` reports convergence; no warning is issued.
         """
         for solution in self._solve(X, y, l2s, sample_weight, tol=_PATH_TOL * self.tol):
             self._adopt(solution)
@@ -420,7 +430,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         self.converged_ = solution.converged
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Logits of (n, d) features: (n, k), or (n,) of the second class for two."""
+        """Return the (n, k) logits of (n, d) features, or the (n,) logits of the second of two classes."""
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=FLOATS, reset=False)
         width = np.float64 if rows.dtype == np.float64 else np.float32
@@ -432,7 +442,7 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         return logits[:, 0] if logits.shape[1] == 1 else logits
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """(n, k) probabilities of ``classes_``."""
+        """Return the (n, k) probabilities of ``classes_``."""
         logits = self.decision_function(X)
         if logits.ndim == 1:
             logits = np.stack([np.zeros_like(logits), logits], axis=1)
@@ -441,14 +451,14 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         return proba
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """(n,) most probable labels."""
+        """Return the (n,) most probable labels."""
         logits = self.decision_function(X)
         chosen = (logits > 0).astype(np.intp) if logits.ndim == 1 else logits.argmax(axis=1)
         labels: NDArray[Any] = self.classes_[chosen]
         return labels
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
-        """What was learnt, as named arrays: `from_tensors` of a head with the same options restores it."""
+        """Return the fitted state as named arrays. `from_tensors` of a head with the same options restores it."""
         check_is_fitted(self)
         return {
             "coef": self.coef_,
@@ -457,10 +467,10 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         }
 
     def from_tensors(self, tensors: Mapping[str, NDArray[Any]]) -> Self:
-        """Restore what `to_tensors` gave, for integer labels.
+        """Restore the state from the arrays of `to_tensors`, for integer labels.
 
         Raises:
-            HeadError: Arrays are missing, or their shapes don't fit each other.
+            HeadError: Arrays are missing, or their shapes do not match.
         """
         if set(tensors) != {"coef", "intercept", "classes"}:
             raise HeadError(f"got tensors {sorted(tensors)}, expected classes, coef and intercept")
@@ -479,7 +489,7 @@ def _build(params: Mapping[str, Any], _seed: int, device: str) -> LinearHead:
     return LinearHead(device=device, **params)
 
 
-# As many as Kornblith et al. 2019 ("Do Better ImageNet Models Transfer Better?") try, over nine decades.
+# 45 values over nine decades, the number used by Kornblith et al. 2019 ("Do Better ImageNet Models Transfer Better?").
 _STRENGTHS = tuple(float(f"{10 ** (2 - 9 * step / 44):.3g}") for step in range(45))
 
 LINEAR = HeadKind(
@@ -491,11 +501,16 @@ LINEAR = HeadKind(
             "scale",
             "standard",
             one_of(*SCALES),
-            "standardise the features, or divide each row by its norm, or neither",
+            "standardise the features, divide each row by its norm, or neither",
         ),
         CLASS_WEIGHT,
-        Parameter("fit_intercept", True, FLAG, "learn a constant per class"),
-        Parameter("label_smoothing", 0.0, number(0, 1, closed=True), "share of targets spread evenly"),
+        Parameter("fit_intercept", True, FLAG, "fit an intercept per class"),
+        Parameter(
+            "label_smoothing",
+            0.0,
+            number(0, 1, closed=True),
+            "share of each target spread evenly over all classes",
+        ),
         Parameter("tol", 1e-5, POSITIVE, "largest relative excess of the objective over its optimum"),
         Parameter("max_iter", 1000, whole(1), "largest number of iterations"),
         Parameter("dtype", "auto", one_of(*get_args(Dtype)), "number format of the products"),

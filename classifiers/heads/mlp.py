@@ -48,40 +48,41 @@ from frostline.classifiers.numerics.matrices import (
 
 
 class MLPHead(ClassifierMixin, BaseEstimator):
-    """Multi-layer perceptron on standardised features, softmax cross-entropy.
+    """Multi-layer perceptron on standardised features with softmax cross-entropy loss.
 
-    The same seed on the same machine gives the same network; torch's global generators are left as they were.
+    The same seed on the same machine gives the same network. The global generators of torch are not changed.
 
     Args:
         hidden: Widths of the hidden layers.
         activation: ``relu``, ``gelu``, ``silu`` or ``tanh``.
-        dropout: Share of hidden units dropped in training.
-        batch_norm: Whether to normalise before each activation.
+        dropout: Dropout probability of hidden units.
+        batch_norm: Whether to apply batch normalisation before each activation.
         optimizer: ``adamw``, ``adam`` or ``sgd``.
         lr: Peak learning rate.
-        momentum: Of ``sgd``.
-        nesterov: Whether that looks ahead.
-        weight_decay: On weights of linear layers; biases and norms are left alone.
-        schedule: ``cosine`` decay to zero, ``step``, ``onecycle`` or ``constant``; see `mlp_training.learning_rate`.
-        warmup: Share of all steps that warms up; ``auto`` is 0.3 for ``onecycle``, else 0.05.
+        momentum: Momentum of ``sgd``.
+        nesterov: Whether ``sgd`` uses Nesterov momentum.
+        weight_decay: Weight decay of linear layers; biases and norms are exempt.
+        schedule: ``cosine`` decay to zero, ``step``, ``onecycle`` or ``constant``; see
+            `mlp_training.learning_rate`.
+        warmup: Share of all steps used for warm-up; ``auto`` is 0.3 for ``onecycle``, otherwise 0.05.
         batch_size: Rows per step.
-        epochs: Largest number of passes over the rows.
-        patience: Epochs without a lower validation loss after which training stops.
-        early_stopping: Share of the rows held out for validation, with their weights, where ``fit`` gets none; 0 trains all
-            epochs.
-        scale: ``standard`` standardises the features, ``none`` takes them as they are.
+        epochs: Largest number of epochs.
+        patience: Number of epochs without a lower validation loss after which training stops.
+        early_stopping: Share of the rows held out for validation, with their weights, if ``fit`` gets no
+            validation rows. 0 trains all epochs.
+        scale: ``standard`` standardises the features, ``none`` leaves them unchanged.
         class_weight: None, ``balanced``, or a weight per class.
         random_state: Seed of weights, batches and dropout.
-        device: ``auto`` (CUDA where there is one, else the CPU), ``cpu``, ``cuda[:N]`` or ``mps``.
+        device: ``auto`` (CUDA if available, otherwise the CPU), ``cpu``, ``cuda[:N]`` or ``mps``.
 
     Attributes:
         classes_: The k sorted labels.
         network_: The trained module, on the CPU, for standardised float32 features.
-        mean_: (d,) subtracted from features.
-        scale_: (d,) that then divides them.
-        history_: One `Epoch` per epoch trained.
+        mean_: (d,) mean that is subtracted from the features.
+        scale_: (d,) divisor of the centred features.
+        history_: One `Epoch` per trained epoch.
         best_epoch_: Index in ``history_`` of the epoch whose weights were kept.
-        n_iter_: Epochs trained.
+        n_iter_: Number of trained epochs.
     """
 
     def __init__(
@@ -139,18 +140,20 @@ class MLPHead(ClassifierMixin, BaseEstimator):
 
         Args:
             X: (n, d) floats of any width.
-            y: (n,) labels of any kind.
-            sample_weight: (n,) non-negative; a row of weight 0 might as well not be there. A weight multiplies the row's loss,
-                so that it counts as copies do in the objective, though not in the draws of batches or in batch norms.
-            validation: Features and labels on which to stop early; the epoch of least loss is kept.
+            y: (n,) labels of any type.
+            sample_weight: (n,) non-negative weights. Rows of weight 0 are ignored. A weight multiplies the loss of
+                its row. In the objective it is equivalent to copies of the row, but not in the sampling of batches
+                or in batch norms.
+            validation: Features and labels for early stopping. The epoch with the lowest loss is kept.
 
         Raises:
-            HeadError: An option out of range, fewer than two classes, or validation labels that are not in y.
+            HeadError: An option is out of range, there are fewer than two classes, or a validation label is not in
+                y.
         """
         return fit_together([self], X, y, sample_weight, validation=validation)[0]
 
     def check_options(self) -> None:
-        """Refuse options out of range."""
+        """Raise HeadError if an option is out of range."""
         choices: dict[str, tuple[str, Sequence[str]]] = {
             "activation": (self.activation, tuple(ACTIVATIONS)),
             "optimizer": (self.optimizer, OPTIMIZERS),
@@ -184,7 +187,11 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         sample_weight: ArrayLike | None,
         validation: tuple[ArrayLike, ArrayLike] | None,
     ) -> tuple[TrainingRows, TrainingRows | None, int, torch.device]:
-        """Rows to train and to stop on, the seed, and where they are; sets what doesn't depend on training."""
+        """Prepare the training, and set the fitted attributes that do not depend on it.
+
+        Returns:
+            Training rows, validation rows for early stopping or None, the seed, and the device of the rows.
+        """
         rows, labels, weights = training_rows(self, X, y, sample_weight, self.class_weight)
         random = check_random_state(self.random_state)
         seed = int(random.randint(2**31 - 1))
@@ -197,26 +204,26 @@ class MLPHead(ClassifierMixin, BaseEstimator):
             rows, labels, weights = rows[kept], labels[kept], weights[kept]
         self.classes_, targets = np.unique(labels, return_inverse=True)
         place = resolve_device(self.device)
-        train = self._bring(rows, targets, weights, place)
-        checked = None if validation is None else self._bring_validation(*validation, judged, place)
+        train = self._rows_on_device(rows, targets, weights, place)
+        checked = None if validation is None else self._validation_on_device(*validation, judged, place)
         return train, checked, seed, place
 
-    def _bring(
+    def _rows_on_device(
         self,
         rows: NDArray[Any],
         targets: NDArray[np.int64],
         weights: NDArray[np.float64],
         place: torch.device,
     ) -> TrainingRows:
-        """Standardised training rows on the device."""
+        """Return the standardised training rows on the device."""
         weight = torch.as_tensor(weights / weights.mean()).to(place, exact_dtype(place))
         inputs, self.mean_, self.scale_ = standardise(rows, weight, self.scale, place, torch.float32)
         return TrainingRows(inputs, torch.as_tensor(targets, device=place), weight.to(torch.float32))
 
-    def _bring_validation(
+    def _validation_on_device(
         self, X: ArrayLike, y: ArrayLike, weights: NDArray[np.float64] | None, place: torch.device
     ) -> TrainingRows:
-        """The same for rows to stop on, which count equally where they have no weights."""
+        """Return the standardised validation rows on the device; without weights, all rows have weight 1."""
         held, labels, width = np.asarray(X), np.asarray(y), len(self.mean_)
         if held.ndim != 2 or held.shape[1] != width or not len(held) or labels.shape != (len(held),):
             raise HeadError(
@@ -234,7 +241,7 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         return torch.as_tensor((rows.astype(np.float32) - mean) / scale)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """(n, k) probabilities of ``classes_``."""
+        """Return the (n, k) probabilities of ``classes_``."""
         check_is_fitted(self)
         rows = validate_data(self, X, dtype=FLOATS, reset=False)
         with torch.inference_mode():
@@ -244,23 +251,23 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         return np.concatenate(parts)
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
-        """(n,) most probable labels."""
+        """Return the (n,) most probable labels."""
         chosen = self.predict_proba(X).argmax(axis=1)
         labels: NDArray[Any] = self.classes_[chosen]
         return labels
 
     def to_tensors(self) -> dict[str, NDArray[Any]]:
-        """What was learnt, as named arrays: `from_tensors` of a head with the same options restores it."""
+        """Return the fitted state as named arrays. `from_tensors` of a head with the same options restores it."""
         check_is_fitted(self)
         tensors = {f"network.{name}": value.numpy() for name, value in self.network_.state_dict().items()}
         classes = np.asarray(self.classes_, np.int64)
         return {"mean": self.mean_, "scale": self.scale_, "classes": classes, **tensors}
 
     def from_tensors(self, tensors: Mapping[str, NDArray[Any]]) -> Self:
-        """Restore what `to_tensors` gave, for integer labels.
+        """Restore the state from the arrays of `to_tensors`, for integer labels.
 
         Raises:
-            HeadError: Arrays are missing, or not of the network that the options describe.
+            HeadError: Arrays are missing, or do not match the network that the options describe.
         """
         if not {"mean", "scale", "classes"} <= set(tensors):
             raise HeadError(f"got tensors {sorted(tensors)}, expected mean, scale, classes and the network's")
@@ -278,16 +285,17 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         try:
             network.load_state_dict(state)
         except RuntimeError as error:
-            raise HeadError(
-                f"the tensors are not those of an MLP with hidden={self.hidden}: {error}"
-            ) from None
+            raise HeadError(f"the tensors do not match an MLP with hidden={self.hidden}: {error}") from None
         self.mean_, self.scale_, self.network_ = mean, scale, network.eval()
         self.n_features_in_ = len(mean)
         return self
 
 
 def can_train_together(heads: Sequence[MLPHead]) -> bool:
-    """Whether `fit_together` takes these heads: they differ in learning rate, weight decay, momentum and dropout alone."""
+    """Return whether `fit_together` accepts these heads.
+
+    The heads may differ only in learning rate, weight decay, momentum and dropout.
+    """
     return all(_common(head) == _common(heads[0]) for head in heads)
 
 
@@ -304,20 +312,24 @@ def fit_together(
     *,
     validation: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> list[MLPHead]:
-    """Fit several MLPs at once, in place; each ends as it would alone but for the rounding of sums.
+    """Fit several MLPs at once, in place. Up to rounding, the result equals that of separate fits.
 
     Args:
-        heads: Unfitted heads that `can_train_together`.
+        heads: Unfitted heads for which `can_train_together` is true.
         X: (n, d) floats of any width.
         y: (n,) labels.
-        sample_weight: (n,) non-negative.
-        validation: Features and labels on which each head stops early by itself; its epoch of least loss is kept.
+        sample_weight: (n,) non-negative weights.
+        validation: Features and labels for early stopping. Each head stops by itself and keeps its epoch with the
+            lowest loss.
+
+    Returns:
+        The fitted heads.
 
     Raises:
-        HeadError: Heads that differ in more than that, and as `MLPHead.fit`.
+        HeadError: The heads differ in other options, or `MLPHead.fit` would raise it.
     """
     if not heads or not can_train_together(heads):
-        raise HeadError(f"heads that train together may differ in {', '.join(OWN)} alone")
+        raise HeadError(f"heads that train together may differ only in {', '.join(OWN)}")
     for head in heads:
         head.check_options()
     first = heads[0]
@@ -342,37 +354,37 @@ def _parse_widths(text: str) -> tuple[int, ...]:
     return widths
 
 
-_WIDTHS = Values("whole numbers with commas between, e.g. 256,128", _parse_widths)
+_WIDTHS = Values("comma-separated whole numbers, e.g. 256,128", _parse_widths)
 
 MLP = HeadKind(
     name="mlp",
     summary="fully connected layers, trained on mini-batches in torch",
     parameters=by_name(
         Parameter("hidden", (512,), _WIDTHS, "widths of the hidden layers"),
-        Parameter("activation", "relu", one_of(*ACTIVATIONS), "after each hidden layer"),
-        Parameter("dropout", 0.5, number(0, 1, closed=True), "share of hidden units dropped in training"),
-        Parameter("batch_norm", False, FLAG, "normalise before each activation"),
-        Parameter("optimizer", "adamw", one_of(*OPTIMIZERS), "how weights are stepped"),
+        Parameter("activation", "relu", one_of(*ACTIVATIONS), "activation after each hidden layer"),
+        Parameter("dropout", 0.5, number(0, 1, closed=True), "dropout probability of hidden units"),
+        Parameter("batch_norm", False, FLAG, "batch normalisation before each activation"),
+        Parameter("optimizer", "adamw", one_of(*OPTIMIZERS), "optimizer of the weights"),
         Parameter("lr", 1e-3, POSITIVE, "peak learning rate"),
-        Parameter("momentum", 0.9, number(0, 1, closed=True), "of sgd"),
-        Parameter("nesterov", True, FLAG, "whether the momentum of sgd looks ahead"),
-        Parameter("weight_decay", 0.01, number(0, closed=True), "on weights, not on biases"),
+        Parameter("momentum", 0.9, number(0, 1, closed=True), "momentum (sgd only)"),
+        Parameter("nesterov", True, FLAG, "Nesterov momentum (sgd only)"),
+        Parameter("weight_decay", 0.01, number(0, closed=True), "weight decay; biases and norms are exempt"),
         Parameter(
             "schedule",
             "cosine",
             one_of(*SCHEDULES),
-            "of the learning rate after warm-up",
+            "learning rate schedule after warm-up",
         ),
         Parameter(
             "warmup",
             "auto",
             either("auto", number(0, 1, closed=True)),
-            "share of the steps that warms up; auto is 0.3 for onecycle, else 0.05",
+            "share of the steps used for warm-up; auto is 0.3 for onecycle, otherwise 0.05",
         ),
         Parameter("batch_size", 128, whole(1), "rows per step"),
-        Parameter("epochs", 40, whole(1), "largest number of passes"),
-        Parameter("patience", 8, whole(1), "epochs without a lower validation loss before stopping"),
-        Parameter("scale", "standard", one_of("standard", "none"), "standardise the features or not"),
+        Parameter("epochs", 40, whole(1), "largest number of epochs"),
+        Parameter("patience", 8, whole(1), "epochs without a lower validation loss before training stops"),
+        Parameter("scale", "standard", one_of("standard", "none"), "whether to standardise the features"),
         CLASS_WEIGHT,
     ),
     build=_build,

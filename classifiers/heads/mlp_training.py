@@ -1,7 +1,7 @@
-"""Training MLPs: one, or several of one architecture as one batched program.
+"""Training of MLPs: one network, or several of one architecture in one batched program.
 
-Parameters of all networks lie stacked, (h, ...) each, and `torch.func.vmap` runs the module over them, so that a layer of all
-heads is one batched product. One head is a stack of one: there is no other way to train.
+The parameters of all h networks are stacked, (h, ...) each, and `torch.func.vmap` runs the module over them. A
+layer of all networks is therefore one batched product. A single network is a stack of one.
 """
 
 import copy
@@ -26,15 +26,15 @@ SCHEDULES = ("cosine", "onecycle", "step", "constant")
 OWN = ("lr", "weight_decay", "momentum", "dropout")
 """Options in which networks that are trained together may differ."""
 
-_BETAS, _EPS = (0.9, 0.999), 1e-8  # as torch.optim has them
-_DIVISOR, _LAST_DIVISOR = 25, 1e4  # of one cycle's first and last rate, as torch.optim has them
-_CELLS = 2**24  # activations of a layer that a check on validation holds at a time
-# Trained at a time: what a CPU has near at hand; else with gradients, moments and the best ones 1.3 GB.
+_BETAS, _EPS = (0.9, 0.999), 1e-8  # defaults of torch.optim
+_DIVISOR, _LAST_DIVISOR = 25, 1e4  # divisors of the first and last rate of one cycle, defaults of torch.optim
+_CELLS = 2**24  # largest number of activations per layer during validation
+# Parameters trained at a time: on a CPU as many as its cache holds; otherwise 1.3 GB with gradients, moments and best.
 _NEAR, _PARAMETERS = 2**20, 2**26
 
 
 class Options(Protocol):
-    """What training reads of an `MLPHead`."""
+    """Options of an `MLPHead` that training reads."""
 
     hidden: Sequence[int]
     activation: str
@@ -53,7 +53,7 @@ class Options(Protocol):
 
 
 class Epoch(NamedTuple):
-    """One epoch of training; without validation rows, its two scores are NaN."""
+    """Losses and learning rate of one epoch; the two validation scores are NaN without validation rows."""
 
     train_loss: float
     validation_loss: float
@@ -63,7 +63,7 @@ class Epoch(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainingRows:
-    """Standardised rows on the device; weights average 1."""
+    """Standardised rows on the device, with weights of mean 1."""
 
     inputs: Tensor
     targets: Tensor
@@ -75,8 +75,8 @@ class Trained:
     """A trained network.
 
     Attributes:
-        network: On the CPU, for inference.
-        history: One entry per epoch trained.
+        network: Network on the CPU, in evaluation mode.
+        history: One entry per trained epoch.
         best_epoch: Index of the epoch whose weights were kept.
     """
 
@@ -86,7 +86,7 @@ class Trained:
 
 
 def build_network(options: Options, width: int, outputs: int) -> nn.Sequential:
-    """The untrained network that options describe, for inputs of a width."""
+    """Build the untrained network that the options describe, with `width` inputs and `outputs` classes."""
     layers: list[nn.Module] = []
     for units in options.hidden:
         layers.append(nn.Linear(width, units))
@@ -98,7 +98,7 @@ def build_network(options: Options, width: int, outputs: int) -> nn.Sequential:
 
 
 class _Dropout(nn.Module):
-    """Dropout whose share is a tensor, so that stacked networks each have their own; all drop by the same draws."""
+    """Dropout with a tensor as probability, so that stacked networks may differ in it. All use the same random numbers."""
 
     kept: Tensor
 
@@ -114,22 +114,22 @@ class _Dropout(nn.Module):
 
 
 def learning_rate(options: Options, steps: int) -> Callable[[int], float]:
-    """Share of the peak learning rate at each of so many steps.
+    """Return the schedule: a function from a step, 0 to steps - 1, to the share of the peak learning rate.
 
-    ``constant``, ``cosine`` and ``step`` start with a linear warm-up of so many steps as are nearest to its share. ``step``
-    divides the rate by 10 after 1/2 and 3/4 of all steps (He et al. 2016). ``onecycle`` rises from 1/25 and falls to
-    1/250,000 in the last step, both along a cosine (Smith & Topin 2018, as in `torch.optim.lr_scheduler.OneCycleLR`;
-    momentum stays as it is).
+    ``constant``, ``cosine`` and ``step`` start with a linear warm-up; its share of the steps is rounded. ``step``
+    divides the rate by 10 after 1/2 and 3/4 of all steps (He et al. 2016). ``onecycle`` rises from 1/25 and falls
+    to 1/250,000 in the last step, both along a cosine (Smith & Topin 2018, as in
+    `torch.optim.lr_scheduler.OneCycleLR`, but with constant momentum).
     """
     cycle = options.schedule == "onecycle"
     share = (0.3 if cycle else 0.05) if isinstance(options.warmup, str) else options.warmup
     if cycle:
         return _OneCycle(share * steps - 1, steps - 1)
-    return _Warmed(round(share * steps), steps, options.schedule)
+    return _WarmUp(round(share * steps), steps, options.schedule)
 
 
 @dataclass(frozen=True)
-class _Warmed:
+class _WarmUp:
     warmup: int
     steps: int
     schedule: str
@@ -169,18 +169,22 @@ def train_networks(
     seed: int,
     place: torch.device,
 ) -> list[Trained]:
-    """Train networks that differ in `OWN` alone; each ends as it would alone but for the rounding of sums.
+    """Train networks that differ only in `OWN`. Up to rounding, the result equals that of separate trainings.
 
-    They start from the same weights and see the same batches and draws of dropout. Each stops early by itself, and its epoch
-    of least validation loss is kept. Torch's global generators are left as they were.
+    All networks start from the same weights and use the same batches and dropout draws. Each stops early by itself
+    and keeps the weights of the epoch with the lowest validation loss. The global generators of torch are not
+    changed.
 
     Args:
-        options: One per network.
+        options: Options of each network.
         outputs: Number of classes.
-        train: Rows to train on.
-        checked: Rows to stop early on.
+        train: Training rows.
+        checked: Validation rows for early stopping; None to train all epochs.
         seed: Seed of weights, batches and dropout.
-        place: Where the rows are.
+        place: Device of the rows.
+
+    Returns:
+        The trained networks, in the order of `options`.
     """
     width = train.inputs.shape[1]
     with _seeded(seed, place):
@@ -196,7 +200,7 @@ def train_networks(
 
 
 class _Training:
-    """Stacked networks, their optimizer and what became of them; only those that still train are computed."""
+    """Training state of stacked networks. Networks that have stopped are removed from the stack."""
 
     def __init__(self, options: Sequence[Options], network: nn.Sequential) -> None:
         self._options, self._network = options, network
@@ -211,7 +215,7 @@ class _Training:
         self._best: list[dict[str, Tensor]] = [{} for _ in options]
 
     def run(self, train: TrainingRows, checked: TrainingRows | None) -> list[Trained]:
-        """Run epochs until each network has stopped."""
+        """Run epochs until all networks have stopped."""
         first = self._options[0]
         batches = math.ceil(len(train.inputs) / first.batch_size)
         rate = learning_rate(first, batches * first.epochs)
@@ -235,7 +239,7 @@ class _Training:
         return [self._finished(index) for index in range(len(self._options))]
 
     def _logits(self, inputs: Tensor) -> Tensor:
-        """(h, b, k) of inputs (b, d)."""
+        """Return the (h, b, k) logits of (b, d) inputs."""
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
             found: Tensor = functional_call(self._network, (parameters, buffers), (inputs,))
@@ -250,7 +254,7 @@ class _Training:
         return found
 
     def _losses(self, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """(h, b) cross-entropies, and whether the most probable class is the true one."""
+        """Return the (h, b) cross-entropies, and whether the most probable class is the true one."""
         logits = self._logits(inputs)
         targets = targets.expand(len(logits), -1)
         losses = nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
@@ -259,7 +263,7 @@ class _Training:
     def _run_epoch(
         self, rows: TrainingRows, batches: int, rate: Callable[[int], float], step: int
     ) -> list[float]:
-        """Train on every row once, in random batches of nearly equal size; the mean losses."""
+        """Train on every row once, in random batches of nearly equal size, and return the mean losses."""
         self._network.train()
         order = torch.randperm(len(rows.inputs)).to(rows.inputs.device)
         total = torch.zeros(len(self._running), device=rows.inputs.device)
@@ -276,7 +280,7 @@ class _Training:
         return [value / len(order) for value in total.tolist()]
 
     def _check(self, rows: TrainingRows) -> list[tuple[float, float]]:
-        """Loss and accuracy of each on validation rows."""
+        """Return the loss and accuracy of each network on validation rows."""
         self._network.eval()
         widest = max(value.shape[1] for value in self._parameters.values())
         step = max(1, _CELLS // (len(self._running) * widest))
@@ -293,13 +297,13 @@ class _Training:
         ]
 
     def _keep(self, place: int, index: int, *, last: bool, judged: bool) -> None:
-        """Remember a network as it is now; where nothing judges, only after the last epoch."""
+        """Save the current state of a network; without validation rows, only after the last epoch."""
         if last or judged:
             whole = {**self._parameters, **self._buffers}
             self._best[index] = {name: value[place].clone() for name, value in whole.items()}
 
     def _drop(self, stopped: Sequence[int]) -> None:
-        """Compute networks that have stopped no more."""
+        """Remove stopped networks from the stack."""
         if not stopped:
             return
         kept = [place for place in range(len(self._running)) if place not in stopped]
@@ -322,9 +326,9 @@ def _repeat(value: Tensor, count: int) -> Tensor:
 
 
 class _Optimizer:
-    """SGD, Adam or AdamW as torch.optim has them, with options of its own for each of the stacked networks.
+    """SGD, Adam or AdamW as in torch.optim, with separate options for each of the stacked networks.
 
-    Weights of linear layers are decayed; biases and norms are left alone.
+    Weight decay applies to the weights of linear layers; biases and norms are exempt.
     """
 
     def __init__(
@@ -343,12 +347,12 @@ class _Optimizer:
         self._steps = 0
 
     def step(self, parameters: Mapping[str, Tensor], gradients: Sequence[Tensor], share: float) -> None:
-        """Move parameters in place, at a share of each one's peak learning rate."""
+        """Update parameters in place, with a share of the peak learning rate of each network."""
         self._steps += 1
         for index, (value, gradient) in enumerate(zip(parameters.values(), gradients, strict=True)):
             own = self._shaped(value.ndim)
             lr, moved = own["lr"] * share, gradient
-            if value.ndim == 3 and self._kind == "adamw":  # (h, out, in): weights, decoupled
+            if value.ndim == 3 and self._kind == "adamw":  # (h, out, in): weights, with decoupled decay
                 value.mul_(1 - lr * own["weight_decay"])
             elif value.ndim == 3:
                 moved = gradient + own["weight_decay"] * value
@@ -358,13 +362,13 @@ class _Optimizer:
                 value.sub_(self._adaptive(index, moved, lr))
 
     def _shaped(self, dimensions: int) -> Mapping[str, Any]:
-        """Each option along the first axis; plain numbers, which cost less, for a network by itself."""
+        """Return each option along the first axis; for a single network, plain numbers, which are faster."""
         if len(self._own["lr"]) == 1:
             return self._alone
         return {name: each.view(-1, *[1] * (dimensions - 1)) for name, each in self._own.items()}
 
     def keep(self, places: Sequence[int]) -> None:
-        """Go on with some of the networks."""
+        """Keep the state of some of the networks."""
         self._own = {name: each[places] for name, each in self._own.items()}
         self._alone = {name: float(each[0]) for name, each in self._own.items() if len(each)}
         self._first = [each[places] for each in self._first]
@@ -384,7 +388,7 @@ class _Optimizer:
 
 @contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's generators for a while, and put them back."""
+    """Seed the generators of torch within a context, and restore their state afterwards."""
     others = [device] if device.type != "cpu" else []
     with torch.random.fork_rng(others, device_type=device.type if others else "cuda"):
         torch.default_generator.manual_seed(seed)

@@ -1,4 +1,4 @@
-"""The parameters of heads: what each is called, and which values it takes."""
+"""Parameters of heads: names, defaults and valid values."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,11 +10,11 @@ from frostline.classifiers.errors import HeadError
 
 @dataclass(frozen=True)
 class Values:
-    """What a parameter can be.
+    """The valid values of a parameter.
 
     Attributes:
-        expects: In words.
-        parse: From text; ValueError where the text is no such value.
+        expects: Description of the valid values, for error messages.
+        parse: Function that parses a text, and raises ValueError if it is not valid.
     """
 
     expects: str
@@ -26,10 +26,10 @@ class Parameter:
     """One parameter of a head.
 
     Attributes:
-        name: As the user writes it.
-        default: Its value where neither the user nor the search says otherwise.
-        values: What it can be.
-        summary: What it does.
+        name: Name, as users write it.
+        default: Value if neither the user nor the search sets one.
+        values: Valid values.
+        summary: Short description.
     """
 
     name: str
@@ -38,10 +38,10 @@ class Parameter:
     summary: str
 
     def check(self, value: Any) -> Any:
-        """The value in this parameter's own type, from text or from a Python value.
+        """Parse a value of this parameter from a text or a Python value.
 
         Raises:
-            HeadError: It can't be that.
+            HeadError: The value is not valid for this parameter.
         """
         try:
             return self.values.parse(as_text(value))
@@ -50,19 +50,19 @@ class Parameter:
 
 
 def as_text(value: Any) -> str:
-    """A value as a user writes it."""
+    """Format a value as users write it."""
     if isinstance(value, tuple | list):
         return ",".join(map(str, value))
     return str(value).strip()
 
 
 def by_name(*parameters: Parameter) -> Mapping[str, Parameter]:
-    """Parameters in the order given, by name."""
+    """Return a read-only mapping from names to parameters, in the given order."""
     return MappingProxyType({parameter.name: parameter for parameter in parameters})
 
 
 def number(low: float, high: float = float("inf"), *, closed: bool = False) -> Values:
-    """Numbers from `low`, itself included where the interval is `closed`, to below `high`."""
+    """Return the numbers above `low`, or at least `low` if `closed`, and below `high`."""
 
     def parse(text: str) -> float:
         value = float(text)
@@ -75,7 +75,7 @@ def number(low: float, high: float = float("inf"), *, closed: bool = False) -> V
 
 
 def whole(low: int) -> Values:
-    """Whole numbers of at least `low`."""
+    """Return the whole numbers of at least `low`."""
 
     def parse(text: str) -> int:
         value = int(text)
@@ -87,7 +87,7 @@ def whole(low: int) -> Values:
 
 
 def either(word: str, values: Values) -> Values:
-    """One word, or a value."""
+    """Return the given values and one additional word."""
 
     def parse(text: str) -> Any:
         return text if text == word else values.parse(text)
@@ -96,7 +96,7 @@ def either(word: str, values: Values) -> Values:
 
 
 def one_of(*names: str) -> Values:
-    """One of several words."""
+    """Return a set of valid words."""
 
     def parse(text: str) -> str:
         if text not in names:
@@ -107,7 +107,7 @@ def one_of(*names: str) -> Values:
 
 
 def optional(values: Values) -> Values:
-    """None, or a value."""
+    """Return the given values and None."""
 
     def parse(text: str) -> Any:
         return None if text.lower() == "none" else values.parse(text)
@@ -126,5 +126,5 @@ FLAG = Values("true or false", _parse_flag)
 POSITIVE = number(0)
 
 CLASS_WEIGHT = Parameter(
-    "class_weight", None, optional(one_of("balanced")), "weigh classes by their inverse frequency"
+    "class_weight", None, optional(one_of("balanced")), "weight classes by their inverse frequency"
 )

@@ -1,4 +1,4 @@
-"""Heads of scikit-learn, which is imported when one is built."""
+"""Heads of scikit-learn. Its modules are imported when a head is built."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -36,7 +36,7 @@ LOGREG = HeadKind(
     parameters=by_name(
         Parameter("C", 0.01, POSITIVE, "inverse strength of the penalty"),
         CLASS_WEIGHT,
-        Parameter("tol", 1e-4, POSITIVE, "largest gradient entry at the end"),
+        Parameter("tol", 1e-4, POSITIVE, "largest absolute gradient entry at convergence"),
         Parameter("max_iter", 1000, whole(1), "largest number of iterations"),
     ),
     build=_build_logreg,
@@ -67,7 +67,7 @@ def _build_svm(params: Mapping[str, Any], seed: int, _device: str) -> Any:
     if options.pop("kernel") == "linear":
         del options["gamma"]
         return _scaled(LinearSVC(dual="auto", random_state=seed, **options))
-    options["max_iter"] = -1  # libsvm counts other steps than liblinear: let it finish
+    options["max_iter"] = -1  # libsvm counts iterations differently from liblinear, so that it has no limit
     return _scaled(SVC(kernel="rbf", **options))
 
 
@@ -81,10 +81,15 @@ SVM = HeadKind(
     parameters=by_name(
         Parameter("C", 1e-3, POSITIVE, "inverse strength of the penalty"),
         Parameter("kernel", "linear", one_of("linear", "rbf"), "linear, or radial basis functions"),
-        Parameter("gamma", "scale", either("scale", POSITIVE), "width of the radial functions"),
+        Parameter(
+            "gamma",
+            "scale",
+            either("scale", POSITIVE),
+            "coefficient of the radial basis functions (kernel=rbf only)",
+        ),
         CLASS_WEIGHT,
         Parameter("tol", 1e-3, POSITIVE, "stopping tolerance"),
-        Parameter("max_iter", 1000, whole(1), "largest number of iterations of the linear one"),
+        Parameter("max_iter", 1000, whole(1), "largest number of iterations (kernel=linear only)"),
     ),
     build=_build_svm,
     grid=_svm_grid,
@@ -99,7 +104,7 @@ def _build_centroid(params: Mapping[str, Any], _seed: int, _device: str) -> Any:
 
     if params["metric"] == "euclidean":
         return _scaled(NearestCentroid())
-    # Euclidean distances rank as cosine ones do between vectors of length 1.
+    # Between vectors of length 1, Euclidean and cosine distances give the same ranking.
     return make_pipeline(Normalizer(), NearestCentroid())
 
 
@@ -129,7 +134,7 @@ LDA = HeadKind(
             "shrinkage",
             "auto",
             either("auto", number(0, 1 + 1e-12, closed=True)),
-            "towards a diagonal covariance; auto is Ledoit and Wolf's",
+            "shrinkage towards a diagonal covariance; auto uses the Ledoit-Wolf estimate",
         ),
     ),
     build=_build_lda,
@@ -148,13 +153,13 @@ FOREST = HeadKind(
     name="forest",
     summary="scikit-learn's RandomForestClassifier",
     parameters=by_name(
-        Parameter("n_estimators", 200, whole(1), "trees"),
-        Parameter("min_samples_leaf", 1, whole(1), "least rows in a leaf"),
+        Parameter("n_estimators", 200, whole(1), "number of trees"),
+        Parameter("min_samples_leaf", 1, whole(1), "smallest number of rows per leaf"),
         Parameter(
             "max_features",
             "sqrt",
             either("sqrt", number(0, 1 + 1e-12)),
-            "share of the features looked at per branch; sqrt of their number",
+            "share of the features considered per split; sqrt uses the square root of their number",
         ),
         Parameter("max_depth", None, optional(whole(1)), "largest depth of a tree"),
         CLASS_WEIGHT,
@@ -168,7 +173,7 @@ def _build_boosting(params: Mapping[str, Any], seed: int, _device: str) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier
     from sklearn.pipeline import make_pipeline
 
-    # Stopping early would set training rows aside without regard to duplicates and groups.
+    # Early stopping would hold out training rows without respect to duplicates and groups.
     return make_pipeline(HistGradientBoostingClassifier(random_state=seed, early_stopping=False, **params))
 
 
@@ -176,12 +181,12 @@ BOOSTING = HeadKind(
     name="boosting",
     summary="scikit-learn's HistGradientBoostingClassifier",
     parameters=by_name(
-        Parameter("learning_rate", 0.1, POSITIVE, "how much each tree adds"),
+        Parameter("learning_rate", 0.1, POSITIVE, "shrinkage of the contribution of each tree"),
         Parameter("max_iter", 100, whole(1), "trees per class"),
-        Parameter("max_leaf_nodes", 15, whole(2), "largest number of leaves of a tree"),
-        Parameter("min_samples_leaf", 20, whole(1), "least rows in a leaf"),
-        Parameter("l2_regularization", 1.0, number(0, closed=True), "penalty on the leaves' values"),
-        Parameter("max_features", 0.3, number(0, 1 + 1e-12), "share of the features per branch"),
+        Parameter("max_leaf_nodes", 15, whole(2), "largest number of leaves per tree"),
+        Parameter("min_samples_leaf", 20, whole(1), "smallest number of rows per leaf"),
+        Parameter("l2_regularization", 1.0, number(0, closed=True), "L2 penalty on the leaf values"),
+        Parameter("max_features", 0.3, number(0, 1 + 1e-12), "share of the features considered per split"),
         CLASS_WEIGHT,
     ),
     build=_build_boosting,

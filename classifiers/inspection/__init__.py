@@ -1,1 +1,1 @@
-"""What features and a head say about the data: near duplicates and wrong labels."""
+"""Inspection of data sets by features and heads: duplicates, leaks between splits, and label errors."""

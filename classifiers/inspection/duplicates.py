@@ -1,4 +1,4 @@
-"""What leaks from one split into another: equal images, nearly equal ones, groups; and labels that contradict."""
+"""Detection of leaks between splits (equal images, near-duplicates, groups) and of conflicting labels."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,62 +12,63 @@ from frostline.classifiers.numerics.devices import resolve_device
 from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Pairs, Rows, RowSearch
 from frostline.splits import SPLIT_NAMES, Split
 
-# Centred cosine from which a pair is called a near-duplicate. On 5,000 photos of CIFAR-10 in efficientnet_lite0's
-# features, pairs from 0.85 on are one photo cut, lit or lettered differently, or one object in a series of photos;
-# between 0.80 and 0.85 such pairs mix with pairs that are merely alike. 95 of 100 copies of those photos score 0.96 or
-# more when scaled up, 0.94 a tenth brighter, 0.90 mirrored, 0.79 cropped by a pixel a side; strongly compressed ones
-# score as little as unrelated photos, and no threshold finds them. 0.98 would miss every near-duplicate that those
-# 5,000 photos hold. Sets of simple, uniform pictures (scanned digits) have innocent pairs above 0.85: hence a warning.
+# Smallest centred cosine of a near-duplicate. Measured on 5,000 photos of CIFAR-10 with efficientnet_lite0 features:
+# pairs at 0.85 or above are one photo with another crop, lighting or lettering, or one object in a series of photos.
+# Between 0.80 and 0.85 such pairs mix with pairs that are only similar. 95 of 100 copies of the photos score at least
+# 0.96 when scaled up, 0.94 when 10 % brighter, 0.90 when mirrored and 0.79 when cropped by one pixel per side. Strongly
+# compressed copies score like unrelated photos, and no threshold finds them. 0.98 would miss every near-duplicate among
+# the 5,000 photos. Sets of simple, uniform pictures (scanned digits) have unrelated pairs above 0.85, so that
+# near-duplicates only cause a warning.
 NEAR = 0.85
 
 
 def exact_duplicates(content: NDArray[np.uint8], split: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
-    """Images whose very bytes are in more than one split.
+    """Find images whose bytes occur in more than one split.
 
     Args:
         content: (n, 16) digests of the image bytes.
-        split: (n,) codes of `Split`; rows in none are left out.
+        split: (n,) codes of `Split`. Rows with `Split.NONE` are ignored.
 
     Returns:
-        One array of rows per such image, of all its rows that are in a split; sorted, by first row.
+        One sorted array of row indices per such image, ordered by first row.
     """
-    return _mixed(_keys(content), split, split != Split.NONE)
+    return _rows_with_several_values(_keys(content), split, split != Split.NONE)
 
 
 def groups_across(groups: NDArray[Any], split: NDArray[np.uint8]) -> list[NDArray[np.int64]]:
-    """Groups (e.g. one patient's images) that are in more than one split.
+    """Find groups (e.g. the images of one patient) that occur in more than one split.
 
     Args:
         groups: (n,) str or bytes, empty for no group.
-        split: (n,) codes of `Split`; rows in none are left out.
+        split: (n,) codes of `Split`. Rows with `Split.NONE` are ignored.
 
     Returns:
-        One array of rows per such group; sorted, by first row.
+        One sorted array of row indices per such group, ordered by first row.
     """
-    return _mixed(groups, split, (split != Split.NONE) & (groups != groups.dtype.type()))
+    return _rows_with_several_values(groups, split, (split != Split.NONE) & (groups != groups.dtype.type()))
 
 
 def conflicting_labels(content: NDArray[np.uint8], labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Images whose very bytes carry different labels.
+    """Find images whose copies have different labels.
 
     Args:
         content: (n, 16) digests of the image bytes.
-        labels: (n,) class indices; rows without a label (-1) are left out.
+        labels: (n,) class indices. Rows without a label (-1) are ignored.
 
     Returns:
-        One array of rows per such image; sorted, by first row.
+        One sorted array of row indices per such image, ordered by first row.
     """
-    return _mixed(_keys(content), labels, labels >= 0)
+    return _rows_with_several_values(_keys(content), labels, labels >= 0)
 
 
 class NearDuplicates(NamedTuple):
-    """Pairs of rows in different splits, the most alike first."""
+    """Pairs of similar rows in different splits, in descending order of similarity."""
 
-    rows_a: NDArray[np.int64]  # (p,) rows of the earlier split: train before val before test
-    rows_b: NDArray[np.int64]  # (p,)
-    cosine: NDArray[np.float64]  # (p,) of the centred features
+    rows_a: NDArray[np.int64]  # (p,) rows in the earlier split, in the order train, val, test
+    rows_b: NDArray[np.int64]  # (p,) rows in the later split
+    cosine: NDArray[np.float64]  # (p,) cosine of the centred features
     threshold: float
-    complete: bool  # whether these are all; else the most alike of them
+    complete: bool  # whether the list contains all pairs; otherwise it contains the most similar ones
 
 
 def near_duplicates(
@@ -79,23 +80,26 @@ def near_duplicates(
     device: str = "auto",
     memory_bytes: int = MEMORY_BYTES,
 ) -> NearDuplicates:
-    """All pairs of rows in different splits whose centred features have at least this cosine.
+    """Find all pairs of rows in different splits whose centred features have at least a given cosine.
 
-    Features are centred on the mean of the training rows (of all rows in a split, where none is in train): what all
-    images have in common says nothing, and makes raw cosines large and dependent on the backbone. The search is exact
-    (`classifiers.numerics.neighbors`) and works in blocks; its time is that of one product between the splits. Rows that are
-    not finite, as of unreadable images, must be in no split.
+    Features are centred on the mean of the training rows, or on the mean of all rows in a split if train is empty.
+    Without centring, the component common to all images makes cosines large and dependent on the backbone. The
+    search is exact (`classifiers.numerics.neighbors`) and works in blocks. It takes the time of one matrix product
+    between the splits. Rows that are not finite, e.g. of unreadable images, must not be in a split.
 
     Args:
         X: (n, d) floats of any width, e.g. a memory map.
-        split: (n,) codes of `Split`; rows in none are left out.
-        threshold: Least cosine, in (-1, 1].
-        max_pairs: How many pairs to keep at most, the most alike.
-        device: Where products are computed.
-        memory_bytes: Bound on working memory, beside the pairs.
+        split: (n,) codes of `Split`. Rows with `Split.NONE` are ignored.
+        threshold: Smallest cosine, in (-1, 1].
+        max_pairs: Largest number of pairs to return. The most similar pairs are kept.
+        device: Device of the matrix products.
+        memory_bytes: Limit on working memory in bytes, not counting the pairs.
+
+    Returns:
+        The pairs, in descending order of cosine.
 
     Raises:
-        SplitError: Arrays that don't fit, or a threshold or a number of pairs out of range.
+        SplitError: The shapes do not match, or the threshold or the number of pairs is out of range.
     """
     if len(X) != len(split) or not -1 < threshold <= 1 or max_pairs < 1:
         raise SplitError(
@@ -103,7 +107,7 @@ def near_duplicates(
             "expected as many codes as rows, a threshold above -1 and at most 1, and at least one pair"
         )
     members = [rows for code in range(1, len(SPLIT_NAMES)) if (rows := np.flatnonzero(split == code)).size]
-    best = _MostAlike(1 - threshold, max_pairs)
+    best = _NearestPairs(1 - threshold, max_pairs)
     if len(members) > 1:
         central = split == Split.TRAIN
         centre = _mean(X, np.flatnonzero(central if central.any() else split != Split.NONE))
@@ -123,8 +127,8 @@ def near_duplicates(
     return best.result(threshold)
 
 
-class _MostAlike:
-    """The nearest pairs of those that were added, at most so many."""
+class _NearestPairs:
+    """The nearest of all added pairs, up to a maximum number."""
 
     def __init__(self, limit: float, most: int) -> None:
         self.limit = limit
@@ -145,7 +149,7 @@ class _MostAlike:
         if len(order) > self._most:
             self._complete = False
             order = order[: self._most]
-            self.limit = float(far[order[-1]])  # no pair farther than this can get in
+            self.limit = float(far[order[-1]])  # farther pairs cannot be among the nearest
         self._pairs = Pairs(a[order], b[order], far[order])
 
     def result(self, threshold: float) -> NearDuplicates:
@@ -154,15 +158,15 @@ class _MostAlike:
 
 @dataclass(frozen=True)
 class LeakReport:
-    """What was found before training.
+    """Leaks between splits and conflicting labels.
 
     Attributes:
-        exact: Rows of each image whose bytes are in more than one split.
-        groups: Rows of each group that is in more than one split.
-        conflicts: Rows of each image whose bytes carry different labels.
-        near: Near-duplicates across splits; None where no features were given.
-        refusals: Why no head should be trained or judged on these splits, one sentence each; empty where it may be.
-        warnings: What a user should look at, one sentence each.
+        exact: Rows of each image that occurs in more than one split.
+        groups: Rows of each group that occurs in more than one split.
+        conflicts: Rows of each image whose copies have different labels.
+        near: Near-duplicates across splits; None if no features were given.
+        refusals: Reasons not to train or evaluate heads on these splits, one sentence each.
+        warnings: Findings that a user should check, one sentence each.
     """
 
     exact: tuple[NDArray[np.int64], ...]
@@ -174,7 +178,7 @@ class LeakReport:
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was found."""
+        """Whether there are no refusals and no warnings."""
         return not self.refusals and not self.warnings
 
 
@@ -191,26 +195,29 @@ def check_leaks(
     device: str = "auto",
     memory_bytes: int = MEMORY_BYTES,
 ) -> LeakReport:
-    """Look for whatever would make scores on val or test say more than they should.
+    """Find leaks that would make scores on val or test too optimistic, and conflicting labels.
 
-    Refused, because they are certain: equal image bytes or one group in several splits. Warned of, because only eyes can
-    tell or because scores suffer but don't flatter: near-duplicates and contradictory labels. Classes that a split lacks
-    are `classifiers.protocol.splits`' business.
+    Equal images and groups in several splits are certain leaks and become refusals. Near-duplicates need a visual
+    check, and conflicting labels do not inflate scores, so that both become warnings.
+    `classifiers.protocol.splits` reports classes that are missing from a split.
 
     Args:
         split: (n,) codes of `Split`.
         content: (n, 16) digests of the image bytes.
         groups: (n,) str or bytes, empty for no group.
-        labels: (n,) indices into classes, -1 unknown.
-        classes: The names.
-        X: (n, d) features to look for near-duplicates in; None to leave these out.
-        threshold: Least centred cosine of a near-duplicate.
-        max_pairs: How many near-duplicates to list at most.
-        device: Where products are computed.
-        memory_bytes: Bound on working memory.
+        labels: (n,) indices into classes, -1 if unknown.
+        classes: Class names.
+        X: (n, d) features to search for near-duplicates; None to skip this search.
+        threshold: Smallest centred cosine of a near-duplicate.
+        max_pairs: Largest number of near-duplicates to list.
+        device: Device of the matrix products.
+        memory_bytes: Limit on working memory in bytes.
+
+    Returns:
+        The findings, with one sentence per refusal or warning.
 
     Raises:
-        SplitError: Arrays that don't fit.
+        SplitError: The shapes do not match, or codes or labels are out of range.
     """
     split, content, labels, groups = (np.asarray(part) for part in (split, content, labels, groups))
     _check(split, content, labels, groups, classes)
@@ -223,12 +230,14 @@ def check_leaks(
             X, split, threshold=threshold, max_pairs=max_pairs, device=device, memory_bytes=memory_bytes
         )
     refusals = [
-        *_found(exact, "image", "in more than one split; declare one split for all copies, or remove some"),
-        *_found(across, "group", "in more than one split; keep each group in one"),
+        *_describe(
+            exact, "image", "in more than one split; declare one split for all copies, or remove some"
+        ),
+        *_describe(across, "group", "in more than one split; keep each group in one"),
     ]
     warnings = [
-        *_found(conflicts, "image", "labelled differently in its copies; at most one label can be right"),
-        *_near(near),
+        *_describe(conflicts, "image", "labelled differently in its copies; at most one label can be right"),
+        *_near_warnings(near),
     ]
     return LeakReport(exact, across, conflicts, near, tuple(refusals), tuple(warnings))
 
@@ -257,8 +266,10 @@ def _keys(content: NDArray[np.uint8]) -> NDArray[Any]:
     return np.ascontiguousarray(content).view("V16").ravel()
 
 
-def _mixed(keys: NDArray[Any], values: NDArray[Any], used: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
-    """Rows of each key that comes with more than one value."""
+def _rows_with_several_values(
+    keys: NDArray[Any], values: NDArray[Any], used: NDArray[np.bool_]
+) -> list[NDArray[np.int64]]:
+    """Return the rows of each key that has more than one value."""
     rows = np.flatnonzero(used)
     _, which = np.unique(keys[rows], return_inverse=True)
     order = np.argsort(which, kind="stable")
@@ -281,7 +292,7 @@ def _mean(X: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.float64]:
     return mean
 
 
-def _found(found: Sequence[NDArray[np.int64]], what: str, problem: str) -> list[str]:
+def _describe(found: Sequence[NDArray[np.int64]], what: str, problem: str) -> list[str]:
     if not found:
         return []
     rows = sum(len(part) for part in found)
@@ -290,7 +301,7 @@ def _found(found: Sequence[NDArray[np.int64]], what: str, problem: str) -> list[
     return [f"{number} ({rows:,} rows, e.g. {first}) {problem}"]
 
 
-def _near(near: NearDuplicates | None) -> list[str]:
+def _near_warnings(near: NearDuplicates | None) -> list[str]:
     if near is None or not near.cosine.size:
         return []
     more = "" if near.complete else "more than "
@@ -298,6 +309,6 @@ def _near(near: NearDuplicates | None) -> list[str]:
     pairs = f"{more}{near.cosine.size:,} pairs of images in different splits"
     problem = (
         f"{pairs} are nearly equal (centred cosine {near.threshold:g} or more; {images:,} images of the later splits); "
-        "look at them, the most alike first"
+        "check them, starting with the most similar"
     )
     return [problem]

@@ -1,4 +1,4 @@
-"""Which labels are probably wrong: confident learning on probabilities that no row had a part in."""
+"""Detection of label errors by confident learning on out-of-fold probabilities."""
 
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,17 +14,17 @@ from frostline.classifiers.errors import HeadError
 
 @dataclass(frozen=True)
 class LabelIssues:
-    """Labels that are probably wrong, the most doubtful first.
+    """Labels that are probably wrong, sorted by margin with the most doubtful label first.
 
     Attributes:
-        rows: (m,) rows of X.
-        given: (m,) the labels they have.
-        suggested: (m,) the most probable labels.
-        margin: (m,) probability of the given label minus that of the suggested one, from -1 to 0: the ranking.
+        rows: (m,) row indices into X.
+        given: (m,) given labels.
+        suggested: (m,) most probable labels.
+        margin: (m,) probability of the given label minus that of the suggested label, from -1 to 0.
         confidence: (m,) out-of-fold probability of the given label.
-        judged: Number of rows that were judged.
-        unjudged: (u,) rows whose label no training fold held, of which nothing can be said.
-        per_class: Flagged rows of each given label.
+        judged: Number of judged rows.
+        unjudged: (u,) rows that could not be judged because their training folds lack their label.
+        per_class: Number of flagged rows per given label.
     """
 
     rows: NDArray[np.int64]
@@ -48,30 +48,32 @@ def find_label_errors(
 ) -> LabelIssues:
     """Rank the labels that are probably wrong, by confident learning (Northcutt, Jiang & Chuang 2021).
 
-    Each row's probabilities come from a head that was fitted without it. A row counts as one of class j where j's
-    probability is at least the mean that j's own rows are given; counting rows by given and by such a class estimates
-    how often each label stands for which class, and so many rows with the least margin are flagged (cleanlab's
-    ``prune_by_noise_rate``).
+    The probabilities of each row come from a head that was fitted without that row. A row counts as a member of
+    class j if its probability of j is at least the mean probability of j over the rows labelled j. The counts of
+    rows by given label and by counted class estimate the noise rate of each pair. For each pair, the corresponding
+    number of rows with the smallest margin is flagged (``prune_by_noise_rate`` of cleanlab).
 
     Args:
         X: (n, d) features.
         y: (n,) labels.
-        estimator: An unfitted classifier with predict_proba; it's cloned for each fold. Calibrated and not overfitted
-            probabilities find the most.
+        estimator: Unfitted classifier with predict_proba. It is cloned for each fold. Detection works best with
+            calibrated probabilities that are not overfitted.
         folds: Number of folds, at least 2.
-        groups: (n,) groups that must not be divided between folds, e.g. of near-duplicates; empty strings are rows
-            of no group.
-        seed: Seed of the folds.
+        groups: (n,) groups that are kept within one fold, e.g. of near-duplicates. An empty string means no group.
+        seed: Random seed of the folds.
+
+    Returns:
+        The flagged rows with given and suggested labels.
 
     Raises:
-        ImportError: cleanlab isn't installed.
-        HeadError: Arrays that don't fit, fewer than two classes, or folds that can't be made.
+        ImportError: cleanlab is not installed.
+        HeadError: The shapes do not match, there are fewer than two classes, or the folds cannot be made.
     """
     filters = _cleanlab()
     y = np.asarray(y)
     classes, given = np.unique(y, return_inverse=True)
     proba, judged = out_of_fold_proba(X, y, estimator, folds=folds, groups=groups, seed=seed)
-    # A class that no fold could judge must not take part: its columns are all zero.
+    # Exclude classes that no fold could judge: their columns are all zero.
     kept, labels = np.unique(given[judged], return_inverse=True)
     if len(kept) < 2:
         raise HeadError(
@@ -87,7 +89,7 @@ def find_label_errors(
     others[np.arange(len(flagged)), labels[flagged]] = -np.inf
     suggested = others.argmax(axis=1)
     margin = confidence - others.max(axis=1, initial=-np.inf)
-    order = np.lexsort((flagged, margin))  # cleanlab leaves the order of ties open
+    order = np.lexsort((flagged, margin))  # cleanlab does not define the order of ties
     rows = np.flatnonzero(judged)[flagged[order]]
     numbers = np.bincount(labels[flagged], minlength=len(kept))
     return LabelIssues(
@@ -113,14 +115,17 @@ def out_of_fold_proba(
     groups: NDArray[Any] | None = None,
     seed: int = 0,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Probabilities of each row by a clone of the estimator that was fitted on the other folds.
+    """Compute out-of-fold probabilities, each by a clone of the estimator that was fitted on the other folds.
+
+    The arguments are those of `find_label_errors`.
 
     Returns:
-        (n, k) float64 over the sorted labels, 0 for a label that the row's training folds don't hold; and (n,) whether
-        they hold the row's own label.
+        proba: (n, k) float64 probabilities of the sorted labels, 0 for a label missing from the training folds of
+            the row.
+        judged: (n,) bool, whether the training folds of the row contain the label of the row.
 
     Raises:
-        HeadError: Arrays that don't fit, fewer than two classes, or folds that can't be made.
+        HeadError: The shapes do not match, there are fewer than two classes, or the folds cannot be made.
     """
     y = np.asarray(y)
     classes, given = np.unique(y, return_inverse=True)
@@ -138,7 +143,7 @@ def out_of_fold_proba(
 def _folds(
     given: NDArray[np.int64], groups: NDArray[Any] | None, folds: int, seed: int
 ) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Stratified folds. Classes with fewer rows than folds are stratified as one, so that they are spread as well."""
+    """Return stratified folds; classes with fewer rows than folds are pooled into one stratum."""
     counts = np.bincount(given)
     strata = np.where(counts[given] < folds, len(counts), given)
     rest = np.flatnonzero(strata == len(counts))
@@ -152,7 +157,7 @@ def _folds(
 
 
 def _group_codes(groups: NDArray[Any]) -> NDArray[np.int64]:
-    """A number for each group, and one for each row that has none."""
+    """Return (n,) integer codes of the groups; each row without a group gets a code of its own."""
     names, codes = np.unique(groups, return_inverse=True)
     codes = codes.astype(np.int64)
     if groups.dtype.kind in "SU":

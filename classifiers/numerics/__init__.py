@@ -1,1 +1,1 @@
-"""Matrices, solvers and neighbour search that heads are built on."""
+"""Numerical routines of the heads: training matrices, solvers and neighbour search."""

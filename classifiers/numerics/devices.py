@@ -1,4 +1,4 @@
-"""Where torch computes."""
+"""Selection of the torch device."""
 
 import torch
 
@@ -6,10 +6,13 @@ from frostline.classifiers.errors import HeadError
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` is CUDA where there is one, else the CPU.
+    """Return the torch device of a name; ``auto`` is CUDA if available, otherwise the CPU.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
 
     Raises:
-        HeadError: An unknown device, or one that this machine or this torch doesn't have.
+        HeadError: The device is unknown, or not available on this machine or in this build of torch.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""L-BFGS for several strengths of one penalty at a time, each evaluation of all of them one pass over the rows."""
+"""L-BFGS for several penalty strengths at a time, with one pass over the rows per evaluation of all strengths."""
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
@@ -9,46 +9,52 @@ from torch import Tensor
 
 from frostline.classifiers.numerics.softmax import Evaluation, SoftmaxRegression
 
-_HISTORY = 20  # curvature pairs that are kept
+_HISTORY = 20  # number of curvature pairs that are kept
 _ARMIJO, _CURVATURE = 1e-4, 0.9  # Wolfe constants, as in Nocedal & Wright 2006, section 3.1
-_CAUTION = 10  # times that the estimated excess is taken for the true one: it was up to 25 times too small
-_TRIALS = 30  # steps a line search may try
-_PATIENCE = 50  # iterations that may lower the objective by no more than rounding
+_CAUTION = 10  # safety factor of the estimated excess, which was up to 25 times too small
+_TRIALS = 30  # largest number of steps per line search
+_PATIENCE = 50  # iterations without a decrease beyond rounding after which the solver stops
 
 
 class Memory(NamedTuple):
-    """Steps, and how the gradient of the loss without its penalty changed along them, the latest last.
+    """Curvature pairs: steps, and the changes of the gradient of the unpenalised loss along them, oldest first.
 
-    The penalty adds l2 times the step to that change, exactly, so that one strength's pairs serve the next.
+    The penalty adds exactly l2 times the step to a change, so that the pairs can be reused for other strengths.
 
     Attributes:
-        pairs: Steps and changes.
-        last: Where the last one led, and the gradient of the loss there.
+        pairs: Steps and changes of the gradient.
+        last: The last point, and the gradient of the loss at this point.
     """
 
     pairs: tuple[tuple[Tensor, Tensor], ...] = ()
     last: tuple[Tensor, Tensor] | None = None
 
     def move(self, theta: Tensor, gradient: Tensor, dtype: torch.dtype) -> "Memory":
-        """With the pair that leads to one point more; the oldest pair may go."""
+        """Return the memory with the pair of one more point added; the oldest pair is dropped if it is full."""
         if self.last is None:
             return Memory(self.pairs, (theta, gradient))
         step, change = (new - old for new, old in zip((theta, gradient), self.last, strict=True))
         return Memory((*self.pairs[1 - _HISTORY :], (step.to(dtype), change.to(dtype))), (theta, gradient))
 
     def forget(self) -> "Memory":
-        """Without its pairs."""
+        """Return the memory without its pairs."""
         return Memory((), self.last)
 
     def direction(self, gradient: Tensor, l2: float, initial: Callable[[Tensor], Tensor]) -> Tensor:
-        """The quasi-Newton direction (Nocedal & Wright 2006, algorithm 7.4), from an initial inverse Hessian."""
+        """Compute the quasi-Newton direction (Nocedal & Wright 2006, algorithm 7.4).
+
+        Args:
+            gradient: (outputs, d + 1) gradient of the objective.
+            l2: Strength of the penalty.
+            initial: Function that multiplies a gradient by the initial inverse Hessian.
+        """
         direction = -gradient
         used: list[tuple[Tensor, Tensor, float, float]] = []
         for step, plain in reversed(self.pairs):
             change = plain.clone()
             change[:, :-1] += l2 * step[:, :-1]
             curvature = _dot(step, change)
-            if curvature > 0:  # rounding can lose the convexity of a tiny step
+            if curvature > 0:  # for tiny steps, rounding can make the curvature negative
                 share = _dot(step, direction) / curvature
                 direction.sub_(change, alpha=share)
                 used.append((step, change, curvature, share))
@@ -62,22 +68,22 @@ class Memory(NamedTuple):
 
 
 def _dot(left: Tensor, right: Tensor) -> float:
-    # Not torch.dot: its threads cost a thousand times the product of a few thousand numbers where the cores are busy.
+    # On busy cores, the threads of torch.dot cost a thousand times the product of a few thousand numbers.
     return float((left * right).sum())
 
 
 @dataclass(frozen=True)
 class Optimum:
-    """Where the solver stopped.
+    """Result of the solver for one strength.
 
     Attributes:
         theta: (outputs, d + 1) coefficients and intercept.
         objective: Mean cross-entropy plus l2 / 2 times the squared norm of the coefficients.
-        gradient_norm: Euclidean norm of the objective's gradient.
-        iterations: L-BFGS iterations.
-        converged: Whether the objective is as close to its optimum as asked, by a proof or an estimate.
-        excess: By how much the objective exceeds its minimum at most: a proof, see `minimise`.
-        memory: Curvature pairs, for the next strength to start with.
+        gradient_norm: Euclidean norm of the gradient of the objective.
+        iterations: Number of L-BFGS iterations.
+        converged: Whether the objective is within the tolerance of its optimum, by a proof or an estimate.
+        excess: Proven upper bound of the objective minus its minimum; see `minimise`.
+        memory: Curvature pairs, to warm-start the next strength.
     """
 
     theta: Tensor
@@ -101,25 +107,30 @@ def minimise(
 ) -> list[Optimum]:
     """Minimise the mean cross-entropy plus ``l2 / 2 * ||W||^2`` for several l2, by L-BFGS (Liu & Nocedal 1989).
 
-    The solver stops once the objective exceeds its minimum by at most ``tol`` times itself, and times what was gained over
-    constant logits: under a strong penalty that is little, and all that predictions come from.
+    The solver stops when the excess of the objective over its minimum is at most ``tol`` times the objective, and
+    at most ``tol`` times its gain over constant logits. Under a strong penalty this gain is small, but it
+    determines all predictions.
 
-    Proof: the objective with the best intercept for each is an l2-strongly convex function of the coefficients, so that it
-    exceeds its minimum by no more than ``||g||^2 / (2 l2)`` for its gradient g; this is the duality gap, too. What better
-    intercepts would gain is of second order in their gradient, and taken at twice its value under the mean curvature.
+    Proof: the objective, minimised over the intercepts, is an l2-strongly convex function of the coefficients. Its
+    excess is therefore at most ``||g||^2 / (2 l2)`` for its gradient g, which is also the duality gap. The gain of
+    better intercepts is of second order in their gradient; twice its value under the mean curvature is used.
 
-    Estimate: half of ``g' H g``, with the true inverse Hessian H, is the excess near the minimum. L-BFGS has an approximate H,
-    so that ten times as much is asked. That is reached in half as many iterations, where penalties are weak; on collinear or
-    very unbalanced rows the excess can be far above ``tol``, up to what `Optimum.excess` proves.
+    Estimate: near the minimum, the excess is half of ``g' H g`` for the true inverse Hessian H. The H of L-BFGS is
+    approximate, so that a safety factor of ten is applied. For weak penalties the estimate needs half as many
+    iterations as the proof. On collinear or very unbalanced rows the excess can be far above ``tol``, up to
+    `Optimum.excess`.
 
     Args:
-        problem: The rows and their classes.
-        l2s: Strengths of the penalty, above 0.
-        thetas: (outputs, d + 1) where to start, for each.
+        problem: Rows, classes and weights.
+        l2s: Penalty strengths, above 0.
+        thetas: (outputs, d + 1) initial parameters of each strength.
         tol: Largest relative excess of the objective.
-        max_iter: Largest number of iterations, for each.
-        proven: Whether to go on until the tolerance is proven, not only estimated.
-        memory: Curvature pairs of a strength nearby.
+        max_iter: Largest number of iterations per strength.
+        proven: Whether to iterate until the tolerance is proven and not only estimated.
+        memory: Curvature pairs of a similar strength.
+
+    Returns:
+        One optimum per strength, in the order of `l2s`.
     """
     runs = [
         _Descent(problem, l2, tol, max_iter, proven).run(theta, memory or Memory())
@@ -146,7 +157,7 @@ class _Point(NamedTuple):
 
 @dataclass(frozen=True)
 class _Descent:
-    """One strength's run: a generator of the points it wants evaluated."""
+    """Minimisation for one strength, as a generator of the points to evaluate."""
 
     problem: SoftmaxRegression
     l2: float
@@ -172,7 +183,7 @@ class _Descent:
             following = yield from self._search(point, direction, slope)
             if following is None:
                 if not memory.pairs:
-                    break  # no descent along the preconditioned gradient: this is the precision of the arithmetic
+                    break  # no descent along the preconditioned gradient: the arithmetic precision is reached
                 memory = memory.forget()
                 continue
             iterations += 1
@@ -203,7 +214,7 @@ class _Descent:
 
     def _excess(self, point: _Point) -> float:
         """Return an upper bound of the difference between the objective and its minimum."""
-        slack = point.found.curvature.clamp_min(1e-12)  # to intercepts, what the penalty is to coefficients
+        slack = point.found.curvature.clamp_min(1e-12)  # plays the role of the penalty for the intercepts
         coefficients = float(point.gradient[:, :-1].square().sum()) / (2 * self.l2)
         return coefficients + float((point.gradient[:, -1].square() / slack).sum())
 
@@ -216,11 +227,11 @@ class _Descent:
     def _search(
         self, point: _Point, direction: Tensor, slope: float
     ) -> Generator[Tensor, Evaluation, _Point | None]:
-        """A point along the direction that meets the strong Wolfe conditions, or None.
+        """Return a point along the direction that satisfies the strong Wolfe conditions, or None.
 
-        The objective is convex, so its slope grows along the line and such a step lies between one where the slope is
-        too negative and one where it is too positive: a safeguarded secant closes in on it. Values decide only up to
-        their rounding, as in Hager & Zhang 2005.
+        The objective is convex, so that its slope increases along the line. A valid step lies between a step with
+        a slope that is too negative and a step with a slope that is too positive, and is found by a safeguarded
+        secant method. Values are compared up to their rounding, as in Hager & Zhang 2005.
         """
         noise = 10 * torch.finfo(self.problem.rows.dtype).eps * point.objective
         low, low_slope, step, wide = 0.0, slope, 1.0, torch.inf
@@ -243,7 +254,7 @@ class _Descent:
             else:
                 width, margin = high - low, 0.1 * (high - low)
                 secant = low - low_slope * width / (high_slope - low_slope)
-                # A slope that isn't straight can hold the secant at one end: then halve.
+                # The secant can stall at one end if the slope is not linear; bisect in that case.
                 step = min(max(secant, low + margin), high - margin) if 2 * width <= wide else low + width / 2
                 wide = width
         return None

@@ -1,4 +1,4 @@
-"""Training rows: checked, weighted, and brought to the device as one standardised matrix."""
+"""Training rows: validation, weights, and standardised matrices on the device."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,15 +21,15 @@ from frostline.classifiers.errors import HeadError
 from frostline.classifiers.numerics.selected_rows import SelectedRows, release
 
 FLOATS = (np.float32, np.float64, np.float16)
-"""Number formats that heads take as they come; the first stands in for all others."""
+"""Number formats that heads accept without conversion. Other inputs are converted to the first one."""
 
 ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 Scale = Literal["standard", "none", "l2", "maxnorm"]
 SCALES: tuple[str, ...] = get_args(Scale)
 
-_BLOCK_BYTES = 2**24  # rows are converted and summed this much at a time
-_CHUNK_BYTES = 2**26  # rows are predicted this much at a time
-_LOGITS = {"cpu": 2**18, "cuda": 2**26}  # logits per block: what fits the processor's cache
+_BLOCK_BYTES = 2**24  # size of the blocks in which rows are converted and summed
+_CHUNK_BYTES = 2**26  # size of the blocks in which rows are predicted
+_LOGITS = {"cpu": 2**18, "cuda": 2**26}  # logits per block; on a CPU they fit into the cache
 
 
 def training_rows(
@@ -39,18 +39,24 @@ def training_rows(
     sample_weight: ArrayLike | None,
     class_weight: ClassWeight,
 ) -> tuple[Any, NDArray[Any], NDArray[np.float64]]:
-    """Check features, labels and weights as scikit-learn does; drop rows of weight 0.
+    """Validate features, labels and weights as scikit-learn does, and drop rows of weight 0.
 
-    A weight counts as so many copies of its row: ``balanced`` weighs classes by the inverse of their sums of weights.
+    An integer weight is equivalent to that number of copies of the row. ``balanced`` weights classes by the
+    inverse of their sums of weights. `SelectedRows` are not read; the caller must have validated them.
 
-    Features that stay where they are (`SelectedRows`) are not read: whoever selected them has checked them.
+    Args:
+        head: Estimator that is fitted; its ``n_features_in_`` is set.
+        X: (n, d) features.
+        y: (n,) labels.
+        sample_weight: (n,) non-negative weights; None for 1.
+        class_weight: None, ``balanced``, or a weight per class.
 
     Returns:
-        Features (n, d), labels (n,) and positive weights (n,).
+        (n, d) features, (n,) labels and (n,) positive weights.
 
     Raises:
-        ValueError: Not numbers, not finite, shapes that don't fit, or weights below 0.
-        HeadError: Fewer than two classes.
+        ValueError: Values are not numbers or not finite, shapes do not match, or weights are below 0.
+        HeadError: There are fewer than two classes.
     """
     if isinstance(X, SelectedRows):
         head.n_features_in_ = X.shape[1]
@@ -74,7 +80,7 @@ def training_rows(
 def _by_class(
     weights: NDArray[np.float64], labels: NDArray[Any], class_weight: ClassWeight
 ) -> NDArray[np.float64]:
-    """Weights of rows times those of their classes; a row of weight 0 doesn't say which classes there are."""
+    """Multiply row weights by class weights; rows of weight 0 do not count as members of their class."""
     kept = weights > 0
     if class_weight is None or not kept.any():
         return weights
@@ -91,18 +97,18 @@ def _by_class(
 
 
 def chunks(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """The rows in runs whose float32 copy takes bounded memory."""
+    """Yield blocks of rows whose float32 copy takes at most 64 MiB."""
     step = max(1, _CHUNK_BYTES // (4 * rows.shape[1]))
     return (rows[start : start + step] for start in range(0, len(rows), step))
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:
-    """Number format of sums and parameters: float64, but on MPS, which has none."""
+    """Return the number format of sums and parameters: float64, or float32 on MPS, which lacks float64."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 class Rows(Protocol):
-    """A matrix of inputs that can be read in blocks, again and again."""
+    """Matrix of inputs that can be read in blocks repeatedly."""
 
     @property
     def shape(self) -> tuple[int, int]: ...  # noqa: D102
@@ -112,15 +118,15 @@ class Rows(Protocol):
     def device(self) -> torch.device: ...  # noqa: D102
 
     def blocks(self, width: int) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Runs of rows in order, sized for products with `width` columns."""
+        """Yield blocks of rows in order, sized for products with `width` columns."""
 
     def sample(self, count: int) -> torch.Tensor:
-        """(count, d) evenly spaced rows."""
+        """Return (count, d) evenly spaced rows."""
 
 
 @dataclass(frozen=True)
 class ResidentRows:
-    """Rows that lie on the device as one (n, d) matrix."""
+    """Rows in the memory of the device, as one (n, d) matrix."""
 
     matrix: torch.Tensor
 
@@ -131,36 +137,36 @@ class ResidentRows:
 
     @property
     def dtype(self) -> torch.dtype:
-        """What products are computed in."""
+        """Number format of the products."""
         return self.matrix.dtype
 
     @property
     def device(self) -> torch.device:
-        """Where products are computed."""
+        """Device of the products."""
         return self.matrix.device
 
     def blocks(self, width: int) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Views of the rows."""
+        """Yield views of blocks of rows."""
         for part in _runs(len(self.matrix), _block_rows(width, self.device)):
             yield part, self.matrix[part]
 
     def sample(self, count: int) -> torch.Tensor:
-        """Evenly spaced rows."""
+        """Return evenly spaced rows."""
         n = len(self.matrix)
         return self.matrix if count >= n else self.matrix[torch.from_numpy(_spaced(n, count)).to(self.device)]
 
 
 @dataclass(frozen=True)
 class StreamedRows:
-    """Rows that are read and standardised block by block each time; only a block of them is in memory.
+    """Rows that are read and standardised in blocks on every pass. Only one block is in memory.
 
     Attributes:
         source: (n, d) floats of any width, e.g. a memory map, or rows selected from one.
-        mean: (d,) subtracted from each row.
-        divisor: (d,) that then divides it.
-        scale: Whether each row is first divided by its norm.
-        device: Where products are computed.
-        dtype: What they are computed in.
+        mean: (d,) mean that is subtracted from each row.
+        divisor: (d,) divisor of the centred rows.
+        scale: Scaling mode, which determines whether each row is first divided by its norm.
+        device: Device of the products.
+        dtype: Number format of the products.
     """
 
     source: Any
@@ -176,7 +182,7 @@ class StreamedRows:
         return self.source.shape[0], self.source.shape[1]
 
     def blocks(self, width: int) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Fresh copies of the rows."""
+        """Yield new copies of blocks of rows."""
         n, d = self.shape
         step = max(1, min(_block_rows(width, self.device), _BLOCK_BYTES // (4 * d)))
         for part in _runs(n, step):
@@ -184,7 +190,7 @@ class StreamedRows:
             release(self.source)
 
     def sample(self, count: int) -> torch.Tensor:
-        """Evenly spaced rows."""
+        """Return evenly spaced rows."""
         n = self.shape[0]
         rows = self._read(self.source[_spaced(n, min(count, n))])
         release(self.source)
@@ -196,10 +202,13 @@ class StreamedRows:
 
 
 def row_space(rows: ResidentRows) -> tuple[ResidentRows, torch.Tensor]:
-    """Far fewer rows than features, in coordinates of the space that they span: (n, n), and its axes (d, n).
+    """Express n rows in coordinates of the space that they span, for n much smaller than the number of features d.
 
-    Penalised coefficients have no part beyond that space, so that nothing is lost; the axes are orthonormal (a QR
-    decomposition), so that norms stay.
+    Penalised coefficients lie in this space, so that the solution does not change. The axes are orthonormal (from
+    a QR decomposition), so that norms are preserved.
+
+    Returns:
+        The (n, n) rows, and the (d, n) axes.
     """
     matrix = rows.matrix.cpu() if rows.device.type == "mps" else rows.matrix  # MPS has no QR
     axes, corner = torch.linalg.qr(matrix.T)
@@ -219,7 +228,10 @@ def _spaced(n: int, count: int) -> NDArray[np.int64]:
 
 
 def normalise(rows: torch.Tensor, scale: Scale) -> torch.Tensor:
-    """Rows divided by their Euclidean norm (``l2``) or largest absolute value (``maxnorm``), in place; zeros stay."""
+    """Divide rows by their Euclidean norm (``l2``) or largest absolute value (``maxnorm``), in place.
+
+    Zero rows, and rows with another scale, stay unchanged.
+    """
     if scale in {"l2", "maxnorm"}:
         order = 2 if scale == "l2" else float("inf")
         norm = torch.linalg.vector_norm(rows, order, dim=1, keepdim=True)
@@ -228,7 +240,7 @@ def normalise(rows: torch.Tensor, scale: Scale) -> torch.Tensor:
 
 
 def _read(part: NDArray[Any], scale: Scale, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    own = part if part.flags.owndata else part.copy()  # what follows works in place
+    own = part if part.flags.owndata else part.copy()  # the following steps work in place
     return normalise(torch.from_numpy(own).to(device, dtype), scale)
 
 
@@ -241,21 +253,21 @@ def standardise(
     *,
     centre: bool = False,
 ) -> tuple[torch.Tensor, NDArray[np.float64], NDArray[np.float64]]:
-    """Rows as one matrix on the device, normalised, centred and divided by the standard deviation as asked.
+    """Copy rows to the device as one matrix, and scale them.
 
-    The input is read once, in blocks, and never changed.
+    The input is read once, in blocks, and is not changed.
 
     Args:
         X: (n, d) floats of any width, e.g. a memory map.
-        weights: (n,) non-negative, on the device.
-        scale: ``standard``: to weighted mean 0 and standard deviation 1; constant features are only centred. ``l2`` and
-            ``maxnorm``: each row divided by its norm. ``none``: as they are.
-        device: Where the matrix goes.
-        dtype: What it holds.
-        centre: Whether to subtract the mean with every scale.
+        weights: (n,) non-negative weights, on the device.
+        scale: ``standard``: weighted mean 0 and standard deviation 1; constant features are only centred. ``l2``
+            and ``maxnorm``: each row is divided by its norm. ``none``: no scaling.
+        device: Device of the matrix.
+        dtype: Number format of the matrix.
+        centre: Whether to subtract the mean for every scale.
 
     Returns:
-        The (n, d) matrix, and the float64 (d,) mean and divisor that were applied (0 and 1 where none was).
+        The (n, d) matrix, and the applied (d,) float64 mean and divisor (0 and 1 if none was applied).
     """
     n, d = X.shape
     rows = torch.empty((n, d), dtype=dtype, device=device)
@@ -285,10 +297,12 @@ def stream(
     *,
     centre: bool = False,
 ) -> tuple[StreamedRows, NDArray[np.float64], NDArray[np.float64]]:
-    """The same as `standardise`, but for rows that stay where they are; one pass finds their mean and deviation."""
+    """Return scaled rows as `standardise` does, but streamed. One pass computes the mean and the standard deviation."""
     n, d = X.shape
     weights = weights / weights.sum()
-    shift = _read(X[: min(n, 256)], scale, device, dtype).mean(dim=0)  # near the mean: squares don't cancel
+    shift = _read(X[: min(n, 256)], scale, device, dtype).mean(
+        dim=0
+    )  # near the mean, so that squares do not cancel
     total, squares = torch.zeros((2, d), dtype=weights.dtype, device=device)
     plain = StreamedRows(X, torch.zeros_like(shift), torch.ones_like(shift), scale, device, dtype)
     if scale == "standard" or centre:
@@ -308,8 +322,8 @@ def stream(
 def _divisor(variance: torch.Tensor, mean: torch.Tensor, scale: Scale) -> torch.Tensor:
     """Return the divisor of each centred feature; it is infinite for a constant feature, which becomes zero."""
     deviation, limits = variance.sqrt(), torch.finfo(mean.dtype)
-    # What a constant feature has left is rounding, of its stored values or of their mean; and one of which only
-    # subnormal numbers are left has coefficients that overflow.
+    # The deviation of a constant feature is rounding, of its values or of their mean. A feature whose deviation is
+    # subnormal would have coefficients that overflow.
     constant = deviation <= (10 * limits.eps * mean.abs()).clamp_min(limits.tiny / limits.eps)
     divisor = deviation.to(mean.dtype) if scale == "standard" else torch.ones_like(mean)
     return divisor.masked_fill_(constant, torch.inf)
@@ -325,12 +339,12 @@ def _weighted_sum(rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 
 def _weighted_square(rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """The same of the squares, which overflow and vanish long before the numbers do."""
+    """Return the weighted sum of the squares, in the wider number format of the weights."""
     return (rows.to(weights.dtype).square() * weights[:, None]).sum(dim=0)
 
 
 def _finite(divisor: torch.Tensor) -> NDArray[np.float64]:
-    """The divisor of rows that are new, in which a feature may vary that was constant in these."""
+    """Return the divisor for new rows, with 1 for constant features, which may vary in new rows."""
     return _numpy(torch.where(divisor.isinf(), 1, divisor))
 
 

@@ -1,9 +1,9 @@
-"""Exact nearest rows: single precision finds the candidates, double precision decides among them.
+"""Exact nearest-neighbour search: candidates in single precision, ranking in double precision.
 
-Scores of blocks of queries against blocks of rows come from single-precision matrix products. Rounding moves such a
-score by no more than a known bound (Higham 2002, section 3.1), so that distances in double precision are needed for
-few rows only. A query whose k nearest can't be told from the rest within that bound, as among many equal rows, is
-searched again for every row within it. No n x n matrix is ever formed.
+Blocks of queries are scored against blocks of rows by single-precision matrix products. The rounding error of a
+score has a known bound (Higham 2002, section 3.1), so that distances in double precision are needed for few rows
+only. If the k nearest rows of a query are not separated from the rest by this bound, e.g. among many equal rows,
+the query is searched again for every row within the bound. No n x n matrix is formed.
 """
 
 from collections.abc import Iterator
@@ -20,19 +20,19 @@ Metric = Literal["cosine", "euclidean"]
 
 MEMORY_BYTES = 2**28
 
-_SPARE = 8  # candidates beyond the k nearest: few queries then have a rival within rounding
-_CACHE_BYTES = 2**24  # what a CPU works through before it goes on: the next step finds it in the cache
+_SPARE = 8  # additional candidates beyond the k nearest, so that few queries are ambiguous within rounding
+_CACHE_BYTES = 2**24  # working set on a CPU, so that the next step finds it in the cache
 
 
 class Neighbors(NamedTuple):
-    """The nearest rows of q queries: nearest first, of equally near ones the lowest row first."""
+    """The nearest rows of q queries in ascending order of distance; ties are broken in favour of the lowest row."""
 
     distances: NDArray[np.float64]  # (q, k)
     rows: NDArray[np.int64]  # (q, k)
 
 
 class Pairs(NamedTuple):
-    """Some queries, each with a row near it, and how far it is."""
+    """Pairs of a query and a row, with their distance."""
 
     queries: NDArray[np.int64]  # (p,)
     rows: NDArray[np.int64]  # (p,)
@@ -41,11 +41,11 @@ class Pairs(NamedTuple):
 
 @dataclass(frozen=True)
 class Rows:
-    """Feature vectors that are read and converted a block at a time.
+    """Feature vectors that are read and converted one block at a time.
 
     Attributes:
         X: (n, d) numbers of any width, e.g. a memory map.
-        index: Positions in X of the rows meant; None for all.
+        index: Row indices into X; None for all rows.
     """
 
     X: NDArray[Any]
@@ -55,13 +55,13 @@ class Rows:
         return len(self.X) if self.index is None else len(self.index)
 
     def block(self, start: int, stop: int) -> Tensor:
-        """Rows start to stop, on the CPU, in memory of their own."""
+        """Return a copy of rows start to stop, on the CPU."""
         if self.index is None:
             return _tensor(np.array(self.X[start:stop]))
         return _tensor(np.asarray(self.X[self.index[start:stop]]))
 
     def take(self, positions: NDArray[np.int64]) -> Tensor:
-        """The rows at these positions, on the CPU, in memory of their own."""
+        """Return a copy of the rows at these positions, on the CPU."""
         return _tensor(np.asarray(self.X[positions if self.index is None else self.index[positions]]))
 
 
@@ -73,16 +73,17 @@ def _tensor(rows: NDArray[Any]) -> Tensor:
 class RowSearch:
     """Exact search among rows by cosine distance (1 - cosine) or Euclidean distance.
 
-    Distances are taken from differences in float64, not from norms, so that those of near-duplicates keep their
-    digits; equal rows are equally far. A zero vector is at cosine distance 1 from everything. Beyond its inputs and
-    results a search holds at most ``memory_bytes``, or what single rows take where that is more.
+    Distances are computed from differences in float64, not from norms, so that distances of near-duplicates keep
+    their precision, and equal rows have equal distances. A zero vector has cosine distance 1 to every row. Apart
+    from its inputs and results, a search uses at most ``memory_bytes``, or the memory of single rows if that is
+    larger.
 
     Args:
-        base: The rows to search among.
-        metric: Which distance.
-        device: Where scores are computed.
-        centre: (d,) origin that is subtracted first, rounded to float32. A Euclidean distance doesn't depend on it.
-        memory_bytes: Bound on working memory.
+        base: Rows to search.
+        metric: ``cosine`` or ``euclidean``.
+        device: Device of the scores.
+        centre: (d,) origin that is subtracted first, rounded to float32. Euclidean distances do not depend on it.
+        memory_bytes: Limit on working memory in bytes.
     """
 
     def __init__(
@@ -97,26 +98,31 @@ class RowSearch:
         self._base = base
         self._cosine = metric == "cosine"
         self._device = device
-        self._exact_device = device if device.type == "cuda" else torch.device("cpu")  # others lack float64
+        self._exact_device = (
+            device if device.type == "cuda" else torch.device("cpu")
+        )  # other devices lack float64
         self._width = base.X.shape[1]
-        self._share = memory_bytes // 4  # for each of: a block of rows, of queries, of scores, of pairs
+        self._share = memory_bytes // 4  # one share each for a block of rows, queries, scores and pairs
         in_cache = min(self._share, _CACHE_BYTES) if device.type == "cpu" else self._share
         self._block_rows = max(1, min(self._share, 2 * in_cache) // (16 * self._width))
         self._block_pairs = max(1, in_cache // (32 * self._width))
         self._scores = torch.empty(max(in_cache // 4, self._block_rows), device=device)
         if centre is None and not self._cosine:
-            # Any origin gives the same distances; one amid the rows gives the least rounding.
+            # Distances do not depend on the origin; an origin near the mean of the rows minimises rounding.
             sample = np.linspace(0, len(base) - 1, min(len(base), self._block_rows)).astype(np.int64)
             centre = base.take(sample).double().mean(dim=0).numpy()
         origin = None if centre is None else torch.as_tensor(np.asarray(centre), dtype=torch.float32)
         self._centre = None if origin is None else origin.to(self._exact_device)
 
     def nearest(self, queries: Rows, k: int) -> Neighbors:
-        """The k nearest rows of every query.
+        """Find the k nearest rows of every query.
 
         Args:
             queries: (q, d) rows.
-            k: How many, at most as many as there are rows.
+            k: Number of neighbours, at most the number of rows.
+
+        Returns:
+            Distances and rows, (q, k) each.
         """
         found = Neighbors(np.empty((len(queries), k)), np.empty((len(queries), k), np.int64))
         step = max(1, self._share // (16 * self._width + 64 * (k + _SPARE)))
@@ -126,11 +132,14 @@ class RowSearch:
         return found
 
     def within(self, queries: Rows, limits: NDArray[np.float64]) -> Iterator[Pairs]:
-        """All pairs of a query and a row that are no farther apart than the query's limit, some at a time.
+        """Yield all pairs of a query and a row with at most the distance limit of the query, in batches.
 
         Args:
             queries: (q, d) rows.
-            limits: (q,) largest distances. Whoever consumes the pairs may lower them on the way.
+            limits: (q,) largest distances. The caller may lower them during iteration.
+
+        Yields:
+            Batches of pairs.
         """
         for start in range(0, len(queries), self._block_rows):
             chunk = np.arange(start, min(start + self._block_rows, len(queries)))
@@ -162,7 +171,7 @@ class RowSearch:
     def _search_again(
         self, queries: Rows, chunk: NDArray[np.int64], found: Neighbors, positions: NDArray[np.int64]
     ) -> None:
-        """Replace what was found at these positions, by all rows that may be as near."""
+        """Replace the neighbours at these positions by the result of a search over all rows within the bound."""
         if not chunk.size:
             return
         again = Rows(queries.X, chunk if queries.index is None else queries.index[chunk])
@@ -174,7 +183,7 @@ class RowSearch:
     # ------------------------------------------------------------------------------------------ single precision
 
     def _place(self, rows: Tensor) -> Tensor:
-        """Rows in the space of the scores, float32, on the device. Takes over the memory of its argument."""
+        """Map rows to the space of the scores, as float32 on the device. The argument may be overwritten."""
         rows = rows.to(self._exact_device)
         rows = rows.float() if rows.dtype == torch.float16 else rows
         return self._map(rows).to(self._device, torch.float32)
@@ -186,14 +195,14 @@ class RowSearch:
         return _normalise(rows) if self._cosine else rows
 
     def _blocks(self) -> Iterator[tuple[int, Tensor, Tensor, float]]:
-        """Of every block of rows: its start, the rows, their half square norms, and their largest norm."""
+        """Yield the start, rows, half squared norms (negated) and largest norm of every block of rows."""
         for start in range(0, len(self._base), self._block_rows):
             rows = self._place(self._base.block(start, min(start + self._block_rows, len(self._base))))
             norms = torch.linalg.vector_norm(rows, dim=1)
             yield start, rows, norms.square().mul_(-0.5), float(norms.max())
 
     def _tiles(self, placed: Tensor, rows: Tensor, offsets: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Scores of some queries against a block of rows: the larger, the nearer. Each overwrites the one before."""
+        """Yield scores of queries against a block of rows, larger if nearer. Each result overwrites the previous one."""
         step = max(1, len(self._scores) // len(rows))
         for start in range(0, len(placed), step):
             part = slice(start, min(start + step, len(placed)))
@@ -206,7 +215,7 @@ class RowSearch:
             yield part, out
 
     def _best(self, placed: Tensor, count: int) -> tuple[NDArray[Any], NDArray[np.int64], float]:
-        """Highest scores (q, count), their rows, and the largest norm of any row."""
+        """Return the (q, count) highest scores, their rows, and the largest norm of any row."""
         best = torch.full((len(placed), count), -torch.inf, device=self._device)
         rows = torch.full((len(placed), count), -1, device=self._device)
         reach = 0.0
@@ -222,26 +231,28 @@ class RowSearch:
     def _scan(
         self, placed: Tensor, limits: NDArray[np.float64]
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Queries and rows, some at a time, among which are all pairs within the queries' limits."""
+        """Yield batches of candidate queries and rows, which include all pairs within the limits of the queries."""
         norms = _norms(placed)
         for start, block, offsets, largest in self._blocks():
             for part, scores in self._tiles(placed, block, offsets):
                 with np.errstate(invalid="ignore", over="ignore"):
                     least = self._score(limits[part], norms[part]) - self._rounding(norms[part], largest)
                     least = np.nextafter(least.astype(np.float32), np.float32(-np.inf))
-                cutoff = torch.as_tensor(least, device=self._device)  # negated below: what overflowed is kept
+                cutoff = torch.as_tensor(
+                    least, device=self._device
+                )  # the comparison is negated, so that overflowed scores are kept
                 hits = (~(scores < cutoff[:, None])).nonzero().cpu().numpy()
                 for first in range(0, len(hits), self._block_pairs):
                     query, row = hits[first : first + self._block_pairs].T
                     yield query + part.start, row + start
 
     def _score(self, distances: NDArray[np.float64], norms: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What a row at these distances would score, were there no rounding."""
+        """Return the exact score of a row at these distances."""
         score: NDArray[np.float64] = 1 - distances if self._cosine else (norms**2 - distances**2) / 2
         return score
 
     def _rounding(self, norms: NDArray[np.float64], reach: float) -> NDArray[np.float64]:
-        """Bound on the rounding of a score: of its inner product, its operands and its offset."""
+        """Return an upper bound of the rounding error of a score, from its inner product, operands and offset."""
         bound: NDArray[np.float64] = (
             2.0**-24 * (self._width + 16) * reach * (norms + reach) + 2.0**-50 * norms**2
         )
@@ -252,7 +263,7 @@ class RowSearch:
     def _distances(
         self, queries: Rows, query: NDArray[np.int64], row: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """(p,) distances of pairs; pairs of one query stand together."""
+        """Return the (p,) float64 distances of pairs that are sorted by query."""
         distances = np.empty(len(row))
         for start in range(0, len(row), self._block_pairs):
             part = slice(start, start + self._block_pairs)
@@ -262,13 +273,13 @@ class RowSearch:
             zeros = _zeros(ours)[position] + _zeros(theirs) if self._cosine else 0
             theirs -= ours[torch.from_numpy(position)]
             gaps = torch.linalg.vector_norm(theirs, dim=1)
-            # The chord between unit vectors gives their cosine; at the origin there is none, whence the zeros.
+            # The chord between unit vectors gives their cosine; zero vectors need a correction.
             distances[part] = (gaps.square() / 2 + zeros / 2 if self._cosine else gaps).cpu().numpy()
         return distances
 
 
 class _Best:
-    """The k nearest of each query among the pairs that were added."""
+    """The k nearest rows of each query among the added pairs."""
 
     def __init__(self, k: int, limits: NDArray[np.float64]) -> None:
         self.limits = limits
@@ -306,11 +317,11 @@ def _zeros(rows: Tensor) -> Tensor:
 
 
 def _normalise(rows: Tensor) -> Tensor:
-    """Divide rows by their norms, in place; zero rows stay zero."""
+    """Divide rows by their Euclidean norms, in place; zero rows stay zero."""
     norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
     least = torch.finfo(rows.dtype).tiny ** 0.4
     odd = ~((norms > least) & (norms < 1 / least))
-    if bool(odd.any()):  # squares may have left the range of the format
+    if bool(odd.any()):  # squares may have overflowed or underflowed
         peaks = rows.abs().amax(dim=1, keepdim=True)
         rows /= torch.where(odd & (peaks > 0), peaks, 1)
         norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
@@ -319,7 +330,7 @@ def _normalise(rows: Tensor) -> Tensor:
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """Products of float32 as such, not of operands cut to TF32 or bfloat16: the bound on rounding relies on it."""
+    """Disable TF32 and bfloat16 products within a context, as required by the bound on rounding."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

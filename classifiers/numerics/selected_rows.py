@@ -1,4 +1,4 @@
-"""Some rows of features that stay where they are until they are read, a block at a time."""
+"""Lazy selection of feature rows, read one block at a time."""
 
 import mmap
 from collections.abc import Iterator
@@ -9,20 +9,24 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.errors import HeadError
 
-_CHUNK_BYTES = 2**26  # rows are checked and predicted this much at a time
+_CHUNK_BYTES = 2**26  # size of the blocks in which rows are checked and predicted
 
 
 def spans(n: int, dim: int) -> Iterator[slice]:
-    """Runs of n rows whose float32 copy takes bounded memory."""
+    """Yield slices of n rows of length dim, such that the float32 copy of a slice takes at most 64 MiB."""
     step = max(1, _CHUNK_BYTES // (4 * dim))
     return (slice(start, min(start + step, n)) for start in range(0, n, step))
 
 
 def as_floats(part: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
-    """Features as float32, or float64 where they are; `rows` are their numbers, for messages.
+    """Convert features to float32; float64 features stay float64.
+
+    Args:
+        part: (n, d) features.
+        rows: (n,) row numbers for error messages.
 
     Raises:
-        HeadError: Not floats, or not finite.
+        HeadError: The features are not floats, or not finite.
     """
     if not np.issubdtype(part.dtype, np.floating):
         raise HeadError(f"features: got {part.dtype}, expected floats")
@@ -31,17 +35,17 @@ def as_floats(part: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[Any]:
     if bad.size:
         raise HeadError(
             f"features of row {rows[bad[0]]} (and {bad.size - 1} more) are not finite; "
-            "leave rows out whose image could not be read, or extract again in a wider number format"
+            "drop the rows of unreadable images, or extract again in a wider number format"
         )
     return floats
 
 
 class SelectedRows:
-    """Some rows of a matrix, in an order of their own, none of which is copied before it is asked for.
+    """Lazy selection of rows of a matrix, in any order. A row is copied only when it is read.
 
     Args:
-        source: (N, d) floats: a memory map, or what gives some of its rows as an array.
-        index: (n,) int64 rows of it.
+        source: (N, d) floats: a memory map, or an object that returns selected rows as an array.
+        index: (n,) int64 row indices into the source.
     """
 
     ndim = 2
@@ -55,44 +59,44 @@ class SelectedRows:
         return len(self.index)
 
     def __getitem__(self, part: Any) -> NDArray[Any]:
-        """A copy of some of the rows (k, d), by a slice or by their places."""
+        """Return a (k, d) copy of the rows at a slice or at positions."""
         rows: NDArray[Any] = self.source[self.index[part]]
         return rows
 
     def select(self, places: NDArray[Any]) -> "SelectedRows":
-        """Some of these rows, by place or as a mask, without reading them."""
+        """Select some of these rows by position or by a mask, without reading them."""
         return SelectedRows(self.source, self.index[places])
 
     def check(self) -> None:
-        """Read all rows once.
+        """Read all rows once, and validate them.
 
         Raises:
-            HeadError: Not floats, or not finite; the message gives the row's number in the source.
+            HeadError: The rows are not floats, or not finite. The message contains the row number in the source.
         """
         for part in spans(*self.shape):
             as_floats(self[part], self.index[part])
             release(self)
 
     def copy(self) -> NDArray[Any]:
-        """The rows in memory, checked; in float32 where they came narrower."""
+        """Return a validated copy of the rows in memory, as float32 or wider."""
         taken = np.empty(self.shape, self.wide_dtype)
         self.copy_to(taken)
         return taken
 
     def copy_to(self, taken: NDArray[Any]) -> None:
-        """The same, into memory (n, d) that is there."""
+        """Copy the validated rows into an existing (n, d) array."""
         for part in spans(*self.shape):
             taken[part] = as_floats(self[part], self.index[part])
             release(self)
 
     @property
     def wide_dtype(self) -> np.dtype[Any]:
-        """Number format of a copy."""
+        """Number format of a copy of the rows."""
         return np.dtype(np.float64 if self.dtype == np.float64 else np.float32)
 
 
 def release(rows: Any) -> None:
-    """Let go of the pages of a memory map: they stay in the system's cache, but not in this process's memory."""
+    """Release the pages of a memory map from the memory of this process; they stay in the cache of the system."""
     base: Any = rows.source if isinstance(rows, SelectedRows) else rows
     read_only = isinstance(base, np.ndarray) and not base.flags.writeable
     while base is not None and not isinstance(base, mmap.mmap):

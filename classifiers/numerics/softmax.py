@@ -1,7 +1,7 @@
-"""Multinomial logistic regression on rows that may stream: its loss, derivatives, and an approximate inverse Hessian.
+"""Multinomial logistic regression: loss, derivatives and an approximate inverse Hessian, on streamed or resident rows.
 
-An evaluation is one pass over blocks of rows, small enough that their logits stay in the processor's cache, and serves
-several parameter sets in one product: nothing of size rows x classes is ever kept.
+An evaluation is one pass over blocks of rows. The logits of a block fit into the processor's cache, and one product
+serves several parameter sets. No array of size rows x classes is kept.
 """
 
 import math
@@ -14,16 +14,16 @@ from torch import Tensor
 
 from frostline.classifiers.numerics.matrices import Rows
 
-_WIDEST = 2048  # features whose covariance is decomposed whole
-_LEAST = 1e-10  # of the largest eigenvalue: what is smaller is rounding
-_SAMPLE = 8  # rows per feature that estimate the covariance: a preconditioner only has to be near
+_WIDEST = 2048  # largest number of features whose full covariance is decomposed
+_LEAST = 1e-10  # share of the largest eigenvalue below which eigenvalues are rounding errors
+_SAMPLE = 8  # rows per feature in the covariance estimate; a preconditioner only needs an approximation
 
 
 class Evaluation(NamedTuple):
-    """Mean cross-entropy at one point.
+    """Mean cross-entropy and its derivatives at one point.
 
     Attributes:
-        loss: Its value.
+        loss: Mean cross-entropy.
         gradient: (outputs, d + 1) derivative by the parameters.
         curvature: (outputs,) second derivative by each logit, p (1 - p), averaged over the rows.
     """
@@ -34,7 +34,7 @@ class Evaluation(NamedTuple):
 
 
 class _Spectrum(NamedTuple):
-    """Leading eigenvectors (d, r) of the rows' mean square, their eigenvalues (r,), and the mean of all others."""
+    """Leading (d, r) eigenvectors of the second moment of the rows, (r,) eigenvalues, and the mean of the others."""
 
     vectors: Tensor
     values: Tensor
@@ -44,14 +44,14 @@ class _Spectrum(NamedTuple):
 class SoftmaxRegression:
     """Weighted mean cross-entropy of linear logits, and its derivatives.
 
-    With two classes there is one logit, of the second against the first; with more, one per class.
+    Two classes have one logit, of the second against the first. More classes have one logit per class.
 
     Args:
         rows: (n, d) inputs.
         targets: (n,) int64 class indices, on the device of the rows.
-        weights: (n,) row weights, float64 where the device has it.
-        n_classes: At least 2.
-        fit_intercept: Whether logits have a constant.
+        weights: (n,) row weights, float64 if the device supports it.
+        n_classes: Number of classes, at least 2.
+        fit_intercept: Whether logits have an intercept.
         label_smoothing: Share of each target that is spread evenly over all classes (Szegedy et al. 2016).
     """
 
@@ -75,7 +75,7 @@ class SoftmaxRegression:
 
     @cached_property
     def ignorance(self) -> float:
-        """The loss of the best constant logits: the entropy of the classes' shares, or without an intercept of equal ones."""
+        """Loss of the best constant logits: the entropy of the class shares or, without an intercept, of equal shares."""
         classes = max(self.outputs, 2)
         if not self._fit_intercept:
             return math.log(classes)
@@ -84,12 +84,12 @@ class SoftmaxRegression:
         return float(torch.special.entr(shares).sum())
 
     def zeros(self) -> Tensor:
-        """Parameters (outputs, d + 1), coefficients and then the intercept, all zero."""
+        """Return (outputs, d + 1) parameters, all zero: the coefficients and, in the last column, the intercept."""
         shape = (self.outputs, self.rows.shape[1] + 1)
         return torch.zeros(shape, dtype=self._weights.dtype, device=self.rows.device)
 
     def evaluate(self, thetas: Sequence[Tensor]) -> list[Evaluation]:
-        """The loss at several points (outputs, d + 1), in one pass over the rows."""
+        """Evaluate the loss at several (outputs, d + 1) points in one pass over the rows."""
         many = len(thetas)
         stacked = torch.stack(list(thetas)).flatten(0, 1)
         narrow = stacked.to(self.rows.dtype)
@@ -115,9 +115,9 @@ class SoftmaxRegression:
         return [Evaluation(*each) for each in zip(losses.tolist(), gradients, curvature, strict=True)]
 
     def _loss(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross-entropy (b, l) of logits (b, l, outputs), and its derivative by them but for smoothing.
+        """Return the (b, l) cross-entropy of (b, l, outputs) logits, and its derivative without label smoothing.
 
-        Both keep their relative precision where a row is fitted almost perfectly: nothing is subtracted from one.
+        No value is subtracted from one, so that both keep their relative precision for rows with almost no loss.
         """
         if self.outputs == 1:
             own = _signs(targets, logits)
@@ -138,7 +138,7 @@ class SoftmaxRegression:
         return losses[..., 0], residual
 
     def _smooth(self, residual: Tensor, targets: Tensor) -> None:
-        """Turn the derivative towards plain targets into the one towards smoothed targets."""
+        """Convert the derivative for hard targets to that for smoothed targets, in place."""
         if self.outputs == 1:
             residual += self._smoothing / 2 * _signs(targets, residual)
             return
@@ -147,16 +147,22 @@ class SoftmaxRegression:
         residual -= self._smoothing / self.outputs
 
     def precondition(self, gradient: Tensor, curvature: Tensor, l2: float) -> Tensor:
-        """A gradient times the inverse of an approximate Hessian.
+        """Multiply a gradient by the inverse of an approximate Hessian.
 
-        It takes the second derivative by a logit to be the same in every row, and those of different logits to be
-        independent, so that one eigenbasis of the rows' covariance serves every class and every strength. With 1 / k in
-        place of the mean curvature it is the fixed bound of Böhning 1992, but for a factor.
+        The approximation assumes that the second derivative by a logit is the same in every row, and that
+        different logits are independent. One eigenbasis of the covariance of the rows then serves every class and
+        every strength. With 1 / k in place of the mean curvature, it is the fixed bound of Böhning 1992 up to a
+        factor.
+
+        Args:
+            gradient: (outputs, d + 1) gradient of the objective.
+            curvature: (outputs,) mean second derivative by each logit.
+            l2: Strength of the penalty.
         """
         vectors, values, rest = self._spectrum()
         scale = curvature.to(values.dtype)[:, None].clamp_min(1e-12)
         coef = gradient[:, :-1]
-        # What lies beyond the eigenvectors is found by a difference, whose rounding must not outweigh the rest.
+        # The complement of the eigenvectors is computed as a difference, whose rounding must not dominate.
         rounding = 8 * torch.finfo(values.dtype).eps * (scale * values[-1:].sum() + l2)
         tail = 1 / (scale * rest + l2).maximum(rounding)
         leading = (coef @ vectors) * (1 / (scale * values + l2) - tail)
@@ -174,24 +180,24 @@ class SoftmaxRegression:
 
 
 def _signs(targets: Tensor, like: Tensor) -> Tensor:
-    """The sign that makes a binary logit speak for the row's own class."""
+    """Return the sign, per row, that turns a binary logit into the margin of the true class."""
     return (2 * targets - 1).to(like.dtype)[:, None, None]
 
 
 def _columns(targets: Tensor, like: Tensor) -> Tensor:
-    """The column of the row's own class, for each parameter set."""
+    """Return the column of the true class of each row, for each parameter set."""
     return targets[:, None, None].expand(-1, like.shape[1], 1)
 
 
 def _decompose(sample: Tensor) -> _Spectrum:
-    """In float64, for float32 can't tell the eigenvalues of strongly correlated features from none; of features that vary."""
+    """Decompose the second moment of the varying features in float64, as float32 loses eigenvalues of correlated features."""
     n, d = sample.shape
     live = (sample != 0).any(dim=0)
     rows = sample[:, live].to("cpu" if sample.device.type == "mps" else sample.device, torch.float64)
     total, varying = float(rows.square().sum()) / n, max(1, rows.shape[1])
     try:
         values, axes = _leading(rows)
-    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # no convergence: one scale for all directions serves, more slowly
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # no convergence: fall back to one scale for all directions, which is slower
         values, axes = rows.new_zeros(0), rows.new_zeros(rows.shape[1], 0)
     vectors = sample.new_zeros(d, len(values))
     vectors[live] = axes.to(vectors)
@@ -200,12 +206,12 @@ def _decompose(sample: Tensor) -> _Spectrum:
 
 
 def _leading(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues (r,) above rounding of the rows' mean square, and eigenvectors (d, r)."""
+    """Return the (r,) eigenvalues above rounding of the second moment of the rows, and the (d, r) eigenvectors."""
     n, d = rows.shape
     if n >= d:
         values, vectors = torch.linalg.eigh(rows.T @ rows / n)
         return values.clamp_min(0), vectors
-    values, vectors = torch.linalg.eigh(rows @ rows.T / n)  # the same ones, by way of the smaller matrix
+    values, vectors = torch.linalg.eigh(rows @ rows.T / n)  # same eigenvalues, from the smaller matrix
     kept = values > values[-1] * _LEAST
     values = values[kept]
     return values, rows.T @ (vectors[:, kept] / (values * n).sqrt())

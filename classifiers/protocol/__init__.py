@@ -1,1 +1,1 @@
-"""How heads are judged: splits, folds, metrics, intervals, calibration and significance."""
+"""Evaluation protocol of heads: splits, folds, metrics, intervals, calibration and significance tests."""

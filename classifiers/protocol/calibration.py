@@ -1,4 +1,4 @@
-"""Scores to probabilities: one temperature, fitted on rows that the head was not."""
+"""Temperature scaling of head scores, and reliability of the resulting probabilities."""
 
 from dataclasses import dataclass
 from typing import Any, Self
@@ -11,32 +11,35 @@ from sklearn.calibration import CalibratedClassifierCV
 from frostline.classifiers.protocol.calibration_error import BINS, bin_of, rms_calibration_error
 from frostline.classifiers.protocol.intervals import Interval
 
-_CELLS = 2**24  # scores that a temperature is fitted to at most, evenly spaced
+_CELLS = (
+    2**24
+)  # largest number of scores that a temperature is fitted to; evenly spaced rows are used beyond it
 
 
 def fit_temperature(scores: NDArray[np.float64], y: NDArray[np.int64]) -> float:
-    """Find the temperature T for which softmax(scores / T) has the least log loss (Guo et al. 2017), by scikit-learn.
+    """Fit the temperature T that minimises the log loss of softmax(scores / T) (Guo et al. 2017), by scikit-learn.
 
-    A share of 1 / (n + 2) of each row goes to a label that is not true, much as in Platt 1999, so that rows without a
-    mistake don't make the head infinitely sure.
+    A weight of 1 / (n + 2) of each row is assigned to a wrong label, similar to Platt 1999, so that the temperature
+    stays above 0 if all rows are predicted correctly.
 
     Args:
-        scores: (n, k) of rows that the head was not fitted to; larger is more likely, e.g. log probabilities.
-        y: (n,) column of each row's class.
+        scores: (n, k) scores of rows that the head was not fitted to, e.g. log probabilities. Larger is more
+            likely.
+        y: (n,) column of the true class of each row.
 
     Returns:
-        The temperature; 1 where the scores say nothing.
+        The temperature; 1 if there are no rows, or if all scores of each row are equal.
     """
     n, k = scores.shape
-    if n * k > _CELLS:  # plenty for one parameter
+    if n * k > _CELLS:  # more data would not improve a single parameter
         step = -(-n * k // _CELLS)
         return fit_temperature(scores[::step], y[::step])
     centred = scores - scores.mean(axis=1, keepdims=True) if n else scores
     spread = float(np.abs(centred).mean()) if n else 0.0
     if spread == 0:
         return 1.0
-    wrong = (y + 1 + np.arange(n) % (k - 1)) % k  # each row tells another one, in turn
-    present = np.zeros(k, np.int64)  # lines without weight: scikit-learn wants to see every class
+    wrong = (y + 1 + np.arange(n) % (k - 1)) % k  # cycle through the wrong classes
+    present = np.zeros(k, np.int64)  # rows of weight 0: scikit-learn requires every class
     rows = centred[np.concatenate([np.arange(n), np.arange(n), present])] / spread
     labels = np.concatenate([y, wrong, np.arange(k)])
     weights = np.repeat([1 - 1 / (n + 2), 1 / (n + 2), 0], [n, n, k])
@@ -56,7 +59,7 @@ class _Scores(ClassifierMixin, BaseEstimator):
         return self
 
     def decision_function(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        # scikit-learn makes (-m, m) of the margin m of two classes.
+        # scikit-learn expands the margin m of two classes to (-m, m).
         return (X[:, 1] - X[:, 0]) / 2 if X.shape[1] == 2 else X
 
     def predict(self, X: NDArray[np.float64]) -> NDArray[Any]:
@@ -66,14 +69,15 @@ class _Scores(ClassifierMixin, BaseEstimator):
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often a head is right when it is so sure, by equal bins of the probability of the most probable class.
+    """Reliability diagram: accuracy against confidence in equal-width bins of the top-class probability.
 
     Attributes:
-        edges: (b + 1,) ends of the bins; a bin holds its upper end.
-        counts: (b,) rows in each.
-        confidence: (b,) their mean probability, 0 where there are none.
-        accuracy: (b,) share that is right, 0 where there are none.
-        rms_calibration_error: Root mean square distance of the two over rows, less what chance adds, with its 95 % interval.
+        edges: (b + 1,) bin edges. A bin includes its upper edge.
+        counts: (b,) number of rows per bin.
+        confidence: (b,) mean probability per bin, 0 for an empty bin.
+        accuracy: (b,) accuracy per bin, 0 for an empty bin.
+        rms_calibration_error: Debiased root mean square difference of confidence and accuracy, with its 95 %
+            interval.
     """
 
     edges: NDArray[np.float64]
@@ -84,11 +88,14 @@ class Reliability:
 
 
 def reliability(y: NDArray[np.int64], proba: NDArray[np.float64]) -> Reliability:
-    """Bin (n, k) probabilities by how sure they are, and compare with how often they are right.
+    """Compute the reliability diagram of probabilities.
 
     Args:
         y: (n,) columns of the true classes.
         proba: (n, k) probabilities.
+
+    Returns:
+        Confidence and accuracy per bin, and the calibration error.
     """
     top, hit = proba.max(axis=1), proba.argmax(axis=1) == y
     place = bin_of(top)
@@ -101,12 +108,12 @@ def reliability(y: NDArray[np.int64], proba: NDArray[np.float64]) -> Reliability
 
 @dataclass(frozen=True)
 class Calibration:
-    """What a temperature did to the probabilities of some rows.
+    """Reliability before and after temperature scaling.
 
     Attributes:
-        temperature: What divided the scores.
+        temperature: Divisor of the scores.
         before: Reliability of softmax(scores), or of the head's own probabilities.
-        after: Reliability of what the temperature made of them.
+        after: Reliability of the scaled probabilities.
     """
 
     temperature: float

@@ -1,4 +1,4 @@
-"""Folds for cross-validation that keep copies of an image, and the images of a group, together."""
+"""Cross-validation folds that keep copies of an image, and the images of a group, together."""
 
 import hashlib
 from typing import Any
@@ -13,21 +13,21 @@ _SALT = b"frostline-fold-1:"
 
 
 def assign_folds(content: NDArray[np.uint8], groups: NDArray[Any], folds: int) -> NDArray[np.int64]:
-    """Give each row a fold by a stable hash of its image content or, where there is one, of its group.
+    """Assign each row to a fold by a stable hash of its group or, without a group, of its image content.
 
-    Rows of equal content and rows of one group share a fold, transitively, as in `assign_splits`; the hash is another
-    one, so that folds don't follow the splits.
+    Rows of equal content and rows of one group share a fold, transitively, as in `assign_splits`. The hash differs
+    from that of `assign_splits`, so that folds are independent of the splits.
 
     Args:
         content: (n, 16) digests of the image bytes.
         groups: (n,) str or bytes, empty for no group.
-        folds: How many, at least 2.
+        folds: Number of folds, at least 2.
 
     Returns:
-        (n,) fold of each row, 0 to folds - 1.
+        (n,) int64 fold of each row, 0 to folds - 1.
 
     Raises:
-        SplitError: Fewer than 2 folds, or one that no row falls into.
+        SplitError: There are fewer than 2 folds, or a fold is empty.
     """
     if folds < 2:
         raise SplitError(f"folds: got {folds}, expected at least 2")

@@ -1,4 +1,4 @@
-"""Numbers estimated from rows, with confidence intervals that hold near the ends of what is possible, too."""
+"""Metrics with closed-form confidence intervals that keep their coverage near the ends of the range."""
 
 import math
 from typing import Any, NamedTuple
@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-_PSEUDO = 2  # right rows, and wrong ones, added in all
-_CLIP = float(np.finfo(np.float64).eps)  # least probability that log loss sees, as in scikit-learn
-_FEW = 10  # wrong rows, of which the sample says too little of what a wrong row costs
+_PSEUDO = 2  # number of correct pseudo-rows, and of wrong ones, in total
+_CLIP = float(np.finfo(np.float64).eps)  # smallest probability in the log loss, as in scikit-learn
+_FEW = 10  # below this number of wrong rows, the sample does not show the loss of a wrong row
 
 
 class Interval(NamedTuple):
-    """A number estimated from rows, and the interval that covers the population's with a stated confidence."""
+    """An estimate from a sample of rows, with its confidence interval."""
 
     value: float
     low: float
@@ -21,14 +21,14 @@ class Interval(NamedTuple):
 
 
 def share(hits: int, rows: int, confidence: float = 0.95) -> Interval:
-    """The share of rows that are right, with the score interval of Wilson 1927.
+    """Return the proportion of correct rows, with the score interval of Wilson 1927.
 
-    Its coverage is the stated one on average; of a share within about 1 / `rows` of 0 or 1 it can fall to 0.90 for a
-    confidence of 0.95 (Brown, Cai & DasGupta 2001).
+    The average coverage is the nominal one. For a proportion within about 1 / `rows` of 0 or 1, the coverage can
+    fall to 0.90 at a confidence of 0.95 (Brown, Cai & DasGupta 2001).
 
     Args:
-        hits: Rows that are right.
-        rows: All rows, at least 1.
+        hits: Number of correct rows.
+        rows: Number of rows, at least 1.
         confidence: Coverage of the interval.
     """
     found = stats.binomtest(hits, rows).proportion_ci(confidence, method="wilson")
@@ -36,15 +36,16 @@ def share(hits: int, rows: int, confidence: float = 0.95) -> Interval:
 
 
 def log_loss(y: NDArray[np.int64], proba: NDArray[np.float64], confidence: float = 0.95) -> Interval:
-    """The mean of -log P(true class), with an interval that holds for heads that are rarely wrong, too.
+    """Return the mean of -log P(true class), with an interval that also holds for heads that are rarely wrong.
 
-    It is the t interval from which Hall 1992 removes the skewness by a transformation. With fewer than 10 wrong rows the
-    sample hardly shows, or doesn't show at all, what the rare wrong rows cost. Then the upper end is at least the loss at
-    the upper limit of the number of wrong rows (Garwood 1936, for Poisson counts), where rows are wrong in proportion to the
-    probability that the head gives to all but its first class, and are then of the other classes as the head says.
+    The interval is the t interval with the skewness-removing transformation of Hall 1992. With fewer than 10 wrong
+    rows, the sample contains too little information on the loss of wrong rows. The upper end is then at least the
+    loss at the upper limit of the number of wrong rows (Garwood 1936, for Poisson counts). That loss assumes that
+    rows are wrong in proportion to the probability of all classes but the predicted one, and are distributed over
+    the other classes by their probabilities.
 
     Args:
-        y: (n,) true classes, indices of columns.
+        y: (n,) column indices of the true classes.
         proba: (n, k) probabilities.
         confidence: Coverage of the interval.
     """
@@ -69,11 +70,11 @@ def log_loss(y: NDArray[np.int64], proba: NDArray[np.float64], confidence: float
 
 
 def mean(values: NDArray[np.float64], largest: float, confidence: float = 0.95) -> Interval:
-    """The mean of skewed values, with the t interval from which Hall 1992 removes the skewness by a transformation.
+    """Return the mean of skewed values, with the skewness-corrected t interval of Hall 1992.
 
     Args:
-        values: (n,) from 0 to `largest`.
-        largest: What no value exceeds.
+        values: (n,) values from 0 to `largest`.
+        largest: Upper bound of the values.
         confidence: Coverage of the interval.
     """
     n, centre = len(values), float(values.mean())
@@ -82,7 +83,7 @@ def mean(values: NDArray[np.float64], largest: float, confidence: float = 0.95) 
     deviation = float(values.std(ddof=1))
     if deviation == 0:
         return Interval(centre, centre, centre)
-    gaps = (values - centre) / deviation  # scipy's skewness warns where values are nearly equal
+    gaps = (values - centre) / deviation  # the skewness of scipy warns if values are nearly equal
     skewness = float((gaps**3).mean() / (gaps**2).mean() ** 1.5)
     reach = float(stats.t.ppf((1 + confidence) / 2, n - 1))
     low, high = (centre - deviation * _inverse(x, skewness, n) for x in (reach, -reach))
@@ -90,18 +91,18 @@ def mean(values: NDArray[np.float64], largest: float, confidence: float = 0.95) 
 
 
 def _inverse(x: float, skewness: float, n: int) -> float:
-    """Hall's transformation undone, over the root of n."""
-    if abs(skewness) < 1e-6:  # the limit
+    """Return the inverse of the transformation of Hall 1992, divided by the square root of n."""
+    if abs(skewness) < 1e-6:  # limit for skewness 0
         return x / math.sqrt(n)
     cubed = 1 + skewness * (x / math.sqrt(n) - skewness / (6 * n))
     return 3 / skewness * (math.cbrt(cubed) - 1)
 
 
 def balanced_accuracy(confusion: NDArray[np.int64], confidence: float = 0.95) -> Interval:
-    """The mean recall over the classes that occur, with the adjusted Wald interval of Price & Bonett 2004.
+    """Return the mean recall over the classes that occur, with the adjusted Wald interval of Price & Bonett 2004.
 
     Args:
-        confusion: (k, k) rows of true class i predicted as class j.
+        confusion: (k, k) number of rows of true class i that were predicted as class j.
         confidence: Coverage of the interval.
     """
     support = confusion.sum(axis=1)
@@ -114,24 +115,25 @@ def balanced_accuracy(confusion: NDArray[np.int64], confidence: float = 0.95) ->
 
 
 def macro_f1(confusion: NDArray[np.int64], confidence: float = 0.95) -> Interval:
-    """The mean F1 over the classes that occur or are predicted, with an adjusted Wald interval.
+    """Return the mean F1 over the classes that occur or are predicted, with an adjusted Wald interval.
 
-    Its variance is that of the delta method (Takahashi, Yamamoto, Kuchiba & Koyama 2022), of a confusion matrix to which two
-    right rows and two wrong ones are added, spread evenly, as Price & Bonett 2004 add them for balanced accuracy.
+    The variance is that of the delta method (Takahashi, Yamamoto, Kuchiba & Koyama 2022) on an adjusted confusion
+    matrix. The adjustment adds two correct and two wrong rows, spread evenly, as Price & Bonett 2004 do for
+    balanced accuracy.
 
     Args:
-        confusion: (k, k) rows of true class i predicted as class j.
+        confusion: (k, k) number of rows of true class i that were predicted as class j.
         confidence: Coverage of the interval.
     """
     used = confusion.sum(axis=0) + confusion.sum(axis=1) > 0
     seen, count = confusion[np.ix_(used, used)], int(used.sum())
-    if count == 1:  # and every row is right
+    if count == 1:  # every row is correct
         return share(int(seen.sum()), int(seen.sum()), confidence)
     added = np.full((count, count), _PSEUDO / (count * max(count - 1, 1)))
     np.fill_diagonal(added, _PSEUDO / count)
     adjusted = seen + added
     f1, total = _f1(adjusted)
-    # By how much one more row of each cell moves the sum of the F1s.
+    # Derivative of the sum of the F1 scores by the number of rows in each cell.
     slope = f1 / total
     moves = -slope[:, None] - slope
     moves[np.diag_indices(count)] += 2 / total
@@ -140,13 +142,13 @@ def macro_f1(confusion: NDArray[np.int64], confidence: float = 0.95) -> Interval
 
 
 def _f1(confusion: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(k,) F1 of each class, and the rows that are or are said to be of it, together its denominator."""
+    """Return the (k,) F1 score of each class and its denominator, true plus predicted rows."""
     total = confusion.sum(axis=0) + confusion.sum(axis=1)
     return 2 * confusion.diagonal() / total, total
 
 
 def _wald(value: float, centre: float, variance: float, confidence: float) -> Interval:
-    """Around the adjusted centre, within 0 and 1, and wide enough to hold the value."""
+    """Return the Wald interval around the adjusted centre, clipped to [0, 1] and extended to contain the value."""
     reach = float(stats.norm.ppf((1 + confidence) / 2)) * math.sqrt(variance)
     low, high = max(0.0, centre - reach), min(1.0, centre + reach)
     return Interval(float(value), float(min(low, value)), float(max(high, value)))

@@ -1,4 +1,4 @@
-"""How good the probabilities of a head are, with intervals that say how far to believe it."""
+"""Metrics of head probabilities, with confidence intervals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from frostline.classifiers.protocol.intervals import Interval, balanced_accuracy
 
 
 class ClassScore(NamedTuple):
-    """One class's line in the table; a ratio without a denominator is 0."""
+    """Scores of one class; a ratio with denominator 0 is 0."""
 
     name: str
     precision: float
@@ -27,17 +27,17 @@ class Metrics:
     """Scores of n rows over k classes.
 
     Attributes:
-        n: Rows scored.
+        n: Number of rows.
         classes: The k class names.
-        top1: Share of rows whose most probable class is the true one.
-        top5: Share of rows whose true class is among the min(5, k) most probable.
+        top1: Proportion of rows whose most probable class is the true one.
+        top5: Proportion of rows whose true class is among the min(5, k) most probable.
         balanced_accuracy: Mean recall over the classes that occur.
         macro_f1: Mean F1 over the classes that occur or are predicted.
         log_loss: Mean negative log probability of the true class, probabilities clipped at 2.2e-16.
         rms_calibration_error: Root mean square calibration error of the most probable class; see
             `classifiers.protocol.calibration_error`.
-        per_class: Precision, recall, F1 and support by class.
-        confusion: (k, k) rows of true class i predicted as class j.
+        per_class: Precision, recall, F1 and support per class.
+        confusion: (k, k) number of rows of true class i that were predicted as class j.
         confidence: Coverage of the intervals.
     """
 
@@ -61,11 +61,11 @@ def score(
     classes: Sequence[str],
     confidence: float = 0.95,
 ) -> Metrics:
-    """Score probabilities against labels, with intervals for the population that the rows are drawn from.
+    """Score probabilities against labels, with confidence intervals for the population of the rows.
 
-    The intervals are closed forms, which hold near the ends of what is possible, where the percentile bootstrap does
-    not; see `classifiers.protocol.intervals` and `classifiers.protocol.calibration_error`. Of equally probable classes the first counts as
-    the more probable one.
+    The intervals have closed forms. Unlike the percentile bootstrap, they keep their coverage near the ends of the
+    range; see `classifiers.protocol.intervals` and `classifiers.protocol.calibration_error`. Ties between
+    probabilities are broken in favour of the first class.
 
     Args:
         y: (n,) indices into classes.
@@ -73,8 +73,12 @@ def score(
         classes: The k class names.
         confidence: Coverage of the intervals.
 
+    Returns:
+        All metrics of the rows.
+
     Raises:
-        MetricsError: No rows, shapes that don't fit, labels out of range, rows that are no probabilities.
+        MetricsError: There are no rows, the shapes do not match, labels are out of range, or rows are not
+            probabilities.
     """
     y, proba = np.asarray(y), np.asarray(proba)
     _check(y, proba, classes, confidence)
@@ -99,7 +103,7 @@ def score(
 
 def _top5(y: NDArray[np.int64], proba: NDArray[np.float64], confidence: float) -> Interval:
     n, k = proba.shape
-    if k <= 5:  # whatever the rows
+    if k <= 5:  # exact for any rows
         return Interval(1.0, 1.0, 1.0)
     own = proba[np.arange(n), y][:, None]
     better = (proba > own).sum(axis=1) + ((proba == own) & (np.arange(k) < y[:, None])).sum(axis=1)
@@ -119,7 +123,7 @@ def _check(
         )
     if y.min() < 0 or y.max() >= k:
         raise MetricsError(
-            f"labels: got {y.min()} to {y.max()}, expected 0 to {k - 1}; leave unlabelled rows (-1) out"
+            f"labels: got {y.min()} to {y.max()}, expected 0 to {k - 1}; drop unlabelled rows (-1)"
         )
     off = np.flatnonzero(~(np.abs(proba.sum(axis=1) - 1) < 1e-4) | (proba.min(axis=1) < 0))
     if off.size:
@@ -128,7 +132,7 @@ def _check(
             f"{proba[off[0]].min():.6g}, expected 1 and at least 0"
         )
     if not 0 < confidence < 1:
-        raise MetricsError(f"confidence: got {confidence}, expected a share between 0 and 1")
+        raise MetricsError(f"confidence: got {confidence}, expected a number between 0 and 1")
 
 
 def _per_class(confusion: NDArray[np.int64], classes: Sequence[str]) -> tuple[ClassScore, ...]:

@@ -1,4 +1,4 @@
-"""Is one head better than another, or was it luck? Paired tests, and their correction for several comparisons."""
+"""Paired significance tests of classifiers, and their correction for multiple comparisons."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from frostline.classifiers.errors import MetricsError
 
 @dataclass(frozen=True)
 class McNemar:
-    """McNemar's test of two classifiers on the same rows.
+    """Result of McNemar's test of two classifiers on the same rows.
 
     Attributes:
-        pvalue: Two-sided.
-        only_a: Rows that only the first classifier got right.
-        only_b: Rows that only the second got right.
-        method: Which version gave the p-value.
+        pvalue: Two-sided p-value.
+        only_a: Number of rows that only the first classifier predicted correctly.
+        only_b: Number of rows that only the second classifier predicted correctly.
+        method: Version of the test.
     """
 
     pvalue: float
@@ -34,26 +34,30 @@ def mcnemar(
     *,
     method: Literal["mid-p", "exact"] = "mid-p",
 ) -> McNemar:
-    """Test whether two classifiers are right equally often on the same rows (McNemar 1947).
+    """Test whether two classifiers have equal accuracy on the same rows (McNemar 1947).
 
-    Only discordant rows, which one of the two got right, say anything. Under the null hypothesis either classifier is
-    the right one with probability 1/2.
+    The test uses only the discordant rows, which exactly one classifier predicted correctly. Under the null
+    hypothesis, this is either classifier with probability 1/2.
 
     Args:
-        correct_a: (n,) whether the first classifier got the row right.
-        correct_b: (n,) the same for the second, on the same rows.
-        method: ``mid-p``: the exact binomial test with half of the observed outcome's probability. Fagerland, Lydersen
-            & Laake 2013 recommend it for any number of rows: nearly exact, and not as conservative as ``exact`` or as
-            the chi-square test with continuity correction. ``exact``: never rejects too often.
+        correct_a: (n,) bool, whether the first classifier is correct.
+        correct_b: (n,) bool, whether the second classifier is correct on the same rows.
+        method: ``mid-p``: the exact binomial test with half of the observed outcome's probability. Fagerland,
+            Lydersen & Laake 2013 recommend it for any number of rows. It is nearly exact, and less conservative
+            than ``exact`` and than the chi-square test with continuity correction. ``exact``: never exceeds the
+            nominal level.
+
+    Returns:
+        The p-value and the numbers of discordant rows.
 
     Raises:
-        MetricsError: Arrays that aren't boolean, of different lengths or empty; an unknown method.
+        MetricsError: The arrays are not boolean, differ in length or are empty, or the method is unknown.
     """
     a, b = np.asarray(correct_a), np.asarray(correct_b)
     if a.shape != b.shape or a.ndim != 1 or not a.size or a.dtype != np.bool_ or b.dtype != np.bool_:
         raise MetricsError(
             f"got outcomes of shape {a.shape} and {b.shape}, dtype {a.dtype} and {b.dtype}, expected two boolean "
-            "arrays (n,), n > 0: is the row's prediction right?"
+            "arrays (n,), n > 0, that say whether each prediction is correct"
         )
     only_a, only_b = int(np.sum(a & ~b)), int(np.sum(b & ~a))
     if method not in ("mid-p", "exact"):
@@ -68,7 +72,7 @@ def _exact(only_a: int, only_b: int) -> float:
 
 
 def _observed(only_a: int, only_b: int) -> float:
-    """Half the probability of outcomes as uneven as this one; there is one where it is even, else there are two."""
+    """Return half the probability of all outcomes as uneven as the observed one (two outcomes, or one if it is even)."""
     total = only_a + only_b
     chance = float(stats.binom.pmf(only_a, total, 0.5)) if total else 0.0
     return chance / 2 if only_a == only_b else chance
@@ -76,14 +80,14 @@ def _observed(only_a: int, only_b: int) -> float:
 
 @dataclass(frozen=True)
 class ResampledT:
-    """The corrected resampled t-test of paired differences.
+    """Result of the corrected resampled t-test of paired differences.
 
     Attributes:
-        pvalue: Two-sided.
+        pvalue: Two-sided p-value.
         mean: Mean difference.
-        low: Lower end of its confidence interval.
-        high: Upper end.
-        statistic: The t statistic; infinite where the differences are equal and not zero.
+        low: Lower end of the confidence interval of the mean.
+        high: Upper end of the confidence interval of the mean.
+        statistic: The t statistic; infinite if the differences are equal and not zero.
         degrees: Degrees of freedom.
         confidence: Coverage of the interval.
     """
@@ -102,18 +106,22 @@ def corrected_resampled_t(
 ) -> ResampledT:
     """Test whether scores on the same resamples or folds differ (Nadeau & Bengio 2003).
 
-    Training sets of different folds overlap, so that their scores are correlated and the plain paired t-test rejects
-    far too often. The variance of the mean is therefore taken as (1 / J + test / train) times that of the J
-    differences. For r times repeated k-fold cross-validation J = r k and test / train = 1 / (k - 1), the corrected
-    repeated k-fold test of Bouckaert & Frank 2004.
+    The training sets of different folds overlap. Their scores are therefore correlated, and the plain paired
+    t-test rejects far too often. The corrected variance of the mean is (1 / J + test / train) times the variance
+    of the J differences. With J = r k and test / train = 1 / (k - 1), this is the corrected test of Bouckaert &
+    Frank 2004 for k-fold cross-validation repeated r times.
 
     Args:
-        differences: (J,) score of the first minus score of the second, one per resample or fold.
+        differences: (J,) score of the first minus score of the second classifier, one per resample or fold.
         test_train_ratio: Test rows per training row of a resample, e.g. 1 / 9 for 10 folds.
         confidence: Coverage of the interval.
 
+    Returns:
+        The p-value, and the mean difference with its interval.
+
     Raises:
-        MetricsError: Fewer than two differences, some not finite; a ratio not above 0; a confidence not in (0, 1).
+        MetricsError: There are fewer than two differences, a difference is not finite, the ratio is not above 0,
+            or the confidence is not in (0, 1).
     """
     values = np.asarray(differences, np.float64)
     if values.ndim != 1 or values.size < 2 or not np.isfinite(values).all():
@@ -132,19 +140,19 @@ def corrected_resampled_t(
 
 
 def holm(pvalues: NDArray[Any] | Sequence[float]) -> NDArray[np.float64]:
-    """Adjust the p-values of several comparisons (Holm 1979).
+    """Adjust the p-values of multiple comparisons (Holm 1979).
 
-    Rejecting where the adjusted p-value is at most alpha keeps the probability of any false rejection at or below
-    alpha, however the comparisons depend on each other.
+    Rejecting the hypotheses with an adjusted p-value of at most alpha limits the family-wise error rate to alpha,
+    for any dependence between the comparisons.
 
     Args:
-        pvalues: (m,) in [0, 1].
+        pvalues: (m,) p-values in [0, 1].
 
     Returns:
-        (m,) float64 adjusted p-values, in the order given.
+        (m,) float64 adjusted p-values, in the order of the input.
 
     Raises:
-        MetricsError: Values that are no p-values.
+        MetricsError: A value is not in [0, 1].
     """
     values = np.asarray(pvalues, np.float64)
     if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():

@@ -1,4 +1,4 @@
-"""Which rows train, which choose, and which are looked at once: a division that survives a growing data set."""
+"""Assignment of rows to train, val and test that stays stable when a data set grows."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,10 @@ from scipy.stats.contingency import association
 from frostline.classifiers.errors import SplitError
 from frostline.splits import SPLIT_NAMES, Split
 
-# Part of every hash: another version would move rows between the splits of existing data sets.
+# Part of every hash. A change would move rows between the splits of existing data sets.
 _SALT = b"frostline-split-1:"
 
-# A division is called unstratified when chance alone would hardly give it and the effect is not a small one
-# (Cohen 1988 puts a small effect at 0.1).
+# Splits count as unstratified if the deviation is significant and the effect is not small (Cohen 1988: small is 0.1).
 _CHANCE, _EFFECT = 0.001, 0.1
 _SHARE_TOLERANCE = 0.1
 
@@ -32,26 +31,26 @@ def assign_splits(
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
     usable: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
-    """Give each row its split: what the data set declares, else a stable hash of the image content.
+    """Assign each row to a split: the declared one or, without declared splits, one by a stable hash.
 
-    Declared splits are kept. A set that declares train rows but no val rows has val cut from train, in the
-    proportion val / (train + val); rows left undeclared in such a set stay unused. Where nothing is declared, all
-    rows are divided. A hash decides, of the image content or, where there is one, of the group: a data set that
-    grows keeps its old assignment. Rows of one group, and rows of equal content, stay together, transitively;
-    the smallest group name in such a component decides. (A new image that joins two components can move one.)
+    Declared splits are kept. If a data set declares train rows but no val rows, val is cut from train in the
+    proportion val / (train + val), and undeclared rows stay unused. If no split is declared, all rows are divided.
+    The hash is that of the group or, without a group, of the image content, so that a growing data set keeps its
+    old assignment. Rows of one group, and rows of equal content, stay together, transitively. The smallest group
+    name in such a component decides. A new image that joins two components can therefore move one of them.
 
     Args:
         declared: (n,) codes of `Split`.
         content: (n, 16) digests of the image bytes.
         groups: (n,) str or UTF-8 bytes, empty for no group.
         fractions: Shares of train, val and test.
-        usable: (n,) rows that may be used, i.e. labelled and readable; all by default. Others get `Split.NONE`.
+        usable: (n,) bool, rows that are labelled and readable; all rows by default. Other rows get `Split.NONE`.
 
     Returns:
-        (n,) codes of `Split`.
+        (n,) uint8 codes of `Split`.
 
     Raises:
-        SplitError: Arrays of different lengths, unknown codes, or fractions that are not shares of one.
+        SplitError: The lengths do not match, a code is unknown, or the fractions do not sum to 1.
     """
     declared, content, groups = np.asarray(declared), np.asarray(content, np.uint8), np.asarray(groups)
     usable = np.ones(len(declared), np.bool_) if usable is None else np.asarray(usable, np.bool_)
@@ -95,7 +94,7 @@ def _check_fractions(fractions: tuple[float, float, float]) -> tuple[float, floa
 
 
 def _divide(positions: NDArray[np.float64], shares: Sequence[float]) -> NDArray[np.uint8]:
-    """Codes for positions in [0, 1): train lies at the bottom, test at the top."""
+    """Return the split codes of positions in [0, 1), in ascending order train, val, test."""
     train, val = shares[0], shares[1]
     codes = np.full(len(positions), Split.TEST, np.uint8)
     codes[positions < train + val] = Split.VAL
@@ -104,7 +103,10 @@ def _divide(positions: NDArray[np.float64], shares: Sequence[float]) -> NDArray[
 
 
 def positions(content: NDArray[np.uint8], groups: NDArray[Any]) -> NDArray[np.float64]:
-    """Where each row falls in [0, 1), (n,): the same for rows of equal content and rows of one group, transitively."""
+    """Return the (n,) float64 hash position of each row in [0, 1).
+
+    Rows of equal content and rows of one group share a position, transitively.
+    """
     contents = np.ascontiguousarray(content).view("V16").ravel().tolist()
     positions = np.array([_position(b"content:", key) for key in contents], np.float64)
     grouped = groups != groups.dtype.type()
@@ -118,7 +120,7 @@ def positions(content: NDArray[np.uint8], groups: NDArray[Any]) -> NDArray[np.fl
 
 def _position(kind: bytes, key: bytes) -> float:
     digest = hashlib.blake2b(_SALT + kind + key, digest_size=8).digest()
-    return (int.from_bytes(digest, "big") >> 11) / 2**53  # 53 bits: exact in a float, and below 1
+    return (int.from_bytes(digest, "big") >> 11) / 2**53  # 53 bits are exact in a float64 and stay below 1
 
 
 def _utf8(name: str | bytes) -> bytes:
@@ -128,9 +130,9 @@ def _utf8(name: str | bytes) -> bytes:
 def _smallest_groups(
     content: NDArray[np.uint8], groups: NDArray[Any], grouped: NDArray[np.bool_]
 ) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """Sorted group names, and for each row the first of those that its component holds, -1 for none.
+    """Return the sorted group names, and for each row the index of the first one in its component, -1 for none.
 
-    A graph joins every group with the contents of its rows; its connected components stay together.
+    A graph connects every group with the contents of its rows. Its connected components stay together.
     """
     keys = np.ascontiguousarray(content).view("V16").ravel()
     images, image_of = np.unique(keys, return_inverse=True)
@@ -146,13 +148,13 @@ def _smallest_groups(
 
 @dataclass(frozen=True)
 class SplitReport:
-    """How the labelled rows fell.
+    """Class counts and problems of a division into splits.
 
     Attributes:
         classes: The k class names.
-        counts: (k, 3) rows of each class in train, val and test.
-        shares: Share of train, val and test among the rows in use.
-        problems: What a user should know, one sentence each; empty where nothing is wrong.
+        counts: (k, 3) number of rows of each class in train, val and test.
+        shares: Shares of train, val and test among the used rows.
+        problems: Warnings for the user, one sentence each.
     """
 
     classes: tuple[str, ...]
@@ -168,19 +170,22 @@ def check_splits(
     *,
     fractions: tuple[float, float, float] | None = None,
 ) -> SplitReport:
-    """Count classes per split, and name what would make a training or its scores misleading.
+    """Count classes per split, and report problems that would make training or scores misleading.
 
-    The splits count as unstratified where a chi-square test rejects that class and split are independent
-    (p < 0.001) and the effect is not small (Cramér's V >= 0.1).
+    The splits count as unstratified if a chi-square test rejects the independence of class and split (p < 0.001)
+    and the effect is not small (Cramér's V >= 0.1).
 
     Args:
         split: (n,) codes from `assign_splits`.
-        labels: (n,) indices into classes, -1 unknown.
+        labels: (n,) indices into classes, -1 if unknown.
         classes: The k class names.
-        fractions: Shares that were asked for; None where the data set declared its own.
+        fractions: Requested shares; None if the data set declares its own splits.
+
+    Returns:
+        Counts, shares and problems.
 
     Raises:
-        SplitError: Nothing to train on, or a class of which no row is in train.
+        SplitError: Train has no labelled rows, or a class has no rows in train.
     """
     split, labels = np.asarray(split), np.asarray(labels)
     used = (split != Split.NONE) & (labels >= 0)
@@ -211,10 +216,10 @@ def check_splits(
 def missing_classes(
     split: NDArray[np.uint8], labels: NDArray[np.int64], classes: Sequence[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Classes that have labelled rows, but none in some split that is in use.
+    """Find classes that have labelled rows, but none in one of the used splits.
 
     Returns:
-        Names of the classes that a split lacks, by the name of the split; only splits that lack some.
+        Names of the missing classes by name of the split. Complete splits are omitted.
     """
     known = (split != Split.NONE) & (labels >= 0)
     counts = np.zeros((len(classes), len(SPLIT_NAMES)), np.int64)
@@ -231,7 +236,10 @@ def missing_classes(
 
 
 def class_problems(missing: Mapping[str, Sequence[str]]) -> tuple[list[str], list[str]]:
-    """Why no head can be trained, and what scores can't take account of, from `missing_classes`; one sentence each."""
+    """Return errors (no head can be trained) and warnings (limits of the scores) for the result of `missing_classes`.
+
+    Each error or warning is one sentence.
+    """
     refusals = []
     if absent := missing.get(SPLIT_NAMES[Split.TRAIN]):
         it = "it" if len(absent) == 1 else "them"
@@ -240,7 +248,7 @@ def class_problems(missing: Mapping[str, Sequence[str]]) -> tuple[list[str], lis
             "remove the class, or declare the splits (train/ val/ test/ folders, or a manifest's split column)"
         )
     warnings = [
-        f"{_names(missing[name])}: no row in {name}, so {effect} can't take account of it"
+        f"{_names(missing[name])}: no row in {name}, so {effect} can't account for it"
         for name, effect in (("val", "choosing a head"), ("test", "the scores"))
         if name in missing
     ]
@@ -261,13 +269,13 @@ def _unstratified(counts: NDArray[np.int64], classes: Sequence[str]) -> list[str
     figures = f"chi-square p = {chance:.1g}, Cramér's V = {effect:.2f}"
     worst = f"{SPLIT_NAMES[int(column) + 1]} has {own[row, column]:.0%} of {classes[int(row)]!r}"
     return [
-        f"classes lie unevenly over the splits ({figures}): {worst}, but {shares[column]:.0%} of all rows"
+        f"classes are distributed unevenly over the splits ({figures}): {worst}, but {shares[column]:.0%} of all rows"
     ]
 
 
 def _off_shares(shares: NDArray[np.float64], fractions: tuple[float, float, float]) -> list[str]:
     return [
-        f"{name} holds {got:.0%} of the rows, asked for {asked:.0%}; few or large groups can't be divided evenly"
+        f"{name} holds {got:.0%} of the rows, expected {asked:.0%}; few or large groups can't be divided evenly"
         for name, got, asked in zip(SPLIT_NAMES[1:], shares, fractions, strict=True)
         if abs(got - asked) > _SHARE_TOLERANCE
     ]

@@ -1,1 +1,1 @@
-"""Heads on disk."""
+"""Saving and loading of fitted heads."""

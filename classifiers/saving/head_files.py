@@ -1,4 +1,4 @@
-"""A fitted head on disk: numbers in safetensors or skops, everything else in JSON, and never a pickle."""
+"""Save and load fitted heads: arrays in safetensors or skops, everything else in JSON, and never a pickle."""
 
 import hashlib
 import io
@@ -30,11 +30,11 @@ FORMAT_VERSION = 1
 _RECORD = "head.json"
 _TENSORS, _SKOPS, _PROJECTION = "head.safetensors", "head.skops", "projection.safetensors"
 
-# Where the classes of files that earlier versions wrote are now.
+# Present modules of classes in files that earlier versions wrote.
 _FORMER_MODULES = {"classifiers.knn": "frostline.classifiers.heads.knn"}
 
-# All that the pipelines of `classifiers.heads.catalog` hold, and what reads it: module, class, skops loader.
-# skops itself would trust every estimator of scikit-learn.
+# Every type in the pipelines of `classifiers.heads.catalog`: module, class and skops loader.
+# skops by itself would trust every estimator of scikit-learn.
 _TRUSTED = frozenset(
     {
         ("frostline.classifiers.heads.knn", "KNNHead", "ObjectNode"),
@@ -50,7 +50,7 @@ _TRUSTED = frozenset(
         ("numpy", "ndarray", "NdArrayNode"),
         ("numpy", "uint64", "NdArrayNode"),
         ("numpy.random._generator", "Generator", "RandomGeneratorNode"),
-        # scikit-learn 1.8's name of sklearn._loss._loss; importing skops registers it
+        # the name of sklearn._loss._loss in scikit-learn 1.8; importing skops registers it
         ("_loss", "CyHalfBinomialLoss", "LossNode"),
         ("_loss", "CyHalfMultinomialLoss", "LossNode"),
         ("sklearn._loss._loss", "CyHalfBinomialLoss", "LossNode"),
@@ -86,14 +86,14 @@ _TRUSTED = frozenset(
 
 
 class _ProjectionRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What head.json says of projection.safetensors."""
+    """Entry of head.json for projection.safetensors."""
 
     plan: ProjectionPlan
     sha256: str
 
 
 class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The text of head.json."""
+    """Content of head.json."""
 
     format_version: int
     name: str
@@ -113,9 +113,14 @@ class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def save_head(fitted: FittedHead, folder: str | Path) -> None:
-    """Write a head into an existing folder: head.json, and head.safetensors or head.skops beside it; projection.safetensors, too, if need be.
+    """Save a head to an existing folder.
 
-    Each file is replaced as a whole, the numbers first.
+    Writes head.json and, beside it, head.safetensors or head.skops. A head with a projection also gets
+    projection.safetensors. Each file is replaced as a whole, and the arrays are written before head.json.
+
+    Args:
+        fitted: The head to save.
+        folder: Existing folder to write to.
     """
     folder = Path(folder)
     if hasattr(fitted.estimator, "to_tensors"):
@@ -162,9 +167,9 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def foreign_types(estimator: Any) -> tuple[str, ...]:
-    """What a head from outside holds that `load_head` takes only if the caller trusts it: full names of types.
+    """Return the full names of the types that the caller of `load_head` has to trust for this estimator.
 
-    Empty for our own heads, and for classifiers of scikit-learn that skops trusts.
+    The result is empty for the built-in heads and for scikit-learn classifiers that skops trusts.
     """
     if hasattr(estimator, "to_tensors"):
         return ()
@@ -175,18 +180,22 @@ def foreign_types(estimator: Any) -> tuple[str, ...]:
 
 
 def load_head(folder: str | Path, *, trusted: Collection[str] = ()) -> FittedHead:
-    """Read what `save_head` wrote; its probabilities are the same to the last bit.
+    """Load a head that `save_head` wrote.
 
-    Our own heads are read if they hold what such a head holds. A head from outside is read if skops trusts all its
-    types (those of scikit-learn, numpy and scipy), or its installed plugin or the caller vouches for the others: what
-    a file says of itself decides nothing, because whoever can change the numbers can change that, too.
+    The loaded head returns bit-identical probabilities. A built-in head is loaded only if its file contains no
+    types other than those of built-in heads. A third-party head is loaded if skops trusts all of its types (those
+    of scikit-learn, numpy and scipy), or if its installed plugin or the caller trusts the remaining ones. Claims
+    inside the file are ignored, because anyone who can change the arrays can also change those claims.
 
     Args:
-        folder: Where it was saved.
-        trusted: Full names of types that a head from outside may hold, e.g. ``mypackage.heads.MyHead``.
+        folder: Folder that the head was saved to.
+        trusted: Full names of types that a third-party head may contain, e.g. ``mypackage.heads.MyHead``.
+
+    Returns:
+        The fitted head. A torch head uses the device ``auto``.
 
     Raises:
-        HeadFormatError: Files that are missing, changed, of another version, or hold what no head of ours holds.
+        HeadFormatError: A file is missing, was changed, has another format version or contains an untrusted type.
     """
     folder = Path(folder)
     record = _read_record(folder / _RECORD)
@@ -222,7 +231,7 @@ def load_head(folder: str | Path, *, trusted: Collection[str] = ()) -> FittedHea
 
 
 def _inner_dim(record: _Record) -> int:
-    """Length of the vectors that the estimator reads."""
+    """Return the length of the vectors that the estimator reads."""
     return record.projection.plan.width if record.projection else record.dim
 
 
@@ -247,7 +256,7 @@ def _read_record(path: Path) -> _Record:
     except FileNotFoundError:
         raise HeadFormatError(f"{path} is missing: {path.parent} holds no head; train one first") from None
     except msgspec.MsgspecError as error:
-        raise HeadFormatError(f"{path} is not the record of a head: {error}; train the head again") from error
+        raise HeadFormatError(f"{path} is not a valid head record: {error}; train the head again") from error
     if record.format_version != FORMAT_VERSION:
         _refuse(path, "format_version", record.format_version, FORMAT_VERSION)
     if record.file not in {_TENSORS, _SKOPS}:
@@ -269,7 +278,7 @@ def _read_numbers(path: Path, sha256: str) -> bytes:
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise HeadFormatError(
-            f"{path} is not the file that {_RECORD} was written with: got SHA-256 {found}, expected {sha256}; "
+            f"{path} does not match {_RECORD}: got SHA-256 {found}, expected {sha256}; "
             "restore it, or train the head again"
         )
     return data
@@ -278,7 +287,7 @@ def _read_numbers(path: Path, sha256: str) -> bytes:
 def _from_tensors(kind: HeadKind, params: Mapping[str, Any], data: bytes) -> Any:
     estimator = kind.build(params, 0, "auto")
     if not hasattr(estimator, "from_tensors"):
-        raise HeadError(f"a {kind.name!r} head is not kept as tensors")
+        raise HeadError(f"a {kind.name!r} head is not saved as tensors")
     return estimator.from_tensors(load_tensors(data))
 
 
@@ -295,7 +304,7 @@ def _from_skops(kind: HeadKind, params: Mapping[str, Any], data: bytes, trusted:
         raise HeadError(f"got steps {_names(steps)}, expected {_names(expected)}")
     for _, step in estimator.steps:
         if "device" in step.get_params(deep=False):
-            step.set_params(device="auto")  # that of the machine it was trained on may not be here
+            step.set_params(device="auto")  # this machine may lack the device that the head was trained on
     return estimator
 
 
@@ -305,20 +314,20 @@ def _steps(kind: HeadKind, params: Mapping[str, Any]) -> list[Any]:
 
 
 def _own_types(data: bytes) -> list[str]:
-    """Types for skops to trust, of a file that holds only what our own heads hold."""
+    """Return the types for skops to trust in the file of a built-in head."""
     types = _types(data)
     foreign = types - _TRUSTED
     if foreign:
         names = ", ".join(sorted(f"{module}.{name} ({loader})" for module, name, loader in foreign))
-        raise HeadError(f"it holds {names}, which no head of ours does; don't use a file you can't trust")
+        raise HeadError(f"it holds {names}, which no built-in head does; don't use a file you can't trust")
     return [f"{module}.{name}" for module, name, _ in types]
 
 
 def _foreign_types(
     kind: HeadKind, params: Mapping[str, Any], data: bytes, trusted: Collection[str]
 ) -> list[str]:
-    """Types for skops to trust, of a file that holds a head from outside."""
-    _types(data)  # says that it is no skops file
+    """Return the types for skops to trust in the file of a third-party head."""
+    _types(data)  # raises HeadError if this is not a skops file
     vouched = set(trusted)
     if kind.name in HEADS:
         vouched |= {f"{type(step).__module__}.{type(step).__qualname__}" for step in _steps(kind, params)}
@@ -326,7 +335,7 @@ def _foreign_types(
     if unknown:
         options = " ".join(f"--trust {name}" for name in unknown)
         raise HeadError(
-            f"head {kind.name!r} holds types that skops doesn't take unasked: {', '.join(unknown)}. Reading them runs "
+            f"head {kind.name!r} holds types that skops doesn't trust by default: {', '.join(unknown)}. Reading them runs "
             f"their code; if you know where the file is from, allow it with {options}, or load_head(trusted=[...])"
         )
     return sorted(vouched)
@@ -337,7 +346,7 @@ def _names(types: list[type]) -> str:
 
 
 def _with_present_names(data: bytes) -> bytes:
-    """A skops file in which classes that have moved since it was written are named by their present modules."""
+    """Return the skops file with the present module names of classes that have moved since it was written."""
     schema = _schema(data)
     moved = [node for node in _nodes(schema) if node.get("__module__") in _FORMER_MODULES]
     if not moved:
@@ -352,10 +361,14 @@ def _with_present_names(data: bytes) -> bytes:
 
 
 def _types(data: bytes) -> set[tuple[str, str, str]]:
-    """Module, class and loader of everything in a skops file."""
+    """Return the module, class and loader of every node in a skops file."""
     try:
         nodes = list(_nodes(_schema(data)))
-    except (zipfile.BadZipFile, LookupError, RuntimeError) as error:  # too deep a tree is a RuntimeError
+    except (
+        zipfile.BadZipFile,
+        LookupError,
+        RuntimeError,
+    ) as error:  # a tree that is too deep raises RuntimeError
         raise HeadError(f"it is not a skops file: {error}") from error
     return {
         (str(node.get("__module__")), str(node.get("__class__")), str(node.get("__loader__")))
@@ -374,7 +387,7 @@ def _schema(data: bytes) -> Any:
 def _read_schema(data: bytes) -> Any:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise HeadError("it is compressed, as no head of ours is")  # and could unpack to any size
+            raise HeadError("it is compressed, as no built-in head is")  # it could unpack to any size
         try:
             return json.loads(archive.read("schema.json"))
         except ValueError as error:

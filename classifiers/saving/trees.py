@@ -1,6 +1,7 @@
-"""Trees that were read from a file: no branch may lead outside of them, or round in circles.
+"""Validation of decision trees that were read from a file.
 
-Compiled code follows branches without looking. Whoever reads trees from a file has to look first.
+Compiled prediction code follows branches without bounds checks. A branch must therefore not lead outside its tree
+or back to an earlier node.
 """
 
 from typing import Any
@@ -11,14 +12,14 @@ from frostline.classifiers.errors import HeadError
 
 
 def check_trees(estimator: Any, dim: int) -> None:
-    """Check every tree of a random forest or of histogram gradient boosting.
+    """Validate every tree of a random forest or of histogram gradient boosting.
 
     Args:
-        estimator: Fitted; an estimator without trees passes.
+        estimator: Fitted estimator. An estimator without trees is valid.
         dim: Length of a feature vector.
 
     Raises:
-        HeadError: A branch that leads out of its tree or back, or a feature that isn't there.
+        HeadError: A branch leads outside its tree or to an earlier node, or a feature index is out of range.
     """
     for tree in getattr(estimator, "estimators_", ()):
         nodes = tree.tree_
@@ -36,8 +37,8 @@ def _check(left: Any, right: Any, feature: Any, leaf: Any, dim: int) -> None:
     inner = ~np.asarray(leaf, np.bool_)
     good = bool(len(leaf))
     for child in (np.asarray(left, np.int64), np.asarray(right, np.int64)):
-        # Both libraries number children behind their parents.
+        # Both libraries number children after their parents.
         good = good and bool(((child > own) & (child < len(own)))[inner].all())
     numbers = np.asarray(feature, np.int64)[inner]
     if not good or ((numbers < 0) | (numbers >= dim)).any():
-        raise HeadError("a tree's branches lead outside of it")
+        raise HeadError("a tree has branches that lead outside it")

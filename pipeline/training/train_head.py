@@ -153,7 +153,7 @@ def _tell_of_types(fitted: FittedHead, report: Reporter) -> None:
     foreign = foreign_types(fitted.estimator)
     if foreign:
         report.note(
-            f"The head holds types that skops doesn't take unasked: {', '.join(foreign)}. Whoever uses the run has to"
+            f"The head holds types that skops doesn't trust by default: {', '.join(foreign)}. Whoever uses the run has to"
             f" allow them: {' '.join(f'--trust {name}' for name in foreign)}"
         )
 

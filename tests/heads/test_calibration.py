@@ -18,7 +18,7 @@ def drawn(n, k, *, seed=0):
 
 @pytest.mark.parametrize("factor", [0.01, 1, 700])
 @pytest.mark.parametrize("k", [2, 10])
-def test_recovers_the_factor_that_scores_were_scaled_by(factor, k):
+def test_recovers_scaling_factor_of_scores(factor, k):
     logits, y = drawn(20_000, k)
     assert fit_temperature(logits * factor, y) == pytest.approx(factor, rel=0.04)
 
@@ -34,26 +34,26 @@ def test_no_other_temperature_has_less_log_loss():
     assert all(best <= loss(t) + 1e-4 for t in np.geomspace(0.1, 30, 60))
 
 
-def test_rows_without_a_mistake_do_not_make_it_infinitely_sure():
+def test_temperature_is_positive_without_wrong_rows():
     scores = np.where(np.eye(3)[np.arange(30) % 3] > 0, 1.0, -1.0)
     temperature = fit_temperature(scores, np.arange(30) % 3)
     surest = softmax(scores / temperature, axis=1).max()
     assert surest == pytest.approx(1 - 1 / 32, abs=1e-3)
 
 
-def test_scores_that_say_nothing_are_left_alone():
+def test_constant_scores_get_temperature_one():
     assert fit_temperature(np.zeros((5, 3)), np.zeros(5, np.int64)) == 1
     assert fit_temperature(np.zeros((0, 3)), np.zeros(0, np.int64)) == 1
 
 
-def test_classes_that_no_row_has_are_no_obstacle():
+def test_classes_without_rows_are_accepted():
     logits, y = drawn(3000, 4)
     known = y < 3
     assert fit_temperature(logits[known] * 5, y[known]) == pytest.approx(5, rel=0.3)
     assert fit_temperature(logits[:2], y[:2]) > 0  # fewer rows than classes
 
 
-def test_reliability_counts_how_often_it_is_right_when_so_sure():
+def test_reliability_reports_accuracy_per_confidence_bin():
     sure = np.array([0.95, 0.95, 0.95, 0.55, 0.55, 1.0])
     proba = np.stack([sure, 1 - sure], axis=1)
     found = reliability(np.array([0, 0, 1, 0, 1, 0]), proba)

@@ -77,7 +77,7 @@ def test_rows_at_the_limits(sure, hit, expected):
     assert rms_calibration_error(np.array(sure), np.array(hit)) == pytest.approx(expected, abs=1e-6)
 
 
-def test_rare_mistakes_that_did_not_happen_show_no_miscalibration():
+def test_absent_rare_mistakes_show_no_miscalibration():
     """A calibrated head that says 0.999 of 20 rows is right about all of them 98 times of 100."""
     found = rms_calibration_error(np.full(20, 0.999), np.ones(20, bool))
     assert found.low == 0

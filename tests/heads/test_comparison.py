@@ -19,7 +19,7 @@ def found(blobs):
     return compare_heads(blobs.X, blobs.y, HEADS)
 
 
-def test_accuracies_are_scikit_learns_on_the_same_folds(found, blobs):
+def test_accuracies_match_scikit_learn_on_same_folds(found, blobs):
     folds = StratifiedKFold(5, shuffle=True, random_state=0)
     for score in found.scores:
         expected = cross_val_score(HEADS[score.head], blobs.X, blobs.y, cv=folds)
@@ -44,7 +44,7 @@ def test_pairs_are_tested_as_paired_and_adjusted(found):
     assert all(pair.adjusted < 0.01 for pair in found.pairs if pair.worse == "luck")
 
 
-def test_a_head_against_itself_is_no_finding(blobs):
+def test_head_does_not_differ_from_itself(blobs):
     (pair,) = compare_heads(blobs.X, blobs.y, {"a": GaussianNB(), "b": GaussianNB()}).pairs
     assert (pair.difference, pair.adjusted) == (0, 1)
 
@@ -85,7 +85,7 @@ def test_a_pandas_table(blobs):
     assert table.loc[found.scores[0].head, "accuracy"] == found.scores[0].accuracy
 
 
-def test_what_does_not_fit_is_refused(blobs):
+def test_mismatched_arguments_raise(blobs):
     with pytest.raises(HeadError, match="299 labels"):
         compare_heads(blobs.X, blobs.y[1:], HEADS)
     with pytest.raises(HeadError, match="0 heads"):

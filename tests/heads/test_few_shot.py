@@ -29,7 +29,7 @@ def run(data, head="centroid", **options):
     return few_shot(head, rows, take_options(options), **options)
 
 
-def test_an_episode_is_a_head_on_k_rows_of_each_class(data):
+def test_episode_fits_head_to_k_rows_per_class(data):
     class Watching:
         shape, dtype, asked = data.X.shape, data.X.dtype, []
 
@@ -51,7 +51,7 @@ def test_an_episode_is_a_head_on_k_rows_of_each_class(data):
         assert accuracy == pytest.approx(expected.score(data.X[VAL] / scale, data.y[VAL]))
 
 
-def test_the_interval_is_students_over_episodes_and_the_wide_one_holds_it(data):
+def test_interval_is_student_t_and_wide_interval_contains_it(data):
     for score in run(data).scores:
         accuracies = np.array(score.episodes)
         assert score.accuracy == pytest.approx(accuracies.mean())
@@ -76,12 +76,12 @@ def test_the_wide_interval_covers_the_accuracy_on_all_images(make_blobs):
     assert covered >= 10
 
 
-def test_the_seed_decides(data):
+def test_seed_determines_results(data):
     assert run(data) == run(data)
     assert run(data).scores != run(data, seed=1).scores
 
 
-def test_draws_of_neighbouring_seeds_have_neither_images_nor_seeds_of_heads_in_common(data, monkeypatch):
+def test_neighbouring_seeds_share_neither_images_nor_head_seeds(data, monkeypatch):
     """4 of some 50 images of each of 3 classes: two of 60 independent draws are equal with probability 1e-13."""
     judge, drawn = subsets._judge, []
 
@@ -98,7 +98,7 @@ def test_draws_of_neighbouring_seeds_have_neither_images_nor_seeds_of_heads_in_c
     assert drawn[60:] == drawn[24:36]
 
 
-def test_a_journal_of_heads_with_other_seeds_is_not_gone_on_with(data, tmp_path, monkeypatch):
+def test_journal_of_other_head_seeds_is_not_resumed(data, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(subsets.Trial, "head_seed", lambda trial, subset: trial.options.seed + subset.draw)
         run(data, journal=tmp_path / "episodes")
@@ -117,7 +117,7 @@ def test_copies_count_once(data):
     assert run(data, content=content, shots=[2]).scores
 
 
-def test_what_cannot_be_is_refused(data):
+def test_invalid_arguments_raise(data):
     with pytest.raises(SplitError, match="shots: got 80, but 'class"):
         run(data, shots=[80])
     with pytest.raises(HeadError, match="expected one or more numbers"):

@@ -77,7 +77,7 @@ def declared(declare):
         ("sklearn.discriminant_analysis:QuadraticDiscriminantAnalysis", {"reg_param": 0.5}),
     ],
 )
-def test_scikit_learn_by_name_learns_and_comes_back_without_leave(name, params, blobs, tmp_path):
+def test_scikit_learn_classifier_by_name_fits_and_loads_without_trust(name, params, blobs, tmp_path):
     head = fit(name, blobs, **params)
     assert head.params == params
     assert (head.predict(blobs.X) == blobs.y).mean() > 0.6
@@ -88,7 +88,7 @@ def test_scikit_learn_by_name_learns_and_comes_back_without_leave(name, params, 
     assert foreign_types(head.estimator) == ()
 
 
-def test_the_seed_goes_where_it_can():
+def test_seed_sets_random_state_if_supported():
     name = "sklearn.ensemble:ExtraTreesClassifier"
     kind = find_head(name)
     assert kind.build({}, 7, "cpu")[-1].random_state == 7
@@ -98,7 +98,7 @@ def test_the_seed_goes_where_it_can():
     )
 
 
-def test_a_head_of_the_users_own_is_read_only_with_leave(blobs, tmp_path):
+def test_user_defined_head_loads_only_if_trusted(blobs, tmp_path):
     head = fit(OWN, blobs, power=1)
     assert foreign_types(head.estimator) == (TYPE,)
     save_head(head, tmp_path)
@@ -108,14 +108,14 @@ def test_a_head_of_the_users_own_is_read_only_with_leave(blobs, tmp_path):
     assert np.array_equal(loaded.predict_proba(blobs.X), head.predict_proba(blobs.X))
 
 
-def test_the_file_cannot_vouch_for_itself(blobs, tmp_path):
+def test_file_cannot_mark_itself_as_trusted(blobs, tmp_path):
     save_head(fit(OWN, blobs), tmp_path)
     record = json.loads((tmp_path / "head.json").read_text())
     (tmp_path / "head.json").write_text(json.dumps({**record, "name": "sklearn.naive_bayes:GaussianNB"}))
     with pytest.raises(HeadFormatError, match="holds types"):
         load_head(tmp_path)
     (tmp_path / "head.json").write_text(json.dumps({**record, "name": "ridge", "params": {}}))
-    with pytest.raises(HeadFormatError, match="which no head of ours does"):
+    with pytest.raises(HeadFormatError, match="which no built-in head does"):
         load_head(tmp_path)
 
 
@@ -130,7 +130,7 @@ def test_the_named_module_of_a_file_is_not_imported(blobs, tmp_path):
 
 
 @pytest.mark.usefixtures("declared")
-def test_a_declared_head_has_its_name_and_needs_no_leave(blobs, tmp_path):
+def test_registered_head_loads_by_name_without_trust(blobs, tmp_path):
     head = fit("nearest", blobs)
     save_head(head, tmp_path)
     assert np.array_equal(load_head(tmp_path).predict(blobs.X), head.predict(blobs.X))
@@ -139,7 +139,7 @@ def test_a_declared_head_has_its_name_and_needs_no_leave(blobs, tmp_path):
 
 
 @pytest.mark.usefixtures("declared")
-def test_a_declared_kind_of_head_is_searched_and_comes_back(blobs, tmp_path):
+def test_registered_head_kind_is_searched_and_loaded(blobs, tmp_path):
     head = fit("described", blobs)
     assert [trial["power"] for trial in head.trials] == [1.0, 2.0]
     assert head.params["power"] in {1.0, 2.0}
@@ -157,12 +157,12 @@ def test_a_declared_kind_of_head_is_searched_and_comes_back(blobs, tmp_path):
         ("wrong", r"head 'wrong' \(json:dumps\) is <function dumps.*expected the class of a scikit-learn"),
     ],
 )
-def test_a_broken_declaration_is_named(name, message):
+def test_broken_registration_is_named_in_error(name, message):
     with pytest.raises(HeadError, match=message):
         find_head(name)
 
 
-def test_a_head_that_no_package_declares_any_more_is_not_read(blobs, tmp_path):
+def test_unregistered_head_is_not_loaded(blobs, tmp_path):
     save_head(fit("ridge", blobs), tmp_path)
     record = json.loads((tmp_path / "head.json").read_text())
     (tmp_path / "head.json").write_text(json.dumps({**record, "name": "nearest"}))
@@ -187,22 +187,22 @@ def test_parameters_are_literals_or_text():
         (OWN, ["pover=1"], r"has no parameter 'pover' \(did you mean 'power'"),
     ],
 )
-def test_what_is_no_classifier_is_refused(name, texts, message):
+def test_non_classifier_raises(name, texts, message):
     with pytest.raises(HeadError, match=message):
         parse_params(name, texts)
 
 
-def test_a_classifier_that_gives_labels_only_is_refused(blobs):
-    with pytest.raises(HeadError, match="gives labels only"):
+def test_classifier_without_scores_raises(blobs):
+    with pytest.raises(HeadError, match="predicts labels only"):
         fit(f"{__name__}:LabelsOnly", blobs)
 
 
 @pytest.mark.parametrize("name", ["forest", "boosting"])
-def test_trees_that_lead_astray_are_refused(name, blobs, tmp_path):
+def test_invalid_tree_branches_raise(name, blobs, tmp_path):
     small = {"n_estimators": 3} if name == "forest" else {"max_iter": 3, "min_samples_leaf": 5}
     head = fit(name, blobs, **small)
     check_trees(head.estimator[-1], 12)
-    with pytest.raises(HeadError, match="lead outside"):
+    with pytest.raises(HeadError, match="that lead outside"):
         check_trees(head.estimator[-1], 1)
     if name == "forest":
         nodes = head.estimator[-1].estimators_[0].tree_.children_left

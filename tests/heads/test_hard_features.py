@@ -74,7 +74,7 @@ def refused(head, columns, shape, *, alone):
 
 @pytest.mark.parametrize("columns", COLUMNS)
 @pytest.mark.parametrize("head", HEADS.builtin)
-def test_heads_fit_features_of_every_kind(head, columns):
+def test_heads_fit_hard_features(head, columns):
     for shape, alone in CASES:
         X, y, k = rows(shape, columns, alone=alone)
         if refusal := refused(head, columns, shape, alone=alone):
@@ -88,7 +88,7 @@ def test_heads_fit_features_of_every_kind(head, columns):
 
 @pytest.mark.parametrize("columns", ["zero", "constant", "duplicated"])
 @pytest.mark.parametrize("head", ["linear", "logreg", "ridge", "svm", "centroid", "lda"])
-def test_features_that_say_nothing_leave_what_the_others_tell(head, columns):
+def test_uninformative_features_do_not_reduce_accuracy(head, columns):
     X, y, k = rows("many rows", columns)
     fitted = fit(head, X, y, k)
     alone = fit(head, X[:, :8], y, k)
@@ -113,7 +113,7 @@ def test_transferability_scores_are_finite_for_features_of_every_kind(columns):
 
 
 @pytest.mark.parametrize("columns", COLUMNS)
-def test_label_errors_are_sought_in_features_of_every_kind(columns):
+def test_label_errors_accept_hard_features(columns):
     pytest.importorskip("cleanlab")
     for shape, alone in CASES:
         if shape != "one row per class":  # which no fold can judge

@@ -117,15 +117,15 @@ def test_saving_again_replaces(blobs, saved):
         ({"file": "../head.safetensors"}, "file: got '../head.safetensors'"),
         ({"file": "head.skops"}, "head.skops is missing"),
         ({"name": "oracle"}, "no head 'oracle'"),
-        ({"name": "ridge", "params": {}}, "a 'ridge' head is not kept as tensors"),
+        ({"name": "ridge", "params": {}}, "a 'ridge' head is not saved as tensors"),
         ({"name": "mlp", "params": {}}, "does not fit .*expected mean, scale, classes"),
         ({"params": {"l3": 1}}, "has no parameter 'l3'"),
         ({"params": {"l2": "strong"}}, "l2: got 'strong'"),
         ({"dim": 13}, "length of a feature vector: got 12, expected 13"),
         ({"classes": ["a"]}, "labels: got"),
         ({"temperature": 0}, "temperature: got 0"),
-        ({"temperature": "hot"}, "not the record of a head.*temperature"),
-        ({"surprise": 1}, "not the record of a head.*surprise"),
+        ({"temperature": "hot"}, "not a valid head record.*temperature"),
+        ({"surprise": 1}, "not a valid head record.*surprise"),
     ],
 )
 def test_a_record_that_does_not_fit_is_refused(changes, message, saved):
@@ -141,23 +141,23 @@ def test_missing_and_truncated_files_are_refused(saved, tmp_path):
     folder = saved("linear")
     record = (folder / "head.json").read_bytes()
     (folder / "head.json").write_bytes(record[:-20])
-    with pytest.raises(HeadFormatError, match="not the record of a head"):
+    with pytest.raises(HeadFormatError, match="not a valid head record"):
         load_head(folder)
 
 
 @pytest.mark.parametrize("name", ["linear", "ridge"])
-def test_numbers_that_are_none_are_refused(name, saved):
+def test_corrupt_numbers_file_raises(name, saved):
     folder = saved(name)
     plant(folder, b"these are no numbers")
     with pytest.raises(HeadFormatError, match="does not fit"):
         load_head(folder)
 
 
-def test_an_estimator_that_skops_would_trust_but_we_never_write_is_refused(blobs, saved):
+def test_skops_trusted_estimator_of_no_builtin_head_raises(blobs, saved):
     folder = saved("ridge")
     foreign = make_pipeline(StandardScaler(), SGDClassifier()).fit(blobs.X, blobs.y)
     plant(folder, skops_io.dumps(foreign))
-    with pytest.raises(HeadFormatError, match=r"SGDClassifier \(ObjectNode\).*which no head of ours does"):
+    with pytest.raises(HeadFormatError, match=r"SGDClassifier \(ObjectNode\).*which no built-in head does"):
         load_head(folder)
 
 
@@ -188,7 +188,7 @@ def test_hostile_archives_are_refused(schema, compression, message, saved):
         load_head(folder)
 
 
-def test_another_head_of_ours_in_its_place_is_refused(blobs, saved):
+def test_swapped_builtin_head_raises(blobs, saved):
     folder = saved("ridge")
     plant(folder, skops_io.dumps(fit("logreg", blobs, {}).estimator))
     with pytest.raises(

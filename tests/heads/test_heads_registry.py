@@ -10,7 +10,7 @@ from frostline.classifiers.errors import HeadError
 from frostline.classifiers.heads.catalog import HEADS, find_head, parse_params
 
 
-def test_these_are_the_heads():
+def test_registry_lists_builtin_heads():
     assert set(HEADS.builtin) == {
         *["linear", "mlp", "logreg", "ridge", "svm", "knn", "centroid", "lda", "forest", "boosting"]
     }
@@ -68,19 +68,19 @@ def test_parameters_come_in_their_types():
         ("linear", ["l2=inf"], r"l2: got 'inf'"),
         ("linear", ["l2=1", "l2=2"], r"parameter 'l2' is given twice: '1' and '2'"),
         ("mlp", ["dropout=1"], r"dropout: got '1', expected a number of at least 0 and below 1"),
-        ("mlp", ["hidden=5,-1"], r"hidden: got '5,-1', expected whole numbers with commas"),
+        ("mlp", ["hidden=5,-1"], r"hidden: got '5,-1', expected comma-separated whole numbers"),
         ("mlp", ["batch_norm=perhaps"], r"batch_norm: got 'perhaps', expected true or false"),
         ("knn", ["n_neighbors=2.5"], r"n_neighbors: got '2.5', expected a whole number of at least 1"),
         ("svm", ["kernel=poly"], r"kernel: got 'poly', expected one of linear, rbf"),
         ("ridge", ["class_weight=heavy"], r"class_weight: got 'heavy', expected none, or one of balanced"),
     ],
 )
-def test_what_cannot_be_is_refused_with_what_can(head, texts, message):
+def test_invalid_parameter_error_lists_valid_values(head, texts, message):
     with pytest.raises(HeadError, match=message):
         parse_params(head, texts)
 
 
-def test_values_from_python_are_checked_alike():
+def test_python_values_are_validated_like_texts():
     kind = find_head("mlp")
     assert kind.check({"hidden": [64, 32], "lr": 1}) == {"hidden": (64, 32), "lr": 1.0}
     with pytest.raises(HeadError, match="epochs: got '0'"):

@@ -64,7 +64,7 @@ def test_values_are_those_of_the_rows_and_lie_within():
             assert 0 <= found.low <= found.value <= found.high <= 1
 
 
-def test_rows_without_a_mistake_leave_room_for_one():
+def test_interval_without_wrong_rows_has_width():
     confusion = np.diag([50, 50])
     # By hand: centre 51 / 52, variance 2 (51 / 52) (1 / 52) / 52 / 4
     low = 51 / 52 - 1.959964 * np.sqrt(51 / 52**2 / 52 / 2)

@@ -78,7 +78,7 @@ def test_subsets_halve_nest_and_keep_the_classes_shares(data):
         assert np.abs(np.bincount(data.y[rows]) - whole / 2).max() <= 0.5
 
 
-def test_no_row_judges_a_head_that_was_chosen_on_it(data):
+def test_validation_rows_do_not_score_heads_chosen_on_them(data):
     """Labels of one half decide which candidate judges the other: they change nothing in their own half."""
     fold = np.arange(len(VAL)) % 2
     one, other = VAL[fold == 0], VAL[fold == 1]
@@ -98,7 +98,7 @@ def trial_of(data, y, sides):
     return subsets.Trial(find_head("ridge"), rows_of(data, data.X, y), sides, FitOptions(device="cpu"))
 
 
-def test_a_killed_curve_goes_on_where_it_was(data, tmp_path, monkeypatch):
+def test_interrupted_curve_resumes(data, tmp_path, monkeypatch):
     whole, judge, calls = run(data), subsets._judge, []
 
     def killed(*arguments):
@@ -123,7 +123,7 @@ def test_a_killed_curve_goes_on_where_it_was(data, tmp_path, monkeypatch):
 def test_the_answer_follows_from_the_forecast(make_blobs):
     steep, flat = make_blobs(900, 40, 6, separation=0.35), make_blobs(900, 2, 2, separation=5)
     for data, start in (
-        (steep, ("More data would help", "It can't be told")),
+        (steep, ("More data would help", "It is uncertain")),
         (flat, ("More data would hardly help",)),
     ):
         content = np.random.default_rng(0).integers(0, 256, (900, 16), np.uint8)
@@ -143,7 +143,7 @@ def test_the_answer_follows_from_the_forecast(make_blobs):
     assert "too few" in few.answer
 
 
-def test_what_cannot_be_is_refused(data):
+def test_invalid_arguments_raise(data):
     with pytest.raises(HeadError, match="at least 2"):
         run(data, points=1)
     with pytest.raises(SplitError, match="expected at least 4 a class"):
@@ -159,14 +159,14 @@ class TestPowerLaw:
     @pytest.mark.parametrize(
         "law", [PowerLaw(0.1, 0.8, 0.4), PowerLaw(0, 2.0, 0.75), PowerLaw(0.3, 0.0, 0.5)]
     )
-    def test_a_law_is_found_again(self, law):
+    def test_power_law_parameters_are_recovered(self, law):
         errors = np.array([[law.error(n) for n in self.n]])
         (found,) = fit_power_laws(self.n, errors, np.eye(5))
         assert [found.error(n) for n in (20, 2000)] == pytest.approx(
             [law.error(20), law.error(2000)], abs=1e-6
         )
 
-    def test_weights_decide_what_is_followed(self):
+    def test_fit_follows_points_with_small_variance(self):
         errors = np.array([[0.9, 0.5, 0.3, 0.2, 0.15]])
         bent = errors + np.array([0.5, 0, 0, 0, 0])
         straight, ignored = (
@@ -174,23 +174,23 @@ class TestPowerLaw:
         )
         assert ignored.error(1000) == pytest.approx(straight.error(1000), abs=1e-6)
 
-    def test_what_all_points_share_moves_the_law_as_a_whole(self):
+    def test_common_error_shifts_whole_law(self):
         law = PowerLaw(0.1, 0.8, 0.4)
         errors = np.array([[law.error(n) for n in self.n]])
         shared = np.eye(5) + 1e4
         (up,) = fit_power_laws(self.n, errors + 0.05, shared)
         assert up.error(1000) - up.error(2000) == pytest.approx(law.error(1000) - law.error(2000), abs=1e-6)
 
-    def test_no_error_falls_below_nothing(self):
+    def test_errors_are_not_negative(self):
         (found,) = fit_power_laws(self.n, np.array([[0.9, 0.5, 0.2, 0.01, 0.0]]), np.eye(5))
         assert found.error(1e9) >= 0
 
-    def test_what_does_not_fit_is_refused(self):
+    def test_mismatched_arguments_raise(self):
         with pytest.raises(MetricsError, match="three different sizes"):
             fit_power_laws(self.n[:2], np.ones((1, 2)), np.eye(2))
 
 
-def test_the_forecast_of_a_curve_that_is_no_power_law_covers_what_happens():
+def test_forecast_covers_curve_that_is_not_a_power_law():
     """Ridge on Gaussian classes, whose gains by doubling first rise and then fall; from 320 to 640 images it gains 0.018."""
     images, accuracies = (10, 20, 40, 80, 160, 320), np.array([0.332, 0.385, 0.444, 0.510, 0.563, 0.596])
     rng = np.random.default_rng(0)

@@ -50,7 +50,7 @@ def in_scaled_units(head, X, weights=None):
 
 
 @pytest.mark.parametrize("l2", [1.0, 0.03, 1e-3, 1e-5])
-def test_objective_is_scikit_learns_within_a_millionth(digits, l2):
+def test_objective_matches_scikit_learn_within_a_millionth(digits, l2):
     X, y = digits
     Z = scaled(X)
     _, best = reference(Z, y, l2)
@@ -93,7 +93,7 @@ def unbalanced():
 
 
 @pytest.mark.parametrize("rows", [rectified, collinear, unbalanced])
-def test_a_fit_proves_its_tolerance_on_rows_that_are_hard(rows):
+def test_fit_proves_tolerance_on_hard_rows(rows):
     X, y = rows()
     for l2 in (1e-2, 1e-4):
         head = LinearHead(l2, tol=1e-5, device="cpu").fit(X, y)
@@ -104,7 +104,7 @@ def test_a_fit_proves_its_tolerance_on_rows_that_are_hard(rows):
         assert best * (1 - 1e-9) <= objective(scaled(X), y, in_scaled_units(head, X), l2) <= best * (1 + 1e-5)
 
 
-def test_what_a_path_proves_is_above_what_it_is_off():
+def test_proven_excess_of_path_bounds_true_excess():
     X, y = rectified()
     for solution in linear_path(X, y, [1e-1, 1e-2, 1e-3], device="cpu"):
         newton = LogisticRegression(
@@ -115,7 +115,7 @@ def test_what_a_path_proves_is_above_what_it_is_off():
         assert solution.objective - best <= solution.excess + 1e-12
 
 
-def test_a_first_step_far_too_long_is_cut_down():
+def test_too_long_first_step_is_shortened():
     """Few different rows under a weak penalty: the curvature at zero says nothing of where the optimum is."""
     rng = np.random.default_rng(1)
     y, copies = rng.integers(0, 4, 60), [1] * 50 + [100] * 10
@@ -133,7 +133,7 @@ def test_single_precision_starts_under_a_weak_penalty():
 
 
 @pytest.mark.parametrize("k", [2, 3])
-def test_predictions_are_scikit_learns(make_blobs, k):
+def test_predictions_match_scikit_learn(make_blobs, k):
     data = make_blobs(400, 10, k, dtype=np.float64)
     model, _ = reference(scaled(data.X), data.y, 0.01)
     head = LinearHead(0.01, tol=1e-14, device="cpu").fit(data.X, data.y)
@@ -184,7 +184,7 @@ def test_weights_are_copies_whatever_the_classes_weigh(make_blobs, class_weight)
 
 
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
-def test_a_row_of_weight_0_is_as_good_as_absent(make_blobs, class_weight):
+def test_rows_of_weight_0_are_ignored(make_blobs, class_weight):
     data = make_blobs(120, 6, 3, separation=0.5)
     weights = np.where(np.arange(120) < 90, 1.0, 0.0)
     y = np.where(weights > 0, data.y, 3)  # a class that no row has that counts
@@ -208,7 +208,7 @@ def test_balanced_classes_weigh_by_inverse_frequency(make_blobs):
 
 @pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf])
 @pytest.mark.parametrize("head", [LinearHead, MLPHead])
-def test_class_weights_that_are_no_weights_are_refused(blobs, head, weight):
+def test_invalid_class_weights_raise(blobs, head, weight):
     with pytest.raises(HeadError, match=r"class_weight: got .* for class 1, expected a finite number"):
         head(class_weight={0: 1.0, 1: weight}, device="cpu").fit(blobs.X, blobs.y)
 
@@ -223,7 +223,7 @@ def test_rows_are_divided_by_their_norm(blobs, scale, norm):
 
 
 @pytest.mark.parametrize("k", [2, 3])
-def test_label_smoothing_is_torchs(make_blobs, k):
+def test_label_smoothing_matches_torch(make_blobs, k):
     data = make_blobs(200, 6, k)
     options = {"dtype": "float64", "device": "cpu", "tol": 1e-12, "label_smoothing": 0.2}
     head = LinearHead(0.01, **options).fit(data.X, data.y)
@@ -265,7 +265,7 @@ def test_wide_and_tall_rows_reach_scikit_learns_objective(make_blobs, shape):
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
-def test_the_space_of_few_rows_loses_nothing(make_blobs, monkeypatch, fit_intercept):
+def test_row_space_preserves_solution(make_blobs, monkeypatch, fit_intercept):
     data = make_blobs(50, 120, 3, dtype=np.float64)
     options = {"fit_intercept": fit_intercept, "tol": 1e-13, "device": "cpu", "max_iter": 5000}
     reduced = LinearHead(0.01, **options).fit(data.X, data.y)
@@ -280,7 +280,7 @@ def test_the_space_of_few_rows_loses_nothing(make_blobs, monkeypatch, fit_interc
     assert reduced.intercept_ == pytest.approx(whole.intercept_, rel=1e-3, abs=1e-5)
 
 
-def test_labels_of_any_kind_come_back(blobs):
+def test_labels_of_any_type_are_returned(blobs):
     names = np.array(["owl", "asp", "fox"])[blobs.y]
     head = LinearHead(device="cpu").fit(blobs.X, names)
     assert head.classes_.tolist() == ["asp", "fox", "owl"]
@@ -315,7 +315,7 @@ def test_blocks_of_rows_change_nothing(blobs, monkeypatch):
     assert parts.predict_proba(blobs.X) == pytest.approx(whole.predict_proba(blobs.X), rel=1e-5)
 
 
-def test_dead_and_huge_features_do_no_harm(blobs):
+def test_constant_and_shifted_features_do_not_change_predictions(blobs):
     rng = np.random.default_rng(0)
     dead = np.full((len(blobs.y), 1), 0.1, np.float32)
     far = 1000 + rng.normal(size=(len(blobs.y), 1)).astype(np.float32)
@@ -348,7 +348,7 @@ def beside(X, kind):
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("memory", [None, 1])
 @pytest.mark.parametrize("kind", ["zero", "constant", "huge constant", "subnormal"])
-def test_features_that_do_not_vary_are_as_good_as_absent(blobs, kind, memory):
+def test_constant_features_are_ignored(blobs, kind, memory):
     X = beside(blobs.X, kind)
     head = LinearHead(0.01, device="cpu", memory=memory, tol=1e-6).fit(X, blobs.y)
     without = LinearHead(0.01, device="cpu", memory=memory, tol=1e-6).fit(blobs.X, blobs.y)
@@ -380,7 +380,7 @@ def test_nearly_dead_features_are_decomposed(shape):
     assert LinearHead(0.1, device="cpu").fit(X, y).objective_ == pytest.approx(best, rel=2e-5)
 
 
-def test_a_decomposition_that_fails_costs_time_alone(blobs, monkeypatch):
+def test_failed_decomposition_only_costs_time(blobs, monkeypatch):
     def fail(_matrix):
         raise torch.linalg.LinAlgError
 
@@ -403,7 +403,7 @@ def test_path_meets_single_fits_and_takes_fewer_iterations(digits):
     assert sum(s.iterations for s in path) < sum(head.n_iter_ for head in single)
 
 
-def test_path_is_solved_as_it_is_asked_for(digits):
+def test_path_is_solved_lazily(digits):
     X, y = digits
     path = linear_path(X, y, [1.0, 1e-8], device="cpu", tol=1e-12, dtype="float64", max_iter=10**9)
     assert next(path).l2 == 1.0  # the second would take very long
@@ -419,7 +419,7 @@ def test_starting_at_the_solution_takes_fewer_iterations(digits):
     assert again.objective_ == pytest.approx(head.objective_, rel=1e-4)
 
 
-def test_a_start_of_another_shape_is_refused(blobs):
+def test_start_of_wrong_shape_raises(blobs):
     with pytest.raises(HeadError, match=r"start: got coefficients \(2, 12\).*expected \(3, 12\)"):
         LinearHead(device="cpu").fit(
             blobs.X, blobs.y, coef_init=np.zeros((2, 12)), intercept_init=np.zeros(2)

@@ -80,7 +80,7 @@ def test_rows_that_are_not_finite_are_named_by_their_place_in_the_cache(data):
 
 
 @pytest.mark.parametrize("name", sorted(name for name in HEADS.builtin if not HEADS[name].streams))
-def test_heads_that_need_all_rows_say_so(name, data):
+def test_heads_without_streaming_raise_above_memory_limit(name, data):
     needed = 2 * 900 * 10 * 4
     with pytest.raises(
         HeadError, match=rf"{name}' needs all of its rows in memory: 900 x 10 .*; use linear, which"
@@ -122,7 +122,7 @@ def test_other_amounts_are_refused(text):
         parse_memory(text)
 
 
-def test_half_of_the_memory_minds_the_container(tmp_path, monkeypatch):
+def test_half_of_memory_respects_container_limit(tmp_path, monkeypatch):
     limit = tmp_path / "memory.max"
     monkeypatch.setattr("frostline.features.system.machine._CGROUP", limit)
     whole = half_of_memory()

@@ -53,7 +53,7 @@ def test_a_wider_confidence_gives_a_wider_interval():
     assert wide.low < narrow.low < narrow.value < narrow.high < wide.high
 
 
-def test_of_equal_probabilities_the_first_class_counts_as_the_likelier():
+def test_equal_probabilities_rank_first_class_higher():
     proba = np.full((2, 8), 1 / 8)
     got = score(np.array([0, 5]), proba, classes=list("abcdefgh"))
     assert (got.top1.value, got.top5.value) == (0.5, 0.5)
@@ -69,12 +69,12 @@ def test_impossible_classes_cost_a_bounded_log_loss():
     [
         ([], np.zeros((0, 2)), "n > 0"),
         ([0], np.ones((1, 3)) / 3, r"expected \(n,\) and \(n, 2\)"),
-        ([-1], np.ones((1, 2)) / 2, "leave unlabelled rows"),
+        ([-1], np.ones((1, 2)) / 2, "drop unlabelled rows"),
         ([0], np.array([[0.9, 0.3]]), "got sum 1.2"),
         ([0], np.array([[1.5, -0.5]]), "minimum -0.5"),
         ([0], np.array([[np.nan, 1]]), "got sum nan"),
     ],
 )
-def test_what_is_no_probability_of_a_label_is_refused(y, proba, message):
+def test_invalid_probabilities_or_labels_raise(y, proba, message):
     with pytest.raises(MetricsError, match=message):
         score(np.array(y, np.int64), proba, classes=["a", "b"])

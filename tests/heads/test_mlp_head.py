@@ -33,7 +33,7 @@ def rings(n, seed=0):
         {"hidden": (32, 16), "activation": "tanh", "dropout": 0.1},
     ],
 )
-def test_learns_what_a_linear_head_cannot(options):
+def test_learns_nonlinear_classes(options):
     X, y = rings(400)
     Xt, yt = rings(300, seed=1)
     head = MLPHead(**{**QUICK, "epochs": 40, "hidden": (32,), **options}).fit(X, y)
@@ -55,7 +55,7 @@ def test_the_same_seed_gives_the_same_network_and_another_does_not(blobs):
     assert not np.array_equal(first.predict_proba(blobs.X), other.predict_proba(blobs.X))
 
 
-def test_global_generators_are_left_alone(blobs):
+def test_global_generators_are_unchanged(blobs):
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
     MLPHead(**QUICK).fit(blobs.X, blobs.y)
     assert torch.equal(torch.get_rng_state(), states[0])
@@ -129,7 +129,7 @@ def test_weights_are_copies_where_a_batch_holds_all_rows(make_blobs, class_weigh
 
 
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
-def test_a_row_of_weight_0_is_as_good_as_absent(make_blobs, class_weight):
+def test_rows_of_weight_0_are_ignored(make_blobs, class_weight):
     data = make_blobs(120, 6, 3, separation=0.5)
     kept = np.random.default_rng(0).random(120) < 0.7
     y = np.where(kept, data.y, 3)  # a class that no row has that counts
@@ -184,7 +184,7 @@ def test_options_out_of_range_are_refused(blobs, options, message):
         MLPHead(**options, device="cpu").fit(blobs.X, blobs.y)
 
 
-def test_validation_that_does_not_fit_is_refused(blobs):
+def test_mismatched_validation_rows_raise(blobs):
     with pytest.raises(HeadError, match=r"validation: got features of shape \(300, 5\)"):
         MLPHead(**QUICK).fit(blobs.X, blobs.y, validation=(blobs.X[:, :5], blobs.y))
     with pytest.raises(HeadError, match=r"labels \[9\] that are not in y"):
@@ -193,7 +193,7 @@ def test_validation_that_does_not_fit_is_refused(blobs):
 
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_gpu_learns_repeats_itself_and_leaves_generators_alone():
+def test_gpu_training_is_repeatable_and_keeps_generators():
     X, y = rings(400)
     before = torch.cuda.get_rng_state()
     options = {**QUICK, "epochs": 60, "hidden": (64,), "device": "cuda"}

@@ -42,7 +42,7 @@ def data(make_blobs):
     ],
     ids=str,
 )
-def test_heads_end_as_they_would_alone(data, options):
+def test_batched_training_matches_single_trainings(data, options):
     options = {**QUICK, "patience": 2, **options}
     validation = None if "early_stopping" in options else (data.X[200:], data.y[200:])
     X, y = data.X[:200], data.y[:200]
@@ -55,7 +55,7 @@ def test_heads_end_as_they_would_alone(data, options):
     assert len({tuple(head.history_) for head in together}) == len(OWNS)
 
 
-def test_together_leaves_generators_alone(data):
+def test_batched_training_keeps_generators(data):
     before = torch.get_rng_state()
     fit_together([MLPHead(**QUICK, **own) for own in OWNS], data.X, data.y)
     assert torch.equal(torch.get_rng_state(), before)
@@ -65,7 +65,7 @@ def test_heads_of_other_shapes_do_not_train_together(data):
     heads = [MLPHead(**QUICK), MLPHead(**{**QUICK, "hidden": (8,)})]
     assert not can_train_together(heads)
     assert not can_train_together([MLPHead(**QUICK), MLPHead(**QUICK, random_state=1)])
-    with pytest.raises(HeadError, match="may differ in lr, weight_decay, momentum, dropout alone"):
+    with pytest.raises(HeadError, match="may differ only in lr, weight_decay, momentum, dropout"):
         fit_together(heads, data.X, data.y)
     assert HEADS["mlp"].together == ("lr", "weight_decay", "momentum", "dropout")
 
@@ -83,7 +83,7 @@ def test_heads_of_other_shapes_do_not_train_together(data):
     ],
     ids=["adamw", "adam", "sgd with nesterov", "sgd"],
 )
-def test_steps_are_those_of_torch(data, options, make):
+def test_optimizer_steps_match_torch(data, options, make):
     head = MLPHead(
         (8,), **options, lr=0.02, weight_decay=0.1, momentum=0.8, dropout=0, epochs=5, batch_size=300
     )
@@ -107,7 +107,7 @@ def test_steps_are_those_of_torch(data, options, make):
 
 
 @pytest.mark.parametrize(("warmup", "steps"), [("auto", 60), (0.3, 7), (0.5, 10), (0.95, 10), (0.999, 2000)])
-def test_one_cycle_is_that_of_torch(warmup, steps):
+def test_one_cycle_matches_torch(warmup, steps):
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
     scheduler = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
@@ -154,7 +154,7 @@ def documented(schedule, steps, warm):
     ("warmup", "steps", "warm"),
     [(0.0, 40, 0), ("auto", 40, 2), (0.1, 40, 4), (0.29, 100, 29), (0.6, 40, 24), (0.5, 1, 0)],
 )
-def test_other_schedules_are_those_that_are_described(schedule, warmup, steps, warm):
+def test_other_schedules_match_their_description(schedule, warmup, steps, warm):
     ours = learning_rate(MLPHead(schedule=schedule, warmup=warmup), steps)
     expected = list(documented(schedule, steps, warm))
     assert [ours(step) for step in range(steps)] == pytest.approx(expected, rel=0, abs=8 * 2**-53)
@@ -171,7 +171,7 @@ class TestSearch:
     def scores(self, found):
         return np.array([[trial["accuracy"], trial["log_loss"]] for trial in found.trials])
 
-    def test_results_are_those_of_one_after_the_other(self, data, monkeypatch):
+    def test_batched_search_matches_sequential_search(self, data, monkeypatch):
         calls, judge = [], searching._judge
         monkeypatch.setattr(
             searching, "_judge", lambda task, some, share: calls.append(len(some)) or judge(task, some, share)
@@ -183,7 +183,7 @@ class TestSearch:
         assert calls[1:] == [1] * 5
         assert self.scores(together) == pytest.approx(self.scores(alone), abs=0.01)
 
-    def test_a_killed_search_goes_on_with_what_is_missing(self, data, monkeypatch, tmp_path):
+    def test_interrupted_search_computes_missing_trials(self, data, monkeypatch, tmp_path):
         whole = self.run(data)
         monkeypatch.setattr(searching, "_TOGETHER", 2)
         calls, judge = [], searching._judge

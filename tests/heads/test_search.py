@@ -63,7 +63,7 @@ PLANS = [
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.method)
 @pytest.mark.parametrize("cv", [False, True])
-def test_only_rows_of_the_folds_are_read_and_their_labels(plan, cv, data):
+def test_only_rows_and_labels_of_folds_are_read(plan, cv, data):
     half = np.arange(180) % 2 == 0
     folds = [(np.flatnonzero(half), np.flatnonzero(~half)), (np.flatnonzero(~half), np.flatnonzero(half))]
     folds = folds if cv else SPLIT
@@ -95,17 +95,17 @@ def test_a_trial_is_the_mean_over_folds(data):
         assert trial["accuracy"] == pytest.approx(expected)
 
 
-def test_the_seed_decides_what_is_drawn(data):
+def test_seed_determines_draws(data):
     one, same, other = (run(data, SearchPlan("random", 6), seed=seed) for seed in (1, 1, 2))
     assert scores(one) == scores(same)
     assert [trial["alpha"] for trial in one.trials] != [trial["alpha"] for trial in other.trials]
 
 
-def test_processes_change_nothing(data):
+def test_results_do_not_depend_on_processes(data):
     assert scores(run(data, SearchPlan("random", 4, jobs=2))) == scores(run(data, SearchPlan("random", 4)))
 
 
-def test_strengths_are_paths_that_a_kill_does_not_change(data, tmp_path, monkeypatch):
+def test_interrupted_path_search_gives_same_results(data, tmp_path, monkeypatch):
     monkeypatch.setattr(search, "_TOGETHER", 5)
     folds = [(TRAIN, VAL), (VAL, TRAIN)]
     whole = run(data, SearchPlan("random", 12), head="linear", folds=folds, journal=tmp_path / "search")
@@ -124,7 +124,7 @@ def test_strengths_are_paths_that_a_kill_does_not_change(data, tmp_path, monkeyp
         assert trial["log_loss"] == pytest.approx(np.mean([each["log_loss"] for (each,) in alone]), rel=0.01)
 
 
-def test_a_fold_is_brought_once_for_all_strengths(data, monkeypatch):
+def test_fold_is_loaded_once_for_all_strengths(data, monkeypatch):
     brought = []
     standardise = linear.standardise
     monkeypatch.setattr(
@@ -144,7 +144,7 @@ def test_halving_drops_two_thirds_and_trebles_the_rows(make_blobs):
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.method)
-def test_a_killed_search_goes_on_where_it_was(plan, data, tmp_path, monkeypatch):
+def test_interrupted_search_resumes(plan, data, tmp_path, monkeypatch):
     whole = run(data, plan)
     calls = []
 
@@ -175,7 +175,7 @@ def test_a_killed_search_goes_on_where_it_was(plan, data, tmp_path, monkeypatch)
     "change",
     [{"seed": 1}, {"key": "other features"}, {"params": {"class_weight": "balanced"}}, {"head": "logreg"}],
 )
-def test_a_journal_of_anything_else_is_not_believed(change, data, tmp_path):
+def test_journal_of_other_arguments_is_ignored(change, data, tmp_path):
     run(data, SearchPlan("grid"), journal=tmp_path / "search")
     assert run(data, SearchPlan("grid"), journal=tmp_path / "search", **change).resumed == 0
     other = data.y.copy()
@@ -183,7 +183,7 @@ def test_a_journal_of_anything_else_is_not_believed(change, data, tmp_path):
     assert run(data, SearchPlan("grid"), y=other, journal=tmp_path / "search").resumed == 0
 
 
-def test_what_cannot_be_searched_is_refused(data, monkeypatch):
+def test_invalid_search_raises(data, monkeypatch):
     with pytest.raises(HeadError, match="nothing to search"):
         run(data, SearchPlan("grid"), params={"alpha": 1.0})
     with pytest.raises(HeadError, match="grid of head 'ridge' has 6 points"):

@@ -163,7 +163,7 @@ def test_temperature_calibrates_scores_on_validation(data):
         assert reliability(data.y[TEST], sure).rms_calibration_error.value < 0.2
 
 
-def test_an_overconfident_head_is_made_honest(make_blobs):
+def test_overconfident_head_is_calibrated(make_blobs):
     data = make_blobs(900, 10, 3, separation=0.5)
     train, val, test = np.arange(60), np.arange(60, 400), np.arange(400, 900)
     head = fit("linear", data, train=train, val=val, params={"l2": 1e-6}, refit=False)
@@ -194,7 +194,7 @@ def test_classes_without_training_rows_get_probability_zero(name, data):
 
 
 @pytest.mark.parametrize("name", HEADS.builtin)
-def test_a_class_that_only_validation_has_does_not_stop_it(name, data):
+def test_class_only_in_validation_is_accepted(name, data):
     y = data.y.copy()
     y[VAL[:3]] = 3
     head = fit(name, data, y=y, classes=(*data.classes, "late"))
@@ -241,7 +241,7 @@ def test_progress_counts_candidates(data):
     assert steps == [1] * len(head.trials)
 
 
-def test_unfinished_candidates_are_noted_and_an_unfinished_head_warns(data):
+def test_unconverged_candidates_are_recorded_and_unconverged_head_warns(data):
     with pytest.warns(ConvergenceWarning, match="is not within tol") as caught:
         head = fit("linear", data, params={"max_iter": 2, "tol": 0.003})
     assert len(caught) == 1
@@ -255,13 +255,13 @@ def test_bad_rows_are_refused(data):
         fit("linear", data, val=np.array([120, 999]))
     with pytest.raises(SplitError, match="train: no rows"):
         fit("linear", data, train=np.array([], np.int64))
-    with pytest.raises(SplitError, match=r"leave rows without a label \(-1\) out"):
+    with pytest.raises(SplitError, match=r"drop rows without a label \(-1\)"):
         fit("linear", data, y=np.where(np.arange(240) == 5, -1, data.y))
     with pytest.raises(HeadError, match="labels: got shape"):
         fit("linear", data, y=data.y[:100])
 
 
-def test_rows_are_checked_when_they_are_given_and_when_they_are_divided_otherwise(data):
+def test_rows_are_validated_at_construction_and_division(data):
     rows = LabelledRows(data.X, data.y, TRAIN[::-1], list(VAL), list(data.classes))
     assert (rows.train.tolist(), rows.val.tolist()) == (TRAIN.tolist(), VAL.tolist())
     assert rows.classes == tuple(data.classes)
@@ -298,6 +298,6 @@ def _any_candidate(name):
     return find_head(name).candidates({}, 100)[0]
 
 
-def test_what_scikit_learn_refuses_is_this_packages_error(data):
+def test_scikit_learn_errors_become_head_errors(data):
     with pytest.raises(HeadError, match="n_neighbors: got 500"):
         fit("knn", data, params={"n_neighbors": 500})

@@ -53,7 +53,7 @@ def test_golden_assignment():
     assert split_of(range(4), ["a", "b", "c", "d"]).tolist() == [1, 1, 3, 1]
 
 
-def test_shares_are_those_asked_for():
+def test_shares_match_requested_fractions():
     shares = np.bincount(split_of(range(20_000), fractions=(0.5, 0.3, 0.2))) / 20_000
     assert shares[Split.NONE] == 0
     assert shares[1:] == pytest.approx([0.5, 0.3, 0.2], abs=0.015)
@@ -142,7 +142,7 @@ def test_unreadable_rows_do_not_join_groups():
 
 
 @pytest.mark.parametrize("fractions", [(0.5, 0.5, 0.5), (0, 0.5, 0.5), (1.2, -0.2, 0)])
-def test_fractions_that_are_no_shares_are_refused(fractions):
+def test_invalid_fractions_raise(fractions):
     with pytest.raises(SplitError, match="fractions: got"):
         split_of(range(3), fractions=fractions)
 
@@ -165,7 +165,7 @@ def test_report_counts_classes_and_finds_nothing_wrong():
     assert report.problems == ()
 
 
-def test_classes_that_a_split_lacks():
+def test_missing_classes_are_listed_per_split():
     split, labels = np.array([1, 1, 2, 3, 3, 0], np.uint8), np.array([0, 1, 0, 1, 2, 3])
     found = missing_classes(split, labels, ["ant", "bee", "cat", "dog", "eel"])
     assert found == {"train": ("cat",), "val": ("bee", "cat"), "test": ("ant",)}
@@ -212,4 +212,4 @@ def test_few_large_groups_are_reported_as_off_the_shares():
         ["a", "b"],
         fractions=(0.6, 0.2, 0.2),
     )
-    assert any("train holds 100% of the rows, asked for 60%" in problem for problem in report.problems)
+    assert any("train holds 100% of the rows, expected 60%" in problem for problem in report.problems)
