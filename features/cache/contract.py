@@ -54,7 +54,7 @@ class Computed:
         if cosine is None:
             return f"{self.name} was not compared with eager fp32"
         if cosine < MIN_COSINE:
-            return f"{self.name} reaches a cosine similarity of {cosine:.6f} to eager fp32; {MIN_COSINE} is required"
+            return f"{self.name} reaches a cosine similarity of {cosine:.6f} to eager fp32 (required: {MIN_COSINE})"
         return None
 
 
