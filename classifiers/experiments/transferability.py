@@ -45,10 +45,8 @@ def log_me(X: NDArray[Any], y: NDArray[Any]) -> float:
         outside = np.zeros(len(counts))
     # The evidence depends on beta in closed form, given the ratio t = alpha / beta.
     t = np.full(len(counts), axes.squares.mean())
-    low, high = (
-        axes.squares[-1] * 1e-9,
-        axes.squares[0] * 1e9,
-    )  # without a maximum, the evidence is flat beyond these limits
+    # Without a maximum, the evidence is flat beyond these limits.
+    low, high = axes.squares[-1] * 1e-9, axes.squares[0] * 1e9
     for _ in range(_STEPS):
         shares = squares / (t + squares)
         effective = shares.sum(axis=0)

@@ -147,9 +147,8 @@ class _Task:
         options = self.options
         built = self.kind.build(self.params(searched), options.seed, options.device)
         if self.kind.streams and options.memory is not None:
-            built.set_params(
-                memory=options.memory // 2
-            )  # the other half is for validation rows and the solver
+            # The other half is for validation rows and the solver.
+            built.set_params(memory=options.memory // 2)
         return built
 
 

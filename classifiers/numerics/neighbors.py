@@ -155,9 +155,8 @@ class RowSearch:
         scores, rows, reach = self._best(placed, candidates)
         norms = _norms(placed)
         rounding = self._rounding(norms, reach)
-        with np.errstate(
-            invalid="ignore"
-        ):  # scores that overflowed say nothing: such queries are searched again
+        # Queries with overflowed scores are searched again.
+        with np.errstate(invalid="ignore"):
             near = ~(scores < (scores[:, k - 1] - 2 * rounding)[:, None]) & (rows >= 0)
             distances = np.full(scores.shape, np.inf)
             distances[near] = self._distances(queries, chunk[np.nonzero(near)[0]], rows[near])
