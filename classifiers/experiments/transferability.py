@@ -14,10 +14,8 @@ from frostline.classifiers.heads.knn import KNNHead
 from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Metric
 
 _BLOCK_BYTES = 2**26  # size of the blocks of float64 rows
-_STEPS, _CLOSE = (
-    1000,
-    1e-9,
-)  # LogME fixed point: largest number of iterations, and relative change at convergence
+# LogME fixed point: largest number of iterations, and relative change at convergence.
+_STEPS, _CLOSE = 1000, 1e-9
 
 
 def log_me(X: NDArray[Any], y: NDArray[Any]) -> float:
