@@ -14,10 +14,8 @@ from frostline.classifiers.heads.knn import KNNHead
 from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Metric
 
 _BLOCK_BYTES = 2**26  # size of the blocks of float64 rows
-_STEPS, _CLOSE = (
-    1000,
-    1e-9,
-)  # LogME fixed point: largest number of iterations, and relative change at convergence
+# LogME fixed point: largest number of iterations, and relative change at convergence.
+_STEPS, _CLOSE = 1000, 1e-9
 
 
 def log_me(X: NDArray[Any], y: NDArray[Any]) -> float:
@@ -45,10 +43,8 @@ def log_me(X: NDArray[Any], y: NDArray[Any]) -> float:
         outside = np.zeros(len(counts))
     # The evidence depends on beta in closed form, given the ratio t = alpha / beta.
     t = np.full(len(counts), axes.squares.mean())
-    low, high = (
-        axes.squares[-1] * 1e-9,
-        axes.squares[0] * 1e9,
-    )  # without a maximum, the evidence is flat beyond these limits
+    # Without a maximum, the evidence is flat beyond these limits.
+    low, high = axes.squares[-1] * 1e-9, axes.squares[0] * 1e9
     for _ in range(_STEPS):
         shares = squares / (t + squares)
         effective = shares.sum(axis=0)

@@ -147,9 +147,8 @@ class _Task:
         options = self.options
         built = self.kind.build(self.params(searched), options.seed, options.device)
         if self.kind.streams and options.memory is not None:
-            built.set_params(
-                memory=options.memory // 2
-            )  # the other half is for validation rows and the solver
+            # The other half is for validation rows and the solver.
+            built.set_params(memory=options.memory // 2)
         return built
 
 
@@ -208,9 +207,8 @@ def _bytes(rows: SelectedRows) -> int:
 
 
 def _check_memory(kind: HeadKind, rows: SelectedRows, memory: int | None) -> None:
-    needed = 2 * _bytes(
-        rows
-    )  # a copy, and the arrays that the head derives from it, e.g. the standardised rows
+    # A copy, and the arrays that the head derives from it, e.g. the standardised rows.
+    needed = 2 * _bytes(rows)
     if memory is not None and needed > memory:
         streaming = " or ".join(name for name in HEADS.builtin if HEADS[name].streams)
         raise HeadError(

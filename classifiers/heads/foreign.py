@@ -43,7 +43,7 @@ def recorded_kind(name: str) -> HeadKind:
 
 
 def _refuse_build(_params: Mapping[str, Any], _seed: int, _device: str) -> Any:
-    raise HeadError("a head that was read from a file can't be built anew")
+    raise HeadError("a head that was read from a file can't be rebuilt")
 
 
 def _import(name: str) -> Any:

@@ -193,9 +193,8 @@ class _Descent:
             point = following
         norm = float(point.gradient.norm())
         theta = point.theta.clone()
-        if (
-            len(theta) > 1
-        ):  # the same for all logits changes nothing: of such intercepts, those that sum to zero
+        # A constant added to all logits changes nothing: choose the intercepts that sum to zero.
+        if len(theta) > 1:
             theta[:, -1] -= theta[:, -1].mean()
         return Optimum(theta, point.objective, norm, iterations, converged, excess, memory)
 

@@ -300,9 +300,8 @@ def stream(
     """Return scaled rows as `standardise` does, but streamed. One pass computes the mean and the standard deviation."""
     n, d = X.shape
     weights = weights / weights.sum()
-    shift = _read(X[: min(n, 256)], scale, device, dtype).mean(
-        dim=0
-    )  # near the mean, so that squares do not cancel
+    # A shift near the mean avoids cancellation of the squares.
+    shift = _read(X[: min(n, 256)], scale, device, dtype).mean(dim=0)
     total, squares = torch.zeros((2, d), dtype=weights.dtype, device=device)
     plain = StreamedRows(X, torch.zeros_like(shift), torch.ones_like(shift), scale, device, dtype)
     if scale == "standard" or centre:

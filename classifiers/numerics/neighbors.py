@@ -98,9 +98,8 @@ class RowSearch:
         self._base = base
         self._cosine = metric == "cosine"
         self._device = device
-        self._exact_device = (
-            device if device.type == "cuda" else torch.device("cpu")
-        )  # other devices lack float64
+        # Other devices lack float64.
+        self._exact_device = device if device.type == "cuda" else torch.device("cpu")
         self._width = base.X.shape[1]
         self._share = memory_bytes // 4  # one share each for a block of rows, queries, scores and pairs
         in_cache = min(self._share, _CACHE_BYTES) if device.type == "cpu" else self._share
@@ -155,9 +154,8 @@ class RowSearch:
         scores, rows, reach = self._best(placed, candidates)
         norms = _norms(placed)
         rounding = self._rounding(norms, reach)
-        with np.errstate(
-            invalid="ignore"
-        ):  # scores that overflowed say nothing: such queries are searched again
+        # Queries with overflowed scores are searched again.
+        with np.errstate(invalid="ignore"):
             near = ~(scores < (scores[:, k - 1] - 2 * rounding)[:, None]) & (rows >= 0)
             distances = np.full(scores.shape, np.inf)
             distances[near] = self._distances(queries, chunk[np.nonzero(near)[0]], rows[near])
@@ -238,9 +236,8 @@ class RowSearch:
                 with np.errstate(invalid="ignore", over="ignore"):
                     least = self._score(limits[part], norms[part]) - self._rounding(norms[part], largest)
                     least = np.nextafter(least.astype(np.float32), np.float32(-np.inf))
-                cutoff = torch.as_tensor(
-                    least, device=self._device
-                )  # the comparison is negated, so that overflowed scores are kept
+                cutoff = torch.as_tensor(least, device=self._device)
+                # The comparison is negated, so that overflowed scores are kept.
                 hits = (~(scores < cutoff[:, None])).nonzero().cpu().numpy()
                 for first in range(0, len(hits), self._block_pairs):
                     query, row = hits[first : first + self._block_pairs].T

@@ -11,9 +11,8 @@ from sklearn.calibration import CalibratedClassifierCV
 from frostline.classifiers.protocol.calibration_error import BINS, bin_of, rms_calibration_error
 from frostline.classifiers.protocol.intervals import Interval
 
-_CELLS = (
-    2**24
-)  # largest number of scores that a temperature is fitted to; evenly spaced rows are used beyond it
+# Largest number of scores that a temperature is fitted to; evenly spaced rows are used beyond it.
+_CELLS = 2**24
 
 
 def fit_temperature(scores: NDArray[np.float64], y: NDArray[np.int64]) -> float:

@@ -146,7 +146,7 @@ def test_the_answer_follows_from_the_forecast(make_blobs):
 def test_invalid_arguments_raise(data):
     with pytest.raises(HeadError, match="at least 2"):
         run(data, points=1)
-    with pytest.raises(SplitError, match="expected at least 4 a class"):
+    with pytest.raises(SplitError, match="expected at least 4 per class"):
         run(data, content=np.zeros((300, 16), np.uint8))
     rows = LabelledRows(data.X, data.y, TRAIN, VAL[:0], data.classes)
     with pytest.raises(SplitError, match="no validation rows"):
