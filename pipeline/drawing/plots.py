@@ -169,14 +169,14 @@ def plot_few_shot(found: FewShot, path: Path, *, title: str) -> None:
     narrow = [[score.low, score.high] for score in found.scores]
     label = f"{found.confidence:.0%} interval"
     axes.errorbar(
-        shots, means, _reach(means, wide), color="grey", capsize=5, label=f"{label}, other images too"
+        shots, means, _reach(means, wide), color="grey", capsize=5, label=f"{label} over images as well"
     )
     axes.errorbar(
         shots, means, _reach(means, narrow), color="black", linewidth=2, label=f"{label} over episodes"
     )
     axes.set_xscale("log", base=2)
     axes.set_xticks(shots, map(str, shots))
-    axes.set(title=title, xlabel="labelled images of each class", ylabel="validation accuracy")
+    axes.set(title=title, xlabel="training images per class", ylabel="validation accuracy")
     axes.grid(visible=True, alpha=0.3)
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=DPI)
@@ -236,7 +236,7 @@ def plot_reliability(found: Calibration, path: Path, *, title: str) -> None:
             width,
             align="edge",
             edgecolor="white",
-            label="share that is right",
+            label="accuracy per bin",
         )
         axes.plot(
             side.confidence[filled],
@@ -244,9 +244,9 @@ def plot_reliability(found: Calibration, path: Path, *, title: str) -> None:
             "o",
             color="black",
             markersize=3,
-            label="the same, at the mean probability",
+            label="at the mean probability of the bin",
         )
-        axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="as sure as right")
+        axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="perfect calibration")
         axes.set(title=name, ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
         below.bar(side.edges[:-1], side.counts, width, align="edge", color="grey", edgecolor="white")
         below.set(xlabel="probability of the predicted class", ylabel="images")

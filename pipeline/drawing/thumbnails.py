@@ -35,5 +35,5 @@ def draw_thumbnail(axes: Any, path: Path, title: str) -> None:
     if picture:
         axes.imshow(np.asarray(picture))
     else:
-        axes.text(0.5, 0.5, "(image gone)", ha="center", va="center")
+        axes.text(0.5, 0.5, "(image not found)", ha="center", va="center")
     axes.set_title(title, fontsize=9, wrap=True)

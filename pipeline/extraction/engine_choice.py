@@ -76,9 +76,10 @@ class Computation:
         """
         if self.plan is None:
             raise CacheMismatchError(
-                f"{cache}: {images} of its images are still to be computed, and can't be computed here as the others"
-                f" were: {self.obstacle}.\n"
-                "Name another file with --cache, replace this one with --overwrite, or go on where it was made"
+                f"{cache}: {images} images are still missing, and this machine can't compute them in the same way as"
+                f" the others: {self.obstacle}.\n"
+                "Choose another file with --cache, replace this one with --overwrite, or resume on the machine that"
+                " wrote it"
             )
         return self._built or self.plan.build(backbone, self.spec.layers)
 
@@ -128,7 +129,7 @@ def plan_computation(
     if check and check.min_cosine < options.min_cosine:
         report.warn(f"{plan.name} {plan.precision}: {check}; below --min-cosine {options.min_cosine}")
     elif check and not plan.is_reference:
-        report.note(f"Checked: {check}")
+        report.note(f"Comparison with eager fp32: {check}")
     spec = _specify(net, layers, plan, options)
     return Computation(plan, spec, check, _built=choice.engine)
 
@@ -174,11 +175,13 @@ def engine_like(
     if fit.computed_otherwise and fit.is_within_contract:
         report.note(f"Features are {fit}.")
     elif fit.computed_otherwise and named:
-        report.warn(f"Features are {fit.how}; nothing shows that they agree: {'; '.join(fit.failures())}.")
+        report.warn(
+            f"Features are {fit.how}, and no check shows that they agree: {'; '.join(fit.failures())}."
+        )
     elif fit.computed_otherwise:
         raise EngineError(
-            f"The features so far were computed by {made.name}, which can't be had here, and nothing shows that"
-            f" {ours.name} agrees with them: {'; '.join(fit.failures())}. To use it all the same, add {ours.options}."
+            f"The existing features were computed by {made.name}, which is not available here, and no check shows that"
+            f" {ours.name} agrees with them: {'; '.join(fit.failures())}. To use it anyway, add {ours.options}."
         )
     return choice.engine
 
@@ -215,7 +218,9 @@ def _keep(
         return Computation(plan, spec, earlier.check) if plan else None
     if plan and not differences:
         return Computation(plan, made, earlier.check)
-    obstacle = obstacle or "; ".join(f"{d.field} is {d.ours} here, {d.theirs} there" for d in differences)
+    obstacle = obstacle or "; ".join(
+        f"{d.field} is {d.ours} here and {d.theirs} in the cache" for d in differences
+    )
     return Computation(None, made, earlier.check, obstacle)
 
 

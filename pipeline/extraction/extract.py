@@ -79,8 +79,8 @@ def _keep_larger(path: Path, limit: int) -> None:
     """Refuse to replace a finished cache by a few of its rows."""
     if path.exists() and (rows := FeatureCache.open(path).rows) > limit:
         raise LimitError(
-            f"{path} holds {rows} images, and --limit {limit} would replace it by fewer."
-            " Name another file with --cache, leave --limit away, or replace it with --overwrite."
+            f"{path} holds {rows} images, and --limit {limit} would replace them with fewer."
+            " Choose another file with --cache, drop --limit, or replace the file with --overwrite."
         )
 
 

@@ -57,7 +57,7 @@ def _reached(connect: Any, address: str) -> Any:
         return connect(address, timeout=_PATIENCE)
     except (OSError, TimeoutError) as error:
         raise ClusterError(
-            f"cluster {address}: no scheduler answers there ({error}); start one with: dask scheduler"
+            f"cluster {address}: no scheduler responds at this address ({error}); start one with: dask scheduler"
         ) from error
 
 
@@ -67,6 +67,6 @@ def _slots(client: Any, address: str) -> int:
         client.wait_for_workers(1, timeout=_PATIENCE)
     except TimeoutError as error:
         raise ClusterError(
-            f"cluster {address}: it has no workers; start some with: dask worker {address}"
+            f"cluster {address}: the scheduler has no workers; start some with: dask worker {address}"
         ) from error
     return sum(client.ncores().values())

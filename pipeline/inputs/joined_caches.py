@@ -32,7 +32,7 @@ class JoinedCaches:
         self.caches = tuple(caches)
         if len({cache.path for cache in caches}) < len(caches):
             raise RunError(
-                f"{self.path.name}: names a cache twice; for several of its layers use --layer a{_JOIN}b"
+                f"{self.path.name}: a cache is named twice; to join several of its layers, use --layer a{_JOIN}b"
             )
         first = self.caches[0]
         self._orders = [_match(first, other) for other in self.caches]
@@ -169,9 +169,9 @@ def _match(first: FeatureCache, other: FeatureCache) -> NDArray[np.int64]:
     foreign = other.ids[(find(theirs, ours) < 0) & (find(other.ids, first.ids[order >= 0]) < 0)]
     if len(lost) or len(foreign):
         raise RunError(
-            f"{first.path} and {other.path} are of different images: {_some(lost)} only in the first, {_some(foreign)}"
+            f"{first.path} and {other.path} hold different images: {_some(lost)} only in the first, {_some(foreign)}"
             " only in the second."
-            " Run extract for both on the same data; it computes only what is new."
+            " Run extract for both on the same data; only new images are computed."
         )
     return order
 
@@ -200,8 +200,8 @@ def _check_table(first: FeatureCache, other: FeatureCache, order: NDArray[np.int
         different = first.ids[ours != theirs[order]]
         if len(different):
             raise RunError(
-                f"{first.path} and {other.path} have another {what} for {_some(different)} of their {first.rows} images."
-                " Run extract for both again; it computes no feature twice."
+                f"{first.path} and {other.path} disagree on the {what} of {_some(different)} of their {first.rows} images."
+                " Run extract for both again; no feature is computed twice."
             )
 
 

@@ -71,7 +71,7 @@ class LearningRows(Generic[Images]):
         """Rows to fit and rows to judge: the splits themselves, or `cv` folds of both."""
         if cv is None:
             if not len(self.val):
-                raise RunError(f"{self.images.path} has no validation rows to search with; give --cv K.")
+                raise RunError(f"{self.images.path} has no validation rows to search on; pass --cv K.")
             return [(self.train, self.val)]
         rows = self.read
         fold = assign_folds(self.images.content[rows], self.images.groups[rows], cv)

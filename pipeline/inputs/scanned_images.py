@@ -144,6 +144,6 @@ def _report_bad(
     text = describe_unreadable(errors, failed, len(source.table))
     if failed > max_bad * len(source.table):
         raise TooManyBadImagesError(
-            f"{text}\nThat is more than the allowed {max_bad:.1%}. Mend or remove them, or allow more with --max-bad."
+            f"{text}\nThat is more than the allowed {max_bad:.1%}. Repair or remove them, or raise --max-bad."
         )
-    report.warn(f"{text}\nThey are left out.")
+    report.warn(f"{text}\nThey are skipped.")

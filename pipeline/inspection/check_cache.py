@@ -185,6 +185,6 @@ def _draw(cache: FeatureCache, found: LeakReport, near: Sequence[NearPair], fold
     plot_pairs(
         pictures,
         path,
-        title=f"The {len(pictures)} most alike of {len(near)} pairs, centred cosine of features",
+        title=f"The {len(pictures)} most similar of {len(near)} pairs, with the centred cosine of their features",
     )
     return path

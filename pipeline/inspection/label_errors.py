@@ -104,9 +104,7 @@ def label_errors(
         cache = FeatureCache.open(cache)
     key, *others = layer_choices(cache, layer)
     if others:
-        raise RunError(
-            "labels are judged in one layer, or in several side by side: name them, e.g. --layer a+b."
-        )
+        raise RunError("label-errors reads one layer, or several joined layers: pass e.g. --layer a+b.")
     split, _ = split_rows(cache, fractions)
     rows = np.flatnonzero((split == Split.TRAIN) | (split == Split.VAL))
     together = positions(cache.content[rows], cache.groups[rows]).astype(str)

@@ -114,7 +114,7 @@ def rank(
                 ranked.append(_score(cache, key, rows, source, device))
                 advance(1)
     same = all(np.array_equal(images[0], other) for other in images[1:])
-    notes = () if same else ("The caches are of different images: their scores can't be compared.",)
+    notes = () if same else ("The caches hold different images: their scores can't be compared.",)
     ranked.sort(key=lambda each: -np.inf if getattr(each, by) is None else getattr(each, by), reverse=True)
     return Ranking(by, tuple(map(len, images)), tuple(ranked), notes)
 

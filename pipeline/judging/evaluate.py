@@ -113,8 +113,8 @@ def evaluate(
     look = opened.ledger.record(cache=str(data.path), key=data.key, rows=len(test))
     if look > 1:
         report.warn(
-            f"This is look number {look} at the test split by {opened.path}. Choosing between runs, or changing"
-            " anything, after seeing test results makes them optimistic; choose on validation."
+            f"{opened.path} has now been evaluated on the test split {look} times. Choosing between runs, or changing"
+            " anything, based on test results makes them optimistic; choose on validation."
         )
     with report.task("Evaluating", None):
         logits = head.logits(layer_features(data, opened.layer)[test])
@@ -181,8 +181,8 @@ def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:
     caches = members(data)
     if len(caches) != len(run.caches):
         raise RunError(
-            f"{run.path} was trained on {len(run.caches)} caches side by side, got {len(caches)}: {data.path}."
-            " Join as many by +, of the same backbones and in the same order."
+            f"{run.path} was trained on {len(run.caches)} joined caches, got {len(caches)}: {data.path}."
+            " Join the same number with +, of the same backbones and in the same order."
         )
     for index, (trained, cache) in enumerate(zip(run.caches, caches, strict=True)):
         layers = frozenset(layers_of(run.layer, index))
@@ -198,7 +198,7 @@ def _check_features(run: Run, trained: CacheRecord, cache: FeatureCache, layers:
         return
     shown = "\n".join(f"  {d.field}: trained on {d.ours!r}, the cache has {d.theirs!r}" for d in differences)
     raise RunError(
-        f"{cache.path} holds other features than {run.path} was trained on:\n{shown}\n"
+        f"The features of {cache.path} differ from those that {run.path} was trained on:\n{shown}\n"
         "Extract the data again with the run's settings, or train on this cache."
     )
 
@@ -226,17 +226,17 @@ def _check_computation(run: Run, fit: Fit, cache: FeatureCache, report: Reporter
 def _check_test(run: Run, cache: AnyCache, test: NDArray[np.intp]) -> None:
     if not len(test):
         raise RunError(
-            f"{cache.path} has no labelled test rows to judge {run.path} on. Its data comes with train and val"
-            " only: add a test split to the data and run extract again."
+            f"{cache.path} has no labelled test rows to evaluate {run.path} on. Its data has only train and val"
+            " splits: add a test split and run extract again."
         )
     content = np.ascontiguousarray(cache.content[test]).view("V16").ravel()
     leaked = np.flatnonzero(np.isin(content, run.trained_content()))
     if len(leaked):
         names = ", ".join(cache.ids[test[leaked[:5]]])
         raise RunError(
-            f"{len(leaked)} of the {len(test)} test images of {cache.path} are, byte for byte, images that"
-            f" {run.path} was trained or selected on: {names}{' ...' if len(leaked) > 5 else ''}."
-            " Remove them from one of the two splits, extract and train again."
+            f"{len(leaked)} of the {len(test)} test images of {cache.path} are identical, byte for byte, to"
+            f" images that {run.path} was trained or selected on: {names}{' ...' if len(leaked) > 5 else ''}."
+            " Remove them from one of the two splits, then extract and train again."
         )
 
 
@@ -247,7 +247,7 @@ def _head_labels(cache: AnyCache, rows: NDArray[np.intp], classes: Sequence[str]
     if unknown:
         raise RunError(
             f"The test rows of {cache.path} have classes that the head was not trained on: {', '.join(unknown)}."
-            " Train again on data that has them, or remove these images."
+            " Train again on data that has these classes, or remove the images."
         )
     numbers = np.array([position.get(name, -1) for name in cache.classes], np.int64)
     return numbers[cache.labels[rows]]

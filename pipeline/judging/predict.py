@@ -125,8 +125,8 @@ def _each_weights(run: Run, weights: str | Path | Sequence[str | Path] | None) -
     given = [weights] if isinstance(weights, str | Path) else list(weights or ())
     if given and len(given) != len(run.caches):
         raise RunError(
-            f"{run.path} was trained on {len(run.caches)} backbones, and --weights names {len(given)} files; give one"
-            f" for each, in this order: {', '.join(each.spec.backbone for each in run.caches)}."
+            f"{run.path} was trained on {len(run.caches)} backbones, and --weights names {len(given)} files; pass one"
+            f" per backbone, in this order: {', '.join(each.spec.backbone for each in run.caches)}."
         )
     return given or [None] * len(run.caches)
 

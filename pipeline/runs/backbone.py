@@ -30,6 +30,6 @@ def load_run_backbone(
     if net.weights_sha256 != spec.weights_sha256:
         raise RunError(
             f"{folder} was trained on features of {spec.backbone} with weights {spec.weights_sha256[:12]};"
-            f" the weights here are {net.weights_sha256[:12]}. Name the right ones with --weights FILE."
+            f" the weights found are {net.weights_sha256[:12]}. Pass the original ones with --weights FILE."
         )
     return net.with_transform(spec.transform)

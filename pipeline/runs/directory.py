@@ -52,7 +52,7 @@ def check_new(path: Path) -> None:
     if path.exists():
         raise RunError(
             f"{path} exists already, and a run is never overwritten."
-            " Choose another folder, name none for a fresh one, or delete it."
+            " Choose another folder, omit the option for a new one, or delete it."
         )
 
 

@@ -14,7 +14,7 @@ from frostline.pipeline.runs.directory import Document, to_plain
 
 LEDGER_FILE = "ledger.jsonl"
 
-_REMEDY = "Restore the file from a copy; without it nobody knows how often the test split was looked at."
+_REMEDY = "Restore the file from a copy; without it the number of test evaluations is unknown."
 
 
 class Look(Struct, frozen=True, kw_only=True):
@@ -78,4 +78,4 @@ class Ledger:
 
 
 def _look(line: bytes, where: str) -> Look:
-    return Document(where, "a look at the test split", _REMEDY).read(line, Look)
+    return Document(where, "an entry of the ledger", _REMEDY).read(line, Look)

@@ -55,7 +55,7 @@ class CacheRecord(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.spec.digest != self.key:
             raise ValueError(
-                f"expected the specification whose digest is the key; its digest is {self.spec.digest}"
+                f"expected a specification whose digest equals the key; its digest is {self.spec.digest}"
             )
 
 
@@ -210,7 +210,7 @@ class _Record(Struct, frozen=True, kw_only=True, tag_field="kind"):
 
     def __post_init__(self) -> None:
         if not _hold(self.caches, self.layer):
-            raise ValueError(f"expected a layer that the run's caches hold, layer is {self.layer!r}")
+            raise ValueError(f"expected a layer of the run's caches, layer is {self.layer!r}")
 
 
 def _hold(caches: Sequence[CacheRecord], layer: str) -> bool:
@@ -270,7 +270,7 @@ class TunedRun(_Record, frozen=True, kw_only=True, tag="finetune"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.caches) != 1:
-            raise ValueError(f"expected one cache of a fine-tuned run, there are {len(self.caches)}")
+            raise ValueError(f"expected one cache in a fine-tuned run, there are {len(self.caches)}")
 
 
 RunRecord: TypeAlias = HeadRun | TunedRun
@@ -293,7 +293,7 @@ def read_record(folder: Path) -> RunRecord:
         text = file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(
-            f"{folder} is not a run directory: it holds no {RUN_FILE}. Make one with: frostline train-head CACHE"
+            f"{folder} is not a run directory: it holds no {RUN_FILE}. Create one with: frostline train-head CACHE"
         ) from None
     except OSError as error:
         raise RunError(f"{file} can't be read: {error}") from error

@@ -100,7 +100,7 @@ def batch(
     if jobs < 1:
         raise StudyError(f"jobs: got {jobs}, expected at least 1")
     if cluster is not None and jobs != 1:
-        raise StudyError(f"jobs: got {jobs}, beside a cluster, which says itself how many run at once")
+        raise StudyError(f"jobs: got {jobs}, expected 1 with a cluster, whose workers set the number of jobs")
     study = read_study(file)
     with _connected(cluster) as workers:
         plan = plan_study(study, parts=workers or 1)
@@ -227,7 +227,7 @@ def _locked(out: Path) -> Iterator[None]:
         lock = FileLock.acquire(out / ".lock")
     except LockHeldError:
         raise StudyError(
-            f"{out}: another batch is writing there; wait for it, or name another folder: out = ... in [batch]"
+            f"{out}: another batch is writing to this folder; wait for it, or set another folder: out = ... in [batch]"
         ) from None
     try:
         yield
@@ -253,7 +253,7 @@ class _Batch:
 
         known = check_jobs(self.plan, self.todo, self.report)
         there = len(self.plan.jobs) - len(self.todo)
-        self.report.note(f"{self.plan.study.out}: {len(self.todo)} jobs to do, {there} there already")
+        self.report.note(f"{self.plan.study.out}: {len(self.todo)} jobs to do, {there} done already")
         ordered = cheap_first(self.todo, known)
         for stage in STAGES:
             wave = self._ready([job for job in ordered if job.stage == stage])

@@ -194,8 +194,8 @@ def _choose_split(summaries: Sequence[Summary], on: str) -> Split:
     unlooked = [summary.name for summary in summaries if summary.test is None]
     if on == "test" and unlooked:
         raise RunError(
-            f"{len(unlooked)} of {len(summaries)} runs have not been judged on test: {', '.join(unlooked[:3])}"
-            f"{' ...' if len(unlooked) > 3 else ''}. Look with: frostline evaluate RUN"
+            f"{len(unlooked)} of {len(summaries)} runs have not been evaluated on test: {', '.join(unlooked[:3])}"
+            f"{' ...' if len(unlooked) > 3 else ''}. Evaluate them with: frostline evaluate RUN"
         )
     return "test" if on == "test" or (on == "auto" and not unlooked) else "validation"
 
@@ -217,17 +217,17 @@ def _best(summaries: Sequence[Summary], split: Split) -> Summary:
 
 def _notes(summaries: Sequence[Summary], split: Split) -> list[str]:
     looked = sum(summary.test is not None for summary in summaries)
-    rows = "test rows; whoever chooses by them should judge the choice on new ones"
+    rows = "test rows; a run chosen by them should be evaluated on new ones"
     if split == "validation":
-        rows = "validation rows, on which hyper-parameters were chosen, too"
+        rows = "validation rows, on which hyper-parameters were chosen as well"
         if looked:
-            rows += f"; {looked} of {len(summaries)} runs were judged on test"
+            rows += f"; {looked} of {len(summaries)} runs were evaluated on test"
     notes = [f"Compared on {rows}."]
     machines = {summary.cost.machine for summary in summaries} - {None}
     if len(machines) > 1:
         notes.append(f"Extraction was timed on different machines: {'; '.join(sorted(map(str, machines)))}.")
     if len({summary.classes for summary in summaries}) > 1:
-        notes.append("The runs are of different classes: their accuracies can't be compared.")
+        notes.append("The runs have different classes: their accuracies can't be compared.")
     return notes + _computations(summaries)
 
 
@@ -257,8 +257,8 @@ def _pvalues(
     elsewhere = [summaries[place].name for place, pvalue in raw.items() if pvalue is None]
     if elsewhere:
         notes.append(
-            f"No test of significance for {', '.join(elsewhere)}: not judged on the rows of {best.name}, or without a"
-            " record of it."
+            f"No significance test for {', '.join(elsewhere)}: not scored on the rows of {best.name}, or the"
+            " predictions were not recorded."
         )
     known = {place: pvalue for place, pvalue in raw.items() if pvalue is not None}
     found = dict(zip(known, holm(list(known.values())).tolist(), strict=True))

@@ -298,7 +298,7 @@ class _Study:
         cache = open_caches(cache)
         key, *others = layer_choices(cache, layer)
         if others:
-            raise RunError(f"{name} reads one layer, or several side by side: name them, e.g. --layer a+b.")
+            raise RunError(f"{name} reads one layer, or several joined layers: pass e.g. --layer a+b.")
         folder = Path(out) if out is not None else new_run_path(cache.path, f"{head}-{name}")
         check_new(folder)  # before any work
         rows = LearningRows.of(cache, fractions, report)
@@ -322,7 +322,7 @@ class _Study:
                 **options,
             )
         if found.resumed:
-            self.report.note(f"{found.resumed} fits were there from an earlier run that was interrupted.")
+            self.report.note(f"Resumed {found.resumed} fits of an interrupted run.")
         return found
 
     def write(

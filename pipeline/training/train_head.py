@@ -124,7 +124,9 @@ def train_head(
     check_new(path)  # before any work
     rows = LearningRows.of(cache, fractions, report)
     if len(choices) > 1 and not len(rows.val) and cv is None:
-        raise RunError(f"{cache.path} has no validation rows to choose a layer on; name one, or give --cv K.")
+        raise RunError(
+            f"{cache.path} has no validation rows to choose a layer on; name one layer, or pass --cv K."
+        )
     allowed = half_of_memory() if memory is None else memory
     options = FitOptions(asked.params, seed, device, allowed)
     job = _Job(asked, options, rows, projection, path, report)
@@ -153,8 +155,8 @@ def _tell_of_types(fitted: FittedHead, report: Reporter) -> None:
     foreign = foreign_types(fitted.estimator)
     if foreign:
         report.note(
-            f"The head holds types that skops doesn't take unasked: {', '.join(foreign)}. Whoever uses the run has to"
-            f" allow them: {' '.join(f'--trust {name}' for name in foreign)}"
+            f"The head contains types that skops does not trust by default: {', '.join(foreign)}. To use the run,"
+            f" pass {' '.join(f'--trust {name}' for name in foreign)}"
         )
 
 
@@ -241,7 +243,7 @@ class _Job:
             )
         if found.resumed:
             self.report.note(
-                f"{found.resumed} of {len(found.trials)} trials were there from an earlier, interrupted search."
+                f"Resumed {found.resumed} of {len(found.trials)} trials of an interrupted search."
             )
         return found
 

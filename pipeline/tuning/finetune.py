@@ -224,7 +224,9 @@ def _named(
 ) -> tuple[Named, StartRun | None]:
     """Which network to start from, and the run whose head comes with it."""
     if from_scratch and (weights is not None or from_run is not None):
-        raise FinetuneError("--from-scratch starts from nothing; leave --weights and --from-run away")
+        raise FinetuneError(
+            "--from-scratch excludes --weights and --from-run; drop them, or drop --from-scratch"
+        )
     start = StartRun.open(from_run) if from_run is not None else None
     if start is not None and start.tuned:
         return Named(f"run:{start.run.path}", None, image_size), start

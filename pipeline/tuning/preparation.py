@@ -98,12 +98,12 @@ class Plan:
         self.processes.precision(recipe.precision)
         if recipe.patience is not None and not len(self.rows.val):
             raise FinetuneError(
-                "patience: there are no validation images to judge epochs by; leave --patience away"
+                "patience: early stopping needs validation images, and there are none; drop --patience"
             )
         if self.from_scratch and self.frozen:
             raise FinetuneError(
-                f"frost line {recipe.frost_line!r}: an untrained network has nothing worth freezing; leave --frost-line"
-                " away, or leave --from-scratch away"
+                f"frost line {recipe.frost_line!r}: freezing needs pretrained weights; drop --frost-line or"
+                " --from-scratch"
             )
         steps = recipe.accumulate * self.processes.count
         update = min(recipe.batch_size, len(self.rows.train))
@@ -117,12 +117,12 @@ class Plan:
         """Why what lies below the frost line can't be computed once and for all; empty where it can."""
         recipe = self.recipe
         if not self.frozen:
-            return "nothing is frozen (give --frost-line STAGE)"
+            return "nothing is frozen (pass --frost-line STAGE)"
         if recipe.unfreeze_every:
-            return "the frost line moves (leave --unfreeze-every away)"
+            return "the frost line moves (drop --unfreeze-every)"
         if recipe.randomises:
             return (
-                "images look otherwise in each epoch (give --augment none or --views K, and no --randaugment, --erasing,"
+                "images are augmented anew in every epoch (pass --augment none or --views K, and no --randaugment, --erasing,"
                 " --mixup or --cutmix)"
             )
         return ""
@@ -210,15 +210,13 @@ def _wants_cache(plan: Plan, *, cached: bool | None, report: Reporter) -> bool:
     """
     refusal = plan.uncacheable()
     if plan.recipe.views > 1 and (refusal or cached is False):
-        raise FinetuneError(
-            f"views: they are for what is cached below a frost line; {refusal or 'leave --no-cached away'}"
-        )
+        raise FinetuneError(f"views: they need a cache below a frost line; {refusal or 'drop --no-cached'}")
     if cached and refusal:
         raise FinetuneError(
-            f"what lies below the frost line can't be cached: {refusal}; or train without, by --no-cached"
+            f"the output below the frost line can't be cached: {refusal}; or pass --no-cached"
         )
     if refusal and plan.frozen and cached is None:
-        report.note(f"What lies below the frost line is computed in each epoch, not cached: {refusal}")
+        report.note(f"The stages below the frost line are computed in every epoch, not cached: {refusal}")
     return cached is not False and not refusal
 
 
@@ -285,7 +283,7 @@ def _activations(plan: Plan, stages: Sequence[Stage], report: Reporter) -> Featu
     if len(lost):
         raise FinetuneError(
             f"{path}: {len(lost)} images have no activations, e.g. {cache.ids[lost[0]]}:"
-            f" {cache.errors[int(lost[0])]}. Train on the images themselves, by --no-cached."
+            f" {cache.errors[int(lost[0])]}. Train on the images themselves with --no-cached."
         )
     return cache
 

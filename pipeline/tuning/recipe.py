@@ -109,13 +109,13 @@ class Recipe:
     def _conflicts(self) -> Iterator[str]:
         """What is wrong with numbers that are right by themselves."""
         if self.nesterov and self.optimizer == "sgd" and self.momentum == 0:
-            yield "nesterov: there is none without momentum; add --no-nesterov, or give --momentum"
+            yield "nesterov needs momentum > 0: pass --no-nesterov or a positive --momentum"
         if self.batch_size % self.accumulate:
             yield f"accumulate: got {self.accumulate}, expected a divisor of the batch size, {self.batch_size}"
         if self.views > 1 and self.augment != "crop":
-            yield f"views: they vary images as augment 'crop' does, got {self.augment!r}; leave one of them away"
+            yield f"views > 1 works only with augment 'crop', got {self.augment!r}; change one of the two"
         if self.unfreeze_every and self.frost_line == "none":
-            yield "unfreeze_every: nothing is frozen; give --frost-line STAGE, or all"
+            yield "unfreeze_every: nothing is frozen; pass --frost-line STAGE, or all"
 
     @property
     def randomises(self) -> bool:

@@ -48,7 +48,7 @@ class StartRun:
             raise FinetuneError(
                 f"{run.path} has a {head.kind!r} head on layer {run.layer!r}"
                 f" (scale {scale!r}); fine-tuning starts from a linear head on {EMBEDDING!r}"
-                f" with scale {' or '.join(_UNBENT)}. Make one with: frostline train-head CACHE --head linear"
+                f" with scale {' or '.join(_UNBENT)}. Create one with: frostline train-head CACHE --head linear"
             )
         return cls(run)
 
@@ -75,8 +75,8 @@ class StartRun:
         for name, (theirs, ours) in pairs.items():
             if theirs != ours:
                 raise FinetuneError(
-                    f"{self.run.path} was trained with {name} {theirs}, and this training has {ours}; give the same"
-                    " --backbone, --weights and --image-size, or leave --from-run away"
+                    f"{self.run.path} was trained with {name} {theirs}, and this training has {ours}; pass the same"
+                    " --backbone, --weights and --image-size, or drop --from-run"
                 )
 
     def head(self, images: ImageSet, train: NDArray[np.int64]) -> nn.Linear:
@@ -89,7 +89,7 @@ class StartRun:
         fitted = self.run.head()
         if fitted.classes != images.classes:
             raise FinetuneError(
-                f"{self.run.path} knows the classes {', '.join(fitted.classes)}; {images.path} has"
+                f"{self.run.path} was trained on the classes {', '.join(fitted.classes)}; {images.path} has"
                 f" {', '.join(images.classes)}"
             )
         if not self.tuned:
@@ -103,7 +103,7 @@ class StartRun:
         if rows is None:
             raise FinetuneError(
                 f"{cache.path}, on which {self.run.path} was trained, lacks some of the training images of {images.path};"
-                " extract again, and train the head again"
+                " run extract and train-head again"
             )
         y = np.full(cache.rows, -1, np.int64)
         y[rows] = images.labels[train]

@@ -228,7 +228,7 @@ def test_two_batches_do_not_write_the_same_study(write_study, tmp_path):
     with _locked(tmp_path / "out"):
         ran = CliRunner().invoke(cli.main, ["batch", str(path)])
     assert ran.exit_code == 1
-    assert "another batch is writing there" in ran.stderr
+    assert "another batch is writing to this folder" in ran.stderr
 
 
 def test_a_dry_run_estimates_what_is_missing_and_writes_nothing(write_study, tmp_path):

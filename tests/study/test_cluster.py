@@ -170,7 +170,10 @@ def test_an_address_that_is_none_is_refused(address):
 
 def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setattr("frostline.pipeline.hosts.dask_cluster._PATIENCE", 0.1)
-    with pytest.raises(ClusterError, match="no scheduler answers there"), connected("tcp://127.0.0.1:9"):
+    with (
+        pytest.raises(ClusterError, match="no scheduler responds at this address"),
+        connected("tcp://127.0.0.1:9"),
+    ):
         pass
 
 

@@ -44,7 +44,7 @@ def line_of(path, text):
             "fast",
         ),
         ('[[train-head]]\nhead = "svm"\nsearch = "rnd"', "search: invalid enum value 'rnd'", "rnd"),
-        ('[[train-head]]\nhead = "svm"\ntrials = 3', "trials: belongs to a search", "trials = 3"),
+        ('[[train-head]]\nhead = "svm"\ntrials = 3', "trials: needs a search", "trials = 3"),
         (
             '[[train-head]]\nhead = "svm"\nproject = "pca"',
             "projection: got 'pca'",
@@ -57,13 +57,13 @@ def line_of(path, text):
             "epoch",
         ),
         ('[[finetune]]\nbackbone = "a"\nrecipe = { lr = -1 }', "lr: got -1.0, expected above 0", "lr = -1"),
-        ('[[finetune]]\nbackbone = "a"\nrecipe = { seed = 1 }', "seeds are those of [batch]", "seed = 1"),
+        ('[[finetune]]\nbackbone = "a"\nrecipe = { seed = 1 }', "set seeds in [batch]", "seed = 1"),
         (
             '[[finetune]]\nbackbone = "a"\nsearch = "grid"\nvalues = { lr = ["high"] }',
             "lr: expected `float | null`, got `str`",
             "high",
         ),
-        ('[[finetune]]\nbackbone = "a"\nsearch = "grid"', "there is nothing to try", "grid"),
+        ('[[finetune]]\nbackbone = "a"\nsearch = "grid"', "there are no values to try", "grid"),
         ('[[finetune]]\nbackbone = "a"\nsearch = "list"\nvalues = { lr = [1] }', "expects [{ lr", "values"),
     ],
 )
@@ -94,7 +94,7 @@ def test_what_is_wrong_is_told_with_its_line(write_study, added, told, at):
         ),
         (
             '[[finetune]]\nbackbone = "test_vit"\nfrom-scratch = true\nrecipe = { frost-line = "stem" }',
-            "an untrained network has nothing worth freezing",
+            "freezing needs pretrained weights",
             "frost-line",
         ),
     ],

@@ -202,7 +202,7 @@ def test_views_are_cached_and_vary_the_epochs(digits):
     own = FeatureCache.open(plain.cache)
     assert np.array_equal(cache.features(view=0), own.features())
     assert not np.array_equal(cache.features(view=1), cache.features(view=2))
-    with pytest.raises(FinetuneError, match="views: they are for what is cached"):
+    with pytest.raises(FinetuneError, match="views: they need a cache"):
         finetune(digits, recipe=Recipe(**SMALL, views=2), run="x", **QUIET)
 
 
@@ -371,7 +371,7 @@ def test_sigkill_loses_nothing_that_was_done(digits):
 def test_an_unfinished_training_of_other_settings_is_not_mixed_up(digits):
     with pytest.raises(_KilledError):
         finetune(digits, recipe=Recipe(**SMALL), run="run", report=_KillsAt(100), **QUIET)
-    with pytest.raises(FinetuneError, match=r"unfinished training of other settings.*--restart"):
+    with pytest.raises(FinetuneError, match=r"unfinished training with other settings.*--restart"):
         finetune(digits, recipe=Recipe(**(SMALL | {"lr": 0.01})), run="run", **QUIET)
     result = finetune(digits, recipe=Recipe(**(SMALL | {"lr": 0.01})), run="run", restart=True, **QUIET)
     assert result.resumed == 0
@@ -487,12 +487,12 @@ def test_layers_learn_at_their_own_rates():
         ({"cached": True}, {"frost_line": LINE}, FinetuneError, "can't be cached: images look otherwise"),
         ({"cached": True}, {"augment": "none"}, FinetuneError, "can't be cached: nothing is frozen"),
         ({}, {"frost_line": "layer9"}, LayerError, r"layer9.*did you mean"),
-        ({"from_scratch": True}, {}, FinetuneError, "leave --weights"),
+        ({"from_scratch": True}, {}, FinetuneError, "excludes --weights"),
         (
             {"from_scratch": True, "weights": None},
             {"frost_line": LINE},
             FinetuneError,
-            "nothing worth freezing",
+            "freezing needs pretrained weights",
         ),
         ({}, {"batch_size": 4096, "accumulate": 128}, FinetuneError, "can't be divided"),
         ({"log_to": "wandb"}, {}, FinetuneError, "expected one of tensorboard, mlflow"),

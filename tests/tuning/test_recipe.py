@@ -18,7 +18,7 @@ from frostline.pipeline.tuning.trainer.optimisation import Mixing, make_optimize
         ({"momentum": 1.0}, "momentum: got 1.0, expected at least 0 and below 1"),
         ({"layer_decay": 1.5}, "layer_decay: got 1.5, expected above 0, at most 1"),
         ({"optimizer": "adam"}, "optimizer: got 'adam', expected one of sgd, adamw"),
-        ({"momentum": 0.0}, "nesterov: there is none without momentum"),
+        ({"momentum": 0.0}, "nesterov needs momentum > 0"),
         ({"batch_size": 10, "accumulate": 3}, "accumulate: got 3, expected a divisor of the batch size, 10"),
         ({"views": 2, "augment": "none"}, "views: they vary images as augment 'crop' does, got 'none'"),
         ({"unfreeze_every": 2}, "unfreeze_every: nothing is frozen"),

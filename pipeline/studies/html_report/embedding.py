@@ -59,7 +59,7 @@ def _umap(X: NDArray[np.float32], seed: int) -> Map:
         from umap import UMAP
     except ImportError as error:
         raise RunError(
-            "--map umap needs umap-learn: pip install 'frostline[umap]'. Or leave it at pca."
+            "--map umap needs umap-learn: pip install 'frostline[umap]'. Or use --map pca."
         ) from error
     reducer = UMAP(
         n_neighbors=min(_NEIGHBOURS, len(X) - 1), metric="cosine", random_state=seed, n_jobs=1, init="pca"

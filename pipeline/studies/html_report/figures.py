@@ -41,7 +41,7 @@ _MANY_CLASSES = 20
 _SOLVER_FACTS = {"objective", "iterations", "seconds", "images per second"}
 _UNITS = {
     "parameters": "parameters",
-    "gflops": "GFLOPs an image",
+    "gflops": "GFLOPs per image",
     "extraction_seconds": "extraction, seconds",
     "total_seconds": "extraction and training, seconds",
 }
@@ -281,9 +281,11 @@ def confusion(name: str, judged: Judgements, classes: Sequence[str]) -> Chart:
     )
     off = counts * (1 - np.eye(k, dtype=counts.dtype))
     row, column = divmod(int(off.argmax()), k)
-    summary = f"{judged.correct.mean():.1%} of {len(judged)} are right."
+    summary = f"{judged.correct.mean():.1%} of {len(judged)} predictions are correct."
     if off.any():
-        summary += f" Most often {classes[row]} was taken for {classes[column]}: {off.max()} times."
+        summary += (
+            f" The most frequent mistake is {classes[row]} predicted as {classes[column]}: {off.max()} times."
+        )
     return _chart(f"confusion-{name}", "Confusion matrix", summary, figure)
 
 
@@ -320,29 +322,27 @@ def reliability_diagram(name: str, judged: Judgements) -> Chart:
                 mode="lines+markers",
                 line={"color": "#117733"},
                 customdata=counts[filled],
-                hovertemplate="%{x:.0%} sure, %{y:.0%} right, %{customdata} images<extra></extra>",
+                hovertemplate="confidence %{x:.0%}, accuracy %{y:.0%}, %{customdata} images<extra></extra>",
                 name="accuracy",
             ),
         ]
     )
     figure.update_layout(
         xaxis={"title": {"text": "probability of the predicted class"}, "range": [0, 1], "tickformat": ".0%"},
-        yaxis={"title": {"text": "share that is right"}, "range": [0, 1.02], "tickformat": ".0%"},
+        yaxis={"title": {"text": "accuracy"}, "range": [0, 1.02], "tickformat": ".0%"},
         legend=_BELOW,
     )
     summary = (
         f"Root mean square calibration error {error.value:.1%} (95 % interval {error.low:.1%} - {error.high:.1%}): "
-        f"predictions are on average {_gap(judged)}."
+        f"on average, the confidence is {_gap(judged)}."
     )
     return _chart(f"reliability-{name}", "Reliability", summary, figure)
 
 
 def _gap(judged: Judgements) -> str:
-    """Whether a head is surer than it should be."""
+    """Describe the mean confidence minus the accuracy."""
     gap = float(judged.probability.mean() - judged.correct.mean())
-    return (
-        f"{abs(gap) * 100:.1f} percentage points {'too sure' if gap > 0 else 'less sure than they might be'}"
-    )
+    return f"{abs(gap) * 100:.1f} percentage points {'above' if gap > 0 else 'below'} the accuracy"
 
 
 def curves(name: str, path: Path, chosen: Mapping[str, Any]) -> list[Chart]:
@@ -453,6 +453,6 @@ def embedding_map(
         showlegend=len(classes) <= _MANY_CLASSES,
     )
     summary = (
-        f"{len(judged)} images as points, coloured by class; the {int(wrong.sum())} mistakes are crosses."
+        f"{len(judged)} images as points, coloured by class; crosses mark the {int(wrong.sum())} mistakes."
     )
     return _chart(f"map-{name}", "Map of the features", summary, figure)

@@ -101,19 +101,19 @@ def _check_weights(plan: Plan, job: _OfNetwork, info: BackboneInfo | None) -> No
 def _problem_of_weights(weights: str, *, scratch: bool) -> str:
     if random_seed(weights) is None and not Path(weights).is_file():
         return f"weights {weights!r}: no such file"
-    return "weights: training from scratch starts from nothing; leave one of the two away" if scratch else ""
+    return "weights: training from scratch uses no weights; drop one of the two" if scratch else ""
 
 
 def _problem_of_scratch(frost_line: str) -> str:
     if frost_line == "none":
         return ""
-    return f"frost line {frost_line!r}: an untrained network has nothing worth freezing"
+    return f"frost line {frost_line!r}: freezing needs pretrained weights; drop frost-line or from-scratch"
 
 
 def _problem_of_pretrained(name: str, info: BackboneInfo | None) -> str:
     if info is None or info.weights != "none":
         return ""
-    return f"backbone {name} has no pretrained weights; give weights, or from-scratch = true in [[finetune]]"
+    return f"backbone {name} has no pretrained weights; set weights, or from-scratch = true in [[finetune]]"
 
 
 def _backbone(job: _OfNetwork) -> Backbone:

@@ -96,7 +96,7 @@ class Estimator:
             return self._head(job)
         if isinstance(job, Candidate | FineTuning):
             return self._training(job)
-        raise StudyError(f"{job.path.name}: no way to estimate a {job.stage}")
+        raise StudyError(f"{job.path.name}: a {job.stage} job can't be estimated")
 
     def _extraction(self, job: Extraction) -> Estimate:
         layers = self._known.layers[job.cache.name]

@@ -302,7 +302,7 @@ class FineTuning:
         ]
         if len(order) < len(scores):
             raise StudyError(
-                f"{self.training.data.path} has no validation images to choose a recipe by; fix the recipe"
+                f"{self.training.data.path} has no validation images to choose a recipe by; remove search from [[finetune]]"
             )
         return dataclasses.replace(self.recipe, **scores[order.index(max(order))][1])
 

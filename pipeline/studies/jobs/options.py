@@ -121,8 +121,10 @@ def _options(table: Mapping[str, Any]) -> dict[str, Any]:
     names = [name.replace("_", "-") for name in Recipe.names() if name != "seed"]
     for key, value in table.items():
         if key not in names:
-            seeds = "; seeds are those of [batch]" if key == "seed" else ""
-            raise RecipeError(f"no option {key!r}{near(key, names)}{seeds}; there are {', '.join(names)}")
+            seeds = "; set seeds in [batch]" if key == "seed" else ""
+            raise RecipeError(
+                f"no option {key!r}{near(key, names)}{seeds}; expected one of {', '.join(names)}"
+            )
         options[key.replace("-", "_")] = value
     return options
 

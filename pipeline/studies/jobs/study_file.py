@@ -186,14 +186,14 @@ def _explained(error: msgspec.ValidationError, places: Places) -> Exception:
         return places.error(_unknown(table, unknown[1]), table or unknown[1], index, unknown[1])
     word = next((key for key in reversed(keys[1:]) if not key.isdecimal()), "")
     where = f"{word}: " if word else f"[{table}]: " if table else ""
-    message = message.replace("Object missing required field", "there is no key")
+    message = message.replace("Object missing required field", "missing key")
     return places.error(f"{where}{message[:1].lower()}{message[1:]}", table, index, word or table)
 
 
 def _unknown(table: str, key: str) -> str:
     known = [each.encode_name for each in msgspec.structs.fields(_TABLES[table])]
-    what = f"[{table}] has no key" if table else "there is no table"
-    return f"{what} {key!r}{near(key, known)}; there are {', '.join(known)}"
+    what = f"[{table}] has no key" if table else "no table"
+    return f"{what} {key!r}{near(key, known)}; expected one of {', '.join(known)}"
 
 
 _TABLES: Mapping[str, type[_Table]] = {
@@ -233,29 +233,29 @@ def _missing_tables(study: Study) -> Iterator[tuple[str, str]]:
 
 def _head_problems(table: TrainHeadTable) -> Iterator[tuple[str, str]]:
     if table.trials is not None and table.search is None and table.cv is None:
-        yield "trials: belongs to a search; add search or cv", "trials"
+        yield "trials: needs a search; add search or cv", "trials"
 
 
 def _extract_problems(table: ExtractTable) -> Iterator[tuple[str, str]]:
     if table.weights and any("+" in name for name in several(table.backbone)):
-        yield "weights: can't be given for backbones that are joined by +", "weights"
+        yield "weights: not supported for backbones joined by +", "weights"
     if set(several(table.layer)) == {"all"}:
-        yield "layer: all chooses among the others; name those, too", "all"
+        yield "layer: all chooses among the other layers; list them as well", "all"
 
 
 def _finetune_problems(table: FinetuneTable) -> Iterator[tuple[str, str]]:
     if table.search is not None:
         yield from _search_problems(table)
     elif table.values or table.trials or table.search_epochs:
-        belongs = 'values, trials and search-epochs belong to a search; add e.g. search = "grid"'
+        belongs = 'values, trials and search-epochs need a search; add e.g. search = "grid"'
         yield belongs, "values" if table.values else "trials" if table.trials else "search-epochs"
 
 
 def _search_problems(table: FinetuneTable) -> Iterator[tuple[str, str]]:
     if not table.values:
-        yield "search: there is nothing to try; add values = { lr = [0.05, 0.1] }", "search"
+        yield "search: there are no values to try; add values = { lr = [0.05, 0.1] }", "search"
     elif (table.search == "list") != isinstance(table.values, tuple):
         expected = "[{ lr = 0.1 }, ...]" if table.search == "list" else "{ lr = [0.05, 0.1] }"
         yield f"values: search {table.search!r} expects {expected}", "values"
     elif table.trials is not None and table.search != "random":
-        yield "trials: only a random search draws", "trials"
+        yield 'trials: valid only with search = "random"', "trials"

@@ -207,7 +207,7 @@ class _Training:
         self._load_best()
         if job.line.fingerprint(last) != frozen:
             raise FinetuneError(
-                "frozen parts of the network have changed; this is a bug, and the run is of no use"
+                "frozen parts of the network have changed; this is a bug, and the result is invalid"
             )
         return Trained(tuple(self.progress.history), self.progress.best, resumed, frozen, self._logits())
 
@@ -441,6 +441,6 @@ def _without_sync(steps: nn.Module, *, last: bool) -> AbstractContextManager[obj
 def _check_key(saved: Checkpoint, job: Job) -> None:
     if saved.state["key"] != job.key:
         raise FinetuneError(
-            f"{job.folder} holds an unfinished training of other settings, data or weights. Choose another --run, repeat"
-            " its own settings to go on with it, or give --restart to drop it."
+            f"{job.folder} holds an unfinished training with other settings, data or weights. Choose another --run,"
+            " use the original settings to resume it, or pass --restart to discard it."
         )

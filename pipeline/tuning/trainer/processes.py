@@ -110,8 +110,8 @@ def _place(device: str, local_rank: int) -> torch.device:
         return torch.device(chosen)
     if local_rank >= torch.cuda.device_count():
         raise FinetuneError(
-            f"process {local_rank} of this machine has no GPU of its own: there are {torch.cuda.device_count()};"
-            " start fewer with --nproc-per-node"
+            f"process {local_rank} of this machine has no GPU of its own: there are {torch.cuda.device_count()} GPUs;"
+            " start fewer processes with --nproc-per-node"
         )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
