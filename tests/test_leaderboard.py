@@ -80,7 +80,7 @@ def test_what_is_not_known_is_left_out(runs, tmp_path):
     assert found.cost.parameters > 0
     board = compare([ridge, moved])
     assert [place.pvalue for place in board.places] == [None, None]
-    assert "No test of significance for moved" in " ".join(board.notes)
+    assert "No significance test for moved" in " ".join(board.notes)
 
 
 def test_the_best_is_compared_with_the_others_on_the_same_rows(runs):

@@ -1,4 +1,4 @@
-"""The evaluate stage: one honest look at the test split."""
+"""The evaluate stage: score a run on the test split and record the evaluation in its ledger."""
 
 import time
 from collections.abc import Collection, Sequence
@@ -48,18 +48,18 @@ _NETWORK = ("backbone", "layers", "transform", "weights_sha256")
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What one look at the test split showed.
+    """Result of an evaluation on the test split.
 
     Attributes:
-        run: The run directory.
-        cache: The cache whose test rows were looked at.
-        rows: Test rows.
-        look: Number of this look in the run's ledger; 1 is the only one that is unbiased by earlier ones.
+        run: Run directory.
+        cache: Path of the cache that holds the test rows.
+        rows: Number of test rows.
+        look: Number of this evaluation in the run's ledger; only the first is unbiased by earlier ones.
         metrics: Each metric with its 95 % interval, the per-class table and the confusion matrix.
-        confusion: Picture of the confusion matrix.
-        calibration: How sure the head is and how often right, before its temperature and after.
-        reliability: Picture of that.
-        mistakes: Picture of the most confident mistakes; none where nothing was wrong.
+        confusion: Plot of the confusion matrix.
+        calibration: Reliability before and after temperature scaling.
+        reliability: Reliability diagram.
+        mistakes: Plot of the most confident mistakes; None without mistakes.
         seconds: Wall time.
     """
 
@@ -82,20 +82,21 @@ def evaluate(
     trusted: Collection[str] = (),
     report: Reporter = SILENT,
 ) -> EvaluationResult:
-    """Judge a run on the test split of its cache, or of another cache of the same specification.
+    """Evaluate a run on the test split of its cache, or of another cache with the same specification.
 
-    The look is written into the run's ledger before any prediction is made.
+    The evaluation is recorded in the run's ledger before any prediction is made.
 
     Args:
         run: Run directory.
-        cache: Cache to judge on, or several joined by ``+`` where the run was trained on so many; by default those that
-            it was trained on. For a fine-tuned run, the features of all images by its own backbone, which are computed and
-            kept in the run.
-        trusted: Types that a head from outside may hold; see `classifiers.saving.head_files.load_head`.
-        report: Where progress goes.
+        cache: Cache to evaluate on, or several joined by ``+`` if the run was trained on several; by default the caches
+            it was trained on. For a fine-tuned run the default is the features of all images by its own backbone,
+            which are computed and kept in the run.
+        trusted: Types to trust when loading a third-party head; see `classifiers.saving.head_files.load_head`.
+        report: Receiver of progress.
 
     Raises:
-        RunError: The run is not readable, the cache was made otherwise, or its test rows were trained on.
+        RunError: The run is not readable, the specification of the cache differs, or the run was trained on its test
+            rows.
         FeaturesError: The cache is not usable.
         ClassifiersError: The head or the split is not usable.
     """
@@ -153,7 +154,7 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Judged:
-    """The test rows: where they lie in the cache, what they are, and what the head says."""
+    """The test rows: their positions in the cache, labels and predictions."""
 
     cache: AnyCache
     rows: NDArray[np.intp]
@@ -164,7 +165,7 @@ class _Judged:
 
 
 def _extract(run: Run, limit: int | None, report: Reporter) -> None:
-    """Compute the features that a fine-tuned run's own backbone gives of its data, as far as they aren't there."""
+    """Compute the missing features of a fine-tuned run's data with its own backbone."""
     (cache,) = run.caches
     net = run.backbone(cache)
     options = EngineOptions(
@@ -191,7 +192,7 @@ def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:
 
 
 def _check_features(run: Run, trained: CacheRecord, cache: FeatureCache, layers: frozenset[str]) -> None:
-    """Refuse features of another backbone, transform, layer, decoder or number format."""
+    """Raise `RunError` for features of another backbone, transform, layer, decoder or number format."""
     differences = [d for d in trained.spec.differences(cache.spec) if _matters(d, tuned=run.tuned)]
     missing = layers.difference(layer.key for layer in cache.layers)
     if not missing and all(d.field == "layers" for d in differences):
@@ -204,14 +205,14 @@ def _check_features(run: Run, trained: CacheRecord, cache: FeatureCache, layers:
 
 
 def _matters(difference: Difference, *, tuned: bool) -> bool:
-    """Return whether a head can't read features that differ so; a tuned one was trained with its backbone, not on a cache."""
+    """Return whether the difference makes features unusable; a tuned head depends on its network alone."""
     if tuned:
         return difference.field.partition(".")[0] in _NETWORK
     return not difference.is_of_computation
 
 
 def _check_computation(run: Run, fit: Fit, cache: FeatureCache, report: Reporter) -> None:
-    """Accept features that were computed in another way where the numerical contract holds, and say so."""
+    """Accept features of another engine within the numerical contract, with a note; else raise `RunError`."""
     if not fit.computed_otherwise:
         return
     if not fit.is_within_contract:
@@ -241,7 +242,7 @@ def _check_test(run: Run, cache: AnyCache, test: NDArray[np.intp]) -> None:
 
 
 def _head_labels(cache: AnyCache, rows: NDArray[np.intp], classes: Sequence[str]) -> NDArray[np.int64]:
-    """Labels of `rows` in the head's own numbering of the classes."""
+    """Return the labels of `rows` as indices into the classes of the head."""
     position = {name: index for index, name in enumerate(classes)}
     unknown = sorted({cache.classes[label] for label in np.unique(cache.labels[rows])} - set(position))
     if unknown:
@@ -273,7 +274,7 @@ def _draw_mistakes(judged: _Judged, path: Path) -> Path | None:
 
 
 def _described(result: EvaluationResult) -> Evaluation:
-    """Describe for the run what a look at the test split showed."""
+    """Convert a result to the record that is saved in the run."""
     metrics, calibration = result.metrics, result.calibration
     return Evaluation(
         look=result.look,

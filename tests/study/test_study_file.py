@@ -31,7 +31,7 @@ def line_of(path, text):
             "no table 'train-heads' (did you mean 'train-head'?)",
             "train-heads",
         ),
-        ('[[train-head]]\nname = "mine"', "there is no key `head`", "[[train-head]]"),
+        ('[[train-head]]\nname = "mine"', "missing key `head`", "[[train-head]]"),
         ('[[train-head]]\nhead = "liner"', "no head 'liner' (did you mean 'linear'?)", "liner"),
         (
             '[[train-head]]\nhead = "mlp"\nparam = { hiden = [8] }',
