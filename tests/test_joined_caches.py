@@ -98,7 +98,7 @@ def test_other_labels_are_refused(caches, digits, tmp_path):
     shutil.copytree(digits, other)
     path = min(other.rglob("*.png"))
     path.rename(other / "1" / path.name)
-    with pytest.raises(RunError, match=r"another label for 1 \("):
+    with pytest.raises(RunError, match=r"the label of 1 \("):
         JoinedCaches([caches[0], made(other, tmp_path / "c.h5")])
     with pytest.raises(RunError, match="twice"):
         JoinedCaches([caches[0], caches[0]])
@@ -127,7 +127,7 @@ def test_a_run_on_two_backbones_is_evaluated_and_predicts(caches, digits, tmp_pa
     expected = head.predict_proba(layer_features(joined, run.layer)[:])
     for row, prediction in zip(expected, predict(run.path, [digits], device="cpu"), strict=True):
         assert dict(prediction.top) == pytest.approx(dict(zip(joined.classes, row, strict=True)), abs=1e-3)
-    with pytest.raises(RunError, match="2 caches"):
+    with pytest.raises(RunError, match="2 joined caches"):
         evaluate(run.path, caches[0].path)
     with pytest.raises(RunError, match="2 backbones"):
         predict(run.path, [digits], weights="random")

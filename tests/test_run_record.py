@@ -159,7 +159,7 @@ WRONG = {
     "two fractions": (("split", "fractions"), [0.5, 0.5], "fractions: expected array of length 3"),
     "a share below 0": (("asked", "fractions", 0), -0.5, r"asked.fractions\[0\]: expected float >= 0"),
     "a search that there isn't": (("asked", "search"), {"method": "luck"}, "asked.search.method: .*'luck'"),
-    "another specification": (("caches", 0, "spec", "dtype"), "float16", r"caches\[0\]: expected the spec"),
+    "another specification": (("caches", 0, "spec", "dtype"), "float16", r"caches\[0\]: expected a spec"),
     "version 0": (("format_version",), 0, "format_version: expected 1 to 2, got 0"),
     "a version as text": (("format_version",), "2", "format_version: expected 1 to 2, got '2'"),
     "a version that is true": (("format_version",), True, "format_version: expected 1 to 2, got True"),
@@ -187,7 +187,7 @@ def test_a_field_that_is_missing_is_named(run):
 def test_a_fine_tuned_run_has_one_cache(run):
     document = tuned(document_of(run))
     write(run, {**document, "caches": document["caches"] * 2})
-    with pytest.raises(RunError, match="expected one cache of a fine-tuned run, there are 2"):
+    with pytest.raises(RunError, match="expected one cache in a fine-tuned run, there are 2"):
         load_run(run)
 
 
@@ -299,7 +299,7 @@ def test_a_damaged_ledger_is_refused_before_anything_is_revealed(run, line):
     with (run / LEDGER_FILE).open("a") as file:
         file.write(f"\n{line}\n")
     before = (run / LEDGER_FILE).read_bytes()
-    with pytest.raises(RunError, match=f"{LEDGER_FILE}, line 3 is not a look at the test split"):
+    with pytest.raises(RunError, match=f"{LEDGER_FILE}, line 3 is not an entry of the ledger"):
         evaluate(run, ARCHIVE / "cache.h5")
     assert not (run / EVALUATION_FILE).exists()
     assert (run / LEDGER_FILE).read_bytes() == before

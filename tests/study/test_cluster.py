@@ -184,5 +184,5 @@ def test_without_dask_the_extra_is_named(monkeypatch):
 
 
 def test_processes_here_and_a_cluster_exclude_each_other(write_study):
-    with pytest.raises(StudyError, match="jobs: got 2, beside a cluster"):
+    with pytest.raises(StudyError, match="jobs: got 2, expected 1 with a cluster"):
         batch(write_study(), jobs=2, cluster="local:1")

@@ -484,7 +484,7 @@ def test_layers_learn_at_their_own_rates():
 @pytest.mark.parametrize(
     ("options", "recipe", "error", "message"),
     [
-        ({"cached": True}, {"frost_line": LINE}, FinetuneError, "can't be cached: images look otherwise"),
+        ({"cached": True}, {"frost_line": LINE}, FinetuneError, "can't be cached: images are augmented anew"),
         ({"cached": True}, {"augment": "none"}, FinetuneError, "can't be cached: nothing is frozen"),
         ({}, {"frost_line": "layer9"}, LayerError, r"layer9.*did you mean"),
         ({"from_scratch": True}, {}, FinetuneError, "excludes --weights"),

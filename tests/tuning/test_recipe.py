@@ -20,7 +20,7 @@ from frostline.pipeline.tuning.trainer.optimisation import Mixing, make_optimize
         ({"optimizer": "adam"}, "optimizer: got 'adam', expected one of sgd, adamw"),
         ({"momentum": 0.0}, "nesterov needs momentum > 0"),
         ({"batch_size": 10, "accumulate": 3}, "accumulate: got 3, expected a divisor of the batch size, 10"),
-        ({"views": 2, "augment": "none"}, "views: they vary images as augment 'crop' does, got 'none'"),
+        ({"views": 2, "augment": "none"}, "views > 1 works only with augment 'crop', got 'none'"),
         ({"unfreeze_every": 2}, "unfreeze_every: nothing is frozen"),
         ({"seed": -1}, "seed: got -1, expected 0 to 4294967295"),
     ],
