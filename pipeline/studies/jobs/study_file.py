@@ -1,6 +1,6 @@
-"""A study file, read: which data, backbones, layers, heads, recipes and seeds are to be combined.
+"""Study files: the data, backbones, layers, heads, recipes and seeds to combine.
 
-Each table is named as the command that does it, and its keys as that command's options; a list multiplies.
+Each table is named after a command, and its keys after the options of that command. Lists are combined.
 """
 
 import re
@@ -22,20 +22,20 @@ Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
-    """Keys are written as options are."""
+    """Base class of tables, whose keys are written like command-line options."""
 
 
 class BatchTable(_Table, frozen=True):
-    """``[batch]``: what all jobs share.
+    """``[batch]``: settings of all jobs.
 
     Attributes:
         data: Image folders or manifests.
-        out: Folder that everything goes into; by default named as the file.
-        seeds: Each head and each network is trained once with each.
-        device: Where networks and heads are computed.
-        fractions: Shares of train, val and test for data that comes without splits.
-        limit: Take only so many images of each data set, evenly spaced.
-        evaluate: Whether to look at the test split with each run.
+        out: Output folder; by default named after the file.
+        seeds: Random seeds; each head and each network is trained once per seed.
+        device: Device of networks and heads.
+        fractions: Fractions of train, val and test for data without declared splits.
+        limit: Number of images to use of each data set, evenly spaced; None for all.
+        evaluate: Whether to evaluate each run on the test split.
     """
 
     data: Several
@@ -48,13 +48,13 @@ class BatchTable(_Table, frozen=True):
 
 
 class ExtractTable(_Table, frozen=True):
-    """``[[extract]]``: caches to make, for every head.
+    """``[[extract]]``: caches to compute for every head.
 
     Attributes:
-        backbone: Names; ``a+b`` stands side by side.
-        weights: Local weights.
-        image_size: Sides of the input in pixels; by default that of the weights.
-        layer: What heads read; ``a+b`` is two side by side, ``all`` chooses among the others.
+        backbone: Names of the backbones; ``a+b`` joins the features of two.
+        weights: Local weights; by default the pretrained ones.
+        image_size: Side in pixels of the square input; by default the size of the pretrained weights.
+        layer: Layers that heads read; ``a+b`` joins two, ``all`` chooses among the others.
     """
 
     backbone: Several
@@ -67,13 +67,13 @@ class TrainHeadTable(_Table, frozen=True):
     """``[[train-head]]``: heads to train on every cache.
 
     Attributes:
-        head: Kinds.
+        head: Kinds of head.
         param: Hyper-parameters to fix.
-        search: How to choose the others.
-        trials: Candidates of the search.
-        cv: Folds to judge candidates on.
-        project: Project the features first.
-        name: What runs are called, instead of by the kind of head.
+        search: Method of the search for the other hyper-parameters; by default the head's own.
+        trials: Number of candidates of the search.
+        cv: Number of folds to cross-validate candidates on; by default they are scored on validation.
+        project: Projection of the features, e.g. ``pca:256``.
+        name: Label in the names of the runs; by default the kind of head.
     """
 
     head: Several
@@ -89,17 +89,19 @@ class FinetuneTable(_Table, frozen=True):
     """``[[finetune]]``: networks to train.
 
     Attributes:
-        backbone: Names.
-        weights: Local weights.
-        image_size: Sides of the input in pixels; by default that of the weights.
-        from_scratch: Whether to start untrained.
-        cached: Whether to compute what lies below the frost line once; by default where that can be done.
-        recipe: Options of the training, see `pipeline.Recipe`.
-        search: How to choose among `values`: each combination, some drawn at random, or a list of recipes as it is.
-        trials: How many are drawn.
-        values: Options and what to try for each; numbers are drawn from the range that they span. For ``list``, recipes.
+        backbone: Names of the backbones.
+        weights: Local weights; by default the pretrained ones.
+        image_size: Side in pixels of the square input; by default the size of the pretrained weights.
+        from_scratch: Whether to start from random weights.
+        cached: Whether to compute the output below the frost line once; by default whenever possible.
+        recipe: Settings of the training; see `pipeline.Recipe`.
+        search: Method of the search over `values`: ``grid`` tries all combinations, ``random`` draws some of them, and
+            ``list`` tries a list of recipes.
+        trials: Number of random candidates.
+        values: Values to try for each option; ``random`` draws numbers from the range that they span. For ``list``, a
+            list of recipes.
         search_epochs: Epochs of each candidate; by default a quarter of the recipe's.
-        name: What runs are called, instead of ``finetune`` or ``scratch``.
+        name: Label in the names of the runs; by default ``finetune`` or ``scratch``.
     """
 
     backbone: Several
@@ -124,15 +126,15 @@ class _Document(_Table, frozen=True):
 
 @dataclass(frozen=True)
 class Study:
-    """A study file, read.
+    """Contents of a study file.
 
     Attributes:
-        file: Where it lies.
-        batch: What all jobs share.
-        extract: Caches to make.
-        train_head: Heads to train on each.
+        file: Path of the file.
+        batch: Settings of all jobs.
+        extract: Caches to compute.
+        train_head: Heads to train on every cache.
         finetune: Networks to train.
-        places: Where in the file something stands.
+        places: Line numbers in the file, for error messages.
     """
 
     file: Path
@@ -144,12 +146,12 @@ class Study:
 
     @property
     def out(self) -> Path:
-        """The folder that everything goes into, absolute."""
+        """Absolute path of the output folder."""
         return Path(self.batch.out or self.file.stem).absolute()
 
 
 def several(value: str | int | tuple[Any, ...] | None) -> tuple[Any, ...]:
-    """What a key has: its one value, or each of a list."""
+    """Return the values of a key as a tuple: a single value, or those of a list."""
     return value if isinstance(value, tuple) else (value,)
 
 
@@ -157,15 +159,15 @@ def read_study(file: str | Path) -> Study:
     """Read a study file.
 
     Raises:
-        StudyError: It is not TOML, or has a key that there isn't, or a value that can't be; names the line.
-        OSError: It can't be read.
+        StudyError: The file is not TOML, a key is unknown, or a value is invalid; the message gives the line.
+        OSError: The file can't be read.
     """
     file = Path(file)
     text = file.read_text(encoding="utf-8")
     places = Places(file, text)
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:  # which names the line itself
+    except tomllib.TOMLDecodeError as error:  # the message contains the line
         raise places.error(f"not TOML: {error}") from error
     try:
         found = msgspec.convert(document, _Document)
@@ -177,7 +179,7 @@ def read_study(file: str | Path) -> Study:
 
 
 def _explained(error: msgspec.ValidationError, places: Places) -> Exception:
-    """What msgspec says, with the line, and with near matches of an unknown key."""
+    """Return the error of msgspec with the line, and with close matches of an unknown key."""
     message, _, path = str(error).partition(" - at `$")
     keys = re.findall(r"[\w-]+", path)
     table, index = (keys[0] if keys else ""), int(keys[1]) if keys[1:] and keys[1].isdecimal() else 0
@@ -206,13 +208,13 @@ _TABLES: Mapping[str, type[_Table]] = {
 
 
 def _check(study: Study) -> None:
-    """Refuse keys that exclude or need each other."""
+    """Raise `StudyError` for keys that exclude or require each other."""
     for table, index, problem, word in _problems(study):
         raise study.places.error(problem, table, index, word)
 
 
 def _problems(study: Study) -> Iterator[tuple[str, int, str, str]]:
-    """Table, its index, what is wrong, and the word where it stands."""
+    """Yield the table, its index, the problem and the word whose line is named."""
     yield from ((table, 0, problem, table) for table, problem in _missing_tables(study))
     if not study.batch.seeds:
         yield "batch", 0, "seeds: expected one or more, e.g. seeds = [0]", "seeds"
