@@ -16,7 +16,7 @@ from frostline.classifiers.protocol.calibration import Calibration
 from frostline.pipeline.drawing.thumbnails import draw_thumbnail
 
 DPI = 150
-_SOLVER_FACTS = {"objective", "iterations"}  # for the CSV
+_SOLVER_FACTS = {"objective", "iterations"}  # written to the CSV, not plotted
 _MAX_LABELLED_CLASSES = 40
 
 

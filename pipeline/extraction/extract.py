@@ -75,7 +75,7 @@ class ExtractResult:
         return f"frostline cache merge {shlex.quote(whole)}*-of-{count}"
 
 
-def _keep_larger(path: Path, limit: int) -> None:
+def _check_limit(path: Path, limit: int) -> None:
     """Raise `LimitError` if the cache at `path` holds more than `limit` rows."""
     if path.exists() and (rows := FeatureCache.open(path).rows) > limit:
         raise LimitError(
@@ -153,7 +153,7 @@ def extract(
         chosen = net.resolve_layers(layers)
         path = Path(cache) if cache is not None else default_cache_path(source.root, backbone, limit)
         if limit is not None and not overwrite:
-            _keep_larger(path, limit)
+            _check_limit(path, limit)
 
         options = EngineOptions(
             engine, precision, device, batch_size, store, min_cosine, decoder, views, seed

@@ -37,7 +37,7 @@ def connected(address: str) -> Iterator[int]:
         raise ClusterError(f"cluster {address!r}: expected tcp://HOST:PORT of a Dask scheduler, or local:N")
     if not local:
         with (
-            _reached(distributed.Client, address) as client,
+            _connect(distributed.Client, address) as client,
             joblib.parallel_config(backend="dask", client=client),
         ):
             yield _slots(client, address)
@@ -52,7 +52,7 @@ def connected(address: str) -> Iterator[int]:
         yield _slots(client, address)
 
 
-def _reached(connect: Any, address: str) -> Any:
+def _connect(connect: Any, address: str) -> Any:
     try:
         return connect(address, timeout=_PATIENCE)
     except (OSError, TimeoutError) as error:

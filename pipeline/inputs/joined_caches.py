@@ -170,7 +170,7 @@ def _match(first: FeatureCache, other: FeatureCache) -> NDArray[np.int64]:
     foreign = other.ids[(find(theirs, ours) < 0) & (find(other.ids, first.ids[order >= 0]) < 0)]
     if len(lost) or len(foreign):
         raise RunError(
-            f"{first.path} and {other.path} hold different images: {_some(lost)} only in the first, {_some(foreign)}"
+            f"{first.path} and {other.path} hold different images: {_describe_names(lost)} only in the first, {_describe_names(foreign)}"
             " only in the second."
             " Run extract for both on the same data; only new images are computed."
         )
@@ -201,7 +201,7 @@ def _check_table(first: FeatureCache, other: FeatureCache, order: NDArray[np.int
         different = first.ids[ours != theirs[order]]
         if len(different):
             raise RunError(
-                f"{first.path} and {other.path} disagree on the {what} of {_some(different)} of their {first.rows} images."
+                f"{first.path} and {other.path} disagree on the {what} of {_describe_names(different)} of their {first.rows} images."
                 " Run extract for both again; no feature is computed twice."
             )
 
@@ -210,7 +210,7 @@ def _labels(cache: FeatureCache) -> NDArray[np.str_]:
     return np.array([*cache.classes, ""])[cache.labels]
 
 
-def _some(names: NDArray[np.str_]) -> str:
+def _describe_names(names: NDArray[np.str_]) -> str:
     if not len(names):
         return "0"
     more = ", ..." if len(names) > _EXAMPLES else ""

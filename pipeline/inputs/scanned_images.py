@@ -91,7 +91,7 @@ def check_images(
     table = source.table
     content = np.zeros((len(table), CONTENT_BYTES), np.uint8)
     ok = np.zeros(len(table), bool)
-    todo = _recall(known, source, content, ok)
+    todo = _load_results(known, source, content, ok)
     errors: dict[str, str] = {}
     with report.task("Reading the images", len(todo)) as advance:
         batches = load_batches(
@@ -105,12 +105,12 @@ def check_images(
                     errors[table.ids[row].decode()] = error
             advance(len(batch.rows))
     if known is not None and len(todo):
-        _remember(known, source, content, ok)
-    _report_bad(source, errors, int((~ok).sum()), max_bad, report)
+        _save_results(known, source, content, ok)
+    _report_unreadable(source, errors, int((~ok).sum()), max_bad, report)
     return ImageSet(source, content, ok)
 
 
-def _recall(
+def _load_results(
     known: Path | None, source: ImageSource, content: NDArray[np.uint8], ok: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
     """Fill in the results of an earlier call; return the rows that are still to be read."""
@@ -130,13 +130,15 @@ def _recall(
     return np.setdiff1d(everything, mine)
 
 
-def _remember(known: Path, source: ImageSource, content: NDArray[np.uint8], ok: NDArray[np.bool_]) -> None:
+def _save_results(
+    known: Path, source: ImageSource, content: NDArray[np.uint8], ok: NDArray[np.bool_]
+) -> None:
     data = io.BytesIO()
     np.savez(data, ids=source.table.ids, stamps=source.table.stamps, content=content, ok=ok)
     replace_file(known, data.getvalue())
 
 
-def _report_bad(
+def _report_unreadable(
     source: ImageSource, errors: dict[str, str], failed: int, max_bad: float, report: Reporter
 ) -> None:
     if not failed:

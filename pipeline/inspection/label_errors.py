@@ -109,7 +109,7 @@ def label_errors(
     rows = np.flatnonzero((split == Split.TRAIN) | (split == Split.VAL))
     together = positions(cache.content[rows], cache.groups[rows]).astype(str)
     kind = find_head(head)
-    with report.task("Judging labels", None):
+    with report.task("Scoring labels", None):
         try:
             issues = find_label_errors(
                 np.asarray(layer_features(cache, key)[rows], np.float32),

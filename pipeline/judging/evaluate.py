@@ -126,7 +126,7 @@ def evaluate(
     )
     diagram = opened.path / "reliability.png"
     plot_reliability(calibration, diagram, title=f"{opened.path.name}: {len(test)} test images")
-    judged = _Judged(
+    judged = _TestPredictions(
         data, test, labels, probabilities.argmax(axis=1), probabilities.max(axis=1), tuple(head.classes)
     )
     confusion = opened.path / "confusion.png"
@@ -153,7 +153,7 @@ def evaluate(
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _TestPredictions:
     """The test rows: their positions in the cache, labels and predictions."""
 
     cache: AnyCache
@@ -170,7 +170,7 @@ def _extract(run: Run, limit: int | None, report: Reporter) -> None:
     net = run.backbone(cache)
     options = EngineOptions(
         engine="auto",
-        precision=cache.spec.precision,  # in which the head was calibrated
+        precision=cache.spec.precision,  # the head was calibrated in this precision
         device="auto",
         batch_size=None,
     )
@@ -254,7 +254,7 @@ def _head_labels(cache: AnyCache, rows: NDArray[np.intp], classes: Sequence[str]
     return numbers[cache.labels[rows]]
 
 
-def _draw_mistakes(judged: _Judged, path: Path) -> Path | None:
+def _draw_mistakes(judged: _TestPredictions, path: Path) -> Path | None:
     predicted, confidence = judged.predicted, judged.confidence
     wrong = np.flatnonzero(predicted != judged.labels)
     if not len(wrong):

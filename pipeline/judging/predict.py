@@ -89,7 +89,7 @@ def predict(
     """
     opened = load_run(run)
     head = opened.head(trusted=trusted)
-    given = _each_weights(opened, weights)
+    given = _weights_per_backbone(opened, weights)
     places = layer_places(opened.layer)
     source: ImageSource = PathSource(image_paths(paths))
     count = len(source.table.ids)
@@ -119,7 +119,9 @@ def predict(
     return predictions
 
 
-def _each_weights(run: Run, weights: str | Path | Sequence[str | Path] | None) -> Sequence[str | Path | None]:
+def _weights_per_backbone(
+    run: Run, weights: str | Path | Sequence[str | Path] | None
+) -> Sequence[str | Path | None]:
     """Return the weights for each backbone; None for its own."""
     given = [weights] if isinstance(weights, str | Path) else list(weights or ())
     if given and len(given) != len(run.caches):

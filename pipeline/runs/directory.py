@@ -21,7 +21,7 @@ FEATURES = "features.h5"
 FEW_SHOT = "few-shot"
 LEARNING_CURVE = "learning-curve"
 
-_DEEPEST = 32  # levels of nesting; documents of Frostline have fewer than ten
+_MAX_LEVELS = 32  # levels of nesting; documents of Frostline have fewer than ten
 _MESSAGE = re.compile(r"(.*) - at `\$(.*)`", re.DOTALL)
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
@@ -108,7 +108,7 @@ class Document:
         if not isinstance(document, dict):
             raise self.error(f"got {reprlib.repr(document)}, expected a JSON object")
         if _is_deep(document):
-            raise self.error(f"it is nested more than {_DEEPEST} levels deep")
+            raise self.error(f"it is nested more than {_MAX_LEVELS} levels deep")
         return document
 
     def convert(self, document: dict[str, Any], kind: type[T]) -> T:
@@ -153,7 +153,7 @@ def _as_plain(value: Any) -> Any:
 
 def _is_deep(document: Any) -> bool:
     level = [document]
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_LEVELS):
         level = [child for each in level for child in _children(each)]
     return bool(level)
 

@@ -209,11 +209,11 @@ class _Record(Struct, frozen=True, kw_only=True, tag_field="kind"):
     versions: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        if not _hold(self.caches, self.layer):
+        if not _holds_layer(self.caches, self.layer):
             raise ValueError(f"expected a layer of the run's caches, layer is {self.layer!r}")
 
 
-def _hold(caches: Sequence[CacheRecord], layer: str) -> bool:
+def _holds_layer(caches: Sequence[CacheRecord], layer: str) -> bool:
     """Return whether each part of a joined key is a layer of the cache it names."""
     try:
         places = layer_places(layer)

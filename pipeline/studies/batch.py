@@ -259,7 +259,7 @@ class _Batch:
         for stage in STAGES:
             wave = self._ready([job for job in ordered if job.stage == stage])
             if wave:
-                self._wave(stage, wave)
+                self._run_stage(stage, wave)
 
     def _ready(self, jobs: Sequence[Job]) -> list[Job]:
         """Return the jobs whose inputs exist; mark the others as skipped."""
@@ -274,7 +274,7 @@ class _Batch:
                 ready.append(job)
         return ready
 
-    def _wave(self, stage: Stage, wave: Sequence[Job]) -> None:
+    def _run_stage(self, stage: Stage, wave: Sequence[Job]) -> None:
         # A single process shows the progress of each job, because two bars can't be shown at once.
         shown = SILENT if self.workers == 1 else self.report
         inner = self.report if self.workers == 1 else SILENT

@@ -18,7 +18,7 @@ from frostline.features.table import ImageSource
 from frostline.pipeline.tuning.recipe import Recipe
 from frostline.pipeline.tuning.trainer.processes import Processes
 
-_JUDGE_BATCH = 64
+_EVAL_BATCH = 64
 _ERASED = (114, 114, 114)  # grey, in pixel values before normalisation
 
 Batch = tuple[Tensor, Tensor]
@@ -120,7 +120,7 @@ class ImageInputs:
 
     def judge(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
         """Yield (b, 3, h, w) uint8 images, exactly as for feature extraction, and their labels."""
-        self._judged.keys = [[(0, row) for row in part.tolist()] for part in _judge_batches(rows)]
+        self._judged.keys = [[(0, row) for row in part.tolist()] for part in _eval_batches(rows)]
         yield from self._judge
 
 
@@ -243,7 +243,7 @@ class ActivationInputs:
 
     def judge(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
         """Yield (b, *shape) float32 activations of the images themselves and their labels."""
-        for part in _judge_batches(rows):
+        for part in _eval_batches(rows):
             yield self._batch(part, np.zeros(len(part), np.int64))
 
     def _batch(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> Batch:
@@ -256,6 +256,6 @@ class ActivationInputs:
         )
 
 
-def _judge_batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def _eval_batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
     """Divide rows into batches of nearly equal size."""
-    return np.array_split(rows, -(-len(rows) // _JUDGE_BATCH)) if len(rows) else []
+    return np.array_split(rows, -(-len(rows) // _EVAL_BATCH)) if len(rows) else []

@@ -23,7 +23,7 @@ from frostline.pipeline.inputs.scanned_images import ImageSet
 from frostline.pipeline.runs.run import Run, load_run
 
 EMBEDDING = "embedding"
-_UNBENT = ("standard", "none")  # feature scalings that a linear layer can absorb
+_LINEAR_SCALES = ("standard", "none")  # feature scalings that a linear layer can absorb
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,12 @@ class StartRun:
         run = load_run(path)
         head = run.record.head
         scale = head.params.get("scale")
-        plain = head.kind == "linear" and scale in _UNBENT
+        plain = head.kind == "linear" and scale in _LINEAR_SCALES
         if not plain or run.layer != EMBEDDING or run.head().projection is not None:
             raise FinetuneError(
                 f"{run.path} has a {head.kind!r} head on layer {run.layer!r}"
                 f" (scale {scale!r}); fine-tuning starts from a linear head on {EMBEDDING!r}"
-                f" with scale {' or '.join(_UNBENT)}. Create one with: frostline train-head CACHE --head linear"
+                f" with scale {' or '.join(_LINEAR_SCALES)}. Create one with: frostline train-head CACHE --head linear"
             )
         return cls(run)
 

@@ -28,7 +28,7 @@ from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place, 
 from frostline.pipeline.studies.leaderboard_text import ACCURACIES, cell, known_costs
 from frostline.pipeline.training.sample_sizes import read_learning_curve
 
-_HERE = Path(__file__).parent
+_FOLDER = Path(__file__).parent
 _MOST_POINTS = 1000  # per map, because each point has a thumbnail
 _SHOWN_MISTAKES = 24
 _SIDE = 72  # longest side of a thumbnail in pixels
@@ -130,8 +130,8 @@ def write_report(
         learning=learning,
         sections=sections,
         pictures=gallery.pictures,
-        style=(_HERE / "style.css").read_text("utf-8"),
-        script=(_HERE / "page.js").read_text("utf-8"),
+        style=(_FOLDER / "style.css").read_text("utf-8"),
+        script=(_FOLDER / "page.js").read_text("utf-8"),
         plotly=get_plotlyjs(),
     )
     path = Path(out)
@@ -148,7 +148,7 @@ def _renderer() -> Any:
             f"a report needs {error.name}, which is not installed: pip install 'frostline[report]'."
         ) from error
     page = Environment(
-        loader=FileSystemLoader(_HERE),
+        loader=FileSystemLoader(_FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

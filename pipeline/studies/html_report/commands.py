@@ -21,7 +21,7 @@ def repeating_commands(run: Run) -> list[str]:
     if isinstance(record, TunedRun):
         lines = [_finetune(run, record, again)]
     else:
-        lines = [*map(_extract, run.caches), _train(run, record.asked or _chosen(record), again)]
+        lines = [*map(_extract, run.caches), _train(run, record.asked or _selected_settings(record), again)]
     if run.ledger.looks():
         lines.append(shlex.join(["frostline", "evaluate", again]))
     return lines
@@ -42,7 +42,7 @@ def _extract(cache: CacheRecord) -> str:
     return shlex.join(words)
 
 
-def _chosen(record: HeadRun) -> Asked:
+def _selected_settings(record: HeadRun) -> Asked:
     """Return the selected settings in place of the arguments, which a run of version 1 does not record."""
     return Asked(
         head=record.head.kind,

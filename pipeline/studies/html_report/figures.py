@@ -36,7 +36,7 @@ _PALETTE = (
 )
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "star", "hexagon", "cross")
 _OTHER = "#888888"
-_BELOW = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0}
+_LEGEND = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0}
 _MANY_CLASSES = 20
 _SOLVER_FACTS = {"objective", "iterations", "seconds", "images per second"}
 _UNITS = {
@@ -108,7 +108,7 @@ def _pareto(board: Leaderboard, key: str) -> Chart | None:
     figure.update_layout(
         xaxis={"title": {"text": _UNITS[key]}, "type": "log", **_ticks([point.cost for point in points])},
         yaxis={"title": {"text": f"{board.split} accuracy"}, "tickformat": ".0%"},
-        legend=_BELOW,
+        legend=_LEGEND,
         hovermode="closest",
     )
     best = max(points, key=lambda point: point.accuracy.value).place
@@ -166,7 +166,7 @@ def label_fractions(learning: Sequence[LearningCurveResult]) -> list[Chart]:
     figure.update_layout(
         xaxis={"title": {"text": "training images"}, "type": "log", **_ticks(images)},
         yaxis={"title": {"text": "validation accuracy"}, "tickformat": ".0%"},
-        legend=_BELOW,
+        legend=_LEGEND,
         showlegend=True,
         hovermode="closest",
     )
@@ -330,7 +330,7 @@ def reliability_diagram(name: str, judged: Judgements) -> Chart:
     figure.update_layout(
         xaxis={"title": {"text": "probability of the predicted class"}, "range": [0, 1], "tickformat": ".0%"},
         yaxis={"title": {"text": "accuracy"}, "range": [0, 1.02], "tickformat": ".0%"},
-        legend=_BELOW,
+        legend=_LEGEND,
     )
     summary = (
         f"Root mean square calibration error {error.value:.1%} (95 % interval {error.low:.1%} - {error.high:.1%}): "
@@ -402,7 +402,7 @@ def _curve_chart(
     figure.update_layout(
         xaxis={"title": {"text": _escape(x_label)}, "type": "log" if logarithmic else "linear"},
         yaxis={"title": {"text": _escape(quantity)}},
-        legend=_BELOW,
+        legend=_LEGEND,
         showlegend=True,
     )
     if isinstance(chosen, int | float):
@@ -448,7 +448,7 @@ def embedding_map(
     figure.update_layout(
         xaxis={"title": {"text": drawn.axes[0]}, "zeroline": False, "showticklabels": False},
         yaxis={"title": {"text": drawn.axes[1]}, "zeroline": False, "showticklabels": False},
-        legend=_BELOW,
+        legend=_LEGEND,
         hovermode="closest",
         showlegend=len(classes) <= _MANY_CLASSES,
     )

@@ -21,7 +21,7 @@ from frostline.pipeline.studies.jobs.kinds import (
 )
 from frostline.pipeline.studies.jobs.plan import Plan
 
-_OfNetwork = Extraction | Candidate | FineTuning
+_NetworkJob = Extraction | Candidate | FineTuning
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def check_jobs(plan: Plan, jobs: Sequence[Job], report: Reporter) -> Known:
     Raises:
         StudyError: A name is unknown; the message gives the line and close matches.
     """
-    networks = [job for job in jobs if isinstance(job, _OfNetwork)]
+    networks = [job for job in jobs if isinstance(job, _NetworkJob)]
     looked: dict[str, BackboneInfo] = {}
     layers: dict[str, tuple[Layer, ...]] = {}
     described, stages = cache(describe), cache(list_stages)
@@ -84,7 +84,7 @@ def check_jobs(plan: Plan, jobs: Sequence[Job], report: Reporter) -> Known:
     return Known(looked, layers)
 
 
-def _check_weights(plan: Plan, job: _OfNetwork, info: BackboneInfo | None) -> None:
+def _check_weights(plan: Plan, job: _NetworkJob, info: BackboneInfo | None) -> None:
     """Raise `StudyError` for missing or contradictory weights."""
     network = _backbone(job)
     scratch = not isinstance(job, Extraction) and job.training.from_scratch
@@ -116,7 +116,7 @@ def _pretrained_problem(name: str, info: BackboneInfo | None) -> str:
     return f"backbone {name} has no pretrained weights; set weights, or from-scratch = true in [[finetune]]"
 
 
-def _backbone(job: _OfNetwork) -> Backbone:
+def _backbone(job: _NetworkJob) -> Backbone:
     return job.backbone if isinstance(job, Extraction) else job.training.backbone
 
 

@@ -203,7 +203,7 @@ def _network(named: Backbone) -> Network:
 def _time_head(job: HeadTraining, width: int) -> tuple[_Line, _Line]:
     """Return seconds and bytes of a head as functions of its rows; for a search, of one candidate."""
     rows = max(_ROWS, 4 * job.data.classes)
-    points = [_fit_some(job, width, count) for count in (rows // 2, rows)]
+    points = [_time_fit(job, width, count) for count in (rows // 2, rows)]
     (half, *first), (whole, *second) = points
     return (
         _Line.through((half, first[0]), (whole, second[0])),
@@ -211,7 +211,7 @@ def _time_head(job: HeadTraining, width: int) -> tuple[_Line, _Line]:
     )
 
 
-def _fit_some(job: HeadTraining, width: int, rows: int) -> tuple[float, float, float]:
+def _time_fit(job: HeadTraining, width: int, rows: int) -> tuple[float, float, float]:
     """Return rows, seconds and bytes of a head on synthetic features of overlapping classes."""
     rng = np.random.default_rng(0)
     classes = max(job.data.classes, 2)

@@ -180,7 +180,7 @@ class HeadTraining:
         return tuple(cache.name for cache in self.caches)
 
     def done(self) -> bool:
-        """Whether the run is there, and judged."""
+        """Return whether the run exists and, if requested, was evaluated."""
         return _complete(self.path, evaluate=self.evaluate)
 
     def run(self, share: Share, report: Reporter) -> float | None:
@@ -281,7 +281,7 @@ class FineTuning:
         return tuple(path.name for path, _ in self.candidates)
 
     def done(self) -> bool:
-        """Whether the run is there, and judged."""
+        """Return whether the run exists and, if requested, was evaluated."""
         return _complete(self.path, evaluate=self.evaluate)
 
     def run(self, share: Share, report: Reporter) -> float | None:
@@ -331,7 +331,7 @@ def missing(jobs: Sequence[Job]) -> tuple[Job, ...]:
     wanted: dict[str, Job] = {}
     for job in reversed(jobs):  # jobs come after their inputs
         read = any(job.path.name in other.needs for other in wanted.values())
-        if _wanted(job, read=read):
+        if _is_needed(job, read=read):
             wanted[job.path.name] = job
     return tuple(reversed(wanted.values()))
 
@@ -343,7 +343,7 @@ def reads_lost(job: Job, failed: set[str]) -> str:
     return "" if spared or not lost else f"needs {', '.join(lost)}, which failed"
 
 
-def _wanted(job: Job, *, read: bool) -> bool:
+def _is_needed(job: Job, *, read: bool) -> bool:
     if isinstance(job, Candidate):
         return read and not job.done()
     if isinstance(job, Extraction) and (read or job.part):

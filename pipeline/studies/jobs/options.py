@@ -102,10 +102,13 @@ def _values(table: FinetuneTable) -> Iterator[str]:
 def _candidates(table: FinetuneTable, seed: int) -> Iterator[Mapping[str, Any]]:
     """Yield the settings of each candidate, under the names of `Recipe`."""
     if not isinstance(table.values, Mapping):
-        yield from (_typed(_options(each)) for each in table.values)
+        yield from (_convert_values(_options(each)) for each in table.values)
         return
     options = _options(table.values)
-    space = {name: tuple(_typed({name: value})[name] for value in values) for name, values in options.items()}
+    space = {
+        name: tuple(_convert_values({name: value})[name] for value in values)
+        for name, values in options.items()
+    }
     if table.search == "random":
         yield from drawn(space, table.trials or 10, seed, rows=1)
         return
@@ -135,7 +138,7 @@ def _recipe(options: Mapping[str, Any]) -> Recipe:
     return msgspec.convert(dict(options), Recipe)
 
 
-def _typed(options: Mapping[str, Any]) -> dict[str, Any]:
+def _convert_values(options: Mapping[str, Any]) -> dict[str, Any]:
     """Convert values to the types of `Recipe`; ranges and conflicts are checked on the whole recipe."""
     annotations = {field.name: field.type for field in dataclasses.fields(Recipe)}
     try:

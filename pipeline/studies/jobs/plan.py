@@ -225,7 +225,7 @@ class _Planner:
                 table.cached,
                 batch.device,
             ]
-            place = _Place(self._study.out, f"{_stem(data, backbone)}-{label}", about)
+            place = _RunNames(self._study.out, f"{_stem(data, backbone)}-{label}", about)
             candidates = []
             for number, changes in enumerate(recipes.candidates, 1):
                 recipe = dataclasses.replace(recipes.short, seed=batch.seeds[0], **changes)
@@ -240,7 +240,7 @@ class _Planner:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _RunNames:
     """Naming of the runs of a network."""
 
     out: Path

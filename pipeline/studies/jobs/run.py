@@ -66,7 +66,7 @@ def perform_all(
     """
     if workers == 1:
         for job in jobs:
-            yield perform(job, share, _Inner(report))
+            yield perform(job, share, _JobReporter(report))
         return
     yield from _on_cluster(jobs, share) if workers is None else _in_processes(jobs, workers, share)
 
@@ -124,14 +124,14 @@ class _Processes:
             process.shutdown(wait=False, cancel_futures=True)
 
 
-def perform(job: Job, share: Share, inner: "_Inner | None" = None) -> Outcome:
+def perform(job: Job, share: Share, inner: "_JobReporter | None" = None) -> Outcome:
     """Run one job; an exception is returned in the outcome, not raised."""
-    reporter = inner or _Inner(SILENT)
+    reporter = inner or _JobReporter(SILENT)
     started = time.perf_counter()
     accuracy, error, details = None, "", ""
     try:
         with _limited(share):
-            accuracy = _patiently(job, share, reporter)
+            accuracy = _run_waiting(job, share, reporter)
     except Exception as problem:  # noqa: BLE001  # a failed job must not stop the others
         notes = "".join(f"\n{note}" for note in getattr(problem, "__notes__", ()))
         error = f"{problem}{notes}" or type(problem).__name__
@@ -140,7 +140,7 @@ def perform(job: Job, share: Share, inner: "_Inner | None" = None) -> Outcome:
     return Outcome(job.path.name, seconds, accuracy, error, details, tuple(reporter.warnings))
 
 
-def _patiently(job: Job, share: Share, report: Reporter) -> float | None:
+def _run_waiting(job: Job, share: Share, report: Reporter) -> float | None:
     """Run a job, waiting while another process writes its cache: a worker of a killed batch, or another job."""
     while True:
         try:
@@ -166,7 +166,7 @@ def _limited(share: Share) -> Iterator[None]:
 
 
 @dataclass
-class _Inner:
+class _JobReporter:
     """Reporter of a job: forwards progress, collects warnings and drops notes."""
 
     report: Reporter

@@ -172,13 +172,13 @@ def read_study(file: str | Path) -> Study:
     try:
         found = msgspec.convert(document, _Document)
     except msgspec.ValidationError as error:
-        raise _explained(error, places) from error
+        raise _line_error(error, places) from error
     study = Study(file, found.batch, found.extract, found.train_head, found.finetune, places)
     _check(study)
     return study
 
 
-def _explained(error: msgspec.ValidationError, places: Places) -> Exception:
+def _line_error(error: msgspec.ValidationError, places: Places) -> Exception:
     """Return the error of msgspec with the line, and with close matches of an unknown key."""
     message, _, path = str(error).partition(" - at `$")
     keys = re.findall(r"[\w-]+", path)

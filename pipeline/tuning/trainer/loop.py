@@ -349,7 +349,7 @@ class _Training:
 
     def _keep_if_best(self) -> None:
         progress = self.progress
-        scores = [_merit(epoch) for epoch in progress.history]
+        scores = [_score_key(epoch) for epoch in progress.history]
         if scores[-1] < max(scores) or scores.index(max(scores)) < len(scores) - 1:
             return
         progress.best = progress.history[-1].epoch
@@ -424,7 +424,7 @@ class _Training:
         load_tensors(self.network, best.tensors)
 
 
-def _merit(epoch: Epoch) -> tuple[float, float, int]:
+def _score_key(epoch: Epoch) -> tuple[float, float, int]:
     """Return the sort key of epochs: validation accuracy, then loss; without validation, the last epoch is best."""
     if math.isnan(epoch.val_loss):
         return 0.0, 0.0, epoch.epoch

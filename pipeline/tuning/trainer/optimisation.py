@@ -19,7 +19,7 @@ from torchvision.transforms import v2
 
 from frostline.pipeline.tuning.recipe import Recipe
 
-_WARM = 0.01  # fraction of the learning rate at the start of the warm-up
+_WARMUP_START = 0.01  # fraction of the learning rate at the start of the warm-up
 _STEPS, _STEP = (0.6, 0.85), 0.1
 
 
@@ -46,7 +46,7 @@ def make_schedule(optimizer: Optimizer, recipe: Recipe, updates: int) -> LRSched
     main = _after_warmup(optimizer, recipe, total, warm)
     if not warm:
         return main
-    rising = LinearLR(optimizer, start_factor=_WARM, total_iters=warm)
+    rising = LinearLR(optimizer, start_factor=_WARMUP_START, total_iters=warm)
     with warnings.catch_warnings():
         # SequentialLR steps its parts in a deprecated way.
         warnings.filterwarnings("ignore", message="The epoch parameter", category=UserWarning)
