@@ -127,7 +127,7 @@ def test_run_on_two_backbones_evaluates_and_predicts(caches, digits, tmp_path, p
     expected = head.predict_proba(layer_features(joined, run.layer)[:])
     for row, prediction in zip(expected, predict(run.path, [digits], device="cpu"), strict=True):
         assert dict(prediction.top) == pytest.approx(dict(zip(joined.classes, row, strict=True)), abs=1e-3)
-    with pytest.raises(RunError, match="2 joined caches"):
+    with pytest.raises(RunError, match="expected 2"):
         evaluate(run.path, caches[0].path)
     with pytest.raises(RunError, match="2 backbones"):
         predict(run.path, [digits], weights="random")

@@ -27,7 +27,7 @@ def refuse_leaks(images: LabelledImages, split: NDArray[np.uint8]) -> tuple[str,
         names = "\n".join(f"  {_listed(images, rows)}" for rows in leaks[:_SHOWN_NAMES])
         refusals = "\n".join(found.refusals)
         raise LeakError(
-            f"{images.path}: these splits leak, scores would be meaningless:\n{refusals}\n{names}"
+            f"{images.path}: these splits leak, so scores on them would be meaningless:\n{refusals}\n{names}"
             + (
                 f"\nList all of them with: frostline cache check {images.path}"
                 if isinstance(images, FeatureCache)

@@ -182,8 +182,8 @@ def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:
     caches = members(data)
     if len(caches) != len(run.caches):
         raise RunError(
-            f"{run.path} was trained on {len(run.caches)} joined caches, got {len(caches)}: {data.path}."
-            " Join the same number with +, of the same backbones and in the same order."
+            f"{data.path}: got {len(caches)} caches, expected {len(run.caches)}, as {run.path} was trained on. Join caches"
+            " of the same backbones with +, in the same order."
         )
     for index, (trained, cache) in enumerate(zip(run.caches, caches, strict=True)):
         layers = frozenset(layers_of(run.layer, index))

@@ -210,7 +210,7 @@ def _wants_cache(plan: Plan, *, cached: bool | None, report: Reporter) -> bool:
     """
     refusal = plan.uncacheable()
     if plan.recipe.views > 1 and (refusal or cached is False):
-        raise FinetuneError(f"views: they need a cache below a frost line; {refusal or 'drop --no-cached'}")
+        raise FinetuneError(f"views > 1 needs a cache below a frost line; {refusal or 'drop --no-cached'}")
     if cached and refusal:
         raise FinetuneError(
             f"the output below the frost line can't be cached: {refusal}; or pass --no-cached"

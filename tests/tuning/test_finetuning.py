@@ -202,7 +202,7 @@ def test_cached_views_vary_between_epochs(digits):
     own = FeatureCache.open(plain.cache)
     assert np.array_equal(cache.features(view=0), own.features())
     assert not np.array_equal(cache.features(view=1), cache.features(view=2))
-    with pytest.raises(FinetuneError, match="views: they need a cache"):
+    with pytest.raises(FinetuneError, match="views > 1 needs a cache"):
         finetune(digits, recipe=Recipe(**SMALL, views=2), run="x", **QUIET)
 
 
