@@ -98,9 +98,9 @@ def plan_computation(
 ) -> Computation:
     """Choose the engine and precision of an existing cache, or else the fastest ones that reach `min_cosine`.
 
-    For an existing cache no engine is built or compared: the check stored in it also holds for new rows. The choice
-    depends only on the options, the machine, the images and the cache, so every part of a cache and every rerun makes
-    the same choice.
+    For an existing cache no engine is built or compared: the check stored in it also holds for new rows. The
+    choice depends only on the options, the machine, the images and the cache, so every part of a cache and every
+    rerun makes the same choice.
 
     Raises:
         EngineError: The engine is not available here, or no engine supports this network.
@@ -146,8 +146,8 @@ def engine_like(
 ) -> Engine:
     """Build the engine that computed existing features, to compute compatible ones.
 
-    If that engine is not available here, build the fastest one whose features are within the numerical contract. Any
-    difference is reported.
+    If that engine is not available here, build the fastest one whose features are within the numerical contract.
+    Any difference is reported.
 
     Args:
         made: How the existing features were computed.
@@ -159,7 +159,8 @@ def engine_like(
         report: Receiver of notes.
 
     Raises:
-        EngineError: The named engine is not available here, or no check shows that another engine agrees with `made`.
+        EngineError: The named engine is not available here, or no check shows that another engine agrees with
+            `made`.
     """
     named = not options.engine == options.precision == "auto"
     with report.task("Preparing the engine", None):

@@ -116,24 +116,27 @@ def extract(
         weights: Local weights to load instead of the pretrained ones.
         layers: Layers to store in one pass, as ``LAYER`` or ``LAYER:POOL``.
         image_size: Side in pixels of the network's square input; by default the size of its pretrained weights.
-        views: Number of versions of each image. The first is the image itself; the others are random crops, half of
-            them mirrored.
+        views: Number of versions of each image. The first is the image itself; the others are random crops, half
+            of them mirrored.
         seed: Random seed of the views.
         cache: Path of the cache; by default `pipeline.extraction.defaults.default_cache_path`.
         engine: Engine that executes the forward pass; ``auto`` is that of an existing cache, else the fastest; see
             `features.engines.plan_engines`.
         precision: Number format of the forward pass; ``auto`` is that of an existing cache, else the fastest that
             reaches `min_cosine`.
-        min_cosine: Smallest cosine similarity to eager fp32 that ``auto`` accepts, checked on a sample of the images.
+        min_cosine: Smallest cosine similarity to eager fp32 that ``auto`` accepts, checked on a sample of the
+            images.
         store: Number format in the file; by default that of an existing cache, else float32.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        decoder: ``exact``, or ``fast`` for pixels that differ by 3 of 255 at most; see `features.images.decoding.decode`.
+        decoder: ``exact``, or ``fast`` for pixels that differ by 3 of 255 at most; see
+            `features.images.decoding.decode`.
         batch_size: Images per forward pass; by default chosen for the device.
         workers: Decoding threads; by default one per core.
         limit: Use only this many images, evenly spaced over the data set.
         max_bad: Largest tolerated fraction of unreadable images.
-        part: Compute only this part of the rows, into a separate file next to the cache; see `features.cache.Part.path`.
-            `features.cache.merge_parts` merges the parts. If the whole cache is complete, nothing is computed.
+        part: Compute only this part of the rows, into a separate file next to the cache; see
+            `features.cache.Part.path`. `features.cache.merge_parts` merges the parts. If the whole cache is
+            complete, nothing is computed.
         overwrite: Replace a cache with another specification once the new one is complete.
         report: Receiver of progress.
 
@@ -141,7 +144,8 @@ def extract(
         Result of the extraction. If the call is interrupted, repeating it resumes from the last committed block.
 
     Raises:
-        FeaturesError: The data, backbone, weights, layers or cache are not usable; the subclass identifies the cause.
+        FeaturesError: The data, backbone, weights, layers or cache are not usable; the subclass identifies the
+            cause.
         LimitError: `limit` would replace a cache with a smaller one.
         TooManyBadImagesError: More than `max_bad` of the images are unreadable. The cache is complete and kept.
     """

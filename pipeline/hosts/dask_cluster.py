@@ -18,12 +18,12 @@ _PATIENCE = 30  # seconds for a scheduler to answer, and for its first worker
 def connected(address: str) -> Iterator[int]:
     """Run the joblib calls within the block on a cluster; yield the number of jobs that it runs at once.
 
-    The task of a worker that dies is repeated on another worker. All workers need the same files under the same paths and
-    the same version of Frostline.
+    The task of a worker that dies is repeated on another worker. All workers need the same files under the same
+    paths and the same version of Frostline.
 
     Args:
-        address: Address of a running scheduler, ``tcp://HOST:PORT``; or ``local:N`` for N processes on this machine that
-            end with the block.
+        address: Address of a running scheduler, ``tcp://HOST:PORT``; or ``local:N`` for N processes on this
+            machine that end with the block.
 
     Raises:
         ClusterError: Dask is not installed, or the cluster can't be reached or has no workers.

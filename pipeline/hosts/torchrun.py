@@ -12,7 +12,8 @@ def join_launcher(environment: MutableMapping[str, str] = os.environ) -> Part | 
     Call this function before anything uses CUDA.
 
     Args:
-        environment: ``RANK``, ``WORLD_SIZE`` and ``LOCAL_RANK`` are read from it; ``CUDA_VISIBLE_DEVICES`` is set in it.
+        environment: ``RANK``, ``WORLD_SIZE`` and ``LOCAL_RANK`` are read from it; ``CUDA_VISIBLE_DEVICES`` is set
+            in it.
 
     Returns:
         Part RANK + 1 of WORLD_SIZE; None without a launcher, or if this is its only process.

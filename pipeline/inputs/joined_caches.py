@@ -19,8 +19,8 @@ _EXAMPLES = 3
 class JoinedCaches:
     """Several caches of the same images, read as one cache with the layers of all.
 
-    Layers are prefixed with the number of their cache: ``2/embedding`` is a layer of the second. Rows are in the order of
-    the first cache. Rows of the other caches are matched by image name and bytes, or by bytes alone.
+    Layers are prefixed with the number of their cache: ``2/embedding`` is a layer of the second. Rows are in the
+    order of the first cache. Rows of the other caches are matched by image name and bytes, or by bytes alone.
 
     Args:
         caches: Two or more caches.

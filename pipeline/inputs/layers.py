@@ -17,8 +17,9 @@ def layer_choices(cache: AnyCache, layer: str | None) -> tuple[str, ...]:
 
     Args:
         cache: The cache, or several joined.
-        layer: A layer; several joined by ``+``; ``all`` for each single layer and all of them joined; None for the only
-            layer. For joined caches, a name selects that layer of each cache; ``2/layer`` is that of the second alone.
+        layer: A layer; several joined by ``+``; ``all`` for each single layer and all of them joined; None for the
+            only layer. For joined caches, a name selects that layer of each cache; ``2/layer`` is that of the
+            second alone.
 
     Raises:
         RunError: The layer does not exist, or no layer is named and the cache holds several.

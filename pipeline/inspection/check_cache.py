@@ -94,8 +94,8 @@ def check_cache(
 ) -> CacheCheck:
     """Check the splits and labels of a cache.
 
-    Find equal images, near-duplicates and groups in more than one split, and equal images with different labels. The
-    features of test rows are compared with those of the other rows, and no prediction is made.
+    Find equal images, near-duplicates and groups in more than one split, and equal images with different labels.
+    The features of test rows are compared with those of the other rows, and no prediction is made.
 
     Args:
         cache: The cache or its path.

@@ -84,8 +84,8 @@ def rank(
 
     Args:
         caches: Caches of the same images by several backbones, or a single cache.
-        layer: A layer, or several joined by ``+``, that each cache has; ``all`` for each single layer; None for the
-            only layer. Logits are scored as features only if they are named.
+        layer: A layer, or several joined by ``+``, that each cache has; ``all`` for each single layer; None for
+            the only layer. Logits are scored as features only if they are named.
         by: One of `SCORES`; layers without that score come last.
         device: Device for the nearest-neighbour search.
         fractions: Fractions of train, val and test for data without declared splits.

@@ -88,15 +88,15 @@ def evaluate(
 
     Args:
         run: Run directory.
-        cache: Cache to evaluate on, or several joined by ``+`` if the run was trained on several; by default the caches
-            it was trained on. For a fine-tuned run the default is the features of all images by its own backbone,
-            which are computed and kept in the run.
+        cache: Cache to evaluate on, or several joined by ``+`` if the run was trained on several; by default the
+            caches it was trained on. For a fine-tuned run the default is the features of all images by its own
+            backbone, which are computed and kept in the run.
         trusted: Types to trust when loading a third-party head; see `classifiers.saving.head_files.load_head`.
         report: Receiver of progress.
 
     Raises:
-        RunError: The run is not readable, the specification of the cache differs, or the run was trained on its test
-            rows.
+        RunError: The run is not readable, the specification of the cache differs, or the run was trained on its
+            test rows.
         FeaturesError: The cache is not usable.
         ClassifiersError: The head or the split is not usable.
     """

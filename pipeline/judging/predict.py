@@ -70,8 +70,8 @@ def predict(
         paths: Images, and folders to search for images.
         top_k: Number of classes to report per image.
         weights: Weights of the backbone, if the file was moved; one path per backbone for a run on several.
-        engine: Engine that executes the forward pass; ``auto`` is the engine that computed the features the head was
-            trained on or, if that is not available here, the fastest one within the numerical contract.
+        engine: Engine that executes the forward pass; ``auto`` is the engine that computed the features the head
+            was trained on or, if that is not available here, the fastest one within the numerical contract.
         precision: Number format of the forward pass; ``auto`` chooses it together with the engine.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         batch_size: Images per forward pass; by default chosen for the device.
@@ -85,7 +85,8 @@ def predict(
     Raises:
         RunError: The run is not readable, or the weights of the backbone differ from those it was trained with.
         FeaturesError: An image path does not exist, or the backbone can't be built here.
-        EngineError: The run's engine and precision are not available here, and no check shows that others agree with them.
+        EngineError: The run's engine and precision are not available here, and no check shows that others agree
+            with them.
     """
     opened = load_run(run)
     head = opened.head(trusted=trusted)

@@ -1,8 +1,8 @@
 """The record of a run, ``run.json``: settings, data and results of its training.
 
-Each kind of run has one struct, used for both writing and reading. A record of an earlier format version is upgraded
-when it is read. Unknown fields of the same version are ignored: a release may add fields without a new version, but a
-change of the meaning of a field requires one.
+Each kind of run has one struct, used for both writing and reading. A record of an earlier format version is
+upgraded when it is read. Unknown fields of the same version are ignored: a release may add fields without a new
+version, but a change of the meaning of a field requires one.
 """
 
 import json
@@ -231,8 +231,8 @@ class HeadRun(_Record, frozen=True, kw_only=True, tag="head"):
     Attributes:
         created: Time of writing, UTC, as ISO 8601.
         caches: Caches it was trained on, in the order in which their features are concatenated.
-        layer: Key of the layer that the head reads. Joined layers are separated by ``+``; ``2/`` marks a layer of the
-            second cache.
+        layer: Key of the layer that the head reads. Joined layers are separated by ``+``; ``2/`` marks a layer of
+            the second cache.
         classes: Names of the classes.
         split: Record of the split.
         head: Record of the head.

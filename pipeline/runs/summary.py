@@ -51,7 +51,8 @@ class Cost:
         extraction_seconds: Wall time of extracting all rows of the caches at the measured rate.
         images_per_second: Measured extraction rate of all backbones, one after the other.
         machine: Machine on which the rate was measured.
-        joules: Energy per extracted image in joules, summed over the backbones; known only if the machine reports it.
+        joules: Energy per extracted image in joules, summed over the backbones; known only if the machine reports
+            it.
         training_seconds: Wall time of the training stage, including the search.
         cache_bytes: Size of the caches in bytes.
     """

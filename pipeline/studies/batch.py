@@ -83,14 +83,14 @@ def batch(
     """Run every unfinished job of a study: data sets x backbones x layers x heads x seeds, and networks to train.
 
     The name of each output depends on all of its settings, and an output that exists is complete. The same call
-    therefore runs only missing jobs and resumes an interrupted batch. A failed job skips only the jobs that read its
-    output.
+    therefore runs only missing jobs and resumes an interrupted batch. A failed job skips only the jobs that read
+    its output.
 
     Args:
         file: Study file; see `pipeline.studies.jobs.study_file`. Paths in it are relative to the current folder.
         jobs: Number of processes on this machine, which share its cores and memory.
-        cluster: Run on a Dask cluster instead; see `pipeline.hosts.dask_cluster.connected`. A cache that isn't there is then computed in
-            parts, one a worker.
+        cluster: Run on a Dask cluster instead; see `pipeline.hosts.dask_cluster.connected`. A cache that isn't
+            there is then computed in parts, one a worker.
         report: Receiver of progress.
 
     Raises:

@@ -25,8 +25,8 @@ class Place:
     Attributes:
         summary: Summary of the run.
         accuracy: Accuracy on the compared split; None if the run was not scored on it.
-        pvalue: p-value of McNemar's mid-p test against the best run on the same rows, adjusted for the number of runs
-            (Holm); None for the best run, and for runs that were scored on other rows.
+        pvalue: p-value of McNemar's mid-p test against the best run on the same rows, adjusted for the number of
+            runs (Holm); None for the best run, and for runs that were scored on other rows.
         is_best: Whether the run is the most accurate.
         on_time_front: Whether the run is on the Pareto front of accuracy and total time.
         on_size_front: Whether the run is on the Pareto front of accuracy and number of parameters.

@@ -181,8 +181,8 @@ def learning_curve(
 ) -> LearningCurveResult:
     """Measure accuracy against the number of training images, and report whether more images would help.
 
-    See `classifiers.experiments.learning_curve`. Test rows are never read. Finished subsets are kept in a journal next
-    to the folder until it is written.
+    See `classifiers.experiments.learning_curve`. Test rows are never read. Finished subsets are kept in a journal
+    next to the folder until it is written.
 
     Args:
         cache: The cache or its path; join several with ``+``.

@@ -77,21 +77,22 @@ def train_head(
     Neither the features nor the labels of test rows are read.
 
     Args:
-        cache: The cache or its path; ``a.h5+b.h5``, or several paths, concatenate the features of several backbones for
-            the same images.
+        cache: The cache or its path; ``a.h5+b.h5``, or several paths, concatenate the features of several
+            backbones for the same images.
         head: Kind of head; see `classifiers.heads.catalog.HEADS`.
         params: Hyper-parameters to fix; the others are selected on the validation rows.
-        layer: Layer to read, required if the cache holds several. ``a+b`` joins two. ``all`` selects among each layer
-            and all of them joined, by the scores that select hyper-parameters. For joined caches, the layer of that
-            name in each of them; ``2/layer`` is the layer of the second cache alone.
+        layer: Layer to read, required if the cache holds several. ``a+b`` joins two. ``all`` selects among each
+            layer and all of them joined, by the scores that select hyper-parameters. For joined caches, the layer
+            of that name in each of them; ``2/layer`` is the layer of the second cache alone.
         run: Run directory to write; by default a new one under ``runs/``.
         seed: Random seed of the head.
         device: Device on which torch heads train: ``auto``, ``cpu`` or ``cuda``.
         fractions: Fractions of train, val and test for data without declared splits.
-        search: Hyper-parameter search; by default the head's own method. Finished trials are kept in a journal next to
-            the run until it is written, so that an interrupted search resumes.
-        cv: Number of folds of train and val rows to cross-validate candidates on, with copies and groups kept together;
-            by default candidates are scored on the validation rows. Without `search`, the head's grid is searched.
+        search: Hyper-parameter search; by default the head's own method. Finished trials are kept in a journal
+            next to the run until it is written, so that an interrupted search resumes.
+        cv: Number of folds of train and val rows to cross-validate candidates on, with copies and groups kept
+            together; by default candidates are scored on the validation rows. Without `search`, the head's grid is
+            searched.
         project: Project the features first, e.g. ``pca:256`` or ``random:256``. The projection is fitted on the
             training rows alone and saved with the head; see `classifiers.fitting.projection`.
         memory: Memory limit of the features in bytes; by default half of the machine's memory. ``linear`` streams

@@ -68,8 +68,8 @@ class FinetuneResult:
         history: Metrics of each epoch.
         best: Number of the epoch whose weights were kept.
         resumed: Number of epochs completed by an earlier, interrupted call.
-        validation: Scores of the best epoch on the validation images, see `classifiers.fitting.fitted.FittedHead`; empty
-            without validation images.
+        validation: Scores of the best epoch on the validation images, see `classifiers.fitting.fitted.FittedHead`;
+            empty without validation images.
         seconds: Wall time of this call.
         training_seconds: Wall time of all epochs, including earlier calls.
     """
@@ -115,12 +115,12 @@ def finetune(
     """Train a backbone above its frost line together with a linear head, and keep the epoch that is best on validation.
 
     Test images are only checked for readability. If the call is interrupted, repeating it resumes from the last
-    checkpoint and gives the same curve. If it was started by torchrun or ``accelerate launch``, all processes train
-    together.
+    checkpoint and gives the same curve. If it was started by torchrun or ``accelerate launch``, all processes
+    train together.
 
     Args:
-        data: Image folder or manifest, see `features.sources.open_source`; or any other image source. Grey images are
-            converted to three equal channels.
+        data: Image folder or manifest, see `features.sources.open_source`; or any other image source. Grey images
+            are converted to three equal channels.
         backbone: Name of the backbone; see `features.backbones.load_backbone`.
         weights: Local weights to load instead of the pretrained ones.
         from_run: Run whose linear head to start from. The head is fitted again on the training rows alone, because
@@ -128,9 +128,10 @@ def finetune(
         from_scratch: Whether to start from random weights, drawn with the recipe's seed.
         recipe: Settings of the training.
         image_size: Side in pixels of the network's square input; by default the size of its pretrained weights.
-        cached: Whether to compute the output of the frozen stages once, store it in a cache and train on it; by default
-            whenever possible: with a fixed frost line above the images, and nothing random below it. The output is
-            computed in the precision of the training passes and stored in float16 (relative precision 2^-11).
+        cached: Whether to compute the output of the frozen stages once, store it in a cache and train on it; by
+            default whenever possible: with a fixed frost line above the images, and nothing random below it. The
+            output is computed in the precision of the training passes and stored in float16 (relative precision
+            2^-11).
         caches: Folder for that cache.
         run: Run directory to write; by default a new one under ``runs/``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.

@@ -221,8 +221,8 @@ class ActivationInputs:
     """Activations at the frost line, read from a cache.
 
     Args:
-        views: (n, size) float arrays of all rows, e.g. memory maps; the first is of the images themselves, the others are
-            of random views.
+        views: (n, size) float arrays of all rows, e.g. memory maps; the first is of the images themselves, the
+            others are of random views.
         labels: (n,) int64 labels of all rows.
         shape: Shape of the activations of one image in the network.
         seed: Random seed with which each epoch draws a view of each row.

@@ -25,41 +25,41 @@ class Recipe:
         epochs: Number of passes over the training images.
         batch_size: Images per update, summed over all processes and accumulated steps.
         optimizer: ``sgd`` with momentum, or ``adamw`` (Loshchilov & Hutter 2019).
-        lr: Peak learning rate of the head; None for the default of the optimizer, scaled in proportion to the batch size
-            (Goyal et al. 2017).
+        lr: Peak learning rate of the head; None for the default of the optimizer, scaled in proportion to the
+            batch size (Goyal et al. 2017).
         momentum: Momentum of sgd.
         nesterov: Whether sgd uses Nesterov momentum.
         weight_decay: Weight decay of the weights that multiply the inputs of layers, see
-            `pipeline.tuning.trainer.decay.decaying`; biases, normalisation, layer scales, tokens and position embeddings
-            are exempt. None for the default of the optimizer.
+            `pipeline.tuning.trainer.decay.decaying`; biases, normalisation, layer scales, tokens and position
+            embeddings are exempt. None for the default of the optimizer.
         layer_decay: Factor of the learning rate from each stage of the backbone to the one below it.
         backbone_lr: Learning rate of the backbone relative to that of the head; None for 0.1, or 1 from scratch.
-        schedule: Learning rate schedule. ``cosine`` decays to 0. ``step`` divides by ten at 60 % and again at 85 % of the
-            epochs. ``onecycle`` is that of Smith & Topin 2018, as in `torch.optim.lr_scheduler.OneCycleLR` but with
-            constant momentum. ``constant`` keeps the rate.
-        warmup: Warm-up epochs, included in `epochs`, in which the learning rate rises from a hundredth of its peak.
-            ``onecycle`` has its own warm-up.
+        schedule: Learning rate schedule. ``cosine`` decays to 0. ``step`` divides by ten at 60 % and again at 85 %
+            of the epochs. ``onecycle`` is that of Smith & Topin 2018, as in `torch.optim.lr_scheduler.OneCycleLR`
+            but with constant momentum. ``constant`` keeps the rate.
+        warmup: Warm-up epochs, included in `epochs`, in which the learning rate rises from a hundredth of its
+            peak. ``onecycle`` has its own warm-up.
         label_smoothing: Fraction of each target that is spread evenly over all classes.
         mixup: Alpha of the Beta distribution of mixup weights (Zhang et al. 2018); 0 for no mixup.
         cutmix: Alpha of CutMix (Yun et al. 2019); 0 for no CutMix. With both, each batch draws one of the two.
-        augment: Augmentation of training images. ``none``; ``flip``: random mirroring; ``shift``: also a random shift by
-            up to an eighth of the side, for small images; ``crop``: also a random crop of at least 35 % of the area,
-            resized (Szegedy et al. 2015).
-        views: Number of versions of each image that are cached below a frost line: the image itself and random crops as
-            for ``crop``. Each epoch draws one version of each image.
+        augment: Augmentation of training images. ``none``; ``flip``: random mirroring; ``shift``: also a random
+            shift by up to an eighth of the side, for small images; ``crop``: also a random crop of at least 35 %
+            of the area, resized (Szegedy et al. 2015).
+        views: Number of versions of each image that are cached below a frost line: the image itself and random
+            crops as for ``crop``. Each epoch draws one version of each image.
         randaugment: Magnitude, up to 30, of two random operations (RandAugment, Cubuk et al. 2020); 0 for none.
         erasing: Probability of greying out a random rectangle (Zhong et al. 2020).
         dropout: Dropout probability before the head.
-        ema: Decay per update of an exponential moving average of the weights, which is then evaluated and kept; None for
-            no average.
+        ema: Decay per update of an exponential moving average of the weights, which is then evaluated and kept;
+            None for no average.
         clip: Maximum norm of the gradient; None for no clipping.
         accumulate: Number of steps per update; more steps need less memory.
-        statistics: Batch-norm statistics in training. ``frozen`` keeps the pretrained ones, so that training starts from
-            the pretrained function. ``batch`` uses those of each batch and updates the stored ones. ``auto`` is
-            ``frozen`` unless training from scratch.
+        statistics: Batch-norm statistics in training. ``frozen`` keeps the pretrained ones, so that training
+            starts from the pretrained function. ``batch`` uses those of each batch and updates the stored ones.
+            ``auto`` is ``frozen`` unless training from scratch.
         frost_line: Last stage that stays frozen, ``none`` or ``all``.
-        unfreeze_every: Number of epochs after which the frost line moves down by one stage, repeatedly; None for a fixed
-            frost line.
+        unfreeze_every: Number of epochs after which the frost line moves down by one stage, repeatedly; None for a
+            fixed frost line.
         patience: Number of epochs without improvement on validation after which training stops; None to never stop
             early.
         compile: Whether to compile the network with torch.compile.

@@ -87,8 +87,8 @@ def write_report(
 ) -> ReportResult:
     """Write an HTML report on runs: one file with all charts, tables and thumbnails, which needs no network.
 
-    Only the run directories are read and, for the maps, the cached features of the scored rows. Nothing is evaluated.
-    Missing data are omitted.
+    Only the run directories are read and, for the maps, the cached features of the scored rows. Nothing is
+    evaluated. Missing data are omitted.
 
     Args:
         runs: Run directories, and folders of `pipeline.learning_curve`, which are drawn in one chart.

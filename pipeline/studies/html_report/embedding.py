@@ -33,7 +33,8 @@ def draw_map(X: NDArray[Any], kind: MapKind, *, seed: int = 0) -> Map | None:
     Args:
         X: (n, d) finite features.
         kind: ``pca``: the first two principal components of standardised features. ``umap``: uniform manifold
-            approximation with cosine distance (McInnes, Healy & Melville 2018), in which large distances have no meaning.
+            approximation with cosine distance (McInnes, Healy & Melville 2018), in which large distances have no
+            meaning.
         seed: Random seed.
 
     Raises:

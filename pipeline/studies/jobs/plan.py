@@ -73,8 +73,8 @@ class Plan:
 def plan_study(study: Study, *, parts: int = 1) -> Plan:
     """Plan all jobs of a study. The images are listed, and nothing else is read.
 
-    Each name contains a digest of everything that the result depends on: the listing of the data, the settings and the
-    seed. A change in the file or in the data therefore gives another job.
+    Each name contains a digest of everything that the result depends on: the listing of the data, the settings and
+    the seed. A change in the file or in the data therefore gives another job.
 
     Args:
         study: The study file.

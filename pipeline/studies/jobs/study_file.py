@@ -95,11 +95,11 @@ class FinetuneTable(_Table, frozen=True):
         from_scratch: Whether to start from random weights.
         cached: Whether to compute the output below the frost line once; by default whenever possible.
         recipe: Settings of the training; see `pipeline.Recipe`.
-        search: Method of the search over `values`: ``grid`` tries all combinations, ``random`` draws some of them, and
-            ``list`` tries a list of recipes.
+        search: Method of the search over `values`: ``grid`` tries all combinations, ``random`` draws some of them,
+            and ``list`` tries a list of recipes.
         trials: Number of random candidates.
-        values: Values to try for each option; ``random`` draws numbers from the range that they span. For ``list``, a
-            list of recipes.
+        values: Values to try for each option; ``random`` draws numbers from the range that they span. For
+            ``list``, a list of recipes.
         search_epochs: Epochs of each candidate; by default a quarter of the recipe's.
         name: Label in the names of the runs; by default ``finetune`` or ``scratch``.
     """

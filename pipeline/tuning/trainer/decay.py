@@ -9,10 +9,10 @@ from torch import nn
 def decaying(module: nn.Module) -> set[int]:
     """Return the ids of the parameters that decay: the weights that multiply the inputs of layers.
 
-    These are the weights of linear, convolutional, recurrent and attention layers: they have two dimensions or more and
-    ``weight`` in their names (``weight``, ``in_proj_weight``, ``weight_hh_l0``). Biases, normalisation, layer scales,
-    tokens, position embeddings and tables of relative positions are exempt, and so are parameters listed by a
-    ``no_weight_decay()`` method of the network, as in timm.
+    These are the weights of linear, convolutional, recurrent and attention layers: they have two dimensions or
+    more and ``weight`` in their names (``weight``, ``in_proj_weight``, ``weight_hh_l0``). Biases, normalisation,
+    layer scales, tokens, position embeddings and tables of relative positions are exempt, and so are parameters
+    listed by a ``no_weight_decay()`` method of the network, as in timm.
 
     Args:
         module: A network, or a part of one that has the parameter names of the whole.

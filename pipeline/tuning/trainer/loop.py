@@ -156,9 +156,9 @@ def train(
 ) -> Trained:
     """Train, resuming from the last checkpoint if there is one.
 
-    A checkpoint is written after each epoch, and every few minutes within long epochs. Random numbers depend only on the
-    seed, the epoch, the update and the process, so an interrupted and resumed training gives the same results as an
-    uninterrupted one.
+    A checkpoint is written after each epoch, and every few minutes within long epochs. Random numbers depend only
+    on the seed, the epoch, the update and the process, so an interrupted and resumed training gives the same
+    results as an uninterrupted one.
 
     Args:
         job: The training.
