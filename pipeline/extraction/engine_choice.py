@@ -129,7 +129,7 @@ def plan_computation(
     if check and check.min_cosine < options.min_cosine:
         report.warn(f"{plan.name} {plan.precision}: {check}; below --min-cosine {options.min_cosine}")
     elif check and not plan.is_reference:
-        report.note(f"Comparison with eager fp32: {check}")
+        report.note(f"Check of the engine: {check}")
     spec = _specify(net, layers, plan, options)
     return Computation(plan, spec, check, _built=choice.engine)
 
