@@ -1,4 +1,4 @@
-"""The main job on real images, from an empty folder to a tested classifier."""
+"""Demonstration of the main workflow on real images, from an empty folder to an evaluated classifier."""
 
 import time
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ from frostline.pipeline.training.train_head import TrainResult, train_head
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What each stage of the demonstration gave.
+    """Results of each stage of the demonstration.
 
     Attributes:
         images: The image folder.
-        extraction: The extract stage.
-        training: The train-head stage.
-        evaluation: The evaluate stage.
-        seconds: Wall time of all.
+        extraction: Result of the extract stage.
+        training: Result of the train-head stage.
+        evaluation: Result of the evaluate stage.
+        seconds: Wall time of all stages.
     """
 
     images: Path
@@ -42,7 +42,7 @@ def write_digits(folder: Path) -> None:
     digits = load_digits()
     for number, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
         path = folder / str(label) / f"{number:04}.png"
-        if not path.exists():  # a rewritten file would look changed
+        if not path.exists():  # rewriting would change its time stamp
             path.parent.mkdir(parents=True, exist_ok=True)
             partial = path.with_suffix(".partial")
             Image.fromarray(np.round(pixels * (255 / 16)).astype(np.uint8)).save(partial, format="png")
@@ -50,7 +50,7 @@ def write_digits(folder: Path) -> None:
 
 
 def run_demo(folder: str | Path = "frostline-demo", *, report: Reporter = SILENT) -> DemoResult:
-    """Write the digits under `folder`, extract, train a linear head, and look at the test split once."""
+    """Write the digits into `folder`, extract features, train a linear head and evaluate it on the test split."""
     started = time.perf_counter()
     folder = Path(folder)
     images = folder / "digits"

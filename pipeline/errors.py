@@ -1,43 +1,43 @@
-"""What can go wrong in a stage, beyond what features and classifiers report themselves."""
+"""Errors raised by the stages, in addition to those of features and classifiers."""
 
 from frostline.errors import FrostlineError
 
 
 class PipelineError(FrostlineError):
-    """Root of every error this package raises on purpose."""
+    """Base class of the errors raised by this package."""
 
 
 class RunError(PipelineError, ValueError):
-    """A run directory that can't be read, or doesn't fit what it is used with."""
+    """A run directory can't be read, or does not match the data it is used with."""
 
 
 class ReportError(PipelineError, ImportError):
-    """A report that can't be made without what isn't installed."""
+    """A package required for the report is not installed."""
 
 
 class LeakError(PipelineError, ValueError):
-    """Splits that share images or groups, so that scores on them would mislead."""
+    """The splits share images or groups, so scores on them would be misleading."""
 
 
 class RecipeError(PipelineError, ValueError):
-    """A training recipe with a number out of range, or parts that exclude each other."""
+    """A value of a training recipe is out of range, or two of its values exclude each other."""
 
 
 class FinetuneError(PipelineError, ValueError):
-    """A fine-tuning that can't be done so: the data, the backbone and the options don't fit each other."""
+    """The data, backbone and options of a fine-tuning are incompatible, or training failed."""
 
 
 class StudyError(PipelineError, ValueError):
-    """A study file that can't be read, or asks for what there isn't."""
+    """A study file can't be read, or names something that does not exist."""
 
 
 class ClusterError(PipelineError, ConnectionError):
-    """A Dask cluster that can't be reached, or without workers."""
+    """A Dask cluster can't be reached, or has no workers."""
 
 
 class LimitError(PipelineError, ValueError):
-    """A limited extraction that would replace a larger cache."""
+    """A limited extraction would replace a larger cache."""
 
 
 class TooManyBadImagesError(PipelineError, ValueError):
-    """More images could not be read than the user allows."""
+    """The fraction of unreadable images exceeds the limit."""

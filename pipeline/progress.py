@@ -1,4 +1,4 @@
-"""How a stage tells a person what it is doing, without knowing whether anyone looks."""
+"""Interface through which stages report notes, warnings and progress."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -6,35 +6,35 @@ from typing import Protocol
 
 
 class Advance(Protocol):
-    """Moves a task's progress on."""
+    """Callable that advances the progress of a task."""
 
     def __call__(self, done: int, status: str = "", /) -> None:
-        """Count `done` more steps; `status` says in a few words how it goes, and stays until the next one."""
+        """Advance by `done` steps; `status` is a short text that is shown until the next one replaces it."""
 
 
 class Reporter(Protocol):
-    """Where a stage sends its notes, warnings and progress."""
+    """Receiver of the notes, warnings and progress of a stage."""
 
     def note(self, message: str) -> None:
-        """Say something worth knowing."""
+        """Report information."""
 
     def warn(self, message: str) -> None:
-        """Say something that the user should act on."""
+        """Report a problem that the user should act on."""
 
     def task(self, description: str, total: int | None) -> AbstractContextManager[Advance]:
-        """Show progress over `total` steps; the context's value is called with the number of steps just done."""
+        """Report progress over `total` steps, None if unknown; the context manager yields an `Advance`."""
 
 
 class _Silent:
     def note(self, message: str) -> None:
-        """Drop the note."""
+        """Ignore the note."""
 
     def warn(self, message: str) -> None:
-        """Drop the warning."""
+        """Ignore the warning."""
 
     @contextmanager
     def task(self, description: str, total: int | None) -> Iterator[Advance]:  # noqa: ARG002
-        """Count nothing."""
+        """Ignore the progress."""
         yield lambda _done, _status="": None
 
 

@@ -59,7 +59,7 @@ def leaky(tmp_path_factory):
     return write(tmp_path_factory.mktemp("leaky") / "data", images)
 
 
-def test_a_clean_cache_passes(clean, tmp_path):
+def test_clean_cache_passes(clean, tmp_path):
     found = check_cache(clean, threshold=0.999, out=tmp_path)
     assert (found.exact, found.groups, found.conflicts, found.near) == ((), (), (), ())
     assert (found.refusals, found.warnings, found.picture) == ((), (), None)
@@ -69,7 +69,7 @@ def test_a_clean_cache_passes(clean, tmp_path):
     assert refuse_leaks(data, data.split) == ()
 
 
-def test_everything_that_leaks_is_found_and_drawn(leaky, tmp_path):
+def test_all_leaks_are_found_and_drawn(leaky, tmp_path):
     found = check_cache(leaky, threshold=0.99, out=tmp_path / "new")
     assert found.exact == (("test/b/same.png", "train/a/same.png"),)
     assert set(found.conflicts) == {
@@ -86,7 +86,7 @@ def test_everything_that_leaks_is_found_and_drawn(leaky, tmp_path):
         assert drawn.size[0] > 400
 
 
-def test_train_head_refuses_shared_bytes_by_name_and_before_training(leaky, tmp_path):
+def test_train_head_refuses_shared_bytes_before_training(leaky, tmp_path):
     with pytest.raises(LeakError, match=r"(?s)test/b/same\.png, train/a/same\.png.*frostline cache check"):
         train_head(leaky, run=tmp_path / "run")
     assert not list(tmp_path.iterdir())
@@ -112,7 +112,7 @@ class _With:
         return self._columns[name] if name in self._columns else getattr(self._cache, name)
 
 
-def test_contradicting_labels_are_a_warning_and_test_labels_say_nothing(leaky):
+def test_contradicting_labels_warn_without_test_labels(leaky):
     data = FeatureCache.open(leaky)
     split = data.split.copy()
     split[list(data.ids).index("train/a/same.png")] = 0
@@ -123,7 +123,7 @@ def test_contradicting_labels_are_a_warning_and_test_labels_say_nothing(leaky):
     assert refuse_leaks(_With(data, labels=labels), split) == (warning,)
 
 
-def test_the_command_lists_and_exits_by_what_it_found(clean, leaky):
+def test_command_lists_findings_and_sets_exit_code(clean, leaky):
     def run(*arguments):
         return CliRunner().invoke(cli.main, ["cache", "check", *map(str, arguments)])
 
@@ -141,7 +141,7 @@ def test_the_command_lists_and_exits_by_what_it_found(clean, leaky):
     assert f"default: {NEAR}" in run("--help").stdout
 
 
-def test_a_class_that_train_lacks_is_listed_and_not_only_an_error(tmp_path):
+def test_class_missing_in_train_is_listed(tmp_path):
     cache = write(tmp_path / "data", {"val/c/1.png": picture(7), "test/c/2.png": picture(8)})
     found = check_cache(cache, threshold=0.999)
     assert found.missing == {"train": ("c",)}
@@ -167,7 +167,7 @@ class Guarded:
         raise AssertionError("the whole array was read")
 
 
-def test_no_command_but_evaluate_reads_a_test_row(clean, tmp_path, monkeypatch):
+def test_only_evaluate_reads_test_rows(clean, tmp_path, monkeypatch):
     guards, original = [], FeatureCache.features
 
     def guarded(cache, *args, **options):

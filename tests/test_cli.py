@@ -175,7 +175,7 @@ def test_main_job(digits, tmp_path):
     assert sum(written["before"]["counts"]) == evaluation["rows"]
     assert (trained / "reliability.png").stat().st_size > 0
     second = run("evaluate", trained)
-    assert "look number 2" in second.stderr
+    assert "on the test split 2 times" in second.stderr
     assert len((trained / "ledger.jsonl").read_text().splitlines()) == 2
 
     image = next((digits / "3").iterdir())
@@ -269,7 +269,7 @@ def test_sigterm_leaves_a_cache_that_the_next_run_finishes(digits, tmp_path):
 def test_cache_info_and_verify(cache, tmp_path):
     info = json.loads(run("cache", "info", cache, "--json").stdout)
     assert info["rows"] == 120
-    assert "every checksum right" in run("cache", "verify", cache).stdout
+    assert "all checksums are correct" in run("cache", "verify", cache).stdout
     damaged = tmp_path / "damaged.h5"
     data = bytearray(cache.read_bytes())
     features = FeatureCache.open(cache).features()[7].tobytes()
@@ -313,7 +313,7 @@ def test_a_search_is_told_drawn_and_kept(cache, tmp_path):
     assert record["head"]["params"]["alpha"] in [trial["alpha"] for trial in record["trials"]]
     assert (trained / "search.png").stat().st_size > 0
     assert list(tmp_path.iterdir()) == [trained]  # the journal is gone
-    assert "give --search or --cv" in run("train-head", cache, "--trials", "3", code=2).stderr
+    assert "add --search or --cv" in run("train-head", cache, "--trials", "3", code=2).stderr
 
 
 def test_a_search_reads_train_and_val_rows_alone(cache, tmp_path, monkeypatch):

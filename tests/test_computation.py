@@ -94,15 +94,13 @@ EMBEDDING = frozenset({"embedding"})
         (computed(), computed(torch_version="2.15"), True, True),
     ],
 )
-def test_two_ways_fit_where_each_is_near_the_reference_or_both_are_of_one_kind(
-    theirs, ours, otherwise, within
-):
+def test_computations_fit_if_close_to_reference_or_of_one_kind(theirs, ours, otherwise, within):
     fit = Fit(theirs, ours, EMBEDDING)
     assert (fit.computed_otherwise, fit.is_within_contract) == (otherwise, within)
     assert bool(fit.failures()) is not within or theirs.resembles(ours)
 
 
-def test_only_the_layers_in_use_have_to_be_compared():
+def test_only_layers_in_use_need_a_check():
     both = Check(32, {"embedding": LayerCheck(0.9999, 1, 0), "logits": LayerCheck(0.5, 1, 0)})
     ours = computed("openvino 1", check=both)
     assert Fit(computed(), ours, EMBEDDING).is_within_contract
@@ -110,7 +108,7 @@ def test_only_the_layers_in_use_have_to_be_compared():
     assert not Fit(computed(), ours, frozenset({"other"})).is_within_contract
 
 
-def test_a_difference_in_how_is_told_from_one_in_what():
+def test_differences_of_computation_and_of_content_are_distinguished():
     ours, theirs = computed().spec, computed("openvino 1", "bf16", device="cuda", torch_version="3").spec
     assert all(difference.is_of_computation for difference in ours.differences(theirs))
     for changed in ({"dtype": "float16"}, {"decoder": "other"}, {"views": 2}, {"backbone": "timm:y"}):
@@ -131,7 +129,7 @@ def here(digits, tmp_path_factory):
     return train_head(folder / "c.h5", "linear", params={"l2": 0.1}, run=folder / "run").run
 
 
-def test_a_set_extracted_on_another_kind_of_machine_fits(digits, here, tmp_path, other_machine):
+def test_cache_from_another_kind_of_machine_fits(digits, here, tmp_path, other_machine):
     other_machine()
     there = extract(digits, cache=tmp_path / "there.h5", **BACKBONE)
     assert (there.engine, there.precision) == ("eager", "bf16")
@@ -145,7 +143,7 @@ def test_a_set_extracted_on_another_kind_of_machine_fits(digits, here, tmp_path,
     assert not report.warnings
 
 
-def test_a_cache_that_holds_test_images_alone_is_evaluated(digits, here, tmp_path):
+def test_cache_with_only_test_images_is_evaluated(digits, here, tmp_path):
     shutil.copytree(here, tmp_path / "run")
     for path in sorted(digits.glob("*/*"))[::3]:
         # Other bytes of the same picture: those that were trained on are refused.
@@ -158,7 +156,7 @@ def test_a_cache_that_holds_test_images_alone_is_evaluated(digits, here, tmp_pat
     assert evaluate(tmp_path / "run", cache).rows == len(list(tmp_path.glob("data/test/*/*")))
 
 
-def test_without_a_check_that_vouches_the_two_options_that_fit_are_named(digits, here, tmp_path):
+def test_missing_check_names_the_fitting_options(digits, here, tmp_path):
     poor = extract(digits, cache=tmp_path / "c.h5", engine="eager", precision="bf16", **BACKBONE).cache
     file = FeatureCache.open(poor)
     worse = Check(file.check.images, {"embedding": LayerCheck(0.9, 0.95, 0.5)})
@@ -176,7 +174,7 @@ def rewrite_check(path, found):
         file.attrs["check"] = np.bytes_(found.to_json())
 
 
-def test_the_check_is_taken_from_the_cache_where_an_older_run_does_not_record_it(digits, tmp_path):
+def test_check_of_older_run_is_read_from_cache(digits, tmp_path):
     done = extract(digits, cache=tmp_path / "c.h5", engine="eager", precision="bf16", **BACKBONE)
     run = train_head(done.cache, "linear", params={"l2": 0.1}, run=tmp_path / "run").run
     reference = extract(
@@ -192,7 +190,7 @@ def test_the_check_is_taken_from_the_cache_where_an_older_run_does_not_record_it
         evaluate(run, reference)
 
 
-def test_features_that_are_others_are_refused_however_they_were_computed(digits, here, tmp_path):
+def test_different_features_are_refused(digits, here, tmp_path):
     half = extract(
         digits, cache=tmp_path / "c.h5", engine="eager", precision="fp32", store="float16", **BACKBONE
     )
@@ -200,7 +198,7 @@ def test_features_that_are_others_are_refused_however_they_were_computed(digits,
         evaluate(here, half.cache)
 
 
-def test_compare_tells_of_runs_on_features_computed_in_different_ways(digits, here, tmp_path):
+def test_compare_notes_different_computations(digits, here, tmp_path):
     done = extract(digits, cache=tmp_path / "c.h5", engine="eager", precision="bf16", **BACKBONE)
     run = train_head(done.cache, "linear", params={"l2": 0.1}, run=tmp_path / "run").run
     (note,) = [each for each in compare([here, run]).notes if "different ways" in each]
@@ -212,7 +210,7 @@ def test_compare_tells_of_runs_on_features_computed_in_different_ways(digits, he
 # -- a cache from another machine
 
 
-def test_a_complete_cache_from_another_kind_of_machine_is_taken_as_it_is(digits, tmp_path, other_machine):
+def test_complete_cache_from_another_kind_of_machine_is_reused(digits, tmp_path, other_machine):
     made = extract(digits, cache=tmp_path / "c.h5", engine="eager", precision="fp32", **BACKBONE)
     old = moved_to_older_torch(made.cache)
     other_machine()
@@ -235,7 +233,7 @@ def moved_to_older_torch(path):
     return old
 
 
-def test_nothing_is_added_to_it_in_another_way(digits, tmp_path):
+def test_incomplete_cache_of_another_computation_is_refused(digits, tmp_path):
     folder = tmp_path / "digits"
     shutil.copytree(digits, folder)
     made = extract(folder, cache=tmp_path / "c.h5", engine="eager", precision="fp32", **BACKBONE)
@@ -243,7 +241,9 @@ def test_nothing_is_added_to_it_in_another_way(digits, tmp_path):
     before = made.cache.read_bytes()
     first = next(folder.glob("*/*"))
     first.with_name("new.png").write_bytes(first.read_bytes()[:-1] + b"\0")
-    with pytest.raises(CacheMismatchError, match=r"1 of its images .* versions.torch is \d") as caught:
+    with pytest.raises(
+        CacheMismatchError, match=r"1 images are still missing, .* versions.torch is \d"
+    ) as caught:
         extract(folder, cache=made.cache, **BACKBONE)
     assert "--overwrite" in str(caught.value)
     assert made.cache.read_bytes() == before
@@ -251,7 +251,7 @@ def test_nothing_is_added_to_it_in_another_way(digits, tmp_path):
     assert replaced.computed == replaced.rows
 
 
-def test_what_the_user_names_is_compared_with_the_cache(digits, tmp_path):
+def test_named_options_are_compared_with_the_cache(digits, tmp_path):
     made = extract(digits, cache=tmp_path / "c.h5", engine="eager", precision="bf16", **BACKBONE)
     with pytest.raises(CacheMismatchError, match="precision: 'fp32' now, 'bf16' in the file"):
         extract(digits, cache=made.cache, precision="fp32", **BACKBONE)
@@ -286,7 +286,7 @@ def built(monkeypatch):
 @pytest.mark.parametrize(
     "way", [("eager", "fp32"), ("eager", "bf16"), pytest.param(("openvino", "fp32"), marks=needs_openvino)]
 )
-def test_predict_computes_as_the_run_was_computed(digits, tmp_path, built, way):
+def test_predict_uses_the_engine_of_the_run(digits, tmp_path, built, way):
     engine, precision = way
     done = extract(digits, cache=tmp_path / "c.h5", engine=engine, precision=precision, **BACKBONE)
     run = train_head(done.cache, "linear", params={"l2": 0.1}, run=tmp_path / "run").run
@@ -299,7 +299,7 @@ def test_predict_computes_as_the_run_was_computed(digits, tmp_path, built, way):
 
 
 @needs_openvino
-def test_predict_takes_the_nearest_where_the_engine_is_not_here(digits, tmp_path, built, cpu):
+def test_predict_falls_back_to_an_engine_within_the_contract(digits, tmp_path, built, cpu):
     done = extract(digits, cache=tmp_path / "c.h5", engine="openvino", precision="fp32", **BACKBONE)
     run = train_head(done.cache, "linear", params={"l2": 0.1}, run=tmp_path / "run").run
     there = predict(run, photos_of(digits))
@@ -320,9 +320,7 @@ def test_predict_takes_the_nearest_where_the_engine_is_not_here(digits, tmp_path
 
 
 @needs_openvino
-def test_predict_refuses_an_engine_that_no_check_vouches_for_unless_it_is_named(
-    digits, tmp_path, built, monkeypatch
-):
+def test_predict_refuses_unchecked_engine_unless_named(digits, tmp_path, built, monkeypatch):
     done = extract(digits, cache=tmp_path / "c.h5", engine="openvino", precision="fp32", **BACKBONE)
     rewrite_check(done.cache, Check(32, {"embedding": LayerCheck(0.5, 0.5, 1)}))
     run = train_head(done.cache, "linear", params={"l2": 0.1}, run=tmp_path / "run").run
@@ -336,7 +334,7 @@ def test_predict_refuses_an_engine_that_no_check_vouches_for_unless_it_is_named(
     report = Listener()
     assert len(predict(run, photos_of(digits), engine="eager", precision="fp32", report=report)) == 6
     (warning,) = report.warnings
-    assert "nothing shows that they agree" in warning
+    assert "no check shows that they agree" in warning
     assert built[-1] == ("eager", "fp32")
 
 

@@ -53,7 +53,7 @@ def joined(caches):
     return JoinedCaches(caches)
 
 
-def test_rows_are_matched_by_the_bytes_of_the_images(caches, joined):
+def test_rows_are_matched_by_image_bytes(caches, joined):
     first, second = caches
     assert first.ids.tolist() != second.ids.tolist()
     place = {content.tobytes(): row for row, content in enumerate(second.content)}
@@ -77,7 +77,7 @@ def test_layers_of_joined_caches(joined):
             layer_choices(joined, layer)
 
 
-def test_other_images_are_refused_with_examples(caches, digits, tmp_path):
+def test_different_images_are_refused_with_examples(caches, digits, tmp_path):
     first, _ = caches
     other = tmp_path / "digits"
     shutil.copytree(digits, other)
@@ -93,19 +93,19 @@ def test_other_images_are_refused_with_examples(caches, digits, tmp_path):
         JoinedCaches([first, second])
 
 
-def test_other_labels_are_refused(caches, digits, tmp_path):
+def test_different_labels_are_refused(caches, digits, tmp_path):
     other = tmp_path / "digits"
     shutil.copytree(digits, other)
     path = min(other.rglob("*.png"))
     path.rename(other / "1" / path.name)
-    with pytest.raises(RunError, match=r"another label for 1 \("):
+    with pytest.raises(RunError, match=r"the label of 1 \("):
         JoinedCaches([caches[0], made(other, tmp_path / "c.h5")])
     with pytest.raises(RunError, match="twice"):
         JoinedCaches([caches[0], caches[0]])
 
 
 @pytest.mark.parametrize("project", [None, "pca:5", "random:7"])
-def test_a_run_on_two_backbones_is_evaluated_and_predicts(caches, digits, tmp_path, project):
+def test_run_on_two_backbones_evaluates_and_predicts(caches, digits, tmp_path, project):
     joined = open_caches(f"{caches[0].path}+{caches[1].path}")
     options = [
         "--layer",
@@ -127,13 +127,13 @@ def test_a_run_on_two_backbones_is_evaluated_and_predicts(caches, digits, tmp_pa
     expected = head.predict_proba(layer_features(joined, run.layer)[:])
     for row, prediction in zip(expected, predict(run.path, [digits], device="cpu"), strict=True):
         assert dict(prediction.top) == pytest.approx(dict(zip(joined.classes, row, strict=True)), abs=1e-3)
-    with pytest.raises(RunError, match="2 caches"):
+    with pytest.raises(RunError, match="expected 2"):
         evaluate(run.path, caches[0].path)
     with pytest.raises(RunError, match="2 backbones"):
         predict(run.path, [digits], weights="random")
 
 
-def test_a_projection_is_fitted_on_training_rows_alone(caches, tmp_path, monkeypatch):
+def test_projection_is_fitted_on_training_rows_only(caches, tmp_path, monkeypatch):
     split, _ = split_rows(caches[0])
     features = caches[0].features("embedding").copy()
     features[split == Split.TEST] = np.nan
@@ -145,7 +145,7 @@ def test_a_projection_is_fitted_on_training_rows_alone(caches, tmp_path, monkeyp
     np.testing.assert_array_equal(mine.components, other.components)
 
 
-def test_a_changed_projection_is_refused(caches, tmp_path):
+def test_modified_projection_is_refused(caches, tmp_path):
     run = train_head(caches[1], "ridge", project="random:4", run=tmp_path / "run").run
     file = run / "projection.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"x")
@@ -153,7 +153,7 @@ def test_a_changed_projection_is_refused(caches, tmp_path):
         load_run(run).head()
 
 
-def test_validation_predictions_are_those_that_were_scored(caches, tmp_path):
+def test_validation_predictions_match_the_scores(caches, tmp_path):
     result = train_head(caches[1], "ridge", run=tmp_path / "run")
     judged = Judgements.read(tmp_path / "run" / "validation_predictions.csv")
     split, _ = split_rows(caches[1])

@@ -34,7 +34,7 @@ def run(*arguments):
 
 
 @pytest.mark.skipif(find_spec("cleanlab") is None, reason="needs the extra labels")
-def test_a_wrong_label_is_found_and_test_rows_are_not_read(cache, tmp_path, monkeypatch):
+def test_wrong_label_is_found_without_test_rows(cache, tmp_path, monkeypatch):
     split, _ = split_rows(cache)
     features = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32) + 8 * cache.labels[:, None]
     wrong = int(np.flatnonzero((split == Split.TRAIN) & (cache.labels == 0))[0])
@@ -53,7 +53,7 @@ def test_a_wrong_label_is_found_and_test_rows_are_not_read(cache, tmp_path, monk
     assert cache.ids[wrong] in run(cache.path, "--folds", "3").stdout
 
 
-def test_a_missing_cleanlab_is_named_with_what_to_do(cache, monkeypatch):
+def test_missing_cleanlab_names_the_extra(cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
     refused = run(cache.path)
     assert refused.exit_code == 1

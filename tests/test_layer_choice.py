@@ -34,7 +34,7 @@ def cache(digits, tmp_path_factory):
 BOTH = "embedding+layer1:avg"
 
 
-def test_joined_layers_stand_side_by_side(cache):
+def test_joined_layers_are_concatenated(cache):
     joined = layer_features(cache, BOTH)
     parts = [cache.features("embedding"), cache.features("layer1:avg")]
     assert joined.shape == (60, parts[0].shape[1] + parts[1].shape[1])
@@ -43,7 +43,7 @@ def test_joined_layers_stand_side_by_side(cache):
     assert joined.dtype == joined[:2].dtype == parts[0].dtype
 
 
-def test_choices(cache):
+def test_layer_choices(cache):
     assert layer_choices(cache, "all") == ("embedding", "layer1:avg", BOTH)
     assert layer_choices(cache, "layer1+embedding") == ("layer1:avg+embedding",)
     for layer, problem in (
@@ -55,7 +55,7 @@ def test_choices(cache):
             layer_choices(cache, layer)
 
 
-def test_the_layer_with_the_best_validation_accuracy_is_chosen(cache, tmp_path):
+def test_layer_with_best_validation_accuracy_is_chosen(cache, tmp_path):
     result = train_head(cache, "ridge", layer="all", run=tmp_path / "run")
     best = {}
     for trial in result.trials:
@@ -64,7 +64,7 @@ def test_the_layer_with_the_best_validation_accuracy_is_chosen(cache, tmp_path):
     assert best[result.layer] == max(best.values()) == result.validation["accuracy"]
 
 
-def test_a_search_covers_layers_and_reads_no_test_row(cache, tmp_path, monkeypatch):
+def test_search_covers_layers_without_test_rows(cache, tmp_path, monkeypatch):
     split, _ = split_rows(cache)
     whole = {layer.key: cache.features(layer.key).copy() for layer in cache.layers}
     for features in whole.values():
@@ -79,7 +79,7 @@ def test_a_search_covers_layers_and_reads_no_test_row(cache, tmp_path, monkeypat
     assert list(tmp_path.iterdir()) == [tmp_path / "run"]
 
 
-def test_a_run_on_joined_layers_is_evaluated_and_predicts(cache, digits, tmp_path):
+def test_run_on_joined_layers_evaluates_and_predicts(cache, digits, tmp_path):
     result = train_head(cache, "ridge", layer=BOTH, run=tmp_path / "run")
     assert load_run(result.run).layer == result.layer == BOTH
     assert evaluate(result.run).rows > 0

@@ -46,7 +46,7 @@ def told(*arguments, code=0):
     return result.stdout
 
 
-def test_a_summary_tells_what_a_run_cost(runs):
+def test_summary_reports_costs(runs):
     (ridge, _, soup), caches = runs
     one, two = summarise(ridge), summarise(soup)
     opened = [FeatureCache.open(path) for path in caches]
@@ -67,7 +67,7 @@ def test_a_summary_tells_what_a_run_cost(runs):
     assert "cores" in one.cost.machine or "core" in one.cost.machine
 
 
-def test_what_is_not_known_is_left_out(runs, tmp_path):
+def test_unknown_values_are_none(runs, tmp_path):
     (ridge, *_), _ = runs
     moved = tmp_path / "moved"
     moved.mkdir()
@@ -80,10 +80,10 @@ def test_what_is_not_known_is_left_out(runs, tmp_path):
     assert found.cost.parameters > 0
     board = compare([ridge, moved])
     assert [place.pvalue for place in board.places] == [None, None]
-    assert "No test of significance for moved" in " ".join(board.notes)
+    assert "No significance test for moved" in " ".join(board.notes)
 
 
-def test_the_best_is_compared_with_the_others_on_the_same_rows(runs):
+def test_best_run_is_tested_against_others_on_the_same_rows(runs):
     made, _ = runs
     board = compare(made)
     assert board.split == "validation"
@@ -101,7 +101,7 @@ def test_the_best_is_compared_with_the_others_on_the_same_rows(runs):
     assert board.best.pvalue is None
 
 
-def test_test_results_are_used_only_where_every_run_was_evaluated(runs):
+def test_test_split_is_used_only_if_every_run_was_evaluated(runs):
     made, _ = runs
     with pytest.raises(RunError, match="3 of 3 runs"):
         compare(made, on="test")
@@ -115,13 +115,13 @@ def test_test_results_are_used_only_where_every_run_was_evaluated(runs):
     assert compare(made[:2], on="validation").split == "validation"
 
 
-def test_front():
+def test_pareto_front():
     scores, costs = [0.9, 0.8, 0.9, None, 0.95, 0.7], [2.0, 1.0, 3.0, 0.1, None, 1.0]
     assert _front(scores, costs) == [True, True, False, False, False, False]
     assert _front([0.5, 0.5], [1, 1]) == [True, True]
 
 
-def test_formats_say_the_same(runs):
+def test_formats_agree(runs):
     made, _ = runs
     document = json.loads(told("compare", *made, "--format", "json", "--quiet", "--on", "validation"))
     lines = list(csv.DictReader(io.StringIO(told("compare", *made, "--format", "csv", "--on", "validation"))))
@@ -136,7 +136,7 @@ def test_formats_say_the_same(runs):
 
 
 @pytest.mark.parametrize("sort", SORTS)
-def test_sorts(runs, sort):
+def test_sort_orders(runs, sort):
     made, _ = runs
     places = compare(made, sort=sort, on="validation").places
     key = {"accuracy": "validation"}.get(sort, SORTS[sort][0])
@@ -146,12 +146,12 @@ def test_sorts(runs, sort):
     assert len(places) == 3
 
 
-def test_the_command_knows_every_sort():
+def test_command_lists_every_sort_order():
     (option,) = [each for each in cli.main.commands["compare"].params if each.name == "sort"]
     assert list(option.type.choices) == list(SORTS)
 
 
-def test_refusals(runs, tmp_path):
+def test_invalid_arguments_are_refused(runs, tmp_path):
     made, _ = runs
     for arguments, problem in (
         ([], "no runs"),
@@ -164,7 +164,7 @@ def test_refusals(runs, tmp_path):
         compare(made, sort="beauty")
 
 
-def test_judgements_survive_the_disk(tmp_path):
+def test_judgements_round_trip(tmp_path):
     path = tmp_path / "judged.csv"
     classes = ("a, b", 'c"d', "é\n")
     ids = np.array(["x/1.png", "x,2.png", "3"])

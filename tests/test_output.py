@@ -48,7 +48,7 @@ def test_json_is_one_document_of_plain_values():
     assert json.loads(shown(Output("json"))) == {"path": str(RESULT.path), "score": None, "counts": [1, 2]}
 
 
-def test_text_is_not_made_for_json(capsys):
+def test_text_is_not_rendered_for_json(capsys):
     def fail():
         raise AssertionError
         yield
@@ -57,7 +57,7 @@ def test_text_is_not_made_for_json(capsys):
     assert json.loads(capsys.readouterr().out) == {"1": [2]}
 
 
-def test_infinity_is_refused_by_json():
+def test_infinity_is_refused_in_json():
     with pytest.raises(ValueError, match="Out of range"):
         Output("json").show(plain(float("inf")), ())
 
@@ -83,7 +83,7 @@ def test_options_make_the_output(arguments, style, quiet):
     CliRunner().invoke(command, arguments, catch_exceptions=False)
 
 
-def test_output_whose_reader_has_gone_is_no_error():
+def test_closed_pipe_is_not_an_error():
     cache = Path(__file__).parent / "data" / "archives" / "v1" / "float32.h5"
     command = [sys.executable, "-m", "frostline", "cache", "info", str(cache)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

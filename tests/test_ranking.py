@@ -33,7 +33,7 @@ def caches(tmp_path_factory):
     return first, second, few
 
 
-def test_scores_are_those_of_train_and_val(caches, monkeypatch):
+def test_scores_use_train_and_val_rows(caches, monkeypatch):
     cache = FeatureCache.open(caches[0])
     split, _ = split_rows(cache)
     rows = (split == Split.TRAIN) | (split == Split.VAL)
@@ -54,7 +54,7 @@ def test_scores_are_those_of_train_and_val(caches, monkeypatch):
 
 
 @pytest.mark.parametrize("by", SCORES)
-def test_the_best_come_first_and_the_unscored_last(caches, by):
+def test_best_layers_come_first_and_unscored_last(caches, by):
     ranked = rank(caches[:2], by=by, device="cpu").ranked
     assert len(ranked) == 3
     values = [getattr(each, by) for each in ranked]
@@ -62,7 +62,7 @@ def test_the_best_come_first_and_the_unscored_last(caches, by):
     assert values == sorted(known, reverse=True) + [None] * (3 - len(known))
 
 
-def test_the_command(caches):
+def test_command_prints_ranking(caches):
     told = CliRunner().invoke(cli.main, ["rank", *map(str, caches[:2]), "--layer", "embedding"])
     assert told.exit_code == 0, told.output
     assert "LogME" in told.stdout
@@ -72,7 +72,7 @@ def test_the_command(caches):
     assert list(option.type.choices) == list(SCORES)
 
 
-def test_other_images_and_wrong_names_are_told(caches):
+def test_different_images_and_unknown_names_are_reported(caches):
     assert "different images" in rank([caches[1], caches[2]], device="cpu").notes[0]
     assert not rank(caches[:2], device="cpu").notes
     with pytest.raises(RunError, match="score 'beauty'"):

@@ -107,7 +107,7 @@ def document(report):
     return Document(report.read_text("utf-8"))
 
 
-def test_it_asks_for_nothing_outside(document):
+def test_page_loads_nothing_from_the_network(document):
     links = [each[name] for _, each in document.elements for name in ("src", "href") if name in each]
     assert links
     assert all(link.startswith(("#", "data:")) for link in links)
@@ -115,7 +115,7 @@ def test_it_asks_for_nothing_outside(document):
     assert "default-src 'none'" in policy
 
 
-def test_it_holds_the_runs(document, runs):
+def test_page_contains_the_runs(document, runs):
     summaries = [summarise(run) for run in runs]
     rows = [each for each in document.all("th") if each.get("scope") == "row"]
     assert {row["data-value"] for row in rows} == {summary.name for summary in summaries}
@@ -134,14 +134,14 @@ def test_it_holds_the_runs(document, runs):
     assert any(name.startswith("curve-run") for name in names)
 
 
-def test_every_chart_is_described(document):
+def test_every_chart_has_a_summary(document):
     plots = [each for each in document.all("div") if each.get("class") == "plot"]
     assert {each["id"] for each in plots} == set(document.blocks) - {"pictures"}
     assert all(each["role"] == "img" and len(each["aria-label"]) > 20 for each in plots)
     assert all(each.get("alt") for each in document.all("img"))
 
 
-def test_charts_show_what_the_runs_say(document, runs):
+def test_charts_show_the_values_of_the_runs(document, runs):
     order = [each["data-value"] for each in document.all("th") if each.get("scope") == "row"]
     judged = {run.name: Judgements.read(run / "validation_predictions.csv") for run in runs}
     for number, name in enumerate(order):
@@ -189,14 +189,14 @@ def unpacked(array):
     return found.reshape([int(side) for side in str(array.get("shape", len(found))).split(",")])
 
 
-def test_names_and_titles_are_text(report, document):
+def test_names_and_titles_are_escaped(report, document):
     assert "</script><b>it" in document.words
     assert not document.all("b")
     assert not document.all("i")
     assert report.read_text("utf-8").count("</script>") == len(document.all("script"))
 
 
-def test_the_commands_repeat_a_run(runs):
+def test_page_lists_commands_that_repeat_a_run(runs):
     run = load_run(runs[2])
     *extractions, training = repeating_commands(run)
     assert len(extractions) == 2
@@ -212,7 +212,7 @@ def test_the_commands_repeat_a_run(runs):
     assert mine == theirs
 
 
-def test_what_a_run_lacks_is_left_out(runs, tmp_path):
+def test_missing_data_of_a_run_are_omitted(runs, tmp_path):
     """As of a run of another kind, whose features and images are gone."""
     other = tmp_path / "other"
     shutil.copytree(runs[0], other)
@@ -280,7 +280,7 @@ def test_missing_libraries_are_named(runs, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_principal_components_separate_what_differs():
+def test_principal_components_separate_clusters():
     X = np.random.default_rng(0).normal(size=(40, 6))
     X[:20, :3] += 9
     drawn = draw_map(X, "pca")
@@ -290,7 +290,7 @@ def test_principal_components_separate_what_differs():
 
 
 @pytest.mark.skipif(find_spec("umap") is None, reason="needs the extra umap")
-def test_umap_separates_what_differs():
+def test_umap_separates_clusters():
     script = (
         "import numpy as np; from frostline.pipeline.studies.html_report.embedding import draw_map;"
         "X = np.random.default_rng(0).normal(size=(16, 4)); X[:8] += 20; X[8:] -= 20;"
@@ -329,7 +329,7 @@ def drawn(page, selector):
 
 
 @pytest.mark.browser
-def test_charts_are_drawn_without_a_complaint(page):
+def test_charts_are_drawn_without_browser_errors(page):
     assert drawn(page, "#pareto-parameters") == 3
     assert drawn(page, "#confusion-run0") >= 1
     assert drawn(page, "#reliability-run0") >= 1
@@ -345,7 +345,7 @@ def test_charts_are_drawn_without_a_complaint(page):
 
 
 @pytest.mark.browser
-def test_the_leaderboard_sorts(page):
+def test_leaderboard_sorts_on_click(page):
     values = """return [...document.querySelectorAll("#board tbody tr")].map(row => row.cells[COLUMN].dataset.value)"""
     headings = page.run(
         "return [...document.querySelectorAll('#board thead th')].map(each => each.innerText.trim())"
@@ -367,7 +367,7 @@ def test_the_leaderboard_sorts(page):
 
 
 @pytest.mark.browser
-def test_hovering_shows_the_image(page):
+def test_hover_shows_the_image(page):
     drawn(page, "#map-run0")
     assert page.run("return document.getElementById('card').hidden")
     page.move_to(
@@ -393,14 +393,14 @@ def test_hovering_shows_the_image(page):
 
 
 @pytest.mark.browser
-def test_a_link_opens_its_run(page):
+def test_link_opens_its_run(page):
     page.run("document.querySelector('#run2').open = false")
     page.run("document.querySelector('#board a[href=\"#run2\"]').click()")
     assert page.run("return document.querySelector('#run2').open")
 
 
 @pytest.mark.browser
-def test_dark_screens_phones_and_paper(page):
+def test_dark_mode_small_screens_and_print(page):
     colour = "return getComputedStyle(document.querySelector('#pareto-parameters .xtitle')).fill"
     drawn(page, "#pareto-parameters")
     light = page.run(colour)

@@ -82,7 +82,7 @@ def changed(document, path, value):
 
 
 @pytest.mark.parametrize("name", ["linear", "mlp", "svm", "knn", "lda"])
-def test_a_record_is_read_and_written_back_as_it_was(name, tmp_path):
+def test_record_round_trips(name, tmp_path):
     record = load_run(ARCHIVE / name).record
     assert isinstance(record, HeadRun)
     save_record(tmp_path, record)
@@ -90,7 +90,7 @@ def test_a_record_is_read_and_written_back_as_it_was(name, tmp_path):
     assert load_run(tmp_path).record == record
 
 
-def test_a_record_of_a_fine_tuned_run_is_read_and_written_back_as_it_was(run, tmp_path):
+def test_record_of_fine_tuned_run_round_trips(run, tmp_path):
     document = tuned(document_of(run))
     write(run, document)
     opened = load_run(run)
@@ -100,7 +100,7 @@ def test_a_record_of_a_fine_tuned_run_is_read_and_written_back_as_it_was(run, tm
     assert document_of(tmp_path) == document
 
 
-def test_mappings_and_texts_of_other_types_are_written(tmp_path):
+def test_other_mapping_and_str_types_are_serialised(tmp_path):
     class Version(str):  # as torch has one
         __slots__ = ()
 
@@ -110,7 +110,7 @@ def test_mappings_and_texts_of_other_types_are_written(tmp_path):
     assert load_run(tmp_path).record == record
 
 
-def test_what_was_asked_has_types(run):
+def test_recorded_arguments_are_typed(run):
     document = document_of(run)
     document["asked"]["search"] = {"method": "random", "trials": 5, "jobs": None}
     write(run, document)
@@ -131,7 +131,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("name", MALFORMED)
-def test_a_file_that_is_no_record_is_refused(run, name):
+def test_malformed_record_is_refused(run, name):
     document, message = MALFORMED[name]
     write(run, document)
     with pytest.raises(RunError, match=f"(?s){message}.*(Restore the file from a copy, or train again)"):
@@ -159,7 +159,7 @@ WRONG = {
     "two fractions": (("split", "fractions"), [0.5, 0.5], "fractions: expected array of length 3"),
     "a share below 0": (("asked", "fractions", 0), -0.5, r"asked.fractions\[0\]: expected float >= 0"),
     "a search that there isn't": (("asked", "search"), {"method": "luck"}, "asked.search.method: .*'luck'"),
-    "another specification": (("caches", 0, "spec", "dtype"), "float16", r"caches\[0\]: expected the spec"),
+    "another specification": (("caches", 0, "spec", "dtype"), "float16", r"caches\[0\]: expected a spec"),
     "version 0": (("format_version",), 0, "format_version: expected 1 to 2, got 0"),
     "a version as text": (("format_version",), "2", "format_version: expected 1 to 2, got '2'"),
     "a version that is true": (("format_version",), True, "format_version: expected 1 to 2, got True"),
@@ -168,7 +168,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_field_that_is_wrong_is_named(run, name):
+def test_invalid_field_is_named(run, name):
     path, value, message = WRONG[name]
     write(run, changed(document_of(run), path, value))
     with pytest.raises(RunError, match=message) as caught:
@@ -176,7 +176,7 @@ def test_a_field_that_is_wrong_is_named(run, name):
     assert str(run / "run.json") in str(caught.value)
 
 
-def test_a_field_that_is_missing_is_named(run):
+def test_missing_field_is_named(run):
     document = document_of(run)
     del document["caches"][0]["source"]
     write(run, document)
@@ -184,14 +184,14 @@ def test_a_field_that_is_missing_is_named(run):
         load_run(run)
 
 
-def test_a_fine_tuned_run_has_one_cache(run):
+def test_fine_tuned_run_has_exactly_one_cache(run):
     document = tuned(document_of(run))
     write(run, {**document, "caches": document["caches"] * 2})
-    with pytest.raises(RunError, match="expected one cache of a fine-tuned run, there are 2"):
+    with pytest.raises(RunError, match="expected one cache in a fine-tuned run, there are 2"):
         load_run(run)
 
 
-def test_a_field_that_is_unknown_is_passed_over(run):
+def test_unknown_field_is_ignored(run):
     before = load_run(run).record
     document = changed(document_of(run), ("surprise",), {"of": ["a later release"]})
     write(run, changed(document, ("head", "surprise"), 1))
@@ -202,7 +202,7 @@ HOSTILE = ("x", -1, 10**400, None, {"": [True]})
 
 
 @pytest.mark.parametrize("kind", [lambda document: document, tuned], ids=["head", "finetune"])
-def test_whatever_a_record_holds_it_is_read_or_refused(run, kind, monkeypatch):
+def test_mutated_record_is_read_or_refused(run, kind, monkeypatch):
     """A record that is read can be summed up, and its commands written; nothing is raised but what is expected."""
 
     def no_network(*_):
@@ -233,7 +233,7 @@ def first(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["linear", "knn"])
-def test_a_run_of_version_1_is_read(name):
+def test_version_1_run_is_read(name):
     opened, document = load_run(FIRST / name), document_of(FIRST / name)
     assert document["format_version"] == 1
     assert isinstance(opened.record, HeadRun)
@@ -244,13 +244,13 @@ def test_a_run_of_version_1_is_read(name):
     assert summarise(FIRST / name).validation.value == document["metrics"]["validation"]["accuracy"]
 
 
-def test_a_run_of_version_1_is_never_written_again(first):
+def test_version_1_run_is_not_rewritten(first):
     before = {path: path.read_bytes() for path in first.iterdir()}
     evaluate(first, FIRST / "cache.h5")
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
-def test_a_run_of_version_1_is_repeated_by_what_was_chosen(first):
+def test_version_1_run_is_repeated_with_selected_settings(first):
     record = load_run(first).record
     _, training = repeating_commands(load_run(first))
     words = shlex.split(training)
@@ -259,7 +259,7 @@ def test_a_run_of_version_1_is_repeated_by_what_was_chosen(first):
     assert parse_params("linear", given) == record.head.params
 
 
-def test_a_run_of_version_1_without_its_cache_is_refused(first):
+def test_version_1_run_without_cache_is_refused(first):
     document = document_of(first)
     del document["cache"]
     write(first, document)
@@ -268,7 +268,7 @@ def test_a_run_of_version_1_without_its_cache_is_refused(first):
 
 
 @pytest.mark.parametrize("name", ["missing", "a file", "a folder"])
-def test_what_is_no_run_is_told(tmp_path, name):
+def test_missing_run_is_named(tmp_path, name):
     path = tmp_path / name
     if name == "a file":
         path.write_text("x")
@@ -281,7 +281,7 @@ def test_what_is_no_run_is_told(tmp_path, name):
 # -- the ledger, the evaluation and the split
 
 
-def test_every_look_is_in_the_ledger(run):
+def test_every_evaluation_is_in_the_ledger(run):
     ledger = load_run(run).ledger
     assert ledger.looks() == ()
     assert [ledger.record(cache="a.h5", key="k", rows=number) for number in (10, 11)] == [1, 2]
@@ -294,18 +294,18 @@ def test_every_look_is_in_the_ledger(run):
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"look": "first"}', '{"look": 0}', "NaN", "[" * 100_000])
-def test_a_damaged_ledger_is_refused_before_anything_is_revealed(run, line):
+def test_damaged_ledger_is_refused_before_evaluation(run, line):
     load_run(run).ledger.record(cache="a.h5", key="k", rows=1)
     with (run / LEDGER_FILE).open("a") as file:
         file.write(f"\n{line}\n")
     before = (run / LEDGER_FILE).read_bytes()
-    with pytest.raises(RunError, match=f"{LEDGER_FILE}, line 3 is not a look at the test split"):
+    with pytest.raises(RunError, match=f"{LEDGER_FILE}, line 3 is not an entry of the ledger"):
         evaluate(run, ARCHIVE / "cache.h5")
     assert not (run / EVALUATION_FILE).exists()
     assert (run / LEDGER_FILE).read_bytes() == before
 
 
-def test_an_evaluation_is_read_as_it_was_written(run):
+def test_evaluation_round_trips(run):
     result = evaluate(run, ARCHIVE / "cache.h5")
     found = read_evaluation(run)
     assert (found.look, found.rows, found.cache) == (result.look, result.rows, str(result.cache))
@@ -315,7 +315,7 @@ def test_an_evaluation_is_read_as_it_was_written(run):
     assert summarise(run).test.value == result.metrics.top1.value
 
 
-def test_an_evaluation_of_an_earlier_version_is_read(run):
+def test_evaluation_of_earlier_version_is_read(run):
     evaluate(run, ARCHIVE / "cache.h5")
     document = json.loads((run / EVALUATION_FILE).read_text())
     del document["calibration"]
@@ -325,13 +325,13 @@ def test_an_evaluation_of_an_earlier_version_is_read(run):
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"rows": "many"}', "[" * 100_000])
-def test_a_damaged_evaluation_is_named(run, text):
+def test_damaged_evaluation_is_named(run, text):
     (run / EVALUATION_FILE).write_text(text)
     with pytest.raises(RunError, match=f"{EVALUATION_FILE} is not an evaluation: .*Run evaluate again"):
         summarise(run)
 
 
-def test_a_split_of_another_shape_is_named(run):
+def test_split_with_wrong_shape_is_named(run):
     import numpy as np
     from safetensors.numpy import save_file
 

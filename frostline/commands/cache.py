@@ -59,13 +59,13 @@ def verify(*, output: Output, file: Path) -> None:
     if not checked.ok:
         damage = "\n".join(f"  {layer}: rows {first} to {last}" for layer, first, last in checked.bad)
         raise click.ClickException(
-            f"{file} is damaged:\n{damage}\nDelete it and run extract again; copy it from a backup if there is one."
+            f"{file} is damaged:\n{damage}\nRestore it from a backup, or delete it and run extract again."
         )
 
 
 def _verified_text(file: Path, checked: "VerifyReport") -> Text:
     if checked.ok:
-        yield f"{file}: {checked.rows} rows in {checked.blocks} blocks, every checksum right."
+        yield f"{file}: {checked.rows} rows in {checked.blocks} blocks, all checksums are correct."
 
 
 @cache.command(epilog=example("frostline cache check photos.h5 --out report/"))
@@ -100,13 +100,13 @@ def _check_text(found: "pipeline.CacheCheck") -> Text:
     for what, runs in (
         ("same bytes in several splits", found.exact),
         ("one group in several splits", found.groups),
-        ("same bytes, other labels", found.conflicts),
+        ("same bytes, different labels", found.conflicts),
     ):
         yield f"{what}: {len(runs) or 'none'}"
         for names in runs:
             yield f"  {', '.join(names)}"
     count = f"{'' if found.near_complete else 'more than '}{len(found.near) or 'none'}"
-    yield f"nearly equal across splits (centred cosine of {found.layer} at least {found.threshold:g}): {count}"
+    yield f"near-duplicates across splits (centred cosine of {found.layer} at least {found.threshold:g}): {count}"
     if found.near:
         rows = [
             [f"{p.cosine:.3f}", p.split_a, p.image_a, p.label_a, p.split_b, p.image_b, p.label_b]
@@ -165,6 +165,6 @@ def label_errors(*, output: Output, cache: Path, **options: Any) -> None:
 def _label_errors_text(result: "pipeline.LabelErrors") -> Text:
     rows = [[f"{each.margin:.3f}", each.image, each.given, each.suggested] for each in result.found]
     title = f"{result.cache}: {len(rows)} of {result.judged} labels are probably wrong"
-    yield Table(["margin", "image", "label", "rather"], rows, title=title)
+    yield Table(["margin", "image", "label", "suggested"], rows, title=title)
     if result.picture:
         yield f"thumbnails: {result.picture}\ntable: {result.table}"

@@ -138,4 +138,4 @@ def extraction_text(result: "pipeline.ExtractResult") -> Text:
         for name, reason in result.errors.items():
             yield f"  {name}: {reason}"
     if result.merge_command:
-        yield f"This is part {result.part}. Once all are there: {result.merge_command}"
+        yield f"This is part {result.part}. When all parts exist, run: {result.merge_command}"

@@ -42,7 +42,7 @@ class CommandGroup(click.Group):
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
-            raise  # click ends quietly where the reader of the output has gone
+            raise  # click exits quietly on a closed pipe
         except (Exception, KeyboardInterrupt) as error:
             for kind, code in expected_errors().items():
                 if isinstance(error, kind):
@@ -57,5 +57,5 @@ def _interrupt(_signal: int, _frame: Any) -> NoReturn:
 
 def _message(error: BaseException) -> str:
     if isinstance(error, KeyboardInterrupt):
-        return "Interrupted. What was committed is kept; the same command goes on from there."
+        return "Interrupted. Committed results are kept; run the same command to resume."
     return "\n".join([str(error), *getattr(error, "__notes__", ())])

@@ -49,14 +49,14 @@ def evaluate(*, output: Output, **options: Any) -> None:
 
 
 def evaluation_text(result: "pipeline.EvaluationResult") -> Text:
-    """Describe an evaluation: metrics with intervals, scores per class, calibration, and where the pictures are."""
+    """Describe an evaluation: metrics with intervals, scores per class, calibration and the paths of the plots."""
     from frostline.pipeline.judging.evaluate import METRICS
 
     metrics = [
         [name.replace("_", " "), f"{interval.value:.4f}", f"{interval.low:.4f} - {interval.high:.4f}"]
         for name, interval in ((name, getattr(result.metrics, name)) for name in METRICS)
     ]
-    title = f"{result.run}: {result.rows} test images, look {result.look}"
+    title = f"{result.run}: {result.rows} test images, evaluation {result.look}"
     yield Table(["metric", "value", "95 % interval"], metrics, title=title)
     yield ""
     classes = [

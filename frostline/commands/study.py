@@ -56,8 +56,8 @@ def batch(*, output: Output, jobs_file: Path, jobs: int, cluster: str | None, dr
     output.show(result, _batch_text(result))
     if result.unfinished:
         raise click.ClickException(
-            f"{len(result.unfinished)} of {len(result.jobs)} jobs are not done; what went wrong is in {result.errors}."
-            " The same command tries only these again."
+            f"{len(result.unfinished)} of {len(result.jobs)} jobs are not done; the errors are in {result.errors}."
+            " Run the same command to retry only these jobs."
         )
 
 
@@ -65,7 +65,7 @@ def _plan_text(plan: "pipeline.BatchPlan") -> Text:
     rows = [
         [
             job.stage,
-            "there" if job.there else "to do",
+            "exists" if job.there else "to do",
             *(
                 [f"{each.seconds:.0f}", f"{each.memory / 1e6:.0f}", f"{each.disk / 1e6:.1f}"]
                 if (each := job.estimate)
@@ -100,7 +100,7 @@ def _batch_text(result: "pipeline.BatchResult") -> Text:
         yield ""
     there = sum(job.state == "there" for job in result.jobs)
     counts = f"{len(rows)} jobs" if rows else "Nothing to do"
-    yield f"{counts} in {result.seconds:.1f} s; {there} of {len(result.jobs)} were there already."
+    yield f"{counts} in {result.seconds:.1f} s; {there} of {len(result.jobs)} existed already."
     if result.runs:
         yield f"Next: frostline compare {result.out}/runs/*"
 
@@ -166,7 +166,7 @@ def _board_text(board: "pipeline.Leaderboard", style: str) -> Text:
     else:
         yield Table(*as_cells(board, ACCURACIES))
         yield ""
-        # all in one line would not fit a terminal
+        # One table with all columns would not fit a terminal.
         yield Table(*as_cells(board, ("run", *known_costs(board))))
         yield ""
         yield "\n".join(board.notes)

@@ -22,7 +22,7 @@ _UNBOUNDED = 10_000
 
 
 class TerminalReporter:
-    """Sends notes and progress to standard error; the progress only where that is a terminal."""
+    """Reporter that writes to standard error; progress is shown only on a terminal."""
 
     def __init__(self) -> None:
         self.console = Console(file=sys.stderr, highlight=False)
@@ -37,7 +37,7 @@ class TerminalReporter:
 
     @contextmanager
     def task(self, description: str, total: int | None) -> Iterator[Advance]:
-        """Show a bar (a spinner where `total` is not known) that disappears when the block ends."""
+        """Show a progress bar, or a spinner if `total` is None, that disappears when the block ends."""
         columns = [SpinnerColumn(), TextColumn("{task.description}")]
         if total is not None:
             columns += [
@@ -62,14 +62,14 @@ class TerminalReporter:
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
-    """Print a table on standard output; columns whose every cell starts with a digit are set to the right."""
+    """Print a table on standard output; columns in which every cell starts with a digit are right-aligned."""
     table = Table(header_style="bold", box=None, pad_edge=False)
     for column, heading in enumerate(headings):
         numeric = bool(rows) and all(row[column][:1] in "0123456789-" for row in rows)
         table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*map(Text, row))
-    # A pipe or a file has no width to fit into.
+    # A pipe or a file has no width limit.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
     if title:
         console.print(Text(title))

@@ -130,7 +130,7 @@ def _search_plan(
     """Return the search that the options ask for, if any.
 
     Raises:
-        click.UsageError: Options that do not go together.
+        click.UsageError: The options exclude each other.
     """
     plan = None
     if method is not None or folds is not None:
@@ -138,12 +138,10 @@ def _search_plan(
 
         plan = SearchPlan(method or "grid", trials, jobs)
     elif trials is not None or jobs is not None or cluster is not None:
-        raise click.UsageError(
-            "--trials, --jobs and --cluster belong to a search: give --search or --cv, too."
-        )
+        raise click.UsageError("--trials, --jobs and --cluster need a search: add --search or --cv.")
     if jobs is not None and cluster is not None:
         raise click.UsageError(
-            "--jobs is for processes here, and --cluster for those of a cluster: give one."
+            "--jobs runs on this machine and --cluster on a cluster: pass only one of them."
         )
     return plan
 
@@ -171,7 +169,7 @@ def _best_trials(trials: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def training_text(result: "pipeline.TrainResult") -> Text:
-    """Describe a trained head: its parameters, its rows, its scores, what to do next."""
+    """Describe a trained head: its parameters, rows, scores and the next command."""
     chosen = named(result.params, "=")
     yield f"{result.run}: {result.head} on {result.layer} ({chosen}) in {result.seconds:.1f} s"
     scores = f"; validation: {named(result.validation)}" if result.validation else ""
@@ -230,12 +228,12 @@ def _few_shot_text(result: "pipeline.FewShotResult") -> Text:
     ]
     interval = f"{result.confidence:.0%} interval"
     yield Table(
-        ["shots", "accuracy", f"{interval} over episodes", "other images, too", "deviation"],
+        ["shots", "accuracy", f"{interval} over episodes", "over images as well", "deviation"],
         rows,
         title=f"{result.head} on {result.layer}: {len(result.scores[0].episodes)} episodes on {result.rows}"
         " validation images",
     )
-    yield f"picture, table and JSON: {result.folder}"
+    yield f"plot, table and JSON: {result.folder}"
 
 
 @click.command(epilog=example("frostline learning-curve photos.h5   # would more images help?"))
@@ -276,6 +274,6 @@ def _learning_curve_text(result: "pipeline.LearningCurveResult") -> Text:
     yield Table(
         ["images", "accuracy", f"{result.confidence:.0%} interval", "draws"],
         rows,
-        title=f"{result.head} on {result.layer}, judged on {result.rows} validation images",
+        title=f"{result.head} on {result.layer}, scored on {result.rows} validation images",
     )
-    yield f"\n{result.answer}\npicture, table and JSON: {result.folder}"
+    yield f"\n{result.answer}\nplot, table and JSON: {result.folder}"

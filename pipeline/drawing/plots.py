@@ -1,4 +1,4 @@
-"""Pictures of a run, as PNG."""
+"""Plots of a run, as PNG."""
 
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -16,12 +16,12 @@ from frostline.classifiers.protocol.calibration import Calibration
 from frostline.pipeline.drawing.thumbnails import draw_thumbnail
 
 DPI = 150
-_SOLVER_FACTS = {"objective", "iterations"}  # for the CSV
+_SOLVER_FACTS = {"objective", "iterations"}  # written to the CSV, not plotted
 _MAX_LABELLED_CLASSES = 40
 
 
 def plot_curve(curve: Curve, path: Path, *, title: str) -> None:
-    """Draw a regularisation path or a learning curve, one panel per quantity."""
+    """Plot a regularisation path or a learning curve, one panel per quantity."""
     panels = _panels(curve)
     figure = Figure(figsize=(5.2 * len(panels), 3.8), layout="constrained")
     figure.suptitle(title)
@@ -52,7 +52,7 @@ def _panels(curve: Curve) -> dict[str, list[str]]:
 
 
 def plot_confusion(matrix: NDArray[np.int64], classes: Sequence[str], path: Path, *, title: str) -> None:
-    """Draw a confusion matrix (true, predicted), each row as shares of its true class, counts written in."""
+    """Plot a (k, k) confusion matrix, rows true and columns predicted: colours are row shares, labels are counts."""
     count = len(classes)
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     side = min(4 + 0.36 * count, 16)
@@ -72,14 +72,14 @@ def plot_confusion(matrix: NDArray[np.int64], classes: Sequence[str], path: Path
 
 
 class Mistake:
-    """A wrong prediction to show: the image's path, its true and predicted class, and the confidence."""
+    """A wrong prediction to draw: path of the image, true class, predicted class and confidence."""
 
     def __init__(self, path: Path, true: str, predicted: str, probability: float) -> None:
         self.path, self.true, self.predicted, self.probability = path, true, predicted, probability
 
 
 def plot_mistakes(mistakes: Sequence[Mistake], path: Path, *, title: str, word: str = "true") -> None:
-    """Draw the images of `mistakes` in a grid, with what they are (`word` says by whom) and what they were taken for."""
+    """Plot the images of `mistakes` in a grid with predicted and true class; `word` is the label of the true class."""
     columns = min(6, max(len(mistakes), 1))
     rows = max(-(-len(mistakes) // columns), 1)
     figure = Figure(figsize=(2.1 * columns, 2.5 * rows + 0.6), layout="constrained")
@@ -94,7 +94,7 @@ def plot_mistakes(mistakes: Sequence[Mistake], path: Path, *, title: str, word: 
 
 
 class PicturePair(NamedTuple):
-    """Two images to show beside each other, and what stands above them."""
+    """Two images to draw next to each other, with their titles."""
 
     path_a: Path
     path_b: Path
@@ -103,7 +103,7 @@ class PicturePair(NamedTuple):
 
 
 def plot_pairs(pairs: Sequence[PicturePair], path: Path, *, title: str) -> None:
-    """Draw pairs of images, three in a line."""
+    """Plot pairs of images, three pairs per row."""
     columns = min(3, max(len(pairs), 1))
     rows = max(-(-len(pairs) // columns), 1)
     figure = Figure(figsize=(4.0 * columns, 2.5 * rows + 0.6), layout="constrained")
@@ -120,14 +120,14 @@ def plot_pairs(pairs: Sequence[PicturePair], path: Path, *, title: str) -> None:
 def plot_search(
     trials: Sequence[Mapping[str, Any]], chosen: Mapping[str, Any], path: Path, *, title: str
 ) -> None:
-    """Draw the accuracy of every trial: in order, and against each parameter that was searched."""
+    """Plot the accuracy of every trial, in order and against each searched parameter."""
     panels = ["trial", *(["layer"] if "layer" in trials[0] else []), *chosen]
     figure = Figure(figsize=(4.2 * len(panels), 3.8), layout="constrained")
     figure.suptitle(title)
     shares = [trial["share"] for trial in trials]
     for axes, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         points = _draw_trials(axes, trials, name)
-        values = _tried(trials, name)
+        values = _values(trials, name)
         if name != "trial" and _is_numeric(values):
             axes.axvline(chosen[name], color="grey", linestyle="--", linewidth=1)
             if max(values) >= 100 * min(values) > 0:
@@ -138,8 +138,8 @@ def plot_search(
 
 
 def _draw_trials(axes: Any, trials: Sequence[Mapping[str, Any]], name: str) -> Any:
-    """Draw the accuracy of every trial against one parameter, or in order; return the points."""
-    values = _tried(trials, name)
+    """Plot the accuracy of every trial against one parameter, or in order; return the points."""
+    values = _values(trials, name)
     x = values if _is_numeric(values) else list(map(str, values))
     accuracy, shares = zip(*((trial["accuracy"], trial["share"]) for trial in trials), strict=True)
     points = axes.scatter(x, accuracy, c=shares, vmin=0, vmax=1, cmap="viridis", s=16)
@@ -148,7 +148,7 @@ def _draw_trials(axes: Any, trials: Sequence[Mapping[str, Any]], name: str) -> A
     return points
 
 
-def _tried(trials: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
+def _values(trials: Sequence[Mapping[str, Any]], name: str) -> list[Any]:
     return [number if name == "trial" else trial[name] for number, trial in enumerate(trials, 1)]
 
 
@@ -157,7 +157,7 @@ def _is_numeric(values: Sequence[Any]) -> bool:
 
 
 def plot_few_shot(found: FewShot, path: Path, *, title: str) -> None:
-    """Draw every episode's accuracy, and means with both intervals, against the number of shots."""
+    """Plot the accuracy of every episode, and the means with both intervals, against the number of shots."""
     figure = Figure(figsize=(6.4, 4.4), layout="constrained")
     axes = figure.subplots()
     shots = [score.shots for score in found.scores]
@@ -169,27 +169,27 @@ def plot_few_shot(found: FewShot, path: Path, *, title: str) -> None:
     narrow = [[score.low, score.high] for score in found.scores]
     label = f"{found.confidence:.0%} interval"
     axes.errorbar(
-        shots, means, _reach(means, wide), color="grey", capsize=5, label=f"{label}, other images too"
+        shots, means, _reach(means, wide), color="grey", capsize=5, label=f"{label} over images as well"
     )
     axes.errorbar(
         shots, means, _reach(means, narrow), color="black", linewidth=2, label=f"{label} over episodes"
     )
     axes.set_xscale("log", base=2)
     axes.set_xticks(shots, map(str, shots))
-    axes.set(title=title, xlabel="labelled images of each class", ylabel="validation accuracy")
+    axes.set(title=title, xlabel="training images per class", ylabel="validation accuracy")
     axes.grid(visible=True, alpha=0.3)
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=DPI)
 
 
 def _reach(means: NDArray[np.float64], ends: ArrayLike) -> NDArray[np.float64]:
-    """(2, n) lengths of error bars."""
+    """Return the (2, n) lengths of error bars."""
     low, high = np.asarray(ends).T
     return np.stack([means - low, high - means])
 
 
 def plot_learning_curve(found: LearningCurve, path: Path, *, title: str) -> None:
-    """Draw accuracy against training images with its band, and the fitted power law up to twice as many."""
+    """Plot accuracy against training images with a confidence band, and the fitted power law up to twice as many."""
     figure = Figure(figsize=(7, 4.6), layout="constrained")
     axes = figure.subplots()
     images = [point.images for point in found.points]
@@ -220,7 +220,7 @@ def plot_learning_curve(found: LearningCurve, path: Path, *, title: str) -> None
 
 
 def plot_reliability(found: Calibration, path: Path, *, title: str) -> None:
-    """Draw how often a head is right against how sure it is, before and after its temperature, and how often so sure."""
+    """Plot accuracy against confidence before and after temperature scaling, with the number of images per bin."""
     figure = Figure(figsize=(9, 5), layout="constrained")
     figure.suptitle(title)
     panels: Any = figure.subplots(2, 2, sharex=True, height_ratios=[4, 1])
@@ -236,7 +236,7 @@ def plot_reliability(found: Calibration, path: Path, *, title: str) -> None:
             width,
             align="edge",
             edgecolor="white",
-            label="share that is right",
+            label="accuracy per bin",
         )
         axes.plot(
             side.confidence[filled],
@@ -244,9 +244,9 @@ def plot_reliability(found: Calibration, path: Path, *, title: str) -> None:
             "o",
             color="black",
             markersize=3,
-            label="the same, at the mean probability",
+            label="at the mean probability of the bin",
         )
-        axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="as sure as right")
+        axes.plot([0, 1], [0, 1], "--", color="grey", linewidth=1, label="perfect calibration")
         axes.set(title=name, ylabel="accuracy", xlim=(0, 1), ylim=(0, 1))
         below.bar(side.edges[:-1], side.counts, width, align="edge", color="grey", edgecolor="white")
         below.set(xlabel="probability of the predicted class", ylabel="images")

@@ -1,4 +1,4 @@
-"""Tables of a run, as CSV."""
+"""Tables of a run, written as CSV."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Write one line per row; columns are the keys of the first."""
+    """Write rows as CSV; the columns are the keys of the first row."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()

@@ -1,1 +1,1 @@
-"""The stage that computes features and writes them to a cache."""
+"""The extract stage, which computes features and writes them to a cache."""

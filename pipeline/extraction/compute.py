@@ -1,4 +1,4 @@
-"""Computing features into a cache: what is missing of it is planned, computed and written; what is there is kept."""
+"""Computation of the missing rows of a cache; existing rows are kept."""
 
 import time
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ from frostline.pipeline.progress import Reporter
 
 @dataclass(frozen=True)
 class Filled:
-    """A complete cache, and what it took to complete it.
+    """A complete cache and the work that completed it.
 
     Attributes:
-        cache: The cache, or the part of it that was asked for.
-        computed: Rows that went through the backbone now.
-        copied: Rows whose image bytes were known from an earlier cache.
-        resumed: Rows that an interrupted run had already committed.
+        cache: The cache, or the requested part of it.
+        computed: Number of rows computed by this call.
+        copied: Number of rows copied from an earlier cache because the image bytes are equal.
+        resumed: Number of rows that an interrupted run had already committed.
         forward_seconds: Wall time of the forward stage alone.
     """
 
@@ -37,7 +37,7 @@ class Filled:
 
     @property
     def images_per_second(self) -> float:
-        """Rate of the forward stage; 0 where nothing was computed."""
+        """Rate of the forward stage; 0 if nothing was computed."""
         return self.computed / self.forward_seconds if self.computed else 0.0
 
 
@@ -53,24 +53,24 @@ def fill_cache(
     workers: int | None = None,
     report: Reporter,
 ) -> Filled:
-    """Compute the features of every image that the cache at `path` doesn't hold yet.
+    """Compute the features of every image that the cache at `path` does not hold yet.
 
     Args:
         source: The images.
-        net: The backbone, with the transform that images go through.
-        layers: What to store.
-        path: The cache.
-        options: How to compute.
-        part: Compute only this part of the rows, into a file of its own beside the cache.
-        overwrite: Replace a cache of another specification, once the new one is complete.
+        net: The backbone and its image transform.
+        layers: Layers to store.
+        path: Path of the cache.
+        options: Engine, precision, device and storage format.
+        part: Compute only this part of the rows, into a separate file next to the cache.
+        overwrite: Replace a cache with another specification once the new one is complete.
         workers: Decoding threads; None for one per core.
-        report: Where progress goes.
+        report: Receiver of progress.
 
     Returns:
-        The complete cache. Interrupted at any instant, the same call goes on from the last committed block.
+        The complete cache. If the call is interrupted, repeating it resumes from the last committed block.
 
     Raises:
-        FeaturesError: The images, the backbone or the cache are not usable; the subclass says which.
+        FeaturesError: The images, the backbone or the cache are not usable; the subclass identifies the cause.
     """
     computation = plan_computation(
         net, layers, source, path, options, part=part, overwrite=overwrite, workers=workers, report=report

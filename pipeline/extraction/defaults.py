@@ -1,4 +1,4 @@
-"""What an extraction does where the user says nothing: the backbone, and the name of the cache."""
+"""Default backbone and default cache path of an extraction."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Which engine will compute a cache's features, and how far from the reference's they will be."""
+"""Choice of the engine that computes the features of a cache, and its deviation from the reference."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +33,7 @@ _CHECKED_IMAGES = 32
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What a user says of the computation; see `pipeline.extract`."""
+    """Computation options set by the user; see `pipeline.extract`."""
 
     engine: str
     precision: str
@@ -48,13 +48,13 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class Computation:
-    """How features will be computed.
+    """Plan for computing features.
 
     Attributes:
-        plan: The engine, built or not; None where `obstacle` says why it can't be had here.
-        spec: What the features will depend on.
-        check: How far they are from eager fp32's; None where they are its own, or without a readable image.
-        obstacle: Why nothing can be added here to a cache that was computed elsewhere.
+        plan: Plan of the engine; None if it is not available here (see `obstacle`).
+        spec: Specification of the features.
+        check: Deviation from eager fp32; None if the engine is eager fp32, or without a readable image.
+        obstacle: Reason why rows can't be added here to an existing cache; empty if they can.
     """
 
     plan: Plan | None
@@ -64,21 +64,22 @@ class Computation:
     _built: Engine | None = field(default=None, repr=False)
 
     def engine(self, backbone: Backbone, cache: Path, images: int) -> Engine:
-        """Return the engine, built now if it wasn't for the check.
+        """Return the engine; build it if the check has not already done so.
 
         Args:
-            backbone: Whose features.
-            cache: The file that they are for.
-            images: How many there are to compute.
+            backbone: The backbone.
+            cache: Path of the cache, for messages.
+            images: Number of images to compute.
 
         Raises:
-            CacheMismatchError: The cache was computed in a way that can't be had here.
+            CacheMismatchError: The engine that computed the cache is not available here.
         """
         if self.plan is None:
             raise CacheMismatchError(
-                f"{cache}: {images} of its images are still to be computed, and can't be computed here as the others"
-                f" were: {self.obstacle}.\n"
-                "Name another file with --cache, replace this one with --overwrite, or go on where it was made"
+                f"{cache}: {images} images are still missing, and this machine can't compute them in the same way as"
+                f" the others: {self.obstacle}.\n"
+                "Choose another file with --cache, replace this one with --overwrite, or resume on the machine that"
+                " wrote it"
             )
         return self._built or self.plan.build(backbone, self.spec.layers)
 
@@ -95,18 +96,18 @@ def plan_computation(
     workers: int | None,
     report: Reporter,
 ) -> Computation:
-    """Choose an engine and a precision: those of the cache that is there, or else the fastest ones that are good enough.
+    """Choose the engine and precision of an existing cache, or else the fastest ones that reach `min_cosine`.
 
-    Where a cache is there already, nothing is built or compared: its own comparison holds for what is added to it. The
-    choice depends on nothing but the options, the machine, the images and the cache, so each part of a cache, and each
-    rerun, makes the same one.
+    For an existing cache no engine is built or compared: the check stored in it also holds for new rows. The
+    choice depends only on the options, the machine, the images and the cache, so every part of a cache and every
+    rerun makes the same choice.
 
     Raises:
-        EngineError: No such engine here, or none that works with this network.
+        EngineError: The engine is not available here, or no engine supports this network.
     """
     earlier = made_with(path, part)
     kept = _keep(net, layers, earlier, options) if earlier else None
-    # A cache of another specification can only be replaced, where that is asked for: open_writer says how they differ.
+    # A cache with another spec can only be replaced (--overwrite); open_writer reports the differing fields.
     if earlier and kept and (not overwrite or (kept.plan and kept.spec.digest == earlier.spec.digest)):
         return kept
     plans = plan_engines(
@@ -128,7 +129,7 @@ def plan_computation(
     if check and check.min_cosine < options.min_cosine:
         report.warn(f"{plan.name} {plan.precision}: {check}; below --min-cosine {options.min_cosine}")
     elif check and not plan.is_reference:
-        report.note(f"Checked: {check}")
+        report.note(f"Check of the engine: {check}")
     spec = _specify(net, layers, plan, options)
     return Computation(plan, spec, check, _built=choice.engine)
 
@@ -143,22 +144,23 @@ def engine_like(
     workers: int | None,
     report: Reporter,
 ) -> Engine:
-    """Build the engine that features were computed by, to compute more that are used together with them.
+    """Build the engine that computed existing features, to compute compatible ones.
 
-    Where it can't be had here, build the fastest one whose features are within the numerical contract. Any difference is
-    reported.
+    If that engine is not available here, build the fastest one whose features are within the numerical contract.
+    Any difference is reported.
 
     Args:
-        made: How the features were computed.
-        net: Their backbone.
-        layers: Those to compute.
+        made: How the existing features were computed.
+        net: The backbone.
+        layers: Layers to compute.
         source: The images.
-        options: What the user says; an engine and precision that are named are taken whatever the contract says.
+        options: Options of the user. A named engine or precision is used even if it is outside the contract.
         workers: Decoding threads; None for one per core.
-        report: Where notes go.
+        report: Receiver of notes.
 
     Raises:
-        EngineError: What the user names can't be had here, or nothing shows that another engine agrees with `made`.
+        EngineError: The named engine is not available here, or no check shows that another engine agrees with
+            `made`.
     """
     named = not options.engine == options.precision == "auto"
     with report.task("Preparing the engine", None):
@@ -174,11 +176,13 @@ def engine_like(
     if fit.computed_otherwise and fit.is_within_contract:
         report.note(f"Features are {fit}.")
     elif fit.computed_otherwise and named:
-        report.warn(f"Features are {fit.how}; nothing shows that they agree: {'; '.join(fit.failures())}.")
+        report.warn(
+            f"Features are {fit.how}, and no check shows that they agree: {'; '.join(fit.failures())}."
+        )
     elif fit.computed_otherwise:
         raise EngineError(
-            f"The features so far were computed by {made.name}, which can't be had here, and nothing shows that"
-            f" {ours.name} agrees with them: {'; '.join(fit.failures())}. To use it all the same, add {ours.options}."
+            f"The existing features were computed by {made.name}, which is not available here, and no check shows that"
+            f" {ours.name} agrees with them: {'; '.join(fit.failures())}. To use it anyway, add {ours.options}."
         )
     return choice.engine
 
@@ -190,7 +194,7 @@ def _nearest(
     options: EngineOptions,
     workers: int | None,
 ) -> Choice:
-    """The fastest engine here that computes in the precision asked for, by default fp32, and keeps the numerical contract."""
+    """Choose the fastest engine within the numerical contract, in the requested precision (default fp32)."""
     plans = plan_engines(
         net,
         precision="fp32" if options.precision == "auto" else options.precision,
@@ -205,7 +209,7 @@ def _nearest(
 def _keep(
     net: Backbone, layers: tuple[Layer, ...], earlier: Layout, options: EngineOptions
 ) -> Computation | None:
-    """The computation of a cache, as far as the user leaves it open; None where what is asked for can't be had here."""
+    """Return the computation of a cache, with the options that the user set; None if these are not available here."""
     made = earlier.spec
     plan, obstacle = _plan_or_obstacle(net, made, options)
     here = plan or Plan("eager", made.precision, cast("Device", made.device), 1)
@@ -215,12 +219,14 @@ def _keep(
         return Computation(plan, spec, earlier.check) if plan else None
     if plan and not differences:
         return Computation(plan, made, earlier.check)
-    obstacle = obstacle or "; ".join(f"{d.field} is {d.ours} here, {d.theirs} there" for d in differences)
+    obstacle = obstacle or "; ".join(
+        f"{d.field} is {d.ours} here and {d.theirs} in the cache" for d in differences
+    )
     return Computation(None, made, earlier.check, obstacle)
 
 
 def _plan_or_obstacle(net: Backbone, made: FeatureSpec, options: EngineOptions) -> tuple[Plan | None, str]:
-    """The plan that features were made with, on their device unless the user names one; or why it can't be had here."""
+    """Return the plan of existing features, on their device unless the user names one, or the reason why not."""
     device = made.device if options.device == "auto" else options.device
     try:
         return _plan_like(net, made, options, device=device), ""
@@ -229,7 +235,7 @@ def _plan_or_obstacle(net: Backbone, made: FeatureSpec, options: EngineOptions) 
 
 
 def _is_open(options: EngineOptions, made: FeatureSpec) -> bool:
-    """Return whether the user asks for nothing else than what features were made with."""
+    """Return whether the options of the user allow the engine, precision and device of existing features."""
     asked = {
         (options.engine, kind_of(made.engine)),
         (options.precision, made.precision),
@@ -239,10 +245,10 @@ def _is_open(options: EngineOptions, made: FeatureSpec) -> bool:
 
 
 def _plan_like(net: Backbone, made: FeatureSpec, options: EngineOptions, *, device: str) -> Plan:
-    """The plan that features were made with, as far as the user leaves it open.
+    """Return the plan of existing features, with the options that the user set.
 
     Raises:
-        EngineError: It can't be had here.
+        EngineError: The engine is not available here.
     """
     engine = (kind_of(made.engine) or "auto") if options.engine == "auto" else options.engine
     return plan_engines(
@@ -258,7 +264,7 @@ def _plan_like(net: Backbone, made: FeatureSpec, options: EngineOptions, *, devi
 def _specify(
     net: Backbone, layers: tuple[Layer, ...], plan: Plan, options: EngineOptions, dtype: Dtype = "float32"
 ) -> FeatureSpec:
-    """Write down what is asked for; `dtype` is the number format where the user names none."""
+    """Return the specification of the features; `dtype` is the number format if the user names none."""
     seed = options.seed if options.views > 1 else 0
     return specify(net, layers, plan, options.store or dtype, options.decoder, views=options.views, seed=seed)
 
@@ -273,7 +279,7 @@ def specify(
     views: int = 1,
     seed: int = 0,
 ) -> FeatureSpec:
-    """Write down all that the features will depend on."""
+    """Return the specification of the features: everything that their values depend on."""
     return FeatureSpec(
         backbone=backbone.name,
         weights_sha256=backbone.weights_sha256,
@@ -293,7 +299,7 @@ def specify(
 def _sample(
     net: Backbone, source: ImageSource, workers: int | None, decoder: Decoder, *, needed: bool
 ) -> NDArray[np.uint8]:
-    """(n, h, w, 3) pixels of the readable ones among some images, evenly spaced over all of them."""
+    """Return the (n, h, w, 3) uint8 pixels of the readable images in an evenly spaced sample."""
     count = len(source.table.ids)
     if not needed or not count:
         return np.zeros((0, *net.transform.crop, 3), np.uint8)

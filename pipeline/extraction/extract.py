@@ -1,4 +1,4 @@
-"""The extract stage: every image of a data set through a frozen backbone, once, into a cache."""
+"""The extract stage: compute the features of a data set once with a frozen backbone and store them in a cache."""
 
 import shlex
 import time
@@ -24,24 +24,24 @@ from frostline.pipeline.progress import SILENT, Reporter
 
 @dataclass(frozen=True)
 class ExtractResult:
-    """What one extraction did.
+    """Result of an extraction.
 
     Attributes:
-        cache: The finished file.
+        cache: Path of the cache.
         key: Cache key, the digest of the specification.
-        rows: Images in the data set.
-        computed: Rows that went through the backbone now.
-        copied: Rows whose image bytes were known from an earlier cache.
-        resumed: Rows that an interrupted run had already committed.
-        failed: Images that could not be read.
-        errors: Reason for each failed image, by id.
-        layers: Names of the stored layers.
-        engine: What executed the forward pass.
+        rows: Number of images in the data set.
+        computed: Number of rows computed by this call.
+        copied: Number of rows copied from an earlier cache because the image bytes are equal.
+        resumed: Number of rows that an interrupted run had already committed.
+        failed: Number of unreadable images.
+        errors: Reason for each unreadable image, by id.
+        layers: Keys of the stored layers.
+        engine: Engine that executed the forward pass.
         precision: Number format of the forward pass.
-        check: How far the features are from eager fp32's; None where they are its own.
+        check: Deviation from eager fp32; None if the features were computed by eager fp32.
         seconds: Wall time of the whole stage.
-        images_per_second: Rate of the forward stage alone; 0 where nothing was computed.
-        part: Which part of the cache `cache` is, e.g. "2/4"; None where it is the whole.
+        images_per_second: Rate of the forward stage; 0 if nothing was computed.
+        part: Part of the cache that `cache` holds, e.g. "2/4"; None for the whole.
     """
 
     cache: Path
@@ -62,12 +62,12 @@ class ExtractResult:
 
     @property
     def unchanged(self) -> bool:
-        """Whether the cache was already complete: nothing decoded, no forward pass."""
+        """Whether the cache was already complete, so that no image was decoded."""
         return self.computed == self.copied == self.resumed == 0
 
     @property
     def merge_command(self) -> str | None:
-        """What joins this part with the others, for a shell; None where `cache` is the whole."""
+        """Shell command that merges this part with the others; None if `cache` is the whole."""
         if self.part is None:
             return None
         number, count = self.part.split("/")
@@ -75,12 +75,12 @@ class ExtractResult:
         return f"frostline cache merge {shlex.quote(whole)}*-of-{count}"
 
 
-def _keep_larger(path: Path, limit: int) -> None:
-    """Refuse to replace a finished cache by a few of its rows."""
+def _check_limit(path: Path, limit: int) -> None:
+    """Raise `LimitError` if the cache at `path` holds more than `limit` rows."""
     if path.exists() and (rows := FeatureCache.open(path).rows) > limit:
         raise LimitError(
-            f"{path} holds {rows} images, and --limit {limit} would replace it by fewer."
-            " Name another file with --cache, leave --limit away, or replace it with --overwrite."
+            f"{path} holds {rows} images, and --limit {limit} would replace them with fewer."
+            " Choose another file with --cache, drop --limit, or replace the file with --overwrite."
         )
 
 
@@ -108,39 +108,45 @@ def extract(
     overwrite: bool = False,
     report: Reporter = SILENT,
 ) -> ExtractResult:
-    """Compute the feature vectors of every image of `data` that the cache doesn't hold yet.
+    """Compute the features of every image of `data` that the cache does not hold yet.
 
     Args:
-        data: Image folder or manifest, see `features.sources.open_source`; or any other source of images.
-        backbone: Name; see `features.backbones.load_backbone`.
-        weights: Local weights instead of the backbone's own.
-        layers: ``LAYER`` or ``LAYER:POOL``, all stored in one pass.
-        image_size: Side in pixels of the network's square input, instead of the size that its weights were trained with.
-        views: Passes over each image: the first sees it as it is, the others random parts of it, half of them mirrored.
-        seed: Of the views.
-        cache: Where the cache goes; by default `pipeline.extraction.defaults.default_cache_path`.
-        engine: What executes the forward pass; ``auto`` takes the one that the cache was made with, else the fastest; see
+        data: Image folder or manifest, see `features.sources.open_source`; or any other image source.
+        backbone: Name of the backbone; see `features.backbones.load_backbone`.
+        weights: Local weights to load instead of the pretrained ones.
+        layers: Layers to store in one pass, as ``LAYER`` or ``LAYER:POOL``.
+        image_size: Side in pixels of the network's square input; by default the size of its pretrained weights.
+        views: Number of versions of each image. The first is the image itself; the others are random crops, half
+            of them mirrored.
+        seed: Random seed of the views.
+        cache: Path of the cache; by default `pipeline.extraction.defaults.default_cache_path`.
+        engine: Engine that executes the forward pass; ``auto`` is that of an existing cache, else the fastest; see
             `features.engines.plan_engines`.
-        precision: Number format of the forward pass; ``auto`` takes the cache's, else the fastest that reaches `min_cosine`.
-        min_cosine: Smallest cosine similarity to the features of eager fp32, on some of the images, that ``auto`` accepts.
-        store: Number format in the file; by default the one of the cache that is there, else float32.
+        precision: Number format of the forward pass; ``auto`` is that of an existing cache, else the fastest that
+            reaches `min_cosine`.
+        min_cosine: Smallest cosine similarity to eager fp32 that ``auto`` accepts, checked on a sample of the
+            images.
+        store: Number format in the file; by default that of an existing cache, else float32.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        decoder: ``exact``, or ``fast`` for pixels that differ by 3 of 255 at most; see `features.images.decoding.decode`.
+        decoder: ``exact``, or ``fast`` for pixels that differ by 3 of 255 at most; see
+            `features.images.decoding.decode`.
         batch_size: Images per forward pass; by default chosen for the device.
         workers: Decoding threads; by default one per core.
-        limit: Take only this many images, evenly spaced over the data set.
+        limit: Use only this many images, evenly spaced over the data set.
         max_bad: Largest tolerated fraction of unreadable images.
-        part: Compute only this part of the rows, into a file of its own beside the cache; see `features.cache.Part.path`.
-            `features.cache.merge_parts` joins the parts. Where the whole cache is complete, nothing is done.
-        overwrite: Replace a cache of another specification, once the new one is complete.
-        report: Where progress goes.
+        part: Compute only this part of the rows, into a separate file next to the cache; see
+            `features.cache.Part.path`. `features.cache.merge_parts` merges the parts. If the whole cache is
+            complete, nothing is computed.
+        overwrite: Replace a cache with another specification once the new one is complete.
+        report: Receiver of progress.
 
     Returns:
-        What was done. Interrupted at any instant, the same call goes on from the last committed block.
+        Result of the extraction. If the call is interrupted, repeating it resumes from the last committed block.
 
     Raises:
-        FeaturesError: The data, backbone, weights, layers or cache are not usable; the subclass says which.
-        LimitError: `limit` would replace a cache by a smaller one.
+        FeaturesError: The data, backbone, weights, layers or cache are not usable; the subclass identifies the
+            cause.
+        LimitError: `limit` would replace a cache with a smaller one.
         TooManyBadImagesError: More than `max_bad` of the images are unreadable. The cache is complete and kept.
     """
     started = time.perf_counter()
@@ -151,7 +157,7 @@ def extract(
         chosen = net.resolve_layers(layers)
         path = Path(cache) if cache is not None else default_cache_path(source.root, backbone, limit)
         if limit is not None and not overwrite:
-            _keep_larger(path, limit)
+            _check_limit(path, limit)
 
         options = EngineOptions(
             engine, precision, device, batch_size, store, min_cosine, decoder, views, seed
@@ -186,6 +192,6 @@ def _check_bad(result: ExtractResult, max_bad: float) -> None:
         return
     raise TooManyBadImagesError(
         f"{describe_unreadable(result.errors, result.failed, result.rows)}\n"
-        f"That is more than the allowed {max_bad:.1%}. The cache is complete and kept at {result.cache}. Mend or remove these"
-        " images and run again (only they are read again), or allow more with --max-bad."
+        f"That is more than the allowed {max_bad:.1%}. The cache is complete and kept at {result.cache}. Repair or remove these"
+        " images and run again (only they are read again), or raise --max-bad."
     )

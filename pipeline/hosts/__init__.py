@@ -1,1 +1,1 @@
-"""Where work runs: memory, other processes and clusters."""
+"""Machines that run the work: memory, processes and clusters."""

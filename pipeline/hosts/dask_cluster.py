@@ -1,4 +1,4 @@
-"""Where one machine is outgrown: joblib's own backend for a Dask cluster."""
+"""Connection to a Dask cluster through joblib's backend."""
 
 import importlib
 import logging
@@ -16,20 +16,20 @@ _PATIENCE = 30  # seconds for a scheduler to answer, and for its first worker
 
 @contextmanager
 def connected(address: str) -> Iterator[int]:
-    """Let everything that joblib runs inside of the block run on a cluster; give the number of jobs it runs at once.
+    """Run the joblib calls within the block on a cluster; yield the number of jobs that it runs at once.
 
-    What a worker that dies was doing is done again by another. Workers have to see the same files under the same names,
-    and to have the same Frostline.
+    The task of a worker that dies is repeated on another worker. All workers need the same files under the same
+    paths and the same version of Frostline.
 
     Args:
-        address: Of a running scheduler, ``tcp://HOST:PORT``; or ``local:N`` for N processes of this machine, while the
-            block lasts.
+        address: Address of a running scheduler, ``tcp://HOST:PORT``; or ``local:N`` for N processes on this
+            machine that end with the block.
 
     Raises:
-        ClusterError: It can't be reached, or has no workers.
+        ClusterError: Dask is not installed, or the cluster can't be reached or has no workers.
     """
     try:
-        distributed: Any = importlib.import_module("distributed")  # which is typed in part
+        distributed: Any = importlib.import_module("distributed")  # only partly typed
     except ImportError as error:
         raise ClusterError("a cluster needs Dask: pip install 'frostline[dask]'") from error
     local = re.fullmatch(r"local:([1-9]\d*)", address)
@@ -37,13 +37,13 @@ def connected(address: str) -> Iterator[int]:
         raise ClusterError(f"cluster {address!r}: expected tcp://HOST:PORT of a Dask scheduler, or local:N")
     if not local:
         with (
-            _reached(distributed.Client, address) as client,
+            _connect(distributed.Client, address) as client,
             joblib.parallel_config(backend="dask", client=client),
         ):
             yield _slots(client, address)
         return
     options: dict[str, Any] = {"n_workers": int(local[1]), "threads_per_worker": 1, "dashboard_address": None}
-    options["silence_logs"] = logging.ERROR  # it warns of every worker that takes its time to end
+    options["silence_logs"] = logging.ERROR  # it warns about every worker that ends slowly
     with (
         distributed.LocalCluster(processes=True, **options) as cluster,
         distributed.Client(cluster) as client,
@@ -52,21 +52,21 @@ def connected(address: str) -> Iterator[int]:
         yield _slots(client, address)
 
 
-def _reached(connect: Any, address: str) -> Any:
+def _connect(connect: Any, address: str) -> Any:
     try:
         return connect(address, timeout=_PATIENCE)
     except (OSError, TimeoutError) as error:
         raise ClusterError(
-            f"cluster {address}: no scheduler answers there ({error}); start one with: dask scheduler"
+            f"cluster {address}: no scheduler responds at this address ({error}); start one with: dask scheduler"
         ) from error
 
 
 def _slots(client: Any, address: str) -> int:
-    """Threads of all workers, each of which runs one job."""
+    """Return the number of threads of all workers, each of which runs one job."""
     try:
         client.wait_for_workers(1, timeout=_PATIENCE)
     except TimeoutError as error:
         raise ClusterError(
-            f"cluster {address}: it has no workers; start some with: dask worker {address}"
+            f"cluster {address}: the scheduler has no workers; start some with: dask worker {address}"
         ) from error
     return sum(client.ncores().values())

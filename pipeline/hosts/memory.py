@@ -1,4 +1,4 @@
-"""How much memory there is, and amounts of it as a user writes them."""
+"""Memory of the machine, and parsing of memory sizes."""
 
 import re
 
@@ -9,10 +9,10 @@ _BINARY = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 
 
 def parse_memory(text: str) -> int:
-    """Bytes of an amount such as ``2GB``, ``1.5 GiB`` or ``500M``.
+    """Return the bytes of a memory size such as ``2GB``, ``1.5 GiB`` or ``500M``.
 
     Raises:
-        ValueError: It is no such amount, or nothing.
+        ValueError: The text is not a memory size, or less than one byte.
     """
     found = re.fullmatch(r"([0-9.]+)\s*([kmgt]?)(i?)b?", text.strip().lower())
     try:
@@ -26,6 +26,6 @@ def parse_memory(text: str) -> int:
 
 
 def half_of_memory() -> int | None:
-    """Bytes: half of what the machine, or the container around this process, has. None where that can't be told."""
+    """Return half of the memory of the machine or container in bytes; None if it is unknown."""
     whole = total_memory()
     return None if whole is None else whole // 2

@@ -1,4 +1,4 @@
-"""What a process learns from the launcher that started it beside others: its part of the work, and its GPU."""
+"""Part and GPU that a launcher such as torchrun assigns to a process."""
 
 import os
 from collections.abc import MutableMapping
@@ -7,18 +7,19 @@ from frostline.features.cache import Part
 
 
 def join_launcher(environment: MutableMapping[str, str] = os.environ) -> Part | None:
-    """The part of a process that `torchrun` or the like started; from here on it sees one GPU only, its own.
+    """Return the part that a launcher such as `torchrun` assigns to this process, and restrict it to its own GPU.
 
-    To be called before anything uses CUDA.
+    Call this function before anything uses CUDA.
 
     Args:
-        environment: Read for ``RANK``, ``WORLD_SIZE`` and ``LOCAL_RANK``; ``CUDA_VISIBLE_DEVICES`` is set in it.
+        environment: ``RANK``, ``WORLD_SIZE`` and ``LOCAL_RANK`` are read from it; ``CUDA_VISIBLE_DEVICES`` is set
+            in it.
 
     Returns:
-        Part RANK + 1 of WORLD_SIZE; None where no launcher is at work, or this is its only process.
+        Part RANK + 1 of WORLD_SIZE; None without a launcher, or if this is its only process.
 
     Raises:
-        PartError: The variables hold no such numbers.
+        PartError: The variables do not hold valid numbers.
     """
     part = Part.from_environment(environment)
     local = environment.get("LOCAL_RANK", "")
@@ -30,10 +31,10 @@ def join_launcher(environment: MutableMapping[str, str] = os.environ) -> Part | 
 def _choose_gpu(local_rank: int, environment: MutableMapping[str, str]) -> None:
     import torch
 
-    count = torch.cuda.device_count()  # asks the driver, and does not start CUDA
+    count = torch.cuda.device_count()  # queries the driver without initialising CUDA
     if not count:
         return
     visible = environment.get("CUDA_VISIBLE_DEVICES", "").split(",")
     names = visible if visible != [""] else [str(index) for index in range(count)]
-    # More processes than GPUs share them.
+    # If there are more processes than GPUs, they share the GPUs.
     environment["CUDA_VISIBLE_DEVICES"] = names[local_rank % count]

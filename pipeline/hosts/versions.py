@@ -1,4 +1,4 @@
-"""When and with which libraries a result was computed."""
+"""Time stamp and library versions of a result."""
 
 import datetime
 import platform

@@ -1,1 +1,1 @@
-"""What the stages read: images, caches, layers and rows with labels."""
+"""Inputs of the stages: images, caches, layers and labelled rows."""

@@ -1,4 +1,4 @@
-"""What a head is trained on: one cache, or several of the same images, read as one."""
+"""Several caches of the same images, read as one."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -17,22 +17,23 @@ _EXAMPLES = 3
 
 
 class JoinedCaches:
-    """Several caches of the same images as one, whose layers are those of all: ``2/embedding`` is the second's.
+    """Several caches of the same images, read as one cache with the layers of all.
 
-    Rows are the first cache's; each of the others' is found by its name and the bytes of its image, or by the bytes alone.
+    Layers are prefixed with the number of their cache: ``2/embedding`` is a layer of the second. Rows are in the
+    order of the first cache. Rows of the other caches are matched by image name and bytes, or by bytes alone.
 
     Args:
-        caches: Two or more.
+        caches: Two or more caches.
 
     Raises:
-        RunError: They are of different images, or say different things of an image.
+        RunError: The caches hold different images, or disagree on labels, splits or groups.
     """
 
     def __init__(self, caches: Sequence[FeatureCache]) -> None:
         self.caches = tuple(caches)
         if len({cache.path for cache in caches}) < len(caches):
             raise RunError(
-                f"{self.path.name}: names a cache twice; for several of its layers use --layer a{_JOIN}b"
+                f"{self.path.name}: a cache is named twice; to join several of its layers, use --layer a{_JOIN}b"
             )
         first = self.caches[0]
         self._orders = [_match(first, other) for other in self.caches]
@@ -41,33 +42,33 @@ class JoinedCaches:
 
     @property
     def path(self) -> Path:
-        """A name for all of them, beside the first, for messages and for what is made of them; no file has it."""
+        """Display name of the joined caches, next to the first one; not a real file."""
         first = self.caches[0].path
         return first.with_name(_JOIN.join(cache.path.stem for cache in self.caches) + first.suffix)
 
     @property
     def key(self) -> str:
-        """Digests of the specifications."""
+        """Digests of the specifications, joined by ``+``."""
         return _JOIN.join(cache.key for cache in self.caches)
 
     @property
     def rows(self) -> int:
-        """Images."""
+        """Number of images."""
         return self.caches[0].rows
 
     @property
     def source(self) -> str:
-        """Where the first cache's images came from."""
+        """Folder or manifest of the images of the first cache."""
         return self.caches[0].source
 
     @property
     def ids(self) -> NDArray[np.str_]:
-        """(n,) str names of the images in the first."""
+        """(n,) str names of the images in the first cache."""
         return self.caches[0].ids
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """(n,) int64 index into `classes`, -1 for unknown."""
+        """(n,) int64 indices into `classes`, -1 for unknown."""
         return self.caches[0].labels
 
     @property
@@ -92,7 +93,7 @@ class JoinedCaches:
 
     @cached_property
     def ok(self) -> NDArray[np.bool_]:
-        """(n,) bool: rows that have features in every cache."""
+        """(n,) bool mask of the rows that have features in every cache."""
         found: NDArray[np.bool_] = np.logical_and.reduce(
             [cache.ok[order] for cache, order in zip(self.caches, self._orders, strict=True)]
         )
@@ -100,7 +101,7 @@ class JoinedCaches:
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """What is stored of each image, by all."""
+        """Layers of all caches."""
         return tuple(
             Layer(f"{number}/{layer.name}", layer.pool, layer.dim)
             for number, cache in enumerate(self.caches, 1)
@@ -108,7 +109,7 @@ class JoinedCaches:
         )
 
     def features(self, key: str) -> Any:
-        """Features of one layer in the order of `ids`: an array, or what gives rows of it as they are asked for."""
+        """Return the (n, dim) features of one layer in the order of `ids`; rows are copied on indexing."""
         number, _, own = key.partition("/")
         index = int(number) - 1
         return _Reordered(self.caches[index].features(own), self._orders[index])
@@ -118,28 +119,28 @@ AnyCache = FeatureCache | JoinedCaches
 
 
 class _Reordered:
-    """Rows of an array (n, dim) in another order; only those that are asked for are ever copied."""
+    """View of an (n, dim) array in another row order; rows are copied on indexing."""
 
     def __init__(self, array: NDArray[Any], order: NDArray[np.int64]) -> None:
         self._array, self._order = array, order
         self.shape, self.dtype = array.shape, array.dtype
 
     def __getitem__(self, rows: Any) -> NDArray[Any]:
-        """Some rows, (k, dim)."""
+        """Return rows as a (k, dim) array."""
         taken: NDArray[Any] = self._array[self._order[rows]]
         return taken
 
 
 def open_caches(named: str | Path | AnyCache | Sequence[str | Path]) -> AnyCache:
-    """Open a cache, or several to be read as one.
+    """Open a cache, or several caches that are read as one.
 
     Args:
-        named: A path; paths joined by ``+``; several paths; or what is open already.
+        named: A path, paths joined by ``+``, a sequence of paths, or an open cache.
 
     Raises:
-        RunError: Several that are of different images, or say different things of an image.
-        FeaturesError: One is not usable.
-        OSError: One can't be read.
+        RunError: The caches hold different images, or disagree on labels, splits or groups.
+        FeaturesError: A cache is not usable.
+        OSError: A cache can't be read.
     """
     if isinstance(named, FeatureCache | JoinedCaches):
         return named
@@ -151,38 +152,38 @@ def open_caches(named: str | Path | AnyCache | Sequence[str | Path]) -> AnyCache
 
 
 def members(cache: AnyCache) -> tuple[FeatureCache, ...]:
-    """The files behind it."""
+    """Return the caches that are read as one."""
     return cache.caches if isinstance(cache, JoinedCaches) else (cache,)
 
 
 def _match(first: FeatureCache, other: FeatureCache) -> NDArray[np.int64]:
-    """(n,) row of `other` that holds the image of each row of `first`."""
+    """Return the (n,) rows of `other` that hold the image of each row of `first`."""
     if np.array_equal(first.ids, other.ids) and np.array_equal(first.content, other.content):
         return np.arange(first.rows)
     ours, theirs = image_digests(first.content), image_digests(other.content)
     by_id = find(first.ids, other.ids)
     named = by_id >= 0
-    # An image that one of them could not read has no digest; its name tells.
+    # An image that one of the caches could not read has no digest and is matched by name.
     unread = (ours == bytes(16)) | (theirs[by_id] == bytes(16))
     order = np.where(named & ((ours == theirs[by_id]) | unread), by_id, find(ours, theirs))
     lost = first.ids[order < 0]
     foreign = other.ids[(find(theirs, ours) < 0) & (find(other.ids, first.ids[order >= 0]) < 0)]
     if len(lost) or len(foreign):
         raise RunError(
-            f"{first.path} and {other.path} are of different images: {_some(lost)} only in the first, {_some(foreign)}"
+            f"{first.path} and {other.path} hold different images: {_describe_names(lost)} only in the first, {_describe_names(foreign)}"
             " only in the second."
-            " Run extract for both on the same data; it computes only what is new."
+            " Run extract for both on the same data; only new images are computed."
         )
     return order
 
 
 def image_digests(content: NDArray[np.uint8]) -> NDArray[np.bytes_]:
-    """(n,) one value to sort and compare for each row of (n, 16) digests; byte strings compare in all of their 16 bytes."""
+    """Return (n, 16) digests as (n,) byte strings of 16 bytes, which can be sorted and compared."""
     return np.ascontiguousarray(content).view("S16")[:, 0]
 
 
 def find(wanted: NDArray[Any], names: NDArray[Any]) -> NDArray[np.int64]:
-    """(n,) position of each of `wanted` in `names`, the first of equals; -1 for none."""
+    """Return the (n,) position of each of `wanted` in `names`: the first of equal names, -1 if missing."""
     if not len(names):
         return np.full(len(wanted), -1)
     unique, first = np.unique(names, return_index=True)
@@ -191,7 +192,7 @@ def find(wanted: NDArray[Any], names: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _check_table(first: FeatureCache, other: FeatureCache, order: NDArray[np.int64]) -> None:
-    """Refuse other labels, splits or groups: one of the caches is behind its data."""
+    """Raise `RunError` for different labels, splits or groups: one of the caches is older than its data."""
     for what, ours, theirs in (
         ("label", _labels(first), _labels(other)),
         ("split", first.split, other.split),
@@ -200,8 +201,8 @@ def _check_table(first: FeatureCache, other: FeatureCache, order: NDArray[np.int
         different = first.ids[ours != theirs[order]]
         if len(different):
             raise RunError(
-                f"{first.path} and {other.path} have another {what} for {_some(different)} of their {first.rows} images."
-                " Run extract for both again; it computes no feature twice."
+                f"{first.path} and {other.path} disagree on the {what} of {_describe_names(different)} of their {first.rows} images."
+                " Run extract for both again; no feature is computed twice."
             )
 
 
@@ -209,7 +210,7 @@ def _labels(cache: FeatureCache) -> NDArray[np.str_]:
     return np.array([*cache.classes, ""])[cache.labels]
 
 
-def _some(names: NDArray[np.str_]) -> str:
+def _describe_names(names: NDArray[np.str_]) -> str:
     if not len(names):
         return "0"
     more = ", ..." if len(names) > _EXAMPLES else ""

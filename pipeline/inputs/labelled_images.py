@@ -1,4 +1,4 @@
-"""Which rows and which layer of a cache a training is about."""
+"""Selection of the layer and the rows of a cache for training."""
 
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,11 +16,11 @@ DEFAULT_FRACTIONS = (0.6, 0.2, 0.2)
 
 
 class LabelledImages(Protocol):
-    """What decides splits, row for row: a cache, or a set of images without one."""
+    """Per-row data that splits are derived from: a cache, or a set of images without one."""
 
     @property
     def path(self) -> Path:
-        """Where it lies, for messages."""
+        """Path, for messages."""
 
     @property
     def ids(self) -> NDArray[Any]:
@@ -36,26 +36,26 @@ class LabelledImages(Protocol):
 
     @property
     def split(self) -> NDArray[np.uint8]:
-        """(n,) declared splits, codes of `Split`."""
+        """(n,) uint8 declared splits, codes of `Split`."""
 
     @property
     def groups(self) -> NDArray[Any]:
-        """(n,) str names of groups, empty for none."""
+        """(n,) str names of the groups, empty for no group."""
 
     @property
     def content(self) -> NDArray[np.uint8]:
-        """(n, 16) digests of the images' bytes."""
+        """(n, 16) uint8 digests of the image bytes."""
 
     @property
     def ok(self) -> NDArray[np.bool_]:
-        """(n,) whether an image could be read."""
+        """(n,) bool mask of the images that could be read."""
 
 
 def choose_layer(cache: FeatureCache, layer: str | None) -> Layer:
-    """Find a layer of the cache by its key or name; without a name, the only one.
+    """Return a layer of the cache by its key or name, or the only layer if `layer` is None.
 
     Raises:
-        RunError: There is no such layer, or there are several to choose from.
+        RunError: The layer does not exist, or the choice is ambiguous.
     """
     layers = cache.layers
     if layer is None:
@@ -73,15 +73,15 @@ def choose_layer(cache: FeatureCache, layer: str | None) -> Layer:
 def split_rows(
     images: LabelledImages, fractions: tuple[float, float, float] = DEFAULT_FRACTIONS
 ) -> tuple[NDArray[np.uint8], SplitReport]:
-    """Divide the labelled, readable rows of a cache or another set of images into train, val and test.
+    """Split the labelled, readable rows of a cache or another set of images into train, val and test.
 
     The same images and fractions always give the same split; see `classifiers.protocol.splits.assign_splits`.
 
     Returns:
-        (n,) codes of `Split`, `Split.NONE` for all other rows; and a report on them.
+        (n,) uint8 codes of `Split`, `Split.NONE` for all other rows, and a report on the split.
 
     Raises:
-        SplitError: No labelled row, or a class that has none to train on.
+        SplitError: No row is labelled, or a class has no training rows.
     """
     split = divide_rows(images, fractions)
     declared = bool((images.split[split != Split.NONE] != Split.NONE).any())
@@ -91,6 +91,6 @@ def split_rows(
 
 
 def divide_rows(images: LabelledImages, fractions: tuple[float, float, float]) -> NDArray[np.uint8]:
-    """Divide rows as `split_rows` does, whether or not there are rows to train on."""
+    """Split rows like `split_rows`, without checking that there are training rows."""
     usable = images.ok & (images.labels >= 0)
     return assign_splits(images.split, images.content, images.groups, fractions=fractions, usable=usable)

@@ -1,4 +1,4 @@
-"""Layers as a head reads them: one, or several side by side, of one cache or of several."""
+"""Layers as a head reads them: one layer, or several joined, of one cache or several."""
 
 from typing import Any
 
@@ -13,15 +13,16 @@ _JOIN = "+"
 
 
 def layer_choices(cache: AnyCache, layer: str | None) -> tuple[str, ...]:
-    """Keys of what a head may be trained on.
+    """Return the keys of the layers, single or joined, that a head may be trained on.
 
     Args:
         cache: The cache, or several joined.
-        layer: A layer; several joined by ``+``; ``all`` for each layer by itself and all of them side by side; None for
-            the only one. Of joined caches a layer is each one's of that name, and ``2/layer`` the second's alone.
+        layer: A layer; several joined by ``+``; ``all`` for each single layer and all of them joined; None for the
+            only layer. For joined caches, a name selects that layer of each cache; ``2/layer`` is that of the
+            second alone.
 
     Raises:
-        RunError: There is no such layer, or several where none is named.
+        RunError: The layer does not exist, or no layer is named and the cache holds several.
     """
     if layer == "all":
         keys = tuple(each.key for each in cache.layers)
@@ -33,7 +34,7 @@ def layer_choices(cache: AnyCache, layer: str | None) -> tuple[str, ...]:
 
 
 def _resolve(cache: AnyCache, layer: str | None) -> list[str]:
-    """Keys of the layers that one name stands for."""
+    """Return the keys of the layers that a name refers to."""
     if not isinstance(cache, JoinedCaches):
         return [choose_layer(cache, layer).key]
     number, slash, own = (layer or "").partition("/")
@@ -45,23 +46,23 @@ def _resolve(cache: AnyCache, layer: str | None) -> list[str]:
 
 
 def layer_keys(key: str) -> tuple[str, ...]:
-    """The layers of a choice, in the order in which they stand side by side."""
+    """Return the keys of the layers in a joined key, in order."""
     return tuple(key.split(_JOIN))
 
 
 def layer_places(key: str) -> tuple[tuple[int, str], ...]:
-    """For each layer of a choice the index of its cache, and its key there."""
+    """Return the index of the cache and the key within it for each layer in a joined key."""
     parts = [each.rpartition("/") for each in layer_keys(key)]
     return tuple((int(number or 1) - 1, own) for number, _, own in parts)
 
 
 def layers_of(key: str, index: int) -> tuple[str, ...]:
-    """Keys of the layers of a choice that are of one cache, by the cache's index."""
+    """Return the keys of the layers in a joined key that belong to the cache with the given index."""
     return tuple(own for place, own in layer_places(key) if place == index)
 
 
 def layer_features(cache: AnyCache, key: str) -> Any:
-    """Features of a choice: the cache's own array, or one that joins rows as they are read."""
+    """Return the features of a key: the cache's own array, or a `JoinedLayers` for joined layers."""
     keys = layer_keys(key)
     if len(keys) == 1:
         return cache.features(key)
@@ -69,10 +70,10 @@ def layer_features(cache: AnyCache, key: str) -> Any:
 
 
 class JoinedLayers:
-    """Several layers side by side, (n, sum of dims); only the rows that are asked for are ever copied.
+    """Concatenation of several layers, (n, sum of dims); rows are copied on indexing.
 
     Args:
-        parts: Arrays (n, dim), or what gives rows of one, of one n.
+        parts: (n, dim) arrays, or objects that return rows of one on indexing, with the same n.
     """
 
     def __init__(self, parts: tuple[Any, ...]) -> None:
@@ -81,5 +82,5 @@ class JoinedLayers:
         self.dtype = np.result_type(*(part.dtype for part in parts))
 
     def __getitem__(self, rows: Any) -> NDArray[Any]:
-        """Some rows, (k, sum of dims)."""
+        """Return rows as a (k, sum of dims) array."""
         return np.concatenate([part[rows] for part in self._parts], axis=1, dtype=self.dtype)

@@ -1,4 +1,4 @@
-"""Splits that leak: the same image, or images of one group, in more than one split."""
+"""Detection of leaking splits: the same image, or images of one group, in more than one split."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +13,12 @@ _SHOWN_NAMES = 5
 
 
 def refuse_leaks(images: LabelledImages, split: NDArray[np.uint8]) -> tuple[str, ...]:
-    """Refuse splits that share images or groups; return what else a user should know, one sentence each.
+    """Raise `LeakError` if splits share images or groups; return warnings, one sentence each.
 
-    Bytes and groups of all rows are compared. Labels are those of train and val alone, and no feature is read.
+    Bytes and groups of all rows are compared. Only labels of train and val are read, and no features.
 
     Raises:
-        LeakError: The same image bytes, or one group, in more than one split.
+        LeakError: The same image bytes, or one group, are in more than one split.
     """
     labels = np.where((split == Split.NONE) | (split == Split.TEST), -1, images.labels)
     found = check_leaks(split, images.content, images.groups, labels, images.classes)
@@ -27,9 +27,9 @@ def refuse_leaks(images: LabelledImages, split: NDArray[np.uint8]) -> tuple[str,
         names = "\n".join(f"  {_listed(images, rows)}" for rows in leaks[:_SHOWN_NAMES])
         refusals = "\n".join(found.refusals)
         raise LeakError(
-            f"{images.path}: these splits leak, so that scores on them would be meaningless:\n{refusals}\n{names}"
+            f"{images.path}: these splits leak, so scores on them would be meaningless:\n{refusals}\n{names}"
             + (
-                f"\nAll of them: frostline cache check {images.path}"
+                f"\nList all of them with: frostline cache check {images.path}"
                 if isinstance(images, FeatureCache)
                 else ""
             )

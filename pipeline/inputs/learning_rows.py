@@ -1,4 +1,4 @@
-"""The rows that a training may learn from, looked over before anything is learnt."""
+"""Training and validation rows, validated before training."""
 
 import hashlib
 from collections.abc import Mapping
@@ -21,14 +21,14 @@ Images = TypeVar("Images", bound=LabelledImages)
 
 @dataclass(frozen=True)
 class LearningRows(Generic[Images]):
-    """Training and validation rows; of the test rows only how many there are.
+    """Training and validation rows, and the number of test rows.
 
     Attributes:
-        images: The cache, or other images, that the rows are of.
-        train: Rows to fit.
-        val: Rows to choose and to judge on.
-        counts: Labelled, readable rows in each split.
-        problems: What a user should know, one sentence each.
+        images: The cache or image set that the rows belong to.
+        train: (n,) int64 rows to fit on.
+        val: (m,) int64 rows to select and score on.
+        counts: Number of labelled, readable rows in each split.
+        problems: Warnings about the splits, one sentence each.
     """
 
     images: Images
@@ -39,11 +39,11 @@ class LearningRows(Generic[Images]):
 
     @classmethod
     def of(cls, images: Images, fractions: tuple[float, float, float], report: Reporter) -> Self:
-        """Divide rows, and warn of what is odd about them.
+        """Split the rows of `images` and report problems as warnings.
 
         Raises:
-            SplitError: No labelled row, or a class that has none to train on.
-            LeakError: The same image bytes, or one group, in more than one split.
+            SplitError: No row is labelled, or a class has no training rows.
+            LeakError: The same image bytes, or one group, are in more than one split.
         """
         split, found = split_rows(images, fractions)
         problems = (*found.problems, *refuse_leaks(images, split))
@@ -55,23 +55,27 @@ class LearningRows(Generic[Images]):
 
     @property
     def read(self) -> NDArray[np.int64]:
-        """All rows that may be read."""
+        """Training and validation rows, sorted."""
         return np.union1d(self.train, self.val)
 
     @property
     def digest(self) -> str:
-        """Of the images that are read."""
+        """SHA-256 digest of the training and validation images."""
         return hashlib.sha256(self.images.content[self.read].tobytes()).hexdigest()
 
     def labelled(self, X: Any) -> LabelledRows:
-        """Return these rows of features, (n, d), with their labels."""
+        """Return the (n, d) features `X` together with the labels and these rows."""
         return LabelledRows(X, self.images.labels, self.train, self.val, self.images.classes)
 
     def folds(self, cv: int | None) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Rows to fit and rows to judge: the splits themselves, or `cv` folds of both."""
+        """Return pairs of rows to fit and rows to score: train and val, or `cv` folds of both.
+
+        Raises:
+            RunError: `cv` is None and there are no validation rows.
+        """
         if cv is None:
             if not len(self.val):
-                raise RunError(f"{self.images.path} has no validation rows to search with; give --cv K.")
+                raise RunError(f"{self.images.path} has no validation rows to search on; pass --cv K.")
             return [(self.train, self.val)]
         rows = self.read
         fold = assign_folds(self.images.content[rows], self.images.groups[rows], cv)

@@ -1,4 +1,4 @@
-"""Images that are trained on as they are, without a cache: read and decoded once to know which of them are usable."""
+"""Images that are trained on without a cache, decoded once to find the readable ones."""
 
 import io
 import zipfile
@@ -23,12 +23,12 @@ _BATCH = 64
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """A source whose images were looked over; row for row what a cache knows of its own (`LabelledImages`).
+    """Image source whose images were read once; implements `LabelledImages`.
 
     Attributes:
         source: The images.
-        content: (n, 16) uint8 digests of the files' bytes.
-        ok: (n,) bool, whether an image can be decoded.
+        content: (n, 16) uint8 digests of the file bytes.
+        ok: (n,) bool mask of the images that can be decoded.
     """
 
     source: ImageSource
@@ -37,12 +37,12 @@ class ImageSet:
 
     @property
     def path(self) -> Path:
-        """What the user named."""
+        """Path of the image folder or manifest."""
         return Path(self.source.root)
 
     @property
     def ids(self) -> NDArray[Any]:
-        """(n,) str, relative to the source."""
+        """(n,) str names of the images, relative to the source."""
         return np.char.decode(self.source.table.ids, "utf-8")
 
     @property
@@ -62,7 +62,7 @@ class ImageSet:
 
     @property
     def groups(self) -> NDArray[Any]:
-        """(n,) str names of groups."""
+        """(n,) str names of the groups."""
         return np.char.decode(self.source.table.groups, "utf-8")
 
 
@@ -79,19 +79,19 @@ def check_images(
 
     Args:
         source: The images.
-        transform: How a network sees them.
-        known: File of what an earlier call found; images of the same name and stamp are not read again.
-        workers: Decoding threads.
+        transform: Image transform of the network.
+        known: File with the results of an earlier call; images with the same name and stamp are not read again.
+        workers: Decoding threads; None for one per core.
         max_bad: Largest tolerated fraction of unreadable images.
-        report: Where progress and unreadable images go.
+        report: Receiver of progress and of warnings about unreadable images.
 
     Raises:
-        TooManyBadImagesError: More than that are unreadable.
+        TooManyBadImagesError: More than `max_bad` of the images are unreadable.
     """
     table = source.table
     content = np.zeros((len(table), CONTENT_BYTES), np.uint8)
     ok = np.zeros(len(table), bool)
-    todo = _recall(known, source, content, ok)
+    todo = _load_results(known, source, content, ok)
     errors: dict[str, str] = {}
     with report.task("Reading the images", len(todo)) as advance:
         batches = load_batches(
@@ -105,15 +105,15 @@ def check_images(
                     errors[table.ids[row].decode()] = error
             advance(len(batch.rows))
     if known is not None and len(todo):
-        _remember(known, source, content, ok)
-    _report_bad(source, errors, int((~ok).sum()), max_bad, report)
+        _save_results(known, source, content, ok)
+    _report_unreadable(source, errors, int((~ok).sum()), max_bad, report)
     return ImageSet(source, content, ok)
 
 
-def _recall(
+def _load_results(
     known: Path | None, source: ImageSource, content: NDArray[np.uint8], ok: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Fill in what an earlier call found; return the rows that are left."""
+    """Fill in the results of an earlier call; return the rows that are still to be read."""
     table = source.table
     everything = np.arange(len(table))
     if known is None:
@@ -121,7 +121,7 @@ def _recall(
     try:
         with np.load(known, allow_pickle=False) as file:
             earlier = {name: file[name] for name in ("ids", "stamps", "content", "ok")}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # none, or cut off: it only saves time
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # missing or truncated: read the images again
         return everything
     _, mine, theirs = np.intersect1d(table.ids, earlier["ids"], return_indices=True)
     same = (table.stamps[mine] == earlier["stamps"][theirs]).all(axis=1) & earlier["ok"][theirs]
@@ -130,13 +130,15 @@ def _recall(
     return np.setdiff1d(everything, mine)
 
 
-def _remember(known: Path, source: ImageSource, content: NDArray[np.uint8], ok: NDArray[np.bool_]) -> None:
+def _save_results(
+    known: Path, source: ImageSource, content: NDArray[np.uint8], ok: NDArray[np.bool_]
+) -> None:
     data = io.BytesIO()
     np.savez(data, ids=source.table.ids, stamps=source.table.stamps, content=content, ok=ok)
     replace_file(known, data.getvalue())
 
 
-def _report_bad(
+def _report_unreadable(
     source: ImageSource, errors: dict[str, str], failed: int, max_bad: float, report: Reporter
 ) -> None:
     if not failed:
@@ -144,6 +146,6 @@ def _report_bad(
     text = describe_unreadable(errors, failed, len(source.table))
     if failed > max_bad * len(source.table):
         raise TooManyBadImagesError(
-            f"{text}\nThat is more than the allowed {max_bad:.1%}. Mend or remove them, or allow more with --max-bad."
+            f"{text}\nThat is more than the allowed {max_bad:.1%}. Repair or remove them, or raise --max-bad."
         )
-    report.warn(f"{text}\nThey are left out.")
+    report.warn(f"{text}\nThey are skipped.")

@@ -1,4 +1,4 @@
-"""The images that a stage reads: opened from what the user named, or given as they are."""
+"""Image sources of the stages, opened from a path or passed by the caller."""
 
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
@@ -8,11 +8,11 @@ from frostline.features.table import ImageSource
 
 
 def opened_source(data: str | Path | ImageSource, limit: int | None) -> AbstractContextManager[ImageSource]:
-    """Give the images, and close them afterwards if they were opened here.
+    """Return a context manager that yields the image source and closes it on exit if it was opened here.
 
     Args:
-        data: Image folder or manifest, see `features.sources.open_source`; or any other source of images.
-        limit: Take at most this many of them, evenly spaced; None for all.
+        data: Image folder or manifest, see `features.sources.open_source`; or any other image source.
+        limit: Use at most this many images, evenly spaced; None for all.
 
     Raises:
         SourceError: The images can't be listed, or the limit is less than 1.

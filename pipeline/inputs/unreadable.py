@@ -1,4 +1,4 @@
-"""Images that could not be read, as a person is told of them."""
+"""Messages about unreadable images."""
 
 from collections.abc import Mapping
 
@@ -6,12 +6,12 @@ _SHOWN = 10
 
 
 def describe_unreadable(errors: Mapping[str, str], failed: int, images: int) -> str:
-    """How many they are, and the first of them, one a line.
+    """Summarise unreadable images: the count, then the first ten with reasons, one per line.
 
     Args:
-        errors: Why, by an image's name; of all of them or some.
-        failed: How many they are.
-        images: How many images there are.
+        errors: Reasons by image name, for all unreadable images or some of them.
+        failed: Number of unreadable images.
+        images: Number of images.
     """
     lines = [f"  {name}: {reason}" for name, reason in list(errors.items())[:_SHOWN]]
     if failed > len(lines):

@@ -1,4 +1,4 @@
-"""The check stage: what in a cache would make scores say more, or less, than they should."""
+"""The check stage: find leaks, near-duplicates and contradictory labels in a cache."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -24,16 +24,16 @@ PICTURE = "near-duplicates.png"
 
 @dataclass(frozen=True)
 class NearPair:
-    """Two images in different splits that are nearly equal.
+    """Two near-duplicates in different splits.
 
     Attributes:
-        image_a: Name of the one in the earlier split.
-        image_b: Name of the other.
-        split_a: Its split: train or val.
-        split_b: val or test.
-        label_a: Its class, empty where it has none.
-        label_b: The other's class.
-        cosine: Of their centred features.
+        image_a: Name of the image in the earlier split.
+        image_b: Name of the image in the later split.
+        split_a: Split of `image_a`, train or val.
+        split_b: Split of `image_b`, val or test.
+        label_a: Class of `image_a`, empty without one.
+        label_b: Class of `image_b`, empty without one.
+        cosine: Cosine similarity of their centred features.
     """
 
     image_a: str
@@ -47,22 +47,22 @@ class NearPair:
 
 @dataclass(frozen=True)
 class CacheCheck:
-    """What a look over a cache's splits and labels found.
+    """Result of checking the splits and labels of a cache.
 
     Attributes:
-        cache: The cache.
-        layer: Layer whose features near-duplicates were looked for in.
-        counts: Labelled, readable rows in each split.
-        threshold: Least centred cosine of a near-duplicate.
-        exact: Names of the images of each run of equal bytes that is in more than one split.
-        groups: Names of the images of each group that is in more than one split.
-        conflicts: Names of the images of each run of equal bytes with different labels.
-        near: Near-duplicates in different splits, the most alike first.
-        near_complete: Whether these are all; else the most alike of them.
+        cache: Path of the cache.
+        layer: Layer whose features were compared.
+        counts: Number of labelled, readable rows in each split.
+        threshold: Smallest centred cosine similarity of a near-duplicate.
+        exact: Image names of each set of equal bytes in more than one split.
+        groups: Image names of each group in more than one split.
+        conflicts: Image names of each set of equal bytes with different labels.
+        near: Near-duplicates in different splits, the most similar first.
+        near_complete: Whether `near` holds all near-duplicates rather than only the most similar ones.
         missing: Classes that a split lacks, by split.
-        refusals: Why train-head refuses these splits; empty where it doesn't.
-        warnings: What a person should look at.
-        picture: Thumbnails of the most alike pairs; none where there are none or no folder was named.
+        refusals: Reasons why train-head would refuse these splits; empty if it accepts them.
+        warnings: Problems that should be checked by hand.
+        picture: Thumbnails of the most similar pairs; None without pairs or without an output folder.
         seconds: Wall time.
     """
 
@@ -92,23 +92,25 @@ def check_cache(
     fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
     report: Reporter = SILENT,
 ) -> CacheCheck:
-    """Look a cache's splits and labels over: equal and nearly equal images and groups across splits, labels that contradict.
+    """Check the splits and labels of a cache.
 
-    It judges data, not heads: test rows are compared with the others by their features, and no prediction is made.
+    Find equal images, near-duplicates and groups in more than one split, and equal images with different labels.
+    The features of test rows are compared with those of the other rows, and no prediction is made.
 
     Args:
         cache: The cache or its path.
-        layer: Layer to look for near-duplicates in; needed where the cache holds several.
-        threshold: Least cosine of centred features that counts as nearly equal; see `classifiers.inspection.duplicates.NEAR`.
-        max_pairs: How many near-duplicates to list at most.
-        out: Folder for thumbnails of the most alike pairs.
-        fractions: Shares of train, val and test for data that comes without splits.
-        report: Where progress goes.
+        layer: Layer to compare images in; required if the cache holds several.
+        threshold: Smallest cosine similarity of centred features that counts as a near-duplicate; see
+            `classifiers.inspection.duplicates.NEAR`.
+        max_pairs: Maximum number of near-duplicates to list.
+        out: Folder for thumbnails of the most similar pairs.
+        fractions: Fractions of train, val and test for data without declared splits.
+        report: Receiver of progress.
 
     Raises:
         FeaturesError: The cache is not usable.
-        RunError: The layer doesn't exist.
-        SplitError: A threshold or a number of pairs out of range.
+        RunError: The layer does not exist.
+        SplitError: The threshold or the number of pairs is out of range.
     """
     started = time.perf_counter()
     if not isinstance(cache, FeatureCache):
@@ -185,6 +187,6 @@ def _draw(cache: FeatureCache, found: LeakReport, near: Sequence[NearPair], fold
     plot_pairs(
         pictures,
         path,
-        title=f"The {len(pictures)} most alike of {len(near)} pairs, centred cosine of features",
+        title=f"The {len(pictures)} most similar of {len(near)} pairs, with the centred cosine of their features",
     )
     return path

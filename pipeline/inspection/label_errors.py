@@ -30,10 +30,10 @@ class DoubtfulLabel:
     """An image whose label is probably wrong.
 
     Attributes:
-        image: Its name.
-        given: The label it has.
-        suggested: The most probable label.
-        margin: Probability of the given label minus that of the suggested one: the ranking.
+        image: Name of the image.
+        given: Label in the data.
+        suggested: Most probable label.
+        margin: Probability of the given label minus that of the suggested one; labels are ranked by it.
     """
 
     image: str
@@ -44,16 +44,16 @@ class DoubtfulLabel:
 
 @dataclass(frozen=True)
 class LabelErrors:
-    """What a look over the labels of train and val found.
+    """Probably wrong labels of the train and val rows of a cache.
 
     Attributes:
-        cache: The cache.
-        layer: Layer that the judging head read.
-        judged: Rows that were judged.
+        cache: Path of the cache.
+        layer: Key of the layer that the head reads.
+        judged: Number of rows whose label was scored.
         found: Probably wrong labels, the most doubtful first.
-        per_class: How many of them carry each label.
-        picture: Thumbnails of the most doubtful; none where there are none or no folder was named.
-        table: All of them as CSV; likewise.
+        per_class: Number of probably wrong labels per given class.
+        picture: Thumbnails of the most doubtful labels; None without findings or without an output folder.
+        table: CSV file of all findings; None under the same conditions.
         seconds: Wall time.
     """
 
@@ -79,39 +79,37 @@ def label_errors(
     fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
     report: Reporter = SILENT,
 ) -> LabelErrors:
-    """Rank the labels of train and val rows that are probably wrong, by confident learning; test rows are not read.
+    """Find probably wrong labels of train and val rows by confident learning; test rows are not read.
 
-    Every row is judged by a head that was fitted without it, without its copies and without its group.
+    Every row is scored by a head that was fitted without the row, its copies and its group.
 
     Args:
         cache: The cache or its path.
-        head: Kind of head that judges, at its defaults; one that gives probabilities.
-        layer: Layer to read; needed where the cache holds several.
+        head: Kind of head that scores the labels, at its defaults; it must predict probabilities.
+        layer: Layer to read; required if the cache holds several.
         folds: Number of folds.
         out: Folder for thumbnails and a table.
-        seed: Seed of the folds and the head.
-        device: Where torch heads train.
-        fractions: Shares of train, val and test for data that comes without splits.
-        report: Where progress goes.
+        seed: Random seed of the folds and the head.
+        device: Device on which torch heads train.
+        fractions: Fractions of train, val and test for data without declared splits.
+        report: Receiver of progress.
 
     Raises:
-        ClassifiersError: The head or the rows can't be used, or cleanlab isn't installed.
+        ClassifiersError: The head or the rows are not usable, or cleanlab is not installed.
         FeaturesError: The cache is not usable.
-        RunError: The layer doesn't exist.
+        RunError: The layer does not exist.
     """
     started = time.perf_counter()
     if not isinstance(cache, FeatureCache):
         cache = FeatureCache.open(cache)
     key, *others = layer_choices(cache, layer)
     if others:
-        raise RunError(
-            "labels are judged in one layer, or in several side by side: name them, e.g. --layer a+b."
-        )
+        raise RunError("label-errors reads one layer, or several joined layers: pass e.g. --layer a+b.")
     split, _ = split_rows(cache, fractions)
     rows = np.flatnonzero((split == Split.TRAIN) | (split == Split.VAL))
     together = positions(cache.content[rows], cache.groups[rows]).astype(str)
     kind = find_head(head)
-    with report.task("Judging labels", None):
+    with report.task("Scoring labels", None):
         try:
             issues = find_label_errors(
                 np.asarray(layer_features(cache, key)[rows], np.float32),

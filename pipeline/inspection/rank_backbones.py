@@ -1,4 +1,4 @@
-"""The rank stage: which backbone first? Transferability scores from cached features, before any training."""
+"""The rank stage: transferability scores of backbones from cached features, before any training."""
 
 import time
 from collections.abc import Sequence
@@ -20,25 +20,25 @@ from frostline.pipeline.progress import SILENT, Reporter
 from frostline.splits import Split
 
 SCORES = ("log_me", "h_score", "one_nn", "leep", "nce")
-"""The scores of `Ranked`; the larger, the better."""
+"""The scores of `Ranked`; larger is better."""
 
 _LOGITS = "logits"
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """One layer of one cache; see `classifiers.experiments.transferability` for the scores and their sources.
+    """Scores of one layer of one cache; see `classifiers.experiments.transferability` for definitions and sources.
 
     Attributes:
-        cache: The cache.
-        backbone: Its backbone.
+        cache: Path of the cache.
+        backbone: Name of the backbone.
         layer: Key of the layer.
-        width: Length of its vectors.
+        width: Number of features.
         log_me: Logarithm of maximum evidence.
         h_score: H-score with a shrunk covariance.
         one_nn: Leave-one-out accuracy of the nearest neighbour.
-        leep: Log expected empirical prediction, of the backbone's own classifier; none where the cache has no logits.
-        nce: Negative conditional entropy; likewise.
+        leep: Log expected empirical prediction of the backbone's own classifier; None if the cache has no logits.
+        nce: Negative conditional entropy of the backbone's own classifier; None if the cache has no logits.
         seconds: Wall time of scoring.
     """
 
@@ -59,10 +59,10 @@ class Ranking:
     """Layers of caches, the most promising first.
 
     Attributes:
-        by: Score that they are ranked by.
-        rows: Train and val rows that were scored, by cache.
-        ranked: The layers.
-        notes: What a reader should know.
+        by: Score that the layers are ranked by.
+        rows: Number of scored train and val rows of each cache.
+        ranked: The layers, best first.
+        notes: Remarks on the comparison, one sentence each.
     """
 
     by: str
@@ -80,21 +80,21 @@ def rank(
     fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
     report: Reporter = SILENT,
 ) -> Ranking:
-    """Score the layers of caches by how well a head would do on them, and rank them; test rows are not read.
+    """Rank the layers of caches by a score that predicts the accuracy of a head; test rows are not read.
 
     Args:
-        caches: Caches of the same images by several backbones, or one of them.
-        layer: A layer, or several joined by ``+``, that each cache has; ``all`` for each layer by itself; None for the
-            only one. Logits are scored as features only where they are named.
-        by: One of `SCORES`; layers without it come last.
-        device: Where neighbours are searched.
-        fractions: Shares of train, val and test for data that comes without splits.
-        report: Where progress goes.
+        caches: Caches of the same images by several backbones, or a single cache.
+        layer: A layer, or several joined by ``+``, that each cache has; ``all`` for each single layer; None for
+            the only layer. Logits are scored as features only if they are named.
+        by: One of `SCORES`; layers without that score come last.
+        device: Device for the nearest-neighbour search.
+        fractions: Fractions of train, val and test for data without declared splits.
+        report: Receiver of progress.
 
     Raises:
-        ClassifiersError: Labels or features that can't be scored.
+        ClassifiersError: The labels or features can't be scored.
         FeaturesError: A cache is not usable.
-        RunError: No cache, an unknown score, or a layer that a cache doesn't have.
+        RunError: No cache is named, the score is unknown, or a cache does not have the layer.
     """
     if by not in SCORES or not caches:
         raise RunError(
@@ -114,7 +114,7 @@ def rank(
                 ranked.append(_score(cache, key, rows, source, device))
                 advance(1)
     same = all(np.array_equal(images[0], other) for other in images[1:])
-    notes = () if same else ("The caches are of different images: their scores can't be compared.",)
+    notes = () if same else ("The caches hold different images: their scores can't be compared.",)
     ranked.sort(key=lambda each: -np.inf if getattr(each, by) is None else getattr(each, by), reverse=True)
     return Ranking(by, tuple(map(len, images)), tuple(ranked), notes)
 
@@ -127,7 +127,7 @@ def _layers(cache: FeatureCache, layer: str | None) -> tuple[str, ...]:
 
 
 def _source_scores(cache: FeatureCache, rows: NDArray[np.int64]) -> dict[str, float | None]:
-    """What the backbone's own classifier says of the labels, where the cache holds its logits."""
+    """Return LEEP and NCE of the backbone's own classifier; None if the cache does not hold its logits."""
     if _LOGITS not in {each.key for each in cache.layers}:
         return {"leep": None, "nce": None}
     proba = softmax(np.asarray(cache.features(_LOGITS)[rows], np.float64), axis=1)

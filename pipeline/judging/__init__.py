@@ -1,1 +1,1 @@
-"""The stages that apply a trained run: evaluate and predict."""
+"""The evaluate and predict stages, which apply a trained run."""

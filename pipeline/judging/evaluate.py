@@ -1,4 +1,4 @@
-"""The evaluate stage: one honest look at the test split."""
+"""The evaluate stage: score a run on the test split and record the evaluation in its ledger."""
 
 import time
 from collections.abc import Collection, Sequence
@@ -48,18 +48,18 @@ _NETWORK = ("backbone", "layers", "transform", "weights_sha256")
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What one look at the test split showed.
+    """Result of an evaluation on the test split.
 
     Attributes:
-        run: The run directory.
-        cache: The cache whose test rows were looked at.
-        rows: Test rows.
-        look: Number of this look in the run's ledger; 1 is the only one that is unbiased by earlier ones.
+        run: Run directory.
+        cache: Path of the cache that holds the test rows.
+        rows: Number of test rows.
+        look: Number of this evaluation in the run's ledger; only the first is unbiased by earlier ones.
         metrics: Each metric with its 95 % interval, the per-class table and the confusion matrix.
-        confusion: Picture of the confusion matrix.
-        calibration: How sure the head is and how often right, before its temperature and after.
-        reliability: Picture of that.
-        mistakes: Picture of the most confident mistakes; none where nothing was wrong.
+        confusion: Plot of the confusion matrix.
+        calibration: Reliability before and after temperature scaling.
+        reliability: Reliability diagram.
+        mistakes: Plot of the most confident mistakes; None without mistakes.
         seconds: Wall time.
     """
 
@@ -82,20 +82,21 @@ def evaluate(
     trusted: Collection[str] = (),
     report: Reporter = SILENT,
 ) -> EvaluationResult:
-    """Judge a run on the test split of its cache, or of another cache of the same specification.
+    """Evaluate a run on the test split of its cache, or of another cache with the same specification.
 
-    The look is written into the run's ledger before any prediction is made.
+    The evaluation is recorded in the run's ledger before any prediction is made.
 
     Args:
         run: Run directory.
-        cache: Cache to judge on, or several joined by ``+`` where the run was trained on so many; by default those that
-            it was trained on. For a fine-tuned run, the features of all images by its own backbone, which are computed and
-            kept in the run.
-        trusted: Types that a head from outside may hold; see `classifiers.saving.head_files.load_head`.
-        report: Where progress goes.
+        cache: Cache to evaluate on, or several joined by ``+`` if the run was trained on several; by default the
+            caches it was trained on. For a fine-tuned run the default is the features of all images by its own
+            backbone, which are computed and kept in the run.
+        trusted: Types to trust when loading a third-party head; see `classifiers.saving.head_files.load_head`.
+        report: Receiver of progress.
 
     Raises:
-        RunError: The run is not readable, the cache was made otherwise, or its test rows were trained on.
+        RunError: The run is not readable, the specification of the cache differs, or the run was trained on its
+            test rows.
         FeaturesError: The cache is not usable.
         ClassifiersError: The head or the split is not usable.
     """
@@ -113,8 +114,8 @@ def evaluate(
     look = opened.ledger.record(cache=str(data.path), key=data.key, rows=len(test))
     if look > 1:
         report.warn(
-            f"This is look number {look} at the test split by {opened.path}. Choosing between runs, or changing"
-            " anything, after seeing test results makes them optimistic; choose on validation."
+            f"{opened.path} has now been evaluated on the test split {look} times. Choosing between runs, or changing"
+            " anything, based on test results makes them optimistic; choose on validation."
         )
     with report.task("Evaluating", None):
         logits = head.logits(layer_features(data, opened.layer)[test])
@@ -125,7 +126,7 @@ def evaluate(
     )
     diagram = opened.path / "reliability.png"
     plot_reliability(calibration, diagram, title=f"{opened.path.name}: {len(test)} test images")
-    judged = _Judged(
+    judged = _TestPredictions(
         data, test, labels, probabilities.argmax(axis=1), probabilities.max(axis=1), tuple(head.classes)
     )
     confusion = opened.path / "confusion.png"
@@ -152,8 +153,8 @@ def evaluate(
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """The test rows: where they lie in the cache, what they are, and what the head says."""
+class _TestPredictions:
+    """The test rows: their positions in the cache, labels and predictions."""
 
     cache: AnyCache
     rows: NDArray[np.intp]
@@ -164,12 +165,12 @@ class _Judged:
 
 
 def _extract(run: Run, limit: int | None, report: Reporter) -> None:
-    """Compute the features that a fine-tuned run's own backbone gives of its data, as far as they aren't there."""
+    """Compute the missing features of a fine-tuned run's data with its own backbone."""
     (cache,) = run.caches
     net = run.backbone(cache)
     options = EngineOptions(
         engine="auto",
-        precision=cache.spec.precision,  # in which the head was calibrated
+        precision=cache.spec.precision,  # the head was calibrated in this precision
         device="auto",
         batch_size=None,
     )
@@ -181,8 +182,8 @@ def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:
     caches = members(data)
     if len(caches) != len(run.caches):
         raise RunError(
-            f"{run.path} was trained on {len(run.caches)} caches side by side, got {len(caches)}: {data.path}."
-            " Join as many by +, of the same backbones and in the same order."
+            f"{data.path}: got {len(caches)} caches, expected {len(run.caches)}, as {run.path} was trained on. Join caches"
+            " of the same backbones with +, in the same order."
         )
     for index, (trained, cache) in enumerate(zip(run.caches, caches, strict=True)):
         layers = frozenset(layers_of(run.layer, index))
@@ -191,27 +192,27 @@ def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:
 
 
 def _check_features(run: Run, trained: CacheRecord, cache: FeatureCache, layers: frozenset[str]) -> None:
-    """Refuse features of another backbone, transform, layer, decoder or number format."""
+    """Raise `RunError` for features of another backbone, transform, layer, decoder or number format."""
     differences = [d for d in trained.spec.differences(cache.spec) if _matters(d, tuned=run.tuned)]
     missing = layers.difference(layer.key for layer in cache.layers)
     if not missing and all(d.field == "layers" for d in differences):
         return
     shown = "\n".join(f"  {d.field}: trained on {d.ours!r}, the cache has {d.theirs!r}" for d in differences)
     raise RunError(
-        f"{cache.path} holds other features than {run.path} was trained on:\n{shown}\n"
+        f"The features of {cache.path} differ from those that {run.path} was trained on:\n{shown}\n"
         "Extract the data again with the run's settings, or train on this cache."
     )
 
 
 def _matters(difference: Difference, *, tuned: bool) -> bool:
-    """Return whether a head can't read features that differ so; a tuned one was trained with its backbone, not on a cache."""
+    """Return whether the difference makes features unusable; a tuned head depends on its network alone."""
     if tuned:
         return difference.field.partition(".")[0] in _NETWORK
     return not difference.is_of_computation
 
 
 def _check_computation(run: Run, fit: Fit, cache: FeatureCache, report: Reporter) -> None:
-    """Accept features that were computed in another way where the numerical contract holds, and say so."""
+    """Accept features of another engine within the numerical contract, with a note; else raise `RunError`."""
     if not fit.computed_otherwise:
         return
     if not fit.is_within_contract:
@@ -226,34 +227,34 @@ def _check_computation(run: Run, fit: Fit, cache: FeatureCache, report: Reporter
 def _check_test(run: Run, cache: AnyCache, test: NDArray[np.intp]) -> None:
     if not len(test):
         raise RunError(
-            f"{cache.path} has no labelled test rows to judge {run.path} on. Its data comes with train and val"
-            " only: add a test split to the data and run extract again."
+            f"{cache.path} has no labelled test rows to evaluate {run.path} on. Its data has only train and val"
+            " splits: add a test split and run extract again."
         )
     content = np.ascontiguousarray(cache.content[test]).view("V16").ravel()
     leaked = np.flatnonzero(np.isin(content, run.trained_content()))
     if len(leaked):
         names = ", ".join(cache.ids[test[leaked[:5]]])
         raise RunError(
-            f"{len(leaked)} of the {len(test)} test images of {cache.path} are, byte for byte, images that"
-            f" {run.path} was trained or selected on: {names}{' ...' if len(leaked) > 5 else ''}."
-            " Remove them from one of the two splits, extract and train again."
+            f"{len(leaked)} of the {len(test)} test images of {cache.path} are identical, byte for byte, to"
+            f" images that {run.path} was trained or selected on: {names}{' ...' if len(leaked) > 5 else ''}."
+            " Remove them from one of the two splits, then extract and train again."
         )
 
 
 def _head_labels(cache: AnyCache, rows: NDArray[np.intp], classes: Sequence[str]) -> NDArray[np.int64]:
-    """Labels of `rows` in the head's own numbering of the classes."""
+    """Return the labels of `rows` as indices into the classes of the head."""
     position = {name: index for index, name in enumerate(classes)}
     unknown = sorted({cache.classes[label] for label in np.unique(cache.labels[rows])} - set(position))
     if unknown:
         raise RunError(
             f"The test rows of {cache.path} have classes that the head was not trained on: {', '.join(unknown)}."
-            " Train again on data that has them, or remove these images."
+            " Train again on data that has these classes, or remove the images."
         )
     numbers = np.array([position.get(name, -1) for name in cache.classes], np.int64)
     return numbers[cache.labels[rows]]
 
 
-def _draw_mistakes(judged: _Judged, path: Path) -> Path | None:
+def _draw_mistakes(judged: _TestPredictions, path: Path) -> Path | None:
     predicted, confidence = judged.predicted, judged.confidence
     wrong = np.flatnonzero(predicted != judged.labels)
     if not len(wrong):
@@ -273,7 +274,7 @@ def _draw_mistakes(judged: _Judged, path: Path) -> Path | None:
 
 
 def _described(result: EvaluationResult) -> Evaluation:
-    """Describe for the run what a look at the test split showed."""
+    """Convert a result to the record that is saved in the run."""
     metrics, calibration = result.metrics, result.calibration
     return Evaluation(
         look=result.look,

@@ -1,4 +1,4 @@
-"""The predict stage: labels for new images, through everything that the run was trained with."""
+"""The predict stage: label new images with the backbone, transform, layer and head of a run."""
 
 import csv
 import dataclasses
@@ -32,14 +32,14 @@ _BATCH_SIZE = 32
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the run says of one image.
+    """Prediction for one image.
 
     Attributes:
-        path: The image.
-        label: The most probable class; none where the image could not be read.
-        probability: Its probability.
-        top: The most probable classes with their probabilities, best first.
-        error: Why the image could not be read; none where it could.
+        path: Path of the image.
+        label: Most probable class; None if the image could not be read.
+        probability: Probability of `label`; None if the image could not be read.
+        top: Most probable classes with their probabilities, best first.
+        error: Reason why the image could not be read; None if it could.
     """
 
     path: Path
@@ -63,34 +63,34 @@ def predict(
     trusted: Collection[str] = (),
     report: Reporter = SILENT,
 ) -> list[Prediction]:
-    """Classify images with a run's own backbone, transform, layer and head.
+    """Classify images with the backbone, transform, layer and head of a run.
 
     Args:
         run: Run directory.
-        paths: Images, and folders that are searched for images.
-        top_k: Classes to report per image.
-        weights: The backbone's weights, where they are no longer where they were; one for each backbone of a run on
-            several.
-        engine: What executes the forward pass; ``auto`` takes the one that computed the features that the head was
-            trained on, or where that can't be had here, the fastest one within the numerical contract.
-        precision: Number format of the forward pass; ``auto`` takes the one of these features likewise.
+        paths: Images, and folders to search for images.
+        top_k: Number of classes to report per image.
+        weights: Weights of the backbone, if the file was moved; one path per backbone for a run on several.
+        engine: Engine that executes the forward pass; ``auto`` is the engine that computed the features the head
+            was trained on or, if that is not available here, the fastest one within the numerical contract.
+        precision: Number format of the forward pass; ``auto`` chooses it together with the engine.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         batch_size: Images per forward pass; by default chosen for the device.
         workers: Decoding threads; by default one per core.
-        trusted: Types that a head from outside may hold; see `classifiers.saving.head_files.load_head`.
-        report: Where progress goes.
+        trusted: Types to trust when loading a third-party head; see `classifiers.saving.head_files.load_head`.
+        report: Receiver of progress.
 
     Returns:
-        One prediction per image, in the order of `paths`. An unreadable image has its reason instead of a label.
+        One prediction per image, in the order of `paths`. An unreadable image has an error instead of a label.
 
     Raises:
-        RunError: The run is not readable, or its backbone's weights are not the ones it was trained with.
-        FeaturesError: An image path doesn't exist, or the backbone can't be built here.
-        EngineError: The run's engine and precision are not available here, and no check shows that others agree with them.
+        RunError: The run is not readable, or the weights of the backbone differ from those it was trained with.
+        FeaturesError: An image path does not exist, or the backbone can't be built here.
+        EngineError: The run's engine and precision are not available here, and no check shows that others agree
+            with them.
     """
     opened = load_run(run)
     head = opened.head(trusted=trusted)
-    given = _each_weights(opened, weights)
+    given = _weights_per_backbone(opened, weights)
     places = layer_places(opened.layer)
     source: ImageSource = PathSource(image_paths(paths))
     count = len(source.table.ids)
@@ -120,13 +120,15 @@ def predict(
     return predictions
 
 
-def _each_weights(run: Run, weights: str | Path | Sequence[str | Path] | None) -> Sequence[str | Path | None]:
-    """What the user gave for each backbone."""
+def _weights_per_backbone(
+    run: Run, weights: str | Path | Sequence[str | Path] | None
+) -> Sequence[str | Path | None]:
+    """Return the weights for each backbone; None for its own."""
     given = [weights] if isinstance(weights, str | Path) else list(weights or ())
     if given and len(given) != len(run.caches):
         raise RunError(
-            f"{run.path} was trained on {len(run.caches)} backbones, and --weights names {len(given)} files; give one"
-            f" for each, in this order: {', '.join(each.spec.backbone for each in run.caches)}."
+            f"{run.path} was trained on {len(run.caches)} backbones, and --weights names {len(given)} files; pass one"
+            f" per backbone, in this order: {', '.join(each.spec.backbone for each in run.caches)}."
         )
     return given or [None] * len(run.caches)
 
@@ -141,7 +143,7 @@ def _features(
     workers: int | None,
     report: Reporter,
 ) -> Iterator[tuple[Batch, dict[str, NDArray[Any]]]]:
-    """Build the engine of one backbone; give batches with its features (k, dim) by layer."""
+    """Build the engine of one backbone; return an iterator over batches and their (k, dim) features by layer."""
     spec = trained.spec
     options = dataclasses.replace(options, decoder=decoder_of(spec.decoder))
     by_key = {layer.key: layer for layer in spec.layers}
@@ -162,7 +164,7 @@ def _features(
 def _rounded(
     engine: Engine, batches: Iterator[Batch], dtype: Dtype
 ) -> Iterator[tuple[Batch, dict[str, NDArray[Any]]]]:
-    """Features of the plain image, rounded as the cache that the head was trained on rounds them."""
+    """Yield the features of the unaugmented images, rounded to the number format of the training cache."""
     for batch, outputs in engine.run(batches):
         yield (
             batch,
@@ -188,7 +190,7 @@ def _label(
 
 
 def write_csv(predictions: Sequence[Prediction], file: TextIO) -> None:
-    """Write one line per image: path, label, probability, then the top classes, then the error."""
+    """Write one CSV line per image: path, label, probability, the top classes and the error."""
     depth = max((len(prediction.top) for prediction in predictions), default=0)
     top = [f"{name}_{rank}" for rank in range(1, depth + 1) for name in ("label", "probability")]
     writer = csv.writer(file, lineterminator="\n")

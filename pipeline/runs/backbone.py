@@ -1,4 +1,4 @@
-"""The backbone of a run: the one whose features its head reads."""
+"""Loading of the backbone of a run."""
 
 from pathlib import Path
 
@@ -13,13 +13,13 @@ def load_run_backbone(
     """Load the backbone of one of the caches that a run was trained on, with the transform of that cache.
 
     Args:
-        folder: The run directory.
-        trained: The cache.
-        weights: Where the backbone's weights are now, if they have moved.
-        tuned: Whether the run holds the backbone itself.
+        folder: Run directory.
+        trained: Record of the cache.
+        weights: Path of the weights, if the file was moved.
+        tuned: Whether the run holds its own fine-tuned backbone.
 
     Raises:
-        RunError: The weights are not the ones that the head was trained with.
+        RunError: The weights differ from those that the head was trained with.
         FeaturesError: The backbone can't be built here.
     """
     spec = trained.spec
@@ -30,6 +30,6 @@ def load_run_backbone(
     if net.weights_sha256 != spec.weights_sha256:
         raise RunError(
             f"{folder} was trained on features of {spec.backbone} with weights {spec.weights_sha256[:12]};"
-            f" the weights here are {net.weights_sha256[:12]}. Name the right ones with --weights FILE."
+            f" the weights found are {net.weights_sha256[:12]}. Pass the original ones with --weights FILE."
         )
     return net.with_transform(spec.transform)

@@ -1,4 +1,4 @@
-"""The caches of a run: what the record says of them, and opening them where they still are what they were."""
+"""Records of the caches of a run, and access to the caches if they are unchanged."""
 
 import contextlib
 
@@ -10,7 +10,7 @@ from frostline.pipeline.runs.record import CacheRecord
 
 
 def describe_caches(cache: AnyCache) -> tuple[CacheRecord, ...]:
-    """Describe a cache, or each of several that are read as one, for the record."""
+    """Return the record of a cache, or of each of several joined caches."""
     return tuple(
         CacheRecord(
             path=str(each.path.resolve()),
@@ -26,7 +26,7 @@ def describe_caches(cache: AnyCache) -> tuple[CacheRecord, ...]:
 
 
 def open_unchanged(trained: CacheRecord) -> FeatureCache | None:
-    """Open a cache that a run was trained on; None where it is gone, damaged, or of another specification now."""
+    """Open a cache that a run was trained on; None if it is missing or damaged, or its specification has changed."""
     with contextlib.suppress(OSError, FeaturesError):
         cache = FeatureCache.open(trained.path)
         return cache if cache.key == trained.key else None
@@ -36,7 +36,7 @@ def open_unchanged(trained: CacheRecord) -> FeatureCache | None:
 def how_computed(trained: CacheRecord) -> Computed:
     """Return how the features of a cache were computed.
 
-    The check of a run whose version recorded none is taken from the cache itself.
+    If an earlier version wrote the run without a check, the check is read from the cache.
     """
     check = trained.check
     if check is None and not trained.spec.is_reference:

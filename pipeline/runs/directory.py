@@ -1,4 +1,4 @@
-"""A run directory: its name, how it is written as a whole, and how the JSON in it is read."""
+"""Run directories: naming, atomic writing, and validated reading of their JSON files."""
 
 import os
 import re
@@ -16,12 +16,12 @@ import msgspec
 from frostline.pipeline.errors import RunError
 
 FEATURES = "features.h5"
-"""Where a fine-tuned run keeps the features that its own backbone gives."""
+"""File in a fine-tuned run that caches the features of its own backbone."""
 
 FEW_SHOT = "few-shot"
 LEARNING_CURVE = "learning-curve"
 
-_DEEPEST = 32  # levels of a document; those of Frostline have fewer than ten
+_MAX_LEVELS = 32  # levels of nesting; documents of Frostline have fewer than ten
 _MESSAGE = re.compile(r"(.*) - at `\$(.*)`", re.DOTALL)
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 def new_run_path(cache: Path, head: str, folder: str | Path = "runs") -> Path:
-    """Return a name under `folder` that no run has yet: ``CACHE-HEAD``, then ``CACHE-HEAD-2`` and so on."""
+    """Return an unused path under `folder`: ``CACHE-HEAD``, then ``CACHE-HEAD-2`` and so on."""
     stem = Path(folder) / f"{cache.stem}-{head.rpartition(':')[2]}"
     path, number = stem, 1
     while path.exists():
@@ -39,29 +39,29 @@ def new_run_path(cache: Path, head: str, folder: str | Path = "runs") -> Path:
 
 
 def is_of_sample_sizes(folder: str | Path) -> bool:
-    """Return whether few-shot or learning-curve wrote a folder; such folders lie beside runs and are not runs."""
+    """Return whether few-shot or learning-curve wrote the folder, which then is not a run."""
     return any((Path(folder) / f"{name}.json").exists() for name in (FEW_SHOT, LEARNING_CURVE))
 
 
 def check_new(path: Path) -> None:
-    """Refuse a path where something is.
+    """Check that a path does not exist.
 
     Raises:
-        RunError: Something is.
+        RunError: The path exists already.
     """
     if path.exists():
         raise RunError(
             f"{path} exists already, and a run is never overwritten."
-            " Choose another folder, name none for a fresh one, or delete it."
+            " Choose another folder, omit the option for a new one, or delete it."
         )
 
 
 @contextmanager
 def write_run(path: Path) -> Iterator[Path]:
-    """Give a temporary folder beside `path` that becomes `path` when the block ends without an error.
+    """Yield a temporary folder next to `path` that is renamed to `path` when the block ends without an error.
 
     Raises:
-        RunError: Something is at `path` already.
+        RunError: The path exists already.
     """
     check_new(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -83,12 +83,12 @@ def _umask() -> int:
 
 @dataclass(frozen=True)
 class Document:
-    """A JSON object in a file that may come from anywhere.
+    """Description of a JSON object in an untrusted file, for validation and error messages.
 
     Attributes:
-        where: The file, and the line if it holds several objects; for messages.
-        what: What it should be, e.g. ``the record of a run``.
-        remedy: What the user can do where it isn't, in a sentence.
+        where: The file, and the line if it holds several objects.
+        what: Expected content, e.g. ``the record of a run``.
+        remedy: Sentence that says what to do if the content is invalid.
     """
 
     where: str | Path
@@ -99,7 +99,7 @@ class Document:
         """Parse the JSON.
 
         Raises:
-            RunError: It is not JSON, is no object, or is nested too deeply.
+            RunError: The text is not JSON, is not an object, or is nested too deeply.
         """
         try:
             document = msgspec.json.decode(text)
@@ -108,14 +108,14 @@ class Document:
         if not isinstance(document, dict):
             raise self.error(f"got {reprlib.repr(document)}, expected a JSON object")
         if _is_deep(document):
-            raise self.error(f"it is nested more than {_DEEPEST} levels deep")
+            raise self.error(f"it is nested more than {_MAX_LEVELS} levels deep")
         return document
 
     def convert(self, document: dict[str, Any], kind: type[T]) -> T:
-        """Convert what was parsed to the type that describes it, strictly; unknown fields are passed over.
+        """Convert a parsed document strictly to a type; unknown fields are ignored.
 
         Raises:
-            RunError: A field is missing, of another type, or out of range; the message names it.
+            RunError: A field is missing, has another type or is out of range; the message names it.
         """
         try:
             return msgspec.convert(document, kind)
@@ -127,21 +127,21 @@ class Document:
             raise self.error(f"{where}{expected[:1].lower()}{expected[1:]}, got {found}") from error
 
     def read(self, text: bytes, kind: type[T]) -> T:
-        """Parse and convert."""
+        """Parse JSON and convert it to a type; see `parse` and `convert`."""
         return self.convert(self.parse(text), kind)
 
     def error(self, problem: str) -> RunError:
-        """Return the error that says what is wrong, where, and what to do."""
+        """Return an error that names the file, the problem and the remedy."""
         return RunError(f"{self.where} is not {self.what}: {problem}. {self.remedy}")
 
 
 def to_plain(value: Any) -> Any:
-    """Return structs and dataclasses as what the `json` module writes."""
+    """Convert structs and dataclasses to values that the `json` module can write."""
     return msgspec.to_builtins(value, enc_hook=_as_plain)
 
 
 def _as_plain(value: Any) -> Any:
-    """Return a mapping of another type, or an object of a subclass such as torch's version, as the plain type."""
+    """Convert other mappings, and subclasses of str and float such as torch's version, to the plain type."""
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, str):
@@ -153,7 +153,7 @@ def _as_plain(value: Any) -> Any:
 
 def _is_deep(document: Any) -> bool:
     level = [document]
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_LEVELS):
         level = [child for each in level for child in _children(each)]
     return bool(level)
 
@@ -165,17 +165,17 @@ def _children(value: Any) -> list[Any]:
 
 
 def _split(message: str) -> tuple[str, str]:
-    """Divide a message of msgspec into what it says, and the field that it says it of; empty for the whole."""
+    """Split a message of msgspec into the text and the field; the field is empty for the whole document."""
     found = _MESSAGE.fullmatch(message)
     said, field = found.groups() if found else (message, "")
     return said.replace("`", ""), field
 
 
 def _value_at(document: Any, field: str) -> Any:
-    """Return what stands at a field as msgspec names it, as far down as the name says where that is."""
+    """Return the value at a field named by msgspec, or the deepest parent that can be found."""
     for name, index in _STEP.findall(field.partition("[...]")[0]):
         try:
             document = document[name or int(index)]
-        except (LookupError, TypeError):  # the name is not msgspec's but a text from the file
+        except (LookupError, TypeError):  # a key of the file, not a path of msgspec
             break
     return document

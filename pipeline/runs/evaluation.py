@@ -1,4 +1,4 @@
-"""The evaluation of a run, ``evaluation.json``: what the latest look at the test split showed."""
+"""The latest evaluation of a run on the test split, ``evaluation.json``."""
 
 import json
 from pathlib import Path
@@ -32,11 +32,11 @@ class MetricEstimates(Struct, frozen=True, kw_only=True):
     macro_f1: Estimate
     log_loss: Estimate
     rms_calibration_error: Estimate | None = None
-    """None where an earlier version, which measured it otherwise, wrote the file."""
+    """None if an earlier version wrote the file, which measured another calibration error."""
 
 
 class ClassLine(Struct, frozen=True):
-    """One class's line in the table."""
+    """Scores of one class."""
 
     name: str
     precision: float
@@ -46,7 +46,7 @@ class ClassLine(Struct, frozen=True):
 
 
 class ReliabilityRecord(Struct, frozen=True, kw_only=True):
-    """How often the head is right when it is so sure; see `classifiers.protocol.calibration.Reliability`."""
+    """Accuracy and confidence per bin; see `classifiers.protocol.calibration.Reliability`."""
 
     rms_calibration_error: Estimate
     edges: tuple[float, ...]
@@ -56,7 +56,7 @@ class ReliabilityRecord(Struct, frozen=True, kw_only=True):
 
 
 class CalibrationRecord(Struct, frozen=True, kw_only=True):
-    """What the head's temperature does to its probabilities."""
+    """Reliability before and after temperature scaling."""
 
     temperature: float
     before: ReliabilityRecord
@@ -64,16 +64,16 @@ class CalibrationRecord(Struct, frozen=True, kw_only=True):
 
 
 class Evaluation(Struct, frozen=True, kw_only=True):
-    """One look at the test split.
+    """One evaluation on the test split.
 
     Attributes:
-        look: Number of the look in the run's ledger.
-        cache: The cache whose test rows were looked at.
-        rows: Test rows.
-        metrics: Scores on them.
-        per_class: One line per class.
-        confusion: Rows of each true class, by predicted class.
-        calibration: How sure the head is and how often right; None in the file of an earlier version.
+        look: Number of the evaluation in the run's ledger.
+        cache: Path of the cache that holds the test rows.
+        rows: Number of test rows.
+        metrics: Scores on the test rows.
+        per_class: Scores of each class.
+        confusion: Counts by true class (outer) and predicted class (inner).
+        calibration: Reliability before and after temperature scaling; None in files of an earlier version.
     """
 
     look: int
@@ -86,16 +86,16 @@ class Evaluation(Struct, frozen=True, kw_only=True):
 
 
 def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Write ``evaluation.json`` into a run directory; the one of an earlier look is replaced."""
+    """Write ``evaluation.json`` into a run directory, replacing that of an earlier evaluation."""
     text = json.dumps(to_plain(evaluation), indent=2) + "\n"
-    replace_file(folder / EVALUATION_FILE, text.encode())  # one that is there means that a run was judged
+    replace_file(folder / EVALUATION_FILE, text.encode())  # the file marks a run as evaluated
 
 
 def read_evaluation(folder: Path) -> Evaluation | None:
-    """Read what `save_evaluation` wrote; None where the run was not evaluated.
+    """Read the evaluation of a run; return None if the run was not evaluated.
 
     Raises:
-        RunError: It can't be read.
+        RunError: The file can't be read.
     """
     file = folder / EVALUATION_FILE
     try:

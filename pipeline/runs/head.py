@@ -1,4 +1,4 @@
-"""The head of a run: what the record says of it, and loading it."""
+"""Record and loading of the head of a run."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -9,7 +9,7 @@ from frostline.pipeline.runs.record import HeadRecord, Metrics, Scores
 
 
 def describe_head(fitted: FittedHead, kind: str) -> HeadRecord:
-    """Describe a head for the record; `kind` is its kind as the user named it."""
+    """Return the record of a head; `kind` is the kind as the user named it."""
     return HeadRecord(
         kind=kind,
         params=dict(fitted.params),
@@ -19,7 +19,7 @@ def describe_head(fitted: FittedHead, kind: str) -> HeadRecord:
 
 
 def describe_metrics(fitted: FittedHead) -> Metrics:
-    """Describe for the record how good a head is on the validation rows."""
+    """Return the record of the validation scores of a head."""
     return Metrics(validation=Scores(**fitted.validation))
 
 
@@ -27,10 +27,10 @@ def load_run_head(folder: Path, trusted: Collection[str] = ()) -> FittedHead:
     """Load the head of a run.
 
     Args:
-        folder: The run directory.
-        trusted: Types that a head from outside may hold; see `classifiers.saving.head_files.load_head`.
+        folder: Run directory.
+        trusted: Types to trust when loading a third-party head; see `classifiers.saving.head_files.load_head`.
 
     Raises:
-        HeadFormatError: Its files are missing or changed, or hold what is not trusted.
+        HeadFormatError: Files of the head are missing or modified, or contain types that are not trusted.
     """
     return load_head(folder, trusted=trusted)

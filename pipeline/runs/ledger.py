@@ -1,4 +1,4 @@
-"""The ledger of a run: every look that was taken at the test split."""
+"""The ledger of a run: a record of every evaluation on the test split."""
 
 import json
 import os
@@ -14,18 +14,18 @@ from frostline.pipeline.runs.directory import Document, to_plain
 
 LEDGER_FILE = "ledger.jsonl"
 
-_REMEDY = "Restore the file from a copy; without it nobody knows how often the test split was looked at."
+_REMEDY = "Restore the file from a copy; without it the number of test evaluations is unknown."
 
 
 class Look(Struct, frozen=True, kw_only=True):
-    """One look at the test split.
+    """One evaluation on the test split.
 
     Attributes:
-        look: Its number, from 1.
-        time: When it was taken, UTC, as ISO 8601.
-        cache: The cache whose test rows were looked at.
+        look: Number of the evaluation, from 1.
+        time: Time of the evaluation, UTC, as ISO 8601.
+        cache: Path of the cache that holds the test rows.
         key: Cache key.
-        rows: Test rows.
+        rows: Number of test rows.
     """
 
     look: Annotated[int, Meta(ge=1, le=2**53)]
@@ -37,16 +37,16 @@ class Look(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Ledger:
-    """The ledger in a run directory; entries are only ever appended.
+    """Append-only ledger in a run directory.
 
     Attributes:
-        run: The run directory.
+        run: Run directory.
     """
 
     run: Path
 
     def looks(self) -> tuple[Look, ...]:
-        """Return every look, oldest first.
+        """Return the recorded evaluations, oldest first.
 
         Raises:
             RunError: The ledger can't be read.
@@ -63,7 +63,7 @@ class Ledger:
         )
 
     def record(self, *, cache: str, key: str, rows: int) -> int:
-        """Append a look, on disk before anything is revealed; return its number.
+        """Append an evaluation, flushed to disk before any result is shown; return its number.
 
         Raises:
             RunError: The ledger can't be read.
@@ -78,4 +78,4 @@ class Ledger:
 
 
 def _look(line: bytes, where: str) -> Look:
-    return Document(where, "a look at the test split", _REMEDY).read(line, Look)
+    return Document(where, "an entry of the ledger", _REMEDY).read(line, Look)

@@ -1,4 +1,4 @@
-"""What a head said of each row of a split, beside what is true: one line per image of a run's CSV files."""
+"""Predictions and true labels of the images of a split, as CSV files of a run."""
 
 import csv
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ _COLUMNS = ["id", "label", "predicted", "probability"]
 
 @dataclass(frozen=True, eq=False)
 class Judgements:
-    """Predictions for some labelled images.
+    """Predictions for labelled images.
 
     Attributes:
         ids: (n,) str names of the images.
         labels: (n,) str true classes.
         predicted: (n,) str most probable classes.
-        probability: (n,) float64 their probabilities.
+        probability: (n,) float64 probabilities of the predicted classes.
     """
 
     ids: NDArray[np.str_]
@@ -43,13 +43,13 @@ class Judgements:
         probability: NDArray[np.float64],
         classes: Sequence[str],
     ) -> Self:
-        """From indices into classes."""
+        """Create predictions from (n,) indices into `classes`."""
         names = np.array(classes)
         return cls(ids, names[labels], names[predicted], probability)
 
     @property
     def correct(self) -> NDArray[np.bool_]:
-        """(n,) whether the prediction is right."""
+        """(n,) bool mask of the correct predictions."""
         right: NDArray[np.bool_] = self.predicted == self.labels
         return right
 
@@ -57,11 +57,11 @@ class Judgements:
         return len(self.ids)
 
     def take(self, rows: NDArray[np.int64]) -> "Judgements":
-        """Some of them."""
+        """Return the predictions of the given rows."""
         return Judgements(self.ids[rows], self.labels[rows], self.predicted[rows], self.probability[rows])
 
     def write(self, path: Path) -> None:
-        """Write one line per image."""
+        """Write the predictions as CSV, one line per image."""
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(_COLUMNS)
@@ -70,10 +70,10 @@ class Judgements:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """Read what `write` wrote; None where there is no such file, or no line in it.
+        """Read a file written by `write`; return None if it does not exist or has no rows.
 
         Raises:
-            RunError: It holds something else.
+            RunError: The file is malformed.
         """
         try:
             with path.open(newline="", encoding="utf-8") as file:
@@ -92,7 +92,7 @@ class Judgements:
 
 
 def save_validation(folder: Path, rows: LearningRows[Any], head: FittedHead) -> None:
-    """Keep what a head says of the validation rows that it was chosen on, where there are any."""
+    """Write the predictions of a head for the validation rows it was selected on, if there are any."""
     if not head.verdicts or not len(rows.val):
         return
     images, val = rows.images, rows.val

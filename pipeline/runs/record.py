@@ -1,8 +1,8 @@
-"""The record of a run, ``run.json``: how it was trained, on what, and what came out.
+"""The record of a run, ``run.json``: settings, data and results of its training.
 
-There is one struct per kind of run. Writers build it and readers get it, so that both have one definition. A record of an
-earlier format version is upgraded when it is read. Fields of the same version that this Frostline doesn't know are passed
-over: a release may record more without a new version, and whatever changes the meaning of a field gets a new one.
+Each kind of run has one struct, used for both writing and reading. A record of an earlier format version is
+upgraded when it is read. Unknown fields of the same version are ignored: a release may add fields without a new
+version, but a change of the meaning of a field requires one.
 """
 
 import json
@@ -32,16 +32,16 @@ Scalar: TypeAlias = bool | int | float | str | None
 
 
 class CacheRecord(Struct, frozen=True, kw_only=True):
-    """What a run remembers of a cache that it was trained on.
+    """Record of a cache that a run was trained on.
 
     Attributes:
-        path: Where the cache lay, absolute; that of a fine-tuned run is relative to the run.
+        path: Absolute path of the cache; for a fine-tuned run, relative to the run.
         key: Cache key, the digest of `spec`.
-        spec: Specification of its features.
-        check: How far they were from those of eager fp32; None where they were not compared.
-        source: The folder or manifest that its images came from.
-        weights: What the user gave as the backbone's weights; None for its own.
-        rows: Images in the cache.
+        spec: Specification of the features.
+        check: Deviation from eager fp32; None if the features were not compared.
+        source: Image folder or manifest.
+        weights: Local weights of the backbone named by the user; None for its own.
+        rows: Number of images in the cache.
     """
 
     path: str
@@ -55,24 +55,24 @@ class CacheRecord(Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if self.spec.digest != self.key:
             raise ValueError(
-                f"expected the specification whose digest is the key; its digest is {self.spec.digest}"
+                f"expected a specification whose digest equals the key; its digest is {self.spec.digest}"
             )
 
 
 class Asked(Struct, frozen=True, kw_only=True):
-    """What the user asked `train_head` for.
+    """Arguments of `train_head`.
 
     Attributes:
         head: Kind of head.
-        params: Hyper-parameters that were fixed.
-        layer: Layer, several, or ``all``; None where none was named.
-        project: Projection of the features; None for none.
-        search: How to search for hyper-parameters; None for the head's own way.
-        cv: Folds to judge candidates on; None for the validation rows.
-        seed: Seed of everything random in the head.
-        device: Where torch heads train.
-        memory: Bytes that the features may take; None for half of the machine's memory.
-        fractions: Shares of train, val and test for data that comes without splits.
+        params: Fixed hyper-parameters.
+        layer: Layer, several joined layers, or ``all``; None if the user named none.
+        project: Projection of the features; None without one.
+        search: Hyper-parameter search; None for the head's own method.
+        cv: Number of folds to cross-validate candidates on; None to score on the validation rows.
+        seed: Random seed of the head.
+        device: Device on which torch heads train.
+        memory: Memory limit of the features in bytes; None for half of the machine's memory.
+        fractions: Fractions of train, val and test for data without declared splits.
     """
 
     head: str
@@ -88,7 +88,7 @@ class Asked(Struct, frozen=True, kw_only=True):
 
 
 class Counts(Struct, frozen=True, kw_only=True):
-    """Labelled, readable rows in each split."""
+    """Number of labelled, readable rows in each split."""
 
     train: Count
     val: Count
@@ -96,12 +96,12 @@ class Counts(Struct, frozen=True, kw_only=True):
 
 
 class SplitRecord(Struct, frozen=True, kw_only=True):
-    """How the rows were divided.
+    """Record of the split.
 
     Attributes:
-        fractions: Shares of train, val and test for data that comes without splits.
-        counts: Rows in each split.
-        problems: What a user should know of the splits, one sentence each.
+        fractions: Fractions of train, val and test for data without declared splits.
+        counts: Number of rows in each split.
+        problems: Warnings about the splits, one sentence each.
     """
 
     fractions: Fractions
@@ -110,13 +110,13 @@ class SplitRecord(Struct, frozen=True, kw_only=True):
 
 
 class HeadRecord(Struct, frozen=True, kw_only=True):
-    """The head of a run.
+    """Record of the head.
 
     Attributes:
         kind: Kind of head, as the user named it.
-        params: All of its parameters, the chosen ones included.
-        types: Types in it that whoever loads it has to trust.
-        width: Length of the vector that it reads; None in a run of version 1.
+        params: All parameters, including the selected ones.
+        types: Types that have to be trusted to load the head.
+        width: Number of features that the head reads; None in a run of version 1.
     """
 
     kind: str
@@ -126,14 +126,14 @@ class HeadRecord(Struct, frozen=True, kw_only=True):
 
 
 class Scores(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Scores of the selected head on the validation rows, before any refit; all None without such rows.
+    """Validation scores of the selected head, before any refit; all None without validation rows.
 
     Attributes:
-        accuracy: Share of the rows that it gets right.
+        accuracy: Fraction of correct predictions.
         log_loss: Mean negative log probability of the true class.
         rms_calibration_error: Root mean square calibration error.
-        uncalibrated_log_loss: The log loss before the head's temperature.
-        uncalibrated_rms_calibration_error: The calibration error before it.
+        uncalibrated_log_loss: Log loss before temperature scaling.
+        uncalibrated_rms_calibration_error: Calibration error before temperature scaling.
     """
 
     accuracy: Share | None = None
@@ -144,17 +144,17 @@ class Scores(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Metrics(Struct, frozen=True, kw_only=True):
-    """How good the run is, before anyone looks at test rows."""
+    """Scores of the run without test rows."""
 
     validation: Scores
 
 
 class Durations(Struct, frozen=True, kw_only=True):
-    """Wall time of the training.
+    """Wall time of the training in seconds.
 
     Attributes:
-        fit: Of search and fit, or of all epochs.
-        total: Of the whole stage.
+        fit: Wall time of search and fit, or of all epochs.
+        total: Wall time of the whole stage.
     """
 
     fit: Amount
@@ -162,21 +162,21 @@ class Durations(Struct, frozen=True, kw_only=True):
 
 
 class TuningRecord(Struct, frozen=True, kw_only=True):
-    """How a backbone was fine-tuned.
+    """Record of the fine-tuning of a backbone.
 
     Attributes:
-        recipe: Every number of the training, by name; see `pipeline.tuning.recipe.Recipe`.
-        backbone: The network that it started from, as the user named it.
-        weights: Local weights that it started from; None for its own.
-        weights_sha256: Digest of the weights that it started from.
-        image_size: Side in pixels of its square input; None for that of its weights.
-        limit: How many images were asked for; None for all.
-        from_scratch: Whether it started untrained.
-        from_run: The run whose head it started from; None for a fresh head.
-        cache: Cache of the activations below the frost line; None where it was trained on images.
-        trained: Parameters that learnt.
-        frozen: Parameters that never did.
-        frozen_sha256: Digest of the frozen ones.
+        recipe: Settings of the training by name; see `pipeline.tuning.recipe.Recipe`.
+        backbone: Initial network, as the user named it.
+        weights: Initial local weights; None for the network's own.
+        weights_sha256: Digest of the initial weights.
+        image_size: Side in pixels of the square input; None for the size of the pretrained weights.
+        limit: Requested number of images; None for all.
+        from_scratch: Whether training started from random weights.
+        from_run: Run whose head or network training started from; None for a new head.
+        cache: Cache of the activations below the frost line; None if training used images.
+        trained: Number of trained parameters.
+        frozen: Number of parameters that stayed frozen.
+        frozen_sha256: Digest of the frozen parameters.
         best: Number of the epoch whose weights were kept.
     """
 
@@ -209,15 +209,15 @@ class _Record(Struct, frozen=True, kw_only=True, tag_field="kind"):
     versions: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        if not _hold(self.caches, self.layer):
-            raise ValueError(f"expected a layer that the run's caches hold, layer is {self.layer!r}")
+        if not _holds_layer(self.caches, self.layer):
+            raise ValueError(f"expected a layer of the run's caches, layer is {self.layer!r}")
 
 
-def _hold(caches: Sequence[CacheRecord], layer: str) -> bool:
-    """Return whether each part of a layer is in the cache that it names."""
+def _holds_layer(caches: Sequence[CacheRecord], layer: str) -> bool:
+    """Return whether each part of a joined key is a layer of the cache it names."""
     try:
         places = layer_places(layer)
-    except ValueError:  # the cache is named by something else than a number
+    except ValueError:  # the prefix of the cache is not a number
         return False
     return all(
         0 <= index < len(caches) and key in {stored.key for stored in caches[index].spec.layers}
@@ -229,40 +229,40 @@ class HeadRun(_Record, frozen=True, kw_only=True, tag="head"):
     """A run of `train_head`: a head on cached features.
 
     Attributes:
-        created: When it was written, UTC, as ISO 8601.
-        caches: What it was trained on, in the order in which their features stand side by side.
-        layer: Key of the layer that the head reads; several side by side are joined by ``+``, ``2/`` before one of the
-            second cache.
+        created: Time of writing, UTC, as ISO 8601.
+        caches: Caches it was trained on, in the order in which their features are concatenated.
+        layer: Key of the layer that the head reads. Joined layers are separated by ``+``; ``2/`` marks a layer of
+            the second cache.
         classes: Names of the classes.
-        split: How the rows were divided.
-        head: The head.
-        seed: Seed of what is random.
-        trials: Hyper-parameters that were tried, with their validation scores.
-        metrics: How good it is.
+        split: Record of the split.
+        head: Record of the head.
+        seed: Random seed.
+        trials: Candidate hyper-parameters with their validation scores.
+        metrics: Validation scores.
         seconds: Wall time.
         versions: Versions of the libraries.
-        asked: What the user asked for; None in a run of version 1.
+        asked: Arguments of `train_head`; None in a run of version 1.
     """
 
     asked: Asked | None = None
 
 
 class TunedRun(_Record, frozen=True, kw_only=True, tag="finetune"):
-    """A run of `finetune`: a backbone and a linear head on it, trained together.
+    """A run of `finetune`: a backbone and a linear head trained together.
 
     Attributes:
-        created: When it was written, UTC, as ISO 8601.
-        caches: The one cache, within the run, of the features that its own backbone gives; it need not be there yet.
+        created: Time of writing, UTC, as ISO 8601.
+        caches: The one cache, within the run, of the features of its own backbone; it may not exist yet.
         layer: Key of the layer that the head reads.
         classes: Names of the classes.
-        split: How the images were divided.
-        head: The head.
-        seed: Seed of what is random.
-        trials: None.
-        metrics: How good it is.
+        split: Record of the split.
+        head: Record of the head.
+        seed: Random seed.
+        trials: Always empty.
+        metrics: Validation scores.
         seconds: Wall time.
         versions: Versions of the libraries.
-        finetune: How the backbone was trained.
+        finetune: Record of the fine-tuning.
     """
 
     finetune: TuningRecord
@@ -270,7 +270,7 @@ class TunedRun(_Record, frozen=True, kw_only=True, tag="finetune"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.caches) != 1:
-            raise ValueError(f"expected one cache of a fine-tuned run, there are {len(self.caches)}")
+            raise ValueError(f"expected one cache in a fine-tuned run, there are {len(self.caches)}")
 
 
 RunRecord: TypeAlias = HeadRun | TunedRun
@@ -286,14 +286,14 @@ def read_record(folder: Path) -> RunRecord:
     """Read ``run.json`` of this format version or of an earlier one.
 
     Raises:
-        RunError: There is none, or it is malformed or of a later version.
+        RunError: The file is missing, malformed or of a later version.
     """
     file = folder / RUN_FILE
     try:
         text = file.read_bytes()
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(
-            f"{folder} is not a run directory: it holds no {RUN_FILE}. Make one with: frostline train-head CACHE"
+            f"{folder} is not a run directory: it holds no {RUN_FILE}. Create one with: frostline train-head CACHE"
         ) from None
     except OSError as error:
         raise RunError(f"{file} can't be read: {error}") from error
@@ -308,7 +308,7 @@ def read_record(folder: Path) -> RunRecord:
 
 def _version(document: Mapping[str, Any], described: Document) -> int:
     version = document.get("format_version")
-    if type(version) is not int or version < 1:  # True is an int, too
+    if type(version) is not int or version < 1:  # True is an int as well
         raise described.error(f"format_version: expected 1 to {RUN_VERSION}, got {reprlib.repr(version)}")
     if version > RUN_VERSION:
         raise RunError(
@@ -319,7 +319,7 @@ def _version(document: Mapping[str, Any], described: Document) -> int:
 
 
 def _upgrade(document: dict[str, Any], version: int) -> dict[str, Any]:
-    """Bring a document of an earlier version to the form of the current one."""
-    if version == 1:  # one cache only, and no record of what was asked for
+    """Convert a document of an earlier version to the current format."""
+    if version == 1:  # version 1 has one cache and no arguments
         document = {**document, "caches": [document.get("cache")]}
-    return {"kind": "head", **document}  # the first runs of version 2 had one kind and didn't name it
+    return {"kind": "head", **document}  # the first runs of version 2 lack the kind

@@ -1,4 +1,4 @@
-"""A run, read: all that one training wrote, enough to repeat it, judge it and use it."""
+"""A trained run, loaded from its directory."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class Run:
     """A run directory.
 
     Attributes:
-        path: The directory.
-        record: What it records of its training.
+        path: Run directory.
+        record: Record of the training.
     """
 
     path: Path
@@ -32,9 +32,9 @@ class Run:
 
     @cached_property
     def caches(self) -> tuple[CacheRecord, ...]:
-        """The caches that the head was trained on, in the order in which their features stand side by side.
+        """Caches that the head was trained on, in the order in which their features are concatenated.
 
-        A fine-tuned run has one, within itself, for the features that its own backbone gives; it need not be there yet.
+        A fine-tuned run has one cache, within the run, for the features of its own backbone; it may not exist yet.
         """
         return tuple(
             msgspec.structs.replace(cache, path=str(self.path / cache.path)) for cache in self.record.caches
@@ -42,12 +42,12 @@ class Run:
 
     @property
     def tuning(self) -> TuningRecord | None:
-        """How the run's own backbone was trained; None for a head on cached features."""
+        """Record of the fine-tuning; None for a head on cached features."""
         return self.record.finetune if isinstance(self.record, TunedRun) else None
 
     @property
     def tuned(self) -> bool:
-        """Whether the run holds a backbone of its own, trained together with its head."""
+        """Whether the run holds its own fine-tuned backbone."""
         return self.tuning is not None
 
     @property
@@ -57,11 +57,11 @@ class Run:
 
     @property
     def ledger(self) -> Ledger:
-        """Every look that was taken at the test split."""
+        """Ledger of the evaluations on the test split."""
         return Ledger(self.path)
 
     def backbone(self, trained: CacheRecord, weights: str | Path | None = None) -> Backbone:
-        """Load the backbone of one of its caches; see `pipeline.runs.backbone.load_run_backbone`."""
+        """Load the backbone of one of the caches; see `pipeline.runs.backbone.load_run_backbone`."""
         return load_run_backbone(self.path, trained, weights, tuned=self.tuned)
 
     def head(self, *, trusted: Collection[str] = ()) -> FittedHead:
@@ -69,7 +69,7 @@ class Run:
         return load_run_head(self.path, trusted)
 
     def trained_content(self) -> NDArray[np.void]:
-        """Read the digests of the images that the head was fitted or selected on, (n,) void of 16 bytes."""
+        """Return the (n,) void digests of 16 bytes of the images that the head was fitted or selected on."""
         return read_content(self.path)
 
 
@@ -77,10 +77,10 @@ def load_run(path: str | Path) -> Run:
     """Read a run directory.
 
     Args:
-        path: The directory.
+        path: Run directory.
 
     Raises:
-        RunError: There is no run at `path`, or its record is malformed or of a later version.
+        RunError: `path` is not a run, or its record is malformed or of a later version.
     """
     path = Path(path)
     return Run(path, read_record(path))

@@ -1,4 +1,4 @@
-"""The split of a run: which images its head was fitted to, and which it was selected on."""
+"""The split of a run: the images that its head was fitted and selected on."""
 
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,17 @@ SPLIT_FILE = "split.safetensors"
 
 
 def save_split(folder: Path, rows: LearningRows[Any]) -> None:
-    """Keep the digests (n, 16) and the split codes (n,) of the images that were read."""
+    """Write the (n, 16) digests and the (n,) split codes of the training and validation images."""
     content = rows.images.content[np.concatenate([rows.train, rows.val])]
     codes = np.repeat([Split.TRAIN, Split.VAL], [len(rows.train), len(rows.val)]).astype(np.uint8)
     save_file({"content": np.ascontiguousarray(content), "split": codes}, folder / SPLIT_FILE)
 
 
 def read_content(folder: Path) -> NDArray[np.void]:
-    """Read the digests of the images that `save_split` kept, (n,) void of 16 bytes.
+    """Return the (n,) void digests of 16 bytes written by `save_split`.
 
     Raises:
-        RunError: They can't be read.
+        RunError: The file can't be read.
     """
     file = folder / SPLIT_FILE
     try:

@@ -1,4 +1,4 @@
-"""A run in a few numbers: how good it is, and what it cost. What a run lacks is None."""
+"""Summary of a run: accuracy and costs. Unknown values are None."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -25,13 +25,13 @@ _FILES: Mapping[Split, str] = {"validation": VALIDATION_FILE, "test": TEST_FILE}
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A share of right predictions with its 95 % interval.
+    """Accuracy with a 95 % interval.
 
     Attributes:
-        value: The share.
-        low: Lower end.
-        high: Upper end.
-        rows: Images behind it.
+        value: Fraction of correct predictions.
+        low: Lower bound of the interval.
+        high: Upper bound of the interval.
+        rows: Number of images.
     """
 
     value: float
@@ -42,18 +42,19 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a run takes to compute and to keep; None for what isn't known.
+    """Costs of a run; unknown values are None.
 
     Attributes:
-        parameters: Of its backbones, their own classifiers included.
-        gflops: 10^9 multiply-adds of an image through its backbones.
-        width: Length of the vector that the head reads.
-        extraction_seconds: Wall time of extracting every row of its caches, at the rate that was measured.
-        images_per_second: That rate, of all backbones one after the other.
-        machine: What that was measured on.
-        joules: Energy that extracting an image took, of all backbones; the machine must count it.
-        training_seconds: Wall time of the stage that trained it, with its search.
-        cache_bytes: Size of its caches.
+        parameters: Number of parameters of the backbones, including their own classifiers.
+        gflops: 10^9 multiply-adds per image, summed over the backbones.
+        width: Number of features that the head reads.
+        extraction_seconds: Wall time of extracting all rows of the caches at the measured rate.
+        images_per_second: Measured extraction rate of all backbones, one after the other.
+        machine: Machine on which the rate was measured.
+        joules: Energy per extracted image in joules, summed over the backbones; known only if the machine reports
+            it.
+        training_seconds: Wall time of the training stage, including the search.
+        cache_bytes: Size of the caches in bytes.
     """
 
     parameters: int | None
@@ -68,26 +69,26 @@ class Cost:
 
     @property
     def total_seconds(self) -> float | None:
-        """Extraction and training."""
+        """Wall time of extraction and training in seconds."""
         return _sum([self.extraction_seconds, self.training_seconds])
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A run in a few numbers.
+    """Summary of a run.
 
     Attributes:
-        run: The run, read.
-        name: Name of its directory.
-        kind: ``head``, on cached features, or ``finetune``.
-        backbones: Their names, in the order in which their features stand side by side.
-        layer: What the head reads.
+        run: The run.
+        name: Name of the run directory.
+        kind: ``head`` for a head on cached features, or ``finetune``.
+        backbones: Names of the backbones, in the order in which their features are concatenated.
+        layer: Key of the layer that the head reads.
         head: Kind of head.
-        project: How features are projected first; none where they aren't.
-        seed: Of what is random.
+        project: Projection of the features; None without one.
+        seed: Random seed.
         validation: Accuracy on validation rows, with a Wilson interval (Wilson 1927).
-        test: Accuracy on test rows, with the same; none where `evaluate` hasn't looked.
-        cost: What it takes.
+        test: Accuracy on test rows, with a Wilson interval; None if the run was not evaluated.
+        cost: Costs of the run.
     """
 
     run: Run
@@ -109,18 +110,18 @@ class Summary:
 
     @property
     def computed(self) -> tuple[tuple[Computed, frozenset[str]], ...]:
-        """How the features of each of its caches were computed, and the layers that the head reads of them."""
+        """Computation of the features of each cache, and the layers of it that the head reads."""
         return tuple(
             (how_computed(each), frozenset(layers_of(self.layer, index)))
             for index, each in enumerate(self.run.caches)
         )
 
     def accuracy(self, split: Split) -> Accuracy | None:
-        """Accuracy on one of the splits."""
+        """Return the accuracy on one of the splits."""
         return self.validation if split == "validation" else self.test
 
     def judgements(self, split: Split) -> Judgements | None:
-        """What the head said of each row of a split; none where that wasn't recorded."""
+        """Return the predictions for a split; None if they were not recorded."""
         return self._judgements[split] if self.accuracy(split) else None
 
     @cached_property
@@ -129,10 +130,10 @@ class Summary:
 
 
 def summarise(path: str | Path) -> Summary:
-    """Read a run in short; nothing is evaluated.
+    """Summarise a run without evaluating anything.
 
     Raises:
-        RunError: There is no run at `path`.
+        RunError: `path` is not a run.
     """
     run = load_run(path)
     record = run.record
@@ -190,20 +191,20 @@ def _cost(run: Run) -> Cost:
 
 @dataclass(frozen=True)
 class _Network:
-    """What backbones take; None where one can't be built here."""
+    """Costs of the backbones; None if one can't be built here."""
 
     parameters: int | None = None
     gflops: float | None = None
 
 
 def _network(run: Run) -> _Network:
-    """All backbones of a run."""
+    """Return the costs of all backbones of a run."""
     parts = [_backbone(name, cache) for name, cache in zip(_backbones(run), run.caches, strict=True)]
     return _Network(_whole([each.parameters for each in parts]), _sum([each.gflops for each in parts]))
 
 
 def _backbone(name: str, trained: CacheRecord) -> _Network:
-    """One backbone, for images of the size that it was given."""
+    """Return the costs of one backbone at the input size of the cache."""
     with contextlib.suppress(FeaturesError):
         info = describe(name, trained.spec.transform.crop)
         return _Network(info.parameters, info.gflops)
@@ -212,7 +213,7 @@ def _backbone(name: str, trained: CacheRecord) -> _Network:
 
 @dataclass(frozen=True)
 class _Extraction:
-    """What caches take; None where one is gone, or its extraction was not timed."""
+    """Costs of the caches; None if one is missing, or its extraction was not timed."""
 
     bytes: int | None = None
     seconds: float | None = None
@@ -222,7 +223,7 @@ class _Extraction:
 
 
 def _extraction(run: Run) -> _Extraction:
-    """All caches of a run; a fine-tuned one was trained on images, and takes none."""
+    """Return the costs of all caches of a run; a fine-tuned run was trained on images and has none."""
     if run.tuned:
         return _Extraction(seconds=0.0)
     parts = [_cache(each) for each in run.caches]
@@ -236,7 +237,7 @@ def _extraction(run: Run) -> _Extraction:
 
 
 def _cache(trained: CacheRecord) -> _Extraction:
-    """One cache."""
+    """Return the costs of one cache."""
     cache = open_unchanged(trained)
     if cache is None:
         return _Extraction()
@@ -253,7 +254,7 @@ def _cache(trained: CacheRecord) -> _Extraction:
 
 
 def _sum(parts: Sequence[float | None]) -> float | None:
-    """None where one of them is not known, or there is none."""
+    """Return the sum; None if a part is unknown or there are no parts."""
     known = [part for part in parts if part is not None]
     return sum(known) if known and len(known) == len(parts) else None
 

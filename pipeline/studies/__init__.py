@@ -1,1 +1,1 @@
-"""Many runs together: batches, leaderboards and the HTML report."""
+"""Stages for many runs: batch, compare and report."""

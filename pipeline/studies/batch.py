@@ -1,4 +1,4 @@
-"""The batch stage: every combination that a study file asks for, each cache once, and only what isn't there yet."""
+"""The batch stage: run all combinations of a study file, each cache once, and only the missing jobs."""
 
 import contextlib
 import time
@@ -23,16 +23,17 @@ State = Literal["there", "done", "failed", "left"]
 
 @dataclass(frozen=True)
 class BatchJob:
-    """What became of a job.
+    """Outcome of a job.
 
     Attributes:
-        name: Of what it writes.
-        stage: Which command does it.
-        path: What it writes.
-        state: ``there``: from before; ``done`` now; ``failed``; ``left``, because what it reads failed.
-        seconds: Wall time now.
-        accuracy: On validation, if it has one and was done now.
-        error: Why it failed or was left.
+        name: Name of the output.
+        stage: Command that runs the job.
+        path: Path of the output.
+        state: ``there``: existed before this call; ``done``: completed by this call; ``failed``; ``left``: skipped
+            because one of its inputs failed.
+        seconds: Wall time in this call.
+        accuracy: Validation accuracy of a job completed by this call; None without one.
+        error: Reason why the job failed or was skipped.
     """
 
     name: str
@@ -46,12 +47,12 @@ class BatchJob:
 
 @dataclass(frozen=True)
 class BatchResult:
-    """What a batch gave.
+    """Result of a batch.
 
     Attributes:
-        out: The folder of everything.
-        jobs: All jobs, in the order in which they are run.
-        errors: Folder of what went wrong.
+        out: Output folder.
+        jobs: All jobs, in order of execution.
+        errors: Folder with the error messages of failed jobs.
         seconds: Wall time.
     """
 
@@ -62,7 +63,7 @@ class BatchResult:
 
     @property
     def runs(self) -> tuple[Path, ...]:
-        """The runs that are there."""
+        """Existing run directories."""
         return tuple(
             job.path
             for job in self.jobs
@@ -71,7 +72,7 @@ class BatchResult:
 
     @property
     def unfinished(self) -> tuple[BatchJob, ...]:
-        """What is still to do. A candidate that failed isn't, once another one was chosen."""
+        """Failed and skipped jobs; empty if only search candidates failed, because one successful candidate is enough."""
         failed = tuple(job for job in self.jobs if job.state in {"failed", "left"})
         return failed if any(job.stage != "search" for job in failed) else ()
 
@@ -79,28 +80,28 @@ class BatchResult:
 def batch(
     file: str | Path, *, jobs: int = 1, cluster: str | None = None, report: Reporter = SILENT
 ) -> BatchResult:
-    """Do every job of a study that isn't done yet: data sets x backbones x layers x heads x seeds, and networks to train.
+    """Run every unfinished job of a study: data sets x backbones x layers x heads x seeds, and networks to train.
 
-    What each job writes has a name of its own that says what it depends on, and is complete where it is there. So the same
-    call does only what is missing, and goes on where it was killed. A job that fails stops only those that read what it
-    should have written.
+    The name of each output depends on all of its settings, and an output that exists is complete. The same call
+    therefore runs only missing jobs and resumes an interrupted batch. A failed job skips only the jobs that read
+    its output.
 
     Args:
-        file: The study file; see `pipeline.studies.jobs.study_file`. Paths in it are relative to the current folder.
-        jobs: Processes on this machine, which share its cores and its memory.
-        cluster: Run on a Dask cluster instead; see `pipeline.hosts.dask_cluster.connected`. A cache that isn't there is then computed in
-            parts, one a worker.
-        report: Where progress goes.
+        file: Study file; see `pipeline.studies.jobs.study_file`. Paths in it are relative to the current folder.
+        jobs: Number of processes on this machine, which share its cores and memory.
+        cluster: Run on a Dask cluster instead; see `pipeline.hosts.dask_cluster.connected`. A cache that isn't
+            there is then computed in parts, one a worker.
+        report: Receiver of progress.
 
     Raises:
-        StudyError: The file asks for what there isn't; names the line, before anything is computed.
+        StudyError: The file names something that does not exist. The message gives the line; nothing was computed.
         ClusterError: The cluster can't be reached.
     """
     started = time.perf_counter()
     if jobs < 1:
         raise StudyError(f"jobs: got {jobs}, expected at least 1")
     if cluster is not None and jobs != 1:
-        raise StudyError(f"jobs: got {jobs}, beside a cluster, which says itself how many run at once")
+        raise StudyError(f"jobs: got {jobs}, expected 1 with a cluster, whose workers set the number of jobs")
     study = read_study(file)
     with _connected(cluster) as workers:
         plan = plan_study(study, parts=workers or 1)
@@ -125,14 +126,14 @@ def _errors(out: Path) -> Path:
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """A job before it is done.
+    """A job of a dry run.
 
     Attributes:
-        name: Of what it writes.
-        stage: Which command does it.
-        path: What it writes.
-        there: Whether that is there.
-        estimate: What it will take; none for what is there.
+        name: Name of the output.
+        stage: Command that runs the job.
+        path: Path of the output.
+        there: Whether the output exists.
+        estimate: Estimated costs; None if the output exists.
     """
 
     name: str
@@ -144,12 +145,12 @@ class PlannedJob:
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """What a batch would do.
+    """Jobs and estimated costs of a batch.
 
     Attributes:
-        out: The folder of everything.
-        jobs: All jobs, in the order in which they would run.
-        processes: That share the work.
+        out: Output folder.
+        jobs: All jobs, in order of execution.
+        processes: Number of processes.
     """
 
     out: Path
@@ -158,31 +159,31 @@ class BatchPlan:
 
     @property
     def estimates(self) -> "tuple[Estimate, ...]":
-        """Of what is to do."""
+        """Estimates of the jobs to run."""
         return tuple(job.estimate for job in self.jobs if job.estimate)
 
     @property
     def seconds(self) -> float:
-        """Wall time of all, one after the other; several processes share it as well as the machine lets them."""
+        """Wall time of all jobs in seconds, run one after the other."""
         return sum(each.seconds for each in self.estimates)
 
     @property
     def memory(self) -> int:
-        """Bytes that the largest jobs take together."""
+        """Memory in bytes of the largest jobs that may run at the same time."""
         largest = sorted((each.memory for each in self.estimates), reverse=True)
         return sum(largest[: self.processes])
 
     @property
     def disk(self) -> int:
-        """Bytes that will be written."""
+        """Disk space in bytes of all outputs."""
         return sum(each.disk for each in self.estimates)
 
 
 def plan_batch(file: str | Path, *, jobs: int = 1, report: Reporter = SILENT) -> BatchPlan:
-    """What `batch` would do, and about how long it would take; networks and heads are tried on a few images and rows.
+    """List the jobs of `batch` and estimate their costs, by timing networks and heads on a few images and rows.
 
     Raises:
-        StudyError: The file asks for what there isn't; names the line.
+        StudyError: The file names something that does not exist; the message gives the line.
     """
     study = read_study(file)
     plan = plan_study(study)
@@ -209,7 +210,7 @@ def plan_batch(file: str | Path, *, jobs: int = 1, report: Reporter = SILENT) ->
 
 @contextlib.contextmanager
 def _connected(cluster: str | None) -> Iterator[int | None]:
-    """The number of workers of a cluster; None without one."""
+    """Connect to a cluster and yield its number of workers; yield None without a cluster."""
     if cluster is None:
         yield None
         return
@@ -221,13 +222,13 @@ def _connected(cluster: str | None) -> Iterator[int | None]:
 
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[None]:
-    """Let no other batch write the same study; the lock goes with the process, however that ends."""
+    """Lock the output folder against other batches; the lock is released when the process ends."""
     out.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock.acquire(out / ".lock")
     except LockHeldError:
         raise StudyError(
-            f"{out}: another batch is writing there; wait for it, or name another folder: out = ... in [batch]"
+            f"{out}: another batch is writing to this folder; wait for it, or set another folder: out = ... in [batch]"
         ) from None
     try:
         yield
@@ -237,7 +238,7 @@ def _locked(out: Path) -> Iterator[None]:
 
 @dataclass
 class _Batch:
-    """Jobs under way."""
+    """Execution of the unfinished jobs."""
 
     plan: Plan
     todo: Sequence[Job]
@@ -248,20 +249,20 @@ class _Batch:
     report: Reporter
 
     def run(self) -> None:
-        """Do all jobs, stage by stage; everything that one reads belongs to an earlier stage."""
+        """Run all jobs stage by stage; the inputs of a job come from earlier stages."""
         from frostline.pipeline.studies.jobs.checks import cheap_first, check_jobs
 
         known = check_jobs(self.plan, self.todo, self.report)
         there = len(self.plan.jobs) - len(self.todo)
-        self.report.note(f"{self.plan.study.out}: {len(self.todo)} jobs to do, {there} there already")
+        self.report.note(f"{self.plan.study.out}: {len(self.todo)} jobs to do, {there} done already")
         ordered = cheap_first(self.todo, known)
         for stage in STAGES:
             wave = self._ready([job for job in ordered if job.stage == stage])
             if wave:
-                self._wave(stage, wave)
+                self._run_stage(stage, wave)
 
     def _ready(self, jobs: Sequence[Job]) -> list[Job]:
-        """Those whose needs are met; the others are left."""
+        """Return the jobs whose inputs exist; mark the others as skipped."""
         failed = {name for name, outcome in self.outcomes.items() if outcome.error} | set(self.left)
         ready = []
         for job in jobs:
@@ -273,17 +274,17 @@ class _Batch:
                 ready.append(job)
         return ready
 
-    def _wave(self, stage: Stage, wave: Sequence[Job]) -> None:
-        # In this process the jobs show their own progress, and two bars at once would not.
+    def _run_stage(self, stage: Stage, wave: Sequence[Job]) -> None:
+        # A single process shows the progress of each job, because two bars can't be shown at once.
         shown = SILENT if self.workers == 1 else self.report
         inner = self.report if self.workers == 1 else SILENT
         with shown.task(f"{stage} ", len(wave)) as advance:
             for outcome in perform_all(wave, self.workers, self.share, inner):
                 self.outcomes[outcome.job] = outcome
-                self._tell(stage, outcome)
+                self._report(stage, outcome)
                 advance(1)
 
-    def _tell(self, stage: Stage, outcome: Outcome) -> None:
+    def _report(self, stage: Stage, outcome: Outcome) -> None:
         for warning in outcome.warnings:
             self.report.warn(f"{outcome.job}: {warning}")
         errors = _errors(self.plan.study.out)

@@ -1,4 +1,4 @@
-"""The compare stage: runs side by side, what they cost, and which differences are more than luck."""
+"""The compare stage: accuracy and costs of runs, with significance tests of the differences."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -23,13 +23,13 @@ class Place:
     """A run in the leaderboard.
 
     Attributes:
-        summary: The run.
-        accuracy: On the rows that the runs are compared by; none where it wasn't judged on such.
-        pvalue: That it is as good as the best, by McNemar's mid-p test on the same rows, adjusted by Holm for the number of
-            runs; none for the best, and where they weren't judged on the same rows.
-        is_best: Whether it is the most accurate.
-        on_time_front: Whether no other run is both more accurate and faster in total.
-        on_size_front: Whether no other is both more accurate and of fewer parameters.
+        summary: Summary of the run.
+        accuracy: Accuracy on the compared split; None if the run was not scored on it.
+        pvalue: p-value of McNemar's mid-p test against the best run on the same rows, adjusted for the number of
+            runs (Holm); None for the best run, and for runs that were scored on other rows.
+        is_best: Whether the run is the most accurate.
+        on_time_front: Whether the run is on the Pareto front of accuracy and total time.
+        on_size_front: Whether the run is on the Pareto front of accuracy and number of parameters.
     """
 
     summary: Summary
@@ -42,12 +42,12 @@ class Place:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Runs side by side.
+    """Comparison of runs.
 
     Attributes:
-        split: Rows that they are compared by.
+        split: Split that the runs are compared on.
         places: The runs, sorted.
-        notes: What a reader should know, one sentence each.
+        notes: Remarks on the comparison, one sentence each.
     """
 
     split: Split
@@ -56,11 +56,11 @@ class Leaderboard:
 
     @property
     def best(self) -> Place:
-        """The most accurate."""
+        """The most accurate run."""
         return next(place for place in self.places if place.is_best)
 
     def records(self) -> list[dict[str, Any]]:
-        """One flat record per run, numbers as they are."""
+        """Return one flat record per run, with unformatted numbers."""
         return [{key: column.value(place) for key, column in COLUMNS.items()} for place in self.places]
 
 
@@ -69,9 +69,9 @@ class Column:
     """One column of the leaderboard.
 
     Attributes:
-        title: For people.
-        value: What stands in it: text, number, or None where that isn't known.
-        text: The same for people.
+        title: Heading.
+        value: Function that returns the value of a run: text, a number, or None if unknown.
+        text: Function that formats a value.
     """
 
     title: str
@@ -126,7 +126,7 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
         "machine": Column("machine", _cost("machine")),
     }
 )
-"""What is said of each run, by key."""
+"""Columns of the leaderboard, by key."""
 
 SORTS: Mapping[str, tuple[str, bool]] = MappingProxyType(
     {
@@ -144,7 +144,7 @@ SORTS: Mapping[str, tuple[str, bool]] = MappingProxyType(
         "cache": ("cache_bytes", False),
     }
 )
-"""What runs can be sorted by: key of a column, the compared one where it is empty, and whether the largest comes first."""
+"""Sort orders: key of a column (empty for the compared accuracy), and whether the largest value comes first."""
 
 
 def compare(
@@ -154,16 +154,16 @@ def compare(
     on: Literal["auto", "validation", "test"] = "auto",
     report: Reporter = SILENT,
 ) -> Leaderboard:
-    """Put runs side by side. Only what is written in them is read: no head is run, and no test row looked at.
+    """Compare runs by accuracy, size and time. Only the run directories are read; nothing is evaluated.
 
     Args:
-        runs: Run directories. Folders of few-shot and learning-curve among them are left out.
+        runs: Run directories. Folders of few-shot and learning-curve among them are ignored.
         sort: One of `SORTS`.
-        on: Rows to compare by; ``auto`` takes test where `evaluate` has looked with every run, else validation.
-        report: Where progress goes.
+        on: Split to compare on; ``auto`` is test if every run was evaluated, else validation.
+        report: Receiver of progress.
 
     Raises:
-        RunError: No run, one that can't be read, or `on` asks for rows that some run wasn't judged on.
+        RunError: No run is named, a run can't be read, or a run was not scored on the requested split.
     """
     runs = [path for path in runs if not is_of_sample_sizes(path)]
     if not runs:
@@ -194,8 +194,8 @@ def _choose_split(summaries: Sequence[Summary], on: str) -> Split:
     unlooked = [summary.name for summary in summaries if summary.test is None]
     if on == "test" and unlooked:
         raise RunError(
-            f"{len(unlooked)} of {len(summaries)} runs have not been judged on test: {', '.join(unlooked[:3])}"
-            f"{' ...' if len(unlooked) > 3 else ''}. Look with: frostline evaluate RUN"
+            f"{len(unlooked)} of {len(summaries)} runs have not been evaluated on test: {', '.join(unlooked[:3])}"
+            f"{' ...' if len(unlooked) > 3 else ''}. Evaluate them with: frostline evaluate RUN"
         )
     return "test" if on == "test" or (on == "auto" and not unlooked) else "validation"
 
@@ -206,7 +206,7 @@ def _value(summary: Summary, split: Split) -> float | None:
 
 
 def _best(summaries: Sequence[Summary], split: Split) -> Summary:
-    """The most accurate; of equals the fastest."""
+    """Return the most accurate run; the fastest of equally accurate ones."""
 
     def order(summary: Summary) -> tuple[float, float]:
         value, seconds = _value(summary, split), summary.cost.total_seconds
@@ -217,22 +217,22 @@ def _best(summaries: Sequence[Summary], split: Split) -> Summary:
 
 def _notes(summaries: Sequence[Summary], split: Split) -> list[str]:
     looked = sum(summary.test is not None for summary in summaries)
-    rows = "test rows; whoever chooses by them should judge the choice on new ones"
+    rows = "test rows; a run chosen by them should be evaluated on new ones"
     if split == "validation":
-        rows = "validation rows, on which hyper-parameters were chosen, too"
+        rows = "validation rows, on which hyper-parameters were chosen as well"
         if looked:
-            rows += f"; {looked} of {len(summaries)} runs were judged on test"
+            rows += f"; {looked} of {len(summaries)} runs were evaluated on test"
     notes = [f"Compared on {rows}."]
     machines = {summary.cost.machine for summary in summaries} - {None}
     if len(machines) > 1:
         notes.append(f"Extraction was timed on different machines: {'; '.join(sorted(map(str, machines)))}.")
     if len({summary.classes for summary in summaries}) > 1:
-        notes.append("The runs are of different classes: their accuracies can't be compared.")
+        notes.append("The runs have different classes: their accuracies can't be compared.")
     return notes + _computations(summaries)
 
 
 def _computations(summaries: Sequence[Summary]) -> list[str]:
-    """What a reader should know of features that were computed in different ways."""
+    """Return remarks on features that were computed in different ways."""
     failures: dict[str, str | None] = {}
     for computed, layers in (each for summary in summaries for each in summary.computed):
         failures[computed.name] = failures.get(computed.name) or computed.failure(layers)
@@ -257,8 +257,8 @@ def _pvalues(
     elsewhere = [summaries[place].name for place, pvalue in raw.items() if pvalue is None]
     if elsewhere:
         notes.append(
-            f"No test of significance for {', '.join(elsewhere)}: not judged on the rows of {best.name}, or without a"
-            " record of it."
+            f"No significance test for {', '.join(elsewhere)}: not scored on the rows of {best.name}, or the"
+            " predictions were not recorded."
         )
     known = {place: pvalue for place, pvalue in raw.items() if pvalue is not None}
     found = dict(zip(known, holm(list(known.values())).tolist(), strict=True))
@@ -276,19 +276,19 @@ def _mcnemar(best: Judgements | None, other: Judgements | None) -> float | None:
 
 
 def _front(scores: Sequence[float | None], costs: Sequence[float | None]) -> list[bool]:
-    """Whether no other is at least as good in both, and better in one."""
+    """Return which places are on the Pareto front: no other is at least as good in both values and better in one."""
     known = {
         place: (score, -cost)
         for place, (score, cost) in enumerate(zip(scores, costs, strict=True))
         if score is not None and cost is not None
     }
 
-    def beaten(mine: tuple[float, float]) -> bool:
+    def dominated(mine: tuple[float, float]) -> bool:
         return any(
             theirs != mine and theirs[0] >= mine[0] and theirs[1] >= mine[1] for theirs in known.values()
         )
 
-    return [place in known and not beaten(known[place]) for place in range(len(scores))]
+    return [place in known and not dominated(known[place]) for place in range(len(scores))]
 
 
 def _sorted(places: Sequence[Place], split: Split, sort: str) -> list[Place]:

@@ -1,4 +1,4 @@
-"""A leaderboard as text: cells for a person, CSV, Markdown."""
+"""Text formats of a leaderboard: table cells, CSV and Markdown."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place
 
 ACCURACIES = ("run", "validation", "test", "pvalue", "front")
-"""Keys of the columns that tell how good runs are."""
+"""Keys of the accuracy columns."""
 
 _COSTS = (
     "parameters",
@@ -24,21 +24,21 @@ _UNKNOWN = "-"
 
 
 def known_costs(board: Leaderboard) -> tuple[str, ...]:
-    """Keys of the columns that tell what runs cost, without what isn't known of any."""
+    """Return the keys of the cost columns that are known for at least one run."""
     return tuple(
         key for key in _COSTS if any(COLUMNS[key].value(place) is not None for place in board.places)
     )
 
 
 def as_cells(board: Leaderboard, keys: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Headings and one line of cells per run; accuracies with their intervals."""
+    """Return headings and one row of cells per run; accuracies include their intervals."""
     return [COLUMNS[key].title for key in keys], [
         [cell(place, key) for key in keys] for place in board.places
     ]
 
 
 def cell(place: Place, key: str) -> str:
-    """One cell for a person: a column of a run, an accuracy with its interval, ``-`` for what isn't known."""
+    """Format one value of a run: an accuracy with its interval, ``-`` for an unknown value."""
     value = COLUMNS[key].value(place)
     if key == "pvalue" and place.is_best:
         return "best"
@@ -52,7 +52,7 @@ def cell(place: Place, key: str) -> str:
 
 
 def as_csv(board: Leaderboard) -> str:
-    """Every column, numbers as they are, empty where not known."""
+    """Return all columns as CSV, with unformatted numbers and empty cells for unknown values."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(COLUMNS), lineterminator="\n")
     writer.writeheader()
@@ -61,7 +61,7 @@ def as_csv(board: Leaderboard) -> str:
 
 
 def as_markdown(board: Leaderboard) -> str:
-    """A table, with the notes below."""
+    """Return a Markdown table followed by the notes."""
     headings, rows = as_cells(board, (*ACCURACIES, *known_costs(board)))
     lines = [headings, ["---"] * len(headings), *rows]
     return "\n".join([*map(_line, lines), "", *board.notes, ""])

@@ -1,1 +1,1 @@
-"""The stage that trains heads, and what it takes to train one."""
+"""The train-head, few-shot and learning-curve stages."""

@@ -1,4 +1,4 @@
-"""The few-shot and learning-curve stages: how a head's accuracy depends on the number of training images."""
+"""The few-shot and learning-curve stages: accuracy against the number of training images."""
 
 import dataclasses
 import json
@@ -36,16 +36,16 @@ from frostline.pipeline.runs.directory import (
 
 @dataclass(frozen=True)
 class FewShotResult:
-    """Few-shot accuracies of a head on a cache, on validation.
+    """Few-shot validation accuracy of a head on a cache.
 
     Attributes:
-        folder: Where table, picture and a JSON document are.
+        folder: Folder with the table, the plot and the JSON document.
         head: Kind of head.
-        params: Its parameters, the same in every episode.
-        layer: Layer that it read.
-        scores: One per number of shots.
-        rows: Validation rows that judged.
-        confidence: Coverage of the intervals.
+        params: Parameters of the head, the same in every episode.
+        layer: Key of the layer.
+        scores: One score per number of shots.
+        rows: Number of validation rows.
+        confidence: Confidence level of the intervals.
         seconds: Wall time.
     """
 
@@ -61,18 +61,18 @@ class FewShotResult:
 
 @dataclass(frozen=True)
 class LearningCurveResult:
-    """A head's validation accuracy against the number of training images.
+    """Validation accuracy of a head against the number of training images.
 
     Attributes:
-        folder: Where table, picture and a JSON document are.
+        folder: Folder with the table, the plot and the JSON document.
         head: Kind of head.
-        params: Parameters that were fixed; the others were chosen for each subset.
-        layer: Layer that it read.
-        points: From few images to all.
-        forecast: What twice the images would give; None where the points are too few.
-        answer: Whether more data would help, in a sentence.
-        rows: Validation rows that judged.
-        confidence: Coverage of the intervals.
+        params: Fixed parameters; the others were chosen for each subset.
+        layer: Key of the layer.
+        points: Points of the curve, from the fewest images to all.
+        forecast: Expected accuracy with twice the images; None with too few points.
+        answer: Sentence that says whether more images would help.
+        rows: Number of validation rows.
+        confidence: Confidence level of the intervals.
         seconds: Wall time.
     """
 
@@ -103,29 +103,29 @@ def few_shot(
     jobs: int | None = None,
     report: Reporter = SILENT,
 ) -> FewShotResult:
-    """Measure how accurate a head is that learns from k training images of each class; see `classifiers.experiments.few_shot`.
+    """Measure the accuracy of a head trained on k images per class; see `classifiers.experiments.few_shot`.
 
-    Test rows are never read. Finished episodes are kept in a journal beside the folder until it is written.
+    Test rows are never read. Finished episodes are kept in a journal next to the folder until it is written.
 
     Args:
-        cache: The cache or its path; several joined by ``+``.
+        cache: The cache or its path; join several with ``+``.
         head: Kind of head; see `classifiers.heads.catalog.HEADS`.
-        shots: Images of each class.
-        episodes: Draws for each number of shots.
-        params: Hyper-parameters other than the head's defaults.
-        layer: Layer to read, needed where the cache holds several; ``a+b`` for two side by side.
-        out: Folder to write; by default a fresh one under ``runs/``.
-        seed: Seed of the draws and of the heads.
-        device: Where torch heads train.
-        fractions: Shares of train, val and test for data that comes without splits.
-        jobs: Processes.
-        report: Where progress goes.
+        shots: Numbers of training images per class.
+        episodes: Random draws for each number of shots.
+        params: Hyper-parameters that replace the defaults of the head.
+        layer: Layer to read, required if the cache holds several; ``a+b`` joins two.
+        out: Output folder; by default a new one under ``runs/``.
+        seed: Random seed of the draws and the heads.
+        device: Device on which torch heads train.
+        fractions: Fractions of train, val and test for data without declared splits.
+        jobs: Number of processes; -1 for one per core, None for 1.
+        report: Receiver of progress.
 
     Raises:
-        ClassifiersError: The head, a parameter or the rows can't be used.
+        ClassifiersError: The head, a parameter or the rows are not usable.
         FeaturesError: The cache is not usable.
         LeakError: The same image bytes, or one group, are in more than one split.
-        RunError: The folder exists, or the layer doesn't.
+        RunError: The folder exists already, or the layer does not exist.
     """
     study = _Study.open(
         FEW_SHOT,
@@ -179,30 +179,30 @@ def learning_curve(
     jobs: int | None = None,
     report: Reporter = SILENT,
 ) -> LearningCurveResult:
-    """Measure accuracy against the number of training images, and say whether more would help.
+    """Measure accuracy against the number of training images, and report whether more images would help.
 
-    See `classifiers.experiments.learning_curve`. Test rows are never read. Finished subsets are kept in a journal beside the folder
-    until it is written.
+    See `classifiers.experiments.learning_curve`. Test rows are never read. Finished subsets are kept in a journal
+    next to the folder until it is written.
 
     Args:
-        cache: The cache or its path; several joined by ``+``.
+        cache: The cache or its path; join several with ``+``.
         head: Kind of head; see `classifiers.heads.catalog.HEADS`.
-        points: Sizes at most, each half of the next.
-        draws: Random orders of the images.
+        points: Maximum number of sizes, each half of the next.
+        draws: Number of random orders of the images.
         params: Hyper-parameters to fix; the others are chosen for each subset.
-        layer: Layer to read, needed where the cache holds several; ``a+b`` for two side by side.
-        out: Folder to write; by default a fresh one under ``runs/``.
-        seed: Seed of the orders and of the heads.
-        device: Where torch heads train.
-        fractions: Shares of train, val and test for data that comes without splits.
-        jobs: Processes.
-        report: Where progress goes.
+        layer: Layer to read, required if the cache holds several; ``a+b`` joins two.
+        out: Output folder; by default a new one under ``runs/``.
+        seed: Random seed of the orders and the heads.
+        device: Device on which torch heads train.
+        fractions: Fractions of train, val and test for data without declared splits.
+        jobs: Number of processes; -1 for one per core, None for 1.
+        report: Receiver of progress.
 
     Raises:
-        ClassifiersError: The head, a parameter or the rows can't be used.
+        ClassifiersError: The head, a parameter or the rows are not usable.
         FeaturesError: The cache is not usable.
         LeakError: The same image bytes, or one group, are in more than one split.
-        RunError: The folder exists, or the layer doesn't.
+        RunError: The folder exists already, or the layer does not exist.
     """
     study = _Study.open(
         LEARNING_CURVE,
@@ -247,10 +247,10 @@ def learning_curve(
 
 
 def read_learning_curve(folder: str | Path) -> LearningCurveResult | None:
-    """Read what `learning_curve` wrote into a folder; None where there is none.
+    """Read the result that `learning_curve` wrote into a folder; return None if there is none.
 
     Raises:
-        RunError: It can't be read.
+        RunError: The file can't be read.
     """
     folder = Path(folder)
     file = folder / f"{LEARNING_CURVE}.json"
@@ -268,7 +268,7 @@ def read_learning_curve(folder: str | Path) -> LearningCurveResult | None:
 
 @dataclass(frozen=True)
 class _Study:
-    """What both stages have in common."""
+    """Inputs and output of an experiment, shared by both stages."""
 
     name: str
     head: str
@@ -298,7 +298,7 @@ class _Study:
         cache = open_caches(cache)
         key, *others = layer_choices(cache, layer)
         if others:
-            raise RunError(f"{name} reads one layer, or several side by side: name them, e.g. --layer a+b.")
+            raise RunError(f"{name} reads one layer, or several joined layers: pass e.g. --layer a+b.")
         folder = Path(out) if out is not None else new_run_path(cache.path, f"{head}-{name}")
         check_new(folder)  # before any work
         rows = LearningRows.of(cache, fractions, report)
@@ -322,7 +322,7 @@ class _Study:
                 **options,
             )
         if found.resumed:
-            self.report.note(f"{found.resumed} fits were there from an earlier run that was interrupted.")
+            self.report.note(f"Resumed {found.resumed} fits of an interrupted run.")
         return found
 
     def write(

@@ -1,4 +1,4 @@
-"""The train-head stage: a classifier on cached features, chosen on validation, written as a run."""
+"""The train-head stage: train a classifier on cached features, select it on validation and write a run."""
 
 import dataclasses
 import time
@@ -33,16 +33,16 @@ from frostline.pipeline.runs.split import save_split
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What one training gave.
+    """Result of a training.
 
     Attributes:
-        run: The run directory.
+        run: Run directory.
         head: Kind of head.
-        params: Its parameters, the chosen ones included.
-        layer: Layer of the cache that it reads; ``a+b`` for several side by side.
-        counts: Labelled, readable rows in each split.
-        validation: Metrics of the selected head on the validation rows, before any refit; none without such rows.
-        trials: Hyper-parameters that were tried, with their validation scores.
+        params: Parameters of the head, including the selected ones.
+        layer: Key of the layer that the head reads; ``a+b`` for joined layers.
+        counts: Number of labelled, readable rows in each split.
+        validation: Metrics of the selected head on the validation rows, before any refit; empty without such rows.
+        trials: Candidate hyper-parameters with their validation scores.
         seconds: Wall time of the whole stage.
     """
 
@@ -72,37 +72,38 @@ def train_head(
     memory: int | None = None,
     report: Reporter = SILENT,
 ) -> TrainResult:
-    """Fit a head on a cache's training rows, choose its hyper-parameters on validation, and write a run.
+    """Fit a head on the training rows of a cache, select its hyper-parameters on validation, and write a run.
 
-    Test rows are never read: neither their features nor their labels.
+    Neither the features nor the labels of test rows are read.
 
     Args:
-        cache: The cache or its path; ``a.h5+b.h5``, or several paths, for the features of several backbones side by side,
-            of the same images.
+        cache: The cache or its path; ``a.h5+b.h5``, or several paths, concatenate the features of several
+            backbones for the same images.
         head: Kind of head; see `classifiers.heads.catalog.HEADS`.
-        params: Hyper-parameters to fix; the others are chosen on the validation rows.
-        layer: Layer to read, needed where the cache holds several; ``a+b`` for two side by side; ``all`` to choose among
-            each and all side by side, by the same scores that choose hyper-parameters. Of several caches, each one's layer
-            of that name; ``2/layer`` is the second's alone.
-        run: Directory to write; by default a fresh one under ``runs/``.
-        seed: Seed of everything random in the head.
-        device: Where torch heads train: ``auto``, ``cpu`` or ``cuda``.
-        fractions: Shares of train, val and test for data that comes without splits.
-        search: How to search for hyper-parameters; by default as the head itself does. Finished trials are kept in a
-            journal beside the run until it is written: a search that was killed goes on from there.
-        cv: Folds of train and val rows to judge candidates on, copies and groups kept together; by default the
-            validation rows judge. Without `search` it means a search of the head's grid.
-        project: Project the features first, e.g. ``pca:256`` or ``random:256``, fitted on the training rows alone and saved
-            with the head; see `classifiers.fitting.projection`.
-        memory: Bytes that the features may take; by default half of the machine's memory. ``linear`` reads what takes more
-            from the cache in blocks, again and again; other heads refuse it.
-        report: Where progress goes.
+        params: Hyper-parameters to fix; the others are selected on the validation rows.
+        layer: Layer to read, required if the cache holds several. ``a+b`` joins two. ``all`` selects among each
+            layer and all of them joined, by the scores that select hyper-parameters. For joined caches, the layer
+            of that name in each of them; ``2/layer`` is the layer of the second cache alone.
+        run: Run directory to write; by default a new one under ``runs/``.
+        seed: Random seed of the head.
+        device: Device on which torch heads train: ``auto``, ``cpu`` or ``cuda``.
+        fractions: Fractions of train, val and test for data without declared splits.
+        search: Hyper-parameter search; by default the head's own method. Finished trials are kept in a journal
+            next to the run until it is written, so that an interrupted search resumes.
+        cv: Number of folds of train and val rows to cross-validate candidates on, with copies and groups kept
+            together; by default candidates are scored on the validation rows. Without `search`, the head's grid is
+            searched.
+        project: Project the features first, e.g. ``pca:256`` or ``random:256``. The projection is fitted on the
+            training rows alone and saved with the head; see `classifiers.fitting.projection`.
+        memory: Memory limit of the features in bytes; by default half of the machine's memory. ``linear`` streams
+            larger features from the cache in blocks; other heads raise an error.
+        report: Receiver of progress.
 
     Raises:
         ClassifiersError: The head, a parameter or the split is not usable.
         FeaturesError: The cache is not usable.
         LeakError: The same image bytes, or one group, are in more than one split.
-        RunError: The run directory exists, or the layer doesn't.
+        RunError: The run directory exists already, or the layer does not exist.
     """
     started = time.perf_counter()
     cache = open_caches(cache)
@@ -124,13 +125,15 @@ def train_head(
     check_new(path)  # before any work
     rows = LearningRows.of(cache, fractions, report)
     if len(choices) > 1 and not len(rows.val) and cv is None:
-        raise RunError(f"{cache.path} has no validation rows to choose a layer on; name one, or give --cv K.")
+        raise RunError(
+            f"{cache.path} has no validation rows to choose a layer on; name one layer, or pass --cv K."
+        )
     allowed = half_of_memory() if memory is None else memory
     options = FitOptions(asked.params, seed, device, allowed)
     job = _Job(asked, options, rows, projection, path, report)
     fits = [job.fit(choice) for choice in choices]
     best = _best(fits)
-    _tell_of_types(best.fitted, report)
+    _note_foreign_types(best.fitted, report)
     result = TrainResult(
         run=path,
         head=head,
@@ -148,19 +151,19 @@ def train_head(
     return result
 
 
-def _tell_of_types(fitted: FittedHead, report: Reporter) -> None:
-    """Say what whoever loads the head has to trust."""
+def _note_foreign_types(fitted: FittedHead, report: Reporter) -> None:
+    """Report the types that have to be trusted to load the head."""
     foreign = foreign_types(fitted.estimator)
     if foreign:
         report.note(
-            f"The head holds types that skops doesn't trust by default: {', '.join(foreign)}. Whoever uses the run has to"
-            f" allow them: {' '.join(f'--trust {name}' for name in foreign)}"
+            f"The head contains types that skops does not trust by default: {', '.join(foreign)}. To use the run,"
+            f" pass {' '.join(f'--trust {name}' for name in foreign)}"
         )
 
 
 @dataclass(frozen=True)
 class _Fit:
-    """A head on one choice of layers."""
+    """A head fitted on one choice of layers."""
 
     layer: str
     fitted: FittedHead
@@ -168,14 +171,14 @@ class _Fit:
 
     @property
     def accuracy(self) -> float:
-        """What layers are compared by: the best trial's where there was a search, else that on validation."""
+        """Accuracy that layers are compared by: that of the best trial after a search, else that on validation."""
         if self.found:
             return float(max(trial["accuracy"] for trial in self.found.trials if trial["share"] == 1))
         return self.fitted.validation.get("accuracy", 0.0)
 
 
 def _best(fits: Sequence[_Fit]) -> _Fit:
-    """The first of the most accurate, with the trials of all."""
+    """Return the first of the most accurate fits, with the trials of all fits."""
     best = max(fits, key=lambda fit: fit.accuracy)
     if len(fits) == 1:
         return best
@@ -191,7 +194,7 @@ def _drop_journals(fits: Sequence[_Fit]) -> None:
 
 @dataclass(frozen=True)
 class _Job:
-    """A head to search for and to fit."""
+    """Inputs of the search and the fit of a head."""
 
     asked: Asked
     options: FitOptions
@@ -202,11 +205,11 @@ class _Job:
 
     @property
     def plan(self) -> SearchPlan | None:
-        """How to search; None for the head's own way."""
+        """The search; None for the head's own method."""
         return SearchPlan() if self.asked.search is None and self.asked.cv is not None else self.asked.search
 
     def fit(self, layer: str) -> _Fit:
-        """Search, and fit what was found."""
+        """Search the hyper-parameters and fit the head."""
         plain = layer_features(self.rows.images, layer)
         projection = (
             fit_projection(plain, self.rows.train, self.projection, seed=self.options.seed)
@@ -241,13 +244,13 @@ class _Job:
             )
         if found.resumed:
             self.report.note(
-                f"{found.resumed} of {len(found.trials)} trials were there from an earlier, interrupted search."
+                f"Resumed {found.resumed} of {len(found.trials)} trials of an interrupted search."
             )
         return found
 
 
 def _write(folder: Path, best: _Fit, rows: LearningRows[AnyCache], head: str) -> None:
-    """Write the head, what it was trained on, and the curves and tables of its choice."""
+    """Write the head, its split and predictions, and the curves and tables of its selection."""
     fitted, cache = best.fitted, rows.images
     save_head(fitted, folder)
     save_split(folder, rows)

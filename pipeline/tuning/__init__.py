@@ -1,1 +1,1 @@
-"""Training a network: recipe, inputs, frost line, checkpoints, and the loop over epochs."""
+"""The finetune stage: recipe, inputs, frost line, checkpoints and training loop."""

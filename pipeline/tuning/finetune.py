@@ -1,4 +1,4 @@
-"""The finetune stage: a backbone above its frost line and a linear head, trained together, written as a run."""
+"""The finetune stage: train a backbone above its frost line together with a linear head, and write a run."""
 
 import dataclasses
 import math
@@ -53,24 +53,25 @@ _KNOWN = "images.npz"
 
 @dataclass(frozen=True)
 class FinetuneResult:
-    """What one fine-tuning gave.
+    """Result of a fine-tuning.
 
     Attributes:
-        run: The run directory.
+        run: Run directory.
         backbone: Full name of the network.
-        from_scratch: Whether it started untrained.
-        frost_line: The last stage that stayed frozen in the first epoch: a stage, ``none`` or ``all``.
-        trained: Parameters that learnt.
-        frozen: Parameters that never did.
-        frozen_sha256: Digest of these, the same before and after.
-        cache: Of the activations at the frost line; none where images were trained on.
-        counts: Labelled, readable images in each split.
-        history: What each epoch gave.
+        from_scratch: Whether training started from random weights.
+        frost_line: Last stage that stayed frozen in the first epoch: a stage, ``none`` or ``all``.
+        trained: Number of trained parameters.
+        frozen: Number of parameters that stayed frozen.
+        frozen_sha256: Digest of the frozen parameters, the same before and after.
+        cache: Cache of the activations at the frost line; None if training used images.
+        counts: Number of labelled, readable images in each split.
+        history: Metrics of each epoch.
         best: Number of the epoch whose weights were kept.
-        resumed: Epochs that an earlier, interrupted call had done.
-        validation: Scores of that epoch on the validation images, see `classifiers.fitting.fitted.FittedHead`; empty without any.
-        seconds: Wall time of the whole stage, this call.
-        training_seconds: Wall time of all epochs, earlier calls included.
+        resumed: Number of epochs completed by an earlier, interrupted call.
+        validation: Scores of the best epoch on the validation images, see `classifiers.fitting.fitted.FittedHead`;
+            empty without validation images.
+        seconds: Wall time of this call.
+        training_seconds: Wall time of all epochs, including earlier calls.
     """
 
     run: Path
@@ -111,40 +112,43 @@ def finetune(
     restart: bool = False,
     report: Reporter = SILENT,
 ) -> FinetuneResult:
-    """Train a backbone above its frost line, and a linear head on it, by training images; keep the best epoch by validation.
+    """Train a backbone above its frost line together with a linear head, and keep the epoch that is best on validation.
 
-    Test images are never looked at, beyond whether they can be read. Killed at any moment, the same call goes on from the
-    last checkpoint and gives the same curve. Started by torchrun or ``accelerate launch``, all processes train together.
+    Test images are only checked for readability. If the call is interrupted, repeating it resumes from the last
+    checkpoint and gives the same curve. If it was started by torchrun or ``accelerate launch``, all processes
+    train together.
 
     Args:
-        data: Image folder or manifest, see `features.sources.open_source`; or any other source of images. Grey images become three equal channels.
-        backbone: Name; see `features.backbones.load_backbone`.
-        weights: Local weights instead of the backbone's own.
-        from_run: Run whose linear head to start from, fitted again to the training rows alone, since validation judges
-            the epochs (LP-FT, Kumar et al. 2022); or a fine-tuned run to go on from.
-        from_scratch: Whether to start untrained, from the recipe's seed.
-        recipe: How to train.
-        image_size: Side in pixels of the network's square input, instead of the size of its weights.
-        cached: Whether to compute what lies below the frost line once, into a cache, and train on that; by default where
-            it can be done: a line above the images that doesn't move, and nothing random below it. It is computed in the
-            precision of the training's passes and stored in float16, to a relative 2^-11.
+        data: Image folder or manifest, see `features.sources.open_source`; or any other image source. Grey images
+            are converted to three equal channels.
+        backbone: Name of the backbone; see `features.backbones.load_backbone`.
+        weights: Local weights to load instead of the pretrained ones.
+        from_run: Run whose linear head to start from. The head is fitted again on the training rows alone, because
+            epochs are selected on validation (LP-FT, Kumar et al. 2022). Or a fine-tuned run to continue from.
+        from_scratch: Whether to start from random weights, drawn with the recipe's seed.
+        recipe: Settings of the training.
+        image_size: Side in pixels of the network's square input; by default the size of its pretrained weights.
+        cached: Whether to compute the output of the frozen stages once, store it in a cache and train on it; by
+            default whenever possible: with a fixed frost line above the images, and nothing random below it. The
+            output is computed in the precision of the training passes and stored in float16 (relative precision
+            2^-11).
         caches: Folder for that cache.
-        run: Directory to write; by default a fresh one under ``runs/``.
+        run: Run directory to write; by default a new one under ``runs/``.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        workers: Decoding processes; by default one per core; 0 decodes in this one.
-        fractions: Shares of train, val and test for data that comes without splits.
-        limit: Take only this many images, evenly spaced over the data set.
+        workers: Decoding processes; by default one per core; 0 decodes in the main process.
+        fractions: Fractions of train, val and test for data without declared splits.
+        limit: Use only this many images, evenly spaced over the data set.
         max_bad: Largest tolerated fraction of unreadable images.
-        log_to: ``tensorboard`` or ``mlflow``, beside the run's own table and plot.
-        restart: Drop an unfinished training of the same run.
-        report: Where progress goes.
+        log_to: ``tensorboard`` or ``mlflow``, in addition to the run's own table and plot.
+        restart: Discard an unfinished training of the same run.
+        report: Receiver of progress.
 
     Raises:
-        FinetuneError: The options, the backbone and the data don't fit each other; or training diverged.
+        FinetuneError: The options, the backbone and the data are incompatible, or training diverged.
         FeaturesError: The data, backbone or weights are not usable.
         ClassifiersError: The splits or the run's head are not usable.
         LeakError: The same image bytes, or one group, are in more than one split.
-        RunError: The run directory exists, or the run to start from is not usable.
+        RunError: The run directory exists already, or the run to start from is not usable.
     """
     started = time.perf_counter()
     recipe = recipe or Recipe()
@@ -222,9 +226,11 @@ def _named(
     *,
     from_scratch: bool,
 ) -> tuple[Named, StartRun | None]:
-    """Which network to start from, and the run whose head comes with it."""
+    """Return the network to start from, and the run whose head to start from."""
     if from_scratch and (weights is not None or from_run is not None):
-        raise FinetuneError("--from-scratch starts from nothing; leave --weights and --from-run away")
+        raise FinetuneError(
+            "--from-scratch excludes --weights and --from-run; drop them, or drop --from-scratch"
+        )
     start = StartRun.open(from_run) if from_run is not None else None
     if start is not None and start.tuned:
         return Named(f"run:{start.run.path}", None, image_size), start
@@ -232,12 +238,12 @@ def _named(
 
 
 def _run_path(source: ImageSource, backbone: str) -> Path:
-    """``runs/DATA.BACKBONE-finetune``, numbered where there is one already."""
+    """Return ``runs/DATA.BACKBONE-finetune``, numbered if it exists already."""
     return new_run_path(default_cache_path(source.root, backbone), "finetune")
 
 
 def _train(tuning: Tuning, name: str, log_to: LogTo | None, report: Reporter) -> Trained:
-    """Train, and tell of each epoch."""
+    """Train, and report each epoch."""
     job, history = tuning.job, list[Epoch]()
     job.folder.mkdir(parents=True, exist_ok=True)
     leads = job.processes.leads
@@ -261,7 +267,7 @@ def _train(tuning: Tuning, name: str, log_to: LogTo | None, report: Reporter) ->
 
 
 def _head(tuning: Tuning, trained: Trained) -> FittedHead:
-    """The head that was trained, its temperature fitted to the validation images."""
+    """Return the trained head, with its temperature fitted on the validation images."""
     estimator, plan = to_estimator(tuning.job.network.head), tuning.plan
     kind = HEADS["linear"]
     temperature, validation, verdicts = calibrate(
@@ -284,7 +290,7 @@ def _head(tuning: Tuning, trained: Trained) -> FittedHead:
 
 
 def _write(folder: Path, result: FinetuneResult, tuning: Tuning, head: FittedHead) -> None:
-    """Write the network, its head and the curves."""
+    """Write the network, the head and the curves."""
     save_tuned(folder, tuning.plan.net, tuning.trunk, tuning.plan.net.transform)
     save_head(head, folder)
     write_history(result.history, folder / HISTORY)

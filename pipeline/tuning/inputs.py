@@ -1,4 +1,4 @@
-"""What a network trains on, epoch by epoch: images, augmented, or activations from a cache."""
+"""Training inputs of a network: augmented images, or activations from a cache."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -18,31 +18,31 @@ from frostline.features.table import ImageSource
 from frostline.pipeline.tuning.recipe import Recipe
 from frostline.pipeline.tuning.trainer.processes import Processes
 
-_JUDGE_BATCH = 64
-_ERASED = (114, 114, 114)  # grey: of the pixels, before they are normalised
+_EVAL_BATCH = 64
+_ERASED = (114, 114, 114)  # grey, in pixel values before normalisation
 
 Batch = tuple[Tensor, Tensor]
 
 
 class Inputs(Protocol):
-    """Gives batches of inputs and labels (b,) int64, on the CPU."""
+    """Source of batches of inputs and (b,) int64 labels on the CPU."""
 
     def train(self, chunks: Sequence[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
-        """One batch for each chunk of rows, as they are in that epoch."""
+        """Yield one batch per chunk of rows, augmented for the given epoch."""
 
     def judge(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
-        """The rows as they are, in batches."""
+        """Yield the rows in batches, without augmentation."""
 
 
 @dataclass(frozen=True)
 class Draw:
-    """Which rows are trained on in each epoch, in which order, and by which process.
+    """Assignment of training rows to epochs, updates and processes.
 
     Attributes:
-        rows: (n,) training rows.
-        batch_size: Rows an update, over all processes.
-        accumulate: Steps an update is divided into.
-        seed: Of the order.
+        rows: (n,) int64 training rows.
+        batch_size: Rows per update, summed over all processes.
+        accumulate: Number of steps per update.
+        seed: Random seed of the order.
     """
 
     rows: NDArray[np.int64]
@@ -52,21 +52,21 @@ class Draw:
 
     @property
     def updates(self) -> int:
-        """Updates an epoch. Rows that don't fill the last one wait for another epoch; a set smaller than one is one."""
+        """Updates per epoch, at least one. Rows that do not fill the last update are dropped in that epoch."""
         return max(1, len(self.rows) // self.batch_size)
 
     @property
     def update_rows(self) -> int:
-        """Rows of one update."""
+        """Rows per update."""
         return min(self.batch_size, len(self.rows))
 
     @property
     def epoch_rows(self) -> int:
-        """Rows of one epoch."""
+        """Rows per epoch."""
         return self.updates * self.update_rows
 
     def chunks(self, epoch: int, first_update: int, processes: Processes) -> list[NDArray[np.int64]]:
-        """Rows of each step of this process, from an update of the epoch on."""
+        """Return the rows of each step of this process, starting at an update of the epoch."""
         order = np.random.default_rng((self.seed, epoch)).permutation(self.rows)
         parts = self.accumulate * processes.count
         chunks: list[NDArray[np.int64]] = []
@@ -78,17 +78,17 @@ class Draw:
 
 
 class ImageInputs:
-    """Images, decoded in worker processes and augmented by a recipe.
+    """Images decoded in worker processes and augmented according to a recipe.
 
-    What an image looks like depends on the seed, the epoch and the image alone, whatever the number of workers.
+    The augmentation depends only on the seed, the epoch and the image, not on the number of workers.
 
     Args:
         source: The images.
-        labels: (n,) of all rows.
-        transform: How the network sees an image.
-        recipe: How to augment.
-        workers: Decoding processes; 0 decodes in this one.
-        pin: Whether batches go to page-locked memory, for CUDA.
+        labels: (n,) int64 labels of all rows.
+        transform: Image transform of the network.
+        recipe: Settings of the augmentation.
+        workers: Decoding processes; 0 decodes in the main process.
+        pin: Whether to place batches in page-locked memory, for CUDA.
     """
 
     def __init__(
@@ -114,18 +114,18 @@ class ImageInputs:
         )
 
     def train(self, chunks: Sequence[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
-        """(b, 3, h, w) uint8 images and their labels."""
+        """Yield (b, 3, h, w) uint8 augmented images and their labels."""
         self._chunks.keys = [[(epoch, row) for row in chunk.tolist()] for chunk in chunks]
         yield from self._train
 
     def judge(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
-        """(b, 3, h, w) uint8 images, exactly as for features, and their labels."""
-        self._judged.keys = [[(0, row) for row in part.tolist()] for part in _judge_batches(rows)]
+        """Yield (b, 3, h, w) uint8 images, exactly as for feature extraction, and their labels."""
+        self._judged.keys = [[(0, row) for row in part.tolist()] for part in _eval_batches(rows)]
         yield from self._judge
 
 
 class _Chunks:
-    """A batch sampler whose batches are set before each pass."""
+    """Batch sampler whose batches are set before each pass."""
 
     def __init__(self) -> None:
         self.keys: list[list[tuple[int, int]]] = []
@@ -145,7 +145,7 @@ def _loader(dataset: "_Images", chunks: _Chunks, workers: int, *, pin: bool) -> 
         num_workers=workers,
         pin_memory=pin,
         persistent_workers=workers > 0,
-        generator=torch.Generator(),  # else it would draw the workers' seeds, which nothing uses, from the caller's
+        generator=torch.Generator(),  # otherwise the unused worker seeds would be drawn from the global generator
         worker_init_fn=_one_thread,
     )
 
@@ -155,7 +155,7 @@ def _one_thread(_worker: int) -> None:
 
 
 class _Images(Dataset[Any]):
-    """Image and label by (epoch, row)."""
+    """Data set of images and labels, indexed by (epoch, row)."""
 
     def __init__(
         self, source: ImageSource, labels: NDArray[np.int64], view: "_Augmented | _Plain", seed: int
@@ -166,13 +166,13 @@ class _Images(Dataset[Any]):
         epoch, row = key
         data, _ = self._source.read(row)
         with torch.random.fork_rng(devices=[]):
-            # Of torch's generator alone do torchvision's transforms draw.
+            # torchvision's transforms draw only from torch's generator.
             torch.default_generator.manual_seed(random.Random(f"{self._seed} {epoch} {row}").getrandbits(63))  # noqa: S311
             return self._view(data), int(self._labels[row])
 
 
 class _Plain:
-    """The image as features are computed from it: (3, h, w) uint8."""
+    """Decoding to the (3, h, w) uint8 pixels that features are computed from."""
 
     def __init__(self, transform: Transform) -> None:
         self._transform = transform
@@ -184,7 +184,7 @@ class _Plain:
 
 
 class _Augmented:
-    """The image as a recipe varies it: (3, h, w) uint8."""
+    """Decoding to (3, h, w) uint8 pixels, augmented according to a recipe."""
 
     def __init__(self, transform: Transform, recipe: Recipe) -> None:
         interpolation = InterpolationMode(transform.interpolation)
@@ -218,13 +218,14 @@ class _Augmented:
 
 
 class ActivationInputs:
-    """Activations at the frost line, from a cache.
+    """Activations at the frost line, read from a cache.
 
     Args:
-        views: (n, size) floats of all rows, e.g. memory maps: of the images as they are, and of other views of them.
-        labels: (n,) of all rows.
-        shape: Of one image's activations, as the network lays them out.
-        seed: From which each epoch draws a view of each row.
+        views: (n, size) float arrays of all rows, e.g. memory maps; the first is of the images themselves, the
+            others are of random views.
+        labels: (n,) int64 labels of all rows.
+        shape: Shape of the activations of one image in the network.
+        seed: Random seed with which each epoch draws a view of each row.
     """
 
     def __init__(
@@ -233,16 +234,16 @@ class ActivationInputs:
         self._views, self._labels, self._shape, self._seed = views, labels, shape, seed
 
     def train(self, chunks: Sequence[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
-        """(b, *shape) float32 activations and their labels, each row in the view that the epoch draws for it."""
-        # Not the stream of the order of rows, which is drawn from the same seed and epoch.
+        """Yield (b, *shape) float32 activations and their labels, with the view that the epoch draws for each row."""
+        # A stream independent of the order of rows, which is drawn with the same seed and epoch.
         random = np.random.default_rng(np.random.SeedSequence(self._seed, spawn_key=(epoch,)))
         drawn = random.integers(len(self._views), size=len(self._labels))
         for rows in chunks:
             yield self._batch(rows, drawn[rows])
 
     def judge(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
-        """(b, *shape) float32 activations and their labels, of the images as they are."""
-        for part in _judge_batches(rows):
+        """Yield (b, *shape) float32 activations of the images themselves and their labels."""
+        for part in _eval_batches(rows):
             yield self._batch(part, np.zeros(len(part), np.int64))
 
     def _batch(self, rows: NDArray[np.int64], views: NDArray[np.int64]) -> Batch:
@@ -255,6 +256,6 @@ class ActivationInputs:
         )
 
 
-def _judge_batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-    """Batches of nearly equal size."""
-    return np.array_split(rows, -(-len(rows) // _JUDGE_BATCH)) if len(rows) else []
+def _eval_batches(rows: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Divide rows into batches of nearly equal size."""
+    return np.array_split(rows, -(-len(rows) // _EVAL_BATCH)) if len(rows) else []

@@ -1,4 +1,4 @@
-"""From options to a training that is ready to begin: the network, its frost line, and what it trains on."""
+"""Preparation of a fine-tuning: the network, its frost line and its inputs."""
 
 import dataclasses
 import hashlib
@@ -32,12 +32,12 @@ from frostline.pipeline.tuning.trainer.processes import Processes
 
 @dataclass(frozen=True)
 class Named:
-    """The network, as a user names it.
+    """The network as named by the user.
 
     Attributes:
-        backbone: See `features.backbones.load_backbone`.
-        weights: Local weights, or None.
-        image_size: Side in pixels of its square input; None for that of its weights.
+        backbone: Name of the backbone; see `features.backbones.load_backbone`.
+        weights: Local weights; None for the pretrained ones.
+        image_size: Side in pixels of the square input; None for the size of the pretrained weights.
     """
 
     backbone: str
@@ -45,10 +45,10 @@ class Named:
     image_size: int | None
 
     def load(self) -> Backbone:
-        """Load it.
+        """Load the network.
 
         Raises:
-            FeaturesError: It can't be had, or not for images of that size.
+            FeaturesError: The network is not available, or does not support the image size.
         """
         net = load_backbone(self.backbone, weights=self.weights)
         return net if self.image_size is None else net.with_transform(net.transform.at_size(self.image_size))
@@ -56,18 +56,18 @@ class Named:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to train on what.
+    """Network, data and settings of a training.
 
     Attributes:
-        net: The network to start from.
-        named: How the user named it.
-        rows: The images, which of them to train on, and which to judge epochs by.
-        limit: How many images were asked for; None for all.
-        recipe: How.
-        from_scratch: Whether the network is untrained.
-        processes: That train together.
-        workers: Decoding processes of each.
-        caches: Folder for a cache of what lies below the frost line.
+        net: Initial network.
+        named: The network as named by the user.
+        rows: The images, with training and validation rows.
+        limit: Requested number of images; None for all.
+        recipe: Settings of the training.
+        from_scratch: Whether the network has random weights.
+        processes: Processes that train together.
+        workers: Decoding processes per training process.
+        caches: Folder for a cache of the activations below the frost line.
     """
 
     net: Backbone
@@ -82,10 +82,10 @@ class Plan:
 
     @property
     def frozen(self) -> int:
-        """How many stages lie below the frost line.
+        """Number of stages below the frost line.
 
         Raises:
-            LayerError: There is no such stage.
+            LayerError: The stage does not exist.
         """
         stages, line = self.net.stages(), self.recipe.frost_line
         if line == "none":
@@ -93,17 +93,17 @@ class Plan:
         return len(stages) if line == "all" else find_stage(stages, line) + 1
 
     def check(self) -> None:
-        """Refuse what doesn't fit."""
+        """Raise `FinetuneError` if parts of the plan exclude each other."""
         recipe = self.recipe
         self.processes.precision(recipe.precision)
         if recipe.patience is not None and not len(self.rows.val):
             raise FinetuneError(
-                "patience: there are no validation images to judge epochs by; leave --patience away"
+                "patience: early stopping needs validation images, and there are none; drop --patience"
             )
         if self.from_scratch and self.frozen:
             raise FinetuneError(
-                f"frost line {recipe.frost_line!r}: an untrained network has nothing worth freezing; leave --frost-line"
-                " away, or leave --from-scratch away"
+                f"frost line {recipe.frost_line!r}: freezing needs pretrained weights; drop --frost-line or"
+                " --from-scratch"
             )
         steps = recipe.accumulate * self.processes.count
         update = min(recipe.batch_size, len(self.rows.train))
@@ -114,15 +114,15 @@ class Plan:
             )
 
     def uncacheable(self) -> str:
-        """Why what lies below the frost line can't be computed once and for all; empty where it can."""
+        """Return the reason why the output below the frost line can't be cached; empty if it can."""
         recipe = self.recipe
         if not self.frozen:
-            return "nothing is frozen (give --frost-line STAGE)"
+            return "nothing is frozen (pass --frost-line STAGE)"
         if recipe.unfreeze_every:
-            return "the frost line moves (leave --unfreeze-every away)"
+            return "the frost line moves (drop --unfreeze-every)"
         if recipe.randomises:
             return (
-                "images look otherwise in each epoch (give --augment none or --views K, and no --randaugment, --erasing,"
+                "images are augmented anew in every epoch (pass --augment none or --views K, and no --randaugment, --erasing,"
                 " --mixup or --cutmix)"
             )
         return ""
@@ -130,13 +130,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Tuning:
-    """A training that is ready to begin.
+    """A prepared training.
 
     Attributes:
-        plan: What was asked for.
-        job: What the loop does.
-        trunk: The whole network without its classifier, which the training changes in place.
-        cache: Of activations at the frost line; None where images are trained on.
+        plan: Plan of the training.
+        job: Job of the training loop.
+        trunk: The whole network without its classifier; training changes it in place.
+        cache: Cache of the activations at the frost line; None if training uses images.
     """
 
     plan: Plan
@@ -146,13 +146,13 @@ class Tuning:
 
     @property
     def frozen(self) -> int:
-        """Parameters that never learn."""
+        """Number of parameters that stay frozen."""
         last = self.job.line.frozen_at(self.plan.recipe.epochs - 1)
         return sum(stage.parameters for stage in self.job.line.stages[:last])
 
     @property
     def trained(self) -> int:
-        """Parameters that do."""
+        """Number of parameters that are trained."""
         head = sum(parameter.numel() for parameter in self.job.network.head.parameters())
         return head + sum(stage.parameters for stage in self.job.line.stages) - self.frozen
 
@@ -160,14 +160,14 @@ class Tuning:
 def prepare(
     plan: Plan, start: StartRun | None, folder: Path, *, cached: bool | None, report: Reporter
 ) -> Tuning:
-    """Build the network and what it trains on.
+    """Build the network and its inputs.
 
     Args:
-        plan: What was asked for.
-        start: The run to start from, or None.
-        folder: Where checkpoints go.
-        cached: Whether to cache what lies below the frost line; None where it can be.
-        report: Where progress goes.
+        plan: Plan of the training.
+        start: Run to start from, or None.
+        folder: Folder for checkpoints.
+        cached: Whether to cache the output below the frost line; None to do so whenever possible.
+        report: Receiver of progress.
 
     Raises:
         FinetuneError: The parts of the plan exclude each other.
@@ -203,27 +203,25 @@ def prepare(
 
 
 def _wants_cache(plan: Plan, *, cached: bool | None, report: Reporter) -> bool:
-    """Return whether to cache what lies below the frost line, as far as the plan decides it.
+    """Return whether the plan allows and asks for a cache of the output below the frost line.
 
     Raises:
-        FinetuneError: It is asked for and can't be done, or it is needed and isn't wanted.
+        FinetuneError: A cache is requested but not possible, or required but excluded.
     """
     refusal = plan.uncacheable()
     if plan.recipe.views > 1 and (refusal or cached is False):
-        raise FinetuneError(
-            f"views: they are for what is cached below a frost line; {refusal or 'leave --no-cached away'}"
-        )
+        raise FinetuneError(f"views > 1 needs a cache below a frost line; {refusal or 'drop --no-cached'}")
     if cached and refusal:
         raise FinetuneError(
-            f"what lies below the frost line can't be cached: {refusal}; or train without, by --no-cached"
+            f"the output below the frost line can't be cached: {refusal}; or pass --no-cached"
         )
     if refusal and plan.frozen and cached is None:
-        report.note(f"What lies below the frost line is computed in each epoch, not cached: {refusal}")
+        report.note(f"The stages below the frost line are computed in every epoch, not cached: {refusal}")
     return cached is not False and not refusal
 
 
 def _first_head(plan: Plan, start: StartRun | None) -> nn.Linear:
-    """The head before the first update: that of the run to start from, or a fresh one."""
+    """Return the initial head: that of the run to start from, or a new one."""
     if start is not None:
         return start.head(plan.rows.images, plan.rows.train)
     dim = plan.net.layers()[EMBEDDING].dim
@@ -231,7 +229,7 @@ def _first_head(plan: Plan, start: StartRun | None) -> nn.Linear:
 
 
 def _network(plan: Plan, whole: nn.Module, body: nn.Module | None, head: nn.Linear) -> Network:
-    """What is trained on images, or above the frost line on what is cached below it."""
+    """Return the network to train: the whole one on images, or the part above the frost line on activations."""
     if body is None:
         return Network(whole, head, plan.net.transform, plan.recipe.dropout)
     return Network(body, head, None, plan.recipe.dropout)
@@ -240,7 +238,7 @@ def _network(plan: Plan, whole: nn.Module, body: nn.Module | None, head: nn.Line
 def _upper(
     plan: Plan, whole: nn.Module, stages: Sequence[Stage], *, cached: bool | None, report: Reporter
 ) -> nn.Module | None:
-    """What lies above the line by itself; None where the network can't be cut there and nobody insists."""
+    """Return the part above the frost line; None if the network can't be cut there and `cached` is not set."""
     if plan.frozen == len(stages):
         return nn.Identity()
     try:
@@ -253,14 +251,14 @@ def _upper(
 
 
 def _activations(plan: Plan, stages: Sequence[Stage], report: Reporter) -> FeatureCache:
-    """A cache of what comes out below the frost line; written by one process, read by all."""
+    """Return the cache of the output below the frost line, which one process writes and all read."""
     stage = stages[plan.frozen - 1]
     layer = EMBEDDING if plan.frozen == len(stages) else stage.layer
     source = plan.rows.images.source
     side = plan.net.transform.crop[0]
-    # What passes through the whole network would compute; what is fastest here may be coarser.
+    # Use the precision of passes through the whole network; the fastest engine may be less precise.
     precision = plan.processes.precision(plan.recipe.precision)
-    # Views are drawn by the seed, so trainings with several seeds have several caches.
+    # Views depend on the seed, so each seed has its own cache.
     views = f".{plan.recipe.views}-views-{plan.recipe.seed}" if plan.recipe.views > 1 else ""
     path = plan.caches / default_cache_path(
         source.root, f"{plan.named.backbone}.{side}px.below-{stage.name}.{precision}{views}", plan.limit
@@ -285,7 +283,7 @@ def _activations(plan: Plan, stages: Sequence[Stage], report: Reporter) -> Featu
     if len(lost):
         raise FinetuneError(
             f"{path}: {len(lost)} images have no activations, e.g. {cache.ids[lost[0]]}:"
-            f" {cache.errors[int(lost[0])]}. Train on the images themselves, by --no-cached."
+            f" {cache.errors[int(lost[0])]}. Train on the images themselves with --no-cached."
         )
     return cache
 
@@ -306,7 +304,7 @@ def _inputs(plan: Plan, stages: Sequence[Stage], cache: FeatureCache | None) -> 
 
 
 def _key(plan: Plan, head: nn.Linear, *, cached: bool) -> str:
-    """Digest of all that the result depends on."""
+    """Return a digest of everything that the result depends on."""
     document = {
         "recipe": dataclasses.asdict(plan.recipe),
         "backbone": plan.net.name,

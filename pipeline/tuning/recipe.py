@@ -1,4 +1,4 @@
-"""How a network is trained: every number that the result depends on, apart from the data and the network."""
+"""The recipe of a training: all settings that the result depends on, apart from the data and the network."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -11,56 +11,60 @@ Schedule = Literal["cosine", "step", "onecycle", "constant"]
 Augment = Literal["none", "flip", "shift", "crop"]
 Statistics = Literal["auto", "frozen", "batch"]
 
-_BASE_BATCH = 128  # images an update for which the default learning rates are meant
+_BASE_BATCH = 128  # images per update that the default learning rates refer to
 _DEFAULT_LR = {("sgd", False): 0.02, ("sgd", True): 0.1, ("adamw", False): 5e-4, ("adamw", True): 1e-3}
-_BACKBONE_SHARE = 0.1  # what is pretrained needs to move less than a head that isn't
+_BACKBONE_SHARE = 0.1  # pretrained weights need smaller steps than a new head
 _DEFAULT_DECAY = {"sgd": 5e-4, "adamw": 0.05}
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train.
+    """Settings of a training.
 
     Attributes:
-        epochs: Passes over the training images.
-        batch_size: Images an update, over all processes and accumulated steps.
+        epochs: Number of passes over the training images.
+        batch_size: Images per update, summed over all processes and accumulated steps.
         optimizer: ``sgd`` with momentum, or ``adamw`` (Loshchilov & Hutter 2019).
-        lr: Largest learning rate of the head; None for one that fits the optimizer, in proportion to the batch size
-            (Goyal et al. 2017).
-        momentum: Of sgd.
-        nesterov: Whether sgd's momentum is Nesterov's.
-        weight_decay: Of weights by which layers multiply their inputs, see `pipeline.tuning.trainer.decay.decaying`; never of
-            biases, normalisation, layer scales, tokens and embeddings of positions. None for one that fits the optimizer.
-        layer_decay: Factor of the learning rate from one stage of the backbone to the one below it.
-        backbone_lr: Factor of the learning rate of the whole backbone, beside the head's; None for a tenth, but 1 from
-            scratch.
-        schedule: ``cosine`` to 0, ``step``: a tenth at 60 % and again at 85 % of the epochs, ``onecycle`` (Smith & Topin
-            2018, as in `torch.optim.lr_scheduler.OneCycleLR`, but momentum stays as it is), or ``constant``.
-        warmup: Epochs, counted among `epochs`, in which the learning rate rises from a hundredth; then the schedule begins.
-            Onecycle has its own.
-        label_smoothing: Share of each target that is spread evenly over all classes.
-        mixup: Alpha of the Beta distribution that weighs two mixed images (Zhang et al. 2018); 0 for none.
-        cutmix: The same for images cut into each other (Yun et al. 2019). With both, each batch draws one of them.
-        augment: ``none``; ``flip``: mirrored at random; ``shift``: also moved by up to an eighth of the side, for small
-            images; ``crop``: also a random part of 35 % of the area or more, resized (Szegedy et al. 2015).
-        views: Versions of each image that are cached below a frost line: the image as it is and random parts of it, as
-            ``crop`` has them. Each epoch draws one of them for each image.
-        randaugment: Magnitude, of 30, of two random operations (RandAugment, Cubuk et al. 2020); 0 for none.
-        erasing: Probability that a random rectangle is greyed (Zhong et al. 2020).
-        dropout: Before the head.
-        ema: Decay per update of an exponential moving average of the weights, which is then what is judged and kept;
-            None for none.
-        clip: Largest norm of the gradient; None for any.
-        accumulate: Steps that an update is divided into, to take less memory.
-        statistics: What batch normalisation normalises by while it trains: ``frozen``, the statistics that it came with, so that
-            a network starts as what it was; ``batch``, those of each batch, which then become its own; ``auto``, frozen but
-            from scratch.
-        frost_line: The last stage that stays frozen, ``none``, or ``all``.
-        unfreeze_every: Epochs after which the frost line moves down by one stage, again and again; None for a fixed one.
-        patience: Epochs without a better validation before training stops; None for never.
-        compile: Whether torch.compile takes the network.
-        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``, of the passes; weights are always fp32.
-        seed: Of everything random.
+        lr: Peak learning rate of the head; None for the default of the optimizer, scaled in proportion to the
+            batch size (Goyal et al. 2017).
+        momentum: Momentum of sgd.
+        nesterov: Whether sgd uses Nesterov momentum.
+        weight_decay: Weight decay of the weights that multiply the inputs of layers, see
+            `pipeline.tuning.trainer.decay.decaying`; biases, normalisation, layer scales, tokens and position
+            embeddings are exempt. None for the default of the optimizer.
+        layer_decay: Factor of the learning rate from each stage of the backbone to the one below it.
+        backbone_lr: Learning rate of the backbone relative to that of the head; None for 0.1, or 1 from scratch.
+        schedule: Learning rate schedule. ``cosine`` decays to 0. ``step`` divides by ten at 60 % and again at 85 %
+            of the epochs. ``onecycle`` is that of Smith & Topin 2018, as in `torch.optim.lr_scheduler.OneCycleLR`
+            but with constant momentum. ``constant`` keeps the rate.
+        warmup: Warm-up epochs, included in `epochs`, in which the learning rate rises from a hundredth of its
+            peak. ``onecycle`` has its own warm-up.
+        label_smoothing: Fraction of each target that is spread evenly over all classes.
+        mixup: Alpha of the Beta distribution of mixup weights (Zhang et al. 2018); 0 for no mixup.
+        cutmix: Alpha of CutMix (Yun et al. 2019); 0 for no CutMix. With both, each batch draws one of the two.
+        augment: Augmentation of training images. ``none``; ``flip``: random mirroring; ``shift``: also a random
+            shift by up to an eighth of the side, for small images; ``crop``: also a random crop of at least 35 %
+            of the area, resized (Szegedy et al. 2015).
+        views: Number of versions of each image that are cached below a frost line: the image itself and random
+            crops as for ``crop``. Each epoch draws one version of each image.
+        randaugment: Magnitude, up to 30, of two random operations (RandAugment, Cubuk et al. 2020); 0 for none.
+        erasing: Probability of greying out a random rectangle (Zhong et al. 2020).
+        dropout: Dropout probability before the head.
+        ema: Decay per update of an exponential moving average of the weights, which is then evaluated and kept;
+            None for no average.
+        clip: Maximum norm of the gradient; None for no clipping.
+        accumulate: Number of steps per update; more steps need less memory.
+        statistics: Batch-norm statistics in training. ``frozen`` keeps the pretrained ones, so that training
+            starts from the pretrained function. ``batch`` uses those of each batch and updates the stored ones.
+            ``auto`` is ``frozen`` unless training from scratch.
+        frost_line: Last stage that stays frozen, ``none`` or ``all``.
+        unfreeze_every: Number of epochs after which the frost line moves down by one stage, repeatedly; None for a
+            fixed frost line.
+        patience: Number of epochs without improvement on validation after which training stops; None to never stop
+            early.
+        compile: Whether to compile the network with torch.compile.
+        precision: Number format of the passes: ``auto``, ``fp32``, ``bf16`` or ``fp16``; weights are always fp32.
+        seed: Random seed.
     """
 
     epochs: int = 10
@@ -107,50 +111,50 @@ class Recipe:
             raise RecipeError(problem)
 
     def _conflicts(self) -> Iterator[str]:
-        """What is wrong with numbers that are right by themselves."""
+        """Yield a message for each conflict between values that are valid by themselves."""
         if self.nesterov and self.optimizer == "sgd" and self.momentum == 0:
-            yield "nesterov: there is none without momentum; add --no-nesterov, or give --momentum"
+            yield "nesterov needs momentum > 0: pass --no-nesterov or a positive --momentum"
         if self.batch_size % self.accumulate:
             yield f"accumulate: got {self.accumulate}, expected a divisor of the batch size, {self.batch_size}"
         if self.views > 1 and self.augment != "crop":
-            yield f"views: they vary images as augment 'crop' does, got {self.augment!r}; leave one of them away"
+            yield f"views > 1 works only with augment 'crop', got {self.augment!r}; change one of the two"
         if self.unfreeze_every and self.frost_line == "none":
-            yield "unfreeze_every: nothing is frozen; give --frost-line STAGE, or all"
+            yield "unfreeze_every: nothing is frozen; pass --frost-line STAGE, or all"
 
     @property
     def randomises(self) -> bool:
-        """Whether a network sees an image as it never was before, in each epoch."""
+        """Whether training images are augmented anew in every epoch."""
         crops = self.augment != "none" and self.views == 1
         return crops or self.randaugment > 0 or self.erasing > 0 or self.mixes
 
     @property
     def mixes(self) -> bool:
-        """Whether images are mixed."""
+        """Whether mixup or CutMix is used."""
         return self.mixup > 0 or self.cutmix > 0
 
     def keeps_statistics(self, *, from_scratch: bool) -> bool:
-        """Whether batch normalisation keeps the statistics that it came with."""
+        """Return whether batch normalisation keeps its pretrained statistics."""
         return self.statistics == "frozen" or (self.statistics == "auto" and not from_scratch)
 
     def peak_lr(self, *, from_scratch: bool) -> float:
-        """Largest learning rate of the head."""
+        """Return the peak learning rate of the head."""
         if self.lr is not None:
             return self.lr
         return _DEFAULT_LR[self.optimizer, from_scratch] * self.batch_size / _BASE_BATCH
 
     def backbone_share(self, *, from_scratch: bool) -> float:
-        """Factor of the backbone's learning rate."""
+        """Return the learning rate of the backbone relative to that of the head."""
         if self.backbone_lr is not None:
             return self.backbone_lr
         return 1.0 if from_scratch else _BACKBONE_SHARE
 
     def decay(self) -> float:
-        """Weight decay."""
+        """Return the weight decay."""
         return _DEFAULT_DECAY[self.optimizer] if self.weight_decay is None else self.weight_decay
 
     @classmethod
     def names(cls) -> tuple[str, ...]:
-        """What can be set."""
+        """Return the names of all settings."""
         return tuple(field.name for field in fields(cls))
 
 

@@ -1,4 +1,4 @@
-"""Where a training starts: from a fresh linear head, or from that of an earlier run."""
+"""Starting points of a training: a new linear head, or the head of an earlier run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +23,12 @@ from frostline.pipeline.inputs.scanned_images import ImageSet
 from frostline.pipeline.runs.run import Run, load_run
 
 EMBEDDING = "embedding"
-_UNBENT = ("standard", "none")  # scales that a linear layer can take in
+_LINEAR_SCALES = ("standard", "none")  # feature scalings that a linear layer can absorb
 
 
 @dataclass(frozen=True)
 class StartRun:
-    """A run whose head, and backbone if that was fine-tuned too, a training starts from."""
+    """Run whose head, and backbone if it was fine-tuned, a training starts from."""
 
     run: Run
 
@@ -37,31 +37,31 @@ class StartRun:
         """Open a run.
 
         Raises:
-            RunError: There is none.
-            FinetuneError: Its head isn't a linear one on the embedding.
+            RunError: `path` is not a run.
+            FinetuneError: The head is not a linear head on the embedding.
         """
         run = load_run(path)
         head = run.record.head
         scale = head.params.get("scale")
-        plain = head.kind == "linear" and scale in _UNBENT
+        plain = head.kind == "linear" and scale in _LINEAR_SCALES
         if not plain or run.layer != EMBEDDING or run.head().projection is not None:
             raise FinetuneError(
                 f"{run.path} has a {head.kind!r} head on layer {run.layer!r}"
                 f" (scale {scale!r}); fine-tuning starts from a linear head on {EMBEDDING!r}"
-                f" with scale {' or '.join(_UNBENT)}. Make one with: frostline train-head CACHE --head linear"
+                f" with scale {' or '.join(_LINEAR_SCALES)}. Create one with: frostline train-head CACHE --head linear"
             )
         return cls(run)
 
     @property
     def tuned(self) -> bool:
-        """Whether its backbone was fine-tuned."""
+        """Whether the backbone of the run was fine-tuned."""
         return self.run.tuned
 
     def check(self, net: Backbone) -> None:
-        """Refuse another backbone, other weights or another preparation of images than the head was trained on.
+        """Check that the backbone, weights and transform are those that the head was trained on.
 
         Raises:
-            FinetuneError: Something differs.
+            FinetuneError: One of them differs.
         """
         (trained,) = self.run.caches
         spec = trained.spec
@@ -75,21 +75,21 @@ class StartRun:
         for name, (theirs, ours) in pairs.items():
             if theirs != ours:
                 raise FinetuneError(
-                    f"{self.run.path} was trained with {name} {theirs}, and this training has {ours}; give the same"
-                    " --backbone, --weights and --image-size, or leave --from-run away"
+                    f"{self.run.path} was trained with {name} {theirs}, and this training has {ours}; pass the same"
+                    " --backbone, --weights and --image-size, or drop --from-run"
                 )
 
     def head(self, images: ImageSet, train: NDArray[np.int64]) -> nn.Linear:
-        """Its linear head. One that was trained on a cache is fitted again, to the training rows alone.
+        """Return the linear head; one that was trained on a cache is fitted again on the training rows alone.
 
         Raises:
-            FinetuneError: It knows other classes, or its cache lacks some of the training images.
-            FeaturesError: Its cache is gone.
+            FinetuneError: The head has other classes, or its cache lacks some of the training images.
+            FeaturesError: The cache is not usable.
         """
         fitted = self.run.head()
         if fitted.classes != images.classes:
             raise FinetuneError(
-                f"{self.run.path} knows the classes {', '.join(fitted.classes)}; {images.path} has"
+                f"{self.run.path} was trained on the classes {', '.join(fitted.classes)}; {images.path} has"
                 f" {', '.join(images.classes)}"
             )
         if not self.tuned:
@@ -103,7 +103,7 @@ class StartRun:
         if rows is None:
             raise FinetuneError(
                 f"{cache.path}, on which {self.run.path} was trained, lacks some of the training images of {images.path};"
-                " extract again, and train the head again"
+                " run extract and train-head again"
             )
         y = np.full(cache.rows, -1, np.int64)
         y[rows] = images.labels[train]
@@ -122,14 +122,14 @@ class StartRun:
 
 
 def _rows_of(cache: FeatureCache, content: NDArray[np.uint8]) -> NDArray[np.int64] | None:
-    """(k,) row of a cache with each content; None if one isn't there."""
+    """Return the (k,) rows of a cache that hold the given images; None if one is missing."""
     readable = np.flatnonzero(cache.ok)
     found = find(image_digests(content), image_digests(cache.content[readable]))
     return readable[found] if (found >= 0).all() else None
 
 
 def fresh_head(dim: int, classes: int, seed: int) -> nn.Linear:
-    """An untrained one; its small weights let the first gradients through to the backbone."""
+    """Return an untrained head with small weights, so that the first gradients reach the backbone."""
     with seeded(seed):
         head = nn.Linear(dim, classes)
         nn.init.trunc_normal_(head.weight, std=0.01)
@@ -138,10 +138,10 @@ def fresh_head(dim: int, classes: int, seed: int) -> nn.Linear:
 
 
 def head_of(fitted: FittedHead) -> nn.Linear:
-    """The same linear function, of all classes; those that were never trained on are never chosen."""
+    """Convert a fitted head to a linear layer over all classes; classes without training rows are never predicted."""
     estimator: Any = fitted.estimator
     coef, intercept = estimator.coef_, estimator.intercept_
-    if len(estimator.classes_) == 2:  # one logit, of the second class
+    if len(estimator.classes_) == 2:  # binary: one logit, for the second class
         coef, intercept = np.concatenate([0 * coef, coef]), np.concatenate([0 * intercept, intercept])
     head = nn.Linear(coef.shape[1], len(fitted.classes))
     with torch.no_grad():
@@ -154,7 +154,7 @@ def head_of(fitted: FittedHead) -> nn.Linear:
 
 
 def to_estimator(head: nn.Linear) -> LinearHead:
-    """A linear layer as a fitted head, for features as they come in."""
+    """Convert a linear layer to a fitted head on unscaled features."""
     coef = head.weight.detach().cpu().double().numpy()
     intercept = head.bias.detach().cpu().double().numpy()
     if len(coef) == 2:

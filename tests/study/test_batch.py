@@ -32,7 +32,7 @@ def states(result, stage=None):
     return [job.state for job in result.jobs if stage in {None, job.stage}]
 
 
-def test_every_combination_is_done_once_and_never_again(write_study):
+def test_every_combination_runs_exactly_once(write_study):
     path = write_study()
     first = batch(path)
     assert states(first) == ["done"] * (2 + 2 * 2 * 2)
@@ -45,7 +45,7 @@ def test_every_combination_is_done_once_and_never_again(write_study):
     assert len(compare(first.runs).places) == 8
 
 
-def test_a_run_is_that_of_the_single_command(write_study, tmp_path):
+def test_batch_run_equals_that_of_the_single_command(write_study, tmp_path):
     result = batch(
         write_study(
             HEADS,
@@ -61,14 +61,14 @@ def test_a_run_is_that_of_the_single_command(write_study, tmp_path):
     assert all((run / name).read_bytes() == (alone / name).read_bytes() for name in files)
 
 
-def test_nothing_heavy_is_imported_where_nothing_is_to_do(write_study):
+def test_complete_study_imports_no_heavy_modules(write_study):
     path = write_study(HEADS, '[[train-head]]\nhead = "knn"')
     batch(path)
     script = "import sys; from frostline import pipeline; pipeline.batch(sys.argv[1]); assert not {'timm', 'torchvision'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", script, path], check=True)
 
 
-def test_what_is_added_to_the_file_is_done_and_nothing_else(write_study):
+def test_only_added_jobs_are_run(write_study):
     batch(write_study(HEADS, '[[train-head]]\nhead = "knn"'))
     result = batch(write_study(HEADS, '[[train-head]]\nhead = ["knn", "ridge"]'))
     assert [(job.stage, job.state) for job in result.jobs] == [
@@ -78,13 +78,13 @@ def test_what_is_added_to_the_file_is_done_and_nothing_else(write_study):
     ]
 
 
-def test_a_changed_parameter_is_another_run(write_study):
+def test_changed_parameter_gives_another_run(write_study):
     first = batch(write_study(HEADS, '[[train-head]]\nhead = "knn"\nparam = { n_neighbors = 3 }'))
     second = batch(write_study(HEADS, '[[train-head]]\nhead = "knn"\nparam = { n_neighbors = 5 }'))
     assert set(first.runs).isdisjoint(second.runs)
 
 
-def test_new_images_are_computed_and_everything_is_trained_anew(write_study, digits, tmp_path):
+def test_new_images_are_extracted_and_all_heads_retrained(write_study, digits, tmp_path):
     data = shutil.copytree(digits, tmp_path / "own")
     moved = data / "0" / "new.png"
     path = write_study(HEADS, '[[train-head]]\nhead = "knn"', data=data)
@@ -99,7 +99,7 @@ def test_new_images_are_computed_and_everything_is_trained_anew(write_study, dig
     assert set(first.runs).isdisjoint(second.runs)
 
 
-def test_a_failure_stops_only_what_needs_it(write_study, tmp_path):
+def test_failure_skips_only_dependent_jobs(write_study, tmp_path):
     (tmp_path / "broken.pt").write_bytes(b"no weights")
     added = f'[[extract]]\nbackbone = "timm:test_vit"\nweights = "{tmp_path}/broken.pt"\n[[train-head]]\nhead = ["knn", "sklearn.svm:NuSVC"]\nparam = {{}}'
     path = write_study(HEADS, added)
@@ -114,7 +114,7 @@ def test_a_failure_stops_only_what_needs_it(write_study, tmp_path):
     assert "3 of 6 jobs are not done" in ran.stderr
 
 
-def test_an_error_goes_when_what_caused_it_is_gone(write_study, tmp_path, digits):
+def test_error_file_is_removed_after_success(write_study, tmp_path, digits):
     data = shutil.copytree(digits, tmp_path / "own")
     for file in list((data / "0").iterdir())[:20]:
         file.write_bytes(b"no image")
@@ -129,7 +129,7 @@ def test_an_error_goes_when_what_caused_it_is_gone(write_study, tmp_path, digits
     assert not list(mended.errors.iterdir())
 
 
-def test_the_best_candidate_of_a_search_decides_the_recipe(write_study):
+def test_best_candidate_decides_the_recipe(write_study):
     path = write_study(
         '[batch]\ndata = "{data}"\nout = "{out}"\nseeds = [3, 4]\n',
         TUNE + "values = [{ lr = 1e-9 }, { lr = 0.05 }]",
@@ -146,7 +146,7 @@ def test_the_best_candidate_of_a_search_decides_the_recipe(write_study):
     assert states(batch(path), "search") == ["there", "there"] or not batch(path).unfinished
 
 
-def test_a_candidate_that_diverges_is_not_chosen_and_fails_nothing(write_study):
+def test_diverged_candidate_is_not_chosen(write_study):
     path = write_study(
         '[batch]\ndata = "{data}"\nout = "{out}"\n',
         TUNE + "values = [{ lr = 1e30, warmup = 0 }, { lr = 0.05 }]",
@@ -159,7 +159,7 @@ def test_a_candidate_that_diverges_is_not_chosen_and_fails_nothing(write_study):
     assert set(states(batch(path))) == {"there"}
 
 
-def test_what_lies_below_a_frost_line_is_cached_beside_the_rest_for_all_seeds(write_study, tmp_path):
+def test_activations_are_cached_once_for_all_seeds(write_study, tmp_path):
     tune = '[[finetune]]\nbackbone = "timm:test_resnet"\nweights = "random:1"\nimage-size = 32\n'
     recipe = 'recipe = { frost-line = "layer3", epochs = 1, augment = "none" }\n'
     path = write_study('[batch]\ndata = "{data}"\nout = "{out}"\nseeds = [0, 1]\n', tune + recipe)
@@ -169,7 +169,7 @@ def test_what_lies_below_a_frost_line_is_cached_beside_the_rest_for_all_seeds(wr
     assert {load_run(run).record.finetune.cache for run in result.runs} == {str(cache)}
 
 
-def test_evaluate_looks_at_each_run_once(write_study):
+def test_evaluate_scores_each_run_once(write_study):
     study = HEADS.replace("[[extract]]", "evaluate = true\n[[extract]]")
     path = write_study(study, '[[train-head]]\nhead = "knn"')
     (run,) = batch(path).runs
@@ -182,7 +182,7 @@ def test_evaluate_looks_at_each_run_once(write_study):
 
 
 @pytest.mark.real_processor
-def test_killed_at_any_moment_the_same_command_ends_with_the_same(write_study, tmp_path):
+def test_killed_batch_resumes_with_the_same_result(write_study, tmp_path):
     path = write_study(HEADS, '[[train-head]]\nhead = ["linear", "knn", "lda", "ridge"]')
     whole = batch(path)
     shutil.move(whole.out, tmp_path / "whole")
@@ -204,7 +204,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same(write_study, t
         np.testing.assert_array_equal(FeatureCache.open(cache).features(), kept.features())
 
 
-def test_a_process_that_dies_costs_its_own_job_only(write_study, tmp_path, monkeypatch):
+def test_killed_process_fails_only_its_own_job(write_study, tmp_path, monkeypatch):
     (tmp_path / "deadly.py").write_text(
         "import os\nfrom sklearn.naive_bayes import GaussianNB\n"
         "class Deadly(GaussianNB):\n    def fit(self, X, y):\n        os._exit(1)\n"
@@ -221,17 +221,17 @@ def test_a_process_that_dies_costs_its_own_job_only(write_study, tmp_path, monke
     assert failed.error == "its process was killed"
 
 
-def test_two_batches_do_not_write_the_same_study(write_study, tmp_path):
+def test_second_batch_on_the_same_study_is_refused(write_study, tmp_path):
     from frostline.pipeline.studies.batch import _locked
 
     path = write_study(HEADS)
     with _locked(tmp_path / "out"):
         ran = CliRunner().invoke(cli.main, ["batch", str(path)])
     assert ran.exit_code == 1
-    assert "another batch is writing there" in ran.stderr
+    assert "another batch is writing to this folder" in ran.stderr
 
 
-def test_a_dry_run_estimates_what_is_missing_and_writes_nothing(write_study, tmp_path):
+def test_dry_run_estimates_missing_jobs_and_writes_nothing(write_study, tmp_path):
     path = write_study(HEADS, '[[train-head]]\nhead = "knn"' + TUNE + "values = [{ lr = 0.01 }]")
     plan = plan_batch(path)
     assert not (tmp_path / "out").exists()
@@ -248,5 +248,5 @@ def test_a_dry_run_estimates_what_is_missing_and_writes_nothing(write_study, tmp
 
 
 @pytest.mark.parametrize("option", [("--jobs", "0"), ("--resume",)])
-def test_there_is_no_such_option(write_study, option):
+def test_unknown_option_is_refused(write_study, option):
     assert CliRunner().invoke(cli.main, ["batch", str(write_study()), *option]).exit_code == 2

@@ -85,7 +85,7 @@ def cluster(folder):
             yield client, {running.pid: running for running in (first, second)}
 
 
-def test_a_worker_that_dies_in_the_middle_changes_nothing(write_study, many, tmp_path, monkeypatch):
+def test_dying_worker_does_not_change_results(write_study, many, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     path = write_study(STUDY, data=many)
@@ -135,7 +135,7 @@ def held_by(file, pids):
     return None
 
 
-def test_a_search_on_a_cluster_is_that_of_one_process(write_study, tmp_path, monkeypatch):
+def test_search_on_a_cluster_equals_that_of_one_process(write_study, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     result = batch(write_study(STUDY))
     (cache,) = result.out.glob("caches/*.h5")
@@ -163,23 +163,26 @@ def test_a_search_on_a_cluster_is_that_of_one_process(write_study, tmp_path, mon
 
 
 @pytest.mark.parametrize("address", ["local", "local:0", "somewhere", "http://host:1"])
-def test_an_address_that_is_none_is_refused(address):
+def test_malformed_address_is_refused(address):
     with pytest.raises(ClusterError, match=r"expected tcp://HOST:PORT .* or local:N"), connected(address):
         pass
 
 
-def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
+def test_unreachable_scheduler_is_named(monkeypatch):
     monkeypatch.setattr("frostline.pipeline.hosts.dask_cluster._PATIENCE", 0.1)
-    with pytest.raises(ClusterError, match="no scheduler answers there"), connected("tcp://127.0.0.1:9"):
+    with (
+        pytest.raises(ClusterError, match="no scheduler responds at this address"),
+        connected("tcp://127.0.0.1:9"),
+    ):
         pass
 
 
-def test_without_dask_the_extra_is_named(monkeypatch):
+def test_missing_dask_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ClusterError, match=r"pip install 'frostline\[dask\]'"), connected("local:1"):
         pass
 
 
-def test_processes_here_and_a_cluster_exclude_each_other(write_study):
-    with pytest.raises(StudyError, match="jobs: got 2, beside a cluster"):
+def test_processes_and_cluster_exclude_each_other(write_study):
+    with pytest.raises(StudyError, match="jobs: got 2, expected 1 with a cluster"):
         batch(write_study(), jobs=2, cluster="local:1")

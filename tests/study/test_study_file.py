@@ -31,7 +31,7 @@ def line_of(path, text):
             "no table 'train-heads' (did you mean 'train-head'?)",
             "train-heads",
         ),
-        ('[[train-head]]\nname = "mine"', "there is no key `head`", "[[train-head]]"),
+        ('[[train-head]]\nname = "mine"', "missing key `head`", "[[train-head]]"),
         ('[[train-head]]\nhead = "liner"', "no head 'liner' (did you mean 'linear'?)", "liner"),
         (
             '[[train-head]]\nhead = "mlp"\nparam = { hiden = [8] }',
@@ -44,7 +44,7 @@ def line_of(path, text):
             "fast",
         ),
         ('[[train-head]]\nhead = "svm"\nsearch = "rnd"', "search: invalid enum value 'rnd'", "rnd"),
-        ('[[train-head]]\nhead = "svm"\ntrials = 3', "trials: belongs to a search", "trials = 3"),
+        ('[[train-head]]\nhead = "svm"\ntrials = 3', "trials: needs a search", "trials = 3"),
         (
             '[[train-head]]\nhead = "svm"\nproject = "pca"',
             "projection: got 'pca'",
@@ -57,17 +57,17 @@ def line_of(path, text):
             "epoch",
         ),
         ('[[finetune]]\nbackbone = "a"\nrecipe = { lr = -1 }', "lr: got -1.0, expected above 0", "lr = -1"),
-        ('[[finetune]]\nbackbone = "a"\nrecipe = { seed = 1 }', "seeds are those of [batch]", "seed = 1"),
+        ('[[finetune]]\nbackbone = "a"\nrecipe = { seed = 1 }', "set seeds in [batch]", "seed = 1"),
         (
             '[[finetune]]\nbackbone = "a"\nsearch = "grid"\nvalues = { lr = ["high"] }',
             "lr: expected `float | null`, got `str`",
             "high",
         ),
-        ('[[finetune]]\nbackbone = "a"\nsearch = "grid"', "there is nothing to try", "grid"),
+        ('[[finetune]]\nbackbone = "a"\nsearch = "grid"', "there are no values to try", "grid"),
         ('[[finetune]]\nbackbone = "a"\nsearch = "list"\nvalues = { lr = [1] }', "expects [{ lr", "values"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_line(write_study, added, told, at):
+def test_invalid_key_or_value_reports_line(write_study, added, told, at):
     path = write_study(added=added)
     with pytest.raises(StudyError) as caught:
         batch(path)
@@ -94,12 +94,12 @@ def test_what_is_wrong_is_told_with_its_line(write_study, added, told, at):
         ),
         (
             '[[finetune]]\nbackbone = "test_vit"\nfrom-scratch = true\nrecipe = { frost-line = "stem" }',
-            "an untrained network has nothing worth freezing",
+            "freezing needs pretrained weights",
             "frost-line",
         ),
     ],
 )
-def test_every_name_is_looked_up_before_anything_is_computed(write_study, added, told, at):
+def test_unknown_name_reports_line_before_any_work(write_study, added, told, at):
     path = write_study(added=added)
     with pytest.raises(StudyError) as caught:
         batch(path)
@@ -108,13 +108,13 @@ def test_every_name_is_looked_up_before_anything_is_computed(write_study, added,
     assert not list(path.parent.glob("out/*/*"))
 
 
-def test_data_that_is_not_there_is_told_with_what_is(write_study, digits):
+def test_missing_data_suggests_close_match(write_study, digits):
     path = write_study(data=f"{digits}s")
     with pytest.raises(StudyError, match=rf"line 3: .*did you mean '{digits}'"):
         batch(path)
 
 
-def test_what_is_no_toml_names_the_place(write_study):
+def test_invalid_toml_reports_line(write_study):
     with pytest.raises(StudyError, match=r"not TOML: .*line 14"):
         read_study(write_study(added="a =\n"))
 
@@ -123,7 +123,7 @@ def jobs_of(path, stage):
     return [job for job in plan_study(read_study(path)).jobs if job.stage == stage]
 
 
-def test_a_cache_is_shared_by_all_that_read_it_and_holds_all_their_layers(write_study):
+def test_shared_cache_holds_all_requested_layers(write_study):
     added = '[[extract]]\nbackbone = "timm:test_resnet"\nweights = "random:1"\nimage-size = 32\nlayer = ["layer1", "layer1+embedding"]\n'
     path = write_study(added=added)
     extractions, heads = jobs_of(path, "extract"), jobs_of(path, "train-head")
@@ -132,7 +132,7 @@ def test_a_cache_is_shared_by_all_that_read_it_and_holds_all_their_layers(write_
     assert {job.caches for job in heads} == {(job.cache,) for job in extractions}
 
 
-def test_backbones_joined_by_plus_are_read_side_by_side(write_study):
+def test_backbones_joined_by_plus_share_one_head(write_study):
     path = write_study(
         added='[[extract]]\nbackbone = "timm:test_resnet+timm:test_vit"\n',
         text='[batch]\ndata="{data}"\n[[train-head]]\nhead="knn"\n',
@@ -149,7 +149,7 @@ def test_backbones_joined_by_plus_are_read_side_by_side(write_study):
         ('search = "list"\nvalues = [{ lr = 0.5 }, { ema = 0.99 }]', [(0.5, None), (None, 0.99)]),
     ],
 )
-def test_candidates_are_each_combination_or_a_list(write_study, search, expected):
+def test_candidates_come_from_grid_or_list(write_study, search, expected):
     path = write_study(added=TUNE.replace("{{", "{").replace("}}", "}") + search + "\nsearch-epochs = 3\n")
     found = jobs_of(path, "search")
     assert [(job.recipe.lr, job.recipe.ema) for job in found] == expected
@@ -157,7 +157,7 @@ def test_candidates_are_each_combination_or_a_list(write_study, search, expected
     assert {job.recipe.epochs for job in jobs_of(path, "finetune")} == {8}
 
 
-def test_random_candidates_lie_between_the_values_and_are_the_same_again(write_study):
+def test_random_candidates_are_within_range_and_reproducible(write_study):
     search = 'search = "random"\ntrials = 6\nvalues = { lr = [0.01, 1.0], schedule = ["cosine", "step"] }\n'
     path = write_study(added=TUNE.replace("{{", "{").replace("}}", "}") + search)
     found = jobs_of(path, "search")
@@ -168,7 +168,7 @@ def test_random_candidates_lie_between_the_values_and_are_the_same_again(write_s
     assert [job.path for job in jobs_of(path, "search")] == [job.path for job in found]
 
 
-def test_the_example_is_a_study(tmp_path, digits):
+def test_example_file_is_a_valid_study(tmp_path, digits):
     example = (Path(__file__).parents[2] / "examples" / "study.toml").read_text()
     path = tmp_path / "study.toml"
     path.write_text(example.replace('"cifar10/"', f'"{digits}"').replace('"study"', f'"{tmp_path / "out"}"'))

@@ -52,7 +52,7 @@ def by_timm(module):
         ("test_coatnet", {}, r"relative_position_bias_table|rel_pos"),
     ],
 )
-def test_what_decays_is_what_timm_lets_decay(name, options, never):
+def test_decaying_parameters_match_timm(name, options, never):
     with torch.device("meta"):
         module = timm.create_model(name, **options)
     ours = names_of(module, decaying(module))
@@ -76,7 +76,7 @@ def test_what_decays_is_what_timm_lets_decay(name, options, never):
         ),
     ],
 )
-def test_torchvisions_weights_decay_and_nothing_else(name, never):
+def test_only_weights_of_torchvision_networks_decay(name, never):
     """The names that torchvision gives its norms, scales, tokens and embeddings of positions, written down by hand."""
     with torch.device("meta"):
         module = models.get_model(name, weights=None)
@@ -125,13 +125,13 @@ class Positions(nn.Module):
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_each_kind_of_layer(module, expected):
+def test_decay_by_kind_of_layer(module, expected):
     assert names_of(module, decaying(module)) == expected
 
 
 @pytest.mark.parametrize("backbone", ["timm:test_vit", "timm:test_maxvit", "small:resnet18"])
 @pytest.mark.parametrize("cut", [False, True], ids=["whole", "above a line"])
-def test_an_optimizers_groups_follow_the_rule_above_a_line_too(backbone, cut):
+def test_optimizer_groups_follow_the_rule_above_a_frost_line(backbone, cut):
     net = load_backbone(backbone, weights="random")
     whole, stages = trunk(net), net.stages()
     expected = by_timm(whole)

@@ -61,7 +61,7 @@ def state(run):
     return read_weights(Path(run) / "backbone.safetensors")
 
 
-def test_the_whole_network_learns_and_the_run_is_used_like_any_other(digits):
+def test_whole_network_trains_and_run_is_usable(digits):
     recipe = Recipe(
         **FP32, epochs=8, batch_size=16, lr=0.05, augment="none", backbone_lr=1, statistics="batch"
     )
@@ -98,7 +98,7 @@ def test_the_whole_network_learns_and_the_run_is_used_like_any_other(digits):
     assert head.validation["accuracy"] > 0.8
 
 
-def test_what_lies_below_the_line_stays_as_it_is_to_the_last_bit(digits):
+def test_frozen_stages_stay_bitwise_equal(digits):
     before = load_backbone(BACKBONE["backbone"], weights=BACKBONE["weights"])
     result = finetune(
         digits, recipe=Recipe(**SMALL, frost_line=LINE), run="run", fractions=(0.8, 0, 0.2), **QUIET
@@ -120,7 +120,7 @@ def test_what_lies_below_the_line_stays_as_it_is_to_the_last_bit(digits):
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_images_that_lie_in_no_file_are_learned_from_like_others(digits, cached):
+def test_images_in_memory_train_like_files(digits, cached):
     files = {path.relative_to(digits).as_posix(): path.read_bytes() for path in digits.glob("*/*")}
     recipe = Recipe(**(SMALL | {"augment": "none"}), frost_line=LINE)
     options = {"recipe": recipe, "cached": cached, "workers": 1}
@@ -132,7 +132,7 @@ def test_images_that_lie_in_no_file_are_learned_from_like_others(digits, cached)
     assert of_memory.validation == of_files.validation
 
 
-def test_normalisation_keeps_the_statistics_that_it_came_with_but_from_scratch(digits):
+def test_batch_norm_keeps_pretrained_statistics_unless_from_scratch(digits):
     recipe = Recipe(**FP32, epochs=1, batch_size=24, lr=0.1, warmup=0)
     names = [
         name
@@ -178,7 +178,7 @@ def test_training_on_cached_activations_equals_training_on_images(digits):
     [({}, "auto", "fp32"), ({"amx_bf16": True}, "auto", "fp32"), ({"amx_bf16": True}, "bf16", "bf16")],
     ids=["without bf16", "with bf16", "bf16 asked for"],
 )
-def test_activations_are_of_the_passes_precision_and_features_of_the_heads(
+def test_activations_use_training_precision_and_features_that_of_the_head(
     digits, monkeypatch, processor, asked, computed
 ):
     """Whatever is fastest for features on this processor."""
@@ -191,7 +191,7 @@ def test_activations_are_of_the_passes_precision_and_features_of_the_heads(
     assert FeatureCache.open("run/features.h5").spec.precision == "fp32"
 
 
-def test_views_are_cached_and_vary_the_epochs(digits):
+def test_cached_views_vary_between_epochs(digits):
     recipe = Recipe(**SMALL, frost_line=LINE, views=3)
     result = finetune(digits, recipe=recipe, run="varied", **QUIET)
     cache = FeatureCache.open(result.cache)
@@ -202,11 +202,11 @@ def test_views_are_cached_and_vary_the_epochs(digits):
     own = FeatureCache.open(plain.cache)
     assert np.array_equal(cache.features(view=0), own.features())
     assert not np.array_equal(cache.features(view=1), cache.features(view=2))
-    with pytest.raises(FinetuneError, match="views: they are for what is cached"):
+    with pytest.raises(FinetuneError, match="views > 1 needs a cache"):
         finetune(digits, recipe=Recipe(**SMALL, views=2), run="x", **QUIET)
 
 
-def test_a_head_alone_trains_on_cached_embeddings(digits):
+def test_head_alone_trains_on_cached_embeddings(digits):
     recipe = Recipe(**SMALL, frost_line="all", augment="none")
     result = finetune(digits, recipe=recipe, run="run", **QUIET)
     dim = load_backbone(BACKBONE["backbone"], weights="random:1").layers()["embedding"].dim
@@ -217,7 +217,7 @@ def test_a_head_alone_trains_on_cached_embeddings(digits):
     assert all(torch.equal(tensor, own[name]) for name, tensor in tuned.module.state_dict().items())
 
 
-def test_the_line_moves_down(digits):
+def test_frost_line_moves_down(digits):
     recipe = Recipe(**(SMALL | {"epochs": 4}), frost_line=LINE, unfreeze_every=2)
     result = finetune(digits, recipe=recipe, run="run", fractions=(0.8, 0, 0.2), **QUIET)
     assert [epoch.frost_line for epoch in result.history] == [LINE, LINE, "layer1", "layer1"]
@@ -253,7 +253,7 @@ class _KillsAt:
 
 
 @pytest.mark.parametrize("when", [30, 90, 150], ids=["first epoch", "second epoch", "third epoch"])
-def test_a_killed_training_goes_on_with_the_same_curve(digits, monkeypatch, when):
+def test_killed_training_resumes_with_the_same_curve(digits, monkeypatch, when):
     monkeypatch.setattr("frostline.pipeline.tuning.trainer.loop._CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr("frostline.pipeline.tuning.trainer.loop._LOOK_EVERY", 1)
     recipe = Recipe(
@@ -284,7 +284,7 @@ def test_a_killed_training_goes_on_with_the_same_curve(digits, monkeypatch, when
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-def test_a_network_that_counts_its_versions_is_resumed_too(digits):
+def test_versioned_network_is_resumed(digits):
     """torchvision's MNASNet refuses to load tensors without the version that they are of."""
     recipe = Recipe(**FP32, epochs=2, batch_size=48, lr=1e-3, augment="none", ema=0.5)
     options = QUIET | {"backbone": "torchvision:mnasnet0_5", "run": "run"}
@@ -345,7 +345,7 @@ def environment(**more):
     return {**os.environ, "OMP_NUM_THREADS": "1", **more}
 
 
-def test_sigkill_loses_nothing_that_was_done(digits):
+def test_sigkill_loses_no_finished_epoch(digits):
     options = ("--epochs", "6", "--batch-size", "24", "--quiet", "--json")
     whole = json.loads(
         subprocess.check_output([*command(digits, *options), "--run", "whole"], env=environment())
@@ -368,10 +368,10 @@ def test_sigkill_loses_nothing_that_was_done(digits):
     ]
 
 
-def test_an_unfinished_training_of_other_settings_is_not_mixed_up(digits):
+def test_unfinished_training_with_other_settings_is_refused(digits):
     with pytest.raises(_KilledError):
         finetune(digits, recipe=Recipe(**SMALL), run="run", report=_KillsAt(100), **QUIET)
-    with pytest.raises(FinetuneError, match=r"unfinished training of other settings.*--restart"):
+    with pytest.raises(FinetuneError, match=r"unfinished training with other settings.*--restart"):
         finetune(digits, recipe=Recipe(**(SMALL | {"lr": 0.01})), run="run", **QUIET)
     result = finetune(digits, recipe=Recipe(**(SMALL | {"lr": 0.01})), run="run", restart=True, **QUIET)
     assert result.resumed == 0
@@ -379,7 +379,7 @@ def test_an_unfinished_training_of_other_settings_is_not_mixed_up(digits):
         finetune(digits, recipe=Recipe(**SMALL), run="run", **QUIET)
 
 
-def test_two_processes_train_what_one_does(digits):
+def test_two_processes_train_like_one(digits):
     options = (
         "--epochs",
         "2",
@@ -414,7 +414,7 @@ def test_two_processes_train_what_one_does(digits):
     assert two["finetune"]["frozen_sha256"] == one["frozen_sha256"]
 
 
-def test_lp_ft_starts_from_a_head_of_the_training_rows_alone(digits):
+def test_lp_ft_starts_from_head_fitted_on_training_rows(digits):
     extract(digits, cache="plain.h5", **BACKBONE, **EXACT)
     train_head("plain.h5", "linear", run="linear")
     recipe = Recipe(**FP32, epochs=1, batch_size=24, lr=1e-8, augment="none", warmup=0, frost_line="all")
@@ -449,7 +449,7 @@ def test_lp_ft_starts_from_a_head_of_the_training_rows_alone(digits):
         finetune(digits, recipe=recipe, run="x", from_run="mlp", **QUIET)
 
 
-def test_patience_stops_and_keeps_the_best(digits):
+def test_patience_stops_early_and_keeps_best_epoch(digits):
     recipe = Recipe(
         **FP32, epochs=30, batch_size=24, lr=1e-7, patience=2, augment="none", schedule="constant", warmup=0
     )
@@ -461,7 +461,7 @@ def test_patience_stops_and_keeps_the_best(digits):
     assert result.validation["accuracy"] == best.val_accuracy
 
 
-def test_layers_learn_at_their_own_rates():
+def test_layer_decay_sets_learning_rates():
     net = load_backbone(BACKBONE["backbone"], weights="random:1")
     whole = trunk(net)
     network = Network(whole, torch.nn.Linear(net.layers()["embedding"].dim, 3), net.transform, 0.0)
@@ -484,15 +484,15 @@ def test_layers_learn_at_their_own_rates():
 @pytest.mark.parametrize(
     ("options", "recipe", "error", "message"),
     [
-        ({"cached": True}, {"frost_line": LINE}, FinetuneError, "can't be cached: images look otherwise"),
+        ({"cached": True}, {"frost_line": LINE}, FinetuneError, "can't be cached: images are augmented anew"),
         ({"cached": True}, {"augment": "none"}, FinetuneError, "can't be cached: nothing is frozen"),
         ({}, {"frost_line": "layer9"}, LayerError, r"layer9.*did you mean"),
-        ({"from_scratch": True}, {}, FinetuneError, "leave --weights"),
+        ({"from_scratch": True}, {}, FinetuneError, "excludes --weights"),
         (
             {"from_scratch": True, "weights": None},
             {"frost_line": LINE},
             FinetuneError,
-            "nothing worth freezing",
+            "freezing needs pretrained weights",
         ),
         ({}, {"batch_size": 4096, "accumulate": 128}, FinetuneError, "can't be divided"),
         ({"log_to": "wandb"}, {}, FinetuneError, "expected one of tensorboard, mlflow"),
@@ -500,19 +500,19 @@ def test_layers_learn_at_their_own_rates():
         ({}, {"precision": "fp16"}, FinetuneError, "fp16' trains on CUDA only"),
     ],
 )
-def test_what_does_not_fit_is_refused(digits, options, recipe, error, message):
+def test_incompatible_options_are_refused(digits, options, recipe, error, message):
     with pytest.raises(error, match=message):
         finetune(digits, recipe=Recipe(**(SMALL | recipe)), run="run", **(QUIET | options))
     assert not Path("run").exists()
 
 
-def test_divergence_is_said(digits):
+def test_divergence_raises(digits):
     recipe = Recipe(**FP32, epochs=5, batch_size=24, lr=1e38, augment="none", warmup=0, frost_line="all")
     with pytest.raises(FinetuneError, match="diverged"):
         finetune(digits, recipe=recipe, run="run", **QUIET)
 
 
-def test_unreadable_images_are_left_out_and_named(digits, tmp_path):
+def test_unreadable_images_are_skipped_and_named(digits, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(digits, data)
     (data / "1" / "broken.png").write_bytes(b"\x89PNG not")
@@ -575,7 +575,7 @@ def test_test_images_are_never_trained_on(digits, monkeypatch):
     assert {content[row] for row in seen} <= trained
 
 
-def test_the_commands_that_repeat_a_run_repeat_it(digits):
+def test_repeating_commands_reproduce_the_run(digits):
     recipe = Recipe(**SMALL, frost_line=LINE, augment="none", nesterov=False)
     finetune(digits, recipe=recipe, run="run", **QUIET)
     (line,) = repeating_commands(load_run("run"))

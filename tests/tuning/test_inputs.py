@@ -24,14 +24,14 @@ def test_an_epoch_draws_each_row_at_most_once_and_differs_from_the_next():
     assert not np.array_equal(first, second)
 
 
-def test_resuming_draws_what_was_left():
+def test_resuming_draws_the_remaining_rows():
     draw = Draw(np.arange(60), 10, 2, 3)
     whole, rest = draw.chunks(4, 0, ALONE), draw.chunks(4, 4, ALONE)
     assert len(whole) == 12
     assert all(np.array_equal(a, b) for a, b in zip(whole[8:], rest, strict=True))
 
 
-def test_processes_and_steps_divide_the_updates_of_one_process():
+def test_processes_and_steps_partition_each_update():
     draw = Draw(np.arange(60), 12, 1, 3)
     alone = draw.chunks(0, 0, ALONE)
     parts = [
@@ -43,7 +43,7 @@ def test_processes_and_steps_divide_the_updates_of_one_process():
         assert {len(chunk) for chunk in shared} == {2}
 
 
-def test_a_set_smaller_than_a_batch_is_one_update():
+def test_set_smaller_than_a_batch_is_one_update():
     few = Draw(np.arange(7), 64, 1, 0)
     assert [len(chunk) for chunk in few.chunks(0, 0, ALONE)] == [7]
     assert few.epoch_rows == 7
@@ -60,7 +60,7 @@ def first_batch(inputs, epoch, rows=(3, 50, 7)):
     return pixels, labels
 
 
-def test_unvaried_images_are_those_that_features_are_computed_from(digits):
+def test_plain_images_equal_extraction_input(digits):
     source, inputs = images(digits, augment="none")
     pixels, labels = first_batch(inputs, 0)
     judged, _ = next(inputs.judge(np.array([3, 50, 7])))
@@ -83,7 +83,7 @@ def test_unvaried_images_are_those_that_features_are_computed_from(digits):
     ],
     ids=str,
 )
-def test_variation_depends_on_seed_epoch_and_image_alone(digits, recipe):
+def test_augmentation_depends_only_on_seed_epoch_and_image(digits, recipe):
     _, inputs = images(digits, **recipe)
     _, again = images(digits, **recipe)
     _, plain = images(digits, augment="none")
@@ -96,7 +96,7 @@ def test_variation_depends_on_seed_epoch_and_image_alone(digits, recipe):
     assert not torch.equal(here, first_batch(plain, 1, everything)[0])
 
 
-def test_variation_leaves_the_callers_random_numbers_alone(digits):
+def test_augmentation_keeps_the_global_random_state(digits):
     _, inputs = images(digits, augment="crop")
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -105,7 +105,7 @@ def test_variation_leaves_the_callers_random_numbers_alone(digits):
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_worker_processes_give_what_this_process_gives(digits):
+def test_worker_processes_match_the_main_process(digits):
     _, here = images(digits, augment="crop")
     _, there = images(digits, augment="crop", workers=2)
     chunks = [np.array([1, 2, 3]), np.array([90, 4])]
@@ -115,7 +115,7 @@ def test_worker_processes_give_what_this_process_gives(digits):
         assert all(torch.equal(a, b) for (_, a), (_, b) in zip(mine, theirs, strict=True))
 
 
-def test_activations_come_in_their_own_shape():
+def test_activations_have_the_shape_of_the_stage():
     stored = np.arange(4 * 6, dtype=np.float16).reshape(4, 6)
     inputs = ActivationInputs([stored], np.array([0, 1, 2, 0]), (2, 3, 1), 0)
     ((activations, labels),) = inputs.train([np.array([2, 0])], 0)
@@ -127,7 +127,7 @@ def test_activations_come_in_their_own_shape():
     assert list(inputs.judge(np.arange(0))) == []
 
 
-def test_each_epoch_draws_a_view_of_each_row_and_judging_sees_the_first():
+def test_epochs_draw_views_and_validation_uses_the_first():
     views = [np.full((50, 1), number, np.float32) for number in range(3)]
     inputs = ActivationInputs(views, np.zeros(50, np.int64), (1,), 7)
     drawn = [

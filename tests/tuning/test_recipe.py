@@ -18,14 +18,14 @@ from frostline.pipeline.tuning.trainer.optimisation import Mixing, make_optimize
         ({"momentum": 1.0}, "momentum: got 1.0, expected at least 0 and below 1"),
         ({"layer_decay": 1.5}, "layer_decay: got 1.5, expected above 0, at most 1"),
         ({"optimizer": "adam"}, "optimizer: got 'adam', expected one of sgd, adamw"),
-        ({"momentum": 0.0}, "nesterov: there is none without momentum"),
+        ({"momentum": 0.0}, "nesterov needs momentum > 0"),
         ({"batch_size": 10, "accumulate": 3}, "accumulate: got 3, expected a divisor of the batch size, 10"),
-        ({"views": 2, "augment": "none"}, "views: they vary images as augment 'crop' does, got 'none'"),
+        ({"views": 2, "augment": "none"}, "views > 1 works only with augment 'crop', got 'none'"),
         ({"unfreeze_every": 2}, "unfreeze_every: nothing is frozen"),
         ({"seed": -1}, "seed: got -1, expected 0 to 4294967295"),
     ],
 )
-def test_recipe_refuses(options, message):
+def test_invalid_recipe_is_refused(options, message):
     with pytest.raises(RecipeError, match=message):
         Recipe(**options)
 
@@ -71,7 +71,7 @@ def rounding(total):
 @pytest.mark.parametrize(("epochs", "updates"), [(10, 4), (20, 1), (1, 20)])
 @pytest.mark.parametrize("warmup", [0, 0.25, 1, 3, 7, 9])
 @pytest.mark.parametrize("schedule", ["cosine", "step", "constant"])
-def test_rates_are_those_that_the_recipe_describes(schedule, warmup, epochs, updates):
+def test_learning_rates_follow_the_recipe(schedule, warmup, epochs, updates):
     total = epochs * updates
     expected = list(documented(schedule, total, min(round(warmup * updates), total - 1)))
     seen = rates(Recipe(epochs=epochs, schedule=schedule, warmup=warmup), updates)
@@ -79,14 +79,14 @@ def test_rates_are_those_that_the_recipe_describes(schedule, warmup, epochs, upd
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 2.5])
-def test_step_falls_at_the_same_epochs_with_and_without_a_warmup(warmup):
+def test_step_schedule_is_independent_of_warmup(warmup):
     seen = rates(Recipe(epochs=10, schedule="step", warmup=warmup), 20)
     falls = [update / 20 for update in range(1, 200) if seen[update] < seen[update - 1] / 5]
     assert falls == [6.0, 8.5]
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_one_cycle_is_that_of_torch_and_leaves_momentum_alone(optimizer):
+def test_onecycle_matches_torch_with_constant_momentum(optimizer):
     recipe = Recipe(epochs=10, schedule="onecycle", optimizer=optimizer, momentum=0.7)
     seen = steps(recipe, 5)
     theirs = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
@@ -104,7 +104,7 @@ def test_one_cycle_is_that_of_torch_and_leaves_momentum_alone(optimizer):
 
 @pytest.mark.parametrize("schedule", ["cosine", "step", "onecycle", "constant"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_a_replayed_schedule_goes_on_as_if_it_had_never_stopped(schedule, optimizer):
+def test_replayed_schedule_continues_unchanged(schedule, optimizer):
     recipe = Recipe(epochs=6, schedule=schedule, optimizer=optimizer)
     whole = rates(recipe, 7)
     parameter = torch.nn.Parameter(torch.zeros(1))
@@ -125,7 +125,7 @@ def test_mixed_images_have_mixed_labels():
     assert unmixed is labels
 
 
-def test_both_ways_of_mixing_are_drawn():
+def test_mixup_and_cutmix_are_both_drawn():
     images, labels = torch.rand(2, 3, 16, 16), torch.tensor([0, 1])
     mixing = Mixing(Recipe(mixup=1.0, cutmix=1.0), 2)
     blends = [mixing(images, labels)[0] for _ in range(40)]

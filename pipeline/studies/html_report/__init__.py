@@ -1,4 +1,4 @@
-"""The report stage: runs side by side in one HTML file that needs nothing else."""
+"""The report stage: a self-contained HTML file that compares runs."""
 
 from frostline.pipeline.studies.html_report.building import ReportResult, write_report
 

@@ -1,4 +1,4 @@
-"""Gather what a report shows of each run, and write it as one file."""
+"""Collection of the contents of a report, and writing of the HTML file."""
 
 import base64
 import datetime
@@ -28,20 +28,20 @@ from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place, 
 from frostline.pipeline.studies.leaderboard_text import ACCURACIES, cell, known_costs
 from frostline.pipeline.training.sample_sizes import read_learning_curve
 
-_HERE = Path(__file__).parent
-_MOST_POINTS = 1000  # of a map; each has a thumbnail
+_FOLDER = Path(__file__).parent
+_MOST_POINTS = 1000  # per map, because each point has a thumbnail
 _SHOWN_MISTAKES = 24
-_SIDE = 72  # pixels of a thumbnail
+_SIDE = 72  # longest side of a thumbnail in pixels
 
 
 @dataclass(frozen=True)
 class ReportResult:
-    """What one report took.
+    """Result of writing a report.
 
     Attributes:
-        path: The file.
-        runs: Runs in it.
-        bytes: Its size.
+        path: Path of the file.
+        runs: Number of runs in the report.
+        bytes: Size of the file in bytes.
         seconds: Wall time.
     """
 
@@ -53,7 +53,7 @@ class ReportResult:
 
 @dataclass(frozen=True)
 class _Mistake:
-    """A wrong prediction, with its thumbnail as a data URI where the image is still there."""
+    """A wrong prediction; `picture` is the thumbnail as a data URI, None if the image does not exist."""
 
     image: str
     true: str
@@ -64,7 +64,7 @@ class _Mistake:
 
 @dataclass(frozen=True)
 class _Section:
-    """What the page shows of one run."""
+    """Contents of the section of one run."""
 
     name: str
     place: Place
@@ -85,23 +85,23 @@ def write_report(
     seed: int = 0,
     report: Reporter = SILENT,
 ) -> ReportResult:
-    """Write runs side by side as one HTML file: charts, tables and thumbnails in it, and nothing from a network.
+    """Write an HTML report on runs: one file with all charts, tables and thumbnails, which needs no network.
 
-    What runs hold is read, and for the maps the cached features of the rows that they were judged on. Nothing is
-    evaluated. What a run lacks is left out.
+    Only the run directories are read and, for the maps, the cached features of the scored rows. Nothing is
+    evaluated. Missing data are omitted.
 
     Args:
-        runs: Run directories, and folders of `pipeline.learning_curve`, which are drawn together.
-        out: The file; one that is there is replaced, once the new one is complete.
-        on: Rows to compare by; see `pipeline.compare`.
-        map: How features are brought to the plane: ``pca``, ``umap`` or ``none``.
-        title: Heading of the page.
-        seed: Of the maps.
-        report: Where progress goes.
+        runs: Run directories, and folders of `pipeline.learning_curve`, which are drawn in one chart.
+        out: Path of the file; an existing file is replaced once the new one is complete.
+        on: Split to compare on; see `pipeline.compare`.
+        map: Projection of the features to two dimensions: ``pca``, ``umap`` or ``none``.
+        title: Title of the page.
+        seed: Random seed of the maps.
+        report: Receiver of progress.
 
     Raises:
-        ReportError: plotly or Jinja2 are not installed.
-        RunError: A run can't be read, or UMAP isn't installed.
+        ReportError: plotly or Jinja2 is not installed.
+        RunError: A run can't be read, or UMAP is not installed.
     """
     started = time.perf_counter()
     render = _renderer()
@@ -130,8 +130,8 @@ def write_report(
         learning=learning,
         sections=sections,
         pictures=gallery.pictures,
-        style=(_HERE / "style.css").read_text("utf-8"),
-        script=(_HERE / "page.js").read_text("utf-8"),
+        style=(_FOLDER / "style.css").read_text("utf-8"),
+        script=(_FOLDER / "page.js").read_text("utf-8"),
         plotly=get_plotlyjs(),
     )
     path = Path(out)
@@ -141,14 +141,14 @@ def write_report(
 
 def _renderer() -> Any:
     try:
-        import plotly.graph_objects  # noqa: F401  # before any work
+        import plotly.graph_objects  # noqa: F401  # checked before any work
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
     except ImportError as error:
         raise ReportError(
             f"a report needs {error.name}, which is not installed: pip install 'frostline[report]'."
         ) from error
     page = Environment(
-        loader=FileSystemLoader(_HERE),
+        loader=FileSystemLoader(_FOLDER),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -159,20 +159,20 @@ def _renderer() -> Any:
 
 
 def _script_json(value: Any) -> str:
-    """JSON for a script element, which ends at the first ``</script`` whatever it stands in."""
+    """Return JSON that is safe in a script element, which would end at the first ``</script``."""
     text = value if isinstance(value, str) else json.dumps(value)
     return text.replace("<", "\\u003c")
 
 
 @dataclass
 class _Gallery:
-    """Thumbnails by the image's path, each encoded once."""
+    """Thumbnails by image path, each encoded once."""
 
     pictures: list[str] = field(default_factory=list)
     _known: dict[Path, int | None] = field(default_factory=dict)
 
     def add(self, path: Path) -> int | None:
-        """Number of its thumbnail; none where the image is gone."""
+        """Add an image and return the number of its thumbnail; None if the image can't be read."""
         if path not in self._known:
             picture = _data_uri(path)
             self._known[path] = None if picture is None else len(self.pictures)
@@ -180,7 +180,7 @@ class _Gallery:
         return self._known[path]
 
     def get(self, number: int | None) -> str | None:
-        """A thumbnail as a data URI."""
+        """Return a thumbnail as a data URI."""
         return None if number is None else self.pictures[number]
 
 
@@ -195,14 +195,14 @@ def _data_uri(path: Path) -> str | None:
 
 @dataclass
 class _Maps:
-    """Maps of features, each drawn once for all runs that read them."""
+    """Maps of features, each computed once for all runs that share them."""
 
     kind: MapKind
     seed: int
     _known: dict[tuple[str, str, bytes], Map | None] = field(default_factory=dict)
 
     def of(self, cache: AnyCache, layer: str, rows: NDArray[np.int64]) -> Map | None:
-        """Points of some rows."""
+        """Return the map of the given rows; None if no map is requested."""
         if self.kind == "none":
             return None
         key = (f"{cache.path} {cache.key}", layer, rows.tobytes())
@@ -246,20 +246,18 @@ def _section(name: str, place: Place, board: Leaderboard, gallery: _Gallery, map
 
 
 def _cache(place: Place) -> AnyCache | None:
-    """The features that a run was trained on, where they still are what they were."""
+    """Return the caches that a run was trained on; None if they are missing or have changed."""
     run = place.summary.run
     try:
         cache = open_caches([each.path for each in run.caches])
     except (OSError, FeaturesError, PipelineError):
         return None
     same = cache.key == "+".join(each.key for each in run.caches)
-    return (
-        cache if same or run.tuned else None
-    )  # a tuned run's lies within it, by whatever engine it was computed
+    return cache if same or run.tuned else None  # the cache of a fine-tuned run may be computed by any engine
 
 
 def _rows(cache: AnyCache, judged: Judgements) -> NDArray[np.int64] | None:
-    """Rows of the judged images; none where the cache has lost one, or can't read it any more."""
+    """Return the rows of the scored images; None if the cache lacks the features of one of them."""
     place = {str(name): row for row, name in enumerate(cache.ids)}
     rows = np.array([place.get(str(name), -1) for name in judged.ids], np.int64)
     return rows if (rows >= 0).all() and cache.ok[rows].all() else None
@@ -268,7 +266,7 @@ def _rows(cache: AnyCache, judged: Judgements) -> NDArray[np.int64] | None:
 def _mistakes(
     judged: Judgements, cache: AnyCache | None, rows: NDArray[np.int64] | None, gallery: _Gallery
 ) -> list[_Mistake]:
-    """The most confident ones first."""
+    """Return the most confident mistakes, the most confident first."""
     wrong = np.flatnonzero(~judged.correct)
     worst = wrong[np.argsort(-judged.probability[wrong], kind="stable")][:_SHOWN_MISTAKES]
 
@@ -290,7 +288,7 @@ def _mistakes(
 
 
 def _facts(place: Place) -> list[tuple[str, str]]:
-    """What the head of a section says, by name."""
+    """Return the names and values at the top of a section."""
     summary = place.summary
     record = summary.run.record
     params = ", ".join(f"{name}={value}" for name, value in record.head.params.items())

@@ -1,4 +1,4 @@
-"""The commands that repeat a run."""
+"""Command lines that repeat a run."""
 
 import dataclasses
 import shlex
@@ -12,16 +12,16 @@ from frostline.pipeline.tuning.recipe import Recipe
 
 
 def repeating_commands(run: Run) -> list[str]:
-    """Command lines for a shell: extract each cache and train, or fine-tune; and evaluate where that was done.
+    """Return shell commands that extract each cache and train, or fine-tune, and evaluate if the run was evaluated.
 
-    Whatever was left open to Frostline is named as it was chosen, where features depend on it.
+    Automatic choices that the features depend on, such as the engine, are given explicitly.
     """
     again = f"{run.path}-again"
     record = run.record
     if isinstance(record, TunedRun):
         lines = [_finetune(run, record, again)]
     else:
-        lines = [*map(_extract, run.caches), _train(run, record.asked or _chosen(record), again)]
+        lines = [*map(_extract, run.caches), _train(run, record.asked or _selected_settings(record), again)]
     if run.ledger.looks():
         lines.append(shlex.join(["frostline", "evaluate", again]))
     return lines
@@ -42,8 +42,8 @@ def _extract(cache: CacheRecord) -> str:
     return shlex.join(words)
 
 
-def _chosen(record: HeadRun) -> Asked:
-    """What stands for what was asked, in a run of version 1, which doesn't tell: what was chosen."""
+def _selected_settings(record: HeadRun) -> Asked:
+    """Return the selected settings in place of the arguments, which a run of version 1 does not record."""
     return Asked(
         head=record.head.kind,
         params=record.head.params,

@@ -1,4 +1,4 @@
-"""Features as points on a plane."""
+"""Projection of features to two dimensions."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,16 +11,16 @@ from frostline.pipeline.errors import RunError
 MapKind = Literal["pca", "umap", "none"]
 MAPS: tuple[MapKind, ...] = ("pca", "umap", "none")
 
-_NEIGHBOURS = 15  # UMAP's own default
+_NEIGHBOURS = 15  # the default of UMAP
 
 
 @dataclass(frozen=True, eq=False)
 class Map:
-    """Rows as points.
+    """Two-dimensional projection of rows.
 
     Attributes:
-        points: (n, 2) float64.
-        axes: What the two axes are.
+        points: (n, 2) float64 coordinates.
+        axes: Titles of the two axes.
     """
 
     points: NDArray[np.float64]
@@ -28,13 +28,14 @@ class Map:
 
 
 def draw_map(X: NDArray[Any], kind: MapKind, *, seed: int = 0) -> Map | None:
-    """Bring features to two dimensions; None for too few rows, or where no map is wanted.
+    """Project features to two dimensions; return None for fewer than three rows or if `kind` is ``none``.
 
     Args:
         X: (n, d) finite features.
         kind: ``pca``: the first two principal components of standardised features. ``umap``: uniform manifold
-            approximation, by cosine (McInnes, Healy & Melville 2018); distances between far points mean nothing in it.
-        seed: Of what is random.
+            approximation with cosine distance (McInnes, Healy & Melville 2018), in which large distances have no
+            meaning.
+        seed: Random seed.
 
     Raises:
         RunError: UMAP is not installed.
@@ -59,7 +60,7 @@ def _umap(X: NDArray[np.float32], seed: int) -> Map:
         from umap import UMAP
     except ImportError as error:
         raise RunError(
-            "--map umap needs umap-learn: pip install 'frostline[umap]'. Or leave it at pca."
+            "--map umap needs umap-learn: pip install 'frostline[umap]'. Or use --map pca."
         ) from error
     reducer = UMAP(
         n_neighbors=min(_NEIGHBOURS, len(X) - 1), metric="cosine", random_state=seed, n_jobs=1, init="pca"

@@ -1,4 +1,4 @@
-"""The charts of a report, as plotly figures without colours of their own: the page gives them its theme."""
+"""Charts of a report, as plotly figures without a theme; the page applies its own."""
 
 import contextlib
 import csv
@@ -20,8 +20,8 @@ from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place
 from frostline.pipeline.studies.leaderboard_text import cell
 from frostline.pipeline.training.sample_sizes import LearningCurveResult
 
-# Paul Tol's bright scheme without its grey, then some of his vibrant and muted ones: told apart with any colour vision, on
-# white and on black.
+# Paul Tol's bright scheme without grey, followed by colours of his vibrant and muted schemes. They can be distinguished
+# with any colour vision, on white and on black.
 _PALETTE = (
     "#4477AA",
     "#EE6677",
@@ -36,12 +36,12 @@ _PALETTE = (
 )
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "pentagon", "star", "hexagon", "cross")
 _OTHER = "#888888"
-_BELOW = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0}
+_LEGEND = {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom", "x": 0}
 _MANY_CLASSES = 20
 _SOLVER_FACTS = {"objective", "iterations", "seconds", "images per second"}
 _UNITS = {
     "parameters": "parameters",
-    "gflops": "GFLOPs an image",
+    "gflops": "GFLOPs per image",
     "extraction_seconds": "extraction, seconds",
     "total_seconds": "extraction and training, seconds",
 }
@@ -52,10 +52,10 @@ class Chart:
     """A chart of the page.
 
     Attributes:
-        name: Identifies it in the page.
+        name: Id of the chart in the page.
         title: Heading.
-        summary: What it shows, in a sentence, for those who can't see it.
-        figure: As plotly's JSON.
+        summary: Text description for screen readers.
+        figure: The figure as JSON of plotly.
     """
 
     name: str
@@ -65,18 +65,18 @@ class Chart:
 
 
 def _chart(name: str, title: str, summary: str, figure: go.Figure) -> Chart:
-    figure.layout.template = None  # the page's theme takes its place
+    figure.layout.template = None  # the page applies its own theme
     return Chart(name, title, summary, figure.to_json())
 
 
 def pareto(board: Leaderboard) -> list[Chart]:
-    """Accuracy against each cost that two or more runs are known to have, or one run if there is just one."""
+    """Return charts of accuracy against each cost that is known for at least two runs, or for the only run."""
     return [chart for key in _UNITS if (chart := _pareto(board, key))]
 
 
 @dataclass(frozen=True)
 class _Point:
-    """A run with what it costs and how accurate it is, both known."""
+    """A run with a known cost and accuracy."""
 
     place: Place
     cost: float
@@ -88,7 +88,7 @@ class _Point:
 
 
 def _points(board: Leaderboard, key: str) -> list[_Point]:
-    """Runs that a cost above 0 is known of."""
+    """Return the runs with a known positive cost."""
     value = COLUMNS[key].value
     known = [(place, value(place), place.accuracy) for place in board.places]
     return [
@@ -108,7 +108,7 @@ def _pareto(board: Leaderboard, key: str) -> Chart | None:
     figure.update_layout(
         xaxis={"title": {"text": _UNITS[key]}, "type": "log", **_ticks([point.cost for point in points])},
         yaxis={"title": {"text": f"{board.split} accuracy"}, "tickformat": ".0%"},
-        legend=_BELOW,
+        legend=_LEGEND,
         hovermode="closest",
     )
     best = max(points, key=lambda point: point.accuracy.value).place
@@ -121,7 +121,7 @@ def _pareto(board: Leaderboard, key: str) -> Chart | None:
 
 
 def _marks(points: Sequence[_Point], heads: Sequence[str], colour: str) -> dict[str, Any]:
-    """Runs on one backbone: a symbol per kind of head, as large as the vector that it reads."""
+    """Return the trace of the runs on one backbone: the symbol shows the head, the size the number of features."""
     places = [point.place for point in points]
     return {
         "x": [point.cost for point in points],
@@ -143,7 +143,7 @@ def _marks(points: Sequence[_Point], heads: Sequence[str], colour: str) -> dict[
 
 
 def _reach(intervals: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
-    """Error bars of some (value, low, high)."""
+    """Return error bars from (value, low, high) triples."""
     return {
         "array": [high - value for value, _, high in intervals],
         "arrayminus": [value - low for value, low, _ in intervals],
@@ -153,7 +153,7 @@ def _reach(intervals: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
 
 
 def label_fractions(learning: Sequence[LearningCurveResult]) -> list[Chart]:
-    """Accuracy against the number of training images, of all learning curves in one chart; none without any."""
+    """Return one chart with all learning curves; empty without learning curves."""
     if not learning:
         return []
     figure = go.Figure()
@@ -166,7 +166,7 @@ def label_fractions(learning: Sequence[LearningCurveResult]) -> list[Chart]:
     figure.update_layout(
         xaxis={"title": {"text": "training images"}, "type": "log", **_ticks(images)},
         yaxis={"title": {"text": "validation accuracy"}, "tickformat": ".0%"},
-        legend=_BELOW,
+        legend=_LEGEND,
         showlegend=True,
         hovermode="closest",
     )
@@ -180,7 +180,7 @@ def label_fractions(learning: Sequence[LearningCurveResult]) -> list[Chart]:
 
 
 def _curve_lines(curve: LearningCurveResult, colour: str) -> Iterator[dict[str, Any]]:
-    """A learning curve, and its forecast if it has one."""
+    """Yield the traces of a learning curve, and of its forecast if it has one."""
     yield {
         "x": [point.images for point in curve.points],
         "y": [point.accuracy for point in curve.points],
@@ -203,7 +203,7 @@ def _curve_lines(curve: LearningCurveResult, colour: str) -> Iterator[dict[str, 
 
 
 def _ticks(costs: Sequence[float]) -> dict[str, Any]:
-    """A logarithmic axis with some room at its ends, labelled at 1, 2 and 5, or at each digit where that would be too few."""
+    """Return a padded logarithmic axis with ticks at 1, 2 and 5, or at each digit if those are too few."""
     low, high = min(costs) / 1.3, max(costs) * 1.3
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for digits in ((1, 2, 5), range(1, 10)):
@@ -219,7 +219,7 @@ def _ticks(costs: Sequence[float]) -> dict[str, Any]:
 
 
 def _front_line(points: Sequence[tuple[float, float]]) -> go.Scatter:
-    """Steps along those (cost, accuracy) that none beats in both."""
+    """Return a step line along the Pareto front of (cost, accuracy) points."""
     front: list[tuple[float, float]] = []
     for cost, accuracy in sorted(points, key=lambda point: (point[0], -point[1])):
         if not front or accuracy > front[-1][1]:
@@ -246,12 +246,12 @@ def _hover(place: Place) -> str:
 
 
 def _escape(text: str) -> str:
-    """Plotly reads some tags in its texts."""
+    """Escape the characters that plotly would interpret as tags."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def confusion(name: str, judged: Judgements, classes: Sequence[str]) -> Chart:
-    """Shares of each true class that were taken for each class."""
+    """Return the confusion matrix as a heat map of row shares, labelled with counts."""
     place = {each: index for index, each in enumerate(classes)}
     true, said = (np.array([place[each] for each in column]) for column in (judged.labels, judged.predicted))
     k = len(classes)
@@ -281,14 +281,16 @@ def confusion(name: str, judged: Judgements, classes: Sequence[str]) -> Chart:
     )
     off = counts * (1 - np.eye(k, dtype=counts.dtype))
     row, column = divmod(int(off.argmax()), k)
-    summary = f"{judged.correct.mean():.1%} of {len(judged)} are right."
+    summary = f"{judged.correct.mean():.1%} of {len(judged)} predictions are correct."
     if off.any():
-        summary += f" Most often {classes[row]} was taken for {classes[column]}: {off.max()} times."
+        summary += (
+            f" The most frequent mistake is {classes[row]} predicted as {classes[column]}: {off.max()} times."
+        )
     return _chart(f"confusion-{name}", "Confusion matrix", summary, figure)
 
 
 def reliability_diagram(name: str, judged: Judgements) -> Chart:
-    """How often predictions are right that the head is so sure of (Niculescu-Mizil & Caruana 2005)."""
+    """Return the reliability diagram (Niculescu-Mizil & Caruana 2005)."""
     bins = bin_of(judged.probability)
     counts, sure, right = (
         np.bincount(bins, weights, BINS) for weights in (None, judged.probability, judged.correct)
@@ -320,33 +322,31 @@ def reliability_diagram(name: str, judged: Judgements) -> Chart:
                 mode="lines+markers",
                 line={"color": "#117733"},
                 customdata=counts[filled],
-                hovertemplate="%{x:.0%} sure, %{y:.0%} right, %{customdata} images<extra></extra>",
+                hovertemplate="confidence %{x:.0%}, accuracy %{y:.0%}, %{customdata} images<extra></extra>",
                 name="accuracy",
             ),
         ]
     )
     figure.update_layout(
         xaxis={"title": {"text": "probability of the predicted class"}, "range": [0, 1], "tickformat": ".0%"},
-        yaxis={"title": {"text": "share that is right"}, "range": [0, 1.02], "tickformat": ".0%"},
-        legend=_BELOW,
+        yaxis={"title": {"text": "accuracy"}, "range": [0, 1.02], "tickformat": ".0%"},
+        legend=_LEGEND,
     )
     summary = (
         f"Root mean square calibration error {error.value:.1%} (95 % interval {error.low:.1%} - {error.high:.1%}): "
-        f"predictions are on average {_gap(judged)}."
+        f"on average, the confidence is {_gap(judged)}."
     )
     return _chart(f"reliability-{name}", "Reliability", summary, figure)
 
 
 def _gap(judged: Judgements) -> str:
-    """Whether a head is surer than it should be."""
+    """Describe the mean confidence minus the accuracy."""
     gap = float(judged.probability.mean() - judged.correct.mean())
-    return (
-        f"{abs(gap) * 100:.1f} percentage points {'too sure' if gap > 0 else 'less sure than they might be'}"
-    )
+    return f"{abs(gap) * 100:.1f} percentage points {'above' if gap > 0 else 'below'} the accuracy"
 
 
 def curves(name: str, path: Path, chosen: Mapping[str, Any]) -> list[Chart]:
-    """Learning curves, or a regularisation path, one chart for each quantity; none where the run has no such file."""
+    """Return the learning curves or the regularisation path, one chart per quantity; empty if the file is missing."""
     columns = _columns(path)
     x_label, x = next(iter(columns.items()), ("", np.empty(0)))
     if len(x) < 2:
@@ -363,7 +363,7 @@ def curves(name: str, path: Path, chosen: Mapping[str, Any]) -> list[Chart]:
 
 
 def _columns(path: Path) -> dict[str, NDArray[np.float64]]:
-    """The columns of numbers in a run's curve, by name; none where there is no such file."""
+    """Return the numeric columns of a CSV file, by name; empty if the file is missing."""
     try:
         with path.open(newline="", encoding="utf-8") as file:
             header, *lines = csv.reader(file)
@@ -371,7 +371,7 @@ def _columns(path: Path) -> dict[str, NDArray[np.float64]]:
         return {}
     columns = {}
     for label, *texts in zip(header, *lines, strict=False):
-        with contextlib.suppress(ValueError):  # a column of names
+        with contextlib.suppress(ValueError):  # not a numeric column
             words = label.replace("_", " ").replace("val ", "validation ")
             columns[words] = np.array([float(text or "nan") for text in texts])
     return columns
@@ -402,7 +402,7 @@ def _curve_chart(
     figure.update_layout(
         xaxis={"title": {"text": _escape(x_label)}, "type": "log" if logarithmic else "linear"},
         yaxis={"title": {"text": _escape(quantity)}},
-        legend=_BELOW,
+        legend=_LEGEND,
         showlegend=True,
     )
     if isinstance(chosen, int | float):
@@ -414,7 +414,7 @@ def _curve_chart(
 def embedding_map(
     name: str, drawn: Map, judged: Judgements, pictures: Sequence[int | None], classes: Sequence[str]
 ) -> Chart:
-    """The images as points, coloured by their true class; mistakes are crosses, `pictures` what hovering shows."""
+    """Return a map of images coloured by true class; mistakes are crosses, and `pictures` are shown on hover."""
     figure = go.Figure()
     colours = [_PALETTE[number % len(_PALETTE)] for number in range(len(classes))]
     wrong = ~judged.correct
@@ -448,11 +448,11 @@ def embedding_map(
     figure.update_layout(
         xaxis={"title": {"text": drawn.axes[0]}, "zeroline": False, "showticklabels": False},
         yaxis={"title": {"text": drawn.axes[1]}, "zeroline": False, "showticklabels": False},
-        legend=_BELOW,
+        legend=_LEGEND,
         hovermode="closest",
         showlegend=len(classes) <= _MANY_CLASSES,
     )
     summary = (
-        f"{len(judged)} images as points, coloured by class; the {int(wrong.sum())} mistakes are crosses."
+        f"{len(judged)} images as points, coloured by class; crosses mark the {int(wrong.sum())} mistakes."
     )
     return _chart(f"map-{name}", "Map of the features", summary, figure)

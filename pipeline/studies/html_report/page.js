@@ -5,12 +5,12 @@
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const config = {
     responsive: true,
-    displayModeBar: false, /* dragging zooms, a double click goes back */
+    displayModeBar: false, /* drag to zoom, double-click to reset */
   };
 
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-  /* What a chart takes from the page: its colours, for a light or a dark screen, or for paper. */
+  /* Return the layout of a chart in the colours of the page: light, dark or print. */
   function theme(layout) {
     const axis = (own) => ({
       gridcolor: colour("--line"), linecolor: colour("--line"), zerolinecolor: colour("--line"),
@@ -54,7 +54,7 @@
     }
   }
 
-  /* The image behind a point of a map. */
+  /* Show the image of a point on a map. */
   function show({ points: [point], event }) {
     if (!Array.isArray(point.customdata) || point.customdata.length !== 5) return;
     const [picture, name, label, predicted, probability] = point.customdata;
@@ -66,7 +66,7 @@
       card.append(image);
     }
     const share = `${Math.round(probability * 100)} %`;
-    const verdict = label === predicted ? `${label}, ${share} sure` : `${predicted} ${share}, but it is ${label}`;
+    const verdict = label === predicted ? `${label}, ${share}` : `${predicted} ${share}, true class ${label}`;
     for (const text of [verdict, name]) {
       const line = document.createElement("div");
       line.textContent = text;
@@ -95,7 +95,7 @@
     const compare = (a, b) => (numeric ? Number(a) - Number(b) : a.localeCompare(b, undefined, { numeric: true }));
     const rows = [...body.rows].sort((a, b) => {
       const [left, right] = [value(a), value(b)];
-      if (left === "" || right === "") return (left === "") - (right === ""); /* what isn't known stays last */
+      if (left === "" || right === "") return (left === "") - (right === ""); /* unknown values stay last */
       return down ? compare(right, left) : compare(left, right);
     });
     body.append(...rows);
@@ -106,7 +106,7 @@
     try {
       await navigator.clipboard.writeText(text);
       button.textContent = "Copied";
-    } catch { /* a page from a file may not: select it for the reader */
+    } catch { /* a page opened from a file has no clipboard access: select the text instead */
       getSelection().selectAllChildren(button.previousElementSibling);
       button.textContent = "Selected";
     }
@@ -129,7 +129,7 @@
   addEventListener("scroll", hide, { passive: true });
   addEventListener("keydown", (event) => event.key === "Escape" && hide());
 
-  /* Charts are drawn as they come near; those of closed runs when they are opened. */
+  /* Draw each chart when it comes near the viewport; charts of closed runs when they are opened. */
   const near = new IntersectionObserver(
     (entries) => entries.filter((entry) => entry.isIntersecting).forEach((entry) => draw(entry.target)),
     { rootMargin: "400px" },

@@ -1,1 +1,1 @@
-"""What a batch consists of: the study file, the jobs that it asks for, and how they are run."""
+"""Parts of a batch: the study file, its jobs, their cost estimates and their execution."""

@@ -1,4 +1,4 @@
-"""Whether what is still to do can be done: every backbone, layer and stage is looked up before anything is computed."""
+"""Validation of the jobs to run: every backbone, layer and stage is looked up before anything is computed."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,23 +21,23 @@ from frostline.pipeline.studies.jobs.kinds import (
 )
 from frostline.pipeline.studies.jobs.plan import Plan
 
-_OfNetwork = Extraction | Candidate | FineTuning
+_NetworkJob = Extraction | Candidate | FineTuning
 
 
 @dataclass(frozen=True)
 class Known:
-    """What was found out about backbones.
+    """Information on the backbones of a study.
 
     Attributes:
-        backbones: Their size, by name; those of ``run:DIR`` are not among them.
-        layers: The layers of each cache, by its name.
+        backbones: Information by name of the backbone, without those named ``run:DIR``.
+        layers: Layers by name of the cache.
     """
 
     backbones: Mapping[str, BackboneInfo]
     layers: Mapping[str, tuple[Layer, ...]]
 
     def work(self, job: Job) -> float:
-        """A rough measure to order the jobs of one stage by: 10^9 multiply-adds, or numbers to read."""
+        """Return a rough cost to sort the jobs of one stage by: 10^9 multiply-adds, or numbers to read."""
         if isinstance(job, Extraction):
             return self._gflops(job.backbone) * job.data.images
         if isinstance(job, Candidate | FineTuning):
@@ -56,12 +56,12 @@ class Known:
 
 
 def check_jobs(plan: Plan, jobs: Sequence[Job], report: Reporter) -> Known:
-    """Look up what the jobs name.
+    """Look up the backbones, layers and stages of jobs.
 
     Raises:
-        StudyError: There is no such thing; names the line and near matches.
+        StudyError: A name is unknown; the message gives the line and close matches.
     """
-    networks = [job for job in jobs if isinstance(job, _OfNetwork)]
+    networks = [job for job in jobs if isinstance(job, _NetworkJob)]
     looked: dict[str, BackboneInfo] = {}
     layers: dict[str, tuple[Layer, ...]] = {}
     described, stages = cache(describe), cache(list_stages)
@@ -84,42 +84,42 @@ def check_jobs(plan: Plan, jobs: Sequence[Job], report: Reporter) -> Known:
     return Known(looked, layers)
 
 
-def _check_weights(plan: Plan, job: _OfNetwork, info: BackboneInfo | None) -> None:
-    """Refuse files that aren't there, and training from scratch that starts from something."""
+def _check_weights(plan: Plan, job: _NetworkJob, info: BackboneInfo | None) -> None:
+    """Raise `StudyError` for missing or contradictory weights."""
     network = _backbone(job)
     scratch = not isinstance(job, Extraction) and job.training.from_scratch
     if network.weights:
-        problem, word = _problem_of_weights(network.weights, scratch=scratch), "weights"
+        problem, word = _weights_problem(network.weights, scratch=scratch), "weights"
     elif not isinstance(job, Extraction) and scratch:
-        problem, word = _problem_of_scratch(job.recipe.frost_line), "frost-line"
+        problem, word = _scratch_problem(job.recipe.frost_line), "frost-line"
     else:
-        problem, word = _problem_of_pretrained(network.backbone, info), network.backbone
+        problem, word = _pretrained_problem(network.backbone, info), network.backbone
     if problem:
         raise plan.error(problem, job, word)
 
 
-def _problem_of_weights(weights: str, *, scratch: bool) -> str:
+def _weights_problem(weights: str, *, scratch: bool) -> str:
     if random_seed(weights) is None and not Path(weights).is_file():
         return f"weights {weights!r}: no such file"
-    return "weights: training from scratch starts from nothing; leave one of the two away" if scratch else ""
+    return "weights: training from scratch uses no weights; drop one of the two" if scratch else ""
 
 
-def _problem_of_scratch(frost_line: str) -> str:
+def _scratch_problem(frost_line: str) -> str:
     if frost_line == "none":
         return ""
-    return f"frost line {frost_line!r}: an untrained network has nothing worth freezing"
+    return f"frost line {frost_line!r}: freezing needs pretrained weights; drop frost-line or from-scratch"
 
 
-def _problem_of_pretrained(name: str, info: BackboneInfo | None) -> str:
+def _pretrained_problem(name: str, info: BackboneInfo | None) -> str:
     if info is None or info.weights != "none":
         return ""
-    return f"backbone {name} has no pretrained weights; give weights, or from-scratch = true in [[finetune]]"
+    return f"backbone {name} has no pretrained weights; set weights, or from-scratch = true in [[finetune]]"
 
 
-def _backbone(job: _OfNetwork) -> Backbone:
+def _backbone(job: _NetworkJob) -> Backbone:
     return job.backbone if isinstance(job, Extraction) else job.training.backbone
 
 
 def cheap_first(jobs: Sequence[Job], known: Known) -> list[Job]:
-    """By stage, and within a stage by the work that is in it."""
+    """Sort jobs by stage, and within a stage by cost."""
     return sorted(jobs, key=lambda job: (STAGES.index(job.stage), known.work(job)))

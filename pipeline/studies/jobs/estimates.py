@@ -1,4 +1,4 @@
-"""What the jobs of a study will take: each kind is tried on a few images, or a few rows, and scaled up."""
+"""Estimates of the costs of jobs: each kind of job is timed on a few images or rows and extrapolated."""
 
 import tempfile
 import time
@@ -36,22 +36,22 @@ from frostline.pipeline.studies.jobs.kinds import (
 
 _IMAGES = 32
 _ROWS = 400
-_STEP = 16  # images
-_REPEATS = 3  # the fastest counts: what else the machine does isn't the job's
-_LAYER_COPIES = 2  # activations, and their gradients
-_WEIGHT_COPIES = 4  # weights, gradients, momentum, the best epoch's
+_STEP = 16  # images per step
+_REPEATS = 3  # the fastest one counts, to exclude other load of the machine
+_LAYER_COPIES = 2  # activations and their gradients
+_WEIGHT_COPIES = 4  # weights, gradients, momentum and the best epoch
 _STORED_BYTES = 2
-_SMALL = 200_000  # bytes of a run's tables and pictures
+_SMALL = 200_000  # bytes of the tables and plots of a run
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a job takes, roughly.
+    """Estimated costs of a job.
 
     Attributes:
-        seconds: Wall time, alone on the machine.
-        memory: Largest size of its process in bytes.
-        disk: Bytes that it writes and leaves.
+        seconds: Wall time on an otherwise idle machine.
+        memory: Peak memory of the process in bytes.
+        disk: Size of the output in bytes.
     """
 
     seconds: float
@@ -61,7 +61,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class _Line:
-    """A quantity that grows in proportion, from two points."""
+    """A linear function through two points, with non-negative start and slope."""
 
     start: float
     slope: float
@@ -76,10 +76,10 @@ class _Line:
 
 
 class Estimator:
-    """Tries each network and each head once; untrained networks stand in for theirs, so nothing is downloaded.
+    """Cost estimator that times each network and each head once, with random weights so that nothing is downloaded.
 
     Args:
-        known: What was found out about backbones.
+        known: Information on the backbones.
     """
 
     def __init__(self, known: Known) -> None:
@@ -89,18 +89,18 @@ class Estimator:
         self._steps: dict[Any, _Step] = {}
 
     def estimate(self, job: Job) -> Estimate:
-        """What one job takes."""
+        """Estimate the costs of a job."""
         if isinstance(job, Extraction):
             return self._extraction(job)
         if isinstance(job, HeadTraining):
             return self._head(job)
         if isinstance(job, Candidate | FineTuning):
             return self._training(job)
-        raise StudyError(f"{job.path.name}: no way to estimate a {job.stage}")
+        raise StudyError(f"{job.path.name}: a {job.stage} job can't be estimated")
 
     def _extraction(self, job: Extraction) -> Estimate:
         layers = self._known.layers[job.cache.name]
-        if job.done():  # there, and only looked over
+        if job.done():  # the cache exists and is only checked
             return Estimate(0.0, memory_in_use(), 0)
         key = (job.backbone, job.layers, job.data.path)
         if key not in self._forward:
@@ -123,13 +123,13 @@ class Estimator:
         return Estimate(seconds(rows) * trials, memory_in_use() + copies, round(disk(rows)) + _SMALL)
 
     def _width(self, job: HeadTraining) -> int:
-        """Length of what the head reads."""
+        """Return the number of features that the head reads."""
         if job.project:
             return int(job.project.partition(":")[2])
         widths = []
         for cache in job.caches:
             layers = self._known.layers.get(cache.name)
-            if layers is None:  # the cache is there, and nobody had to look its backbone up
+            if layers is None:  # the cache exists, so its backbone was not looked up
                 from frostline.features.cache import FeatureCache
 
                 layers = FeatureCache.open(cache).layers
@@ -161,7 +161,7 @@ class Estimator:
 
 
 def _time_engine(job: Extraction, layers: tuple[Layer, ...]) -> tuple[float, float, int]:
-    """Seconds to begin, seconds an image, and bytes of the process."""
+    """Return the start-up time in seconds, the seconds per image, and the memory of the process in bytes."""
     net = _network(job.backbone)
     with closing(open_source(job.data.path, limit=job.data.limit)) as source:
         began = time.perf_counter()
@@ -184,7 +184,7 @@ def _time_engine(job: Extraction, layers: tuple[Layer, ...]) -> tuple[float, flo
 
 
 def _built(net: Network, layers: tuple[Layer, ...], plans: Sequence[Plan]) -> Engine:
-    """The first engine that takes the network."""
+    """Build the first plan whose engine supports the network."""
     problem: EngineError | None = None
     for plan in plans:
         try:
@@ -201,9 +201,9 @@ def _network(named: Backbone) -> Network:
 
 
 def _time_head(job: HeadTraining, width: int) -> tuple[_Line, _Line]:
-    """Seconds and bytes of a head, by training and validation rows; of one candidate, where there is a search."""
+    """Return seconds and bytes of a head as functions of its rows; for a search, of one candidate."""
     rows = max(_ROWS, 4 * job.data.classes)
-    points = [_fit_some(job, width, count) for count in (rows // 2, rows)]
+    points = [_time_fit(job, width, count) for count in (rows // 2, rows)]
     (half, *first), (whole, *second) = points
     return (
         _Line.through((half, first[0]), (whole, second[0])),
@@ -211,8 +211,8 @@ def _time_head(job: HeadTraining, width: int) -> tuple[_Line, _Line]:
     )
 
 
-def _fit_some(job: HeadTraining, width: int, rows: int) -> tuple[float, float, float]:
-    """Rows, seconds and bytes of a head on made-up features of classes that overlap."""
+def _time_fit(job: HeadTraining, width: int, rows: int) -> tuple[float, float, float]:
+    """Return rows, seconds and bytes of a head on synthetic features of overlapping classes."""
     rng = np.random.default_rng(0)
     classes = max(job.data.classes, 2)
     y = np.arange(rows) % classes
@@ -222,9 +222,9 @@ def _fit_some(job: HeadTraining, width: int, rows: int) -> tuple[float, float, f
     if job.search:
         params |= find_head(job.head).candidates(params, len(train))[0]
     names = [str(number) for number in range(classes)]
-    made_up = LabelledRows(X, y, train, np.arange(len(train), rows), names)
+    synthetic = LabelledRows(X, y, train, np.arange(len(train), rows), names)
     started = time.perf_counter()
-    fitted = fit_head(job.head, made_up, FitOptions(params, job.seed, job.device))
+    fitted = fit_head(job.head, synthetic, FitOptions(params, job.seed, job.device))
     seconds = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as folder:
         save_head(fitted, Path(folder))
@@ -233,7 +233,7 @@ def _fit_some(job: HeadTraining, width: int, rows: int) -> tuple[float, float, f
 
 
 def _trials(job: HeadTraining, rows: int) -> int:
-    """How many fits of one candidate the job is."""
+    """Return the number of fits of the job."""
     if not job.search:
         return 1
     grid = len(find_head(job.head).candidates(job.params, rows))
@@ -242,13 +242,13 @@ def _trials(job: HeadTraining, rows: int) -> int:
 
 
 class _Step:
-    """A network in training, tried on a few images.
+    """A network in training, timed on a few images.
 
     Attributes:
-        frozen: Stages below the frost line.
-        below: Their share of the operations.
-        parameters: Of the whole network.
-        activations: Numbers that a pass of one image gives.
+        frozen: Number of stages below the frost line.
+        below: Fraction of the operations below the frost line.
+        parameters: Number of parameters of the whole network.
+        activations: Number of activations per image.
     """
 
     def __init__(self, named: Backbone, line: str) -> None:
@@ -269,14 +269,14 @@ class _Step:
 
     @cached_property
     def forward(self) -> float:
-        """Seconds an image, judged."""
+        """Seconds per image of a validation pass."""
         self._body.eval()
         with torch.no_grad():
             return self._timed(lambda: self._body(self._pixels))
 
     @cached_property
     def update(self) -> float:
-        """Seconds an image, learnt from."""
+        """Seconds per image of an update."""
         self._body.train()
 
         def once() -> None:
@@ -287,7 +287,7 @@ class _Step:
         return self._timed(once)
 
     def _timed(self, call: Callable[[], Any]) -> float:
-        call()  # the first one allocates
+        call()  # the first call allocates
         seconds = []
         for _ in range(_REPEATS):
             started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The jobs of a study: each writes one thing under a name of its own, and is done where that is there."""
+"""Kinds of jobs of a study. Each job writes one output under a unique name and is done if that output exists."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 
 Stage = Literal["extract", "merge", "train-head", "search", "finetune"]
 STAGES: tuple[Stage, ...] = ("extract", "merge", "train-head", "search", "finetune")
-"""In the order in which they are run: the cheap ones first."""
+"""Stages in order of execution, the cheap ones first."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """What a job may use of its machine.
+    """Share of the machine that a job may use.
 
     Attributes:
-        cores: Threads.
-        memory: Bytes that features may take; None for as many as `train_head` takes by itself.
-        forks: Whether it may start processes of its own; those of joblib and of a cluster can't.
+        cores: Number of threads; None for no limit.
+        memory: Memory limit of the features in bytes; None for the default of `train_head`.
+        forks: Whether the job may start processes; workers of joblib and of a cluster can't.
     """
 
     cores: int | None = None
@@ -40,11 +40,11 @@ class Data:
     """A data set.
 
     Attributes:
-        path: Folder or manifest, absolute.
-        limit: Images to take; None for all.
-        images: How many there are.
-        classes: How many classes.
-        fractions: Shares of train, val and test, where it comes without.
+        path: Absolute path of the folder or manifest.
+        limit: Number of images to use; None for all.
+        images: Number of images.
+        classes: Number of classes.
+        fractions: Fractions of train, val and test for data without declared splits.
     """
 
     path: str
@@ -56,7 +56,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A network, as `pipeline.extract` and `pipeline.finetune` take it."""
+    """A network, as passed to `pipeline.extract` and `pipeline.finetune`."""
 
     backbone: str
     weights: str | None
@@ -64,30 +64,30 @@ class Backbone:
 
 
 class Job(Protocol):
-    """Something to do."""
+    """A job of a study."""
 
     @property
     def stage(self) -> Stage:
-        """Which command does it."""
+        """Command that runs the job."""
 
     @property
     def path(self) -> Path:
-        """What it writes; the name of that is the job's."""
+        """Path of the output; its name is the name of the job."""
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Names of the jobs whose results it reads."""
+        """Names of the jobs whose outputs the job reads."""
 
     def done(self) -> bool:
-        """Whether it is there; nothing is opened."""
+        """Return whether the output exists (by name; no file is opened)."""
 
     def run(self, share: Share, report: Reporter) -> float | None:
-        """Do it, or go on with it; return the accuracy on validation, if it has one."""
+        """Run or resume the job; return its validation accuracy, if any."""
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """A cache, or a part of one."""
+    """Extraction of a cache, or of a part of one."""
 
     data: Data
     backbone: Backbone
@@ -100,15 +100,15 @@ class Extraction:
 
     @property
     def path(self) -> Path:
-        """The cache, or its part."""
+        """Path of the cache or its part."""
         return self.part.path(self.cache) if self.part else self.cache
 
     def done(self) -> bool:
-        """Whether the file is there, which means that it is complete."""
+        """Return whether the file exists, which implies that it is complete."""
         return self.path.exists()
 
     def run(self, share: Share, report: Reporter) -> None:
-        """Compute what isn't there yet."""
+        """Compute the missing features."""
         from frostline.pipeline.extraction.extract import extract
 
         self.cache.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ class Extraction:
 
 @dataclass(frozen=True)
 class Merge:
-    """The parts of a cache, joined."""
+    """Merge of the parts of a cache."""
 
     cache: Path
     parts: tuple[Path, ...]
@@ -135,30 +135,30 @@ class Merge:
 
     @property
     def path(self) -> Path:
-        """The cache."""
+        """Path of the cache."""
         return self.cache
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The parts."""
+        """Names of the parts."""
         return tuple(part.name for part in self.parts)
 
     def done(self) -> bool:
-        """Whether the cache is there."""
+        """Return whether the cache exists."""
         return self.cache.exists()
 
-    def run(self, share: Share, report: Reporter) -> None:  # noqa: ARG002  # as every job
-        """Join them, unless the whole was there already, in which case parts aren't written."""
+    def run(self, share: Share, report: Reporter) -> None:  # noqa: ARG002  # signature of `Job`
+        """Merge the parts, unless the whole existed already, in which case no parts are written."""
         from frostline.features.cache import merge_parts
 
         if any(part.exists() for part in self.parts):
-            # A cache that is there already is of fewer images, and the parts hold its rows, too.
+            # An existing cache holds fewer images, and the parts hold its rows as well.
             merge_parts(self.parts, self.cache, overwrite=True, delete_parts=True)
 
 
 @dataclass(frozen=True)
 class HeadTraining:
-    """A head on cached features, judged on test where that is wanted."""
+    """Training of a head on cached features, and evaluation on test if requested."""
 
     path: Path
     data: Data
@@ -176,15 +176,15 @@ class HeadTraining:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Its caches."""
+        """Names of the caches."""
         return tuple(cache.name for cache in self.caches)
 
     def done(self) -> bool:
-        """Whether the run is there, and judged."""
+        """Return whether the run exists and, if requested, was evaluated."""
         return _complete(self.path, evaluate=self.evaluate)
 
     def run(self, share: Share, report: Reporter) -> float | None:
-        """Train and judge it, as far as that isn't done."""
+        """Train the head and evaluate the run, unless already done."""
         from frostline.classifiers.fitting.search import SearchPlan
         from frostline.pipeline.training.train_head import train_head
 
@@ -209,7 +209,7 @@ class HeadTraining:
 
 @dataclass(frozen=True)
 class Training:
-    """What networks trained by different recipes have in common."""
+    """Settings shared by trainings of a network with different recipes."""
 
     data: Data
     backbone: Backbone
@@ -219,7 +219,7 @@ class Training:
     device: str
 
     def by(self, recipe: Recipe, run: Path, share: Share, report: Reporter) -> None:
-        """Train by a recipe, from where an earlier call was interrupted."""
+        """Train with a recipe, resuming an interrupted training."""
         from frostline.pipeline.tuning.finetune import finetune
 
         self.caches.mkdir(parents=True, exist_ok=True)
@@ -241,7 +241,7 @@ class Training:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A short training, for the sake of its recipe."""
+    """Short training of a candidate recipe."""
 
     path: Path
     training: Training
@@ -250,22 +250,22 @@ class Candidate:
     stage: ClassVar[Stage] = "search"
 
     def done(self) -> bool:
-        """Whether the run is there."""
+        """Return whether the run exists."""
         return self.path.exists()
 
     def run(self, share: Share, report: Reporter) -> float | None:
-        """Train it, from where an earlier call was interrupted."""
+        """Train the candidate, resuming an interrupted training."""
         self.training.by(self.recipe, self.path, share, report)
         return _judged(self.path, evaluate=False, report=report)
 
 
 @dataclass(frozen=True)
 class FineTuning:
-    """A network trained by a recipe, which the best of some candidates complete.
+    """Training of a network with a recipe, completed by the best of several candidates.
 
     Attributes:
-        recipe: What isn't searched for.
-        candidates: What each candidate, by its run, changes in the recipe.
+        recipe: Fixed settings.
+        candidates: Run of each candidate, and the settings in which it differs from the recipe.
     """
 
     path: Path
@@ -277,21 +277,21 @@ class FineTuning:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """The candidates; of these, one is enough."""
+        """Names of the candidates, of which one is sufficient."""
         return tuple(path.name for path, _ in self.candidates)
 
     def done(self) -> bool:
-        """Whether the run is there, and judged."""
+        """Return whether the run exists and, if requested, was evaluated."""
         return _complete(self.path, evaluate=self.evaluate)
 
     def run(self, share: Share, report: Reporter) -> float | None:
-        """Choose the recipe, train by it and judge the run, as far as that isn't done."""
+        """Select the recipe, train with it and evaluate the run, unless already done."""
         if not self.path.exists():
             self.training.by(self._chosen(), self.path, share, report)
         return _judged(self.path, evaluate=self.evaluate, report=report)
 
     def _chosen(self) -> Recipe:
-        """The recipe with what did best on validation; of equals, what comes first."""
+        """Return the recipe with the settings that are best on validation; the first of equally good ones."""
         scores = [(_validation(path), changes) for path, changes in self.candidates if path.exists()]
         if not scores:
             return self.recipe
@@ -302,7 +302,7 @@ class FineTuning:
         ]
         if len(order) < len(scores):
             raise StudyError(
-                f"{self.training.data.path} has no validation images to choose a recipe by; fix the recipe"
+                f"{self.training.data.path} has no validation images to choose a recipe by; remove search from [[finetune]]"
             )
         return dataclasses.replace(self.recipe, **scores[order.index(max(order))][1])
 
@@ -312,7 +312,7 @@ def _complete(run: Path, *, evaluate: bool) -> bool:
 
 
 def _judged(run: Path, *, evaluate: bool, report: Reporter) -> float | None:
-    """Look at the test split with a run, where that is wanted and wasn't done; give its accuracy on validation."""
+    """Evaluate a run on test if requested and not done yet; return its validation accuracy."""
     if evaluate and not (run / EVALUATION_FILE).exists():
         from frostline.pipeline.judging.evaluate import evaluate as judge
 
@@ -327,25 +327,25 @@ def _validation(run: Path) -> "Scores":
 
 
 def missing(jobs: Sequence[Job]) -> tuple[Job, ...]:
-    """Those that there is something to do for: what isn't done, and what they read."""
+    """Return the jobs to run: those that are not done, and the jobs that they read."""
     wanted: dict[str, Job] = {}
-    for job in reversed(jobs):  # readers come after what they read
+    for job in reversed(jobs):  # jobs come after their inputs
         read = any(job.path.name in other.needs for other in wanted.values())
-        if _wanted(job, read=read):
+        if _is_needed(job, read=read):
             wanted[job.path.name] = job
     return tuple(reversed(wanted.values()))
 
 
 def reads_lost(job: Job, failed: set[str]) -> str:
-    """Why a job can't be done after others have failed; empty where it can."""
+    """Return the reason why a job can't run after others have failed; empty if it can."""
     lost = [name for name in job.needs if name in failed]
     spared = isinstance(job, FineTuning) and len(lost) < len(job.needs)  # one candidate is enough
     return "" if spared or not lost else f"needs {', '.join(lost)}, which failed"
 
 
-def _wanted(job: Job, *, read: bool) -> bool:
+def _is_needed(job: Job, *, read: bool) -> bool:
     if isinstance(job, Candidate):
         return read and not job.done()
     if isinstance(job, Extraction) and (read or job.part):
-        return read  # one that is there is looked over: images may have come
+        return read  # existing caches are checked for new images
     return not job.done()

@@ -1,4 +1,4 @@
-"""The heads and recipes of a study, checked before anything is planned."""
+"""Validation of the heads and recipes of a study file."""
 
 import dataclasses
 import itertools
@@ -20,10 +20,12 @@ from frostline.registry import near
 
 @dataclass(frozen=True)
 class Heads:
-    """A ``[[train-head]]`` table, checked.
+    """A validated ``[[train-head]]`` table.
 
     Attributes:
-        params: Fixed parameters in their own types, by kind of head.
+        table: The table.
+        index: Index of the table among those of its name.
+        params: Fixed parameters, converted to their types, by kind of head.
     """
 
     table: TrainHeadTable
@@ -32,17 +34,17 @@ class Heads:
 
     @property
     def search(self) -> Mapping[str, Any] | None:
-        """What makes a `SearchPlan`; none where the head chooses in its own way."""
+        """Arguments of a `SearchPlan`; None for the head's own method."""
         if self.table.search is None and self.table.cv is None:
             return None
         return {"method": self.table.search or "grid", "trials": self.table.trials}
 
 
 def read_heads(table: TrainHeadTable, index: int, study: Study) -> Heads:
-    """Check a ``[[train-head]]`` table.
+    """Validate a ``[[train-head]]`` table.
 
     Raises:
-        StudyError: No such head, parameter or projection; names the line.
+        StudyError: A head, parameter or projection is invalid; the message gives the line.
     """
     params = {}
     for head in several(table.head):
@@ -59,12 +61,12 @@ def read_heads(table: TrainHeadTable, index: int, study: Study) -> Heads:
 
 @dataclass(frozen=True)
 class Recipes:
-    """A ``[[finetune]]`` table's recipes.
+    """Recipes of a ``[[finetune]]`` table.
 
     Attributes:
-        fixed: What isn't searched for.
-        short: The same, for candidates.
-        candidates: What each changes.
+        fixed: Recipe with the fixed settings.
+        short: The same recipe with the epochs of a candidate.
+        candidates: Settings in which each candidate differs from the recipe.
     """
 
     fixed: Recipe
@@ -73,10 +75,10 @@ class Recipes:
 
 
 def read_recipes(table: FinetuneTable, index: int, study: Study) -> Recipes:
-    """Check the recipes of a ``[[finetune]]`` table.
+    """Validate the recipes of a ``[[finetune]]`` table.
 
     Raises:
-        StudyError: No such option, or a value that can't be; names the line.
+        StudyError: An option is unknown or a value is invalid; the message gives the line.
     """
     try:
         fixed = _options(table.recipe)
@@ -84,7 +86,7 @@ def read_recipes(table: FinetuneTable, index: int, study: Study) -> Recipes:
         short = dataclasses.replace(recipe, epochs=table.search_epochs or max(1, recipe.epochs // 4))
         candidates = tuple(_candidates(table, study.batch.seeds[0]))
         for changes in candidates:
-            _recipe({**fixed, **changes})  # whether it can be trained by
+            _recipe({**fixed, **changes})  # raises if invalid
     except (RecipeError, msgspec.ValidationError) as error:
         words = [name for name in (*table.recipe, *_values(table)) if name.replace("-", "_") in str(error)]
         raise study.places.error(str(error), "finetune", index, *words) from error
@@ -98,12 +100,15 @@ def _values(table: FinetuneTable) -> Iterator[str]:
 
 
 def _candidates(table: FinetuneTable, seed: int) -> Iterator[Mapping[str, Any]]:
-    """What the search tries, in the recipe's own words."""
+    """Yield the settings of each candidate, under the names of `Recipe`."""
     if not isinstance(table.values, Mapping):
-        yield from (_typed(_options(each)) for each in table.values)
+        yield from (_convert_values(_options(each)) for each in table.values)
         return
     options = _options(table.values)
-    space = {name: tuple(_typed({name: value})[name] for value in values) for name, values in options.items()}
+    space = {
+        name: tuple(_convert_values({name: value})[name] for value in values)
+        for name, values in options.items()
+    }
     if table.search == "random":
         yield from drawn(space, table.trials or 10, seed, rows=1)
         return
@@ -112,17 +117,19 @@ def _candidates(table: FinetuneTable, seed: int) -> Iterator[Mapping[str, Any]]:
 
 
 def _options(table: Mapping[str, Any]) -> dict[str, Any]:
-    """Keys of a recipe as its attributes.
+    """Return the keys of a table as attributes of `Recipe`.
 
     Raises:
-        RecipeError: There is no such option.
+        RecipeError: An option is unknown.
     """
     options = {}
     names = [name.replace("_", "-") for name in Recipe.names() if name != "seed"]
     for key, value in table.items():
         if key not in names:
-            seeds = "; seeds are those of [batch]" if key == "seed" else ""
-            raise RecipeError(f"no option {key!r}{near(key, names)}{seeds}; there are {', '.join(names)}")
+            seeds = "; set seeds in [batch]" if key == "seed" else ""
+            raise RecipeError(
+                f"no option {key!r}{near(key, names)}{seeds}; expected one of {', '.join(names)}"
+            )
         options[key.replace("-", "_")] = value
     return options
 
@@ -131,8 +138,8 @@ def _recipe(options: Mapping[str, Any]) -> Recipe:
     return msgspec.convert(dict(options), Recipe)
 
 
-def _typed(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Values in the types that a recipe has; what only holds for a whole recipe is checked on that."""
+def _convert_values(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert values to the types of `Recipe`; ranges and conflicts are checked on the whole recipe."""
     annotations = {field.name: field.type for field in dataclasses.fields(Recipe)}
     try:
         return {name: msgspec.convert(value, annotations[name]) for name, value in options.items()}

@@ -1,4 +1,4 @@
-"""Where in a TOML file something stands, for messages: its reader doesn't say."""
+"""Line numbers in a TOML file, for error messages; the TOML parser does not report them."""
 
 import re
 from pathlib import Path
@@ -9,11 +9,11 @@ _HEADER = re.compile(r"^\s*\[{1,2}\s*([\w.\"'-]+)\s*\]{1,2}")
 
 
 class Places:
-    """The lines of a file of tables.
+    """Lookup of line numbers in a TOML file.
 
     Args:
-        file: For messages.
-        text: What it holds.
+        file: Path of the file, for messages.
+        text: Contents of the file.
     """
 
     def __init__(self, file: Path, text: str) -> None:
@@ -21,13 +21,13 @@ class Places:
         self._lines = text.splitlines()
 
     def error(self, message: str, table: str = "", index: int = 0, *words: str) -> StudyError:
-        """An error that names a line: the first of a table that has one of `words`, else the table's own."""
+        """Return an error that names a line: the first line of a table with one of `words`, else its header."""
         line = self._line(table, index, words)
         place = f"{self._file}, line {line}" if line else str(self._file)
         return StudyError(f"{place}: {message}")
 
     def _line(self, table: str, index: int, words: tuple[str, ...]) -> int | None:
-        """Number of the line, from 1; None where there is no such table."""
+        """Return the number of the line, from 1; None if there is no such table."""
         block = self._block(table, index)
         for word in words:
             found = re.compile(rf"(?<![\w-]){re.escape(word)}(?![\w-])")
@@ -37,7 +37,7 @@ class Places:
         return block[0] + 1 if table and block else None
 
     def _block(self, table: str, index: int) -> range:
-        """Lines of the `index`-th table of that name, with the tables inside of it; all where there is none."""
+        """Return the lines of the `index`-th table of a name with its subtables; all lines if there is none."""
         headers = [
             (number, found[1]) for number, line in enumerate(self._lines) if (found := _HEADER.match(line))
         ]

@@ -1,4 +1,4 @@
-"""From a study file to its jobs: every combination, each cache once, each result under a name that says what made it."""
+"""Planning of the jobs of a study: all combinations, each cache once, each output under a name with a digest."""
 
 import dataclasses
 import hashlib
@@ -34,16 +34,16 @@ from frostline.pipeline.studies.jobs.options import Heads, Recipes, read_heads, 
 from frostline.pipeline.studies.jobs.study_file import ExtractTable, FinetuneTable, Study, several
 from frostline.pipeline.tuning.recipe import Recipe
 
-_DIGITS = 8  # of a digest, in names
+_DIGITS = 8  # digits of a digest in names
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where in the study file a job comes from.
+    """Table of the study file that a job comes from.
 
     Attributes:
-        table: Name of a table.
-        index: Which of those of that name.
+        table: Name of the table.
+        index: Index of the table among those of its name.
     """
 
     table: str
@@ -52,12 +52,12 @@ class Origin:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a study asks for.
+    """The jobs of a study.
 
     Attributes:
-        study: The file.
-        jobs: All of them; what a job reads comes before it.
-        origins: Where each comes from, by name.
+        study: The study file.
+        jobs: All jobs; each comes after the jobs that it reads.
+        origins: Table of each job, by name of the job.
     """
 
     study: Study
@@ -65,29 +65,29 @@ class Plan:
     origins: Mapping[str, Origin]
 
     def error(self, message: str, job: Job, *words: str) -> StudyError:
-        """An error that names the line which a job comes from."""
+        """Return an error that names the line of the study file that a job comes from."""
         origin = self.origins[job.path.name]
         return self.study.places.error(message, origin.table, origin.index, *words)
 
 
 def plan_study(study: Study, *, parts: int = 1) -> Plan:
-    """Plan every job of a study; the images are listed, and nothing else is read.
+    """Plan all jobs of a study. The images are listed, and nothing else is read.
 
-    A name holds a digest of all that the result depends on: the listing of the data, the settings, the seed. What is
-    changed in the file or in the data is thus another job.
+    Each name contains a digest of everything that the result depends on: the listing of the data, the settings and
+    the seed. A change in the file or in the data therefore gives another job.
 
     Args:
-        study: The file.
-        parts: Parts to divide a cache into that isn't there.
+        study: The study file.
+        parts: Number of parts to divide a missing cache into.
 
     Raises:
-        StudyError: No such data, head, parameter or option of a recipe; names the line.
+        StudyError: Data, a head, a parameter or an option is unknown; the message gives the line.
     """
     return _Planner(study, parts).plan()
 
 
 class _Planner:
-    """Collects jobs, each once."""
+    """Collector of jobs, each added once."""
 
     def __init__(self, study: Study, parts: int) -> None:
         self._study, self._parts = study, parts
@@ -112,7 +112,7 @@ class _Planner:
             self._origins[job.path.name] = Origin(table, index)
 
     def _data(self, path: str) -> tuple[Data, str]:
-        """A data set, and a digest of what it consists of."""
+        """Return a data set and the digest of its listing."""
         batch = self._study.batch
         try:
             with closing(open_source(path, limit=batch.limit)) as source:
@@ -123,7 +123,7 @@ class _Planner:
         return data, _listing(table)
 
     def _caches(self, data: Data) -> dict[Backbone, Path]:
-        """Where the cache of each backbone is, with all layers that are asked for anywhere."""
+        """Add the extraction of each backbone with all requested layers; return the cache paths by backbone."""
         layers: dict[Backbone, list[str]] = {}
         origins: dict[Backbone, int] = {}
         for index, table in enumerate(self._study.extract):
@@ -159,7 +159,7 @@ class _Planner:
     def _train(
         self, data: Data, digest: str, table: ExtractTable, caches: Mapping[Backbone, Path], heads: Heads
     ) -> None:
-        """Every head of a table on every cache of another, once with each seed."""
+        """Add the training of every head on every cache of a table with every seed."""
         batch = self._study.batch
         for name, size, layer, head, seed in itertools.product(
             several(table.backbone),
@@ -204,7 +204,7 @@ class _Planner:
             self._add(dataclasses.replace(job, path=path), "train-head", heads.index)
 
     def _tune(self, data: Data, digest: str, table: FinetuneTable, index: int, recipes: Recipes) -> None:
-        """Every network of a table: first by each candidate of its recipe, then with each seed."""
+        """Add the trainings of every network of a table: one per candidate recipe, then one per seed."""
         batch = self._study.batch
         for name, size in itertools.product(several(table.backbone), several(table.image_size)):
             backbone = Backbone(name, table.weights, size)
@@ -225,7 +225,7 @@ class _Planner:
                 table.cached,
                 batch.device,
             ]
-            place = _Place(self._study.out, f"{_stem(data, backbone)}-{label}", about)
+            place = _RunNames(self._study.out, f"{_stem(data, backbone)}-{label}", about)
             candidates = []
             for number, changes in enumerate(recipes.candidates, 1):
                 recipe = dataclasses.replace(recipes.short, seed=batch.seeds[0], **changes)
@@ -240,21 +240,21 @@ class _Planner:
 
 
 @dataclass(frozen=True)
-class _Place:
-    """Where trainings of a network go."""
+class _RunNames:
+    """Naming of the runs of a network."""
 
     out: Path
     stem: str
     about: Sequence[Any]
 
     def path(self, folder: str, suffix: str, recipe: Recipe, *others: str) -> Path:
-        """The run of one of them."""
+        """Return the path of the run of a recipe."""
         digest = _digest({"about": self.about, "recipe": dataclasses.asdict(recipe), "others": others})
         return self.out / folder / f"{_clean(self.stem)}-{suffix}-{digest}"
 
 
 def _extracted(table: ExtractTable) -> Sequence[str]:
-    """The layers to store for a table's heads."""
+    """Return the layers to store for a table."""
     return [part for layer in several(table.layer) if layer != "all" for part in layer.split("+")]
 
 
@@ -264,7 +264,7 @@ def _backbones(table: ExtractTable) -> Iterator[Backbone]:
 
 
 def _identity(backbone: Backbone) -> dict[str, Any]:
-    """What a backbone is told by; a file of weights by its size and time, too, as it isn't read here."""
+    """Return the identity of a backbone for the digest; a weights file is identified by path, size and time."""
     weights: Any = backbone.weights
     if weights and (file := Path(weights)).is_file():
         stat = file.stat()
@@ -273,7 +273,7 @@ def _identity(backbone: Backbone) -> dict[str, Any]:
 
 
 def _listing(table: ImageTable) -> str:
-    """Digest of names, labels, splits, groups and sizes; not of times and the like, which a copy changes."""
+    """Return a digest of names, labels, splits, groups and sizes, without times, which change on copying."""
     digest = hashlib.sha256("\0".join(table.classes).encode())
     for column in (table.ids, table.labels, table.split, table.groups, table.stamps[:, : STAMP_BYTES // 2]):
         digest.update(np.ascontiguousarray(column).tobytes())
@@ -287,7 +287,7 @@ def _stem(data: Data, backbone: Backbone) -> str:
 
 
 def _clean(name: str) -> str:
-    """Fit for a file name."""
+    """Replace characters that are not suitable for a file name."""
     return re.sub(r"[^\w.+-]+", "-", name)
 
 

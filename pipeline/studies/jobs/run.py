@@ -1,4 +1,4 @@
-"""Jobs on joblib: in this process, in several, or on the workers of a Dask cluster; a failure stops only what reads it."""
+"""Execution of jobs with joblib: in this process, in several processes, or on a Dask cluster."""
 
 import multiprocessing
 import threading
@@ -19,20 +19,20 @@ from frostline.pipeline.hosts.memory import half_of_memory
 from frostline.pipeline.progress import SILENT, Advance, Reporter
 from frostline.pipeline.studies.jobs.kinds import Job, Share
 
-_WAIT = 1.0  # seconds between looks at a cache that another process writes
+_WAIT = 1.0  # seconds between attempts to open a cache that another process writes
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a job.
+    """Outcome of a job.
 
     Attributes:
-        job: Its name.
+        job: Name of the job.
         seconds: Wall time.
-        accuracy: On validation, if it has one.
-        error: Why it failed, in words; empty where it did not.
-        details: The same with where in the code.
-        warnings: What a user should know.
+        accuracy: Validation accuracy, if any.
+        error: Error message; empty if the job succeeded.
+        details: Traceback of the error.
+        warnings: Warnings of the job.
     """
 
     job: str
@@ -44,7 +44,7 @@ class Outcome:
 
 
 def shares(jobs: int) -> Share:
-    """What each of so many processes may use of this machine."""
+    """Return the share of this machine for each of `jobs` processes."""
     from frostline.features.images.loading import default_workers
 
     memory = half_of_memory()
@@ -56,32 +56,32 @@ def shares(jobs: int) -> Share:
 def perform_all(
     jobs: Sequence[Job], workers: int | None, share: Share, report: Reporter
 ) -> Iterator[Outcome]:
-    """Do jobs that don't read each other; outcomes come as they are there.
+    """Run independent jobs and yield their outcomes in order of completion.
 
     Args:
-        jobs: What to do.
-        workers: Processes; 1 is this one; None for what joblib's `parallel_config` says.
-        share: What each may use.
-        report: Where progress goes, if they run in this process.
+        jobs: Jobs to run.
+        workers: Number of processes; 1 for this process; None for the backend of joblib's `parallel_config`.
+        share: Share of the machine for each job.
+        report: Receiver of progress if the jobs run in this process.
     """
     if workers == 1:
         for job in jobs:
-            yield perform(job, share, _Inner(report))
+            yield perform(job, share, _JobReporter(report))
         return
     yield from _on_cluster(jobs, share) if workers is None else _in_processes(jobs, workers, share)
 
 
 def _on_cluster(jobs: Sequence[Job], share: Share) -> Iterator[Outcome]:
-    """Through the backend that joblib's `parallel_config` names."""
+    """Run jobs on the backend of joblib's `parallel_config`."""
     calls = (joblib.delayed(perform)(job, share) for job in jobs)
     yield from joblib.Parallel(return_as="generator_unordered", batch_size=1, pre_dispatch="all")(calls)
 
 
 def _in_processes(jobs: Sequence[Job], workers: int, share: Share) -> Iterator[Outcome]:
-    """In so many processes of this machine, each with one job at a time, so that one that dies tells which it had."""
-    hands = _Hands(share)
+    """Run jobs in processes of this machine, one job at a time each, so that a killed process identifies its job."""
+    pool = _Processes(share)
     try:
-        calls = (joblib.delayed(hands.do)(job) for job in jobs)
+        calls = (joblib.delayed(pool.run)(job) for job in jobs)
         yield from joblib.Parallel(
             n_jobs=workers,
             backend="threading",
@@ -90,49 +90,49 @@ def _in_processes(jobs: Sequence[Job], workers: int, share: Share) -> Iterator[O
             pre_dispatch="all",
         )(calls)
     finally:
-        hands.close()
+        pool.close()
 
 
-class _Hands:
-    """A process for each thread that asks, used again until it dies."""
+class _Processes:
+    """One process per calling thread, reused until it dies."""
 
     def __init__(self, share: Share) -> None:
         self._share = share
-        self._mine = threading.local()
+        self._thread = threading.local()
         self._all: list[ProcessPoolExecutor] = []
 
-    def do(self, job: Job) -> Outcome:
-        """Do a job in this thread's process."""
+    def run(self, job: Job) -> Outcome:
+        """Run a job in the process of this thread."""
         started = time.perf_counter()
         try:
             return self._process().submit(perform, job, self._share).result()
-        except BrokenProcessPool as error:  # by the system, for its memory, or by a person
-            del self._mine.process
+        except BrokenProcessPool as error:  # killed by the system for its memory, or by the user
+            del self._thread.process
             seconds = time.perf_counter() - started
             return Outcome(job.path.name, seconds, error="its process was killed", details=str(error))
 
     def _process(self) -> ProcessPoolExecutor:
-        if not hasattr(self._mine, "process"):
-            self._mine.process = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
-            self._all.append(self._mine.process)
-        found: ProcessPoolExecutor = self._mine.process
+        if not hasattr(self._thread, "process"):
+            self._thread.process = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+            self._all.append(self._thread.process)
+        found: ProcessPoolExecutor = self._thread.process
         return found
 
     def close(self) -> None:
-        """End the processes."""
+        """Shut the processes down."""
         for process in self._all:
             process.shutdown(wait=False, cancel_futures=True)
 
 
-def perform(job: Job, share: Share, inner: "_Inner | None" = None) -> Outcome:
-    """Do one job; whatever goes wrong with it is told, not raised."""
-    reporter = inner or _Inner(SILENT)
+def perform(job: Job, share: Share, inner: "_JobReporter | None" = None) -> Outcome:
+    """Run one job; an exception is returned in the outcome, not raised."""
+    reporter = inner or _JobReporter(SILENT)
     started = time.perf_counter()
     accuracy, error, details = None, "", ""
     try:
         with _limited(share):
-            accuracy = _patiently(job, share, reporter)
-    except Exception as problem:  # noqa: BLE001  # one job's failure, of any kind, must not end the others
+            accuracy = _run_waiting(job, share, reporter)
+    except Exception as problem:  # noqa: BLE001  # a failed job must not stop the others
         notes = "".join(f"\n{note}" for note in getattr(problem, "__notes__", ()))
         error = f"{problem}{notes}" or type(problem).__name__
         details = traceback.format_exc()
@@ -140,8 +140,8 @@ def perform(job: Job, share: Share, inner: "_Inner | None" = None) -> Outcome:
     return Outcome(job.path.name, seconds, accuracy, error, details, tuple(reporter.warnings))
 
 
-def _patiently(job: Job, share: Share, report: Reporter) -> float | None:
-    """Wait for a cache that another process is writing: a killed batch's last worker, or a job that shares it."""
+def _run_waiting(job: Job, share: Share, report: Reporter) -> float | None:
+    """Run a job, waiting while another process writes its cache: a worker of a killed batch, or another job."""
     while True:
         try:
             return job.run(share, report)
@@ -151,12 +151,12 @@ def _patiently(job: Job, share: Share, report: Reporter) -> float | None:
 
 @contextmanager
 def _limited(share: Share) -> Iterator[None]:
-    """Keep torch, and joblib, to a share of the machine."""
+    """Limit torch, joblib and thread pools to a share of the machine within the block."""
     import torch
 
     before = torch.get_num_threads()
     torch.set_num_threads(min(before, share.cores or before))
-    # Beside other jobs, one has no further processes for a search of its own.
+    # A job that runs in parallel with others must not start processes for its own search.
     alone = nullcontext() if share.forks else joblib.parallel_config(backend="sequential")
     try:
         with alone, threadpool_limits(None if share.forks else share.cores):
@@ -166,28 +166,28 @@ def _limited(share: Share) -> Iterator[None]:
 
 
 @dataclass
-class _Inner:
-    """Lets a job's progress through, and keeps its warnings for later; notes would bury what the batch says."""
+class _JobReporter:
+    """Reporter of a job: forwards progress, collects warnings and drops notes."""
 
     report: Reporter
     warnings: list[str] = field(default_factory=list)
 
     def note(self, message: str) -> None:
-        """Drop it."""
+        """Ignore the note."""
 
     def warn(self, message: str) -> None:
-        """Keep it."""
+        """Collect the warning."""
         self.warnings.append(message)
 
     @contextmanager
     def task(self, description: str, total: int | None) -> Iterator[Advance]:
-        """Show it."""
+        """Forward the progress."""
         with self.report.task(description, total) as advance:
             yield advance
 
 
 def write_error(folder: Path, outcome: Outcome) -> Path:
-    """Keep what went wrong, with where in the code."""
+    """Write the error message and the traceback of a failed job to a file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{outcome.job}.txt"
     path.write_text(f"{outcome.error}\n\n{outcome.details}", encoding="utf-8")

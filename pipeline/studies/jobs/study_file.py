@@ -1,6 +1,6 @@
-"""A study file, read: which data, backbones, layers, heads, recipes and seeds are to be combined.
+"""Study files: the data, backbones, layers, heads, recipes and seeds to combine.
 
-Each table is named as the command that does it, and its keys as that command's options; a list multiplies.
+Each table is named after a command, and its keys after the options of that command. Lists are combined.
 """
 
 import re
@@ -22,20 +22,20 @@ Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 
 
 class _Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab"):
-    """Keys are written as options are."""
+    """Base class of tables, whose keys are written like command-line options."""
 
 
 class BatchTable(_Table, frozen=True):
-    """``[batch]``: what all jobs share.
+    """``[batch]``: settings of all jobs.
 
     Attributes:
         data: Image folders or manifests.
-        out: Folder that everything goes into; by default named as the file.
-        seeds: Each head and each network is trained once with each.
-        device: Where networks and heads are computed.
-        fractions: Shares of train, val and test for data that comes without splits.
-        limit: Take only so many images of each data set, evenly spaced.
-        evaluate: Whether to look at the test split with each run.
+        out: Output folder; by default named after the file.
+        seeds: Random seeds; each head and each network is trained once per seed.
+        device: Device of networks and heads.
+        fractions: Fractions of train, val and test for data without declared splits.
+        limit: Number of images to use of each data set, evenly spaced; None for all.
+        evaluate: Whether to evaluate each run on the test split.
     """
 
     data: Several
@@ -48,13 +48,13 @@ class BatchTable(_Table, frozen=True):
 
 
 class ExtractTable(_Table, frozen=True):
-    """``[[extract]]``: caches to make, for every head.
+    """``[[extract]]``: caches to compute for every head.
 
     Attributes:
-        backbone: Names; ``a+b`` stands side by side.
-        weights: Local weights.
-        image_size: Sides of the input in pixels; by default that of the weights.
-        layer: What heads read; ``a+b`` is two side by side, ``all`` chooses among the others.
+        backbone: Names of the backbones; ``a+b`` joins the features of two.
+        weights: Local weights; by default the pretrained ones.
+        image_size: Side in pixels of the square input; by default the size of the pretrained weights.
+        layer: Layers that heads read; ``a+b`` joins two, ``all`` chooses among the others.
     """
 
     backbone: Several
@@ -67,13 +67,13 @@ class TrainHeadTable(_Table, frozen=True):
     """``[[train-head]]``: heads to train on every cache.
 
     Attributes:
-        head: Kinds.
+        head: Kinds of head.
         param: Hyper-parameters to fix.
-        search: How to choose the others.
-        trials: Candidates of the search.
-        cv: Folds to judge candidates on.
-        project: Project the features first.
-        name: What runs are called, instead of by the kind of head.
+        search: Method of the search for the other hyper-parameters; by default the head's own.
+        trials: Number of candidates of the search.
+        cv: Number of folds to cross-validate candidates on; by default they are scored on validation.
+        project: Projection of the features, e.g. ``pca:256``.
+        name: Label in the names of the runs; by default the kind of head.
     """
 
     head: Several
@@ -89,17 +89,19 @@ class FinetuneTable(_Table, frozen=True):
     """``[[finetune]]``: networks to train.
 
     Attributes:
-        backbone: Names.
-        weights: Local weights.
-        image_size: Sides of the input in pixels; by default that of the weights.
-        from_scratch: Whether to start untrained.
-        cached: Whether to compute what lies below the frost line once; by default where that can be done.
-        recipe: Options of the training, see `pipeline.Recipe`.
-        search: How to choose among `values`: each combination, some drawn at random, or a list of recipes as it is.
-        trials: How many are drawn.
-        values: Options and what to try for each; numbers are drawn from the range that they span. For ``list``, recipes.
+        backbone: Names of the backbones.
+        weights: Local weights; by default the pretrained ones.
+        image_size: Side in pixels of the square input; by default the size of the pretrained weights.
+        from_scratch: Whether to start from random weights.
+        cached: Whether to compute the output below the frost line once; by default whenever possible.
+        recipe: Settings of the training; see `pipeline.Recipe`.
+        search: Method of the search over `values`: ``grid`` tries all combinations, ``random`` draws some of them,
+            and ``list`` tries a list of recipes.
+        trials: Number of random candidates.
+        values: Values to try for each option; ``random`` draws numbers from the range that they span. For
+            ``list``, a list of recipes.
         search_epochs: Epochs of each candidate; by default a quarter of the recipe's.
-        name: What runs are called, instead of ``finetune`` or ``scratch``.
+        name: Label in the names of the runs; by default ``finetune`` or ``scratch``.
     """
 
     backbone: Several
@@ -124,15 +126,15 @@ class _Document(_Table, frozen=True):
 
 @dataclass(frozen=True)
 class Study:
-    """A study file, read.
+    """Contents of a study file.
 
     Attributes:
-        file: Where it lies.
-        batch: What all jobs share.
-        extract: Caches to make.
-        train_head: Heads to train on each.
+        file: Path of the file.
+        batch: Settings of all jobs.
+        extract: Caches to compute.
+        train_head: Heads to train on every cache.
         finetune: Networks to train.
-        places: Where in the file something stands.
+        places: Line numbers in the file, for error messages.
     """
 
     file: Path
@@ -144,12 +146,12 @@ class Study:
 
     @property
     def out(self) -> Path:
-        """The folder that everything goes into, absolute."""
+        """Absolute path of the output folder."""
         return Path(self.batch.out or self.file.stem).absolute()
 
 
 def several(value: str | int | tuple[Any, ...] | None) -> tuple[Any, ...]:
-    """What a key has: its one value, or each of a list."""
+    """Return the values of a key as a tuple: a single value, or those of a list."""
     return value if isinstance(value, tuple) else (value,)
 
 
@@ -157,27 +159,27 @@ def read_study(file: str | Path) -> Study:
     """Read a study file.
 
     Raises:
-        StudyError: It is not TOML, or has a key that there isn't, or a value that can't be; names the line.
-        OSError: It can't be read.
+        StudyError: The file is not TOML, a key is unknown, or a value is invalid; the message gives the line.
+        OSError: The file can't be read.
     """
     file = Path(file)
     text = file.read_text(encoding="utf-8")
     places = Places(file, text)
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:  # which names the line itself
+    except tomllib.TOMLDecodeError as error:  # the message contains the line
         raise places.error(f"not TOML: {error}") from error
     try:
         found = msgspec.convert(document, _Document)
     except msgspec.ValidationError as error:
-        raise _explained(error, places) from error
+        raise _line_error(error, places) from error
     study = Study(file, found.batch, found.extract, found.train_head, found.finetune, places)
     _check(study)
     return study
 
 
-def _explained(error: msgspec.ValidationError, places: Places) -> Exception:
-    """What msgspec says, with the line, and with near matches of an unknown key."""
+def _line_error(error: msgspec.ValidationError, places: Places) -> Exception:
+    """Return the error of msgspec with the line, and with close matches of an unknown key."""
     message, _, path = str(error).partition(" - at `$")
     keys = re.findall(r"[\w-]+", path)
     table, index = (keys[0] if keys else ""), int(keys[1]) if keys[1:] and keys[1].isdecimal() else 0
@@ -186,14 +188,14 @@ def _explained(error: msgspec.ValidationError, places: Places) -> Exception:
         return places.error(_unknown(table, unknown[1]), table or unknown[1], index, unknown[1])
     word = next((key for key in reversed(keys[1:]) if not key.isdecimal()), "")
     where = f"{word}: " if word else f"[{table}]: " if table else ""
-    message = message.replace("Object missing required field", "there is no key")
+    message = message.replace("Object missing required field", "missing key")
     return places.error(f"{where}{message[:1].lower()}{message[1:]}", table, index, word or table)
 
 
 def _unknown(table: str, key: str) -> str:
     known = [each.encode_name for each in msgspec.structs.fields(_TABLES[table])]
-    what = f"[{table}] has no key" if table else "there is no table"
-    return f"{what} {key!r}{near(key, known)}; there are {', '.join(known)}"
+    what = f"[{table}] has no key" if table else "no table"
+    return f"{what} {key!r}{near(key, known)}; expected one of {', '.join(known)}"
 
 
 _TABLES: Mapping[str, type[_Table]] = {
@@ -206,13 +208,13 @@ _TABLES: Mapping[str, type[_Table]] = {
 
 
 def _check(study: Study) -> None:
-    """Refuse keys that exclude or need each other."""
+    """Raise `StudyError` for keys that exclude or require each other."""
     for table, index, problem, word in _problems(study):
         raise study.places.error(problem, table, index, word)
 
 
 def _problems(study: Study) -> Iterator[tuple[str, int, str, str]]:
-    """Table, its index, what is wrong, and the word where it stands."""
+    """Yield the table, its index, the problem and the word whose line is named."""
     yield from ((table, 0, problem, table) for table, problem in _missing_tables(study))
     if not study.batch.seeds:
         yield "batch", 0, "seeds: expected one or more, e.g. seeds = [0]", "seeds"
@@ -233,29 +235,29 @@ def _missing_tables(study: Study) -> Iterator[tuple[str, str]]:
 
 def _head_problems(table: TrainHeadTable) -> Iterator[tuple[str, str]]:
     if table.trials is not None and table.search is None and table.cv is None:
-        yield "trials: belongs to a search; add search or cv", "trials"
+        yield "trials: needs a search; add search or cv", "trials"
 
 
 def _extract_problems(table: ExtractTable) -> Iterator[tuple[str, str]]:
     if table.weights and any("+" in name for name in several(table.backbone)):
-        yield "weights: can't be given for backbones that are joined by +", "weights"
+        yield "weights: not supported for backbones joined by +", "weights"
     if set(several(table.layer)) == {"all"}:
-        yield "layer: all chooses among the others; name those, too", "all"
+        yield "layer: all chooses among the other layers; list them as well", "all"
 
 
 def _finetune_problems(table: FinetuneTable) -> Iterator[tuple[str, str]]:
     if table.search is not None:
         yield from _search_problems(table)
     elif table.values or table.trials or table.search_epochs:
-        belongs = 'values, trials and search-epochs belong to a search; add e.g. search = "grid"'
+        belongs = 'values, trials and search-epochs need a search; add e.g. search = "grid"'
         yield belongs, "values" if table.values else "trials" if table.trials else "search-epochs"
 
 
 def _search_problems(table: FinetuneTable) -> Iterator[tuple[str, str]]:
     if not table.values:
-        yield "search: there is nothing to try; add values = { lr = [0.05, 0.1] }", "search"
+        yield "search: there are no values to try; add values = { lr = [0.05, 0.1] }", "search"
     elif (table.search == "list") != isinstance(table.values, tuple):
         expected = "[{ lr = 0.1 }, ...]" if table.search == "list" else "{ lr = [0.05, 0.1] }"
         yield f"values: search {table.search!r} expects {expected}", "values"
     elif table.trials is not None and table.search != "random":
-        yield "trials: only a random search draws", "trials"
+        yield 'trials: valid only with search = "random"', "trials"

@@ -1,1 +1,1 @@
-"""The training loop of a network: steps, schedules, checkpoints and processes."""
+"""Training loop of a network: updates, schedules, checkpoints and processes."""

@@ -1,4 +1,4 @@
-"""The state of a training on disk: numbers and a little text in one safetensors file, replaced as a whole."""
+"""Checkpoints of a training: tensors and a JSON state in one safetensors file, written atomically."""
 
 import json
 import struct
@@ -21,18 +21,18 @@ _STATE = "state"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was saved.
+    """A saved state of a training.
 
     Attributes:
-        tensors: By name.
-        state: A JSON document.
+        tensors: Tensors by name.
+        state: JSON document.
     """
 
     tensors: Mapping[str, Tensor]
     state: Mapping[str, Any]
 
     def part(self, prefix: str) -> dict[str, Tensor]:
-        """Tensors whose names begin with ``PREFIX.``, by the rest of the name."""
+        """Return the tensors whose names begin with ``PREFIX.``, by the rest of the name."""
         start = f"{prefix}."
         return {
             name.removeprefix(start): each for name, each in self.tensors.items() if name.startswith(start)
@@ -40,8 +40,8 @@ class Checkpoint:
 
 
 def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-    """Replace the file at `path`; a kill at any moment leaves the old one or the new one, whole."""
-    # no two of a file's tensors may share memory, nor may one be strided
+    """Write a checkpoint atomically: an interruption leaves either the old file or the new one."""
+    # safetensors requires contiguous tensors that do not share memory
     cpu = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in tensors.items()
@@ -50,7 +50,7 @@ def save_checkpoint(path: Path, tensors: Mapping[str, Tensor], state: Mapping[st
 
 
 def load_checkpoint(path: Path) -> Checkpoint | None:
-    """Read a checkpoint; None where there is none.
+    """Read a checkpoint; return None if the file does not exist.
 
     Raises:
         FinetuneError: The file is damaged.
@@ -68,7 +68,7 @@ def load_checkpoint(path: Path) -> Checkpoint | None:
 
 
 def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
-    """What an optimizer remembers of each parameter, by ``NUMBER.NAME``."""
+    """Return the state tensors of an optimizer, by ``NUMBER.NAME``."""
     state = optimizer.state_dict()["state"]
     return {
         f"{number}.{name}": value
@@ -79,7 +79,7 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Give an optimizer back what `optimizer_tensors` gave."""
+    """Restore the state returned by `optimizer_tensors`."""
     document = optimizer.state_dict()
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():

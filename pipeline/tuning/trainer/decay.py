@@ -1,4 +1,4 @@
-"""Which parameters weight decay falls on."""
+"""Selection of the parameters that weight decay applies to."""
 
 import fnmatch
 from collections.abc import Iterator
@@ -7,15 +7,15 @@ from torch import nn
 
 
 def decaying(module: nn.Module) -> set[int]:
-    """Identities of the parameters that decay: weights by which a layer multiplies its inputs.
+    """Return the ids of the parameters that decay: the weights that multiply the inputs of layers.
 
-    They have two dimensions or more and are named so by their layers (``weight``, ``in_proj_weight``, ``weight_hh_l0``):
-    of linear, convolutional, recurrent and attention layers. Biases, normalisation, layer scales, tokens, position
-    embeddings and tables of relative positions aren't, nor is what the network names in its ``no_weight_decay()``, as
-    timm's networks do.
+    These are the weights of linear, convolutional, recurrent and attention layers: they have two dimensions or
+    more and ``weight`` in their names (``weight``, ``in_proj_weight``, ``weight_hh_l0``). Biases, normalisation,
+    layer scales, tokens, position embeddings and tables of relative positions are exempt, and so are parameters
+    listed by a ``no_weight_decay()`` method of the network, as in timm.
 
     Args:
-        module: A network, or a part of one that has the names of the whole.
+        module: A network, or a part of one that has the parameter names of the whole.
     """
     excepted = list(_excepted(module))
     return {
@@ -30,12 +30,12 @@ def decaying(module: nn.Module) -> set[int]:
 
 
 def _scales(module: nn.Module) -> bool:
-    """Whether its weight is looked up, or scales what it has normalised; but for these, such a weight has one dimension."""
+    """Return whether the weight is an embedding or a normalisation scale, which may have two dimensions or more."""
     return isinstance(module, nn.Embedding) or hasattr(module, "normalized_shape")
 
 
 def _excepted(module: nn.Module) -> Iterator[str]:
-    """Patterns of the names that the network and its parts except."""
+    """Yield the name patterns listed by ``no_weight_decay()`` of the network and its parts."""
     for owner, part in module.named_modules():
         own = getattr(part, "no_weight_decay", None)
         if callable(own):

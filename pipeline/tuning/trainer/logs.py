@@ -1,4 +1,4 @@
-"""Where the epochs of a training are told beside the terminal: a table always, TensorBoard or MLflow where asked for."""
+"""Logs of a training: a CSV table, and optionally TensorBoard or MLflow."""
 
 import csv
 import dataclasses
@@ -16,26 +16,26 @@ LogTo = Literal["tensorboard", "mlflow"]
 
 
 class Logger(Protocol):
-    """Takes what each epoch gave."""
+    """Receiver of the metrics of each epoch."""
 
     def epoch(self, epoch: Epoch) -> None:
-        """Log one; an epoch that is logged again replaces what was there."""
+        """Log an epoch; logging an epoch again replaces its earlier values."""
 
     def close(self) -> None:
-        """Finish."""
+        """Close the log."""
 
 
 def open_logger(kind: LogTo, folder: Path, name: str, params: Mapping[str, Any]) -> Logger:
     """Open a log.
 
     Args:
-        kind: ``tensorboard`` writes into `folder`; ``mlflow`` goes where MLflow is configured to.
-        folder: The run's working folder.
-        name: Of the run.
-        params: What it is trained with.
+        kind: ``tensorboard`` writes into `folder`; ``mlflow`` logs to the configured MLflow server.
+        folder: Working folder of the run.
+        name: Name of the run.
+        params: Settings of the training.
 
     Raises:
-        FinetuneError: No such log, or the package behind it isn't installed.
+        FinetuneError: The kind is unknown, or its package is not installed.
     """
     if kind not in get_args(LogTo):
         raise FinetuneError(f"log-to: got {kind!r}, expected one of {', '.join(get_args(LogTo))}")
@@ -85,7 +85,7 @@ class _MLflow:
 
 
 def write_history(history: Sequence[Epoch], path: Path) -> None:
-    """Write one line per epoch, as CSV; the file is replaced as a whole."""
+    """Write the metrics of each epoch as CSV; the file is replaced atomically."""
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, [field.name for field in dataclasses.fields(Epoch)], lineterminator="\n")
     writer.writeheader()

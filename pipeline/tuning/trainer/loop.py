@@ -1,4 +1,4 @@
-"""Training, epoch by epoch: resumed where it was left, judged on validation, the best epoch kept."""
+"""Training loop: resume from the last checkpoint, evaluate each epoch on validation, keep the best one."""
 
 import dataclasses
 import math
@@ -36,23 +36,23 @@ from frostline.pipeline.tuning.trainer.processes import Processes
 CHECKPOINT, BEST = "checkpoint.safetensors", "best.safetensors"
 _AUTOCAST: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _CHECKPOINT_SECONDS = 300
-_LOOK_EVERY = 20  # updates between looks at the clock
+_CLOCK_UPDATES = 20  # updates between checks of the time since the last checkpoint
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one epoch gave.
+    """Metrics of one epoch.
 
     Attributes:
-        epoch: Its number, from 1.
-        frost_line: The last stage that was frozen.
-        lr: Learning rate of the head at its end.
-        train_loss: Mean cross-entropy on the training images, as they were augmented.
-        train_accuracy: On these.
-        val_loss: Mean cross-entropy on the validation images; NaN without any.
-        val_accuracy: On these.
-        seconds: Wall time of training, validation included.
-        images_per_second: Of training alone.
+        epoch: Number of the epoch, from 1.
+        frost_line: Last frozen stage.
+        lr: Learning rate of the head at the end of the epoch.
+        train_loss: Mean cross-entropy on the augmented training images.
+        train_accuracy: Accuracy on the augmented training images.
+        val_loss: Mean cross-entropy on the validation images; NaN without validation images.
+        val_accuracy: Accuracy on the validation images; NaN without validation images.
+        seconds: Wall time, including validation.
+        images_per_second: Rate of training, without validation.
     """
 
     epoch: int
@@ -79,20 +79,20 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Job:
-    """What to train, on what, and where its state lies.
+    """Network, data and settings of a training loop.
 
     Attributes:
-        network: In its initial state.
-        line: Which of it learns.
-        inputs: What it trains on.
-        train: (n,) rows to train on.
-        val: (m,) rows to judge epochs by; may be empty.
-        classes: How many there are.
-        recipe: How.
-        from_scratch: Whether the network starts untrained.
-        folder: Where checkpoints go.
-        key: Digest of all that the result depends on; a checkpoint of another one is refused.
-        processes: That train together.
+        network: Network in its initial state.
+        line: Frost line of the network.
+        inputs: Source of training and validation batches.
+        train: (n,) int64 training rows.
+        val: (m,) int64 validation rows; may be empty.
+        classes: Number of classes.
+        recipe: Settings of the training.
+        from_scratch: Whether training starts from random weights.
+        folder: Folder for checkpoints.
+        key: Digest of everything that the result depends on; a checkpoint with another key raises an error.
+        processes: Processes that train together.
     """
 
     network: Network
@@ -109,20 +109,20 @@ class Job:
 
     @property
     def draw(self) -> Draw:
-        """Which rows each update trains on."""
+        """Assignment of training rows to updates."""
         return Draw(self.train, self.recipe.batch_size, self.recipe.accumulate, self.recipe.seed)
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a training gave; the job's network holds the weights of the best epoch.
+    """Result of a training; the network of the job holds the weights of the best epoch.
 
     Attributes:
-        history: Every epoch.
+        history: Metrics of every epoch.
         best: Number of the epoch whose weights were kept.
-        resumed: Epochs that an earlier, interrupted call had done.
-        frozen: Digest of what was frozen from first to last, the same before and after.
-        logits: (m, classes) float64 that the kept weights give the validation rows.
+        resumed: Number of epochs completed by an earlier, interrupted call.
+        frozen: Digest of the weights that were frozen throughout, the same before and after.
+        logits: (m, classes) float64 logits of the validation rows with the kept weights.
     """
 
     history: tuple[Epoch, ...]
@@ -134,15 +134,15 @@ class Trained:
 
 @dataclass
 class _Progress:
-    """How far a training is: after `update` updates of epoch `epoch`, counted from 0."""
+    """Position of a training: after `update` updates of epoch `epoch`, both counted from 0."""
 
     epoch: int = 0
     update: int = 0
     sums: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # loss, hits, images of this epoch
-    seconds: float = 0.0  # of this epoch
+    seconds: float = 0.0  # wall time of this epoch
     history: list[Epoch] = field(default_factory=list)
     best: int = 0  # number of the best epoch so far
-    scale: dict[str, Any] = field(default_factory=dict)  # of fp16's gradients
+    scale: dict[str, Any] = field(default_factory=dict)  # state of the gradient scaler, for fp16
 
 
 Advance = Callable[[int, str], None]
@@ -154,18 +154,19 @@ def train(
     advance: Advance = lambda _done, _status: None,
     on_epoch: Callable[[Epoch], None] = lambda _epoch: None,
 ) -> Trained:
-    """Train, from the last checkpoint if there is one.
+    """Train, resuming from the last checkpoint if there is one.
 
-    A checkpoint is written after each epoch, and within long ones every few minutes. What is random depends on the seed,
-    the epoch, the update and the process alone: a run that was killed and resumed gives the numbers of one that was not.
+    A checkpoint is written after each epoch, and every few minutes within long epochs. Random numbers depend only
+    on the seed, the epoch, the update and the process, so an interrupted and resumed training gives the same
+    results as an uninterrupted one.
 
     Args:
-        job: What to do.
-        advance: Called with images just done and a few words.
-        on_epoch: Called with each epoch when it is over, those of an earlier call included.
+        job: The training.
+        advance: Called after each update with the number of images and a short status text.
+        on_epoch: Called with the metrics of each finished epoch, including those of an earlier call.
 
     Raises:
-        FinetuneError: The loss is not finite, or a checkpoint is damaged or of another training.
+        FinetuneError: The loss is not finite, or a checkpoint is damaged or belongs to another training.
     """
     return _Training(job, advance, on_epoch).run()
 
@@ -189,7 +190,7 @@ class _Training:
         self.scaler = torch.amp.GradScaler(job.processes.device.type, enabled=self.precision == "fp16")
         self.ema = ModelEmaV3(self.network, decay=recipe.ema) if recipe.ema is not None else None
         self.progress = _Progress()
-        self.frozen = -1  # stages, as `steps` was made for; none was made yet
+        self.frozen = -1  # number of frozen stages that `steps` was built for; -1 for none
         self.steps: nn.Module = self.network
         self.saved = time.monotonic()
 
@@ -207,7 +208,7 @@ class _Training:
         self._load_best()
         if job.line.fingerprint(last) != frozen:
             raise FinetuneError(
-                "frozen parts of the network have changed; this is a bug, and the run is of no use"
+                "frozen parts of the network have changed; this is a bug, and the result is invalid"
             )
         return Trained(tuple(self.progress.history), self.progress.best, resumed, frozen, self._logits())
 
@@ -259,7 +260,7 @@ class _Training:
         self.on_epoch(record)
 
     def _step_network(self) -> nn.Module:
-        """What computes a step while the frost line stays: the network, compiled or shared with other processes."""
+        """Return the network for the current frost line, shared with other processes and compiled if asked for."""
         shared = self.job.processes.share(self.network)
         return compile_network(shared) if self.job.recipe.compile else shared
 
@@ -275,7 +276,7 @@ class _Training:
             last = part == recipe.accumulate - 1
             with _without_sync(self.steps, last=last), self._autocast():
                 logits = self.steps(images)
-                # A sum: the mean is over the whole update, whatever the steps and processes it is divided into.
+                # The sum, because the mean is over the whole update, independent of its steps and processes.
                 loss = F.cross_entropy(
                     logits, targets, reduction="sum", label_smoothing=recipe.label_smoothing
                 )
@@ -314,7 +315,7 @@ class _Training:
         return torch.autocast(self.job.processes.device.type, dtype=_AUTOCAST[self.precision])
 
     def _judge(self) -> tuple[float, float]:
-        """Mean cross-entropy and accuracy on the validation rows, each process judging its share."""
+        """Return mean cross-entropy and accuracy on the validation rows; each process evaluates a part of them."""
         job = self.job
         if not len(job.val):
             return math.nan, math.nan
@@ -331,7 +332,7 @@ class _Training:
         return loss, hits
 
     def _logits(self) -> NDArray[np.float64]:
-        """Of all validation rows, in full precision."""
+        """Return the (m, classes) float64 logits of all validation rows, computed in fp32."""
         self.network.eval()
         with torch.inference_mode():
             parts = [
@@ -348,7 +349,7 @@ class _Training:
 
     def _keep_if_best(self) -> None:
         progress = self.progress
-        scores = [_merit(epoch) for epoch in progress.history]
+        scores = [_score_key(epoch) for epoch in progress.history]
         if scores[-1] < max(scores) or scores.index(max(scores)) < len(scores) - 1:
             return
         progress.best = progress.history[-1].epoch
@@ -363,9 +364,9 @@ class _Training:
         return patience is not None and self.progress.epoch - self.progress.best >= patience
 
     def _save_if_due(self) -> None:
-        """Within an epoch, so that a long one needn't be begun again. The leading process's clock decides for all."""
+        """Write a checkpoint within a long epoch; the clock of the leading process decides for all processes."""
         job, progress = self.job, self.progress
-        if progress.update % _LOOK_EVERY or progress.update == self.draw.updates:
+        if progress.update % _CLOCK_UPDATES or progress.update == self.draw.updates:
             return
         due = float(job.processes.leads and time.monotonic() - self.saved > _CHECKPOINT_SECONDS)
         due, *sums = job.processes.total(self._tensor([due, *progress.sums])).tolist()
@@ -373,7 +374,7 @@ class _Training:
             self._save(sums)
 
     def _save(self, sums: list[float]) -> None:
-        """Write a checkpoint; `sums` are those of all processes."""
+        """Write a checkpoint; `sums` are the totals over all processes."""
         if not self.job.processes.leads:
             return
         progress = self.progress
@@ -423,15 +424,15 @@ class _Training:
         load_tensors(self.network, best.tensors)
 
 
-def _merit(epoch: Epoch) -> tuple[float, float, int]:
-    """What the best epoch is best in: validation accuracy, then loss; without validation, the last is the best."""
+def _score_key(epoch: Epoch) -> tuple[float, float, int]:
+    """Return the sort key of epochs: validation accuracy, then loss; without validation, the last epoch is best."""
     if math.isnan(epoch.val_loss):
         return 0.0, 0.0, epoch.epoch
     return epoch.val_accuracy, -epoch.val_loss, 0
 
 
 def _without_sync(steps: nn.Module, *, last: bool) -> AbstractContextManager[object]:
-    """Processes exchange gradients in the last step of an update."""
+    """Return a context in which processes exchange gradients only in the last step of an update."""
     if isinstance(steps, DistributedDataParallel) and not last:
         context: AbstractContextManager[object] = steps.no_sync()
         return context
@@ -441,6 +442,6 @@ def _without_sync(steps: nn.Module, *, last: bool) -> AbstractContextManager[obj
 def _check_key(saved: Checkpoint, job: Job) -> None:
     if saved.state["key"] != job.key:
         raise FinetuneError(
-            f"{job.folder} holds an unfinished training of other settings, data or weights. Choose another --run, repeat"
-            " its own settings to go on with it, or give --restart to drop it."
+            f"{job.folder} holds an unfinished training with other settings, data or weights. Choose another --run,"
+            " use the original settings to resume it, or pass --restart to discard it."
         )

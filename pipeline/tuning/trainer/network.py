@@ -1,4 +1,4 @@
-"""A network in training: which of its stages are frozen, and at which rate each of the others learns."""
+"""The network in training, its frozen stages, and the learning rates of the others."""
 
 import hashlib
 from collections.abc import Sequence
@@ -17,13 +17,13 @@ from frostline.pipeline.tuning.trainer.decay import decaying
 
 
 class Network(nn.Module):
-    """A backbone, or its upper part, and a linear classifier on its embedding.
+    """A backbone, or the part above its frost line, with a linear classifier on its embedding.
 
     Args:
-        body: (b, 3, h, w) normalised images, or (b, ...) activations at a frost line, to (b, dim).
-        head: (b, dim) to (b, classes).
-        transform: Whose mean and standard deviation normalise images; None for activations.
-        dropout: Share of the embedding that is dropped in training.
+        body: Module that maps (b, 3, h, w) normalised images, or (b, ...) activations, to a (b, dim) embedding.
+        head: Linear layer that maps (b, dim) to (b, classes).
+        transform: Image transform with the mean and standard deviation for normalisation; None for activations.
+        dropout: Dropout probability of the embedding.
     """
 
     def __init__(self, body: nn.Module, head: nn.Linear, transform: Transform | None, dropout: float) -> None:
@@ -34,13 +34,13 @@ class Network(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Logits.
+        """Compute logits.
 
         Args:
             inputs: (b, 3, h, w) RGB from 0 to 255, or (b, ...) activations.
 
         Returns:
-            (b, classes).
+            (b, classes) logits.
         """
         logits: Tensor = self.head(self.dropout(self.body(self.normalise(inputs))))
         return logits
@@ -48,14 +48,14 @@ class Network(nn.Module):
 
 @dataclass(frozen=True)
 class FrostLine:
-    """The boundary between the stages that stay as they are and those that learn.
+    """The boundary between the frozen stages and the trained ones.
 
     Attributes:
         trunk: The whole backbone.
-        stages: Its stages, the lowest first.
-        frozen: How many are frozen in the first epoch.
-        unfreeze_every: Epochs after which one fewer is; None for always as many.
-        keeps_statistics: Whether batch normalisation above the line keeps its statistics, too.
+        stages: Stages of the backbone, the lowest first.
+        frozen: Number of stages that are frozen in the first epoch.
+        unfreeze_every: Number of epochs after which one more stage is unfrozen, repeatedly; None for a fixed line.
+        keeps_statistics: Whether batch normalisation above the line also keeps its statistics.
     """
 
     trunk: nn.Module
@@ -65,22 +65,22 @@ class FrostLine:
     keeps_statistics: bool = False
 
     def frozen_at(self, epoch: int) -> int:
-        """How many stages are frozen in an epoch, counted from 0."""
+        """Return the number of frozen stages in an epoch, counted from 0."""
         return max(0, self.frozen - (epoch // self.unfreeze_every if self.unfreeze_every else 0))
 
     def name_at(self, epoch: int) -> str:
-        """The last frozen stage in an epoch."""
+        """Return the name of the last frozen stage in an epoch."""
         return line_name(self.stages, self.frozen_at(epoch))
 
     def draw(self, epoch: int) -> None:
-        """Freeze what is frozen in an epoch, and let the rest learn."""
+        """Set `requires_grad` of the parameters of all stages for an epoch."""
         frozen = self.frozen_at(epoch)
         for index, parameters in enumerate(self._parameters()):
             for parameter in parameters:
                 parameter.requires_grad_(index >= frozen)
 
     def train(self, network: nn.Module, epoch: int) -> None:
-        """Put a network of this trunk into training mode, but for what is frozen: its statistics must not drift."""
+        """Set a network to training mode, and its frozen modules to evaluation mode to keep their statistics."""
         network.train()
         for stage in self.stages[: self.frozen_at(epoch)]:
             for name in stage.modules:
@@ -91,7 +91,7 @@ class FrostLine:
                     module.eval()
 
     def fingerprint(self, epoch: int) -> str:
-        """SHA-256 over parameters and buffers of what is frozen in an epoch."""
+        """Return the SHA-256 digest of the parameters and buffers that are frozen in an epoch."""
         digest = hashlib.sha256()
         frozen = self.frozen_at(epoch)
         for name, tensor in sorted(self.trunk.state_dict().items()):
@@ -101,9 +101,9 @@ class FrostLine:
         return digest.hexdigest()
 
     def groups(self, network: Network, recipe: Recipe, *, from_scratch: bool) -> list[dict[str, Any]]:
-        """Parameter groups for an optimizer: one for each rate, with and without weight decay.
+        """Return parameter groups for an optimizer: one per learning rate, with and without weight decay.
 
-        What is frozen now but not for ever is among them: without a gradient it isn't updated.
+        Parameters that are unfrozen later are included: without a gradient they are not updated.
         """
         lr = recipe.peak_lr(from_scratch=from_scratch)
         share = recipe.backbone_share(from_scratch=from_scratch)
@@ -128,7 +128,7 @@ class FrostLine:
         ]
 
     def _parameters(self) -> list[list[nn.Parameter]]:
-        """Of each stage."""
+        """Return the parameters of each stage."""
         found: list[list[nn.Parameter]] = [[] for _ in self.stages]
         for name, parameter in self.trunk.named_parameters():
             found[self._stage_of(name)].append(parameter)
@@ -139,7 +139,7 @@ class FrostLine:
 
 
 def line_name(stages: Sequence[Stage], frozen: int) -> str:
-    """What a user calls the line above so many stages."""
+    """Return the name of the frost line above the given number of frozen stages."""
     if frozen == len(stages):
         return "all"
     return stages[frozen - 1].name if frozen else "none"

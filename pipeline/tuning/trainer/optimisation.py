@@ -1,4 +1,4 @@
-"""From a recipe to torch's own optimizers and schedules, and torchvision's mixing of images."""
+"""Optimizers and schedules of torch, and mixup and CutMix of torchvision, configured by a recipe."""
 
 import warnings
 from typing import Any
@@ -19,24 +19,24 @@ from torchvision.transforms import v2
 
 from frostline.pipeline.tuning.recipe import Recipe
 
-_WARM = 0.01  # of the learning rate, at the start of a warm-up
+_WARMUP_START = 0.01  # fraction of the learning rate at the start of the warm-up
 _STEPS, _STEP = (0.6, 0.85), 0.1
 
 
 def make_optimizer(groups: list[dict[str, Any]], recipe: Recipe) -> Optimizer:
-    """The recipe's optimizer for groups that have their own learning rates and weight decays."""
+    """Return the optimizer for parameter groups with their own learning rates and weight decays."""
     if recipe.optimizer == "adamw":
         return AdamW(groups)
     return SGD(groups, momentum=recipe.momentum, nesterov=recipe.nesterov)
 
 
 def make_schedule(optimizer: Optimizer, recipe: Recipe, updates: int) -> LRScheduler:
-    """The recipe's schedule, which is stepped after each update.
+    """Return the learning rate schedule, which is stepped after each update.
 
     Args:
-        optimizer: Whose groups' rates are the largest ones.
-        recipe: What to follow.
-        updates: In one epoch.
+        optimizer: Optimizer whose groups hold the peak learning rates.
+        recipe: Settings of the training.
+        updates: Updates per epoch.
     """
     total = recipe.epochs * updates
     if recipe.schedule == "onecycle":
@@ -46,32 +46,32 @@ def make_schedule(optimizer: Optimizer, recipe: Recipe, updates: int) -> LRSched
     main = _after_warmup(optimizer, recipe, total, warm)
     if not warm:
         return main
-    rising = LinearLR(optimizer, start_factor=_WARM, total_iters=warm)
+    rising = LinearLR(optimizer, start_factor=_WARMUP_START, total_iters=warm)
     with warnings.catch_warnings():
-        # It steps its parts in a way that they deprecate themselves.
+        # SequentialLR steps its parts in a deprecated way.
         warnings.filterwarnings("ignore", message="The epoch parameter", category=UserWarning)
         return SequentialLR(optimizer, [rising, main], [warm])
 
 
 def _after_warmup(optimizer: Optimizer, recipe: Recipe, total: int, warm: int) -> LRScheduler:
-    """What follows so many warm-up updates and counts its own from 0."""
+    """Return the schedule that follows `warm` warm-up updates and counts updates from 0."""
     if recipe.schedule == "cosine":
         return CosineAnnealingLR(optimizer, total - warm)
     if recipe.schedule == "step":
-        # Shares of all updates; a step that falls into the warm-up is taken at its end.
+        # Fractions of all updates; a step within the warm-up is taken at its end.
         return MultiStepLR(optimizer, [round(share * total) - warm for share in _STEPS], _STEP)
     return ConstantLR(optimizer, factor=1.0)
 
 
 def step(schedule: LRScheduler) -> None:
-    """Step after an update."""
+    """Step the schedule after an update."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The epoch parameter", category=UserWarning)
         schedule.step()
 
 
 def replay(schedule: LRScheduler, updates: int) -> None:
-    """Bring a fresh schedule to where it was after so many updates."""
+    """Advance a new schedule by a number of updates."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Detected call of `lr_scheduler.step", category=UserWarning)
         for _ in range(updates):
@@ -79,11 +79,11 @@ def replay(schedule: LRScheduler, updates: int) -> None:
 
 
 class Mixing:
-    """Mixes the images of a batch, and their labels.
+    """Mixup and CutMix of a batch.
 
     Args:
-        recipe: How.
-        classes: How many there are.
+        recipe: Settings of the training.
+        classes: Number of classes.
     """
 
     def __init__(self, recipe: Recipe, classes: int) -> None:
@@ -95,7 +95,7 @@ class Mixing:
         self._ways = ways
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Images (b, 3, h, w); where they are mixed, floats and probabilities (b, classes) in place of labels (b,)."""
+        """Mix (b, 3, h, w) images and (b,) labels; mixed images are float and labels (b, classes) probabilities."""
         if not self._ways:
             return images, labels
         way = self._ways[int(torch.randint(len(self._ways), ()))]

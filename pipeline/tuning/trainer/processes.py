@@ -1,4 +1,4 @@
-"""The processes that train together, as torchrun or accelerate started them: one, where nobody did."""
+"""Processes that train together, as started by torchrun or accelerate; a single one otherwise."""
 
 import os
 from collections.abc import Iterator
@@ -16,12 +16,12 @@ from frostline.pipeline.errors import FinetuneError
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train together.
+    """This process within the group of processes that train together.
 
     Attributes:
-        rank: Its number, from 0.
-        count: How many there are.
-        device: Where it computes.
+        rank: Rank of this process, from 0.
+        count: Number of processes.
+        device: Device of this process.
     """
 
     rank: int
@@ -30,17 +30,17 @@ class Processes:
 
     @property
     def leads(self) -> bool:
-        """Whether it is the one that writes and reports."""
+        """Whether this process writes files and reports progress."""
         return self.rank == 0
 
     def precision(self, asked: str) -> Precision:
-        """Number format of the passes here that a recipe asks for.
+        """Return the number format of the passes on this device.
 
         Args:
-            asked: A precision, or ``auto`` for bf16 on CUDA, fp16 where that has no bf16, and fp32 elsewhere.
+            asked: A precision, or ``auto`` for bf16 on CUDA, fp16 on CUDA without bf16, and fp32 elsewhere.
 
         Raises:
-            FinetuneError: The device doesn't train in it.
+            FinetuneError: The device does not support training in this precision.
         """
         cuda = self.device.type == "cuda"
         if asked == "fp16" and not cuda:
@@ -54,18 +54,18 @@ class Processes:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
     def wait(self) -> None:
-        """Until all are here."""
+        """Wait until all processes have reached this point."""
         if self.count > 1:
             distributed.barrier()
 
     def total(self, sums: Tensor) -> Tensor:
-        """Sum over all processes."""
+        """Return the sum over all processes."""
         if self.count > 1:
             distributed.all_reduce(sums)
         return sums
 
     def share(self, module: nn.Module) -> nn.Module:
-        """Let all processes train `module` together: equal weights, averaged gradients."""
+        """Wrap `module` so that all processes train it together, with equal weights and averaged gradients."""
         if self.count == 1 or not any(parameter.requires_grad for parameter in module.parameters()):
             return module
         if self.device.type == "cuda":
@@ -76,14 +76,14 @@ class Processes:
 
 @contextmanager
 def joined(device: str) -> Iterator[Processes]:
-    """Join the processes that the environment names, for the time of a training.
+    """Join the process group given by the environment for the duration of the block.
 
     Args:
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; on CUDA each process of a machine takes the GPU of its
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``; on CUDA each process of a machine uses the GPU of its
             ``LOCAL_RANK``.
 
     Raises:
-        FinetuneError: There is no such device here.
+        FinetuneError: The device is not available.
     """
     count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
     place = _place(device, int(os.environ.get("LOCAL_RANK", "0")))
@@ -110,8 +110,8 @@ def _place(device: str, local_rank: int) -> torch.device:
         return torch.device(chosen)
     if local_rank >= torch.cuda.device_count():
         raise FinetuneError(
-            f"process {local_rank} of this machine has no GPU of its own: there are {torch.cuda.device_count()};"
-            " start fewer with --nproc-per-node"
+            f"process {local_rank} of this machine has no GPU of its own: there are {torch.cuda.device_count()} GPUs;"
+            " start fewer processes with --nproc-per-node"
         )
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
