@@ -255,7 +255,7 @@ class _KillsAt:
 @pytest.mark.parametrize("when", [30, 90, 150], ids=["first epoch", "second epoch", "third epoch"])
 def test_killed_training_resumes_with_the_same_curve(digits, monkeypatch, when):
     monkeypatch.setattr("frostline.pipeline.tuning.trainer.loop._CHECKPOINT_SECONDS", 0)
-    monkeypatch.setattr("frostline.pipeline.tuning.trainer.loop._LOOK_EVERY", 1)
+    monkeypatch.setattr("frostline.pipeline.tuning.trainer.loop._CLOCK_UPDATES", 1)
     recipe = Recipe(
         **FP32,
         epochs=3,
@@ -308,7 +308,7 @@ def rates():
 
 def test_an_accumulated_and_resumed_training_steps_at_the_documented_epochs(digits, monkeypatch, rates):
     monkeypatch.setattr("frostline.pipeline.tuning.trainer.loop._CHECKPOINT_SECONDS", 0)
-    monkeypatch.setattr("frostline.pipeline.tuning.trainer.loop._LOOK_EVERY", 1)
+    monkeypatch.setattr("frostline.pipeline.tuning.trainer.loop._CLOCK_UPDATES", 1)
     recipe = Recipe(
         **FP32,
         epochs=20,
