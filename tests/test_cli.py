@@ -15,7 +15,7 @@ import pytest
 from runner import CliRunner
 
 from frostline import cli
-from frostline.commands.group import CommandGroup, expected_errors
+from frostline.commands.group import EXIT_CODES, CommandGroup
 from frostline.features.cache import FeatureCache
 from frostline.pipeline.demo import write_digits
 from frostline.splits import Split
@@ -88,7 +88,6 @@ def test_help_imports_neither_libraries_nor_stages():
     script = f"""
 import sys
 from frostline import cli
-from frostline.commands.group import CommandGroup, expected_errors
 for path in {[(), *COMMANDS]!r}:
     try: cli.main([*path, "--help"])
     except SystemExit: pass
@@ -102,7 +101,6 @@ def test_a_command_is_imported_when_it_is_needed():
     script = """
 import sys
 from frostline import cli
-from frostline.commands.group import CommandGroup, expected_errors
 try: cli.main(["rank", "--help"])
 except SystemExit: pass
 assert "frostline.commands.backbones" in sys.modules
@@ -115,7 +113,7 @@ def test_an_unknown_command_is_a_usage_error():
     assert "No such command 'extrac'" in run("extrac", code=2).stderr
 
 
-@pytest.mark.parametrize("kind", expected_errors())
+@pytest.mark.parametrize("kind", EXIT_CODES)
 def test_an_expected_error_becomes_a_message_and_its_exit_code(kind):
     error = kind("what went wrong")
     error.add_note("and what to do")
@@ -125,7 +123,7 @@ def test_an_expected_error_becomes_a_message_and_its_exit_code(kind):
         raise error
 
     result = CliRunner().invoke(CommandGroup(commands={"fail": fail}), ["fail"])
-    assert result.exit_code == expected_errors()[kind]
+    assert result.exit_code == EXIT_CODES[kind]
     told = "Interrupted" if kind is KeyboardInterrupt else "Error: what went wrong\nand what to do\n"
     assert told in result.stderr
 

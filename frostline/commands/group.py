@@ -10,14 +10,12 @@ import click
 
 from frostline.errors import FrostlineError
 
+EXIT_CODES: Mapping[type[BaseException], int] = {FrostlineError: 1, OSError: 1, KeyboardInterrupt: 1}
+"""Exit code of each class of expected errors.
 
-def expected_errors() -> Mapping[type[BaseException], int]:
-    """Return the exit code of each class of expected errors.
-
-    The errors of click carry their own codes: 2 for a usage error, and 1 for a `click.ClickException`, which a command
-    raises for a bad outcome such as a damaged cache. Any other error is a bug and shows its traceback.
-    """
-    return {FrostlineError: 1, OSError: 1, KeyboardInterrupt: 1}
+The errors of click carry their own codes: 2 for a usage error, and 1 for a `click.ClickException`, which a command raises
+for a bad outcome such as a damaged cache. Any other error is a bug and shows its traceback.
+"""
 
 
 class LazyCommands(UserDict[str, Any]):
@@ -34,7 +32,7 @@ class LazyCommands(UserDict[str, Any]):
 
 
 class CommandGroup(click.Group):
-    """A group whose commands end with the exit codes of `expected_errors`."""
+    """A group whose commands end with the exit codes of `EXIT_CODES`."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, and turn an expected error into a message and an exit code."""
@@ -44,7 +42,7 @@ class CommandGroup(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click exits quietly on a closed pipe
         except (Exception, KeyboardInterrupt) as error:
-            for kind, code in expected_errors().items():
+            for kind, code in EXIT_CODES.items():
                 if isinstance(error, kind):
                     click.ClickException(_message(error)).show()
                     ctx.exit(code)
