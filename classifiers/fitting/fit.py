@@ -19,8 +19,7 @@ from frostline.classifiers.heads.catalog import HEADS, find_head
 from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.numerics.selected_rows import SelectedRows, spans
 from frostline.classifiers.protocol.calibration import fit_temperature, reliability
-
-_CLIP = float(np.finfo(np.float64).eps)
+from frostline.classifiers.protocol.intervals import row_log_losses
 
 
 def fit_head(
@@ -342,9 +341,8 @@ def _temperature(estimator: Any, found: NDArray[np.float64], y: NDArray[np.int64
 
 
 def _scores(proba: NDArray[np.float64], y: NDArray[np.int64]) -> dict[str, float]:
-    own = proba[np.arange(len(proba)), y]
     accuracy = float((proba.argmax(axis=1) == y).mean())
-    return {"accuracy": accuracy, "log_loss": float(-np.log(np.clip(own, _CLIP, 1)).mean())}
+    return {"accuracy": accuracy, "log_loss": float(row_log_losses(y, proba).mean())}
 
 
 def calibrate(

@@ -5,10 +5,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 _PSEUDO = 2  # number of correct pseudo-rows, and of wrong ones, in total
 _CLIP = float(np.finfo(np.float64).eps)  # smallest probability in the log loss, as in scikit-learn
+_LARGEST_LOSS = -math.log(_CLIP)
 _FEW = 10  # below this number of wrong rows, the sample does not show the loss of a wrong row
 
 
@@ -49,24 +50,25 @@ def log_loss(y: NDArray[np.int64], proba: NDArray[np.float64], confidence: float
         proba: (n, k) probabilities.
         confidence: Coverage of the interval.
     """
-    n = len(y)
-    clipped = np.clip(proba, _CLIP, 1)
-    largest = -math.log(_CLIP)
-    found = mean(-np.log(clipped[np.arange(n), y]), largest, confidence)
+    found = mean(row_log_losses(y, proba), _LARGEST_LOSS, confidence)
     first = proba.argmax(axis=1)
     wrong = int((first != y).sum())
     if wrong >= _FEW:
         return found
-    costs = -np.log(clipped)
-    right = costs[np.arange(n), first]
-    weighted = clipped * costs
-    weighted[np.arange(n), first] = 0
-    clipped[np.arange(n), first] = 0
-    doubt = clipped.sum(axis=1)
+    right = row_log_losses(first, proba)
+    others = np.clip(proba, _CLIP, 1)
+    others[np.arange(len(y)), first] = 0
+    doubt = others.sum(axis=1)
+    loss = special.entr(others).sum(axis=1)
     most = float(stats.chi2.ppf((1 + confidence) / 2, 2 * (wrong + 1))) / 2
-    more = most / doubt.sum() * (weighted.sum(axis=1) - doubt * right).mean()
-    bound = min(float(right.mean()) + more, largest)
-    return found._replace(high=max(found.high, bound))
+    more = most / doubt.sum() * (loss - doubt * right).mean()
+    return found._replace(high=max(found.high, min(float(right.mean()) + more, _LARGEST_LOSS)))
+
+
+def row_log_losses(y: NDArray[np.int64], proba: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the (n,) values of -log P(true class), with probabilities clipped as in scikit-learn."""
+    losses: NDArray[np.float64] = -np.log(np.clip(proba[np.arange(len(y)), y], _CLIP, 1))
+    return losses
 
 
 def mean(values: NDArray[np.float64], largest: float, confidence: float = 0.95) -> Interval:
