@@ -18,7 +18,8 @@ With 300 draws the standard error of a coverage of 95 % is 1.3 percentage points
 
 import argparse
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from sklearn.neighbors import NearestCentroid
 from frostline.classifiers.experiments.comparison import compare_heads
 from frostline.classifiers.experiments.few_shot import few_shot
 from frostline.classifiers.experiments.learning_curve import learning_curve
+from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.heads.catalog import find_head
 
 _CLASSES, _DIM, _UNSEEN = 5, 20, 20_000
@@ -35,6 +37,8 @@ _PARAMS = {"alpha": "10"}
 
 Rows = tuple[NDArray[np.float32], NDArray[np.int64]]
 Finding = tuple[str, float, float, float, float]
+
+T = TypeVar("T")
 
 
 class Population:
@@ -86,18 +90,14 @@ def _cut(*parts: Rows) -> tuple[Rows, list[NDArray[np.int64]]]:
 
 
 def _judge(
-    measure: object, rows: Rows, train: NDArray[np.int64], val: NDArray[np.int64], **options: int
-) -> object:
+    measure: Callable[..., T], rows: Rows, train: NDArray[np.int64], val: NDArray[np.int64], **options: object
+) -> T:
     X, y = rows
-    return measure(  # type: ignore[operator]
+    return measure(
         "ridge",
-        X,
-        y,
-        train,
-        val,
-        classes=[f"class {i}" for i in range(_CLASSES)],
+        LabelledRows(X, y, train, val, tuple(f"class {i}" for i in range(_CLASSES))),
+        FitOptions(find_head("ridge").check(_PARAMS), seed=options.pop("seed")),
         content=np.arange(16 * len(y), dtype=np.uint32).view(np.uint8).reshape(-1, 64)[:, :16].copy(),
-        params=find_head("ridge").check(_PARAMS),
         jobs=1,
         **options,
     )

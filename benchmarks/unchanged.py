@@ -121,14 +121,20 @@ def measure(data: Path, cache: Path, backbone: str) -> dict[str, float]:
     timed("import timm and torchvision", lambda: __import__("timm"))()
     timed("import Frostline", lambda: __import__("frostline.pipeline.extraction.extract"))()
     from frostline.features.backbones import Backbone
-    from frostline.pipeline.extraction.extract import extract as extraction
+    from frostline.pipeline.extraction import compute, extract
+    from frostline.pipeline.inputs import sources
 
-    for name in ("open_source", "load_backbone", "plan_computation", "open_writer"):
-        setattr(extraction, name, timed(name, getattr(extraction, name)))
+    for module, name in (
+        (sources, "open_source"),
+        (extract, "load_backbone"),
+        (compute, "plan_computation"),
+        (compute, "open_writer"),
+    ):
+        setattr(module, name, timed(name, getattr(module, name)))
     resolve = "resolve_layers"
     setattr(Backbone, resolve, timed(resolve, getattr(Backbone, resolve)))
-    result: list[extraction.ExtractResult] = []
-    total = clock(lambda: result.append(extraction.extract(data, cache=cache, backbone=backbone)))
+    result: list[extract.ExtractResult] = []
+    total = clock(lambda: result.append(extract.extract(data, cache=cache, backbone=backbone)))
     if not result[0].unchanged:
         sys.exit(f"not recognised as unchanged: {result[0]}")
     if loaded := [name for name in UNWANTED if name in sys.modules]:

@@ -49,8 +49,8 @@ class Forecast:
 
     Power laws are fitted to the last three sizes, to the last four and so on up to all sizes, because a law that
     holds for few images may not hold for many. The forecast is the median gain. The interval is the union of the
-    bootstrap intervals of all laws. It is valid if the errors follow one of the laws. It covered the true gain in
-    85 to 100 % of the data sets of `benchmarks/resampling.py` and of real features.
+    bootstrap intervals of all laws. It is valid if the errors follow one of the laws.
+    `benchmarks/resampling.py` measures its coverage.
 
     Attributes:
         law: Power law with the median gain.
