@@ -41,3 +41,15 @@ class CacheBusyError(FeaturesError, OSError):
 
 class ChecksumError(FeaturesError, OSError):
     """Cached bytes that differ from the bytes that were written."""
+
+
+class EngineError(FeaturesError, ValueError):
+    """An engine, device, precision or batch size that is not available."""
+
+
+class ConversionError(EngineError):
+    """A network that an engine can't convert."""
+
+
+class DeviceMemoryError(FeaturesError, MemoryError):
+    """A batch that doesn't fit into the device's memory."""

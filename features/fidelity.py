@@ -8,10 +8,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-MIN_COSINE = 0.999
-"""Numerical contract: smallest cosine similarity to eager fp32, over the checked images, at which features
-computed in different ways may be combined. It is also the default threshold of ``auto``."""
-
 
 @dataclass(frozen=True)
 class LayerCheck:

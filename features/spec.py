@@ -14,6 +14,10 @@ FORMAT_VERSION = 1
 Precision = Literal["fp32", "bf16", "fp16"]
 Dtype = Literal["float32", "float16", "bfloat16"]
 
+MIN_COSINE = 0.999
+"""Numerical contract: smallest cosine similarity to eager fp32, over the checked images, at which features
+computed in different ways may be combined. It is also the default threshold of ``auto``."""
+
 _COMPUTATION = frozenset({"engine", "device", "precision", "versions.torch"})
 
 

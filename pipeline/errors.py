@@ -1,6 +1,6 @@
 """Errors raised by the stages, in addition to those of features and classifiers."""
 
-from frostline.errors import FrostlineError
+from frostline.errors import FrostlineError, OptionError
 
 
 class PipelineError(FrostlineError):
@@ -19,7 +19,7 @@ class LeakError(PipelineError, ValueError):
     """The splits share images or groups, so scores on them would be misleading."""
 
 
-class RecipeError(PipelineError, ValueError):
+class RecipeError(PipelineError, OptionError):
     """A value of a training recipe is out of range, or two of its values exclude each other."""
 
 

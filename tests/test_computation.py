@@ -13,11 +13,11 @@ from runner import CliRunner
 from frostline import cli, registry
 from frostline.features.cache import FeatureCache
 from frostline.features.cache.contract import Computed, Fit
-from frostline.features.engines import ENGINES, ConversionError, EngineError, plan
+from frostline.features.engines import ENGINES, plan
 from frostline.features.engines.openvino import OpenVinoEngine
-from frostline.features.errors import CacheMismatchError
-from frostline.features.fidelity import MIN_COSINE, Check, LayerCheck
-from frostline.features.spec import FeatureSpec, Layer, Transform
+from frostline.features.errors import CacheMismatchError, ConversionError, EngineError
+from frostline.features.fidelity import Check, LayerCheck
+from frostline.features.spec import MIN_COSINE, FeatureSpec, Layer, Transform
 from frostline.pipeline import compare, evaluate, extract, predict, train_head
 from frostline.pipeline.demo import write_digits
 from frostline.pipeline.errors import RunError

@@ -11,8 +11,6 @@ from frostline import registry
 from frostline.features.backbones import load_backbone
 from frostline.features.engines import (
     ENGINES,
-    ConversionError,
-    EngineError,
     EngineKind,
     Plan,
     choose_engine,
@@ -24,6 +22,7 @@ from frostline.features.engines import (
 )
 from frostline.features.engines.eager import EagerEngine
 from frostline.features.engines.openvino import CONVERSION_PAYS, OPENVINO, OpenVinoEngine, openvino_name
+from frostline.features.errors import ConversionError, EngineError
 from frostline.features.fidelity import Check, LayerCheck
 from frostline.pipeline import extract
 from frostline.pipeline.demo import write_digits

@@ -13,7 +13,8 @@ from torch import nn
 from frostline.features.backbones import Backbone, load_backbone
 from frostline.features.backbones.network import Network
 from frostline.features.backbones.readout import ClassifierReadout
-from frostline.features.engines import ENGINES, TOLERANCE, ConversionError, make_engine
+from frostline.features.engines import ENGINES, TOLERANCE, make_engine
+from frostline.features.errors import ConversionError
 from frostline.features.images.loading import Batch
 from frostline.features.spec import Transform
 from frostline.features.table import OK

@@ -11,7 +11,8 @@ from torch import nn
 from frostline.features.backbones import Backbone, FeatureModule, load_backbone
 from frostline.features.backbones.forward.folding import fold_batch_norms
 from frostline.features.backbones.weights import fingerprint
-from frostline.features.engines import TOLERANCE, DeviceMemoryError, EngineError, cuda, make_engine, plan
+from frostline.features.engines import TOLERANCE, cuda, make_engine, plan
+from frostline.features.errors import DeviceMemoryError, EngineError
 from frostline.features.images.loading import Batch
 from frostline.features.table import OK
 

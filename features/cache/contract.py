@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from frostline.features.cache import FeatureCache
-from frostline.features.fidelity import MIN_COSINE, Check
-from frostline.features.spec import Difference, FeatureSpec, engine_kind
+from frostline.features.fidelity import Check
+from frostline.features.spec import MIN_COSINE, Difference, FeatureSpec, engine_kind
 
 
 @dataclass(frozen=True)

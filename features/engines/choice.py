@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.features.backbones import Backbone
-from frostline.features.engines.engine import ConversionError, Engine
+from frostline.features.engines.engine import Engine
 from frostline.features.engines.plan import Plan
-from frostline.features.fidelity import MIN_COSINE, Check
+from frostline.features.errors import ConversionError
+from frostline.features.fidelity import Check
 from frostline.features.images.loading import Batch
-from frostline.features.spec import Layer
+from frostline.features.spec import MIN_COSINE, Layer
 from frostline.features.table import OK, STAMP_BYTES
 
 

@@ -9,8 +9,9 @@ from torch import Tensor
 from frostline.features.backbones import Backbone
 from frostline.features.engines.compiler import compile_network
 from frostline.features.engines.eager import EagerEngine, number_format, torch_label
-from frostline.features.engines.engine import ConversionError, Device, EngineKind
+from frostline.features.engines.engine import Device, EngineKind
 from frostline.features.engines.graph import trace
+from frostline.features.errors import ConversionError
 from frostline.features.spec import Layer, Precision
 
 

@@ -2,35 +2,25 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias, get_args
 
-import numpy as np
-from numpy.typing import NDArray
-
-from frostline.features.backbones import Backbone
-from frostline.features.errors import FeaturesError
-from frostline.features.images.loading import Batch
+from frostline.features.errors import EngineError
 from frostline.features.spec import Layer, Precision
 from frostline.registry import Entry, Registry
 
-Features = dict[str, NDArray[np.float32]]
+if TYPE_CHECKING:  # the command line reads the registry without loading PyTorch
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from frostline.features.backbones import Backbone
+    from frostline.features.images.loading import Batch
+
+Features: TypeAlias = "dict[str, NDArray[np.float32]]"
 Device = Literal["cpu", "cuda", "mps"]
 
 # Largest change of an image's feature vector with its neighbours in the batch, its position and the batch size: norm
 # of the difference relative to the vector's norm. On the CPUs tested, batches of equal size give identical bytes.
 TOLERANCE: Mapping[Precision, float] = {"fp32": 1e-5, "fp16": 1e-2, "bf16": 5e-2}
-
-
-class EngineError(FeaturesError, ValueError):
-    """An engine, device, precision or batch size that is not available."""
-
-
-class ConversionError(EngineError):
-    """A network that an engine can't convert."""
-
-
-class DeviceMemoryError(FeaturesError, MemoryError):
-    """A batch that doesn't fit into the device's memory."""
 
 
 class Engine(Protocol):
@@ -50,7 +40,7 @@ class Engine(Protocol):
     batch_size: int
     layers: tuple[Layer, ...]
 
-    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, Features]]:
+    def run(self, batches: "Iterable[Batch]") -> "Iterator[tuple[Batch, Features]]":
         """Compute the features of each batch, in order, a bounded number of batches ahead.
 
         Yields:
@@ -66,7 +56,7 @@ class Build(Protocol):
 
     def __call__(
         self,
-        backbone: Backbone,
+        backbone: "Backbone",
         layers: Sequence[Layer],
         *,
         precision: Precision,

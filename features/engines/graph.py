@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functionalize
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from frostline.features.engines.engine import ConversionError
+from frostline.features.errors import ConversionError
 
 if TYPE_CHECKING:
     from torch.fx import GraphModule

@@ -5,7 +5,8 @@ from contextlib import contextmanager
 
 import torch
 
-from frostline.features.engines.engine import DeviceMemoryError, Engine
+from frostline.features.engines.engine import Engine
+from frostline.features.errors import DeviceMemoryError
 
 
 @contextmanager

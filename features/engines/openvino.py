@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from frostline.features.backbones import Backbone, FeatureModule
-from frostline.features.engines.engine import ConversionError, Device, EngineError, EngineKind, Features
+from frostline.features.engines.engine import Device, EngineKind, Features
 from frostline.features.engines.graph import trace
 from frostline.features.engines.in_flight import Launched, in_order
 from frostline.features.engines.memory import memory_explained
+from frostline.features.errors import ConversionError, EngineError
 from frostline.features.images.loading import Batch, default_workers
 from frostline.features.spec import Layer, Precision
 

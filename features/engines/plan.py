@@ -9,7 +9,8 @@ import torch
 
 from frostline.features.backbones import Backbone
 from frostline.features.engines.eager import EagerEngine
-from frostline.features.engines.engine import ENGINES, Device, Engine, EngineError
+from frostline.features.engines.engine import ENGINES, Device, Engine
+from frostline.features.errors import EngineError
 from frostline.features.spec import Layer, Precision, engine_kind
 
 _MAX_BATCH = 256  # rows per block of the cache, which a batch never spans
@@ -210,3 +211,31 @@ def _auto_batch_size(engine: str, backbone: Backbone, device: Device) -> int:
     free, _total = torch.cuda.mem_get_info()
     fitting = free // 2 // (largest * 4 * _LIVE_OUTPUTS)
     return max(1, min(_MAX_BATCH, 1 << max(0, fitting.bit_length() - 1)))
+
+
+def make_engine(
+    backbone: Backbone,
+    layers: Sequence[Layer],
+    *,
+    engine: str = "eager",
+    precision: str = "auto",
+    device: str = "auto",
+    batch_size: int | None = None,
+) -> Engine:
+    """Build the fastest engine of `plan_engines`, without comparing its features with the reference.
+
+    Args:
+        backbone: Backbone that computes the features. Its module is copied, never changed.
+        layers: Layers from `Backbone.resolve_layers`.
+        engine: See `plan_engines`.
+        precision: See `plan_engines`.
+        device: See `plan_engines`.
+        batch_size: Images per batch; None chooses by the device and its memory.
+
+    Raises:
+        EngineError: The engine, device or precision isn't available, or the batch size isn't positive.
+    """
+    if not layers:
+        raise EngineError("no layers to compute; expected at least one, from Backbone.resolve_layers")
+    plans = plan_engines(backbone, engine=engine, precision=precision, device=device, batch_size=batch_size)
+    return plans[0].build(backbone, layers)

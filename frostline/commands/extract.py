@@ -6,40 +6,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from frostline import pipeline
-from frostline.commands.options import (
-    COUNT,
-    PATH,
-    SHARE,
-    backbone_option,
-    batch_size_option,
-    choice_option,
-    device_option,
-    engine_option,
-    example,
-    image_size_option,
-    limit_option,
-    max_bad_option,
-    output_options,
-    overwrite_option,
-    precision_option,
-    seed_option,
-    weights_option,
-    workers_option,
-)
+from frostline.commands.options import PATH, example, options_of, output_options
 from frostline.commands.output import Output, Text
+from frostline.pipeline.options.extraction import ExtractOptions
 
 if TYPE_CHECKING:
     from frostline.features.cache import Part
-
-
-def _parse_part(_context: click.Context, _option: click.Parameter, text: str | None) -> "Part | None":
-    from frostline.features.cache import Part
-    from frostline.features.errors import PartError
-
-    try:
-        return Part.parse(text) if text is not None else None
-    except PartError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 @click.command(
@@ -48,62 +20,7 @@ def _parse_part(_context: click.Context, _option: click.Parameter, text: str | N
     )
 )
 @click.argument("data", type=PATH)
-@backbone_option
-@weights_option
-@click.option(
-    "--layer",
-    "layers",
-    multiple=True,
-    metavar="L[:POOL]",
-    default=("embedding",),
-    help="Layer to store, pooled by avg, max, gem, cls or none. Repeat to store several in one pass.",
-)
-@image_size_option
-@click.option(
-    "--views",
-    type=COUNT,
-    default=1,
-    metavar="K",
-    help="Versions of each image to store: the image itself and K - 1 random crops, for finetune.",
-)
-@seed_option("Random seed of the views.")
-@click.option("--cache", type=PATH, metavar="FILE", help="Cache to write.  [default: DATA.BACKBONE.h5]")
-@precision_option(
-    "Number format of the forward pass; auto: that of an existing cache, else the fastest that reaches --min-cosine."
-)
-@engine_option(
-    "Engine that executes the forward pass; auto: that of an existing cache, else the fastest for the number of images."
-)
-@click.option(
-    "--min-cosine",
-    type=SHARE,
-    default=0.999,
-    metavar="C",
-    help="Smallest cosine similarity to eager fp32 that auto accepts, checked on a sample of the images.",
-)
-@click.option(
-    "--store",
-    type=click.Choice(["float32", "float16", "bfloat16"]),
-    help="Number format in the file.  [default: that of an existing cache, else float32]",
-)
-@device_option
-@choice_option(
-    "--decoder",
-    ["exact", "fast"],
-    "exact: the pixels of the reference transform; fast: up to twice as fast, each pixel within 3 of 255.",
-)
-@batch_size_option
-@workers_option
-@limit_option
-@max_bad_option
-@click.option(
-    "--part",
-    callback=_parse_part,
-    metavar="i/N",
-    help="Compute only the i-th of N parts of the rows, into a separate file; see: frostline cache merge."
-    "  [default: from torchrun's RANK and WORLD_SIZE]",
-)
-@overwrite_option
+@options_of(ExtractOptions)
 @output_options
 def extract(*, output: Output, data: Path, part: "Part | None", **options: Any) -> None:
     """Compute the features of images and store them in a cache.

@@ -1,13 +1,14 @@
 """Options and arguments that several commands share."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from frostline.commands.output import Output
+from frostline.options import Option, Options
 
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
@@ -21,6 +22,76 @@ SEED = click.IntRange(0, 2**32 - 1)  # what NumPy, PyTorch and scikit-learn all 
 def example(*lines: str) -> str:
     """Format the epilog of a command's help: an example of its use."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def options_of(
+    options: type[Options], *, into: str = "", but: Sequence[str] = (), notes: Mapping[str, str] | None = None
+) -> Decorator:
+    """Add the options that a dataclass declares.
+
+    Args:
+        options: The dataclass.
+        into: Name of the argument of the command that gets an instance; by default the command gets each option
+            that was declared as an argument of its own.
+        but: Names of declared options to leave out.
+        notes: Help of single options by name, in place of the declared help.
+    """
+    declared = [each for each in options.declared() if each.name not in but]
+    added = several(*(_declared_option(each, (notes or {}).get(each.name, each.help)) for each in declared))
+
+    def decorate(command: Command) -> Command:
+        @added
+        @functools.wraps(command)
+        def wrapped(**given: Any) -> Any:
+            values = {each.name: given.pop(each.name) for each in declared}
+            return command(**given, **({into: options(**values)} if into else values))
+
+        return wrapped
+
+    return decorate
+
+
+def _declared_option(each: Option, note: str) -> Decorator:
+    """Return the option of the command line for a declared one."""
+    kind = each.kind
+    unset = f"  [default: {each.unset}]" if each.unset else ""
+    settings: dict[str, Any] = {"default": each.default, "help": f"{note}{unset}"}
+    if kind.item is bool:
+        return click.option(_flag(each), each.name, is_flag=True, **settings)
+    known = each.known()
+    settings |= {"type": _type(each), "multiple": kind.length == 0, "nargs": max(1, kind.length)}
+    settings |= {
+        "metavar": each.metavar
+        or (f"[{'|'.join((*known, 'NAME'))}]" if each.names else _METAVARS.get(kind.item))
+    }
+    if each.parse:
+        settings["callback"] = functools.partial(_parsed, each)
+    return click.option(f"--{each.flag}", each.name, **settings)
+
+
+_METAVARS = {int: "N", float: "X", Path: "PATH"}
+
+
+def _flag(each: Option) -> str:
+    return f"--{each.flag}" if each.default is False else f"--{each.flag}/--no-{each.flag}"
+
+
+def _type(each: Option) -> Any:
+    kind = each.kind
+    if kind.choices:
+        return click.Choice(kind.choices)
+    if each.bounds is None:
+        return {int: int, float: float, Path: click.Path()}.get(kind.item, str)
+    limits = each.bounds
+    number = click.IntRange if kind.item is int else click.FloatRange
+    return number(limits.low, limits.high, min_open=limits.above, max_open=limits.below)  # type: ignore[arg-type]
+
+
+def _parsed(each: Option, _context: click.Context, _option: click.Parameter, text: str | None) -> Any:
+    try:
+        return each.parser()(text) if text is not None else None
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def several(*options: Decorator) -> Decorator:

@@ -5,16 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from frostline.features.backbones import Backbone
-from frostline.features.cache import CacheWriter, FeatureCache, Part, open_writer
+from frostline.features.cache import CacheWriter, FeatureCache, open_writer
 from frostline.features.engines import Engine
-from frostline.features.images.decoding import Decoder
 from frostline.features.images.loading import load_batches
 from frostline.features.machine import describe_machine
 from frostline.features.spec import FeatureSpec, Layer
 from frostline.features.system.energy import EnergyMeter
 from frostline.features.table import ImageSource
-from frostline.pipeline.extraction.engine_choice import Computation, EngineOptions, plan_computation
-from frostline.pipeline.progress import Reporter
+from frostline.pipeline.extraction.engine_choice import Computation, plan_computation
+from frostline.pipeline.options.extraction import CacheOptions
 
 
 @dataclass(frozen=True)
@@ -42,16 +41,7 @@ class Filled:
 
 
 def fill_cache(
-    source: ImageSource,
-    net: Backbone,
-    layers: tuple[Layer, ...],
-    path: Path,
-    options: EngineOptions,
-    *,
-    part: Part | None = None,
-    overwrite: bool = False,
-    workers: int | None = None,
-    report: Reporter,
+    source: ImageSource, net: Backbone, layers: tuple[Layer, ...], path: Path, options: CacheOptions
 ) -> Filled:
     """Compute the features of every image that the cache at `path` does not hold yet.
 
@@ -60,11 +50,7 @@ def fill_cache(
         net: The backbone and its image transform.
         layers: Layers to store.
         path: Path of the cache.
-        options: Engine, precision, device and storage format.
-        part: Compute only this part of the rows, into a separate file next to the cache.
-        overwrite: Replace a cache with another specification once the new one is complete.
-        workers: Decoding threads; None for one per core.
-        report: Receiver of progress.
+        options: Engine, precision, device, storage format, and the part to compute.
 
     Returns:
         The complete cache. If the call is interrupted, repeating it resumes from the last committed block.
@@ -72,10 +58,8 @@ def fill_cache(
     Raises:
         FeaturesError: The images, the backbone or the cache are not usable; the subclass identifies the cause.
     """
-    computation = plan_computation(
-        net, layers, source, path, options, part=part, overwrite=overwrite, workers=workers, report=report
-    )
-    opened = _open(path, computation, source, net.origin, part=part, overwrite=overwrite, report=report)
+    computation = plan_computation(net, layers, source, path, options)
+    opened = _open(path, computation, source, net.origin, options)
     if isinstance(opened, FeatureCache):
         return Filled(opened)
     with opened as writer:
@@ -84,9 +68,7 @@ def fill_cache(
             return Filled(writer.finish(), 0, copied, resumed)
         engine = computation.engine(net, writer.path, computed)
         started = time.perf_counter()
-        done = _fill(
-            writer, net, engine, computation.spec, workers=workers, decoder=options.decoder, report=report
-        )
+        done = _fill(writer, net, engine, computation.spec, options)
         return Filled(done, computed, copied, resumed, time.perf_counter() - started)
 
 
@@ -95,12 +77,9 @@ def _open(
     computation: Computation,
     source: ImageSource,
     weights: str,
-    *,
-    part: Part | None,
-    overwrite: bool,
-    report: Reporter,
+    options: CacheOptions,
 ) -> FeatureCache | CacheWriter:
-    with report.task("Looking for known images", len(source.table.ids)) as advance:
+    with options.report.task("Looking for known images", len(source.table.ids)) as advance:
         seen = 0
 
         def progress(done: int, _total: int) -> None:
@@ -112,35 +91,28 @@ def _open(
             path,
             computation.spec,
             source,
-            part=part,
+            part=options.part,
             weights=weights,
             check=computation.check,
             machine=describe_machine(computation.plan.device) if computation.plan else "",
-            overwrite=overwrite,
+            overwrite=options.overwrite,
             progress=progress,
         )
 
 
 def _fill(
-    writer: CacheWriter,
-    net: Backbone,
-    engine: Engine,
-    spec: FeatureSpec,
-    *,
-    workers: int | None,
-    decoder: Decoder,
-    report: Reporter,
+    writer: CacheWriter, net: Backbone, engine: Engine, spec: FeatureSpec, options: CacheOptions
 ) -> FeatureCache:
-    with report.task("Extracting", writer.rows) as advance:
+    with options.report.task("Extracting", writer.rows) as advance:
         advance(writer.rows - len(writer.todo))
         batches = load_batches(
             writer.source,
             writer.todo,
             net.transform,
             batch_size=engine.batch_size,
-            workers=workers,
+            workers=options.workers,
             block_rows=writer.block_rows,
-            decoder=decoder,
+            decoder=options.decoder,
             views=spec.views,
             seed=spec.seed,
         )

@@ -1,9 +1,7 @@
-"""Default backbone and default cache path of an extraction."""
+"""Default path of a cache."""
 
 import re
 from pathlib import Path
-
-DEFAULT_BACKBONE = "efficientnet_lite0"
 
 
 def default_cache_path(data: str | Path, backbone: str, limit: int | None = None) -> Path:

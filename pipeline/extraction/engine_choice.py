@@ -8,42 +8,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.features.backbones import Backbone
-from frostline.features.cache import Layout, Part, made_with
+from frostline.features.cache import Layout, made_with
 from frostline.features.cache.contract import Computed, Fit
 from frostline.features.engines import (
     Choice,
     Device,
     Engine,
-    EngineError,
     Plan,
     choose_engine,
     kind_of,
     plan_engines,
 )
-from frostline.features.errors import CacheMismatchError
-from frostline.features.fidelity import MIN_COSINE, Check
+from frostline.features.errors import CacheMismatchError, EngineError
+from frostline.features.fidelity import Check
 from frostline.features.images.decoding import Decoder, describe_decoder
 from frostline.features.images.loading import load_batches
 from frostline.features.spec import Dtype, FeatureSpec, Layer
 from frostline.features.table import OK, ImageSource
-from frostline.pipeline.progress import Reporter
+from frostline.pipeline.options.extraction import CacheOptions
 
 _CHECKED_IMAGES = 32
-
-
-@dataclass(frozen=True)
-class EngineOptions:
-    """Computation options set by the user; see `pipeline.extract`."""
-
-    engine: str
-    precision: str
-    device: str
-    batch_size: int | None
-    store: Dtype | None = None
-    min_cosine: float = MIN_COSINE
-    decoder: Decoder = "exact"
-    views: int = 1
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,12 +73,7 @@ def plan_computation(
     layers: tuple[Layer, ...],
     source: ImageSource,
     path: Path,
-    options: EngineOptions,
-    *,
-    part: Part | None,
-    overwrite: bool,
-    workers: int | None,
-    report: Reporter,
+    options: CacheOptions,
 ) -> Computation:
     """Choose the engine and precision of an existing cache, or else the fastest ones that reach `min_cosine`.
 
@@ -105,10 +84,14 @@ def plan_computation(
     Raises:
         EngineError: The engine is not available here, or no engine supports this network.
     """
-    earlier = made_with(path, part)
+    earlier = made_with(path, options.part)
     kept = _keep(net, layers, earlier, options) if earlier else None
     # A cache with another spec can only be replaced (--overwrite); open_writer reports the differing fields.
-    if earlier and kept and (not overwrite or (kept.plan and kept.spec.digest == earlier.spec.digest)):
+    if (
+        earlier
+        and kept
+        and (not options.overwrite or (kept.plan and kept.spec.digest == earlier.spec.digest))
+    ):
         return kept
     plans = plan_engines(
         net,
@@ -119,8 +102,9 @@ def plan_computation(
         images=len(source.table.ids),
         views=options.views,
     )
+    report = options.report
     with report.task("Preparing the engine", None):
-        pixels = _sample(net, source, workers, options.decoder, needed=not plans[0].is_reference)
+        pixels = _sample(net, source, options, needed=not plans[0].is_reference)
         choice = choose_engine(net, layers, plans, pixels, min_cosine=options.min_cosine)
     plan, check = choice.plan, choice.check
     report.note(
@@ -139,10 +123,7 @@ def engine_like(
     net: Backbone,
     layers: tuple[Layer, ...],
     source: ImageSource,
-    options: EngineOptions,
-    *,
-    workers: int | None,
-    report: Reporter,
+    options: CacheOptions,
 ) -> Engine:
     """Build the engine that computed existing features, to compute compatible ones.
 
@@ -154,15 +135,13 @@ def engine_like(
         net: The backbone.
         layers: Layers to compute.
         source: The images.
-        options: Options of the user. A named engine or precision is used even if it is outside the contract.
-        workers: Decoding threads; None for one per core.
-        report: Receiver of notes.
+        options: Options of the user, of which the part and the storage format are not used. A named engine or precision is used even if it is outside the contract.
 
     Raises:
         EngineError: The named engine is not available here, or no check shows that another engine agrees with
             `made`.
     """
-    named = not options.engine == options.precision == "auto"
+    report, named = options.report, not options.engine == options.precision == "auto"
     with report.task("Preparing the engine", None):
         try:
             plan = _plan_like(net, made.spec, options, device=options.device)
@@ -170,7 +149,7 @@ def engine_like(
         except EngineError:
             if options.engine != "auto":
                 raise
-            choice = _nearest(net, layers, source, options, workers)
+            choice = _nearest(net, layers, source, options)
     ours = Computed(_specify(net, layers, choice.plan, options, made.spec.dtype), choice.check)
     fit = Fit(made, ours, frozenset(layer.key for layer in layers))
     if fit.computed_otherwise and fit.is_within_contract:
@@ -187,13 +166,7 @@ def engine_like(
     return choice.engine
 
 
-def _nearest(
-    net: Backbone,
-    layers: tuple[Layer, ...],
-    source: ImageSource,
-    options: EngineOptions,
-    workers: int | None,
-) -> Choice:
+def _nearest(net: Backbone, layers: tuple[Layer, ...], source: ImageSource, options: CacheOptions) -> Choice:
     """Choose the fastest engine within the numerical contract, in the requested precision (default fp32)."""
     plans = plan_engines(
         net,
@@ -202,12 +175,12 @@ def _nearest(
         batch_size=options.batch_size,
         images=len(source.table.ids),
     )
-    pixels = _sample(net, source, workers, options.decoder, needed=not plans[0].is_reference)
+    pixels = _sample(net, source, options, needed=not plans[0].is_reference)
     return choose_engine(net, layers, plans, pixels)
 
 
 def _keep(
-    net: Backbone, layers: tuple[Layer, ...], earlier: Layout, options: EngineOptions
+    net: Backbone, layers: tuple[Layer, ...], earlier: Layout, options: CacheOptions
 ) -> Computation | None:
     """Return the computation of a cache, with the options that the user set; None if these are not available here."""
     made = earlier.spec
@@ -225,7 +198,7 @@ def _keep(
     return Computation(None, made, earlier.check, obstacle)
 
 
-def _plan_or_obstacle(net: Backbone, made: FeatureSpec, options: EngineOptions) -> tuple[Plan | None, str]:
+def _plan_or_obstacle(net: Backbone, made: FeatureSpec, options: CacheOptions) -> tuple[Plan | None, str]:
     """Return the plan of existing features, on their device unless the user names one, or the reason why not."""
     device = made.device if options.device == "auto" else options.device
     try:
@@ -234,7 +207,7 @@ def _plan_or_obstacle(net: Backbone, made: FeatureSpec, options: EngineOptions) 
         return None, str(error)
 
 
-def _is_open(options: EngineOptions, made: FeatureSpec) -> bool:
+def _is_open(options: CacheOptions, made: FeatureSpec) -> bool:
     """Return whether the options of the user allow the engine, precision and device of existing features."""
     asked = {
         (options.engine, kind_of(made.engine)),
@@ -244,7 +217,7 @@ def _is_open(options: EngineOptions, made: FeatureSpec) -> bool:
     return all(wanted in ("auto", there) for wanted, there in asked)
 
 
-def _plan_like(net: Backbone, made: FeatureSpec, options: EngineOptions, *, device: str) -> Plan:
+def _plan_like(net: Backbone, made: FeatureSpec, options: CacheOptions, *, device: str) -> Plan:
     """Return the plan of existing features, with the options that the user set.
 
     Raises:
@@ -262,7 +235,7 @@ def _plan_like(net: Backbone, made: FeatureSpec, options: EngineOptions, *, devi
 
 
 def _specify(
-    net: Backbone, layers: tuple[Layer, ...], plan: Plan, options: EngineOptions, dtype: Dtype = "float32"
+    net: Backbone, layers: tuple[Layer, ...], plan: Plan, options: CacheOptions, dtype: Dtype = "float32"
 ) -> FeatureSpec:
     """Return the specification of the features; `dtype` is the number format if the user names none."""
     seed = options.seed if options.views > 1 else 0
@@ -296,9 +269,7 @@ def specify(
     )
 
 
-def _sample(
-    net: Backbone, source: ImageSource, workers: int | None, decoder: Decoder, *, needed: bool
-) -> NDArray[np.uint8]:
+def _sample(net: Backbone, source: ImageSource, options: CacheOptions, *, needed: bool) -> NDArray[np.uint8]:
     """Return the (n, h, w, 3) uint8 pixels of the readable images in an evenly spaced sample."""
     count = len(source.table.ids)
     if not needed or not count:
@@ -309,9 +280,9 @@ def _sample(
         rows,
         net.transform,
         batch_size=len(rows),
-        workers=workers,
+        workers=options.workers,
         block_rows=count,
-        decoder=decoder,
+        decoder=options.decoder,
     )
     (batch,) = batches
     pixels: NDArray[np.uint8] = batch.pixels[batch.status == OK]

@@ -2,24 +2,20 @@
 
 import shlex
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from frostline.features.backbones import load_backbone
-from frostline.features.cache import FeatureCache, Part
-from frostline.features.fidelity import MIN_COSINE, Check
-from frostline.features.images.decoding import Decoder
-from frostline.features.spec import Dtype
+from frostline.features.cache import FeatureCache
+from frostline.features.fidelity import Check
 from frostline.features.table import ImageSource
 from frostline.pipeline.errors import LimitError, TooManyBadImagesError
 from frostline.pipeline.extraction.compute import fill_cache
-from frostline.pipeline.extraction.defaults import DEFAULT_BACKBONE, default_cache_path
-from frostline.pipeline.extraction.engine_choice import EngineOptions
+from frostline.pipeline.extraction.defaults import default_cache_path
 from frostline.pipeline.inputs.sources import opened_source
 from frostline.pipeline.inputs.unreadable import describe_unreadable
-from frostline.pipeline.progress import SILENT, Reporter
+from frostline.pipeline.options.extraction import ExtractOptions
+from frostline.pipeline.options.stage import stage
 
 
 @dataclass(frozen=True)
@@ -84,87 +80,35 @@ def _check_limit(path: Path, limit: int) -> None:
         )
 
 
-def extract(
-    data: str | Path | ImageSource,
-    *,
-    backbone: str = DEFAULT_BACKBONE,
-    weights: str | Path | None = None,
-    layers: Sequence[str] = ("embedding",),
-    image_size: int | None = None,
-    views: int = 1,
-    seed: int = 0,
-    cache: str | Path | None = None,
-    engine: str = "auto",
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
-    min_cosine: float = MIN_COSINE,
-    store: Dtype | None = None,
-    device: str = "auto",
-    decoder: Decoder = "exact",
-    batch_size: int | None = None,
-    workers: int | None = None,
-    limit: int | None = None,
-    max_bad: float = 0.01,
-    part: Part | None = None,
-    overwrite: bool = False,
-    report: Reporter = SILENT,
-) -> ExtractResult:
+@stage(ExtractOptions)
+def extract(data: str | Path | ImageSource, options: ExtractOptions) -> ExtractResult:
     """Compute the features of every image of `data` that the cache does not hold yet.
 
     Args:
         data: Image folder or manifest, see `features.sources.open_source`; or any other image source.
-        backbone: Name of the backbone; see `features.backbones.load_backbone`.
-        weights: Local weights to load instead of the pretrained ones.
-        layers: Layers to store in one pass, as ``LAYER`` or ``LAYER:POOL``.
-        image_size: Side in pixels of the network's square input; by default the size of its pretrained weights.
-        views: Number of versions of each image. The first is the image itself; the others are random crops, half
-            of them mirrored.
-        seed: Random seed of the views.
-        cache: Path of the cache; by default `pipeline.extraction.defaults.default_cache_path`.
-        engine: Engine that executes the forward pass; ``auto`` is that of an existing cache, else the fastest; see
-            `features.engines.plan_engines`.
-        precision: Number format of the forward pass; ``auto`` is that of an existing cache, else the fastest that
-            reaches `min_cosine`.
-        min_cosine: Smallest cosine similarity to eager fp32 that ``auto`` accepts, checked on a sample of the
-            images.
-        store: Number format in the file; by default that of an existing cache, else float32.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        decoder: ``exact``, or ``fast`` for pixels that differ by 3 of 255 at most; see
-            `features.images.decoding.decode`.
-        batch_size: Images per forward pass; by default chosen for the device.
-        workers: Decoding threads; by default one per core.
-        limit: Use only this many images, evenly spaced over the data set.
-        max_bad: Largest tolerated fraction of unreadable images.
-        part: Compute only this part of the rows, into a separate file next to the cache; see
-            `features.cache.Part.path`. `features.cache.merge_parts` merges the parts. If the whole cache is
-            complete, nothing is computed.
-        overwrite: Replace a cache with another specification once the new one is complete.
-        report: Receiver of progress.
+        options: Options of the extraction.
 
     Returns:
         Result of the extraction. If the call is interrupted, repeating it resumes from the last committed block.
 
     Raises:
+        OptionError: An option is not valid.
         FeaturesError: The data, backbone, weights, layers or cache are not usable; the subclass identifies the
             cause.
         LimitError: `limit` would replace a cache with a smaller one.
         TooManyBadImagesError: More than `max_bad` of the images are unreadable. The cache is complete and kept.
     """
     started = time.perf_counter()
+    limit = options.limit
     with opened_source(data, limit) as source:
-        net = load_backbone(backbone, weights=weights)
-        if image_size is not None:
-            net = net.with_transform(net.transform.at_size(image_size))
-        chosen = net.resolve_layers(layers)
-        path = Path(cache) if cache is not None else default_cache_path(source.root, backbone, limit)
-        if limit is not None and not overwrite:
+        net = load_backbone(options.backbone, weights=options.weights)
+        if options.image_size is not None:
+            net = net.with_transform(net.transform.at_size(options.image_size))
+        layers = net.resolve_layers(options.layers)
+        path = Path(options.cache or default_cache_path(source.root, options.backbone, limit))
+        if limit is not None and not options.overwrite:
             _check_limit(path, limit)
-
-        options = EngineOptions(
-            engine, precision, device, batch_size, store, min_cosine, decoder, views, seed
-        )
-        filled = fill_cache(
-            source, net, chosen, path, options, part=part, overwrite=overwrite, workers=workers, report=report
-        )
+        filled = fill_cache(source, net, layers, path, options)
     done = filled.cache
     result = ExtractResult(
         cache=done.path,
@@ -183,7 +127,7 @@ def extract(
         images_per_second=filled.images_per_second,
         part=str(done.part) if done.part else None,
     )
-    _check_bad(result, max_bad)
+    _check_bad(result, options.max_bad)
     return result
 
 

@@ -18,11 +18,11 @@ from frostline.pipeline.drawing.plots import Mistake, plot_confusion, plot_mista
 from frostline.pipeline.drawing.thumbnails import image_file
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.extraction.compute import fill_cache
-from frostline.pipeline.extraction.engine_choice import EngineOptions
 from frostline.pipeline.inputs.joined_caches import AnyCache, members, open_caches
 from frostline.pipeline.inputs.labelled_images import divide_rows
 from frostline.pipeline.inputs.layers import layer_features, layers_of
 from frostline.pipeline.inputs.sources import opened_source
+from frostline.pipeline.options.extraction import CacheOptions
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.caches import how_computed
 from frostline.pipeline.runs.evaluation import (
@@ -168,14 +168,11 @@ def _extract(run: Run, limit: int | None, report: Reporter) -> None:
     """Compute the missing features of a fine-tuned run's data with its own backbone."""
     (cache,) = run.caches
     net = run.backbone(cache)
-    options = EngineOptions(
-        engine="auto",
-        precision=cache.spec.precision,  # the head was calibrated in this precision
-        device="auto",
-        batch_size=None,
-    )
+    options = CacheOptions(
+        precision=cache.spec.precision, report=report
+    )  # the head was calibrated in this precision
     with opened_source(cache.source, limit) as source:
-        fill_cache(source, net, net.resolve_layers(["embedding"]), Path(cache.path), options, report=report)
+        fill_cache(source, net, net.resolve_layers(["embedding"]), Path(cache.path), options)
 
 
 def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:

@@ -20,8 +20,9 @@ from frostline.features.sources import PathSource, image_paths
 from frostline.features.spec import Dtype
 from frostline.features.table import ImageSource
 from frostline.pipeline.errors import RunError
-from frostline.pipeline.extraction.engine_choice import EngineOptions, engine_like
+from frostline.pipeline.extraction.engine_choice import engine_like
 from frostline.pipeline.inputs.layers import layer_places, layers_of
+from frostline.pipeline.options.extraction import AnyDevice, CacheOptions
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.caches import how_computed
 from frostline.pipeline.runs.record import CacheRecord
@@ -57,7 +58,7 @@ def predict(
     weights: str | Path | Sequence[str | Path] | None = None,
     engine: str = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
-    device: str = "auto",
+    device: AnyDevice = "auto",
     batch_size: int | None = None,
     workers: int | None = None,
     trusted: Collection[str] = (),
@@ -96,7 +97,9 @@ def predict(
     count = len(source.table.ids)
     size = batch_size or min(count, _BATCH_SIZE)
     used = sorted({index for index, _ in places})
-    options = EngineOptions(engine, precision, device, size)
+    options = CacheOptions(
+        engine=engine, precision=precision, device=device, batch_size=size, workers=workers, report=report
+    )
     streams = [
         _features(
             source,
@@ -104,8 +107,6 @@ def predict(
             opened.backbone(opened.caches[index], given[index]),
             layers_of(opened.layer, index),
             options,
-            workers=workers,
-            report=report,
         )
         for index in used
     ]
@@ -138,23 +139,20 @@ def _features(
     trained: CacheRecord,
     net: Backbone,
     keys: Sequence[str],
-    options: EngineOptions,
-    *,
-    workers: int | None,
-    report: Reporter,
+    options: CacheOptions,
 ) -> Iterator[tuple[Batch, dict[str, NDArray[Any]]]]:
     """Build the engine of one backbone; return an iterator over batches and their (k, dim) features by layer."""
     spec = trained.spec
     options = dataclasses.replace(options, decoder=decoder_of(spec.decoder))
     by_key = {layer.key: layer for layer in spec.layers}
     layers = tuple(by_key[key] for key in keys)
-    engine = engine_like(how_computed(trained), net, layers, source, options, workers=workers, report=report)
+    engine = engine_like(how_computed(trained), net, layers, source, options)
     batches = load_batches(
         source,
         np.arange(len(source.table.ids)),
         net.transform,
         batch_size=engine.batch_size,
-        workers=workers,
+        workers=options.workers,
         block_rows=engine.batch_size,
         decoder=options.decoder,
     )

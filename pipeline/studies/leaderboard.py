@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from frostline.classifiers.protocol.significance import holm, mcnemar
-from frostline.features.fidelity import MIN_COSINE
+from frostline.features.spec import MIN_COSINE
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.directory import is_of_sample_sizes

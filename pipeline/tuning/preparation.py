@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,9 +19,9 @@ from frostline.features.errors import BackboneError
 from frostline.pipeline.errors import FinetuneError
 from frostline.pipeline.extraction.compute import fill_cache
 from frostline.pipeline.extraction.defaults import default_cache_path
-from frostline.pipeline.extraction.engine_choice import EngineOptions
 from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.pipeline.inputs.scanned_images import ImageSet
+from frostline.pipeline.options.extraction import AnyDevice, CacheOptions
 from frostline.pipeline.progress import Reporter
 from frostline.pipeline.tuning.inputs import ActivationInputs, ImageInputs, Inputs
 from frostline.pipeline.tuning.recipe import Recipe
@@ -266,17 +267,16 @@ def _activations(plan: Plan, stages: Sequence[Stage], report: Reporter) -> Featu
     if plan.processes.leads:
         size = len(source.table) * math.prod(stage.shape) * 2 * plan.recipe.views
         report.note(f"Caching the activations below the frost line, {size / 1e9:.2f} GB, in {path}")
-        options = EngineOptions(
-            engine="auto",
+        options = CacheOptions(
             precision=precision,
-            device=plan.processes.device.type,
-            batch_size=None,
+            device=cast("AnyDevice", plan.processes.device.type),
             store="float16",
             views=plan.recipe.views,
             seed=plan.recipe.seed,
+            report=report,
         )
         net = plan.named.load()  # an engine may change the network that it runs
-        fill_cache(source, net, net.resolve_layers([layer]), path, options, report=report)
+        fill_cache(source, net, net.resolve_layers([layer]), path, options)
     plan.processes.wait()
     cache = FeatureCache.open(path)
     lost = np.flatnonzero(plan.rows.images.ok & ~cache.ok)

@@ -18,7 +18,8 @@ from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.saving.head_files import save_head
 from frostline.features.backbones import Backbone as Network
 from frostline.features.backbones import find_stage, load_backbone, trunk
-from frostline.features.engines import Engine, EngineError, Plan, plan_engines
+from frostline.features.engines import Engine, Plan, plan_engines
+from frostline.features.errors import EngineError
 from frostline.features.images.loading import load_batches
 from frostline.features.sources import open_source
 from frostline.features.spec import Layer

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from frostline.features.cache.file.part import Part
 from frostline.pipeline.errors import StudyError
+from frostline.pipeline.options.extraction import AnyDevice
 from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.evaluation import EVALUATION_FILE
 from frostline.pipeline.tuning.recipe import Recipe
@@ -92,7 +93,7 @@ class Extraction:
     data: Data
     backbone: Backbone
     layers: tuple[str, ...]
-    device: str
+    device: AnyDevice
     cache: Path
     part: Part | None = None
     needs: tuple[str, ...] = ()
@@ -170,7 +171,7 @@ class HeadTraining:
     cv: int | None
     project: str | None
     seed: int
-    device: str
+    device: AnyDevice
     evaluate: bool
     stage: ClassVar[Stage] = "train-head"
 
@@ -216,7 +217,7 @@ class Training:
     from_scratch: bool
     cached: bool | None
     caches: Path
-    device: str
+    device: AnyDevice
 
     def by(self, recipe: Recipe, run: Path, share: Share, report: Reporter) -> None:
         """Train with a recipe, resuming an interrupted training."""

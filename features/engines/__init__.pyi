@@ -1,0 +1,12 @@
+from .choice import Choice as Choice
+from .choice import choose_engine as choose_engine
+from .engine import ENGINES as ENGINES
+from .engine import TOLERANCE as TOLERANCE
+from .engine import Device as Device
+from .engine import Engine as Engine
+from .engine import EngineKind as EngineKind
+from .engine import Features as Features
+from .plan import Plan as Plan
+from .plan import kind_of as kind_of
+from .plan import make_engine as make_engine
+from .plan import plan_engines as plan_engines

@@ -1,0 +1,1 @@
+"""Options of the stages. Each is declared here once, see `frostline.options`."""
