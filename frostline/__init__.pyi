@@ -21,6 +21,7 @@ from .classifiers.protocol.splits import assign_splits as assign_splits
 from .classifiers.saving.head_files import load_head as load_head
 from .classifiers.saving.head_files import save_head as save_head
 from .errors import FrostlineError as FrostlineError
+from .errors import OptionError as OptionError
 from .features.backbones.backbone import Backbone as Backbone
 from .features.backbones.catalog import BackboneInfo as BackboneInfo
 from .features.backbones.catalog import list_backbones as list_backbones

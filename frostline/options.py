@@ -5,10 +5,11 @@ settings of runs and the commands that repeat a run are derived from these decla
 """
 
 import importlib
+import inspect
 import operator
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from numbers import Real
 from pathlib import Path
@@ -19,7 +20,7 @@ from frostline.errors import OptionError
 
 T = TypeVar("T")
 
-_DECLARED = "frostline.option"
+_DECLARED, _ARGUMENT = "frostline.option", "frostline.argument"
 SEEDS = (0, 2**32 - 1)
 """Smallest and largest random seed that NumPy, PyTorch and scikit-learn all accept."""
 
@@ -65,7 +66,6 @@ class Option:
         help: One sentence on its meaning.
         bounds: Range of a number, or of each number of a sequence.
         unset: What None stands for, such as ``one per core``.
-        flag: Name on the command line and in study files.
         metavar: Placeholder of the value in help.
         parse: ``module:function`` that converts a text, and raises ValueError if it is invalid.
         names: ``module:REGISTRY`` of the implementations that the value names.
@@ -80,7 +80,7 @@ class Option:
     help: str
     bounds: Bounds | None
     unset: str
-    flag: str
+    _flag: str
     metavar: str
     parse: str
     names: str
@@ -88,9 +88,21 @@ class Option:
     place: bool
 
     @property
+    def flag(self) -> str:
+        """Name on the command line and in study files."""
+        return self._flag or self.name.replace("_", "-")
+
+    @property
     def kind(self) -> "Kind":
         """Type of the value."""
         return kind_of(self.annotation)
+
+    def sentence(self) -> str:
+        """Return the meaning, the range and the default of the option, without the final full stop."""
+        text = re.sub(r"--([a-z][a-z-]*)", lambda found: f"`{found[1].replace('-', '_')}`", self.help)
+        bounds = f" ({self.bounds})" if self.bounds else ""
+        unset = f"; by default {self.unset}" if self.unset else ""
+        return f"{text.removesuffix('.')}{bounds}{unset}"
 
     def parser(self) -> Any:
         """Return the function that converts a text; None if the type determines the conversion."""
@@ -112,14 +124,28 @@ class Option:
             return None
         try:
             return self._converted(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise OptionError(f"{self.name}: got {value!r}, expected {self.expected()}") from None
+
+    def arguments(self, value: Any) -> list[str]:
+        """Return the arguments of the command line for a value; none for the default."""
+        if value == self.default:
+            return []
+        if self.kind.item is bool:
+            return [f"--{self.flag}" if value else f"--no-{self.flag}"]
+        if isinstance(value, Mapping):
+            value = [f"{name}={_text(item)}" for name, item in value.items()]
+        if self.kind.length == 0:
+            return [word for item in value for word in (f"--{self.flag}", str(item))]
+        return [f"--{self.flag}", *map(str, value if self.kind.length > 1 else [value])]
 
     def expected(self) -> str:
         """Describe the valid values."""
         kind = self.kind
         if kind.choices:
             text = f"one of {', '.join(kind.choices)}"
+        elif kind.item is dict:
+            return "values by name" + (", or None" if kind.optional else "")
         elif kind.item in _NUMBERS:
             noun = _NUMBERS[kind.item]
             text = f"{noun}, {self.bounds}" if self.bounds else noun
@@ -131,11 +157,20 @@ class Option:
 
     def _converted(self, value: Any) -> Any:
         kind = self.kind
+        if kind.item is dict:
+            return value if isinstance(value, Mapping) else self._texts(value)
         if kind.length == 1:
             return self._item(value)
-        if isinstance(value, str | bytes) or (kind.length and len(value) != kind.length):
+        if isinstance(value, str | Path):
+            value = (value,)  # one value of a list
+        if kind.length not in (0, len(value)):
             raise ValueError
         return tuple(self._item(item) for item in value)
+
+    def _texts(self, value: Any) -> tuple[str, ...]:
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise TypeError
+        return tuple(value)
 
     def _item(self, value: Any) -> Any:
         kind = self.kind
@@ -185,6 +220,8 @@ def kind_of(annotation: Any) -> Kind:
     if get_origin(annotation) in (Union, UnionType):
         members = [member for member in get_args(annotation) if member is not NoneType]
         optional = len(members) < len(get_args(annotation))
+    if get_origin(members[0]) is Mapping:  # or texts of the form NAME=VALUE
+        return Kind(dict, (), 0, optional)
     if Path in members:  # a path is accepted as text as well
         return Kind(Path, (), 1, optional)
     item = next((member for member in members if member is not str), str)
@@ -239,7 +276,7 @@ def option(
         "help": help,
         "bounds": bounds if bounded else None,
         "unset": unset,
-        "flag": flag,
+        "_flag": flag,
         "metavar": metavar,
         "parse": parse,
         "names": names,
@@ -248,6 +285,16 @@ def option(
     }
     made: T = field(default=default, metadata={_DECLARED: declared})
     return made
+
+
+def argument(help: str, default: Any = MISSING) -> Any:  # noqa: A002
+    """Declare a field of an `Options` class that is an argument of a function alone, and no option of a command.
+
+    Args:
+        help: One sentence on its meaning.
+        default: Value if the caller gives none; by default the argument is required.
+    """
+    return field(default=default, repr=False, compare=False, metadata={_ARGUMENT: help})
 
 
 def seed_option(help: str) -> int:  # noqa: A002
@@ -274,7 +321,7 @@ class Options:
 
     @classmethod
     def declared(cls) -> tuple[Option, ...]:
-        """Return the declarations of all options, in order."""
+        """Return the declarations of all options: positional ones, those of the class itself, and inherited ones."""
         options: Any = cls  # mypy takes a dataclass for unhashable
         return _declared(options)
 
@@ -287,6 +334,18 @@ class Options:
         """Return all options that a result depends on, by name: those that are no `Option.place`."""
         return {each.name: getattr(self, each.name) for each in self.declared() if not each.place}
 
+    def arguments(self) -> list[str]:
+        """Return the arguments of the command line for the options that differ from their defaults."""
+        words = [word for each in self.declared() for word in each.arguments(getattr(self, each.name))]
+        nested = (getattr(self, each.name) for each in fields(self) if _DECLARED not in each.metadata)
+        return [*words, *(word for each in nested if isinstance(each, Options) for word in each.arguments())]
+
+    @classmethod
+    def read(cls, settings: Mapping[str, Any], **changes: Any) -> Self:
+        """Return the options that were written as `settings`, with changes; names of other options are ignored."""
+        names = {each.name for each in cls.declared()}
+        return cls(**{**{name: value for name, value in settings.items() if name in names}, **changes})
+
     @classmethod
     def of(cls, other: "Options", **changes: Any) -> Self:
         """Return the options of this class that another one shares, with changes."""
@@ -298,29 +357,37 @@ class Options:
 
 @cache
 def _declared(options: Any) -> tuple[Option, ...]:
-    return tuple(
-        Option(
-            each.name,
-            each.type,
-            each.default,
-            **{
-                **each.metadata[_DECLARED],
-                "flag": each.metadata[_DECLARED]["flag"] or each.name.replace("_", "-"),
-            },
-        )
-        for each in fields(options)
-        if _DECLARED in each.metadata
-    )
+    own = inspect.get_annotations(options)
+    found = [each for each in fields(options) if _DECLARED in each.metadata]
+    found.sort(key=lambda each: 0 if not each.kw_only else 1 if each.name in own else 2)
+    return tuple(Option(each.name, each.type, each.default, **each.metadata[_DECLARED]) for each in found)
 
 
 def documented(options: type[Options]) -> Iterator[str]:
-    """Yield one entry per option, as in the section Args of a docstring."""
-    for each in options.declared():
-        text = re.sub(r"--([a-z][a-z-]*)", lambda found: f"`{found[1].replace('-', '_')}`", each.help)
-        sentence = text.removesuffix(".")
-        bounds = f" ({each.bounds})" if each.bounds else ""
-        unset = f"; by default {each.unset}" if each.unset else ""
-        yield f"{each.name}: {sentence}{bounds}{unset}."
+    """Yield one entry per field, as in the section Args of a docstring."""
+    declared = {each.name: each.sentence() for each in options.declared()}
+    for each in parameters(options):
+        yield f"{each.name}: {declared.get(each.name) or _argument(options, each.name)}."
+
+
+def parameters(options: type[Options]) -> list[inspect.Parameter]:
+    """Return the parameters of the constructor: positional ones, then the options in order, then other arguments."""
+    order = [each.name for each in options.declared()]
+    return sorted(
+        inspect.signature(options).parameters.values(),
+        key=lambda each: (
+            each.kind is each.KEYWORD_ONLY,
+            order.index(each.name) if each.name in order else len(order),
+        ),
+    )
+
+
+def _argument(options: type[Options], name: str) -> str:
+    return next(str(each.metadata[_ARGUMENT]) for each in fields(options) if each.name == name)
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _located(place: str) -> Any:

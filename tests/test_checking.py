@@ -9,7 +9,6 @@ from runner import CliRunner
 
 from frostline import cli
 from frostline.classifiers.errors import SplitError
-from frostline.classifiers.fitting.search import SearchPlan
 from frostline.classifiers.inspection.duplicates import NEAR
 from frostline.features.cache import FeatureCache
 from frostline.pipeline import LeakError, check_cache, evaluate, extract, few_shot, learning_curve, train_head
@@ -176,10 +175,10 @@ def test_only_evaluate_reads_test_rows(clean, tmp_path, monkeypatch):
 
     monkeypatch.setattr(FeatureCache, "features", guarded)
     run = train_head(clean, run=tmp_path / "linear").run
-    train_head(clean, "ridge", search=SearchPlan("random", 2), run=tmp_path / "random")
+    train_head(clean, "ridge", search="random", trials=2, run=tmp_path / "random")
     train_head(clean, "ridge", cv=2, run=tmp_path / "cv")
     quick = {"hidden": (4,), "epochs": 2}
-    train_head(clean, "mlp", params=quick, search=SearchPlan("random", 2), run=tmp_path / "mlp")
+    train_head(clean, "mlp", params=quick, search="random", trials=2, run=tmp_path / "mlp")
     few_shot(clean, "ridge", shots=[1], episodes=2, out=tmp_path / "few")
     learning_curve(clean, "ridge", points=2, draws=2, out=tmp_path / "curve")
     assert len(guards) == 6

@@ -315,7 +315,6 @@ def test_a_search_is_told_drawn_and_kept(cache, tmp_path):
 
 
 def test_a_search_reads_train_and_val_rows_alone(cache, tmp_path, monkeypatch):
-    from frostline.classifiers.fitting.search import SearchPlan
     from frostline.pipeline import split_rows
     from frostline.pipeline import train_head as train
 
@@ -324,7 +323,7 @@ def test_a_search_reads_train_and_val_rows_alone(cache, tmp_path, monkeypatch):
     features = data.features().copy()
     features[split == Split.TEST] = np.nan  # whoever reads them fails
     monkeypatch.setattr(FeatureCache, "features", lambda *_args, **_options: features)
-    done = train(data, "ridge", search=SearchPlan("grid"), cv=3, run=tmp_path / "run")
+    done = train(data, "ridge", search="grid", cv=3, run=tmp_path / "run")
     assert done.validation["accuracy"] > 0
 
 

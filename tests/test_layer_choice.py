@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from frostline.classifiers.fitting.search import SearchPlan
 from frostline.features.cache import FeatureCache
 from frostline.pipeline import RunError, evaluate, extract, predict, split_rows, train_head
 from frostline.pipeline.demo import write_digits
@@ -70,9 +69,7 @@ def test_search_covers_layers_without_test_rows(cache, tmp_path, monkeypatch):
     for features in whole.values():
         features[split == Split.TEST] = np.nan
     monkeypatch.setattr(FeatureCache, "features", lambda _cache, layer, **_options: whole[layer])
-    result = train_head(
-        cache, "ridge", layer="all", search=SearchPlan("random", 2), cv=2, run=tmp_path / "run"
-    )
+    result = train_head(cache, "ridge", layer="all", search="random", trials=2, cv=2, run=tmp_path / "run")
     assert [trial["layer"] for trial in result.trials] == ["embedding"] * 2 + ["layer1:avg"] * 2 + [BOTH] * 2
     assert result.layer == max(result.trials, key=lambda trial: trial["accuracy"])["layer"]
     assert (tmp_path / "run" / "search.png").exists()

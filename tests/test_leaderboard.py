@@ -10,6 +10,7 @@ from runner import CliRunner
 
 from frostline import cli
 from frostline.classifiers.protocol.significance import holm, mcnemar
+from frostline.errors import OptionError
 from frostline.features.cache import FeatureCache
 from frostline.pipeline import RunError, compare, evaluate, extract, train_head
 from frostline.pipeline.demo import write_digits
@@ -160,7 +161,7 @@ def test_invalid_arguments_are_refused(runs, tmp_path):
     ):
         with pytest.raises(RunError, match=problem):
             compare(arguments)
-    with pytest.raises(RunError, match="sort: got"):
+    with pytest.raises(OptionError, match="sort: got 'beauty', expected one of accuracy"):
         compare(made, sort="beauty")
 
 

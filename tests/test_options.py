@@ -57,7 +57,7 @@ def toy(data: str, options: Toy) -> tuple[str, Toy]:
         ("share", float("nan"), "a number"),
         ("rate", 0, "a number, above 0"),
         ("rate", float("inf"), "a number, above 0"),
-        ("names", "embedding", "a list of values, each a text"),
+        ("names", 1, "a list of values, each a text"),
         ("names", [1], "a list of values, each a text"),
         ("parts", (0.1,), "2 values, each a number, 0 to 1"),
         ("parts", (0.1, 2), "2 values, each a number, 0 to 1"),
@@ -75,6 +75,7 @@ def test_invalid_values_are_refused_with_the_valid_ones(name, value, expected):
 def test_values_are_converted_to_the_declared_types():
     made = Toy(count=np.int64(3), share=0, names=["u", "v"], parts=[0, 1], out=Path("file"))
     assert made == Toy(count=3, share=0.0, names=("u", "v"), parts=(0.0, 1.0), out=Path("file"))
+    assert Toy(names="u").names == ("u",)
     assert [type(value) for value in (made.count, made.share)] == [int, float]
 
 

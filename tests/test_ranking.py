@@ -9,6 +9,7 @@ from scipy.special import softmax
 
 from frostline import cli
 from frostline.classifiers.experiments.transferability import h_score, leep, log_me, nce, one_nn
+from frostline.errors import OptionError
 from frostline.features.cache import FeatureCache
 from frostline.pipeline import RunError, extract, rank, split_rows
 from frostline.pipeline.demo import write_digits
@@ -75,7 +76,7 @@ def test_command_prints_ranking(caches):
 def test_different_images_and_unknown_names_are_reported(caches):
     assert "different images" in rank([caches[1], caches[2]], device="cpu").notes[0]
     assert not rank(caches[:2], device="cpu").notes
-    with pytest.raises(RunError, match="score 'beauty'"):
+    with pytest.raises(OptionError, match="by: got 'beauty', expected one of log_me"):
         rank(caches, by="beauty")
     with pytest.raises(RunError, match="no layer"):
         rank(caches[:2], layer="layer1")

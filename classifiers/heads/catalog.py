@@ -1,6 +1,6 @@
 """Registry of the heads. A new built-in head is a module with a `HeadKind`, and one entry in `HEADS`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from frostline.classifiers.errors import HeadError
@@ -52,12 +52,13 @@ def recorded_head(name: str) -> HeadKind:
     return recorded_kind(name) if ":" in name and name not in HEADS else HEADS[name]
 
 
-def parse_params(head: str, texts: Iterable[str]) -> dict[str, Any]:
-    """Parse parameters of a head from texts such as ``l2=1e-3`` or ``hidden=256,128``.
+def parse_params(head: str, given: Mapping[str, Any] | Iterable[str]) -> dict[str, Any]:
+    """Parse parameters of a head.
 
     Args:
         head: Kind of head; see `find_head`.
-        texts: Texts of the form ``NAME=VALUE``.
+        given: Values or texts by name of the parameter; or texts of the form ``NAME=VALUE``, such as ``l2=1e-3`` or
+            ``hidden=256,128``.
 
     Returns:
         Parsed values by parameter name.
@@ -67,6 +68,10 @@ def parse_params(head: str, texts: Iterable[str]) -> dict[str, Any]:
             invalid, or a parameter is given twice.
     """
     kind = find_head(head)
+    return kind.check(given if isinstance(given, Mapping) else _pairs(kind, given))
+
+
+def _pairs(kind: HeadKind, texts: Iterable[str]) -> dict[str, str]:
     params: dict[str, str] = {}
     for text in texts:
         name, equals, value = (part.strip() for part in text.partition("="))
@@ -77,4 +82,4 @@ def parse_params(head: str, texts: Iterable[str]) -> dict[str, Any]:
         if name in params:
             raise HeadError(f"parameter {name!r} is given twice: {params[name]!r} and {value!r}")
         params[name] = value
-    return kind.check(params)
+    return params

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from frostline import pipeline
-from frostline.commands.options import PATH, choice_option, example, output_options
+from frostline.commands.options import PATH, example, options_of, output_options
 from frostline.commands.output import Output, Table, Text
+from frostline.pipeline.options.inspection import RankOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,11 +83,7 @@ def _stages_table(stages: "Sequence[Stage]") -> Table:
 
 @click.command(epilog=example("frostline rank resnet50.h5 vit.h5 efficientnet.h5"))
 @click.argument("caches", type=PATH, nargs=-1, required=True, metavar="CACHE...")
-@click.option(
-    "--layer", metavar="L", default="all", help="Layer of each cache; all scores every layer separately."
-)
-@choice_option("--by", ["log_me", "h_score", "one_nn", "leep", "nce"], "Score to rank by.")
-@choice_option("--device", ["auto", "cpu", "cuda"], "Device for the nearest-neighbour search.")
+@options_of(RankOptions)
 @output_options
 def rank(*, output: Output, caches: tuple[Path, ...], **options: Any) -> None:
     """Rank CACHEs of the same images before training.

@@ -10,12 +10,12 @@ from frostline import pipeline
 from frostline.commands.options import (
     PATH,
     example,
-    head_option,
-    layer_option,
+    options_of,
     output_options,
     overwrite_option,
 )
 from frostline.commands.output import Output, Table, Text, listed, plain
+from frostline.pipeline.options.inspection import CheckOptions, LabelErrorOptions
 
 if TYPE_CHECKING:
     from frostline.features.cache import CacheInfo, VerifyReport
@@ -70,25 +70,14 @@ def _verified_text(file: Path, checked: "VerifyReport") -> Text:
 
 @cache.command(epilog=example("frostline cache check photos.h5 --out report/"))
 @_file_argument
-@click.option("--layer", metavar="L", help="Layer to compare images in; required if the cache holds several.")
-@click.option(
-    "--threshold",
-    type=click.FloatRange(-1, 1, min_open=True),
-    metavar="COSINE",
-    help="Smallest cosine similarity of centred features that counts as a near-duplicate.  [default: 0.85]",
-)
-@click.option(
-    "--out", type=PATH, metavar="DIR", help="Draw the most similar pairs into DIR/near-duplicates.png."
-)
+@options_of(CheckOptions)
 @output_options
-def check(*, output: Output, file: Path, threshold: float | None, **options: Any) -> None:
+def check(*, output: Output, file: Path, **options: Any) -> None:
     """Check the splits and labels of a cache.
 
     Find images and groups in more than one split, near-duplicates across splits, and equal images with different
     labels. The exit code is 1 if train-head would refuse the splits. No head is trained or evaluated.
     """
-    if threshold is not None:
-        options["threshold"] = threshold
     found = pipeline.check_cache(file, report=output.report, **options)
     output.show(found, _check_text(found))
     if found.refusals:
@@ -147,10 +136,7 @@ def merge(*, output: Output, parts: tuple[Path, ...], **options: Any) -> None:
 
 @click.command(epilog=example("frostline label-errors photos.h5 --out report/   # needs frostline[labels]"))
 @click.argument("cache", type=PATH)
-@head_option("Kind of head that scores the labels.")
-@layer_option()
-@click.option("--folds", type=click.IntRange(min=2), default=5, metavar="K", help="Number of folds.")
-@click.option("--out", type=PATH, metavar="DIR", help="Folder for thumbnails and a table.")
+@options_of(LabelErrorOptions)
 @output_options
 def label_errors(*, output: Output, cache: Path, **options: Any) -> None:
     """List images whose label is probably wrong.

@@ -8,10 +8,15 @@ from typing import Any, NoReturn
 
 import click
 
-from frostline.errors import FrostlineError
+from frostline.errors import FrostlineError, OptionError
 
-EXIT_CODES: Mapping[type[BaseException], int] = {FrostlineError: 1, OSError: 1, KeyboardInterrupt: 1}
-"""Exit code of each class of expected errors.
+EXIT_CODES: Mapping[type[BaseException], int] = {
+    OptionError: 2,
+    FrostlineError: 1,
+    OSError: 1,
+    KeyboardInterrupt: 1,
+}
+"""Exit code of each class of expected errors; the first that fits counts.
 
 The errors of click carry their own codes: 2 for a usage error, and 1 for a `click.ClickException`, which a command raises
 for a bad outcome such as a damaged cache. Any other error is a bug and shows its traceback.

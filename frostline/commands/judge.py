@@ -1,41 +1,24 @@
 """Commands that use a run: ``evaluate`` and ``predict``."""
 
 import io
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from frostline import pipeline
-from frostline.commands.options import (
-    COUNT,
-    PATH,
-    batch_size_option,
-    device_option,
-    engine_option,
-    example,
-    format_option,
-    output_options,
-    precision_option,
-    workers_option,
-)
+from frostline.commands.options import PATH, example, format_option, options_of, output_options
 from frostline.commands.output import Output, Table, Text
+from frostline.pipeline.options.judging import PredictOptions, TrustOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-_trust_option = click.option(
-    "--trust",
-    "trusted",
-    multiple=True,
-    metavar="TYPE",
-    help="Trust this type when loading a third-party head (train-head lists the types).",
-)
 
 
 @click.command(epilog=example("frostline evaluate runs/photos-linear"))
 @click.argument("run", type=PATH)
 @click.argument("cache", type=PATH, required=False, metavar="[CACHE[+CACHE...]]")
-@_trust_option
+@options_of(TrustOptions)
 @output_options
 def evaluate(*, output: Output, **options: Any) -> None:
     """Evaluate RUN on the test split.
@@ -79,30 +62,16 @@ def evaluation_text(result: "pipeline.EvaluationResult") -> Text:
 @click.command(epilog=example("frostline predict runs/photos-linear new/ one.jpg --format csv > labels.csv"))
 @click.argument("run", type=PATH)
 @click.argument("paths", type=PATH, nargs=-1, required=True, metavar="IMAGE|FOLDER...")
-@click.option("--top-k", type=COUNT, default=5, metavar="K", help="Classes listed per image.")
 @format_option("csv", "json")
-@click.option(
-    "--weights",
-    multiple=True,
-    metavar="FILE",
-    help="Weights of the backbone, if the file was moved. Repeat for a run on several backbones, in their order.",
-)
-@precision_option("Number format of the forward pass; auto: that of the features RUN was trained on.")
-@engine_option(
-    "Engine that executes the forward pass; auto: the one that computed these features, else the fastest that agrees with it."
-)
-@device_option
-@batch_size_option
-@workers_option
-@_trust_option
+@options_of(PredictOptions)
 @output_options
-def predict(*, output: Output, **options: Any) -> None:
+def predict(*, output: Output, run: Path, paths: tuple[Path, ...], **options: Any) -> None:
     """Label new images with RUN.
 
     Images go through the backbone, transform, layer and head of RUN. An image that cannot be read gets the reason
     in place of a label, and the exit code is 1.
     """
-    predictions = pipeline.predict(report=output.report, **options)
+    predictions = pipeline.predict(run, paths, report=output.report, **options)
     output.show(predictions, _predictions_text(predictions))
     unread = sum(prediction.error is not None for prediction in predictions)
     if unread:

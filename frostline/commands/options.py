@@ -60,10 +60,8 @@ def _declared_option(each: Option, note: str) -> Decorator:
         return click.option(_flag(each), each.name, is_flag=True, **settings)
     known = each.known()
     settings |= {"type": _type(each), "multiple": kind.length == 0, "nargs": max(1, kind.length)}
-    settings |= {
-        "metavar": each.metavar
-        or (f"[{'|'.join((*known, 'NAME'))}]" if each.names else _METAVARS.get(kind.item))
-    }
+    placeholder = each.metavar or _METAVARS.get(kind.item)
+    settings["metavar"] = f"[{'|'.join([*known, each.metavar or 'NAME'])}]" if each.names else placeholder
     if each.parse:
         settings["callback"] = functools.partial(_parsed, each)
     return click.option(f"--{each.flag}", each.name, **settings)
@@ -80,8 +78,8 @@ def _type(each: Option) -> Any:
     kind = each.kind
     if kind.choices:
         return click.Choice(kind.choices)
-    if each.bounds is None:
-        return {int: int, float: float, Path: click.Path()}.get(kind.item, str)
+    if each.bounds is None or each.parse:
+        return str if each.parse else {int: int, float: float, Path: click.Path()}.get(kind.item, str)
     limits = each.bounds
     number = click.IntRange if kind.item is int else click.FloatRange
     return number(limits.low, limits.high, min_open=limits.above, max_open=limits.below)  # type: ignore[arg-type]

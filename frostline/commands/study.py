@@ -6,16 +6,9 @@ from typing import Any
 import click
 
 from frostline import pipeline
-from frostline.commands.options import (
-    COUNT,
-    PATH,
-    choice_option,
-    cluster_option,
-    example,
-    format_option,
-    output_options,
-)
+from frostline.commands.options import PATH, example, format_option, options_of, output_options
 from frostline.commands.output import Output, Table, Text
+from frostline.pipeline.options.studies import BatchOptions, CompareOptions, ReportOptions
 
 
 @click.command(
@@ -25,19 +18,12 @@ from frostline.commands.output import Output, Table, Text
     )
 )
 @click.argument("jobs_file", type=PATH, metavar="JOBS.toml")
-@click.option(
-    "--jobs",
-    type=COUNT,
-    default=1,
-    metavar="N",
-    help="Processes, which share the cores and memory of the machine.",
-)
-@cluster_option
+@options_of(BatchOptions)
 @click.option(
     "--dry-run", is_flag=True, help="Only list the jobs and estimate their time, memory and disk space."
 )
 @output_options
-def batch(*, output: Output, jobs_file: Path, jobs: int, cluster: str | None, dry_run: bool) -> None:
+def batch(*, output: Output, jobs_file: Path, dry_run: bool, **options: Any) -> None:
     """Run every job of a study file.
 
     A study runs all combinations of data sets, backbones, layers, heads and seeds. Each table of JOBS.toml is
@@ -49,10 +35,10 @@ def batch(*, output: Output, jobs_file: Path, jobs: int, cluster: str | None, dr
     not stop the others; the exit code is then 1.
     """
     if dry_run:
-        plan = pipeline.plan_batch(jobs_file, jobs=jobs, report=output.report)
+        plan = pipeline.plan_batch(jobs_file, jobs=options["jobs"], report=output.report)
         output.show(plan, _plan_text(plan))
         return
-    result = pipeline.batch(jobs_file, jobs=jobs, cluster=cluster, report=output.report)
+    result = pipeline.batch(jobs_file, report=output.report, **options)
     output.show(result, _batch_text(result))
     if result.unfinished:
         raise click.ClickException(
@@ -106,25 +92,6 @@ def _batch_text(result: "pipeline.BatchResult") -> Text:
 
 
 _runs_argument = click.argument("runs", type=PATH, nargs=-1, required=True, metavar="RUN...")
-_on_option = choice_option(
-    "--on",
-    ["auto", "validation", "test"],
-    "Rows to compare on; auto: test if every run was evaluated, else validation.",
-)
-_SORTS = (
-    "accuracy",
-    "validation",
-    "test",
-    "name",
-    "parameters",
-    "gflops",
-    "width",
-    "extraction",
-    "rate",
-    "training",
-    "total",
-    "cache",
-)
 
 
 @click.command(
@@ -134,8 +101,7 @@ _SORTS = (
     )
 )
 @_runs_argument
-@choice_option("--sort", _SORTS, "Sort key; the most accurate, the fastest or the smallest run comes first.")
-@_on_option
+@options_of(CompareOptions)
 @format_option("table", "csv", "json", "markdown")
 @output_options
 def compare(*, output: Output, runs: tuple[Path, ...], **options: Any) -> None:
@@ -174,20 +140,7 @@ def _board_text(board: "pipeline.Leaderboard", style: str) -> Text:
 
 @click.command(epilog=example("frostline report runs/* --out report.html   # needs frostline[report]"))
 @_runs_argument
-@click.option(
-    "--out",
-    type=PATH,
-    metavar="FILE",
-    default=Path("report.html"),
-    help="File to write; an existing one is replaced.",
-)
-@_on_option
-@choice_option(
-    "--map",
-    ["pca", "umap", "none"],
-    "Projection of the features to two dimensions; umap takes longer and needs frostline[umap].",
-)
-@click.option("--title", default="Frostline report", help="Title of the page.")
+@options_of(ReportOptions)
 @output_options
 def report(*, output: Output, runs: tuple[Path, ...], **options: Any) -> None:
     """Write an HTML report on RUNs.

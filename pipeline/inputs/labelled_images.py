@@ -10,9 +10,8 @@ from frostline.classifiers.protocol.splits import SplitReport, assign_splits, ch
 from frostline.features.cache import FeatureCache
 from frostline.features.spec import Layer
 from frostline.pipeline.errors import RunError
+from frostline.pipeline.options.splits import DEFAULT_FRACTIONS
 from frostline.splits import Split
-
-DEFAULT_FRACTIONS = (0.6, 0.2, 0.2)
 
 
 class LabelledImages(Protocol):

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.classifiers.inspection.duplicates import NEAR, LeakReport, check_leaks
+from frostline.classifiers.inspection.duplicates import LeakReport, check_leaks
 from frostline.classifiers.protocol.splits import assign_splits, class_problems, missing_classes
 from frostline.features.cache import FeatureCache
 from frostline.pipeline.drawing.plots import PicturePair, plot_pairs
 from frostline.pipeline.drawing.thumbnails import image_file
-from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS, choose_layer
-from frostline.pipeline.progress import SILENT, Reporter
+from frostline.pipeline.inputs.labelled_images import choose_layer
+from frostline.pipeline.options.inspection import CheckOptions
+from frostline.pipeline.options.stage import stage
 from frostline.splits import SPLIT_NAMES, Split
 
 _SHOWN_PAIRS = 24
@@ -82,16 +83,8 @@ class CacheCheck:
     seconds: float
 
 
-def check_cache(
-    cache: str | Path | FeatureCache,
-    *,
-    layer: str | None = None,
-    threshold: float = NEAR,
-    max_pairs: int = 1000,
-    out: str | Path | None = None,
-    fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
-    report: Reporter = SILENT,
-) -> CacheCheck:
+@stage(CheckOptions)
+def check_cache(cache: str | Path | FeatureCache, options: CheckOptions) -> CacheCheck:
     """Check the splits and labels of a cache.
 
     Find equal images, near-duplicates and groups in more than one split, and equal images with different labels.
@@ -99,26 +92,22 @@ def check_cache(
 
     Args:
         cache: The cache or its path.
-        layer: Layer to compare images in; required if the cache holds several.
-        threshold: Smallest cosine similarity of centred features that counts as a near-duplicate; see
-            `classifiers.inspection.duplicates.NEAR`.
-        max_pairs: Maximum number of near-duplicates to list.
-        out: Folder for thumbnails of the most similar pairs.
-        fractions: Fractions of train, val and test for data without declared splits.
-        report: Receiver of progress.
+        options: Options of the stage.
 
     Raises:
         FeaturesError: The cache is not usable.
         RunError: The layer does not exist.
-        SplitError: The threshold or the number of pairs is out of range.
+        OptionError: An option is out of range.
     """
     started = time.perf_counter()
     if not isinstance(cache, FeatureCache):
         cache = FeatureCache.open(cache)
-    chosen = choose_layer(cache, layer)
+    chosen = choose_layer(cache, options.layer)
     usable = cache.ok & (cache.labels >= 0)
-    split = assign_splits(cache.split, cache.content, cache.groups, fractions=fractions, usable=usable)
-    with report.task("Comparing images", None):
+    split = assign_splits(
+        cache.split, cache.content, cache.groups, fractions=options.fractions, usable=usable
+    )
+    with options.report.task("Comparing images", None):
         found = check_leaks(
             split,
             cache.content,
@@ -126,8 +115,8 @@ def check_cache(
             np.where(cache.ok, cache.labels, -1),
             cache.classes,
             X=cache.features(chosen.key),
-            threshold=threshold,
-            max_pairs=max_pairs,
+            threshold=options.threshold,
+            max_pairs=options.max_pairs,
         )
     near, complete = _pairs(cache, split, found)
     missing = missing_classes(split, cache.labels, cache.classes)
@@ -136,7 +125,7 @@ def check_cache(
         cache=cache.path,
         layer=chosen.key,
         counts={SPLIT_NAMES[code]: int((split == code).sum()) for code in Split if code != Split.NONE},
-        threshold=threshold,
+        threshold=options.threshold,
         exact=_names(cache, found.exact),
         groups=_names(cache, found.groups),
         conflicts=_names(cache, found.conflicts),
@@ -145,7 +134,7 @@ def check_cache(
         missing=missing,
         refusals=(*found.refusals, *refusals),
         warnings=(*found.warnings, *warnings),
-        picture=_draw(cache, found, near, Path(out)) if out is not None and near else None,
+        picture=_draw(cache, found, near, Path(options.out)) if options.out is not None and near else None,
         seconds=time.perf_counter() - started,
     )
 

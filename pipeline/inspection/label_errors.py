@@ -16,9 +16,10 @@ from frostline.pipeline.drawing.plots import Mistake, plot_mistakes
 from frostline.pipeline.drawing.tables import write_table
 from frostline.pipeline.drawing.thumbnails import image_file
 from frostline.pipeline.errors import RunError
-from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS, split_rows
+from frostline.pipeline.inputs.labelled_images import split_rows
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
-from frostline.pipeline.progress import SILENT, Reporter
+from frostline.pipeline.options.inspection import LabelErrorOptions
+from frostline.pipeline.options.stage import stage
 from frostline.splits import Split
 
 _SHOWN = 24
@@ -67,32 +68,15 @@ class LabelErrors:
     seconds: float
 
 
-def label_errors(
-    cache: str | Path | FeatureCache,
-    *,
-    head: str = "linear",
-    layer: str | None = None,
-    folds: int = 5,
-    out: str | Path | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
-    report: Reporter = SILENT,
-) -> LabelErrors:
+@stage(LabelErrorOptions)
+def label_errors(cache: str | Path | FeatureCache, options: LabelErrorOptions) -> LabelErrors:
     """Find probably wrong labels of train and val rows by confident learning; test rows are not read.
 
     Every row is scored by a head that was fitted without the row, its copies and its group.
 
     Args:
         cache: The cache or its path.
-        head: Kind of head that scores the labels, at its defaults; it must predict probabilities.
-        layer: Layer to read; required if the cache holds several.
-        folds: Number of folds.
-        out: Folder for thumbnails and a table.
-        seed: Random seed of the folds and the head.
-        device: Device on which torch heads train.
-        fractions: Fractions of train, val and test for data without declared splits.
-        report: Receiver of progress.
+        options: Options of the stage.
 
     Raises:
         ClassifiersError: The head or the rows are not usable, or cleanlab is not installed.
@@ -102,22 +86,22 @@ def label_errors(
     started = time.perf_counter()
     if not isinstance(cache, FeatureCache):
         cache = FeatureCache.open(cache)
-    key, *others = layer_choices(cache, layer)
+    key, *others = layer_choices(cache, options.layer)
     if others:
         raise RunError("label-errors reads one layer, or several joined layers: pass e.g. --layer a+b.")
-    split, _ = split_rows(cache, fractions)
+    split, _ = split_rows(cache, options.fractions)
     rows = np.flatnonzero((split == Split.TRAIN) | (split == Split.VAL))
     together = positions(cache.content[rows], cache.groups[rows]).astype(str)
-    kind = find_head(head)
-    with report.task("Scoring labels", None):
+    kind = find_head(options.head)
+    with options.report.task("Scoring labels", None):
         try:
             issues = find_label_errors(
                 np.asarray(layer_features(cache, key)[rows], np.float32),
                 cache.labels[rows],
-                kind.build(kind.complete({}), seed, device),
-                folds=folds,
+                kind.build(kind.complete({}), options.seed, options.device),
+                folds=options.folds,
                 groups=together,
-                seed=seed,
+                seed=options.seed,
             )
         except ImportError as error:
             raise HeadError(str(error)) from error
@@ -129,8 +113,8 @@ def label_errors(
         )
     )
     picture = table = None
-    if out is not None and found:
-        picture, table = Path(out) / PICTURE, Path(out) / TABLE
+    if options.out is not None and found:
+        picture, table = Path(options.out) / PICTURE, Path(options.out) / TABLE
         picture.parent.mkdir(parents=True, exist_ok=True)
         shown = [
             Mistake(image_file(cache, int(row)), each.given, each.suggested, -each.margin)

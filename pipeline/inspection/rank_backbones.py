@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,13 @@ from frostline.classifiers.experiments.transferability import h_score, leep, log
 from frostline.features.cache import FeatureCache
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.joined_caches import image_digests
-from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS, split_rows
+from frostline.pipeline.inputs.labelled_images import split_rows
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
-from frostline.pipeline.progress import SILENT, Reporter
+from frostline.pipeline.options.inspection import RankOptions, Transferability
+from frostline.pipeline.options.stage import stage
 from frostline.splits import Split
 
-SCORES = ("log_me", "h_score", "one_nn", "leep", "nce")
+SCORES: tuple[Transferability, ...] = get_args(Transferability)
 """The scores of `Ranked`; larger is better."""
 
 _LOGITS = "logits"
@@ -71,50 +72,37 @@ class Ranking:
     notes: tuple[str, ...]
 
 
-def rank(
-    caches: Sequence[str | Path | FeatureCache],
-    *,
-    layer: str | None = "all",
-    by: str = "log_me",
-    device: str = "auto",
-    fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
-    report: Reporter = SILENT,
-) -> Ranking:
+@stage(RankOptions)
+def rank(caches: Sequence[str | Path | FeatureCache], options: RankOptions) -> Ranking:
     """Rank the layers of caches by a score that predicts the accuracy of a head; test rows are not read.
 
     Args:
         caches: Caches of the same images by several backbones, or a single cache.
-        layer: A layer, or several joined by ``+``, that each cache has; ``all`` for each single layer; None for
-            the only layer. Logits are scored as features only if they are named.
-        by: One of `SCORES`; layers without that score come last.
-        device: Device for the nearest-neighbour search.
-        fractions: Fractions of train, val and test for data without declared splits.
-        report: Receiver of progress.
+        options: Options of the stage.
 
     Raises:
         ClassifiersError: The labels or features can't be scored.
         FeaturesError: A cache is not usable.
-        RunError: No cache is named, the score is unknown, or a cache does not have the layer.
+        RunError: No cache is named, or a cache does not have the layer.
     """
-    if by not in SCORES or not caches:
-        raise RunError(
-            f"got {len(caches)} caches and score {by!r}; expected one or more, and {', '.join(SCORES)}."
-        )
+    if not caches:
+        raise RunError("no caches to rank; name one or more.")
     opened = [cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache) for cache in caches]
-    choices = [_layers(cache, layer) for cache in opened]
+    choices = [_layers(cache, options.layer) for cache in opened]
     ranked: list[Ranked] = []
     images = []
-    with report.task("Scoring layers", sum(map(len, choices))) as advance:
+    with options.report.task("Scoring layers", sum(map(len, choices))) as advance:
         for cache, keys in zip(opened, choices, strict=True):
-            split, _ = split_rows(cache, fractions)
+            split, _ = split_rows(cache, options.fractions)
             rows = np.flatnonzero((split == Split.TRAIN) | (split == Split.VAL))
             images.append(np.sort(image_digests(cache.content[rows])))
             source = _source_scores(cache, rows)
             for key in keys:
-                ranked.append(_score(cache, key, rows, source, device))
+                ranked.append(_score(cache, key, rows, source, options.device))
                 advance(1)
     same = all(np.array_equal(images[0], other) for other in images[1:])
     notes = () if same else ("The caches hold different images: their scores can't be compared.",)
+    by = options.by
     ranked.sort(key=lambda each: -np.inf if getattr(each, by) is None else getattr(each, by), reverse=True)
     return Ranking(by, tuple(map(len, images)), tuple(ranked), notes)
 

@@ -2,10 +2,10 @@
 
 import csv
 import dataclasses
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,9 @@ from frostline.features.table import ImageSource
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.extraction.engine_choice import engine_like
 from frostline.pipeline.inputs.layers import layer_places, layers_of
-from frostline.pipeline.options.extraction import AnyDevice, CacheOptions
-from frostline.pipeline.progress import SILENT, Reporter
+from frostline.pipeline.options.extraction import CacheOptions
+from frostline.pipeline.options.judging import PredictOptions
+from frostline.pipeline.options.stage import stage
 from frostline.pipeline.runs.caches import how_computed
 from frostline.pipeline.runs.record import CacheRecord
 from frostline.pipeline.runs.run import Run, load_run
@@ -50,35 +51,13 @@ class Prediction:
     error: str | None = None
 
 
-def predict(
-    run: str | Path,
-    paths: Sequence[str | Path],
-    *,
-    top_k: int = 5,
-    weights: str | Path | Sequence[str | Path] | None = None,
-    engine: str = "auto",
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
-    device: AnyDevice = "auto",
-    batch_size: int | None = None,
-    workers: int | None = None,
-    trusted: Collection[str] = (),
-    report: Reporter = SILENT,
-) -> list[Prediction]:
+@stage(PredictOptions)
+def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
     """Classify images with the backbone, transform, layer and head of a run.
 
     Args:
         run: Run directory.
-        paths: Images, and folders to search for images.
-        top_k: Number of classes to report per image.
-        weights: Weights of the backbone, if the file was moved; one path per backbone for a run on several.
-        engine: Engine that executes the forward pass; ``auto`` is the engine that computed the features the head
-            was trained on or, if that is not available here, the fastest one within the numerical contract.
-        precision: Number format of the forward pass; ``auto`` chooses it together with the engine.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        batch_size: Images per forward pass; by default chosen for the device.
-        workers: Decoding threads; by default one per core.
-        trusted: Types to trust when loading a third-party head; see `classifiers.saving.head_files.load_head`.
-        report: Receiver of progress.
+        options: Options of the stage.
 
     Returns:
         One prediction per image, in the order of `paths`. An unreadable image has an error instead of a label.
@@ -90,15 +69,14 @@ def predict(
             with them.
     """
     opened = load_run(run)
-    head = opened.head(trusted=trusted)
-    given = _weights_per_backbone(opened, weights)
+    head = opened.head(trusted=options.trusted)
+    given = _weights_per_backbone(opened, options.weights)
     places = layer_places(opened.layer)
-    source: ImageSource = PathSource(image_paths(paths))
+    source: ImageSource = PathSource(image_paths(options.paths))
     count = len(source.table.ids)
-    size = batch_size or min(count, _BATCH_SIZE)
     used = sorted({index for index, _ in places})
-    options = CacheOptions(
-        engine=engine, precision=precision, device=device, batch_size=size, workers=workers, report=report
+    computation = CacheOptions.of(
+        options, batch_size=options.batch_size or min(count, _BATCH_SIZE), report=options.report
     )
     streams = [
         _features(
@@ -106,26 +84,23 @@ def predict(
             opened.caches[index],
             opened.backbone(opened.caches[index], given[index]),
             layers_of(opened.layer, index),
-            options,
+            computation,
         )
         for index in used
     ]
     predictions: list[Prediction] = []
-    with report.task("Predicting", count) as advance:
+    with options.report.task("Predicting", count) as advance:
         for each in zip(*streams, strict=True):  # batch by batch, side by side
             outputs = {index: found for index, (_, found) in zip(used, each, strict=True)}
             features = np.concatenate([outputs[index][key] for index, key in places], axis=1)
             batch = each[0][0]
-            predictions += _label(batch, features, source, head, top_k)
+            predictions += _label(batch, features, source, head, options.top_k)
             advance(len(batch.rows))
     return predictions
 
 
-def _weights_per_backbone(
-    run: Run, weights: str | Path | Sequence[str | Path] | None
-) -> Sequence[str | Path | None]:
+def _weights_per_backbone(run: Run, given: Sequence[str | Path]) -> Sequence[str | Path | None]:
     """Return the weights for each backbone; None for its own."""
-    given = [weights] if isinstance(weights, str | Path) else list(weights or ())
     if given and len(given) != len(run.caches):
         raise RunError(
             f"{run.path} was trained on {len(run.caches)} backbones, and --weights names {len(given)} files; pass one"

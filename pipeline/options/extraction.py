@@ -1,5 +1,6 @@
 """Options of the extract stage, and those that other stages share with it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -45,7 +46,7 @@ class EngineOptions(StageOptions):
         "auto",
         "Engine that executes the forward pass; auto: that of an existing cache, else the fastest for the number of"
         " images.",
-        names="frostline.features.engines:ENGINES",
+        names="frostline.features.engines.engine:ENGINES",
         words=("auto",),
     )
     precision: AnyPrecision = option(
@@ -114,7 +115,7 @@ class ImageOptions(StageOptions):
 class ExtractOptions(ImageOptions, CacheOptions, BackboneOptions):
     """Options of `pipeline.extract`."""
 
-    layers: tuple[str, ...] = option(
+    layers: Sequence[str] = option(
         ("embedding",),
         "Layer to store, pooled by avg, max, gem, cls or none. Repeat to store several in one pass.",
         flag="layer",

@@ -4,11 +4,11 @@ import functools
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from frostline.options import Options, documented
+from frostline.options import Options, argument, documented, parameters
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.registry import near
 
@@ -16,53 +16,35 @@ P = ParamSpec("P")
 O = TypeVar("O")  # noqa: E741
 R = TypeVar("R")
 A = TypeVar("A")
-B = TypeVar("B")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageOptions(Options):
-    """Options that every stage has.
+    """Options that every stage has."""
 
-    Attributes:
-        report: Receiver of progress, notes and warnings.
-    """
-
-    report: Reporter = field(default=SILENT, repr=False, compare=False)
+    report: Reporter = argument("Receiver of progress, notes and warnings", SILENT)
 
 
-@overload
-def stage(
-    options: Callable[P, O], inputs: Literal[1] = 1
-) -> Callable[[Callable[[A, O], R]], Callable[Concatenate[A, P], R]]: ...
-@overload
-def stage(
-    options: Callable[P, O], inputs: Literal[2]
-) -> Callable[[Callable[[A, B, O], R]], Callable[Concatenate[A, B, P], R]]: ...
-def stage(options: Any, inputs: int = 1) -> Any:
-    """Turn a function of its inputs and a dataclass of options into one that takes the options as keyword arguments.
+def stage(options: Callable[P, O]) -> Callable[[Callable[[A, O], R]], Callable[Concatenate[A, P], R]]:
+    """Turn a function of its input and a dataclass of options into one that takes the options as arguments.
 
     The signature and the docstring of the result list every option; type checkers derive the same signature.
-
-    Args:
-        options: Dataclass of the options.
-        inputs: Number of arguments before the options.
     """
 
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(function: Callable[[A, O], R]) -> Callable[Concatenate[A, P], R]:
         signature = _signature(function, options)
-        names = tuple(signature.parameters)
+        name = next(iter(signature.parameters))
+        make: Any = options
 
         @functools.wraps(function)
-        def call(*args: Any, **arguments: Any) -> Any:
-            for name in arguments:
-                if name not in names:
-                    hint = near(name, names)
-                    raise TypeError(
-                        f"{function.__name__}() has no argument {name!r}{hint}; see help({function.__name__})"
-                    )
+        def call(*args: Any, **arguments: Any) -> R:
+            for unknown in arguments.keys() - signature.parameters.keys():
+                hint = near(unknown, signature.parameters)
+                raise TypeError(
+                    f"{function.__name__}() has no argument {unknown!r}{hint}; see help({function.__name__})"
+                )
             given = signature.bind(*args, **arguments).arguments
-            data = {name: given.pop(name) for name in names[:inputs] if name in given}
-            return function(**data, options=options(**given))
+            return function(given.pop(name), make(**given))
 
         call.__signature__ = signature  # type: ignore[attr-defined]
         call.__doc__ = _docstring(function.__doc__ or "", options)
@@ -71,20 +53,17 @@ def stage(options: Any, inputs: int = 1) -> Any:
     return decorate
 
 
-def _signature(function: Callable[..., Any], options: type[Options]) -> inspect.Signature:
-    """Return the signature of a function with the options in place of its last parameter."""
+def _signature(function: Callable[..., Any], options: Any) -> inspect.Signature:
+    """Return the signature of a function with the options in place of its second parameter."""
     signature = inspect.signature(function)
-    *inputs, _ = signature.parameters.values()
-    given = inspect.signature(options).parameters.values()
-    return signature.replace(parameters=[*inputs, *sorted(given, key=lambda each: each.name == "report")])
+    data, _ = signature.parameters.values()
+    return signature.replace(parameters=[data, *parameters(options)])
 
 
-def _docstring(text: str, options: type[Options]) -> str:
+def _docstring(text: str, options: Any) -> str:
     """Return a docstring with one entry per option in place of the entry ``options``."""
-    entries = "".join(_entries(options))
+    entries = "".join(
+        textwrap.fill(entry, 110, initial_indent=" " * 8, subsequent_indent=" " * 12) + "\n"
+        for entry in documented(options)
+    )
     return re.sub(r"^ {8}options: .*\n(?: {12}.*\n)*", lambda _: entries, text, count=1, flags=re.MULTILINE)
-
-
-def _entries(options: type[Options]) -> Iterator[str]:
-    for entry in (*documented(options), "report: Receiver of progress, notes and warnings."):
-        yield textwrap.fill(entry, 110, initial_indent=" " * 8, subsequent_indent=" " * 12) + "\n"

@@ -13,15 +13,15 @@ from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta, Struct
 
-from frostline.classifiers.fitting.search import SearchPlan
 from frostline.features.fidelity import Check
 from frostline.features.spec import FeatureSpec
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.layers import layer_places
+from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.runs.directory import Document, to_plain
 
 RUN_FORMAT = "frostline-run"
-RUN_VERSION = 2
+RUN_VERSION = 3
 RUN_FILE = "run.json"
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
@@ -57,34 +57,6 @@ class CacheRecord(Struct, frozen=True, kw_only=True):
             raise ValueError(
                 f"expected a specification whose digest equals the key; its digest is {self.spec.digest}"
             )
-
-
-class Asked(Struct, frozen=True, kw_only=True):
-    """Arguments of `train_head`.
-
-    Attributes:
-        head: Kind of head.
-        params: Fixed hyper-parameters.
-        layer: Layer, several joined layers, or ``all``; None if the user named none.
-        project: Projection of the features; None without one.
-        search: Hyper-parameter search; None for the head's own method.
-        cv: Number of folds to cross-validate candidates on; None to score on the validation rows.
-        seed: Random seed of the head.
-        device: Device on which torch heads train.
-        memory: Memory limit of the features in bytes; None for half of the machine's memory.
-        fractions: Fractions of train, val and test for data without declared splits.
-    """
-
-    head: str
-    params: Mapping[str, Any]
-    layer: str | None
-    project: str | None
-    search: SearchPlan | None
-    cv: Count | None
-    seed: int
-    device: str
-    memory: Count | None = None
-    fractions: Fractions
 
 
 class Counts(Struct, frozen=True, kw_only=True):
@@ -241,10 +213,22 @@ class HeadRun(_Record, frozen=True, kw_only=True, tag="head"):
         metrics: Validation scores.
         seconds: Wall time.
         versions: Versions of the libraries.
-        asked: Arguments of `train_head`; None in a run of version 1.
+        options: Options of `train_head` by name; None in a run of version 1.
     """
 
-    asked: Asked | None = None
+    options: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.train_options()
+
+    def train_options(self) -> TrainHeadOptions | None:
+        """Return the options of `train_head`; None in a run of version 1.
+
+        Raises:
+            OptionError: An option is not valid.
+        """
+        return None if self.options is None else TrainHeadOptions.read(self.options)
 
 
 class TunedRun(_Record, frozen=True, kw_only=True, tag="finetune"):
@@ -320,6 +304,20 @@ def _version(document: Mapping[str, Any], described: Document) -> int:
 
 def _upgrade(document: dict[str, Any], version: int) -> dict[str, Any]:
     """Convert a document of an earlier version to the current format."""
-    if version == 1:  # version 1 has one cache and no arguments
+    if version == 1:  # version 1 has one cache and no options
         document = {**document, "caches": [document.get("cache")]}
+    if version == 2 and "asked" in document:
+        document = {**document, "options": _flat(document["asked"])}
     return {"kind": "head", **document}  # the first runs of version 2 lack the kind
+
+
+def _flat(asked: Any) -> Any:
+    """Return the options of version 2, which holds the search in a mapping of its own."""
+    if not isinstance(asked, dict):
+        return asked  # refused when it is converted
+    search = asked.get("search")
+    if isinstance(search, dict):
+        search = {"search": search.get("method"), "trials": search.get("trials"), "jobs": search.get("jobs")}
+    else:
+        search = {"search": search}
+    return {**asked, **search}

@@ -15,7 +15,7 @@ from frostline.pipeline.inputs.layers import layers_of
 from frostline.pipeline.runs.caches import how_computed, open_unchanged
 from frostline.pipeline.runs.evaluation import read_evaluation
 from frostline.pipeline.runs.predictions import TEST_FILE, VALIDATION_FILE, Judgements
-from frostline.pipeline.runs.record import CacheRecord, HeadRun
+from frostline.pipeline.runs.record import CacheRecord, HeadRun, RunRecord
 from frostline.pipeline.runs.run import Run, load_run
 
 Split = Literal["validation", "test"]
@@ -144,7 +144,7 @@ def summarise(path: str | Path) -> Summary:
         backbones=_backbones(run),
         layer=run.layer,
         head=record.head.kind,
-        project=record.asked.project if isinstance(record, HeadRun) and record.asked else None,
+        project=_project(record),
         seed=record.seed,
         validation=_validation(run),
         test=_test(run),
@@ -262,3 +262,8 @@ def _sum(parts: Sequence[float | None]) -> float | None:
 def _whole(parts: Sequence[int | None]) -> int | None:
     found = _sum(parts)
     return None if found is None else int(found)
+
+
+def _project(record: RunRecord) -> str | None:
+    options = record.train_options() if isinstance(record, HeadRun) else None
+    return options.project if options else None

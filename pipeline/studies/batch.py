@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from frostline.features.system.locks import FileLock, LockHeldError
 from frostline.pipeline.errors import StudyError
+from frostline.pipeline.options.stage import stage
+from frostline.pipeline.options.studies import BatchOptions, PlanOptions
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.studies.jobs.kinds import STAGES, Job, Share, Stage, missing, reads_lost
 from frostline.pipeline.studies.jobs.plan import Plan, plan_study
@@ -77,9 +79,8 @@ class BatchResult:
         return failed if any(job.stage != "search" for job in failed) else ()
 
 
-def batch(
-    file: str | Path, *, jobs: int = 1, cluster: str | None = None, report: Reporter = SILENT
-) -> BatchResult:
+@stage(BatchOptions)
+def batch(file: str | Path, options: BatchOptions) -> BatchResult:
     """Run every unfinished job of a study: data sets x backbones x layers x heads x seeds, and networks to train.
 
     The name of each output depends on all of its settings, and an output that exists is complete. The same call
@@ -88,20 +89,14 @@ def batch(
 
     Args:
         file: Study file; see `pipeline.studies.jobs.study_file`. Paths in it are relative to the current folder.
-        jobs: Number of processes on this machine, which share its cores and memory.
-        cluster: Run on a Dask cluster instead; see `pipeline.hosts.dask_cluster.connected`. A cache that isn't
-            there is then computed in parts, one a worker.
-        report: Receiver of progress.
+        options: Options of the stage.
 
     Raises:
         StudyError: The file names something that does not exist. The message gives the line; nothing was computed.
         ClusterError: The cluster can't be reached.
     """
     started = time.perf_counter()
-    if jobs < 1:
-        raise StudyError(f"jobs: got {jobs}, expected at least 1")
-    if cluster is not None and jobs != 1:
-        raise StudyError(f"jobs: got {jobs}, expected 1 with a cluster, whose workers set the number of jobs")
+    jobs, cluster = options.jobs, options.cluster
     study = read_study(file)
     with _connected(cluster) as workers:
         plan = plan_study(study, parts=workers or 1)
@@ -111,7 +106,7 @@ def batch(
         if todo:
             share = Share(forks=False) if cluster else shares(jobs)
             with _locked(study.out):
-                _Batch(plan, todo, None if cluster else jobs, share, outcomes, left, report).run()
+                _Batch(plan, todo, None if cluster else jobs, share, outcomes, left, options.report).run()
     results = tuple(_result(job, outcomes, left) for job in sorted(plan.jobs, key=_stage))
     return BatchResult(study.out, results, _errors(study.out), time.perf_counter() - started)
 
@@ -179,8 +174,13 @@ class BatchPlan:
         return sum(each.disk for each in self.estimates)
 
 
-def plan_batch(file: str | Path, *, jobs: int = 1, report: Reporter = SILENT) -> BatchPlan:
+@stage(PlanOptions)
+def plan_batch(file: str | Path, options: PlanOptions) -> BatchPlan:
     """List the jobs of `batch` and estimate their costs, by timing networks and heads on a few images and rows.
+
+    Args:
+        file: Study file.
+        options: Options of the stage.
 
     Raises:
         StudyError: The file names something that does not exist; the message gives the line.
@@ -193,10 +193,10 @@ def plan_batch(file: str | Path, *, jobs: int = 1, report: Reporter = SILENT) ->
         from frostline.pipeline.studies.jobs.checks import cheap_first, check_jobs
         from frostline.pipeline.studies.jobs.estimates import Estimator
 
-        known = check_jobs(plan, todo, report)
+        known = check_jobs(plan, todo, options.report)
         todo = tuple(cheap_first(todo, known))
         estimator = Estimator(known)
-        with report.task("Calibrating", len(todo)) as advance:
+        with options.report.task("Calibrating", len(todo)) as advance:
             for job in todo:
                 found[job.path.name] = estimator.estimate(job)
                 advance(1)
@@ -205,7 +205,7 @@ def plan_batch(file: str | Path, *, jobs: int = 1, report: Reporter = SILENT) ->
         PlannedJob(job.path.name, job.stage, job.path, job.done(), found.get(job.path.name))
         for job in sorted([*there, *todo], key=_stage)
     )
-    return BatchPlan(study.out, tuple(planned), jobs)
+    return BatchPlan(study.out, tuple(planned), options.jobs)
 
 
 @contextlib.contextmanager
@@ -256,10 +256,10 @@ class _Batch:
         there = len(self.plan.jobs) - len(self.todo)
         self.report.note(f"{self.plan.study.out}: {len(self.todo)} jobs to do, {there} done already")
         ordered = cheap_first(self.todo, known)
-        for stage in STAGES:
-            wave = self._ready([job for job in ordered if job.stage == stage])
+        for name in STAGES:
+            wave = self._ready([job for job in ordered if job.stage == name])
             if wave:
-                self._run_stage(stage, wave)
+                self._run_stage(name, wave)
 
     def _ready(self, jobs: Sequence[Job]) -> list[Job]:
         """Return the jobs whose inputs exist; mark the others as skipped."""
@@ -274,14 +274,14 @@ class _Batch:
                 ready.append(job)
         return ready
 
-    def _run_stage(self, stage: Stage, wave: Sequence[Job]) -> None:
+    def _run_stage(self, name: Stage, wave: Sequence[Job]) -> None:
         # A single process shows the progress of each job, because two bars can't be shown at once.
         shown = SILENT if self.workers == 1 else self.report
         inner = self.report if self.workers == 1 else SILENT
-        with shown.task(f"{stage} ", len(wave)) as advance:
+        with shown.task(f"{name} ", len(wave)) as advance:
             for outcome in perform_all(wave, self.workers, self.share, inner):
                 self.outcomes[outcome.job] = outcome
-                self._report(stage, outcome)
+                self._report(name, outcome)
                 advance(1)
 
     def _report(self, stage: Stage, outcome: Outcome) -> None:

@@ -5,14 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from frostline.classifiers.protocol.significance import holm, mcnemar
 from frostline.features.spec import MIN_COSINE
 from frostline.pipeline.errors import RunError
-from frostline.pipeline.progress import SILENT, Reporter
+from frostline.pipeline.options.stage import stage
+from frostline.pipeline.options.studies import CompareOptions, On, Sort
 from frostline.pipeline.runs.directory import is_of_sample_sizes
 from frostline.pipeline.runs.predictions import Judgements
 from frostline.pipeline.runs.summary import Accuracy, Split, Summary, summarise
@@ -128,7 +129,7 @@ COLUMNS: Mapping[str, Column] = MappingProxyType(
 )
 """Columns of the leaderboard, by key."""
 
-SORTS: Mapping[str, tuple[str, bool]] = MappingProxyType(
+SORTS: Mapping[Sort, tuple[str, bool]] = MappingProxyType(
     {
         "accuracy": ("", True),
         "validation": ("validation", True),
@@ -147,20 +148,13 @@ SORTS: Mapping[str, tuple[str, bool]] = MappingProxyType(
 """Sort orders: key of a column (empty for the compared accuracy), and whether the largest value comes first."""
 
 
-def compare(
-    runs: Sequence[str | Path],
-    *,
-    sort: str = "accuracy",
-    on: Literal["auto", "validation", "test"] = "auto",
-    report: Reporter = SILENT,
-) -> Leaderboard:
+@stage(CompareOptions)
+def compare(runs: Sequence[str | Path], options: CompareOptions) -> Leaderboard:
     """Compare runs by accuracy, size and time. Only the run directories are read; nothing is evaluated.
 
     Args:
         runs: Run directories. Folders of few-shot and learning-curve among them are ignored.
-        sort: One of `SORTS`.
-        on: Split to compare on; ``auto`` is test if every run was evaluated, else validation.
-        report: Receiver of progress.
+        options: Options of the stage.
 
     Raises:
         RunError: No run is named, a run can't be read, or a run was not scored on the requested split.
@@ -169,14 +163,14 @@ def compare(
     if not runs:
         raise RunError("no runs to compare; name one or more run directories.")
     summaries = []
-    with report.task("Reading runs", len(runs)) as advance:
+    with options.report.task("Reading runs", len(runs)) as advance:
         for path in runs:
             summaries.append(summarise(path))
             advance(1)
     names = [summary.run.path.resolve() for summary in summaries]
     if len(set(names)) < len(names):
         raise RunError("a run is named twice.")
-    split: Split = _choose_split(summaries, on)
+    split: Split = _choose_split(summaries, options.on)
     best = _best(summaries, split)
     notes = _notes(summaries, split)
     pvalues = _pvalues(summaries, best, split, notes)
@@ -187,10 +181,10 @@ def compare(
         Place(summary, summary.accuracy(split), pvalue, summary is best, fast, small)
         for summary, pvalue, fast, small in zip(summaries, pvalues, time_front, size_front, strict=True)
     ]
-    return Leaderboard(split, tuple(_sorted(places, split, sort)), tuple(notes))
+    return Leaderboard(split, tuple(_sorted(places, split, options.sort)), tuple(notes))
 
 
-def _choose_split(summaries: Sequence[Summary], on: str) -> Split:
+def _choose_split(summaries: Sequence[Summary], on: On) -> Split:
     unlooked = [summary.name for summary in summaries if summary.test is None]
     if on == "test" and unlooked:
         raise RunError(
@@ -291,9 +285,7 @@ def _front(scores: Sequence[float | None], costs: Sequence[float | None]) -> lis
     return [place in known and not dominated(known[place]) for place in range(len(scores))]
 
 
-def _sorted(places: Sequence[Place], split: Split, sort: str) -> list[Place]:
-    if sort not in SORTS:
-        raise RunError(f"sort: got {sort!r}, expected one of {', '.join(SORTS)}.")
+def _sorted(places: Sequence[Place], split: Split, sort: Sort) -> list[Place]:
     key, descending = SORTS[sort]
     value = COLUMNS[key or split].value
     known = [place for place in places if value(place) is not None]

@@ -13,15 +13,16 @@ from frostline.classifiers.experiments import learning_curve as curves
 from frostline.classifiers.experiments.few_shot import ShotScore
 from frostline.classifiers.experiments.learning_curve import CurvePoint, Forecast
 from frostline.classifiers.fitting.inputs import FitOptions
+from frostline.classifiers.heads.catalog import parse_params
 from frostline.pipeline.drawing.plots import plot_few_shot, plot_learning_curve
 from frostline.pipeline.drawing.tables import write_table
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.hosts.versions import library_versions, now
 from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
-from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
 from frostline.pipeline.inputs.learning_rows import LearningRows
-from frostline.pipeline.progress import SILENT, Reporter
+from frostline.pipeline.options.heads import FewShotOptions, LearningCurveOptions, SampleSizeOptions
+from frostline.pipeline.options.stage import stage
 from frostline.pipeline.runs.caches import describe_caches
 from frostline.pipeline.runs.directory import (
     FEW_SHOT,
@@ -88,38 +89,15 @@ class LearningCurveResult:
     seconds: float
 
 
-def few_shot(
-    cache: str | Path | AnyCache,
-    head: str = "linear",
-    *,
-    shots: Sequence[int] = (1, 5),
-    episodes: int = 100,
-    params: Mapping[str, Any] | None = None,
-    layer: str | None = None,
-    out: str | Path | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
-    jobs: int | None = None,
-    report: Reporter = SILENT,
-) -> FewShotResult:
+@stage(FewShotOptions)
+def few_shot(cache: str | Path | AnyCache, options: FewShotOptions) -> FewShotResult:
     """Measure the accuracy of a head trained on k images per class; see `classifiers.experiments.few_shot`.
 
     Test rows are never read. Finished episodes are kept in a journal next to the folder until it is written.
 
     Args:
         cache: The cache or its path; join several with ``+``.
-        head: Kind of head; see `classifiers.heads.catalog.HEADS`.
-        shots: Numbers of training images per class.
-        episodes: Random draws for each number of shots.
-        params: Hyper-parameters that replace the defaults of the head.
-        layer: Layer to read, required if the cache holds several; ``a+b`` joins two.
-        out: Output folder; by default a new one under ``runs/``.
-        seed: Random seed of the draws and the heads.
-        device: Device on which torch heads train.
-        fractions: Fractions of train, val and test for data without declared splits.
-        jobs: Number of processes; -1 for one per core, None for 1.
-        report: Receiver of progress.
+        options: Options of the stage.
 
     Raises:
         ClassifiersError: The head, a parameter or the rows are not usable.
@@ -127,27 +105,17 @@ def few_shot(
         LeakError: The same image bytes, or one group, are in more than one split.
         RunError: The folder exists already, or the layer does not exist.
     """
-    study = _Study.open(
-        FEW_SHOT,
-        cache,
-        head=head,
-        options=FitOptions(params or {}, seed, device),
-        layer=layer,
-        out=out,
-        fractions=fractions,
-        jobs=jobs,
-        report=report,
-    )
+    study = _Study.open(FEW_SHOT, cache, options)
     found = study.run(
-        f"Drawing {' and '.join(map(str, sorted(set(shots))))} shots",
-        episodes * len(set(shots)),
+        f"Drawing {' and '.join(map(str, sorted(set(options.shots))))} shots",
+        options.episodes * len(set(options.shots)),
         few_shots.few_shot,
-        shots=shots,
-        episodes=episodes,
+        shots=options.shots,
+        episodes=options.episodes,
     )
     result = FewShotResult(
         folder=study.folder,
-        head=head,
+        head=options.head,
         params=found.params,
         layer=study.layer,
         scores=found.scores,
@@ -164,21 +132,8 @@ def few_shot(
     return result
 
 
-def learning_curve(
-    cache: str | Path | AnyCache,
-    head: str = "linear",
-    *,
-    points: int = 8,
-    draws: int = 5,
-    params: Mapping[str, Any] | None = None,
-    layer: str | None = None,
-    out: str | Path | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
-    jobs: int | None = None,
-    report: Reporter = SILENT,
-) -> LearningCurveResult:
+@stage(LearningCurveOptions)
+def learning_curve(cache: str | Path | AnyCache, options: LearningCurveOptions) -> LearningCurveResult:
     """Measure accuracy against the number of training images, and report whether more images would help.
 
     See `classifiers.experiments.learning_curve`. Test rows are never read. Finished subsets are kept in a journal
@@ -186,17 +141,7 @@ def learning_curve(
 
     Args:
         cache: The cache or its path; join several with ``+``.
-        head: Kind of head; see `classifiers.heads.catalog.HEADS`.
-        points: Maximum number of sizes, each half of the next.
-        draws: Number of random orders of the images.
-        params: Hyper-parameters to fix; the others are chosen for each subset.
-        layer: Layer to read, required if the cache holds several; ``a+b`` joins two.
-        out: Output folder; by default a new one under ``runs/``.
-        seed: Random seed of the orders and the heads.
-        device: Device on which torch heads train.
-        fractions: Fractions of train, val and test for data without declared splits.
-        jobs: Number of processes; -1 for one per core, None for 1.
-        report: Receiver of progress.
+        options: Options of the stage.
 
     Raises:
         ClassifiersError: The head, a parameter or the rows are not usable.
@@ -204,29 +149,19 @@ def learning_curve(
         LeakError: The same image bytes, or one group, are in more than one split.
         RunError: The folder exists already, or the layer does not exist.
     """
-    study = _Study.open(
-        LEARNING_CURVE,
-        cache,
-        head=head,
-        options=FitOptions(params or {}, seed, device),
-        layer=layer,
-        out=out,
-        fractions=fractions,
-        jobs=jobs,
-        report=report,
-    )
+    study = _Study.open(LEARNING_CURVE, cache, options)
     found = study.run(
         "Learning from subsets",
         None,
         curves.learning_curve,
-        points=points,
-        draws=draws,
+        points=options.points,
+        draws=options.draws,
         groups=study.rows.images.groups,
     )
     result = LearningCurveResult(
         folder=study.folder,
-        head=head,
-        params=study.options.params,
+        head=options.head,
+        params=study.fitting.params,
         layer=study.layer,
         points=found.points,
         forecast=found.forecast,
@@ -271,58 +206,47 @@ class _Study:
     """Inputs and output of an experiment, shared by both stages."""
 
     name: str
-    head: str
-    options: FitOptions
+    options: SampleSizeOptions
+    fitting: FitOptions
     layer: str
     rows: LearningRows[AnyCache]
     folder: Path
-    jobs: int | None
-    report: Reporter
     started: float
 
     @classmethod
-    def open(
-        cls,
-        name: str,
-        cache: str | Path | AnyCache,
-        *,
-        head: str,
-        options: FitOptions,
-        layer: str | None,
-        out: str | Path | None,
-        fractions: tuple[float, float, float],
-        jobs: int | None,
-        report: Reporter,
-    ) -> "_Study":
+    def open(cls, name: str, cache: str | Path | AnyCache, options: SampleSizeOptions) -> "_Study":
         started = time.perf_counter()
         cache = open_caches(cache)
-        key, *others = layer_choices(cache, layer)
+        key, *others = layer_choices(cache, options.layer)
         if others:
             raise RunError(f"{name} reads one layer, or several joined layers: pass e.g. --layer a+b.")
-        folder = Path(out) if out is not None else new_run_path(cache.path, f"{head}-{name}")
+        params = parse_params(options.head, options.params or {})
+        given = options.out
+        folder = Path(given) if given is not None else new_run_path(cache.path, f"{options.head}-{name}")
         check_new(folder)  # before any work
-        rows = LearningRows.of(cache, fractions, report)
-        return cls(name, head, options, key, rows, folder, jobs, report, started)
+        rows = LearningRows.of(cache, options.fractions, options.report)
+        fitting = FitOptions(params, options.seed, options.device)
+        return cls(name, options, fitting, key, rows, folder, started)
 
     def seconds(self) -> float:
         return time.perf_counter() - self.started
 
     def run(self, task: str, total: int | None, measure: Callable[..., Any], **options: Any) -> Any:
-        cache = self.rows.images
-        with self.report.task(f"{task} with {self.head} on {self.layer}", total) as advance:
+        cache, head, report = self.rows.images, self.options.head, self.options.report
+        with report.task(f"{task} with {head} on {self.layer}", total) as advance:
             found = measure(
-                self.head,
+                head,
                 self.rows.labelled(layer_features(cache, self.layer)),
-                self.options,
+                self.fitting,
                 content=cache.content,
-                jobs=self.jobs,
+                jobs=self.options.jobs,
                 key=f"{cache.key} {self.layer} {self.rows.digest}",
                 journal=self.folder.with_name(f".{self.folder.name}"),
                 progress=advance,
                 **options,
             )
         if found.resumed:
-            self.report.note(f"Resumed {found.resumed} fits of an interrupted run.")
+            report.note(f"Resumed {found.resumed} fits of an interrupted run.")
         return found
 
     def write(
@@ -345,6 +269,6 @@ class _Study:
             text = json.dumps(document, indent=2, allow_nan=False)
             (folder / f"{self.name}.json").write_text(text + "\n", encoding="utf-8")
             write_table(lines, folder / f"{self.name}.csv")
-            plot(folder / f"{self.name}.png", f"{self.head} on {self.layer} of {cache.path.name}")
+            plot(folder / f"{self.name}.png", f"{self.options.head} on {self.layer} of {cache.path.name}")
         if journal is not None:
             journal.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from frostline.classifiers.fitting.fitted import FittedHead
 from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.fitting.projection import ProjectedRows, ProjectionPlan, fit_projection
 from frostline.classifiers.fitting.search import Found, SearchPlan, search_head
+from frostline.classifiers.heads.catalog import parse_params
 from frostline.classifiers.saving.head_files import foreign_types, save_head
 from frostline.pipeline.drawing.plots import plot_curve, plot_search
 from frostline.pipeline.drawing.tables import write_table
@@ -19,15 +20,16 @@ from frostline.pipeline.errors import RunError
 from frostline.pipeline.hosts.memory import half_of_memory
 from frostline.pipeline.hosts.versions import library_versions, now
 from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
-from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
 from frostline.pipeline.inputs.learning_rows import LearningRows
-from frostline.pipeline.progress import SILENT, Reporter
+from frostline.pipeline.options.heads import TrainHeadOptions
+from frostline.pipeline.options.stage import stage
+from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.caches import describe_caches
 from frostline.pipeline.runs.directory import check_new, new_run_path, write_run
 from frostline.pipeline.runs.head import describe_head, describe_metrics
 from frostline.pipeline.runs.predictions import save_validation
-from frostline.pipeline.runs.record import Asked, Counts, Durations, HeadRun, SplitRecord, save_record
+from frostline.pipeline.runs.record import Counts, Durations, HeadRun, SplitRecord, save_record
 from frostline.pipeline.runs.split import save_split
 
 
@@ -56,22 +58,8 @@ class TrainResult:
     seconds: float
 
 
-def train_head(
-    cache: str | Path | AnyCache | Sequence[str | Path],
-    head: str = "linear",
-    *,
-    params: Mapping[str, Any] | None = None,
-    layer: str | None = None,
-    run: str | Path | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
-    search: SearchPlan | None = None,
-    cv: int | None = None,
-    project: ProjectionPlan | str | None = None,
-    memory: int | None = None,
-    report: Reporter = SILENT,
-) -> TrainResult:
+@stage(TrainHeadOptions)
+def train_head(cache: str | Path | AnyCache | Sequence[str | Path], options: TrainHeadOptions) -> TrainResult:
     """Fit a head on the training rows of a cache, select its hyper-parameters on validation, and write a run.
 
     Neither the features nor the labels of test rows are read.
@@ -79,25 +67,7 @@ def train_head(
     Args:
         cache: The cache or its path; ``a.h5+b.h5``, or several paths, concatenate the features of several
             backbones for the same images.
-        head: Kind of head; see `classifiers.heads.catalog.HEADS`.
-        params: Hyper-parameters to fix; the others are selected on the validation rows.
-        layer: Layer to read, required if the cache holds several. ``a+b`` joins two. ``all`` selects among each
-            layer and all of them joined, by the scores that select hyper-parameters. For joined caches, the layer
-            of that name in each of them; ``2/layer`` is the layer of the second cache alone.
-        run: Run directory to write; by default a new one under ``runs/``.
-        seed: Random seed of the head.
-        device: Device on which torch heads train: ``auto``, ``cpu`` or ``cuda``.
-        fractions: Fractions of train, val and test for data without declared splits.
-        search: Hyper-parameter search; by default the head's own method. Finished trials are kept in a journal
-            next to the run until it is written, so that an interrupted search resumes.
-        cv: Number of folds of train and val rows to cross-validate candidates on, with copies and groups kept
-            together; by default candidates are scored on the validation rows. Without `search`, the head's grid is
-            searched.
-        project: Project the features first, e.g. ``pca:256`` or ``random:256``. The projection is fitted on the
-            training rows alone and saved with the head; see `classifiers.fitting.projection`.
-        memory: Memory limit of the features in bytes; by default half of the machine's memory. ``linear`` streams
-            larger features from the cache in blocks; other heads raise an error.
-        report: Receiver of progress.
+        options: Options of the stage.
 
     Raises:
         ClassifiersError: The head, a parameter or the split is not usable.
@@ -107,36 +77,24 @@ def train_head(
     """
     started = time.perf_counter()
     cache = open_caches(cache)
-    projection = ProjectionPlan.parse(project) if isinstance(project, str) else project
-    asked = Asked(
-        head=head,
-        params=dict(params or {}),
-        layer=layer,
-        project=str(projection) if projection else None,
-        search=search,
-        cv=cv,
-        seed=seed,
-        device=device,
-        memory=memory,
-        fractions=fractions,
-    )
-    choices = layer_choices(cache, layer)
-    path = Path(run) if run is not None else new_run_path(cache.path, head)
+    params = parse_params(options.head, options.params or {})
+    options = dataclasses.replace(options, params=params)
+    choices = layer_choices(cache, options.layer)
+    path = Path(options.run) if options.run is not None else new_run_path(cache.path, options.head)
     check_new(path)  # before any work
-    rows = LearningRows.of(cache, fractions, report)
-    if len(choices) > 1 and not len(rows.val) and cv is None:
+    rows = LearningRows.of(cache, options.fractions, options.report)
+    if len(choices) > 1 and not len(rows.val) and options.cv is None:
         raise RunError(
             f"{cache.path} has no validation rows to choose a layer on; name one layer, or pass --cv K."
         )
-    allowed = half_of_memory() if memory is None else memory
-    options = FitOptions(asked.params, seed, device, allowed)
-    job = _Job(asked, options, rows, projection, path, report)
+    memory = half_of_memory() if options.memory is None else options.memory
+    job = _Job(options, FitOptions(params, options.seed, options.device, memory), rows, path)
     fits = [job.fit(choice) for choice in choices]
     best = _best(fits)
-    _note_foreign_types(best.fitted, report)
+    _note_foreign_types(best.fitted, options.report)
     result = TrainResult(
         run=path,
-        head=head,
+        head=options.head,
         params=best.fitted.params,
         layer=best.layer,
         counts=rows.counts,
@@ -145,8 +103,8 @@ def train_head(
         seconds=time.perf_counter() - started,
     )
     with write_run(path) as folder:
-        _write(folder, best, rows, head)
-        save_record(folder, _record(result, rows, best.fitted, asked))
+        _write(folder, best, rows, options.head)
+        save_record(folder, _record(result, rows, best.fitted, options))
     _drop_journals(fits)
     return result
 
@@ -196,32 +154,35 @@ def _drop_journals(fits: Sequence[_Fit]) -> None:
 class _Job:
     """Inputs of the search and the fit of a head."""
 
-    asked: Asked
-    options: FitOptions
+    options: TrainHeadOptions
+    fitting: FitOptions
     rows: LearningRows[AnyCache]
-    projection: ProjectionPlan | None
     run: Path
-    report: Reporter
 
     @property
-    def plan(self) -> SearchPlan | None:
+    def search(self) -> SearchPlan | None:
         """The search; None for the head's own method."""
-        return SearchPlan() if self.asked.search is None and self.asked.cv is not None else self.asked.search
+        asked = self.options
+        return SearchPlan(asked.search or "grid", asked.trials, asked.jobs) if asked.searches else None
+
+    @property
+    def projection(self) -> ProjectionPlan | None:
+        """The projection of the features; None for none."""
+        return ProjectionPlan.parse(self.options.project) if self.options.project else None
 
     def fit(self, layer: str) -> _Fit:
         """Search the hyper-parameters and fit the head."""
-        plain = layer_features(self.rows.images, layer)
+        plain, head = layer_features(self.rows.images, layer), self.options.head
         projection = (
             fit_projection(plain, self.rows.train, self.projection, seed=self.options.seed)
             if self.projection
             else None
         )
         rows = self.rows.labelled(ProjectedRows(plain, projection) if projection else plain)
-        found = self._search(layer, rows, self.plan) if self.plan else None
-        params = {**self.options.params, **(found.params if found else {})}
-        with self.report.task(f"Training {self.asked.head} on {layer}", None) as advance:
-            options = dataclasses.replace(self.options, params=params)
-            fitted = fit_head(self.asked.head, rows, options, progress=advance)
+        found = self._search(layer, rows, self.search) if self.search else None
+        params = {**self.fitting.params, **(found.params if found else {})}
+        with self.options.report.task(f"Training {head} on {layer}", None) as advance:
+            fitted = fit_head(head, rows, dataclasses.replace(self.fitting, params=params), progress=advance)
         if projection:
             dim, dtype = plain.shape[1], plain.dtype.name
             fitted = dataclasses.replace(fitted, projection=projection, dim=dim, dtype=dtype)
@@ -230,22 +191,20 @@ class _Job:
         return _Fit(layer, fitted, found)
 
     def _search(self, layer: str, rows: LabelledRows, plan: SearchPlan) -> Found:
-        cache = self.rows.images
-        with self.report.task(f"Searching {self.asked.head} on {layer}", None) as advance:
+        cache, head, report = self.rows.images, self.options.head, self.options.report
+        with report.task(f"Searching {head} on {layer}", None) as advance:
             found = search_head(
-                self.asked.head,
+                head,
                 rows,
                 plan,
-                self.options,
-                folds=self.rows.folds(self.asked.cv),
+                self.fitting,
+                folds=self.rows.folds(self.options.cv),
                 key=f"{cache.key} {layer} {self.rows.digest} {self.projection}",
                 journal=self.run.with_name(f".{self.run.name}.search"),
                 progress=advance,
             )
         if found.resumed:
-            self.report.note(
-                f"Resumed {found.resumed} of {len(found.trials)} trials of an interrupted search."
-            )
+            report.note(f"Resumed {found.resumed} of {len(found.trials)} trials of an interrupted search.")
         return found
 
 
@@ -264,17 +223,19 @@ def _write(folder: Path, best: _Fit, rows: LearningRows[AnyCache], head: str) ->
         plot_search(fitted.trials, best.found.params, folder / "search.png", title=title)
 
 
-def _record(result: TrainResult, rows: LearningRows[AnyCache], fitted: FittedHead, asked: Asked) -> HeadRun:
+def _record(
+    result: TrainResult, rows: LearningRows[AnyCache], fitted: FittedHead, options: TrainHeadOptions
+) -> HeadRun:
     cache = rows.images
     return HeadRun(
         created=now(),
-        asked=asked,
+        options=options.settings(),
         caches=describe_caches(cache),
         layer=result.layer,
         classes=cache.classes,
-        split=SplitRecord(fractions=asked.fractions, counts=Counts(**rows.counts), problems=rows.problems),
+        split=SplitRecord(fractions=options.fractions, counts=Counts(**rows.counts), problems=rows.problems),
         head=describe_head(fitted, result.head),
-        seed=asked.seed,
+        seed=options.seed,
         trials=tuple(result.trials),
         metrics=describe_metrics(fitted),
         seconds=Durations(fit=fitted.seconds, total=result.seconds),

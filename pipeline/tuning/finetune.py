@@ -22,11 +22,11 @@ from frostline.pipeline.errors import FinetuneError
 from frostline.pipeline.extraction.defaults import default_cache_path
 from frostline.pipeline.extraction.engine_choice import specify
 from frostline.pipeline.hosts.versions import library_versions, now
-from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS
 from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.pipeline.inputs.scanned_images import check_images
 from frostline.pipeline.inputs.sources import opened_source
 from frostline.pipeline.options.extraction import DEFAULT_BACKBONE
+from frostline.pipeline.options.splits import DEFAULT_FRACTIONS
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.directory import FEATURES, check_new, new_run_path, write_run
 from frostline.pipeline.runs.head import describe_head, describe_metrics

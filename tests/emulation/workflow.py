@@ -12,7 +12,6 @@ import torch
 from synthetic import SPEC, fill, interrupted, source
 from synthetic import extract as extract_synthetic
 
-from frostline.classifiers.fitting.search import SearchPlan
 from frostline.features import FeatureCache
 from frostline.features.cache import Part, merge_parts, open_writer
 from frostline.pipeline import (
@@ -117,7 +116,8 @@ def run(folder, data, *, jobs):
     trained = train_head(
         cache,
         "linear",
-        search=SearchPlan("random", trials=3),
+        search="random",
+        trials=3,
         cv=2,
         seed=3,
         run=folder / "head",

@@ -13,8 +13,9 @@ import pytest
 from runner import CliRunner
 
 from frostline import cli
+from frostline.errors import OptionError
 from frostline.features import FeatureCache
-from frostline.pipeline import ClusterError, StudyError, batch
+from frostline.pipeline import ClusterError, batch
 from frostline.pipeline.hosts.dask_cluster import connected
 
 distributed = pytest.importorskip("distributed", reason="needs the extra dask")
@@ -184,5 +185,5 @@ def test_missing_dask_names_the_extra(monkeypatch):
 
 
 def test_processes_and_cluster_exclude_each_other(write_study):
-    with pytest.raises(StudyError, match="jobs: got 2, expected 1 with a cluster"):
+    with pytest.raises(OptionError, match="jobs: got 2, expected 1 with a cluster"):
         batch(write_study(), jobs=2, cluster="local:1")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,11 @@ from frostline.pipeline.errors import PipelineError, ReportError
 from frostline.pipeline.hosts.versions import library_versions
 from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
 from frostline.pipeline.inputs.layers import layer_features
-from frostline.pipeline.progress import SILENT, Reporter
+from frostline.pipeline.options.stage import stage
+from frostline.pipeline.options.studies import MapKind, ReportOptions
 from frostline.pipeline.runs.predictions import Judgements
 from frostline.pipeline.studies.html_report.commands import repeating_commands
-from frostline.pipeline.studies.html_report.embedding import Map, MapKind, draw_map
+from frostline.pipeline.studies.html_report.embedding import Map, draw_map
 from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place, compare
 from frostline.pipeline.studies.leaderboard_text import ACCURACIES, cell, known_costs
 from frostline.pipeline.training.sample_sizes import read_learning_curve
@@ -75,16 +76,8 @@ class _Section:
     commands: Sequence[str]
 
 
-def write_report(
-    runs: Sequence[str | Path],
-    out: str | Path = "report.html",
-    *,
-    on: Literal["auto", "validation", "test"] = "auto",
-    map: MapKind = "pca",  # noqa: A002  # the option's name
-    title: str = "Frostline report",
-    seed: int = 0,
-    report: Reporter = SILENT,
-) -> ReportResult:
+@stage(ReportOptions)
+def write_report(runs: Sequence[str | Path], options: ReportOptions) -> ReportResult:
     """Write an HTML report on runs: one file with all charts, tables and thumbnails, which needs no network.
 
     Only the run directories are read and, for the maps, the cached features of the scored rows. Nothing is
@@ -92,12 +85,7 @@ def write_report(
 
     Args:
         runs: Run directories, and folders of `pipeline.learning_curve`, which are drawn in one chart.
-        out: Path of the file; an existing file is replaced once the new one is complete.
-        on: Split to compare on; see `pipeline.compare`.
-        map: Projection of the features to two dimensions: ``pca``, ``umap`` or ``none``.
-        title: Title of the page.
-        seed: Random seed of the maps.
-        report: Receiver of progress.
+        options: Options of the stage.
 
     Raises:
         ReportError: plotly or Jinja2 is not installed.
@@ -105,12 +93,12 @@ def write_report(
     """
     started = time.perf_counter()
     render = _renderer()
-    board = compare(runs, on=on, report=report)
+    board = compare(runs, on=options.on, report=options.report)
     learning = [curve for folder in runs if (curve := read_learning_curve(folder))]
     gallery = _Gallery()
-    maps = _Maps(map, seed)
+    maps = _Maps(options.map, options.seed)
     sections = []
-    with report.task("Drawing", len(board.places)) as advance:
+    with options.report.task("Drawing", len(board.places)) as advance:
         for number, place in enumerate(board.places):
             sections.append(_section(f"run{number}", place, board, gallery, maps))
             advance(1)
@@ -119,7 +107,7 @@ def write_report(
     from frostline.pipeline.studies.html_report.figures import label_fractions, pareto
 
     text = render(
-        title=title,
+        title=options.title,
         made=datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         versions=library_versions(),
         board=board,
@@ -134,7 +122,7 @@ def write_report(
         script=(_FOLDER / "page.js").read_text("utf-8"),
         plotly=get_plotlyjs(),
     )
-    path = Path(out)
+    path = Path(options.out)
     replace_file(path, text.encode())
     return ReportResult(path, len(sections), path.stat().st_size, time.perf_counter() - started)
 

@@ -2,11 +2,13 @@
 
 import dataclasses
 import shlex
-from typing import Any
+from typing import Any, cast
 
 from frostline.features.engines import kind_of
 from frostline.features.images.decoding import decoder_of
-from frostline.pipeline.runs.record import Asked, CacheRecord, HeadRun, TunedRun
+from frostline.pipeline.options.extraction import AnyDevice, ExtractOptions
+from frostline.pipeline.options.heads import TrainHeadOptions
+from frostline.pipeline.runs.record import CacheRecord, HeadRun, TunedRun
 from frostline.pipeline.runs.run import Run
 from frostline.pipeline.tuning.recipe import Recipe
 
@@ -21,7 +23,10 @@ def repeating_commands(run: Run) -> list[str]:
     if isinstance(record, TunedRun):
         lines = [_finetune(run, record, again)]
     else:
-        lines = [*map(_extract, run.caches), _train(run, record.asked or _selected_settings(record), again)]
+        options = record.train_options() or _selected_settings(record)
+        caches = "+".join(cache.path for cache in run.caches)
+        words = dataclasses.replace(options, run=again).arguments()
+        lines = [*map(_extract, run.caches), shlex.join(["frostline", "train-head", caches, *words])]
     if run.ledger.looks():
         lines.append(shlex.join(["frostline", "evaluate", again]))
     return lines
@@ -29,47 +34,33 @@ def repeating_commands(run: Run) -> list[str]:
 
 def _extract(cache: CacheRecord) -> str:
     spec = cache.spec
-    words = ["frostline", "extract", cache.source, "--backbone", spec.backbone]
-    words += ["--weights", cache.weights] if cache.weights else []
-    words += [word for layer in spec.layers for word in ("--layer", layer.key)]
     rows, columns = spec.transform.crop
-    words += ["--image-size", str(rows)] if rows == columns else []
-    words += ["--views", str(spec.views), "--seed", str(spec.seed)] if spec.views > 1 else []
-    engine = kind_of(spec.engine)
-    words += ["--engine", engine] if engine else []
-    words += ["--precision", spec.precision, "--store", spec.dtype, "--device", spec.device]
-    words += ["--decoder", decoder_of(spec.decoder), "--cache", cache.path]
-    return shlex.join(words)
+    options = ExtractOptions(
+        backbone=spec.backbone,
+        weights=cache.weights,
+        layers=tuple(layer.key for layer in spec.layers),
+        image_size=rows if rows == columns else None,
+        views=spec.views,
+        seed=spec.seed,
+        engine=kind_of(spec.engine) or "auto",
+        precision=spec.precision,
+        store=spec.dtype,
+        device=cast("AnyDevice", spec.device),
+        decoder=decoder_of(spec.decoder),
+        cache=cache.path,
+    )
+    return shlex.join(["frostline", "extract", cache.source, *options.arguments()])
 
 
-def _selected_settings(record: HeadRun) -> Asked:
-    """Return the selected settings in place of the arguments, which a run of version 1 does not record."""
-    return Asked(
-        head=record.head.kind,
+def _selected_settings(record: HeadRun) -> TrainHeadOptions:
+    """Return the selected settings in place of the options, which a run of version 1 does not record."""
+    return TrainHeadOptions(
+        record.head.kind,
         params=record.head.params,
         layer=record.layer,
-        project=None,
-        search=None,
-        cv=None,
         seed=record.seed,
-        device="auto",
         fractions=record.split.fractions,
     )
-
-
-def _train(run: Run, asked: Asked, again: str) -> str:
-    words = ["frostline", "train-head", "+".join(cache.path for cache in run.caches), "--head", asked.head]
-    words += [word for name, value in asked.params.items() for word in ("--param", f"{name}={_text(value)}")]
-    options: dict[str, Any] = {"layer": asked.layer, "project": asked.project, "cv": asked.cv}
-    if asked.search:
-        search = asked.search
-        options |= {"search": search.method, "trials": search.trials, "jobs": search.jobs}
-    options |= {"seed": asked.seed, "device": asked.device, "memory": asked.memory}
-    words += [
-        word for name, value in options.items() if value is not None for word in (f"--{name}", str(value))
-    ]
-    words += ["--fractions", *map(str, asked.fractions), "--run", again]
-    return shlex.join(words)
 
 
 def _finetune(run: Run, record: TunedRun, again: str) -> str:
@@ -93,7 +84,3 @@ def _finetune(run: Run, record: TunedRun, again: str) -> str:
     words += ["--from-scratch"] if settings.from_scratch else []
     words += ["--cached"] if settings.cache else []
     return shlex.join([*words, "--fractions", *map(str, record.split.fractions), "--run", again])
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

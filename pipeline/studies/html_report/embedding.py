@@ -1,15 +1,13 @@
 """Projection of features to two dimensions."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frostline.pipeline.errors import RunError
-
-MapKind = Literal["pca", "umap", "none"]
-MAPS: tuple[MapKind, ...] = ("pca", "umap", "none")
+from frostline.pipeline.options.studies import MapKind
 
 _NEIGHBOURS = 15  # the default of UMAP
 

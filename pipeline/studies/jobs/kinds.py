@@ -186,7 +186,6 @@ class HeadTraining:
 
     def run(self, share: Share, report: Reporter) -> float | None:
         """Train the head and evaluate the run, unless already done."""
-        from frostline.classifiers.fitting.search import SearchPlan
         from frostline.pipeline.training.train_head import train_head
 
         if not self.path.exists():
@@ -199,7 +198,8 @@ class HeadTraining:
                 seed=self.seed,
                 device=self.device,
                 fractions=self.data.fractions,
-                search=SearchPlan(**self.search) if self.search else None,
+                search=self.search["method"] if self.search else None,
+                trials=self.search["trials"] if self.search else None,
                 cv=self.cv,
                 project=self.project,
                 memory=share.memory,

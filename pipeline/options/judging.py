@@ -1,0 +1,45 @@
+"""Options of the stages that use a run."""
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+
+from frostline.options import argument, option
+from frostline.pipeline.options.extraction import AnyPrecision, EngineOptions
+from frostline.pipeline.options.stage import StageOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrustOptions(StageOptions):
+    """Options of the loading of a head."""
+
+    trusted: Sequence[str] = option(
+        (),
+        "Trust this type when loading a third-party head; train-head lists the types. Repeat to trust several.",
+        flag="trust",
+        metavar="TYPE",
+    )
+
+
+@dataclass(frozen=True)
+class PredictOptions(TrustOptions, EngineOptions):
+    """Options of `pipeline.predict`."""
+
+    paths: Sequence[str | Path] = argument("Images, and folders to search for images")
+    _: KW_ONLY
+    top_k: int = option(5, "Classes listed per image.", low=1, metavar="K")
+    weights: Sequence[str | Path] = option(
+        (),
+        "Weights of the backbone, if the file was moved. Repeat for a run on several backbones, in their order.",
+        metavar="FILE",
+    )
+    engine: str = option(
+        "auto",
+        "Engine that executes the forward pass; auto: the one that computed the features of the run, else the"
+        " fastest that agrees with it.",
+        names="frostline.features.engines.engine:ENGINES",
+        words=("auto",),
+    )
+    precision: AnyPrecision = option(
+        "auto", "Number format of the forward pass; auto: that of the features the run was trained on."
+    )

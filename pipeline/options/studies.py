@@ -1,0 +1,86 @@
+"""Options of the stages that run or compare many runs."""
+
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Literal
+
+from frostline.errors import OptionError
+from frostline.options import option, seed_option
+from frostline.pipeline.options.stage import StageOptions
+
+On = Literal["auto", "validation", "test"]
+Sort = Literal[
+    "accuracy",
+    "validation",
+    "test",
+    "name",
+    "parameters",
+    "gflops",
+    "width",
+    "extraction",
+    "rate",
+    "training",
+    "total",
+    "cache",
+]
+MapKind = Literal["pca", "umap", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanOptions(StageOptions):
+    """Options of `pipeline.plan_batch`."""
+
+    jobs: int = option(
+        1, "Processes, which share the cores and memory of the machine.", low=1, metavar="N", place=True
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions(PlanOptions):
+    """Options of `pipeline.batch`."""
+
+    cluster: str | None = option(
+        None,
+        "Run on a Dask cluster, or on N local processes; needs frostline[dask].",
+        metavar="tcp://HOST:PORT|local:N",
+        place=True,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cluster is not None and self.jobs != 1:
+            raise OptionError(
+                f"jobs: got {self.jobs}, expected 1 with a cluster, whose workers set the number of jobs"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonOptions(StageOptions):
+    """Options of comparisons of runs."""
+
+    on: On = option("auto", "Rows to compare on; auto: test if every run was evaluated, else validation.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions(ComparisonOptions):
+    """Options of `pipeline.compare`."""
+
+    sort: Sort = option(
+        "accuracy", "Sort key; the most accurate, the fastest or the smallest run comes first."
+    )
+
+
+@dataclass(frozen=True)
+class ReportOptions(ComparisonOptions):
+    """Options of `pipeline.write_report`."""
+
+    out: str | Path = option(
+        "report.html", "File to write; an existing one is replaced.", metavar="FILE", place=True
+    )
+    _: KW_ONLY
+    map: MapKind = option(
+        "pca",
+        "Projection of the features to two dimensions; umap takes longer and needs frostline[umap].",
+    )
+    title: str = option("Frostline report", "Title of the page.", metavar="TEXT")
+    seed: int = seed_option("Random seed of the maps.")
