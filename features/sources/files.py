@@ -96,6 +96,11 @@ class PathSource(ImageSource):
         return str(self.paths[row])
 
 
+def absolute(path: str) -> str:
+    """Return an absolute path without ``..``. Links keep their names."""
+    return os.path.abspath(path)  # noqa: PTH100  # Path.absolute keeps "..", and resolve would rename a link
+
+
 def _read(location: str) -> tuple[bytes, bytes]:
     with open(location, "rb", buffering=0) as file:  # noqa: PTH123  # a Path per image would be needless work
         status = os.fstat(file.fileno())
