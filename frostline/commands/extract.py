@@ -12,7 +12,6 @@ from frostline.commands.options import (
     SHARE,
     backbone_option,
     batch_size_option,
-    choice_option,
     device_option,
     engine_option,
     example,
@@ -87,10 +86,11 @@ def _parse_part(_context: click.Context, _option: click.Parameter, text: str | N
     help="Number format in the file.  [default: that of an existing cache, else float32]",
 )
 @device_option
-@choice_option(
+@click.option(
     "--decoder",
-    ["exact", "fast"],
-    "exact: the pixels of the reference transform; fast: up to twice as fast, each pixel within 3 of 255.",
+    metavar="[exact|fast|NAME]",
+    default="exact",
+    help="exact: the pixels of the reference transform; fast: up to twice as fast, each pixel within 3 of 255.",
 )
 @batch_size_option
 @workers_option

@@ -7,7 +7,6 @@ from pathlib import Path
 from frostline.features.backbones import Backbone
 from frostline.features.cache import CacheWriter, FeatureCache, Part, open_writer
 from frostline.features.engines import Engine
-from frostline.features.images.decoding import Decoder
 from frostline.features.images.loading import load_batches
 from frostline.features.machine import describe_machine
 from frostline.features.spec import FeatureSpec, Layer
@@ -128,7 +127,7 @@ def _fill(
     spec: FeatureSpec,
     *,
     workers: int | None,
-    decoder: Decoder,
+    decoder: str,
     report: Reporter,
 ) -> FeatureCache:
     with report.task("Extracting", writer.rows) as advance:

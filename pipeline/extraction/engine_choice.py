@@ -22,7 +22,7 @@ from frostline.features.engines import (
 )
 from frostline.features.errors import CacheMismatchError
 from frostline.features.fidelity import MIN_COSINE, Check
-from frostline.features.images.decoding import Decoder, describe_decoder
+from frostline.features.images.decoders import describe_decoder
 from frostline.features.images.loading import load_batches
 from frostline.features.spec import Dtype, FeatureSpec, Layer
 from frostline.features.table import OK, ImageSource
@@ -41,7 +41,7 @@ class EngineOptions:
     batch_size: int | None
     store: Dtype | None = None
     min_cosine: float = MIN_COSINE
-    decoder: Decoder = "exact"
+    decoder: str = "exact"
     views: int = 1
     seed: int = 0
 
@@ -274,7 +274,7 @@ def specify(
     layers: tuple[Layer, ...],
     plan: Plan,
     dtype: Dtype = "float32",
-    decoder: Decoder = "exact",
+    decoder: str = "exact",
     *,
     views: int = 1,
     seed: int = 0,
@@ -297,7 +297,7 @@ def specify(
 
 
 def _sample(
-    net: Backbone, source: ImageSource, workers: int | None, decoder: Decoder, *, needed: bool
+    net: Backbone, source: ImageSource, workers: int | None, decoder: str, *, needed: bool
 ) -> NDArray[np.uint8]:
     """Return the (n, h, w, 3) uint8 pixels of the readable images in an evenly spaced sample."""
     count = len(source.table.ids)

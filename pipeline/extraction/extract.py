@@ -10,7 +10,6 @@ from typing import Literal
 from frostline.features.backbones import load_backbone
 from frostline.features.cache import FeatureCache, Part
 from frostline.features.fidelity import MIN_COSINE, Check
-from frostline.features.images.decoding import Decoder
 from frostline.features.spec import Dtype
 from frostline.features.table import ImageSource
 from frostline.pipeline.errors import LimitError, TooManyBadImagesError
@@ -99,7 +98,7 @@ def extract(
     min_cosine: float = MIN_COSINE,
     store: Dtype | None = None,
     device: str = "auto",
-    decoder: Decoder = "exact",
+    decoder: str = "exact",
     batch_size: int | None = None,
     workers: int | None = None,
     limit: int | None = None,
@@ -128,8 +127,8 @@ def extract(
             images.
         store: Number format in the file; by default that of an existing cache, else float32.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        decoder: ``exact``, or ``fast`` for pixels that differ by 3 of 255 at most; see
-            `features.images.decoding.decode`.
+        decoder: ``exact``, ``fast`` for pixels that differ by 3 of 255 at most, or a decoder of another package;
+            see `features.images.decoders.DECODERS`.
         batch_size: Images per forward pass; by default chosen for the device.
         workers: Decoding threads; by default one per core.
         limit: Use only this many images, evenly spaced over the data set.
