@@ -50,14 +50,15 @@ def evaluate(*, output: Output, **options: Any) -> None:
 
 def evaluation_text(result: "pipeline.EvaluationResult") -> Text:
     """Describe an evaluation: metrics with intervals, scores per class, calibration and the paths of the plots."""
-    from frostline.pipeline.judging.evaluate import METRICS
+    from frostline.classifiers.protocol.metrics import METRICS
 
-    metrics = [
-        [name.replace("_", " "), f"{interval.value:.4f}", f"{interval.low:.4f} - {interval.high:.4f}"]
-        for name, interval in ((name, getattr(result.metrics, name)) for name in METRICS)
-    ]
+    metrics = []
+    for name, metric in METRICS.items():
+        value, low, high = getattr(result.metrics, name)
+        better = "higher" if metric.greater_is_better else "lower"
+        metrics.append([name.replace("_", " "), f"{value:.4f}", f"{low:.4f} - {high:.4f}", better])
     title = f"{result.run}: {result.rows} test images, evaluation {result.look}"
-    yield Table(["metric", "value", "95 % interval"], metrics, title=title)
+    yield Table(["metric", "value", "95 % interval", "better"], metrics, title=title)
     yield ""
     classes = [
         [row.name, f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", str(row.support)]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.fitting.fitted import softened
 from frostline.classifiers.protocol.calibration import Calibration, Reliability, reliability
-from frostline.classifiers.protocol.metrics import Metrics, score
+from frostline.classifiers.protocol.metrics import METRICS, Metrics, score
 from frostline.features.cache import FeatureCache
 from frostline.features.cache.contract import Computed, Fit
 from frostline.features.spec import Difference
@@ -38,9 +38,6 @@ from frostline.pipeline.runs.predictions import TEST_FILE, Judgements
 from frostline.pipeline.runs.record import CacheRecord
 from frostline.pipeline.runs.run import Run, load_run
 from frostline.splits import Split
-
-METRICS = MetricEstimates.__struct_fields__
-"""The metrics of `Metrics` that have an interval."""
 
 _SHOWN_MISTAKES = 24
 _NETWORK = ("backbone", "layers", "transform", "weights_sha256")
