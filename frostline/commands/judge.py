@@ -79,7 +79,7 @@ def evaluation_text(result: "pipeline.EvaluationResult") -> Text:
 
 @click.command(epilog=example("frostline predict runs/photos-linear new/ one.jpg --format csv > labels.csv"))
 @click.argument("run", type=PATH)
-@click.argument("paths", type=PATH, nargs=-1, required=True, metavar="IMAGE|FOLDER...")
+@click.argument("images", type=PATH, nargs=-1, required=True, metavar="IMAGE|FOLDER...")
 @click.option("--top-k", type=COUNT, default=5, metavar="K", help="Classes listed per image.")
 @format_option("csv", "json")
 @click.option(

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,14 +36,16 @@ class Prediction:
     """Prediction for one image.
 
     Attributes:
-        path: Path of the image.
+        image: Id of the image in its source. That of an image that the user named by a path is this path.
+        path: Path of the image's file; None for an image of a source without files.
         label: Most probable class; None if the image could not be read.
         probability: Probability of `label`; None if the image could not be read.
         top: Most probable classes with their probabilities, best first.
         error: Reason why the image could not be read; None if it could.
     """
 
-    path: Path
+    image: str
+    path: Path | None
     label: str | None
     probability: float | None
     top: Sequence[tuple[str, float]]
@@ -51,7 +54,7 @@ class Prediction:
 
 def predict(
     run: str | Path,
-    paths: Sequence[str | Path],
+    images: str | Path | Sequence[str | Path] | ImageSource,
     *,
     top_k: int = 5,
     weights: str | Path | Sequence[str | Path] | None = None,
@@ -67,7 +70,7 @@ def predict(
 
     Args:
         run: Run directory.
-        paths: Images, and folders to search for images.
+        images: Images, and folders to search for images; or an image source, whose labels are not read.
         top_k: Number of classes to report per image.
         weights: Weights of the backbone, if the file was moved; one path per backbone for a run on several.
         engine: Engine that executes the forward pass; ``auto`` is the engine that computed the features the head
@@ -80,7 +83,7 @@ def predict(
         report: Receiver of progress.
 
     Returns:
-        One prediction per image, in the order of `paths`. An unreadable image has an error instead of a label.
+        One prediction per image, in the order of `images`. An unreadable image has an error instead of a label.
 
     Raises:
         RunError: The run is not readable, or the weights of the backbone differ from those it was trained with.
@@ -92,8 +95,10 @@ def predict(
     head = opened.head(trusted=trusted)
     given = _weights_per_backbone(opened, weights)
     places = layer_places(opened.layer)
-    source: ImageSource = PathSource(image_paths(paths))
-    count = len(source.table.ids)
+    source = _source(images)
+    count = len(source.table)
+    if not count:
+        return []
     size = batch_size or min(count, _BATCH_SIZE)
     used = sorted({index for index, _ in places})
     options = EngineOptions(engine, precision, device, size)
@@ -118,6 +123,13 @@ def predict(
             predictions += _label(batch, features, source, head, top_k)
             advance(len(batch.rows))
     return predictions
+
+
+def _source(images: str | Path | Sequence[str | Path] | ImageSource) -> ImageSource:
+    """Return the image source itself, or a source of the named files."""
+    if isinstance(images, str | Path):
+        images = [images]
+    return PathSource(image_paths(images)) if isinstance(images, Sequence) else images
 
 
 def _weights_per_backbone(
@@ -181,24 +193,28 @@ def _label(
         probabilities[readable] = head.predict_proba(features[readable])
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
     for position, row in enumerate(batch.rows):
-        path = Path(source.display_name(int(row)))
+        image, path = os.fsdecode(source.table.ids[row]), source.path(int(row))
         if not readable[position]:
-            yield Prediction(path, None, None, (), batch.errors[position])
+            yield Prediction(image, path, None, None, (), batch.errors[position])
             continue
         top = [(head.classes[k], float(probabilities[position, k])) for k in order[position]]
-        yield Prediction(path, top[0][0], top[0][1], top)
+        yield Prediction(image, path, top[0][0], top[0][1], top)
 
 
 def write_csv(predictions: Sequence[Prediction], file: TextIO) -> None:
-    """Write one CSV line per image: path, label, probability, the top classes and the error."""
+    """Write one CSV line per image: path, label, probability, the top classes and the error.
+
+    The first column is ``image``, with the ids, instead of ``path`` if an image is not a file of its own.
+    """
+    named = "image" if any(prediction.path is None for prediction in predictions) else "path"
     depth = max((len(prediction.top) for prediction in predictions), default=0)
     top = [f"{name}_{rank}" for rank in range(1, depth + 1) for name in ("label", "probability")]
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["path", "label", "probability", *top, "error"])
+    writer.writerow([named, "label", "probability", *top, "error"])
     for prediction in predictions:
         cells = [cell for name, probability in prediction.top for cell in (name, f"{probability:.6f}")]
         cells += [""] * (2 * depth - len(cells))
         probability = "" if prediction.probability is None else f"{prediction.probability:.6f}"
         writer.writerow(
-            [prediction.path, prediction.label or "", probability, *cells, prediction.error or ""]
+            [getattr(prediction, named), prediction.label or "", probability, *cells, prediction.error or ""]
         )
