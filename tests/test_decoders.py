@@ -22,7 +22,8 @@ from frostline.features.images.decoders import (
     describe_decoder,
 )
 from frostline.features.images.loading import load_batches
-from frostline.pipeline import extract
+from frostline.pipeline import extract, predict, train_head
+from frostline.pipeline.runs.run import load_run
 
 GROUP = "frostline.decoders"
 OPTIONS = {"backbone": "timm:test_resnet", "weights": "random", "engine": "eager", "precision": "fp32"}
@@ -102,6 +103,24 @@ def test_a_decoder_of_another_package_reads_the_images_of_a_cache_of_its_own(tmp
     assert np.abs(exact.features() - dark.features()).max() > 1e-3
     with pytest.raises(CacheMismatchError, match="decoder: "):
         extract(source, cache=tmp_path / "exact.h5", decoder="dark", **OPTIONS)
+
+
+def test_predict_decodes_as_the_cache_of_the_run_and_names_a_decoder_that_is_gone(
+    tmp_path, declare, monkeypatch
+):
+    declare(GROUP, dark=f"{__name__}:DARK")
+    files = {f"{'ab'[n % 2]}/{n:02d}.png": encode(photo(24, 24, seed=n)) for n in range(30)}
+    source = DigestSource(files)
+    cache = extract(source, cache=tmp_path / "dark.h5", decoder="dark", **OPTIONS).cache
+    run = train_head(cache, "ridge", run=tmp_path / "run").run
+    data = FeatureCache.open(cache)
+    expected = load_run(run).head().predict_proba(data.features())
+    found = predict(run, source, device="cpu")
+    for row, each in zip(expected, found, strict=True):
+        assert dict(each.top) == pytest.approx(dict(zip(data.classes, row, strict=True)), abs=1e-4)
+    monkeypatch.undo()
+    with pytest.raises(DecoderError, match=r"^no decoder 'dark'; expected one of exact, fast$"):
+        predict(run, source, device="cpu")
 
 
 def test_batches_are_decoded_by_the_named_decoder(declare):

@@ -1,6 +1,7 @@
 """Image folders: ``class/…``, ``train|val|test/class/…``, or unlabelled images."""
 
 import os
+from pathlib import Path
 
 from frostline.features.errors import SourceError
 from frostline.features.images.decoding import EXTENSIONS
@@ -38,7 +39,7 @@ def open_folder(root: str) -> FileSource:
     return FileSource(root, table, folder=root, skipped=listing.skipped)
 
 
-FOLDER = SourceKind("an image folder", os.path.isdir, open_folder)
+FOLDER = SourceKind("an image folder", os.path.isdir, open_folder, Path)
 
 
 def _nothing_found(root: str, listing: Listing) -> str:

@@ -75,6 +75,7 @@ MANIFEST = SourceKind(
     f"a manifest ending in {', '.join(_SUFFIXES)}",
     lambda path: path.lower().endswith(_SUFFIXES) and Path(path).exists(),
     open_manifest,
+    lambda root, id_: Path(root).parent / id_,
 )
 
 

@@ -57,8 +57,22 @@ def limited(source: ImageSource, limit: int | None) -> ImageSource:
     return SourceRows(source, np.arange(limit) * len(source.table) // limit)
 
 
+def find_kind(data: str) -> SourceKind | None:
+    """Return the first kind of source that accepts the user's input, or None.
+
+    Raises:
+        SourceError: The kind of another package is broken.
+    """
+    name = _kind_name(data)
+    return None if name is None else SOURCES[name]
+
+
+def _kind_name(data: str) -> str | None:
+    return next((name for name in SOURCES if SOURCES[name].takes(data)), None)
+
+
 def _open(data: str) -> ImageSource:
-    name = next((name for name in SOURCES if SOURCES[name].takes(data)), None)
+    name = _kind_name(data)
     if name is None:
         raise SourceError(_unknown_source(data))
     try:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from frostline.classifiers.inspection.duplicates import NEAR, LeakReport, check_leaks
 from frostline.classifiers.protocol.splits import assign_splits, class_problems, missing_classes
 from frostline.features.cache import FeatureCache
+from frostline.features.table import ImageSource
 from frostline.pipeline.drawing.plots import PicturePair, plot_pairs
-from frostline.pipeline.drawing.thumbnails import image_file
+from frostline.pipeline.drawing.thumbnails import THUMBNAIL_SIDE, Pictures, check_source, opened_pictures
 from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS, choose_layer
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.splits import SPLIT_NAMES, Split
@@ -90,6 +91,7 @@ def check_cache(
     max_pairs: int = 1000,
     out: str | Path | None = None,
     fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
+    source: ImageSource | None = None,
     report: Reporter = SILENT,
 ) -> CacheCheck:
     """Check the splits and labels of a cache.
@@ -105,16 +107,18 @@ def check_cache(
         max_pairs: Maximum number of near-duplicates to list.
         out: Folder for thumbnails of the most similar pairs.
         fractions: Fractions of train, val and test for data without declared splits.
+        source: Source of the images, for the thumbnails; required only for one that can't be opened by its name.
         report: Receiver of progress.
 
     Raises:
-        FeaturesError: The cache is not usable.
+        FeaturesError: The cache is not usable, or `source` has none of its images.
         RunError: The layer does not exist.
         SplitError: The threshold or the number of pairs is out of range.
     """
     started = time.perf_counter()
     if not isinstance(cache, FeatureCache):
         cache = FeatureCache.open(cache)
+    check_source(cache, source)
     chosen = choose_layer(cache, layer)
     usable = cache.ok & (cache.labels >= 0)
     split = assign_splits(cache.split, cache.content, cache.groups, fractions=fractions, usable=usable)
@@ -130,6 +134,11 @@ def check_cache(
             max_pairs=max_pairs,
         )
     near, complete = _pairs(cache, split, found)
+    picture = None
+    if out is not None and near:
+        with opened_pictures(cache, source) as pictures:
+            pictures.warn(report)
+            picture = _draw(pictures, found, near, Path(out))
     missing = missing_classes(split, cache.labels, cache.classes)
     refusals, warnings = class_problems(missing)
     return CacheCheck(
@@ -145,7 +154,7 @@ def check_cache(
         missing=missing,
         refusals=(*found.refusals, *refusals),
         warnings=(*found.warnings, *warnings),
-        picture=_draw(cache, found, near, Path(out)) if out is not None and near else None,
+        picture=picture,
         seconds=time.perf_counter() - started,
     )
 
@@ -171,13 +180,13 @@ def _pairs(
     return tuple(pairs), found.near.complete
 
 
-def _draw(cache: FeatureCache, found: LeakReport, near: Sequence[NearPair], folder: Path) -> Path:
+def _draw(pictures: Pictures, found: LeakReport, near: Sequence[NearPair], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     rows: Any = zip(*found.near[:2], strict=True) if found.near else ()
-    pictures = [
+    pairs = [
         PicturePair(
-            image_file(cache, row_a),
-            image_file(cache, row_b),
+            pictures.thumbnail(int(row_a), THUMBNAIL_SIDE),
+            pictures.thumbnail(int(row_b), THUMBNAIL_SIDE),
             f"{pair.split_a}: {pair.label_a}",
             f"{pair.split_b}: {pair.label_b}\n{pair.cosine:.3f}",
         )
@@ -185,8 +194,9 @@ def _draw(cache: FeatureCache, found: LeakReport, near: Sequence[NearPair], fold
     ]
     path = folder / PICTURE
     plot_pairs(
-        pictures,
+        pairs,
         path,
-        title=f"The {len(pictures)} most similar of {len(near)} pairs, with the centred cosine of their features",
+        remark=pictures.obstacle,
+        title=f"The {len(pairs)} most similar of {len(near)} pairs, with the centred cosine of their features",
     )
     return path

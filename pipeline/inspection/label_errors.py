@@ -12,9 +12,10 @@ from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.inspection.label_errors import find_label_errors
 from frostline.classifiers.protocol.splits import positions
 from frostline.features.cache import FeatureCache
+from frostline.features.table import ImageSource
 from frostline.pipeline.drawing.plots import Mistake, plot_mistakes
 from frostline.pipeline.drawing.tables import write_table
-from frostline.pipeline.drawing.thumbnails import image_file
+from frostline.pipeline.drawing.thumbnails import THUMBNAIL_SIDE, check_source, opened_pictures
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.labelled_images import DEFAULT_FRACTIONS, split_rows
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
@@ -77,6 +78,7 @@ def label_errors(
     seed: int = 0,
     device: str = "auto",
     fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
+    source: ImageSource | None = None,
     report: Reporter = SILENT,
 ) -> LabelErrors:
     """Find probably wrong labels of train and val rows by confident learning; test rows are not read.
@@ -92,16 +94,18 @@ def label_errors(
         seed: Random seed of the folds and the head.
         device: Device on which torch heads train.
         fractions: Fractions of train, val and test for data without declared splits.
+        source: Source of the images, for the thumbnails; required only for one that can't be opened by its name.
         report: Receiver of progress.
 
     Raises:
         ClassifiersError: The head or the rows are not usable, or cleanlab is not installed.
-        FeaturesError: The cache is not usable.
+        FeaturesError: The cache is not usable, or `source` has none of its images.
         RunError: The layer does not exist.
     """
     started = time.perf_counter()
     if not isinstance(cache, FeatureCache):
         cache = FeatureCache.open(cache)
+    check_source(cache, source)
     key, *others = layer_choices(cache, layer)
     if others:
         raise RunError("label-errors reads one layer, or several joined layers: pass e.g. --layer a+b.")
@@ -132,15 +136,20 @@ def label_errors(
     if out is not None and found:
         picture, table = Path(out) / PICTURE, Path(out) / TABLE
         picture.parent.mkdir(parents=True, exist_ok=True)
-        shown = [
-            Mistake(image_file(cache, int(row)), each.given, each.suggested, -each.margin)
-            for row, each in zip(doubtful[:_SHOWN], found, strict=False)
-        ]
+        with opened_pictures(cache, source) as pictures:
+            pictures.warn(report)
+            shown = [
+                Mistake(
+                    pictures.thumbnail(int(row), THUMBNAIL_SIDE), each.given, each.suggested, -each.margin
+                )
+                for row, each in zip(doubtful[:_SHOWN], found, strict=False)
+            ]
         plot_mistakes(
             shown,
             picture,
             title=f"The {len(shown)} most doubtful of {len(found)} labels, with the margin",
             word="given",
+            remark=pictures.obstacle,
         )
         write_table([vars(each) for each in found], table)
     return LabelErrors(
