@@ -1,9 +1,10 @@
 """The rank stage: transferability scores of backbones from cached features, before any training."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,10 @@ from frostline.pipeline.inputs.layers import layer_choices, layer_features
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.splits import Split
 
-SCORES = ("log_me", "h_score", "one_nn", "leep", "nce")
-"""The scores of `Ranked`; larger is better."""
+SCORES: Mapping[str, str] = MappingProxyType(
+    {"log_me": "LogME", "h_score": "H-score", "one_nn": "1-NN", "leep": "LEEP", "nce": "NCE"}
+)
+"""Usual names of the scores of `Ranked`, by field; larger is better."""
 
 _LOGITS = "logits"
 
