@@ -36,7 +36,7 @@ DARK = DecoderKind(
 )
 
 
-class TestExact(DecoderContract):
+class TestBuiltInDecoders(DecoderContract):
     @pytest.fixture(params=[("exact", 0), ("fast", 3)], ids=lambda case: case[0])
     def case(self, request):
         return request.param
