@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from frostline.commands.terminal import print_table
-from frostline.features.images.decoding import Decoder as FrostlineDecoder
 from frostline.features.images.decoding import decode
 from frostline.features.spec import Transform
 
@@ -89,7 +88,7 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     return buffer.getvalue()
 
 
-def ours(data: bytes, decoder: FrostlineDecoder = "exact") -> Pixels:
+def ours(data: bytes, decoder: str = "exact") -> Pixels:
     out = np.empty((224, 224, 3), np.uint8)
     decode(data, TRANSFORM, out, decoder=decoder)
     return out

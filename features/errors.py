@@ -8,7 +8,7 @@ class FeaturesError(FrostlineError):
 
 
 class SourceError(FeaturesError, ValueError):
-    """A folder or manifest that can't be read as a set of images."""
+    """A source that can't be read as a set of images, or whose images are not those of a cache."""
 
 
 class BackboneError(FeaturesError, ValueError):

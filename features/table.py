@@ -2,6 +2,7 @@
 
 import struct
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final, Protocol
 
 import numpy as np
@@ -97,6 +98,10 @@ class ImageSource(Protocol):
         """Return the name of an image in messages; the path for a file."""
         return str(self.table.ids[row].decode())
 
+    def path(self, row: int) -> Path | None:  # noqa: ARG002  # used by subclasses
+        """Return the path of an image's file; None, the default, for an image that is not a file of its own."""
+        return None
+
     def unsettled(self, since: int) -> NDArray[np.bool_]:  # noqa: ARG002  # used by subclasses
         """Return a mask of the images that may have changed since a time without a change of their stamp.
 
@@ -132,6 +137,10 @@ class SourceRows(ImageSource):
     def display_name(self, row: int) -> str:
         """Return the name of an image in messages; see `ImageSource.display_name`."""
         return self._source.display_name(int(self._rows[row]))
+
+    def path(self, row: int) -> Path | None:
+        """Return the path of an image's file; see `ImageSource.path`."""
+        return self._source.path(int(self._rows[row]))
 
     def unsettled(self, since: int) -> NDArray[np.bool_]:
         """Return a mask of the images that may have changed; see `ImageSource.unsettled`."""

@@ -17,11 +17,9 @@ from timm.data import create_transform, resolve_data_config
 from frostline.features.errors import BackboneError, FeaturesError
 from frostline.features.images import decoding
 from frostline.features.images.decoding import (
-    DECODERS,
     EXTENSIONS,
     DecodeError,
     decode,
-    decoder_of,
     transform_from_timm,
     transform_from_torchvision,
 )
@@ -368,14 +366,6 @@ class TestDamaged:
         assert issubclass(DecodeError, ValueError)
 
 
-def test_decoder_names_library_and_codec():
-    codec = pillow_features.version("libjpeg_turbo") or pillow_features.version("jpg")
-    assert f"pillow {Image.__version__}, libjpeg {codec}, exif" == DECODERS["exact"]
-    assert DECODERS["fast"] == DECODERS["exact"] + ", resized by torch"
-    assert [decoder_of(text) for text in DECODERS.values()] == list(DECODERS)
-    assert decoder_of("pillow 9.1.0, libjpeg 2.1, exif, resized by torch") == "fast"
-
-
 def test_extensions_are_those_of_the_formats_read():
     registered = Image.registered_extensions()
     assert all(registered[extension] in {*decoding.FORMATS, "MPO"} for extension in EXTENSIONS)
@@ -437,8 +427,3 @@ def test_the_fast_decoder_is_exact_where_torch_lacks_the_filter(interpolation):
     transform = Transform(64, "shortest", (48, 48), interpolation, (0.5,) * 3, (0.5,) * 3)
     exact, fast = by_both(photo(200, 170), transform)
     assert (exact == fast).all()
-
-
-def test_unknown_decoder_is_refused():
-    with pytest.raises(ValueError, match="'quick': expected one of exact, fast"):
-        decode(encode(photo(8, 8)), PLAIN, np.zeros((32, 32, 3), np.uint8), decoder="quick")

@@ -1,7 +1,5 @@
 """A cache's key tells apart all library versions that may change a feature vector."""
 
-import importlib.util
-
 import PIL
 import pytest
 import timm
@@ -18,14 +16,10 @@ PLAN = Plan("eager", "fp32", "cpu", 4)
 
 
 @pytest.fixture
-def specification(monkeypatch):
-    """Of features that are computed with the versions of now; `features.images.decoding` writes them down when imported."""
+def specification():
+    """Of features that are computed with the versions of now."""
 
     def specify(name="timm:test_resnet", plan=PLAN):
-        found = importlib.util.find_spec("frostline.features.images.decoding")
-        decoding = importlib.util.module_from_spec(found)
-        found.loader.exec_module(decoding)
-        monkeypatch.setattr(planning, "describe_decoder", decoding.describe_decoder)
         backbone = load_backbone(name, weights="random")
         return planning.specify(backbone, backbone.resolve_layers(["embedding"]), plan, None)
 

@@ -11,6 +11,7 @@ from frostline import registry as registries
 from frostline.classifiers import HEADS
 from frostline.features.backbones.providers.registry import SOURCES as BACKBONE_SOURCES
 from frostline.features.engines import ENGINES
+from frostline.features.images.decoders import DECODERS
 from frostline.features.sources.opening import SOURCES as IMAGE_SOURCES
 from frostline.registry import Entry, Registry, near
 
@@ -144,7 +145,7 @@ def test_extras_that_the_tables_name_are_those_of_the_package():
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
     named = {
         entry.extra
-        for table in (HEADS, ENGINES, BACKBONE_SOURCES, IMAGE_SOURCES)
+        for table in (HEADS, ENGINES, DECODERS, BACKBONE_SOURCES, IMAGE_SOURCES)
         for entry in table.entries.values()
         if entry.needs
     }

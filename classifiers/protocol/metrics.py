@@ -1,7 +1,8 @@
 """Metrics of head probabilities, with confidence intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -22,9 +23,39 @@ class ClassScore(NamedTuple):
     support: int
 
 
+@dataclass(frozen=True, eq=False)
+class ScoredRows:
+    """What metrics are computed from: n rows over k classes.
+
+    Attributes:
+        y: (n,) true classes.
+        proba: (n, k) probabilities.
+        hit: (n,) bool mask of the rows whose most probable class is the true one.
+        confusion: (k, k) number of rows of true class i that were predicted as class j.
+    """
+
+    y: NDArray[np.int64]
+    proba: NDArray[np.float64]
+    hit: NDArray[np.bool_]
+    confusion: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that judges probabilities.
+
+    Attributes:
+        interval: Function that returns the value with its interval, given the rows and the coverage.
+        greater_is_better: Whether a larger value is better.
+    """
+
+    interval: Callable[[ScoredRows, float], Interval]
+    greater_is_better: bool
+
+
 @dataclass(frozen=True)
 class Metrics:
-    """Scores of n rows over k classes.
+    """Scores of n rows over k classes: those of `METRICS`, and the counts per class.
 
     Attributes:
         n: Number of rows.
@@ -52,6 +83,42 @@ class Metrics:
     per_class: tuple[ClassScore, ...]
     confusion: NDArray[np.int64]
     confidence: float
+
+
+def _top1(rows: ScoredRows, confidence: float) -> Interval:
+    return share(int(rows.hit.sum()), len(rows.y), confidence)
+
+
+def _top5(rows: ScoredRows, confidence: float) -> Interval:
+    y, proba = rows.y, rows.proba
+    n, k = proba.shape
+    if k <= 5:  # exact for any rows
+        return Interval(1.0, 1.0, 1.0)
+    own = proba[np.arange(n), y][:, None]
+    better = (proba > own).sum(axis=1) + ((proba == own) & (np.arange(k) < y[:, None])).sum(axis=1)
+    return share(int((better < 5).sum()), n, confidence)
+
+
+METRICS: Mapping[str, Metric] = MappingProxyType(
+    {
+        "top1": Metric(_top1, greater_is_better=True),
+        "top5": Metric(_top5, greater_is_better=True),
+        "balanced_accuracy": Metric(
+            lambda rows, confidence: balanced_accuracy(rows.confusion, confidence), greater_is_better=True
+        ),
+        "macro_f1": Metric(
+            lambda rows, confidence: macro_f1(rows.confusion, confidence), greater_is_better=True
+        ),
+        "log_loss": Metric(
+            lambda rows, confidence: log_loss(rows.y, rows.proba, confidence), greater_is_better=False
+        ),
+        "rms_calibration_error": Metric(
+            lambda rows, confidence: rms_calibration_error(rows.proba.max(axis=1), rows.hit, confidence),
+            greater_is_better=False,
+        ),
+    }
+)
+"""The metrics by name, in the order in which they are shown. Each is a field of `Metrics`."""
 
 
 def score(
@@ -86,28 +153,15 @@ def score(
     predicted = proba.argmax(axis=1)
     hit = predicted == y
     confusion = np.bincount(y * k + predicted, minlength=k * k).reshape(k, k)
+    rows = ScoredRows(y, proba, hit, confusion)
     return Metrics(
         n=n,
         classes=tuple(classes),
-        top1=share(int(hit.sum()), n, confidence),
-        top5=_top5(y, proba, confidence),
-        balanced_accuracy=balanced_accuracy(confusion, confidence),
-        macro_f1=macro_f1(confusion, confidence),
-        log_loss=log_loss(y, proba, confidence),
-        rms_calibration_error=rms_calibration_error(proba.max(axis=1), hit, confidence),
+        **{name: metric.interval(rows, confidence) for name, metric in METRICS.items()},
         per_class=_per_class(confusion, classes),
         confusion=confusion,
         confidence=confidence,
     )
-
-
-def _top5(y: NDArray[np.int64], proba: NDArray[np.float64], confidence: float) -> Interval:
-    n, k = proba.shape
-    if k <= 5:  # exact for any rows
-        return Interval(1.0, 1.0, 1.0)
-    own = proba[np.arange(n), y][:, None]
-    better = (proba > own).sum(axis=1) + ((proba == own) & (np.arange(k) < y[:, None])).sum(axis=1)
-    return share(int((better < 5).sum()), n, confidence)
 
 
 def _check(

@@ -5,8 +5,7 @@ deliberate exceptions. The EXIF orientation is applied, so that phone photos are
 ignore it. 16-bit grey is scaled to 8 bits; the reference clips it to white. `Image.draft`, which decodes a JPEG
 faster at a reduced size, is not used because it changes pixels.
 
-The decoder ``fast`` differs only in the resizing, which torch computes with vector instructions. Its pixels differ
-from the exact ones by at most 3 of 255.
+Other decoders than ``exact`` may read and resize differently; see `features.images.decoders`.
 """
 
 import contextlib
@@ -14,29 +13,16 @@ import functools
 import io
 import math
 from collections.abc import Mapping
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final
 
 import numpy as np
-import PIL
 from numpy.typing import NDArray
-from PIL import Image
-from PIL import features as pillow_features
+from PIL import Image, UnidentifiedImageError
 
 from frostline.features.errors import BackboneError, FeaturesError
+from frostline.features.images.decoders import DECODERS, DecoderKind
+from frostline.features.images.views import random_box
 from frostline.features.spec import Transform
-
-_LIBJPEG = pillow_features.version("libjpeg_turbo") or pillow_features.version("jpg")
-
-Decoder = Literal["exact", "fast"]
-
-_EXACT = f"pillow {PIL.__version__}, libjpeg {_LIBJPEG}, exif"
-_BY_TORCH = ", resized by torch"
-_AREA, _RATIO = (0.35, 1.0), (3 / 4, 4 / 3)  # area fraction and aspect ratio of a random view
-_VIEWS = f"; views: random parts of {_AREA[0]} of the area or more, half of them mirrored"
-
-DECODERS: Final[Mapping[Decoder, str]] = {"exact": _EXACT, "fast": _EXACT + _BY_TORCH}
-"""Description of each decoder for the specification: the library, the codec (its rounding differs between
-releases), the EXIF orientation, and the resizing library if it is not Pillow."""
 
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 """Supported formats, by Pillow's names. Others run programs (EPS), have no signature (TGA) or hold no photos."""
@@ -63,25 +49,15 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # keys that Pillow's getexif reads
-_TORCH_MODES = ("bilinear", "bicubic")  # supported by torch with antialiasing
-_RESAMPLING = {name.lower(): member for name, member in Image.Resampling.__members__.items()}
+RESAMPLING = {name.lower(): member for name, member in Image.Resampling.__members__.items()}
+"""Filters of Pillow by the name of an interpolation."""
 
 
 class DecodeError(FeaturesError, ValueError):
     """Bytes that are not a complete, readable image. The message is one short line."""
 
 
-def decoder_of(text: str) -> Decoder:
-    """Return the decoder that a specification names, ignoring its version."""
-    return "fast" if _BY_TORCH in text else "exact"
-
-
-def describe_decoder(decoder: Decoder, views: int) -> str:
-    """Return the description of a decoder for the specification, given the number of views per image."""
-    return DECODERS[decoder] + (_VIEWS if views > 1 else "")
-
-
-def decode(data: bytes, transform: Transform, out: NDArray[np.uint8], *, decoder: Decoder = "exact") -> None:
+def decode(data: bytes, transform: Transform, out: NDArray[np.uint8], *, decoder: str = "exact") -> None:
     """Decode an image to RGB, resize it and crop its centre.
 
     Alpha is dropped, as in `PIL.Image.Image.convert`. Only the first frame of an animation is decoded. The
@@ -91,32 +67,26 @@ def decode(data: bytes, transform: Transform, out: NDArray[np.uint8], *, decoder
         data: Bytes of the image file.
         transform: Resizing and cropping. Its normalisation is left to the engine.
         out: (H, W, 3) uint8 array, with (H, W) = ``transform.crop``, that receives the pixels. Unchanged on error.
-        decoder: ``exact``, or ``fast`` for bilinear and bicubic resizing by torch, within 3 of 255 of the exact
-            pixels. Tall and squashed images are always decoded exactly.
+        decoder: Name in `features.images.decoders.DECODERS`: ``exact``, ``fast`` for pixels within 3 of 255 of the
+            exact ones, or a decoder of another package.
 
     Raises:
-        ValueError: The decoder is unknown.
+        DecoderError: The decoder is unknown.
         DecodeError: The image has an unknown format, is truncated or damaged, or is too large.
     """
-    if decoder not in get_args(Decoder):
-        raise ValueError(f"decoder {decoder!r}: expected one of {', '.join(get_args(Decoder))}")
-    _place(upright_rgb(data), transform, out, decoder)
+    kind = DECODERS[decoder]
+    _place(kind.read(data), transform, out, kind)
 
 
-def _place(image: Image.Image, transform: Transform, out: NDArray[np.uint8], decoder: Decoder) -> None:
+def _place(image: Image.Image, transform: Transform, out: NDArray[np.uint8], decoder: DecoderKind) -> None:
     """Resize and crop an image into `out`."""
     width, height = _resized_size(image.width, image.height, transform)
     if width * height > MAX_PIXELS:
         raise DecodeError(
             f"{image.width} x {image.height} pixels would be resized to {width} x {height}: too elongated"
         )
-    if image.size == (width, height):
-        _crop_or_pad(image, transform, out)
-    elif decoder == "fast" and _torch_agrees(image, transform):
-        _crop_or_pad(_resize_by_torch(image, width, height, transform.interpolation), transform, out)
-    else:
-        image = image.resize((width, height), _RESAMPLING[transform.interpolation])
-        _crop_or_pad(image, transform, out)
+    resized = image if image.size == (width, height) else decoder.resize(image, (width, height), transform)
+    _crop_or_pad(resized, transform, out)
 
 
 def decode_views(
@@ -124,7 +94,7 @@ def decode_views(
     transform: Transform,
     out: NDArray[np.uint8],
     *,
-    decoder: Decoder = "exact",
+    decoder: DecoderKind,
     entropy: tuple[int, ...],
 ) -> None:
     """Decode an image into its plain view and random resized crops, half of them mirrored (Szegedy et al. 2015).
@@ -133,29 +103,20 @@ def decode_views(
         data: Bytes of the image file.
         transform: Resizing and cropping of the plain view. Random crops use its crop size and interpolation.
         out: (views, H, W, 3) uint8 array that receives the plain view, then the random crops. Unchanged on error.
-        decoder: Decoder of the plain view.
+        decoder: Decoder of the image. It also resizes the plain view; Pillow resizes the random crops.
         entropy: Seed of the random crops. Each crop also uses its own index.
 
     Raises:
         DecodeError: See `decode`.
     """
-    image = upright_rgb(data)
+    image = decoder.read(data)
     _place(image, transform, out[0], decoder)
     rows, columns = transform.crop
     for view in range(1, len(out)):
         rng = np.random.default_rng((*entropy, view))
-        box = _random_box(image.width, image.height, rng)
-        pixels = np.asarray(image.resize((columns, rows), _RESAMPLING[transform.interpolation], box))
+        box = random_box(image.width, image.height, rng)
+        pixels = np.asarray(image.resize((columns, rows), RESAMPLING[transform.interpolation], box))
         out[view] = pixels[:, ::-1] if rng.random() < 0.5 else pixels
-
-
-def _random_box(width: int, height: int, rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """Return the left, upper, right and lower border of a crop with random area and aspect ratio."""
-    area = width * height * rng.uniform(*_AREA)
-    ratio = math.exp(rng.uniform(math.log(_RATIO[0]), math.log(_RATIO[1])))
-    across, down = min(width, math.sqrt(area * ratio)), min(height, math.sqrt(area / ratio))
-    left, top = rng.uniform(0, width - across), rng.uniform(0, height - down)
-    return left, top, left + across, top + down
 
 
 def upright_rgb(data: bytes) -> Image.Image:
@@ -170,7 +131,7 @@ def upright_rgb(data: bytes) -> Image.Image:
         return _open_rgb(data)
     except DecodeError:
         raise
-    except PIL.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise DecodeError(f"not an image in a known format ({', '.join(FORMATS)})") from error
     except Image.DecompressionBombError as error:
         raise DecodeError(f"more than {MAX_PIXELS} pixels") from error
@@ -234,30 +195,6 @@ def _resized_size(width: int, height: int, transform: Transform) -> tuple[int, i
     pick = max if transform.resize_mode == "longest" else min  # timm.data.ResizeKeepRatio
     ratio = pick(height / rows, width / columns)
     return max(1, round(width / ratio)), max(1, round(height / ratio))
-
-
-def _torch_agrees(image: Image.Image, transform: Transform) -> bool:
-    """Return whether torch resizes like Pillow: with the same filter, and columns before rows.
-
-    The order matters where a bicubic filter overshoots, because intermediate values are clipped at black and white.
-    Pillow resizes rows first for tall images and where it reduces their height more.
-    """
-    return (
-        transform.interpolation in _TORCH_MODES
-        and transform.resize_mode != "squash"
-        and image.height < 1.9 * image.width
-    )
-
-
-def _resize_by_torch(image: Image.Image, width: int, height: int, interpolation: str) -> NDArray[np.uint8]:
-    """Return (height, width, 3) uint8. torch has a single-threaded kernel for uint8 images in this layout."""
-    import torch
-
-    # copied because torch warns about read-only arrays
-    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
-    resized = torch.nn.functional.interpolate(pixels, (height, width), mode=interpolation, antialias=True)
-    array: NDArray[np.uint8] = resized[0].permute(1, 2, 0).numpy()
-    return array
 
 
 def _crop_or_pad(
@@ -347,8 +284,8 @@ def transform_from_torchvision(preset: Any) -> Transform:
 
 
 def _transform(*, interpolation: str, mean: Any, std: Any, **sizes: Any) -> Transform:
-    if interpolation not in _RESAMPLING:
-        raise BackboneError(f"interpolation {interpolation!r}; expected one of {', '.join(_RESAMPLING)}")
+    if interpolation not in RESAMPLING:
+        raise BackboneError(f"interpolation {interpolation!r}; expected one of {', '.join(RESAMPLING)}")
     return Transform(
         interpolation=interpolation, mean=tuple(map(float, mean)), std=tuple(map(float, std)), **sizes
     )

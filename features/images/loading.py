@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.features.content import CONTENT_BYTES, file_content
-from frostline.features.images.decoding import DecodeError, Decoder, decode_views
+from frostline.features.images.decoders import DECODERS, DecoderKind
+from frostline.features.images.decoding import DecodeError, decode_views
 from frostline.features.spec import Transform
 from frostline.features.system.machine import usable_cores
 from frostline.features.table import FAILED, NO_STAMP, OK, ImageSource
@@ -50,7 +51,7 @@ def load_batches(
     batch_size: int,
     workers: int | None = None,
     block_rows: int,
-    decoder: Decoder = "exact",
+    decoder: str = "exact",
     views: int = 1,
     seed: int = 0,
 ) -> Iterator[Batch]:
@@ -67,7 +68,7 @@ def load_batches(
         batch_size: Images per batch.
         workers: Number of threads; None for `default_workers`.
         block_rows: Rows per block of the cache.
-        decoder: See `features.images.decoding.decode`.
+        decoder: Name in `features.images.decoders.DECODERS`.
         views: Views per image: the plain image, then random crops (see `features.images.decoding.decode_views`).
             They depend only on the seed and the image's bytes.
         seed: Random seed of the views.
@@ -78,6 +79,7 @@ def load_batches(
     Raises:
         ValueError: `batch_size`, `workers`, `block_rows` or `views` is less than 1, or `views` is larger than
             `batch_size`.
+        DecoderError: The decoder is unknown.
     """
     workers = default_workers() if workers is None else workers
     sizes = {"batch_size": batch_size, "workers": workers, "block_rows": block_rows, "views": views}
@@ -86,7 +88,7 @@ def load_batches(
             raise ValueError(f"{name}: got {value}, expected at least 1")
     if views > batch_size:
         raise ValueError(f"views: got {views}, expected at most the batch size, {batch_size}")
-    decoding = _Decoding(transform, decoder, views, seed)
+    decoding = _Decoding(transform, DECODERS[decoder], views, seed)
     jobs = (
         _Job(source, chunk, decoding, batch_size) for chunk in _chunks(rows, batch_size // views, block_rows)
     )
@@ -136,7 +138,7 @@ class _Decoding:
     """Settings for decoding a file's bytes to pixels."""
 
     transform: Transform
-    decoder: Decoder
+    decoder: DecoderKind
     views: int
     seed: int
 

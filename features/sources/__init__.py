@@ -1,7 +1,8 @@
 """Image sets on disk: folders and manifests, listed at once and read image by image."""
 
 from frostline.features.sources.files import FileSource, PathSource
-from frostline.features.sources.opening import SourceKind, image_paths, limited, open_source
+from frostline.features.sources.kinds import SourceKind
+from frostline.features.sources.opening import find_kind, image_paths, limited, open_source
 from frostline.features.table import ImageSource, ImageTable
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "ImageTable",
     "PathSource",
     "SourceKind",
+    "find_kind",
     "image_paths",
     "limited",
     "open_source",

@@ -55,6 +55,10 @@ class FileSource(ImageSource):
         """Return the absolute path of one image's file."""
         return os.path.join(self.folder, self.table.ids[row].decode())  # noqa: PTH118  # as in _read
 
+    def path(self, row: int) -> Path:
+        """Return the absolute path of one image's file."""
+        return Path(self.display_name(row))
+
     def unsettled(self, since: int) -> NDArray[np.bool_]:
         """Return a mask of the files modified too close to a time; see `ImageSource.unsettled`."""
         modified = self.table.stamps.view("<i8")[:, 1]
@@ -94,6 +98,15 @@ class PathSource(ImageSource):
     def display_name(self, row: int) -> str:
         """Return the path of one image's file as the user named it."""
         return str(self.paths[row])
+
+    def path(self, row: int) -> Path:
+        """Return the path of one image's file as the user named it."""
+        return self.paths[row]
+
+
+def absolute(path: str) -> str:
+    """Return an absolute path without ``..``. Links keep their names."""
+    return os.path.abspath(path)  # noqa: PTH100  # Path.absolute keeps "..", and resolve would rename a link
 
 
 def _read(location: str) -> tuple[bytes, bytes]:

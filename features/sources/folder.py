@@ -1,8 +1,12 @@
 """Image folders: ``class/…``, ``train|val|test/class/…``, or unlabelled images."""
 
+import os
+from pathlib import Path
+
 from frostline.features.errors import SourceError
 from frostline.features.images.decoding import EXTENSIONS
-from frostline.features.sources.files import SPLIT_CODES, FileSource, make_table
+from frostline.features.sources.files import SPLIT_CODES, FileSource, absolute, make_table
+from frostline.features.sources.kinds import SourceKind
 from frostline.features.sources.listing import Listing, list_images
 from frostline.splits import Split
 
@@ -14,11 +18,12 @@ def open_folder(root: str) -> FileSource:
     Nested folders belong to that class. An image outside any class folder is unlabelled.
 
     Args:
-        root: Absolute path.
+        root: Path of the folder.
 
     Raises:
         SourceError: The folder holds no image, a folder can't be read, or split folders are mixed with others.
     """
+    root = absolute(root)
     listing = list_images(root)
     if not listing.paths:
         raise SourceError(_nothing_found(root, listing))
@@ -32,6 +37,9 @@ def open_folder(root: str) -> FileSource:
         where=root,
     )
     return FileSource(root, table, folder=root, skipped=listing.skipped)
+
+
+FOLDER = SourceKind("an image folder", os.path.isdir, open_folder, Path)
 
 
 def _nothing_found(root: str, listing: Listing) -> str:

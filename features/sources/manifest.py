@@ -7,15 +7,15 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any, Final
+from typing import Any
 
 from frostline.features.errors import SourceError
-from frostline.features.sources.files import SPLIT_CODES, FileSource, is_integer, make_table
+from frostline.features.sources.files import SPLIT_CODES, FileSource, absolute, is_integer, make_table
+from frostline.features.sources.kinds import SourceKind
 from frostline.features.sources.listing import UNREADABLE, file_stat
 from frostline.splits import Split
 
-SUFFIXES: Final = (".csv", ".tsv", ".parquet")
-
+_SUFFIXES = (".csv", ".tsv", ".parquet")
 _COLUMNS = ("path", "label", "split", "group")
 
 
@@ -43,11 +43,12 @@ def open_manifest(root: str) -> FileSource:
     value.
 
     Args:
-        root: Absolute path of a file that ends in one of `SUFFIXES`.
+        root: Path of a file that ends in ``.csv``, ``.tsv`` or ``.parquet``.
 
     Raises:
         SourceError: The table can't be read, a row is not valid, or none of the files exists.
     """
+    root = absolute(root)
     sheet = _read_parquet(root) if root.lower().endswith(".parquet") else _read_text(root)
     if not sheet.lines:
         raise SourceError(f"{root}: the manifest lists no image; expected rows of path,label[,split][,group]")
@@ -68,6 +69,14 @@ def open_manifest(root: str) -> FileSource:
         where=root,
     )
     return FileSource(root, table, folder=folder)
+
+
+MANIFEST = SourceKind(
+    f"a manifest ending in {', '.join(_SUFFIXES)}",
+    lambda path: path.lower().endswith(_SUFFIXES) and Path(path).exists(),
+    open_manifest,
+    lambda root, id_: Path(root).parent / id_,
+)
 
 
 def _ids(sheet: _Sheet) -> list[str]:

@@ -1,50 +1,26 @@
 """Opening of image sources by path or name."""
 
 import difflib
-import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from frostline.features.errors import SourceError
-from frostline.features.sources.folder import open_folder
+from frostline.features.sources.files import absolute
+from frostline.features.sources.kinds import SourceKind
 from frostline.features.sources.listing import list_images
-from frostline.features.sources.manifest import SUFFIXES, open_manifest
 from frostline.features.table import ImageSource, SourceRows
 from frostline.registry import Entry, Registry
 
-
-@dataclass(frozen=True)
-class SourceKind:
-    """Kind of image source.
-
-    Attributes:
-        expects: Description of the accepted input, for messages.
-        takes: Function that returns whether the user's input is of this kind.
-        open: Function that lists the images. An `OSError` is reported as a failure to read the source.
-    """
-
-    expects: str
-    takes: Callable[[str], bool]
-    open: Callable[[str], ImageSource]
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(path)  # noqa: PTH100  # Path.absolute keeps "..", and resolve would rename a link
-
-
-FOLDER = SourceKind("an image folder", os.path.isdir, lambda path: open_folder(_absolute(path)))
-MANIFEST = SourceKind(
-    f"a manifest ending in {', '.join(SUFFIXES)}",
-    lambda path: path.lower().endswith(SUFFIXES) and Path(path).exists(),
-    lambda path: open_manifest(_absolute(path)),
-)
+_HERE = "frostline.features.sources"
 
 SOURCES: Registry[SourceKind] = Registry(
     "image source",
-    {"folder": Entry(f"{__name__}:FOLDER"), "manifest": Entry(f"{__name__}:MANIFEST")},
+    {
+        "folder": Entry(f"{_HERE}.folder:FOLDER"),
+        "manifest": Entry(f"{_HERE}.manifest:MANIFEST"),
+    },
     group="frostline.image_sources",
     adopt=lambda _name, found: found if isinstance(found, SourceKind) else None,
     expected="a features.sources.SourceKind",
@@ -81,8 +57,22 @@ def limited(source: ImageSource, limit: int | None) -> ImageSource:
     return SourceRows(source, np.arange(limit) * len(source.table) // limit)
 
 
+def find_kind(data: str) -> SourceKind | None:
+    """Return the first kind of source that accepts the user's input, or None.
+
+    Raises:
+        SourceError: The kind of another package is broken.
+    """
+    name = _kind_name(data)
+    return None if name is None else SOURCES[name]
+
+
+def _kind_name(data: str) -> str | None:
+    return next((name for name in SOURCES if SOURCES[name].takes(data)), None)
+
+
 def _open(data: str) -> ImageSource:
-    name = next((name for name in SOURCES if SOURCES[name].takes(data)), None)
+    name = _kind_name(data)
     if name is None:
         raise SourceError(_unknown_source(data))
     try:
@@ -92,7 +82,7 @@ def _open(data: str) -> ImageSource:
 
 
 def _unknown_source(data: str) -> str:
-    path = Path(_absolute(data))
+    path = Path(absolute(data))
     if not path.exists():
         return _missing_path(path)
     return f"{path}: expected {', or '.join(SOURCES[name].expects for name in SOURCES)}"

@@ -109,5 +109,5 @@ def _ranking_text(result: "pipeline.Ranking") -> Text:
         ]
         for place, each in enumerate(result.ranked, 1)
     ]
-    yield Table(["", "cache", "layer", "width", "LogME", "H-score", "1-NN", "LEEP", "NCE"], rows)
+    yield Table(["", "cache", "layer", "width", *SCORES.values()], rows)
     yield from result.notes

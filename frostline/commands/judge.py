@@ -33,14 +33,15 @@ def evaluate(*, output: Output, **options: Any) -> None:
 
 def evaluation_text(result: "pipeline.EvaluationResult") -> Text:
     """Describe an evaluation: metrics with intervals, scores per class, calibration and the paths of the plots."""
-    from frostline.pipeline.judging.evaluate import METRICS
+    from frostline.classifiers.protocol.metrics import METRICS
 
-    metrics = [
-        [name.replace("_", " "), f"{interval.value:.4f}", f"{interval.low:.4f} - {interval.high:.4f}"]
-        for name, interval in ((name, getattr(result.metrics, name)) for name in METRICS)
-    ]
+    metrics = []
+    for name, metric in METRICS.items():
+        value, low, high = getattr(result.metrics, name)
+        better = "higher" if metric.greater_is_better else "lower"
+        metrics.append([name.replace("_", " "), f"{value:.4f}", f"{low:.4f} - {high:.4f}", better])
     title = f"{result.run}: {result.rows} test images, evaluation {result.look}"
-    yield Table(["metric", "value", "95 % interval"], metrics, title=title)
+    yield Table(["metric", "value", "95 % interval", "better"], metrics, title=title)
     yield ""
     classes = [
         [row.name, f"{row.precision:.3f}", f"{row.recall:.3f}", f"{row.f1:.3f}", str(row.support)]
@@ -61,17 +62,17 @@ def evaluation_text(result: "pipeline.EvaluationResult") -> Text:
 
 @click.command(epilog=example("frostline predict runs/photos-linear new/ one.jpg --format csv > labels.csv"))
 @click.argument("run", type=PATH)
-@click.argument("paths", type=PATH, nargs=-1, required=True, metavar="IMAGE|FOLDER...")
+@click.argument("images", type=PATH, nargs=-1, required=True, metavar="IMAGE|FOLDER...")
 @format_option("csv", "json")
 @options_of(PredictOptions)
 @output_options
-def predict(*, output: Output, run: Path, paths: tuple[Path, ...], **options: Any) -> None:
+def predict(*, output: Output, run: Path, images: tuple[Path, ...], **options: Any) -> None:
     """Label new images with RUN.
 
     Images go through the backbone, transform, layer and head of RUN. An image that cannot be read gets the reason
     in place of a label, and the exit code is 1.
     """
-    predictions = pipeline.predict(run, paths, report=output.report, **options)
+    predictions = pipeline.predict(run, images, report=output.report, **options)
     output.show(predictions, _predictions_text(predictions))
     unread = sum(prediction.error is not None for prediction in predictions)
     if unread:

@@ -13,7 +13,7 @@ from frostline.classifiers.experiments.few_shot import FewShot
 from frostline.classifiers.experiments.learning_curve import LearningCurve
 from frostline.classifiers.fitting.fitted import Curve
 from frostline.classifiers.protocol.calibration import Calibration
-from frostline.pipeline.drawing.thumbnails import draw_thumbnail
+from frostline.pipeline.drawing.thumbnails import Thumbnail, draw_thumbnail
 
 DPI = 150
 _SOLVER_FACTS = {"objective", "iterations"}  # written to the CSV, not plotted
@@ -72,14 +72,24 @@ def plot_confusion(matrix: NDArray[np.int64], classes: Sequence[str], path: Path
 
 
 class Mistake:
-    """A wrong prediction to draw: path of the image, true class, predicted class and confidence."""
+    """A wrong prediction to draw: thumbnail of the image, true class, predicted class and confidence."""
 
-    def __init__(self, path: Path, true: str, predicted: str, probability: float) -> None:
-        self.path, self.true, self.predicted, self.probability = path, true, predicted, probability
+    def __init__(self, thumbnail: Thumbnail, true: str, predicted: str, probability: float) -> None:
+        self.thumbnail, self.true, self.predicted, self.probability = thumbnail, true, predicted, probability
 
 
-def plot_mistakes(mistakes: Sequence[Mistake], path: Path, *, title: str, word: str = "true") -> None:
-    """Plot the images of `mistakes` in a grid with predicted and true class; `word` is the label of the true class."""
+def plot_mistakes(
+    mistakes: Sequence[Mistake], path: Path, *, title: str, word: str = "true", remark: str = ""
+) -> None:
+    """Plot the images of `mistakes` in a grid with predicted and true class.
+
+    Args:
+        mistakes: The mistakes.
+        path: Path of the PNG file.
+        title: Title of the figure.
+        word: Label of the true class.
+        remark: Sentence below the images; empty for none.
+    """
     columns = min(6, max(len(mistakes), 1))
     rows = max(-(-len(mistakes) // columns), 1)
     figure = Figure(figsize=(2.1 * columns, 2.5 * rows + 0.6), layout="constrained")
@@ -89,21 +99,22 @@ def plot_mistakes(mistakes: Sequence[Mistake], path: Path, *, title: str, word: 
         cell.axis("off")
     for cell, mistake in zip(axes.flat, mistakes, strict=False):
         title = f"{mistake.predicted} {mistake.probability:.0%}\n{word}: {mistake.true}"
-        draw_thumbnail(cell, mistake.path, title)
+        draw_thumbnail(cell, mistake.thumbnail, title)
+    _write_remark(figure, remark)
     figure.savefig(path, dpi=DPI)
 
 
 class PicturePair(NamedTuple):
     """Two images to draw next to each other, with their titles."""
 
-    path_a: Path
-    path_b: Path
+    thumbnail_a: Thumbnail
+    thumbnail_b: Thumbnail
     title_a: str
     title_b: str
 
 
-def plot_pairs(pairs: Sequence[PicturePair], path: Path, *, title: str) -> None:
-    """Plot pairs of images, three pairs per row."""
+def plot_pairs(pairs: Sequence[PicturePair], path: Path, *, title: str, remark: str = "") -> None:
+    """Plot pairs of images, three pairs per row, and a remark below them."""
     columns = min(3, max(len(pairs), 1))
     rows = max(-(-len(pairs) // columns), 1)
     figure = Figure(figsize=(4.0 * columns, 2.5 * rows + 0.6), layout="constrained")
@@ -112,9 +123,16 @@ def plot_pairs(pairs: Sequence[PicturePair], path: Path, *, title: str) -> None:
     for cell in axes.flat:
         cell.axis("off")
     for left, right, pair in zip(axes.flat[::2], axes.flat[1::2], pairs, strict=False):
-        draw_thumbnail(left, pair.path_a, pair.title_a)
-        draw_thumbnail(right, pair.path_b, pair.title_b)
+        draw_thumbnail(left, pair.thumbnail_a, pair.title_a)
+        draw_thumbnail(right, pair.thumbnail_b, pair.title_b)
+    _write_remark(figure, remark)
     figure.savefig(path, dpi=DPI)
+
+
+def _write_remark(figure: Figure, remark: str) -> None:
+    if remark:
+        width = int(figure.get_figwidth() * 14)  # characters of this size per inch
+        figure.supxlabel(textwrap.fill(remark, width), fontsize=8)
 
 
 def plot_search(

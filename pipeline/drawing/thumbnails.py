@@ -1,39 +1,127 @@
 """Thumbnails of the images of a cache, for plots and reports."""
 
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
-from frostline.pipeline.inputs.joined_caches import AnyCache
+from frostline.features.errors import SourceError
+from frostline.features.images.decoding import DecodeError, upright_rgb
+from frostline.features.sources import find_kind, open_source
+from frostline.features.table import ImageSource
+from frostline.pipeline.inputs.joined_caches import AnyCache, find
+from frostline.pipeline.progress import Reporter
 
-_SIDE = 256
+THUMBNAIL_SIDE = 256
+"""Longest side of a thumbnail in a plot, in pixels."""
 
 
-def image_file(cache: AnyCache, row: int) -> Path:
-    """Return the path of the image of a row at the time of extraction."""
-    source = Path(cache.source)
-    return (source if source.is_dir() else source.parent) / str(cache.ids[row])
+class Thumbnail(NamedTuple):
+    """Upright RGB image of a row, with the name of the row; `picture` is None if the image can't be read."""
+
+    name: str
+    picture: Image.Image | None
 
 
-def load_thumbnail(path: Path, side: int) -> Image.Image | None:
-    """Return an upright RGB image with sides of at most `side` pixels; None if the file can't be read."""
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Images of the rows of a cache, read again from their source.
+
+    Attributes:
+        cache: The cache.
+        read: Function that returns the bytes of an image, given its name. It raises an `OSError` if it can't.
+        obstacle: Sentence that says why no image can be read; empty if images can be read.
+    """
+
+    cache: AnyCache
+    read: Callable[[str], bytes]
+    obstacle: str = ""
+
+    def thumbnail(self, row: int, side: int) -> Thumbnail:
+        """Return the image of a row with sides of at most `side` pixels."""
+        name = str(self.cache.ids[row])
+        try:
+            picture = upright_rgb(self.read(name))
+        except (OSError, DecodeError):
+            return Thumbnail(name, None)
+        picture.thumbnail((side, side))
+        return Thumbnail(name, picture)
+
+    def warn(self, report: Reporter) -> None:
+        """Report why there are no pictures, if there are none."""
+        if self.obstacle:
+            report.warn(f"{self.obstacle} In Python, pass the source as `source`.")
+
+
+@contextmanager
+def opened_pictures(cache: AnyCache, source: ImageSource | None = None) -> Iterator[Pictures]:
+    """Return a context manager that yields the images of a cache.
+
+    Files of a folder or manifest are read without listing it. A source that another package opens by name is opened
+    again.
+
+    Args:
+        cache: The cache.
+        source: Source of the images; None for the one that the cache names.
+    """
+    if source is not None:
+        yield Pictures(cache, _reader(source))
+        return
     try:
-        with Image.open(path) as image:
-            picture = ImageOps.exif_transpose(image).convert("RGB")
-    except (OSError, UnidentifiedImageError):
-        return None
-    picture.thumbnail((side, side))
-    return picture
+        kind = find_kind(cache.source)
+        if kind and (locate := kind.locate):
+            yield Pictures(cache, lambda name: locate(cache.source, name).read_bytes())
+            return
+        opened = open_source(cache.source) if kind else None
+    except SourceError as error:
+        yield Pictures(cache, _nothing, f"Images are not shown: {error}.")
+        return
+    if opened is None:
+        why = f"their source, {cache.source}, can't be opened by this name here"
+        yield Pictures(cache, _nothing, f"Images are not shown, because {why}.")
+        return
+    with closing(opened):
+        yield Pictures(cache, _reader(opened))
 
 
-def draw_thumbnail(axes: Any, path: Path, title: str) -> None:
-    """Draw an upright image into matplotlib axes, or a placeholder text if the file can't be read."""
+def check_source(cache: AnyCache, source: ImageSource | None) -> None:
+    """Raise `SourceError` if the given source has none of the images of a cache."""
+    if source is not None and (find(cache.ids, _names(source)) < 0).all():
+        raise SourceError(
+            f"{source.root} has none of the {cache.rows} images of {cache.path}, which were read from {cache.source};"
+            " pass the source that the cache was extracted from"
+        )
+
+
+def _names(source: ImageSource) -> Any:
+    return np.strings.decode(source.table.ids, "utf-8")
+
+
+def _reader(source: ImageSource) -> Callable[[str], bytes]:
+    rows = {str(name): row for row, name in enumerate(_names(source))}
+
+    def read(name: str) -> bytes:
+        if name not in rows:
+            raise FileNotFoundError(f"{source.root} has no image {name}")
+        return source.read(rows[name])[0]
+
+    return read
+
+
+def _nothing(name: str) -> bytes:
+    raise FileNotFoundError(f"{name} has no source")
+
+
+def draw_thumbnail(axes: Any, thumbnail: Thumbnail, title: str) -> None:
+    """Draw an image into matplotlib axes, or the name of an image that can't be read."""
     axes.axis("off")
-    picture = load_thumbnail(path, _SIDE)
-    if picture:
-        axes.imshow(np.asarray(picture))
+    if thumbnail.picture:
+        axes.imshow(np.asarray(thumbnail.picture))
     else:
-        axes.text(0.5, 0.5, "(image not found)", ha="center", va="center")
+        axes.text(
+            0.5, 0.5, f"(no picture)\n{thumbnail.name}", ha="center", va="center", fontsize=7, wrap=True
+        )
     axes.set_title(title, fontsize=9, wrap=True)

@@ -21,7 +21,7 @@ from frostline.features.engines import (
 )
 from frostline.features.errors import CacheMismatchError, EngineError
 from frostline.features.fidelity import Check
-from frostline.features.images.decoding import Decoder, describe_decoder
+from frostline.features.images.decoders import describe_decoder
 from frostline.features.images.loading import load_batches
 from frostline.features.spec import Dtype, FeatureSpec, Layer
 from frostline.features.table import OK, ImageSource
@@ -247,7 +247,7 @@ def specify(
     layers: tuple[Layer, ...],
     plan: Plan,
     dtype: Dtype = "float32",
-    decoder: Decoder = "exact",
+    decoder: str = "exact",
     *,
     views: int = 1,
     seed: int = 0,

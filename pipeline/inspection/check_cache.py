@@ -13,7 +13,7 @@ from frostline.classifiers.inspection.duplicates import LeakReport, check_leaks
 from frostline.classifiers.protocol.splits import assign_splits, class_problems, missing_classes
 from frostline.features.cache import FeatureCache
 from frostline.pipeline.drawing.plots import PicturePair, plot_pairs
-from frostline.pipeline.drawing.thumbnails import image_file
+from frostline.pipeline.drawing.thumbnails import THUMBNAIL_SIDE, Pictures, check_source, opened_pictures
 from frostline.pipeline.inputs.labelled_images import choose_layer
 from frostline.pipeline.options.inspection import CheckOptions
 from frostline.pipeline.options.stage import stage
@@ -95,13 +95,14 @@ def check_cache(cache: str | Path | FeatureCache, options: CheckOptions) -> Cach
         options: Options of the stage.
 
     Raises:
-        FeaturesError: The cache is not usable.
+        FeaturesError: The cache is not usable, or `source` has none of its images.
         RunError: The layer does not exist.
         OptionError: An option is out of range.
     """
     started = time.perf_counter()
     if not isinstance(cache, FeatureCache):
         cache = FeatureCache.open(cache)
+    check_source(cache, options.source)
     chosen = choose_layer(cache, options.layer)
     usable = cache.ok & (cache.labels >= 0)
     split = assign_splits(
@@ -119,6 +120,11 @@ def check_cache(cache: str | Path | FeatureCache, options: CheckOptions) -> Cach
             max_pairs=options.max_pairs,
         )
     near, complete = _pairs(cache, split, found)
+    picture = None
+    if options.out is not None and near:
+        with opened_pictures(cache, options.source) as pictures:
+            pictures.warn(options.report)
+            picture = _draw(pictures, found, near, Path(options.out))
     missing = missing_classes(split, cache.labels, cache.classes)
     refusals, warnings = class_problems(missing)
     return CacheCheck(
@@ -134,7 +140,7 @@ def check_cache(cache: str | Path | FeatureCache, options: CheckOptions) -> Cach
         missing=missing,
         refusals=(*found.refusals, *refusals),
         warnings=(*found.warnings, *warnings),
-        picture=_draw(cache, found, near, Path(options.out)) if options.out is not None and near else None,
+        picture=picture,
         seconds=time.perf_counter() - started,
     )
 
@@ -160,13 +166,13 @@ def _pairs(
     return tuple(pairs), found.near.complete
 
 
-def _draw(cache: FeatureCache, found: LeakReport, near: Sequence[NearPair], folder: Path) -> Path:
+def _draw(pictures: Pictures, found: LeakReport, near: Sequence[NearPair], folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     rows: Any = zip(*found.near[:2], strict=True) if found.near else ()
-    pictures = [
+    pairs = [
         PicturePair(
-            image_file(cache, row_a),
-            image_file(cache, row_b),
+            pictures.thumbnail(int(row_a), THUMBNAIL_SIDE),
+            pictures.thumbnail(int(row_b), THUMBNAIL_SIDE),
             f"{pair.split_a}: {pair.label_a}",
             f"{pair.split_b}: {pair.label_b}\n{pair.cosine:.3f}",
         )
@@ -174,8 +180,9 @@ def _draw(cache: FeatureCache, found: LeakReport, near: Sequence[NearPair], fold
     ]
     path = folder / PICTURE
     plot_pairs(
-        pictures,
+        pairs,
         path,
-        title=f"The {len(pictures)} most similar of {len(near)} pairs, with the centred cosine of their features",
+        remark=pictures.obstacle,
+        title=f"The {len(pairs)} most similar of {len(near)} pairs, with the centred cosine of their features",
     )
     return path

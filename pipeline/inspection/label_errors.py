@@ -14,7 +14,7 @@ from frostline.classifiers.protocol.splits import positions
 from frostline.features.cache import FeatureCache
 from frostline.pipeline.drawing.plots import Mistake, plot_mistakes
 from frostline.pipeline.drawing.tables import write_table
-from frostline.pipeline.drawing.thumbnails import image_file
+from frostline.pipeline.drawing.thumbnails import THUMBNAIL_SIDE, check_source, opened_pictures
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.labelled_images import split_rows
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
@@ -80,12 +80,13 @@ def label_errors(cache: str | Path | FeatureCache, options: LabelErrorOptions) -
 
     Raises:
         ClassifiersError: The head or the rows are not usable, or cleanlab is not installed.
-        FeaturesError: The cache is not usable.
+        FeaturesError: The cache is not usable, or `source` has none of its images.
         RunError: The layer does not exist.
     """
     started = time.perf_counter()
     if not isinstance(cache, FeatureCache):
         cache = FeatureCache.open(cache)
+    check_source(cache, options.source)
     key, *others = layer_choices(cache, options.layer)
     if others:
         raise RunError("label-errors reads one layer, or several joined layers: pass e.g. --layer a+b.")
@@ -116,15 +117,20 @@ def label_errors(cache: str | Path | FeatureCache, options: LabelErrorOptions) -
     if options.out is not None and found:
         picture, table = Path(options.out) / PICTURE, Path(options.out) / TABLE
         picture.parent.mkdir(parents=True, exist_ok=True)
-        shown = [
-            Mistake(image_file(cache, int(row)), each.given, each.suggested, -each.margin)
-            for row, each in zip(doubtful[:_SHOWN], found, strict=False)
-        ]
+        with opened_pictures(cache, options.source) as pictures:
+            pictures.warn(options.report)
+            shown = [
+                Mistake(
+                    pictures.thumbnail(int(row), THUMBNAIL_SIDE), each.given, each.suggested, -each.margin
+                )
+                for row, each in zip(doubtful[:_SHOWN], found, strict=False)
+            ]
         plot_mistakes(
             shown,
             picture,
             title=f"The {len(shown)} most doubtful of {len(found)} labels, with the margin",
             word="given",
+            remark=pictures.obstacle,
         )
         write_table([vars(each) for each in found], table)
     return LabelErrors(

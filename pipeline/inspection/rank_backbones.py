@@ -1,10 +1,11 @@
 """The rank stage: transferability scores of backbones from cached features, before any training."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +21,10 @@ from frostline.pipeline.options.inspection import RankOptions, Transferability
 from frostline.pipeline.options.stage import stage
 from frostline.splits import Split
 
-SCORES: tuple[Transferability, ...] = get_args(Transferability)
-"""The scores of `Ranked`; larger is better."""
+SCORES: Mapping[Transferability, str] = MappingProxyType(
+    {"log_me": "LogME", "h_score": "H-score", "one_nn": "1-NN", "leep": "LEEP", "nce": "NCE"}
+)
+"""Usual names of the scores of `Ranked`, by field; larger is better."""
 
 _LOGITS = "logits"
 

@@ -10,12 +10,14 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.fitting.fitted import softened
 from frostline.classifiers.protocol.calibration import Calibration, Reliability, reliability
-from frostline.classifiers.protocol.metrics import Metrics, score
+from frostline.classifiers.protocol.metrics import METRICS, Metrics, score
 from frostline.features.cache import FeatureCache
 from frostline.features.cache.contract import Computed, Fit
+from frostline.features.errors import SourceError
 from frostline.features.spec import Difference
+from frostline.features.table import ImageSource
 from frostline.pipeline.drawing.plots import Mistake, plot_confusion, plot_mistakes, plot_reliability
-from frostline.pipeline.drawing.thumbnails import image_file
+from frostline.pipeline.drawing.thumbnails import THUMBNAIL_SIDE, check_source, opened_pictures
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.extraction.compute import fill_cache
 from frostline.pipeline.inputs.joined_caches import AnyCache, members, open_caches
@@ -38,9 +40,6 @@ from frostline.pipeline.runs.predictions import TEST_FILE, Judgements
 from frostline.pipeline.runs.record import CacheRecord
 from frostline.pipeline.runs.run import Run, load_run
 from frostline.splits import Split
-
-METRICS = MetricEstimates.__struct_fields__
-"""The metrics of `Metrics` that have an interval."""
 
 _SHOWN_MISTAKES = 24
 _NETWORK = ("backbone", "layers", "transform", "weights_sha256")
@@ -79,6 +78,7 @@ def evaluate(
     run: str | Path,
     cache: str | Path | AnyCache | None = None,
     *,
+    source: ImageSource | None = None,
     trusted: Collection[str] = (),
     report: Reporter = SILENT,
 ) -> EvaluationResult:
@@ -91,20 +91,23 @@ def evaluate(
         cache: Cache to evaluate on, or several joined by ``+`` if the run was trained on several; by default the
             caches it was trained on. For a fine-tuned run the default is the features of all images by its own
             backbone, which are computed and kept in the run.
+        source: Source of the images, for the plot of mistakes and for the features of a fine-tuned run; required only
+            for one that can't be opened by its name.
         trusted: Types to trust when loading a third-party head; see `classifiers.saving.head_files.load_head`.
         report: Receiver of progress.
 
     Raises:
         RunError: The run is not readable, the specification of the cache differs, or the run was trained on its
             test rows.
-        FeaturesError: The cache is not usable.
+        FeaturesError: The cache is not usable, or `source` has none of its images.
         ClassifiersError: The head or the split is not usable.
     """
     started = time.perf_counter()
     opened = load_run(run)
     if cache is None and opened.tuning:
-        _extract(opened, opened.tuning.limit, report)
+        _extract(opened, source, opened.tuning.limit, report)
     data = open_caches(cache if cache is not None else [each.path for each in opened.caches])
+    check_source(data, source)
     _check_specs(opened, data, report)
     test = np.flatnonzero(divide_rows(data, opened.record.split.fractions) == Split.TEST)
     _check_test(opened, data, test)
@@ -142,7 +145,7 @@ def evaluate(
         confusion=confusion,
         calibration=calibration,
         reliability=diagram,
-        mistakes=_draw_mistakes(judged, opened.path / "mistakes.png"),
+        mistakes=_draw_mistakes(judged, source, opened.path / "mistakes.png", report),
         seconds=time.perf_counter() - started,
     )
     save_evaluation(opened.path, _described(result))
@@ -164,15 +167,20 @@ class _TestPredictions:
     classes: tuple[str, ...]
 
 
-def _extract(run: Run, limit: int | None, report: Reporter) -> None:
+def _extract(run: Run, source: ImageSource | None, limit: int | None, report: Reporter) -> None:
     """Compute the missing features of a fine-tuned run's data with its own backbone."""
     (cache,) = run.caches
     net = run.backbone(cache)
-    options = CacheOptions(
-        precision=cache.spec.precision, report=report
-    )  # the head was calibrated in this precision
-    with opened_source(cache.source, limit) as source:
-        fill_cache(source, net, net.resolve_layers(["embedding"]), Path(cache.path), options)
+    precision = cache.spec.precision  # the head was calibrated in this precision
+    try:
+        images = opened_source(cache.source if source is None else source, limit)
+    except SourceError as error:
+        raise SourceError(
+            f"{error}. The features of {run.path} are computed from its images: in Python, pass their source as `source`"
+        ) from error
+    with images as opened:
+        options = CacheOptions(precision=precision, report=report)
+        fill_cache(opened, net, net.resolve_layers(["embedding"]), Path(cache.path), options)
 
 
 def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:
@@ -251,22 +259,27 @@ def _head_labels(cache: AnyCache, rows: NDArray[np.intp], classes: Sequence[str]
     return numbers[cache.labels[rows]]
 
 
-def _draw_mistakes(judged: _TestPredictions, path: Path) -> Path | None:
+def _draw_mistakes(
+    judged: _TestPredictions, source: ImageSource | None, path: Path, report: Reporter
+) -> Path | None:
     predicted, confidence = judged.predicted, judged.confidence
     wrong = np.flatnonzero(predicted != judged.labels)
     if not len(wrong):
         return None
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:_SHOWN_MISTAKES]
-    mistakes = [
-        Mistake(
-            image_file(judged.cache, int(judged.rows[i])),
-            judged.classes[judged.labels[i]],
-            judged.classes[predicted[i]],
-            float(confidence[i]),
-        )
-        for i in worst
-    ]
-    plot_mistakes(mistakes, path, title=f"The {len(worst)} most confident of {len(wrong)} mistakes on test")
+    with opened_pictures(judged.cache, source) as pictures:
+        pictures.warn(report)
+        mistakes = [
+            Mistake(
+                pictures.thumbnail(int(judged.rows[i]), THUMBNAIL_SIDE),
+                judged.classes[judged.labels[i]],
+                judged.classes[predicted[i]],
+                float(confidence[i]),
+            )
+            for i in worst
+        ]
+    title = f"The {len(worst)} most confident of {len(wrong)} mistakes on test"
+    plot_mistakes(mistakes, path, title=title, remark=pictures.obstacle)
     return path
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from frostline.classifiers.fitting.fitted import FittedHead
 from frostline.features.backbones import Backbone
 from frostline.features.cache.file.encoding import decode, encode
 from frostline.features.engines import Engine
-from frostline.features.images.decoding import decoder_of
+from frostline.features.images.decoders import decoder_of
 from frostline.features.images.loading import Batch, load_batches
 from frostline.features.sources import PathSource, image_paths
 from frostline.features.spec import Dtype
@@ -37,14 +38,16 @@ class Prediction:
     """Prediction for one image.
 
     Attributes:
-        path: Path of the image.
+        image: Id of the image in its source. That of an image that the user named by a path is this path.
+        path: Path of the image's file; None for an image of a source without files.
         label: Most probable class; None if the image could not be read.
         probability: Probability of `label`; None if the image could not be read.
         top: Most probable classes with their probabilities, best first.
         error: Reason why the image could not be read; None if it could.
     """
 
-    path: Path
+    image: str
+    path: Path | None
     label: str | None
     probability: float | None
     top: Sequence[tuple[str, float]]
@@ -60,7 +63,7 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
         options: Options of the stage.
 
     Returns:
-        One prediction per image, in the order of `paths`. An unreadable image has an error instead of a label.
+        One prediction per image, in the order of `images`. An unreadable image has an error instead of a label.
 
     Raises:
         RunError: The run is not readable, or the weights of the backbone differ from those it was trained with.
@@ -72,8 +75,10 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
     head = opened.head(trusted=options.trusted)
     given = _weights_per_backbone(opened, options.weights)
     places = layer_places(opened.layer)
-    source: ImageSource = PathSource(image_paths(options.paths))
-    count = len(source.table.ids)
+    source = _source(options.images)
+    count = len(source.table)
+    if not count:
+        return []
     used = sorted({index for index, _ in places})
     computation = CacheOptions.of(
         options, batch_size=options.batch_size or min(count, _BATCH_SIZE), report=options.report
@@ -97,6 +102,13 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
             predictions += _label(batch, features, source, head, options.top_k)
             advance(len(batch.rows))
     return predictions
+
+
+def _source(images: str | Path | Sequence[str | Path] | ImageSource) -> ImageSource:
+    """Return the image source itself, or a source of the named files."""
+    if isinstance(images, str | Path):
+        images = [images]
+    return PathSource(image_paths(images)) if isinstance(images, Sequence) else images
 
 
 def _weights_per_backbone(run: Run, given: Sequence[str | Path]) -> Sequence[str | Path | None]:
@@ -154,24 +166,28 @@ def _label(
         probabilities[readable] = head.predict_proba(features[readable])
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
     for position, row in enumerate(batch.rows):
-        path = Path(source.display_name(int(row)))
+        image, path = os.fsdecode(source.table.ids[row]), source.path(int(row))
         if not readable[position]:
-            yield Prediction(path, None, None, (), batch.errors[position])
+            yield Prediction(image, path, None, None, (), batch.errors[position])
             continue
         top = [(head.classes[k], float(probabilities[position, k])) for k in order[position]]
-        yield Prediction(path, top[0][0], top[0][1], top)
+        yield Prediction(image, path, top[0][0], top[0][1], top)
 
 
 def write_csv(predictions: Sequence[Prediction], file: TextIO) -> None:
-    """Write one CSV line per image: path, label, probability, the top classes and the error."""
+    """Write one CSV line per image: path, label, probability, the top classes and the error.
+
+    The first column is ``image``, with the ids, instead of ``path`` if an image is not a file of its own.
+    """
+    named = "image" if any(prediction.path is None for prediction in predictions) else "path"
     depth = max((len(prediction.top) for prediction in predictions), default=0)
     top = [f"{name}_{rank}" for rank in range(1, depth + 1) for name in ("label", "probability")]
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["path", "label", "probability", *top, "error"])
+    writer.writerow([named, "label", "probability", *top, "error"])
     for prediction in predictions:
         cells = [cell for name, probability in prediction.top for cell in (name, f"{probability:.6f}")]
         cells += [""] * (2 * depth - len(cells))
         probability = "" if prediction.probability is None else f"{prediction.probability:.6f}"
         writer.writerow(
-            [prediction.path, prediction.label or "", probability, *cells, prediction.error or ""]
+            [getattr(prediction, named), prediction.label or "", probability, *cells, prediction.error or ""]
         )

@@ -77,9 +77,10 @@ class CacheOptions(EngineOptions):
     store: Dtype | None = option(
         None, "Number format in the file.", unset="that of an existing cache, else float32"
     )
-    decoder: Literal["exact", "fast"] = option(
+    decoder: str = option(
         "exact",
         "exact: the pixels of the reference transform; fast: up to twice as fast, each pixel within 3 of 255.",
+        names="frostline.features.images.decoders:DECODERS",
     )
     views: int = option(
         1,

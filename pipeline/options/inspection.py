@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from frostline.classifiers.inspection.near import NEAR
-from frostline.options import option, seed_option
+from frostline.options import argument, option, seed_option
 from frostline.pipeline.options.heads import HEAD_DEVICES
 from frostline.pipeline.options.splits import SplitOptions
+
+if TYPE_CHECKING:
+    from frostline.features.table import ImageSource
 
 Transferability = Literal["log_me", "h_score", "one_nn", "leep", "nce"]
 
@@ -33,6 +36,10 @@ class CheckOptions(SplitOptions):
         metavar="DIR",
         place=True,
     )
+    source: "ImageSource | None" = argument(
+        "Source of the images, for the thumbnails; required only for one that can't be opened by its name",
+        None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +59,10 @@ class LabelErrorOptions(SplitOptions):
     seed: int = seed_option("Random seed of the folds and the head.")
     device: str = option("auto", "Device that trains linear and mlp.", metavar=HEAD_DEVICES)
     out: str | Path | None = option(None, "Folder for thumbnails and a table.", metavar="DIR", place=True)
+    source: "ImageSource | None" = argument(
+        "Source of the images, for the thumbnails; required only for one that can't be opened by its name",
+        None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from frostline.options import argument, option
 from frostline.pipeline.options.extraction import AnyPrecision, EngineOptions
 from frostline.pipeline.options.stage import StageOptions
+
+if TYPE_CHECKING:
+    from frostline.features.table import ImageSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +29,9 @@ class TrustOptions(StageOptions):
 class PredictOptions(TrustOptions, EngineOptions):
     """Options of `pipeline.predict`."""
 
-    paths: Sequence[str | Path] = argument("Images, and folders to search for images")
+    images: "str | Path | Sequence[str | Path] | ImageSource" = argument(
+        "Images, and folders to search for images; or an image source, whose labels are not read"
+    )
     _: KW_ONLY
     top_k: int = option(5, "Classes listed per image.", low=1, metavar="K")
     weights: Sequence[str | Path] = option(

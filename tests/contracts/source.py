@@ -103,6 +103,11 @@ class ImageSourceContract:
         assert len(set(names)) == len(names)
         assert all(name.endswith(id_) for name, id_ in zip(names, ids, strict=True))
 
+    def test_path_of_an_image_is_that_of_a_file_with_its_bytes_or_none(self, source, files):
+        for row, id_ in enumerate(source.table.ids):
+            path = source.path(row)
+            assert path is None or path.read_bytes() == files[id_.decode()]
+
     def test_table_of_some_rows_has_the_columns_of_these(self, source):
         some = source.table.take(np.array([0, 3]))
         assert some.ids.tolist() == source.table.ids[[0, 3]].tolist()

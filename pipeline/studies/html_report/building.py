@@ -2,20 +2,22 @@
 
 import base64
 import datetime
+import functools
 import io
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from frostline.features.errors import FeaturesError
 from frostline.features.system.atomic import replace_file
-from frostline.pipeline.drawing.thumbnails import image_file, load_thumbnail
+from frostline.pipeline.drawing.thumbnails import Pictures, opened_pictures
 from frostline.pipeline.errors import PipelineError, ReportError
 from frostline.pipeline.hosts.versions import library_versions
 from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
@@ -65,7 +67,7 @@ class _Mistake:
 
 @dataclass(frozen=True)
 class _Section:
-    """Contents of the section of one run."""
+    """Contents of the section of one run; `remark` says why there are no pictures."""
 
     name: str
     place: Place
@@ -73,6 +75,7 @@ class _Section:
     charts: Sequence[Any]
     mistakes: Sequence[_Mistake]
     mistake_count: int
+    remark: str
     commands: Sequence[str]
 
 
@@ -154,28 +157,26 @@ def _script_json(value: Any) -> str:
 
 @dataclass
 class _Gallery:
-    """Thumbnails by image path, each encoded once."""
+    """Thumbnails by source and name of the image, each encoded once."""
 
     pictures: list[str] = field(default_factory=list)
-    _known: dict[Path, int | None] = field(default_factory=dict)
+    _known: dict[tuple[str, str], int | None] = field(default_factory=dict)
 
-    def add(self, path: Path) -> int | None:
-        """Add an image and return the number of its thumbnail; None if the image can't be read."""
-        if path not in self._known:
-            picture = _data_uri(path)
-            self._known[path] = None if picture is None else len(self.pictures)
-            self.pictures += [] if picture is None else [picture]
-        return self._known[path]
+    def add(self, pictures: Pictures, row: int) -> int | None:
+        """Add an image of a cache and return the number of its thumbnail; None if the image can't be read."""
+        key = (pictures.cache.source, str(pictures.cache.ids[row]))
+        if key not in self._known:
+            image = pictures.thumbnail(row, _SIDE).picture
+            self._known[key] = None if image is None else len(self.pictures)
+            self.pictures += [] if image is None else [_data_uri(image)]
+        return self._known[key]
 
     def get(self, number: int | None) -> str | None:
         """Return a thumbnail as a data URI."""
         return None if number is None else self.pictures[number]
 
 
-def _data_uri(path: Path) -> str | None:
-    image = load_thumbnail(path, _SIDE)
-    if image is None:
-        return None
+def _data_uri(image: Image.Image) -> str:
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=75)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -212,15 +213,26 @@ def _section(name: str, place: Place, board: Leaderboard, gallery: _Gallery, map
     judged = summary.judgements(board.split)
     charts = []
     mistakes: list[_Mistake] = []
+    remark = ""
     if judged is not None:
         charts += [confusion(name, judged, summary.classes), reliability_diagram(name, judged)]
         cache = _cache(place)
-        rows = _rows(cache, judged) if cache else None
-        shown = np.unique(np.linspace(0, len(judged) - 1, min(len(judged), _MOST_POINTS)).astype(np.int64))
-        if cache and rows is not None and (drawn := maps.of(cache, summary.layer, rows[shown])):
-            pictures = [gallery.add(image_file(cache, int(row))) for row in rows[shown]]
-            charts.append(embedding_map(name, drawn, judged.take(shown), pictures, summary.classes))
-        mistakes = _mistakes(judged, cache, rows, gallery)
+        rows = None if cache is None else _rows(cache, judged)
+        if cache is None or rows is None:
+            remark = "Images are not shown, because the cache of this run is missing or has changed."
+            mistakes = _mistakes(judged, lambda _: None)
+        else:
+            shown = np.unique(
+                np.linspace(0, len(judged) - 1, min(len(judged), _MOST_POINTS)).astype(np.int64)
+            )
+            drawn = maps.of(cache, summary.layer, rows[shown])
+            with opened_pictures(cache) as pictures:
+                numbers = functools.partial(gallery.add, pictures)
+                if drawn:
+                    found = [numbers(int(row)) for row in rows[shown]]
+                    charts.append(embedding_map(name, drawn, judged.take(shown), found, summary.classes))
+                mistakes = _mistakes(judged, lambda index: gallery.get(numbers(int(rows[index]))))
+            remark = pictures.obstacle
     charts += curves(name, summary.run.path / "curve.csv", summary.run.record.head.params)
     return _Section(
         name=name,
@@ -229,6 +241,7 @@ def _section(name: str, place: Place, board: Leaderboard, gallery: _Gallery, map
         charts=charts,
         mistakes=mistakes,
         mistake_count=0 if judged is None else int((~judged.correct).sum()),
+        remark=remark,
         commands=repeating_commands(summary.run),
     )
 
@@ -251,18 +264,10 @@ def _rows(cache: AnyCache, judged: Judgements) -> NDArray[np.int64] | None:
     return rows if (rows >= 0).all() and cache.ok[rows].all() else None
 
 
-def _mistakes(
-    judged: Judgements, cache: AnyCache | None, rows: NDArray[np.int64] | None, gallery: _Gallery
-) -> list[_Mistake]:
-    """Return the most confident mistakes, the most confident first."""
+def _mistakes(judged: Judgements, picture: Callable[[int], str | None]) -> list[_Mistake]:
+    """Return the most confident mistakes, the most confident first, with their pictures as data URIs."""
     wrong = np.flatnonzero(~judged.correct)
     worst = wrong[np.argsort(-judged.probability[wrong], kind="stable")][:_SHOWN_MISTAKES]
-
-    def picture(index: int) -> str | None:
-        if cache is None or rows is None:
-            return None
-        return gallery.get(gallery.add(image_file(cache, int(rows[index]))))
-
     return [
         _Mistake(
             str(judged.ids[i]),

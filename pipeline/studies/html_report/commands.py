@@ -1,11 +1,15 @@
 """Command lines that repeat a run."""
 
+import contextlib
 import dataclasses
 import shlex
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any, cast
 
 from frostline.features.engines import kind_of
-from frostline.features.images.decoding import decoder_of
+from frostline.features.errors import SourceError
+from frostline.features.images.decoders import decoder_of
+from frostline.features.sources import find_kind
 from frostline.pipeline.options.extraction import AnyDevice, ExtractOptions
 from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.runs.record import CacheRecord, HeadRun, TunedRun
@@ -49,7 +53,7 @@ def _extract(cache: CacheRecord) -> str:
         decoder=decoder_of(spec.decoder),
         cache=cache.path,
     )
-    return shlex.join(["frostline", "extract", cache.source, *options.arguments()])
+    return _command(cache.source, ["frostline", "extract", cache.source, *options.arguments()])
 
 
 def _selected_settings(record: HeadRun) -> TrainHeadOptions:
@@ -83,4 +87,22 @@ def _finetune(run: Run, record: TunedRun, again: str) -> str:
             words += [f"--{option}", str(value)]
     words += ["--from-scratch"] if settings.from_scratch else []
     words += ["--cached"] if settings.cache else []
-    return shlex.join([*words, "--fractions", *map(str, record.split.fractions), "--run", again])
+    words += ["--fractions", *map(str, record.split.fractions), "--run", again]
+    return _command(cache.source, words)
+
+
+def _command(source: str, words: list[str]) -> str:
+    """Return a shell command, or a comment if it can't open the source of the images by its name."""
+    line = shlex.join(words)
+    if _is_known_by_name(source):
+        return line
+    return f"# In Python, with the source {source} and these options:\n# {line}"
+
+
+def _is_known_by_name(source: str) -> bool:
+    """Return whether the command line can open a source: a path, perhaps of another machine, or a name."""
+    if PurePosixPath(source).is_absolute() or PureWindowsPath(source).is_absolute():
+        return True
+    with contextlib.suppress(SourceError):  # of a broken package, which may open the name once it is repaired
+        return find_kind(source) is not None
+    return True
