@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
 import PIL
-from numpy.typing import NDArray
-from PIL import Image
 
 from frostline.features.errors import FeaturesError
-from frostline.features.images.views import VIEWS
 from frostline.features.spec import Transform
 from frostline.registry import Entry, Registry
+
+if TYPE_CHECKING:  # the command line reads the registry without loading NumPy
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL import Image
 
 BY_TORCH = ", resized by torch"
 """End of the description of the decoder ``fast``."""
@@ -38,8 +40,8 @@ class DecoderKind:
             The package of the decoder and its version are added to it.
     """
 
-    read: Callable[[bytes], Image.Image]
-    resize: Callable[[Image.Image, tuple[int, int], Transform], Image.Image | NDArray[np.uint8]]
+    read: "Callable[[bytes], Image.Image]"
+    resize: "Callable[[Image.Image, tuple[int, int], Transform], Image.Image | NDArray[np.uint8]]"
     label: Callable[[], str]
 
 
@@ -69,6 +71,8 @@ def describe_decoder(decoder: str, views: int) -> str:
     Raises:
         DecoderError: The decoder is unknown.
     """
+    from frostline.features.images.views import VIEWS
+
     label = DECODERS[decoder].label()
     if decoder in DECODERS.builtin:
         return label + (_OF_VIEWS + VIEWS if views > 1 else "")
