@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 import PIL
 
 from frostline.features.errors import FeaturesError
-from frostline.features.spec import Transform
 from frostline.registry import Entry, Registry
 
 if TYPE_CHECKING:  # the command line reads the registry without loading NumPy
     import numpy as np
     from numpy.typing import NDArray
     from PIL import Image
+
+    from frostline.features.spec import Transform
 
 BY_TORCH = ", resized by torch"
 """End of the description of the decoder ``fast``."""
