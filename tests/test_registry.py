@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +12,7 @@ from frostline.features.backbones.providers.registry import SOURCES as BACKBONE_
 from frostline.features.engines import ENGINES
 from frostline.features.sources.opening import SOURCES as IMAGE_SOURCES
 from frostline.registry import Entry, Registry, near
+from tests.helpers.paths import ROOT
 
 GROUP = "frostline.shapes"
 
@@ -141,7 +141,7 @@ def test_a_name_declared_twice_is_refused_with_both_places(shapes, declare):
 
 
 def test_extras_that_the_tables_name_are_those_of_the_package():
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = {
         entry.extra
         for table in (HEADS, ENGINES, BACKBONE_SOURCES, IMAGE_SOURCES)

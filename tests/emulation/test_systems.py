@@ -10,25 +10,16 @@ from pathlib import Path
 import pytest
 
 from frostline.features.system import files, locks, machine
+from tests.emulation import workflow
+from tests.helpers.paths import ROOT
 
-HERE = Path(__file__).parent
-PATHS = (HERE, HERE.parent / "cache", HERE.parents[1])
-
-
-@pytest.fixture(scope="module")
-def workflow():
-    with pytest.MonkeyPatch.context() as patch:
-        for path in PATHS:
-            patch.syspath_prepend(path)
-        import workflow
-
-        yield workflow
+PATHS = (Path(__file__).parent, ROOT)  # here lies sitecustomize
 
 
 def emulate(*arguments):
     """What `workflow` prints under an emulated Windows."""
     ran = subprocess.run(
-        [sys.executable, "-c", "import workflow; workflow.main()", *arguments],
+        [sys.executable, "-c", "from tests.emulation import workflow; workflow.main()", *arguments],
         check=False,
         capture_output=True,
         text=True,
@@ -47,7 +38,7 @@ def emulate(*arguments):
 
 
 @pytest.mark.real_processor
-def test_all_stages_give_the_same_on_windows(workflow, fast_path, digits):
+def test_all_stages_give_the_same_on_windows(fast_path, digits):
     """Engine eager, precision fp32, on one thread: byte for byte."""
     there = emulate(fast_path / "there", digits)
     here = workflow.run(fast_path / "here", digits, jobs=1)
@@ -60,7 +51,7 @@ def test_all_stages_give_the_same_on_windows(workflow, fast_path, digits):
     assert not list((fast_path / "there").rglob("*.lock"))
 
 
-def test_caches_are_the_same_without_what_macos_lacks(workflow, fast_path, monkeypatch):
+def test_caches_are_the_same_without_what_macos_lacks(fast_path, monkeypatch):
     here = workflow.write_caches(fast_path / "here")
     for name in ("posix_fallocate", "fdatasync", "sched_getaffinity"):
         monkeypatch.delattr(os, name, raising=False)
