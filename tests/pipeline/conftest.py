@@ -1,6 +1,11 @@
-"""Two small networks, two heads and a small real task, as a student would write them down."""
+"""A study, a run, a machine of another kind, and what was built on it."""
 
 import pytest
+
+from frostline import registry
+from frostline.features.engines import Plan, plan
+from frostline.pipeline import extract, train_head
+from tests.helpers.network import BACKBONE
 
 STUDY = """
 [batch]
@@ -28,3 +33,41 @@ def write_study(tmp_path, digits):
         return path
 
     return write
+
+
+@pytest.fixture(scope="session")
+def eager_run(ten_digits, tmp_path_factory):
+    """A run on a cache by eager fp32 beside it."""
+    folder = tmp_path_factory.mktemp("eager")
+    extract(ten_digits, cache=folder / "c.h5", engine="eager", precision="fp32", device="cpu", **BACKBONE)
+    return train_head(folder / "c.h5", "linear", params={"l2": 0.1}, run=folder / "run").run
+
+
+@pytest.fixture
+def other_machine(cpu):
+    """Go to a machine with bf16 arithmetic and without OpenVINO."""
+
+    def move():
+        cpu.setattr(plan, "_cpu_capabilities", lambda: {"amx_bf16": True})
+        cpu.setattr(registry, "find_spec", lambda _name: None)
+
+    return move
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """The engines that were built, by kind and precision."""
+    built = []
+    build, reference = Plan.build, Plan.build_reference
+
+    def counted(self, *args):
+        built.append((self.kind, self.precision))
+        return build(self, *args)
+
+    def counted_reference(self, *args):
+        built.append(("reference", "fp32"))
+        return reference(self, *args)
+
+    monkeypatch.setattr(Plan, "build", counted)
+    monkeypatch.setattr(Plan, "build_reference", counted_reference)
+    return built

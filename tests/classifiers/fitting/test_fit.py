@@ -12,30 +12,13 @@ from frostline.classifiers import HEADS, LabelledRows, fit_head
 from frostline.classifiers.errors import HeadError, SplitError
 from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.protocol.calibration import reliability
-from tests.classifiers.fits import take_options
+from tests.classifiers.fits import Spy, take_options
 
 QUICK = {
     "mlp": {"hidden": (16,), "epochs": 15, "lr": 0.01},
     "forest": {"n_estimators": 10},
     "boosting": {"max_iter": 10},
 }
-
-
-class Spy:
-    """Features that may be read only by explicit rows, and remember which."""
-
-    def __init__(self, X):
-        self._X, self.read = X, set()
-        self.shape, self.dtype = X.shape, X.dtype
-
-    def __getitem__(self, rows):
-        assert isinstance(rows, np.ndarray)
-        assert rows.dtype == np.int64
-        self.read |= set(rows.tolist())
-        return self._X[rows]
-
-    def __array__(self, *_args, **_kwargs):
-        raise AssertionError("the whole array was read")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ from frostline.classifiers import HEADS, FitOptions, LabelledRows, LinearHead, f
 from frostline.classifiers.errors import HeadError
 from frostline.classifiers.fitting.search import SearchPlan, search_head
 from frostline.classifiers.numerics.selected_rows import SelectedRows
-from frostline.pipeline.hosts.memory import half_of_memory, parse_memory
 from tests.classifiers.fits import take_options
 
 TRAIN, VAL = np.arange(0, 1200, 2), np.arange(1, 600, 2)
@@ -99,34 +98,3 @@ def test_processes_of_a_search_share_the_memory(data):
     assert found.params["alpha"]
     with pytest.raises(HeadError, match="needs all of its rows in memory"):
         search_head("ridge", rows, SearchPlan("grid", jobs=2), options)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("2GB", 2 * 10**9),
-        ("1.5 GiB", 3 * 2**29),
-        ("500m", 500 * 10**6),
-        ("4096", 4096),
-        ("7k", 7000),
-        ("1TB", 10**12),
-    ],
-)
-def test_amounts_of_memory(text, expected):
-    assert parse_memory(text) == expected
-
-
-@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "two GB", "2XB", "1..5GB", "2iB"])
-def test_other_amounts_are_refused(text):
-    with pytest.raises(ValueError, match="expected an amount of memory such as 2GB"):
-        parse_memory(text)
-
-
-def test_half_of_memory_respects_container_limit(tmp_path, monkeypatch):
-    limit = tmp_path / "memory.max"
-    monkeypatch.setattr("frostline.features.system.machine._CGROUP", limit)
-    whole = half_of_memory()
-    limit.write_text("max\n")
-    assert half_of_memory() == whole
-    limit.write_text("1000000\n")
-    assert half_of_memory() == 500_000

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 
 from frostline.classifiers import FitOptions, LabelledRows
-from frostline.classifiers.errors import HeadError, SplitError
+from frostline.classifiers.errors import HeadError
 from frostline.classifiers.fitting import search
 from frostline.classifiers.fitting.fit import score_candidates
 from frostline.classifiers.fitting.search import SearchPlan, search_head
 from frostline.classifiers.heads import linear
 from frostline.classifiers.heads.catalog import find_head
-from frostline.classifiers.protocol.folds import assign_folds
-from tests.classifiers.fits import take_options
+from tests.classifiers.fits import Spy, take_options
 
 TRAIN, VAL, TEST = np.arange(120), np.arange(120, 180), np.arange(180, 240)
 SPLIT = [(TRAIN, VAL)]
@@ -34,22 +33,6 @@ def run(data, plan, *, head="ridge", folds=SPLIT, X=None, y=None, **options):
 
 def scores(found):
     return [{key: value for key, value in trial.items() if key != "seconds"} for trial in found.trials]
-
-
-class Spy:
-    """Features that may be read only by explicit rows, and remember which."""
-
-    def __init__(self, X):
-        self._X, self.read = X, set()
-        self.shape, self.dtype = X.shape, X.dtype
-
-    def __getitem__(self, rows):
-        assert isinstance(rows, np.ndarray)
-        self.read |= set(rows.tolist())
-        return self._X[rows]
-
-    def __array__(self, *_args, **_kwargs):
-        raise AssertionError("the whole array was read")
 
 
 NEEDS_OPTUNA = pytest.mark.skipif(find_spec("optuna") is None, reason="needs the extra optuna")
@@ -195,24 +178,3 @@ def test_invalid_search_raises(data, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(HeadError, match=r"pip install 'frostline\[optuna\]'"):
         run(data, SearchPlan("optuna", 2))
-
-
-class TestFolds:
-    def content(self, n):
-        return np.random.default_rng(0).integers(0, 256, (n, 16), np.uint8)
-
-    def test_copies_and_groups_stay_together_and_growth_moves_nothing(self):
-        content = self.content(300)
-        content[100:110] = content[0]
-        groups = np.full(300, "", "<U4")
-        groups[50:80], groups[0] = "g", "g"
-        fold = assign_folds(content, groups, 5)
-        assert len(set(fold[50:80]) | set(fold[100:110]) | {fold[0]}) == 1
-        assert (np.bincount(fold) > 30).all()
-        assert np.array_equal(assign_folds(content[:200], groups[:200], 5), fold[:200])
-
-    def test_too_few_rows_are_refused(self):
-        with pytest.raises(SplitError, match="have no row"):
-            assign_folds(self.content(3), np.full(3, ""), 8)
-        with pytest.raises(SplitError, match="at least 2"):
-            assign_folds(self.content(3), np.full(3, ""), 1)

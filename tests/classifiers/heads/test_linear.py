@@ -15,7 +15,7 @@ from frostline.classifiers.errors import HeadError
 
 
 @pytest.fixture(scope="module")
-def digits():
+def digit_rows():
     X, y = load_digits(return_X_y=True)
     return X[:700].astype(np.float32), y[:700]
 
@@ -50,8 +50,8 @@ def in_scaled_units(head, X, weights=None):
 
 
 @pytest.mark.parametrize("l2", [1.0, 0.03, 1e-3, 1e-5])
-def test_objective_matches_scikit_learn_within_a_millionth(digits, l2):
-    X, y = digits
+def test_objective_matches_scikit_learn_within_a_millionth(digit_rows, l2):
+    X, y = digit_rows
     Z = scaled(X)
     _, best = reference(Z, y, l2)
     head = LinearHead(l2, tol=1e-6, device="cpu", max_iter=5000).fit(X, y)
@@ -61,8 +61,8 @@ def test_objective_matches_scikit_learn_within_a_millionth(digits, l2):
 
 
 @pytest.mark.parametrize("tol", [1e-2, 1e-4, 1e-6])
-def test_tolerance_is_an_upper_bound_of_the_excess(digits, tol):
-    X, y = digits
+def test_tolerance_is_an_upper_bound_of_the_excess(digit_rows, tol):
+    X, y = digit_rows
     kept = (y < 3) | (np.arange(len(y)) < 150)  # classes of very different frequency need the intercept
     X, y = X[kept], y[kept]
     for l2 in (10, 1, 0.1, 0.001):
@@ -391,8 +391,8 @@ def test_failed_decomposition_only_costs_time(blobs, monkeypatch):
     assert head.n_iter_ > expected.n_iter_
 
 
-def test_path_meets_single_fits_and_takes_fewer_iterations(digits):
-    X, y = digits
+def test_path_meets_single_fits_and_takes_fewer_iterations(digit_rows):
+    X, y = digit_rows
     l2s = [1e-3, 1.0, 0.03, 1e-4]
     path = list(linear_path(X, y, l2s, device="cpu", tol=1e-6))
     assert [solution.l2 for solution in path] == [1.0, 0.03, 1e-3, 1e-4]
@@ -403,14 +403,14 @@ def test_path_meets_single_fits_and_takes_fewer_iterations(digits):
     assert sum(s.iterations for s in path) < sum(head.n_iter_ for head in single)
 
 
-def test_path_is_solved_lazily(digits):
-    X, y = digits
+def test_path_is_solved_lazily(digit_rows):
+    X, y = digit_rows
     path = linear_path(X, y, [1.0, 1e-8], device="cpu", tol=1e-12, dtype="float64", max_iter=10**9)
     assert next(path).l2 == 1.0  # the second would take very long
 
 
-def test_starting_at_the_solution_takes_fewer_iterations(digits):
-    X, y = digits
+def test_starting_at_the_solution_takes_fewer_iterations(digit_rows):
+    X, y = digit_rows
     head = LinearHead(0.01, device="cpu").fit(X, y)
     again = LinearHead(0.01, device="cpu", tol=2e-5).fit(
         X, y, coef_init=head.coef_, intercept_init=head.intercept_
@@ -426,9 +426,9 @@ def test_start_of_wrong_shape_raises(blobs):
         )
 
 
-def test_too_few_iterations_are_a_warning(digits):
+def test_too_few_iterations_are_a_warning(digit_rows):
     with pytest.warns(ConvergenceWarning, match=r"l2=1e-05: the objective is not within tol=1e-05"):
-        head = LinearHead(1e-5, max_iter=3, device="cpu").fit(*digits)
+        head = LinearHead(1e-5, max_iter=3, device="cpu").fit(*digit_rows)
     assert (head.n_iter_, head.converged_) == (3, False)
 
 
@@ -476,10 +476,9 @@ def test_a_missing_gpu_is_named(blobs):
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize("l2", [1.0, 1e-3])
-def test_gpu_and_cpu_agree(digits, l2):
-    X, y = digits
+def test_gpu_and_cpu_agree(digit_rows, l2):
+    X, y = digit_rows
     cpu, gpu = (LinearHead(l2, device=device, tol=1e-6).fit(X, y) for device in ("cpu", "cuda"))
     assert gpu.objective_ == pytest.approx(cpu.objective_, rel=2e-6)
     assert gpu.predict_proba(X) == pytest.approx(cpu.predict_proba(X), abs=5e-3)

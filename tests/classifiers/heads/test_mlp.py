@@ -192,7 +192,6 @@ def test_mismatched_validation_rows_raise(blobs):
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_gpu_training_is_repeatable_and_keeps_generators():
     X, y = rings(400)
     before = torch.cuda.get_rng_state()

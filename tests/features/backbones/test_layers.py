@@ -7,25 +7,7 @@ from frostline.features.backbones.providers.registry import find
 from frostline.features.backbones.readout import ClassifierReadout, TimmReadout
 from frostline.features.errors import LayerError
 from frostline.features.spec import Transform
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Small networks gain nothing from more, and threads that wait for a busy core take very long."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def resnet():
-    return load_backbone("timm:test_resnet", weights="random")
-
-
-@pytest.fixture(scope="module")
-def vit():
-    return load_backbone("timm:test_vit", weights="random")
+from tests.features.networks import features
 
 
 def images(backbone, count=2):
@@ -36,12 +18,6 @@ def images(backbone, count=2):
 def normalised(backbone, pixels):
     mean, std = torch.tensor(backbone.transform.mean), torch.tensor(backbone.transform.std)
     return ((pixels / 255 - mean) / std).permute(0, 3, 1, 2)
-
-
-def features(backbone, names, pixels, **options):
-    module = FeatureModule(backbone, backbone.resolve_layers(names), **options)
-    with torch.inference_mode():
-        return module(pixels)
 
 
 def outputs_of(module, names, batch):

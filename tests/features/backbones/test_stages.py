@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import nn
 
-from frostline.cli import main
 from frostline.features.backbones import (
     Backbone,
     FeatureModule,
@@ -23,7 +22,10 @@ from frostline.features.backbones import (
 from frostline.features.backbones.readout import OutputReadout, TimmReadout
 from frostline.features.errors import BackboneError, LayerError
 from frostline.features.spec import Transform
-from tests.helpers.runner import CliRunner
+from tests.features.networks import resized
+from tests.helpers.runner import run
+
+pytestmark = pytest.mark.usefixtures("cache_home")
 
 # One small network of each family, and the stages that its papers and its code speak of.
 FAMILIES = {
@@ -56,14 +58,10 @@ SIDES = {
 
 @pytest.fixture(scope="module", params=FAMILIES)
 def backbone(request):
-    return small_swin() if request.param == "swin" else at(request.param, SIDES.get(request.param, 64))
-
-
-def at(name, side):
-    """The backbone for images of another size."""
-    loaded = load_backbone(name, weights="random")
-    transform = dataclasses.replace(loaded.transform, resize=side, crop=(side, side))
-    return Backbone(name, dataclasses.replace(loaded.network, transform=transform))
+    if request.param == "swin":
+        return small_swin()
+    small = resized(load_backbone(request.param, weights="random"), SIDES.get(request.param, 64))
+    return Backbone(request.param, small.network)  # by the name of the family
 
 
 def small_swin():
@@ -75,21 +73,6 @@ def small_swin():
     return Backbone(
         "swin", Network(module, transform, TimmReadout(has_logits=True), "random", channels_last=True)
     )
-
-
-@pytest.fixture(scope="module")
-def resnet():
-    return load_backbone("timm:test_resnet", weights="random")
-
-
-@pytest.fixture(scope="module")
-def vit():
-    return load_backbone("timm:test_vit", weights="random")
-
-
-@pytest.fixture(autouse=True)
-def _cache_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def images_of(backbone, count=2):
@@ -322,12 +305,12 @@ def test_another_size_than_the_transforms_is_refused(resnet):
 
 
 def test_the_command_lists_stages_as_a_table_and_as_json(resnet):
-    table = CliRunner().invoke(main, ["backbones", "timm:test_resnet", "--stages"])
+    table = run("backbones", "timm:test_resnet", "--stages")
     assert re.search(r"stem +32x40x40 +100 KiB +0\.007 M +\d+%", table.output)
-    document = json.loads(CliRunner().invoke(main, ["backbones", "test_resnet", "--stages", "--json"]).output)
+    document = json.loads(run("backbones", "test_resnet", "--stages", "--json").output)
     assert [each["name"] for each in document] == [stage.name for stage in resnet.stages()]
     assert document == json.loads(json.dumps([dataclasses.asdict(stage) for stage in resnet.stages()]))
-    assert "needs the name" in CliRunner().invoke(main, ["backbones", "--stages"]).stderr
+    assert "needs the name" in run("backbones", "--stages", code=2).stderr
 
 
 def test_upper_part_saves_and_loads_its_state(resnet):

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from frostline.features.cache import open_writer
-from tests.features.cache.synthetic import MemorySource, fill, images, labels_of, spec
+from tests.features.cache.synthetic import fill, images, labelled, spec
 
 ROWS, KILLS = 3000, 20
 SPEC = spec(dtype="float16")
@@ -59,7 +59,7 @@ def main():
     while len(found) < KILLS:
         if len(found) == KILLS // 2:  # the images change: what is there is set aside, and copied from there
             files |= images(200, start=ROWS)
-        source = MemorySource(files, labels=labels_of(files))
+        source = labelled(files)
         done = kill_one(path, source, batches=draw.randint(0, 16), seconds=draw.uniform(0, 0.02))
         if done is None:  # it was too quick
             path.unlink()

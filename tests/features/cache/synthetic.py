@@ -80,9 +80,12 @@ def labels_of(files):
     return {name: name.split("/")[0] for name in files}
 
 
-def source(count, **options):
-    files = images(count)
+def labelled(files, **options):
     return MemorySource(files, labels=labels_of(files), **options)
+
+
+def source(count, **options):
+    return labelled(images(count), **options)
 
 
 def vector(data, layer, views=1):

@@ -4,7 +4,14 @@ import subprocess
 import sys
 
 from frostline.features.cache import FeatureCache
-from tests.features.cache.synthetic import MemorySource, contents, extract, images, labels_of, names, spec
+from tests.features.cache.synthetic import (
+    contents,
+    extract,
+    images,
+    labelled,
+    names,
+    spec,
+)
 from tests.helpers.paths import ROOT
 
 
@@ -21,9 +28,7 @@ def test_a_cache_whose_writers_were_killed_equals_an_uninterrupted_one(tmp_path)
     assert len(found) == 20
     assert max(found) >= 512  # they had something to go on from
     files = images(3200)
-    whole, _ = extract(
-        tmp_path / "whole.h5", spec(dtype="float16"), MemorySource(files, labels=labels_of(files))
-    )
+    whole, _ = extract(tmp_path / "whole.h5", spec(dtype="float16"), labelled(files))
     killed = FeatureCache.open(tmp_path / "killed.h5")
     assert killed.verify().ok
     assert contents(killed) == contents(whole)

@@ -14,6 +14,7 @@ from tests.features.cache.synthetic import (
     fill,
     images,
     interrupted,
+    labelled,
     labels_of,
     names,
     source,
@@ -35,10 +36,6 @@ def write_part(path, images_, number, count=COUNT, specification=SPEC, **options
 
 def write_parts(path, images_, count=COUNT, **options):
     return [write_part(path, images_, number, count, **options)[0].path for number in range(1, count + 1)]
-
-
-def labelled(files, **options):
-    return MemorySource(files, labels=labels_of(files), **options)
 
 
 @pytest.fixture

@@ -16,13 +16,12 @@ from frostline.features.cache.writing import commit
 from frostline.features.errors import CacheBusyError, CacheMismatchError, ChecksumError
 from tests.features.cache.synthetic import (
     SPEC,
-    MemorySource,
     contents,
     extract,
     fill,
     images,
     interrupted,
-    labels_of,
+    labelled,
     names,
     put,
     source,
@@ -287,7 +286,7 @@ def test_a_salvage_survives_until_its_rows_are_in_a_finished_cache(tmp_path):
     path = tmp_path / "c.h5"
     extract(path, SPEC, source(300))
     sets = [images(1000, start=start) for start in (200, 600, 900)]
-    tables = [MemorySource(files, labels=labels_of(files)) for files in sets]
+    tables = [labelled(files) for files in sets]
     for table in tables:  # each interrupted after some blocks, with images that the one before lacks
         interrupted(path, SPEC, table, batches=16)
     assert names(tmp_path) == ["c.h5", "c.h5.partial", "c.h5.salvage1", "c.h5.salvage2"]

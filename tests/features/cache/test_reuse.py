@@ -18,6 +18,7 @@ from tests.features.cache.synthetic import (
     fill,
     images,
     interrupted,
+    labelled,
     labels_of,
     names,
     source,
@@ -31,10 +32,6 @@ ROWS = 700
 def path(tmp_path):
     extract(tmp_path / "c.h5", SPEC, source(ROWS))
     return tmp_path / "c.h5"
-
-
-def labelled(files, **options):
-    return MemorySource(files, labels=labels_of(files), **options)
 
 
 def reopen(path, images_, specification=SPEC):

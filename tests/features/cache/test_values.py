@@ -26,7 +26,7 @@ from tests.features.cache.synthetic import (
     computed,
     extract,
     interrupted,
-    labels_of,
+    labelled,
     source,
     spec,
     vector,
@@ -395,7 +395,7 @@ def test_pickle_reopens_path_and_refuses_another_file(cache, tmp_path):
     assert len(pickled) < 1000
     np.testing.assert_array_equal(pickle.loads(pickled).features("embedding"), cache.features("embedding"))  # noqa: S301
     files = {"other.jpg": b"other"}
-    extract(cache.path, SPEC, MemorySource(files, labels=labels_of(files)))
+    extract(cache.path, SPEC, labelled(files))
     with pytest.raises(CacheMismatchError, match="replaced by another cache"):
         pickle.loads(pickled)  # noqa: S301
     assert tmp_path / "c.h5" == cache.path

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from frostline import registry
-from frostline.features.backbones import load_backbone
 from frostline.features.engines import (
     ENGINES,
     ConversionError,
@@ -17,35 +16,17 @@ from frostline.features.engines import (
     choose_engine,
     kind_of,
     make_engine,
-    openvino,
     plan,
     plan_engines,
 )
 from frostline.features.engines.eager import EagerEngine
-from frostline.features.engines.openvino import CONVERSION_PAYS, OPENVINO, OpenVinoEngine, openvino_name
-from frostline.features.fidelity import Check, LayerCheck
-from frostline.pipeline import extract
-from frostline.pipeline.demo import write_digits
-from tests.helpers.listener import Listener
-
-BACKBONE = {"backbone": "timm:test_resnet", "weights": "random"}
-
-needs_openvino = pytest.mark.skipif(bool(ENGINES.missing("openvino")), reason="needs the extra openvino")
-
-
-@pytest.fixture(scope="module")
-def resnet():
-    return load_backbone("timm:test_resnet", weights="random:3")
+from frostline.features.engines.openvino import CONVERSION_PAYS, OpenVinoEngine, openvino_name
+from tests.helpers.needs import needs_openvino
 
 
 @pytest.fixture(scope="module")
 def layers(resnet):
     return resnet.resolve_layers(["embedding", "layer3:max"])
-
-
-@pytest.fixture
-def native_bf16(cpu):
-    cpu.setattr(plan, "_cpu_capabilities", lambda: {"amx_bf16": True})
 
 
 def pixels(backbone, count=5):
@@ -201,42 +182,6 @@ def test_openvino_telemetry_is_disabled(resnet, layers):
     assert sys.modules["openvino_telemetry"] is None
 
 
-# -- comparing
-
-
-def test_a_check_of_equal_and_of_known_vectors():
-    reference = {
-        "a": np.array([[3.0, 4.0], [0.0, 0.0]], np.float32),
-        "b": np.array([[1.0], [2.0]], np.float32),
-    }
-    assert Check.of(reference, reference) == Check(2, {"a": LayerCheck(1, 1, 0), "b": LayerCheck(1, 1, 0)})
-    found = {"a": np.array([[4.0, 3.0], [0.0, 0.0]], np.float32), "b": np.array([[1.5], [-2.0]], np.float32)}
-    check = Check.of(found, reference)
-    assert check.layers["a"].min_cosine == pytest.approx(24 / 25)
-    assert check.layers["a"].mean_cosine == pytest.approx(49 / 50)
-    assert check.layers["a"].relative_error == pytest.approx(2**0.5 / 5)
-    assert check.layers["b"] == LayerCheck(-1, 0, 2)
-    assert (check.min_cosine, check.mean_cosine, check.relative_error) == (-1, 0, 2)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_vectors_that_are_not_finite_never_pass(bad):
-    reference = {"a": np.ones((3, 4), np.float32)}
-    found = {"a": np.ones((3, 4), np.float32)}
-    found["a"][1, 2] = bad
-    check = Check.of(found, reference)
-    assert (check.min_cosine, check.relative_error) == (0, 1)
-
-
-def test_check_survives_json_round_trip():
-    check = Check(7, {"embedding": LayerCheck(0.9991, 0.99999, 1e-3), "blocks.4:avg": LayerCheck(1, 1, 0)})
-    assert Check.from_json(check.to_json()) == check
-    assert "minimum 0.999100" in str(check)
-    for text in ("", "[]", '{"images":1}', '{"images":1,"layers":{"a":{}}}'):
-        with pytest.raises(ValueError, match=r".+"):
-            Check.from_json(text)
-
-
 # -- choosing
 
 
@@ -289,104 +234,3 @@ def test_network_unsupported_by_openvino_runs_eagerly(resnet, layers, monkeypatc
     assert "no such operator" in choice.check.passed_over[0]
     with pytest.raises(ConversionError, match="no such operator"):
         choose_engine(resnet, layers, plans[:1], pixels(resnet))
-
-
-# -- in an extraction
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    whole, folder = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("digits")
-    write_digits(whole)
-    for path in sorted(whole.glob("*/*"))[::60]:
-        (folder / path.parent.name).mkdir(exist_ok=True)
-        (folder / path.parent.name / path.name).write_bytes(path.read_bytes())
-    return folder
-
-
-@pytest.fixture
-def built(monkeypatch):
-    """The engines that were built, by kind and precision."""
-    built = []
-    build, reference = Plan.build, Plan.build_reference
-
-    def counted(self, *args):
-        built.append((self.kind, self.precision))
-        return build(self, *args)
-
-    def counted_reference(self, *args):
-        built.append(("reference", "fp32"))
-        return reference(self, *args)
-
-    monkeypatch.setattr(Plan, "build", counted)
-    monkeypatch.setattr(Plan, "build_reference", counted_reference)
-    return built
-
-
-@needs_openvino
-def test_auto_keeps_the_engine_of_the_cache_that_is_there(digits, tmp_path, cpu, built):
-    small = extract(digits, cache=tmp_path / "c.h5", limit=10, **BACKBONE)
-    assert small.engine == "eager"
-    assert small.check is None
-    assert built == [("eager", "fp32")]
-
-    cpu.setattr(openvino, "OPENVINO", dataclasses.replace(OPENVINO, auto_from=20))
-    grown = extract(digits, cache=tmp_path / "c.h5", **BACKBONE)
-    assert (grown.engine, grown.copied, grown.computed) == ("eager", 10, grown.rows - 10)
-
-    built.clear()
-    report = Listener()
-    fresh = extract(digits, cache=tmp_path / "d.h5", report=report, **BACKBONE)
-    assert fresh.engine == openvino_name()
-    assert fresh.check.images == min(32, fresh.rows)
-    assert fresh.check.min_cosine > 0.9999
-    assert built == [("openvino", "fp32"), ("reference", "fp32")]
-    assert any("openvino" in note and "repay" in note for note in report.notes)
-
-    cpu.setattr(openvino, "OPENVINO", dataclasses.replace(OPENVINO, auto_from=10**6))
-    built.clear()
-    again = extract(digits, cache=tmp_path / "d.h5", **BACKBONE)
-    assert again.unchanged
-    assert again.check == fresh.check
-    assert again.engine == openvino_name()
-    assert built == []
-
-
-def test_an_unchanged_set_builds_no_engine_whatever_was_asked(digits, tmp_path, built):
-    for options in ({}, {"engine": "eager"}, {"engine": "eager", "precision": "bf16"}):
-        name = tmp_path / f"{len(built)}.h5"
-        extract(digits, cache=name, limit=8, **options, **BACKBONE)
-        count = len(built)
-        assert extract(digits, cache=name, limit=8, **options, **BACKBONE).unchanged
-        assert len(built) == count > 0
-
-
-def test_a_precision_asked_for_is_obeyed_and_reported_and_then_kept(digits, tmp_path, built):
-    report = Listener()
-    options = {"cache": tmp_path / "c.h5", "engine": "eager", "limit": 8, **BACKBONE}
-    first = extract(digits, precision="bf16", min_cosine=1, report=report, **options)
-    assert first.precision == "bf16"
-    assert first.check.min_cosine < 1
-    assert any("below --min-cosine 1" in warning for warning in report.warnings)
-    built.clear()
-    grown = extract(digits, **options | {"limit": 12})
-    assert grown.precision == "bf16"
-    assert 0 < grown.copied < grown.rows
-    assert grown.check == first.check  # not compared again
-    assert built == [("eager", "bf16")]
-
-
-@pytest.mark.usefixtures("native_bf16")
-def test_auto_precision_is_the_fastest_that_reaches_the_cosine(digits, tmp_path):
-    options = {"engine": "eager", "limit": 8, **BACKBONE}
-    strict = extract(digits, cache=tmp_path / "strict.h5", min_cosine=0.9999999, **options)
-    lenient = extract(digits, cache=tmp_path / "lenient.h5", min_cosine=0.9, **options)
-    assert (strict.precision, lenient.precision) == ("fp32", "bf16")
-
-
-def test_overwriting_with_other_settings_chooses_anew(digits, tmp_path):
-    options = {"cache": tmp_path / "c.h5", "limit": 8, "overwrite": True, **BACKBONE}
-    extract(digits, engine="eager", precision="bf16", **options)
-    assert extract(digits, engine="eager", **options).precision == "bf16"  # nothing else differs
-    replaced = extract(digits, engine="eager", layers=["layer3:avg"], precision="fp32", **options)
-    assert (replaced.precision, replaced.layers) == ("fp32", ("layer3:avg",))

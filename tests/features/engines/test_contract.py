@@ -13,10 +13,11 @@ from torch import nn
 from frostline.features.backbones import Backbone, load_backbone
 from frostline.features.backbones.network import Network
 from frostline.features.backbones.readout import ClassifierReadout
-from frostline.features.engines import ENGINES, TOLERANCE, ConversionError, make_engine
-from frostline.features.images.loading import Batch
+from frostline.features.engines import TOLERANCE, ConversionError, make_engine
 from frostline.features.spec import Transform
-from frostline.features.table import OK
+from tests.features.engines.vectors import batches, distance, vectors
+from tests.features.networks import photos
+from tests.helpers.needs import needs_openvino
 
 TRANSFORM = Transform(
     resize=40,
@@ -62,51 +63,6 @@ class Tiny(nn.Module):
 def tiny():
     torch.manual_seed(0)
     return Backbone("test:tiny", Network(Tiny(), TRANSFORM, ClassifierReadout("head"), "random"))
-
-
-def pictures(backbone, count):
-    generator = np.random.default_rng(0)
-    coarse = generator.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-    height, width = backbone.transform.crop
-    return np.kron(coarse, np.ones((1, -(-height // 8), -(-width // 8), 1), np.uint8))[:, :height, :width]
-
-
-def batches(images, order, size):
-    for start in range(0, len(order), size):
-        rows = np.asarray(order[start : start + size])
-        pixels = np.full((size, *images.shape[1:]), 255, np.uint8)  # what the padding holds must not matter
-        pixels[: len(rows)] = images[rows]
-        yield Batch(
-            rows=rows,
-            pixels=pixels,
-            content=np.zeros((len(rows), 16), np.uint8),
-            stamps=np.zeros((len(rows), 16), np.uint8),
-            status=np.full(len(rows), OK, np.uint8),
-            errors=("",) * len(rows),
-        )
-
-
-def vectors(engine, images, order=None):
-    """Features by layer key, in the order of `images`."""
-    found = {layer.key: np.full((len(images), 1, layer.dim), np.nan, np.float32) for layer in engine.layers}
-    order = list(range(len(images)) if order is None else order)
-    for batch, outputs in engine.run(batches(images, order, engine.batch_size)):
-        assert outputs.keys() == found.keys()
-        for key, values in outputs.items():
-            assert values.dtype == np.float32
-            found[key][batch.rows] = values
-    return found
-
-
-def distance(found, expected):
-    """Largest norm of a difference, relative to the vector's norm."""
-    assert found.keys() == expected.keys()
-    return max(
-        float(
-            (np.linalg.norm(found[key] - expected[key], axis=2) / np.linalg.norm(expected[key], axis=2)).max()
-        )
-        for key in expected
-    )
 
 
 def plain(backbone, images):
@@ -162,19 +118,19 @@ class EngineContract:
         assert [layer.key for layer in engine.layers] == ["embedding", "logits"]
 
     def test_fp32_equals_the_plain_network(self, make, tiny):
-        images = pictures(tiny, 9)
+        images = photos(tiny, 9)
         found = vectors(make(4), images)
         assert distance({"embedding": found["embedding"]}, plain(tiny, images)) < 1e-5
 
     def test_features_depend_on_no_neighbour_no_place_and_no_padding(self, make, tiny):
-        images = pictures(tiny, 11)
+        images = photos(tiny, 11)
         expected = vectors(make(4), images)
         order = list(np.random.default_rng(1).permutation(11))
         assert distance(vectors(make(4), images, order), expected) <= TOLERANCE["fp32"]
         assert distance(vectors(make(3), images), expected) <= TOLERANCE["fp32"]
 
     def test_batches_pass_through_in_order_with_what_they_hold(self, make, tiny):
-        engine, images = make(4), pictures(tiny, 50)  # more batches than any engine has under way
+        engine, images = make(4), photos(tiny, 50)  # more batches than any engine has under way
         given = list(batches(images, list(range(50)), 4))
         returned = list(engine.run(iter(given)))
         assert [batch is same for (batch, _), same in zip(returned, given, strict=True)] == [True] * 13
@@ -182,7 +138,7 @@ class EngineContract:
         assert not list(engine.run([]))
 
     def test_features_of_one_batch_survive_the_others(self, make, tiny):
-        run = make(4).run(batches(pictures(tiny, 40), list(range(40)), 4))
+        run = make(4).run(batches(photos(tiny, 40), list(range(40)), 4))
         _, first = next(run)
         kept = {key: values.copy() for key, values in first.items()}
         list(run)
@@ -193,7 +149,7 @@ class EngineContract:
 
         def counted():
             nonlocal taken
-            for batch in batches(pictures(tiny, 4), [0, 1, 2, 3], 4):
+            for batch in batches(photos(tiny, 4), [0, 1, 2, 3], 4):
                 while True:
                     taken += 1
                     yield batch
@@ -207,7 +163,7 @@ class EngineContract:
         assert taken == limit
 
     def test_a_failing_source_fails_the_run_and_the_next_run_works(self, make, tiny):
-        images = pictures(tiny, 8)
+        images = photos(tiny, 8)
 
         def failing():
             yield from batches(images, [0, 1, 2, 3], 4)
@@ -218,13 +174,13 @@ class EngineContract:
         assert distance(vectors(make(4), images), vectors(make(4), images)) <= TOLERANCE["fp32"]
 
     def test_backbone_is_unchanged(self, make, tiny):
-        vectors(make(4), pictures(tiny, 4))
+        vectors(make(4), photos(tiny, 4))
         assert tiny.fingerprint() == tiny.weights_sha256
         assert {parameter.device.type for parameter in tiny.module.parameters()} == {"cpu"}
         assert isinstance(tiny.module.norm, nn.BatchNorm2d)
 
     def test_a_batch_of_another_shape_is_an_error(self, make, tiny):
-        batch = next(batches(pictures(tiny, 4), [0, 1, 2, 3], 4))
+        batch = next(batches(photos(tiny, 4), [0, 1, 2, 3], 4))
         odd = dataclasses.replace(batch, pixels=batch.pixels[:, :1])
         with pytest.raises(RuntimeError):
             list(make(4).run([odd]))
@@ -238,7 +194,7 @@ class TestCompile(EngineContract):
     kind = "compile"
 
 
-@pytest.mark.skipif(bool(ENGINES.missing("openvino")), reason="needs the extra openvino")
+@needs_openvino
 class TestOpenVino(EngineContract):
     kind = "openvino"
 
@@ -247,7 +203,7 @@ class TestOpenVino(EngineContract):
     )
     def test_it_computes_what_eager_does_for_every_kind_of_network(self, make, name):
         backbone = load_backbone(name, weights="random:3")
-        images = pictures(backbone, 3)
+        images = photos(backbone, 3)
         last = [layer for layer, info in backbone.layers().items() if info.kind != "vector"][-1]
         layers = ("embedding", "logits", f"{last}:max", f"{last}:gem")
         eager = make_engine(backbone, backbone.resolve_layers(layers), precision="fp32", batch_size=2)
@@ -260,7 +216,7 @@ class TestOpenVino(EngineContract):
                 return self.head(torch.cat(parts[::-1], 1).mean((2, 3)))
 
         backbone = Backbone("test:split", Network(Split(), TRANSFORM, ClassifierReadout("head"), "random"))
-        embedding, images = backbone.resolve_layers(["embedding"]), pictures(backbone, 3)
+        embedding, images = backbone.resolve_layers(["embedding"]), photos(backbone, 3)
         ours, eager = (
             vectors(
                 make_engine(backbone, embedding, engine=kind, device="cpu", precision="fp32", batch_size=2),
@@ -285,14 +241,12 @@ class TestOpenVino(EngineContract):
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 class TestEagerOnCuda(EngineContract):
     kind = "eager"
     device = "cuda"
 
 
 @pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 class TestCompileOnCuda(EngineContract):
     kind = "compile"
     device = "cuda"

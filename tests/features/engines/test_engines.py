@@ -9,89 +9,24 @@ import torch
 from torch import nn
 
 from frostline.features.backbones import Backbone, FeatureModule, load_backbone
-from frostline.features.backbones.forward.folding import fold_batch_norms
 from frostline.features.backbones.weights import fingerprint
 from frostline.features.engines import TOLERANCE, DeviceMemoryError, EngineError, cuda, make_engine, plan
-from frostline.features.images.loading import Batch
-from frostline.features.table import OK
+from tests.features.engines.vectors import batches, distance, distances, vectors
+from tests.features.networks import photos, resized
 
 SMALL = ("timm:test_resnet", "timm:test_efficientnet", "timm:test_vit", "timm:test_convnext")
 LAYERS = ("embedding", "logits")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Small networks gain nothing from more, and threads that wait for a busy core take very long."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def backbones():
-    return {name: small(load_backbone(name, weights="random:3")) for name in SMALL}
-
-
-@pytest.fixture(scope="module")
-def resnet(backbones):
-    return backbones["timm:test_resnet"]
-
-
-def small(backbone):
-    """The same network on fewer pixels."""
-    transform = dataclasses.replace(backbone.transform, crop=(64, 64))
-    return Backbone(backbone.name, dataclasses.replace(backbone.network, transform=transform))
-
-
-def photos(backbone, count):
-    """Smooth images with sharp edges, none like another."""
-    generator = np.random.default_rng(0)
-    height, width = backbone.transform.crop
-    coarse = generator.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-    return np.kron(coarse, np.ones((1, -(-height // 8), -(-width // 8), 1), np.uint8))[:, :height, :width]
-
-
-def batches(images, order, size):
-    """As the loader gives them: one shape, the last one padded; what the padding holds must not matter."""
-    for start in range(0, len(order), size):
-        rows = np.asarray(order[start : start + size])
-        count = len(rows)
-        pixels = np.full((size, *images.shape[1:]), 255, np.uint8)
-        pixels[:count] = images[rows]
-        yield Batch(
-            rows=rows,
-            pixels=pixels,
-            content=np.zeros((count, 16), np.uint8),
-            stamps=np.zeros((count, 16), np.uint8),
-            status=np.full(count, OK, np.uint8),
-            errors=("",) * count,
-        )
+    return {name: resized(load_backbone(name, weights="random:3"), 64) for name in SMALL}
 
 
 def extract(backbone, images, *, order=None, batch_size=8, layers=LAYERS, **options):
-    """Features by layer key, in the order of `images` whatever order they were computed in."""
+    """Features by an engine made for them."""
     engine = make_engine(backbone, backbone.resolve_layers(layers), batch_size=batch_size, **options)
-    order = range(len(images)) if order is None else order
-    found = {layer.key: np.full((len(images), 1, layer.dim), np.nan, np.float32) for layer in engine.layers}
-    for batch, vectors in engine.run(batches(images, list(order), batch_size)):
-        assert vectors.keys() == found.keys()
-        for key, values in vectors.items():
-            assert values.dtype == np.float32
-            found[key][batch.rows] = values
-    return found
-
-
-def distances(found, expected):
-    """By layer and image, the norm of the difference relative to the vector's norm."""
-    norm = np.linalg.norm
-    return np.stack(
-        [norm(found[key] - expected[key], axis=2) / norm(expected[key], axis=2) for key in expected]
-    )
-
-
-def distance(found, expected):
-    return float(distances(found, expected).max())
+    return vectors(engine, images, order)
 
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
@@ -99,8 +34,6 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 @pytest.fixture(params=DEVICES)
 def device(request):
-    if request.param == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
     return request.param
 
 
@@ -203,69 +136,6 @@ def test_features_of_one_batch_survive_the_next(resnet, device):
     list(run)
     for key, values in kept.items():
         np.testing.assert_array_equal(first[key], values)
-
-
-# -- folding
-
-
-@pytest.mark.parametrize(
-    "name", ["timm:test_resnet", "timm:test_efficientnet", "torchvision:shufflenet_v2_x0_5"]
-)
-def test_folding_removes_batch_norms_and_keeps_the_function(name):
-    backbone = load_backbone(name, weights="random:3")
-    for part in backbone.module.modules():  # as trained, not as initialised
-        if isinstance(part, nn.BatchNorm2d):
-            for tensor, low in ((part.running_mean, -0.5), (part.running_var, 0.5), (part.weight, 0.5)):
-                tensor.data.uniform_(low, low + 1)
-            part.bias.data.uniform_(-0.5, 0.5)
-    layers = backbone.resolve_layers(
-        [*LAYERS, next(x for x, i in backbone.layers().items() if i.kind == "map")]
-    )
-    pixels = torch.from_numpy(photos(backbone, 2))
-    plain, folded = FeatureModule(backbone, layers), FeatureModule(backbone, layers, fold=True)
-    left = [sum(isinstance(part, nn.BatchNorm2d) for part in module.modules()) for module in (plain, folded)]
-    assert left[1] < left[0] / 4
-    with torch.inference_mode():
-        for ours, theirs in zip(folded(pixels), plain(pixels), strict=True):
-            assert ((ours - theirs).norm(dim=1) < 1e-5 * theirs.norm(dim=1)).all()
-
-
-def test_convolution_with_requested_output_is_not_folded(resnet):
-    names = ["layer1.0.conv1", "layer1.0.bn1", "layer2.0.conv1:max", "embedding"]
-    layers = resnet.resolve_layers(names)
-    pixels = torch.from_numpy(photos(resnet, 2))
-    with torch.inference_mode():
-        for ours, theirs in zip(
-            FeatureModule(resnet, layers, fold=True)(pixels),
-            FeatureModule(resnet, layers)(pixels),
-            strict=True,
-        ):
-            assert ((ours - theirs).norm(dim=1) < 1e-5 * theirs.norm(dim=1)).all()
-
-
-class SharedConvolution(nn.Module):
-    """Its convolution's output is read by the batch normalisation and by the sum: folding would be wrong."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3)
-        self.bn = nn.BatchNorm2d(4)
-        self.bn.running_mean.fill_(0.5)
-        self.bn.running_var.fill_(3.0)
-
-    def forward(self, images):
-        convolved = self.conv(images)
-        return (convolved + self.bn(convolved)).mean((2, 3))
-
-
-def test_folding_that_would_change_the_output_is_undone():
-    network = SharedConvolution().eval().requires_grad_(requires_grad=False)
-    images = torch.randn(2, 3, 16, 16)
-    with torch.inference_mode():
-        before, state = network(images), fingerprint(network)
-        assert fold_batch_norms(network, (16, 16), frozenset()) == 0
-        assert fingerprint(network) == state
-        torch.testing.assert_close(network(images), before, rtol=0, atol=0)
 
 
 # -- choices

@@ -1,7 +1,6 @@
 """Several processes extract one cache: under torchrun, killed and redone, merged."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,8 +10,6 @@ from pathlib import Path
 import pytest
 
 from frostline.features.cache import FeatureCache, merge_parts
-from frostline.features.images.loading import default_workers
-from frostline.pipeline.hosts.torchrun import join_launcher
 from tests.helpers.images import write_folder
 
 SCRIPTS = Path(sys.executable).parent
@@ -82,32 +79,6 @@ def test_two_processes_under_torchrun_one_killed_and_redone_equal_a_single_one(f
     run(*command(folder, tmp_path / "single.h5"))
     assert everything(FeatureCache.open(path)) == everything(FeatureCache.open(tmp_path / "single.h5"))
     assert {item.name for item in tmp_path.iterdir()} == {"c.h5", "single.h5"}
-
-
-def test_a_launched_process_takes_its_share_of_the_machine(monkeypatch):
-    assert join_launcher({}) is None
-    assert str(join_launcher({"RANK": "1", "WORLD_SIZE": "4"})) == "2/4"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
-    assert default_workers() == cores
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
-    assert default_workers() == max(1, cores // 2)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1000")
-    assert default_workers() == 1
-
-
-@pytest.mark.parametrize(
-    ("visible", "rank", "seen"), [(None, "2", "2"), ("4,5,6", "1", "5"), ("GPU-a,GPU-b", "3", "GPU-b")]
-)
-def test_a_launched_process_sees_its_own_gpu_only(monkeypatch, visible, rank, seen):
-    import torch
-
-    count = len(visible.split(",")) if visible else 4
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    environment = {"RANK": rank, "WORLD_SIZE": "4", "LOCAL_RANK": rank}
-    environment |= {"CUDA_VISIBLE_DEVICES": visible} if visible else {}
-    join_launcher(environment)
-    assert environment["CUDA_VISIBLE_DEVICES"] == seen
 
 
 def test_a_wrong_part_is_a_usage_error(folder, tmp_path):

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from frostline import cli
 from frostline.features import FeatureCache
 from frostline.pipeline import ClusterError, StudyError, batch
 from frostline.pipeline.hosts.dask_cluster import connected
-from tests.helpers.runner import CliRunner
+from tests.helpers.runner import run
 
 distributed = pytest.importorskip("distributed", reason="needs the extra dask")
 
@@ -115,9 +114,9 @@ def test_dying_worker_does_not_change_results(write_study, many, tmp_path, monke
     assert [job.stage for job in result.jobs].count("extract") == 2  # parts
     assert not list(caches.glob("*part*"))
     assert {run.name for run in result.runs} == {run.name for run in local.runs}
-    for run in result.runs:
+    for made in result.runs:
         for name in ("validation_predictions.csv", "split.safetensors"):
-            assert (run / name).read_bytes() == (tmp_path / "local" / "runs" / run.name / name).read_bytes()
+            assert (made / name).read_bytes() == (tmp_path / "local" / "runs" / made.name / name).read_bytes()
     (cache,) = caches.glob("*.h5")
     ours, theirs = FeatureCache.open(cache), FeatureCache.open(tmp_path / "local" / "caches" / cache.name)
     assert ours.verify().ok
@@ -151,11 +150,11 @@ def test_search_on_a_cluster_equals_that_of_one_process(write_study, tmp_path, m
         "--quiet",
         "--json",
     ]
-    for run, options in (("here", ()), ("there", ("--cluster", "local:2"))):
-        ran = CliRunner().invoke(cli.main, [*arguments, "--run", str(tmp_path / run), *options])
-        assert ran.exit_code == 0, ran.output
+    for place, options in (("here", ()), ("there", ("--cluster", "local:2"))):
+        run(*arguments, "--run", tmp_path / place, *options)
     one, other = (
-        np.genfromtxt(tmp_path / run / "search.csv", delimiter=",", names=True) for run in ("here", "there")
+        np.genfromtxt(tmp_path / place / "search.csv", delimiter=",", names=True)
+        for place in ("here", "there")
     )
     for name in ("alpha", "accuracy", "log_loss"):
         np.testing.assert_array_equal(one[name], other[name])

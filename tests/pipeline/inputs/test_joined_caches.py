@@ -5,47 +5,32 @@ import shutil
 import numpy as np
 import pytest
 
-from frostline import cli
-from frostline.classifiers.errors import HeadError, HeadFormatError
-from frostline.classifiers.fitting.projection import ProjectedRows, ProjectionPlan, fit_projection
+from frostline.classifiers.errors import HeadFormatError
 from frostline.features.cache import FeatureCache
 from frostline.pipeline import RunError, evaluate, extract, predict, split_rows, train_head
-from frostline.pipeline.demo import write_digits
 from frostline.pipeline.inputs.joined_caches import JoinedCaches, open_caches
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
 from frostline.pipeline.runs.predictions import Judgements
 from frostline.pipeline.runs.run import load_run
 from frostline.splits import Split
-from tests.helpers.runner import CliRunner
+from tests.helpers.runner import run as run_command
 
 
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    whole, folder = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("digits")
-    write_digits(whole)
-    for group in sorted(whole.iterdir())[:3]:
-        (folder / group.name).mkdir()
-        for path in sorted(group.iterdir())[:20]:
-            (folder / group.name / path.name).write_bytes(path.read_bytes())
-    return folder
-
-
-def made(folder, file, *, weights="random", layers=("embedding",), backbone="timm:test_resnet"):
-    extract(folder, backbone=backbone, weights=weights, layers=layers, cache=file, batch_size=8, device="cpu")
+def made(folder, file, *, weights="random"):
+    extract(folder, backbone="timm:test_resnet", weights=weights, cache=file, batch_size=8, device="cpu")
     return FeatureCache.open(file)
 
 
 @pytest.fixture(scope="module")
-def caches(digits, tmp_path_factory):
+def caches(few_digits, cache, tmp_path_factory):
     """Two backbones; the second's images have other names, so its rows are in another order."""
     folder = tmp_path_factory.mktemp("caches")
     renamed = folder / "renamed"
-    for path in sorted(digits.rglob("*.png")):
+    for path in sorted(few_digits.rglob("*.png")):
         target = renamed / path.parent.name / f"{9999 - int(path.stem):04}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
-    first = made(digits, folder / "a.h5", layers=("embedding", "layer1:avg"))
-    return first, made(renamed, folder / "b.h5", weights="random:1", backbone="timm:test_resnet")
+    return cache, made(renamed, folder / "b.h5", weights="random:1")
 
 
 @pytest.fixture(scope="module")
@@ -77,14 +62,14 @@ def test_layers_of_joined_caches(joined):
             layer_choices(joined, layer)
 
 
-def test_different_images_are_refused_with_examples(caches, digits, tmp_path):
+def test_different_images_are_refused_with_examples(caches, few_digits, tmp_path):
     first, _ = caches
     other = tmp_path / "digits"
-    shutil.copytree(digits, other)
+    shutil.copytree(few_digits, other)
     gone = sorted(other.rglob("*.png"))[:4]
     for path in gone:
         path.unlink()
-    shutil.copy(min(digits.rglob("*.png")), other / "0" / "new.png")
+    shutil.copy(min(few_digits.rglob("*.png")), other / "0" / "new.png")
     (other / "0" / "new.png").write_bytes((other / "0" / "new.png").read_bytes() + b"\0")
     second = made(other, tmp_path / "c.h5")
     with pytest.raises(
@@ -93,9 +78,9 @@ def test_different_images_are_refused_with_examples(caches, digits, tmp_path):
         JoinedCaches([first, second])
 
 
-def test_different_labels_are_refused(caches, digits, tmp_path):
+def test_different_labels_are_refused(caches, few_digits, tmp_path):
     other = tmp_path / "digits"
-    shutil.copytree(digits, other)
+    shutil.copytree(few_digits, other)
     path = min(other.rglob("*.png"))
     path.rename(other / "1" / path.name)
     with pytest.raises(RunError, match=r"the label of 1 \("):
@@ -105,18 +90,11 @@ def test_different_labels_are_refused(caches, digits, tmp_path):
 
 
 @pytest.mark.parametrize("project", [None, "pca:5", "random:7"])
-def test_run_on_two_backbones_evaluates_and_predicts(caches, digits, tmp_path, project):
+def test_run_on_two_backbones_evaluates_and_predicts(caches, few_digits, tmp_path, project):
     joined = open_caches(f"{caches[0].path}+{caches[1].path}")
-    options = [
-        "--layer",
-        "embedding",
-        "--run",
-        str(tmp_path / "run"),
-        *(["--project", project] if project else []),
-    ]
+    options = ["--layer", "embedding", *(["--project", project] if project else [])]
     named = f"{caches[0].path}+{caches[1].path}"
-    told = CliRunner().invoke(cli.main, ["train-head", named, "--head", "ridge", *options])
-    assert told.exit_code == 0, told.output
+    run_command("train-head", named, "--head", "ridge", "--run", tmp_path / "run", *options)
     run = load_run(tmp_path / "run")
     assert [each.path for each in run.caches] == [str(cache.path) for cache in caches]
     assert run.layer == "1/embedding+2/embedding"
@@ -125,12 +103,12 @@ def test_run_on_two_backbones_evaluates_and_predicts(caches, digits, tmp_path, p
     assert head.estimator.n_features_in_ == (int(project.partition(":")[2]) if project else head.dim)
     assert evaluate(run.path).rows > 0
     expected = head.predict_proba(layer_features(joined, run.layer)[:])
-    for row, prediction in zip(expected, predict(run.path, [digits], device="cpu"), strict=True):
+    for row, prediction in zip(expected, predict(run.path, [few_digits], device="cpu"), strict=True):
         assert dict(prediction.top) == pytest.approx(dict(zip(joined.classes, row, strict=True)), abs=1e-3)
     with pytest.raises(RunError, match="expected 2"):
         evaluate(run.path, caches[0].path)
     with pytest.raises(RunError, match="2 backbones"):
-        predict(run.path, [digits], weights="random")
+        predict(run.path, [few_digits], weights="random")
 
 
 def test_projection_is_fitted_on_training_rows_only(caches, tmp_path, monkeypatch):
@@ -162,19 +140,3 @@ def test_validation_predictions_match_the_scores(caches, tmp_path):
         caches[1].classes[label] for label in caches[1].labels[split == Split.VAL]
     ]
     assert judged.correct.mean() == result.validation["accuracy"]
-
-
-def test_principal_components():
-    rng = np.random.default_rng(0)
-    X = (rng.normal(size=(50, 2)) @ rng.normal(size=(2, 6)) * 7 + 3).astype(np.float32)
-    plan = ProjectionPlan.parse("pca:2")
-    projected = ProjectedRows(X, fit_projection(X, np.arange(50), plan))[:]
-    # Two directions hold all there is: distances between standardised rows stay.
-    standard = (X - X.mean(axis=0)) / X.std(axis=0)
-    ours, theirs = (np.linalg.norm(Z[:, None] - Z[None], axis=2) for Z in (projected, standard))
-    np.testing.assert_allclose(ours, theirs, atol=1e-3)
-    for text in ("pca", "pca:0", "svd:3", "random:x"):
-        with pytest.raises(HeadError, match="expected pca:WIDTH"):
-            ProjectionPlan.parse(text)
-    with pytest.raises(HeadError, match="up to 6"):
-        fit_projection(X, np.arange(50), ProjectionPlan("random", 7))

@@ -5,31 +5,10 @@ import pytest
 
 from frostline.classifiers.fitting.search import SearchPlan
 from frostline.features.cache import FeatureCache
-from frostline.pipeline import RunError, evaluate, extract, predict, split_rows, train_head
-from frostline.pipeline.demo import write_digits
+from frostline.pipeline import RunError, evaluate, predict, split_rows, train_head
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
 from frostline.pipeline.runs.run import load_run
 from frostline.splits import Split
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    whole, folder = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("digits")
-    write_digits(whole)
-    for group in sorted(whole.iterdir())[:3]:
-        (folder / group.name).mkdir()
-        for path in sorted(group.iterdir())[:20]:
-            (folder / group.name / path.name).write_bytes(path.read_bytes())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def cache(digits, tmp_path_factory):
-    file = tmp_path_factory.mktemp("cache") / "digits.h5"
-    layers = ("embedding", "layer1:avg")
-    extract(digits, backbone="timm:test_resnet", weights="random", layers=layers, cache=file, batch_size=8)
-    return FeatureCache.open(file)
-
 
 BOTH = "embedding+layer1:avg"
 
@@ -79,11 +58,11 @@ def test_search_covers_layers_without_test_rows(cache, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [tmp_path / "run"]
 
 
-def test_run_on_joined_layers_evaluates_and_predicts(cache, digits, tmp_path):
+def test_run_on_joined_layers_evaluates_and_predicts(cache, few_digits, tmp_path):
     result = train_head(cache, "ridge", layer=BOTH, run=tmp_path / "run")
     assert load_run(result.run).layer == result.layer == BOTH
     assert evaluate(result.run).rows > 0
     expected = load_run(result.run).head().predict_proba(layer_features(cache, BOTH)[:])
-    found = predict(result.run, [digits])
+    found = predict(result.run, [few_digits])
     for row, prediction in zip(expected, found, strict=True):
         assert dict(prediction.top) == pytest.approx(dict(zip(cache.classes, row, strict=True)), abs=1e-4)

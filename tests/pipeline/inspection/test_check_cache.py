@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from frostline import cli
 from frostline.classifiers.errors import SplitError
 from frostline.classifiers.fitting.search import SearchPlan
 from frostline.classifiers.inspection.duplicates import NEAR
@@ -14,7 +13,7 @@ from frostline.features.cache import FeatureCache
 from frostline.pipeline import LeakError, check_cache, evaluate, extract, few_shot, learning_curve, train_head
 from frostline.pipeline.inputs.leaks import refuse_leaks
 from frostline.splits import Split
-from tests.helpers.runner import CliRunner
+from tests.helpers.runner import run
 
 SPLITS = ("train", "val", "test")
 
@@ -124,21 +123,16 @@ def test_contradicting_labels_warn_without_test_labels(leaky):
 
 
 def test_command_lists_findings_and_sets_exit_code(clean, leaky):
-    def run(*arguments):
-        return CliRunner().invoke(cli.main, ["cache", "check", *map(str, arguments)])
-
-    good = run(clean, "--threshold", "0.999")
-    assert good.exit_code == 0, good.output
+    good = run("cache", "check", clean, "--threshold", "0.999")
     assert "same bytes in several splits: none" in good.stdout
-    bad = run(leaky, "--threshold", "0.99")
-    assert bad.exit_code == 1
+    bad = run("cache", "check", leaky, "--threshold", "0.99", code=1)
     assert "train/a/near.png" in bad.stdout
     assert "\nWarning: " in bad.stdout
     assert "more than one split" in bad.stderr
-    document = json.loads(run(leaky, "--json").stdout)
+    document = json.loads(run("cache", "check", leaky, "--json", code=1).stdout)
     assert document["threshold"] == NEAR
     assert document["near"][0]["cosine"] == pytest.approx(1)
-    assert f"default: {NEAR}" in run("--help").stdout
+    assert f"default: {NEAR}" in run("cache", "check", "--help").stdout
 
 
 def test_class_missing_in_train_is_listed(tmp_path):

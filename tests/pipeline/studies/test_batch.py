@@ -11,11 +11,10 @@ import time
 import numpy as np
 import pytest
 
-from frostline import cli
 from frostline.features import FeatureCache
 from frostline.pipeline import batch, compare, plan_batch, train_head
 from frostline.pipeline.runs.run import load_run
-from tests.helpers.runner import CliRunner
+from tests.helpers.runner import run
 
 HEADS = '[batch]\ndata = "{data}"\nout = "{out}"\n[[extract]]\nbackbone = "timm:test_resnet"\nweights = "random:1"\nimage-size = 32\n'
 TUNE = """
@@ -103,14 +102,13 @@ def test_failure_skips_only_dependent_jobs(write_study, tmp_path):
     (tmp_path / "broken.pt").write_bytes(b"no weights")
     added = f'[[extract]]\nbackbone = "timm:test_vit"\nweights = "{tmp_path}/broken.pt"\n[[train-head]]\nhead = ["knn", "sklearn.svm:NuSVC"]\nparam = {{}}'
     path = write_study(HEADS, added)
-    ran = CliRunner().invoke(cli.main, ["batch", str(path)])
+    ran = run("batch", path, code=1)
     result = batch(path)
     assert states(result, "extract") == ["there", "failed"]
     assert sorted(states(result, "train-head")) == ["left", "left", "there", "there"]
     (failed,) = (job for job in result.jobs if job.state == "failed")
     assert "neither a safetensors file" in (result.errors / f"{failed.name}.txt").read_text()
     assert "WeightsError" in (result.errors / f"{failed.name}.txt").read_text()
-    assert ran.exit_code == 1
     assert "3 of 6 jobs are not done" in ran.stderr
 
 
@@ -196,9 +194,9 @@ def test_killed_batch_resumes_with_the_same_result(write_study, tmp_path):
     assert 0 < there < 4
     result = batch(path)
     assert not result.unfinished
-    for run in result.runs:
+    for made in result.runs:
         for name in ("split.safetensors", "validation_predictions.csv"):
-            assert (run / name).read_bytes() == (tmp_path / "whole" / "runs" / run.name / name).read_bytes()
+            assert (made / name).read_bytes() == (tmp_path / "whole" / "runs" / made.name / name).read_bytes()
     for cache in result.out.glob("caches/*.h5"):
         kept = FeatureCache.open(tmp_path / "whole" / "caches" / cache.name)
         np.testing.assert_array_equal(FeatureCache.open(cache).features(), kept.features())
@@ -226,8 +224,7 @@ def test_second_batch_on_the_same_study_is_refused(write_study, tmp_path):
 
     path = write_study(HEADS)
     with _locked(tmp_path / "out"):
-        ran = CliRunner().invoke(cli.main, ["batch", str(path)])
-    assert ran.exit_code == 1
+        ran = run("batch", path, code=1)
     assert "another batch is writing to this folder" in ran.stderr
 
 
@@ -242,11 +239,11 @@ def test_dry_run_estimates_missing_jobs_and_writes_nothing(write_study, tmp_path
     for cache, expected in caches.items():
         assert cache.stat().st_size < 1e5  # of which there is little beyond the layout of so small a file
         assert expected < cache.stat().st_size
-    ran = CliRunner().invoke(cli.main, ["batch", str(path), "--dry-run", "--json"])
+    ran = run("batch", path, "--dry-run", "--json")
     done = json.loads(ran.stdout)
     assert all(job["there"] and job["estimate"] is None for job in done["jobs"])
 
 
 @pytest.mark.parametrize("option", [("--jobs", "0"), ("--resume",)])
 def test_unknown_option_is_refused(write_study, option):
-    assert CliRunner().invoke(cli.main, ["batch", str(write_study()), *option]).exit_code == 2
+    run("batch", write_study(), *option, code=2)

@@ -14,9 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from frostline import cli
 from frostline.pipeline import evaluate, extract, few_shot, learning_curve, train_head, write_report
-from frostline.pipeline.demo import write_digits
 from frostline.pipeline.errors import ReportError, RunError
 from frostline.pipeline.runs.predictions import Judgements
 from frostline.pipeline.runs.run import load_run
@@ -24,7 +22,8 @@ from frostline.pipeline.runs.summary import summarise
 from frostline.pipeline.studies.html_report.commands import repeating_commands
 from frostline.pipeline.studies.html_report.embedding import draw_map
 from tests.browser import browser, find_browser, find_driver
-from tests.helpers.runner import CliRunner
+from tests.helpers.digits import copy_digits
+from tests.helpers.runner import run
 
 pytest.importorskip("plotly", reason="needs the extra report")
 
@@ -34,14 +33,10 @@ CLASSES = ("<i>zero & more", 'o"ne', "two")
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(whole_digits, tmp_path_factory):
     """Heads on sixty real digits of three classes with awkward names; the last on two backbones."""
-    whole, folder = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("digits")
-    write_digits(whole)
-    for name, group in zip(CLASSES, sorted(whole.iterdir()), strict=False):
-        (folder / name).mkdir()
-        for path in sorted(group.iterdir())[:20]:
-            (folder / name / path.name).write_bytes(path.read_bytes())
+    folder = tmp_path_factory.mktemp("data") / "digits"
+    copy_digits(whole_digits, folder, classes=3, each=20, names=CLASSES)
     home = tmp_path_factory.mktemp("runs")
     caches = []
     for name, weights in (("a", "random"), ("b", "random:1")):
@@ -68,11 +63,7 @@ def sizes(runs):
 @pytest.fixture(scope="module")
 def report(runs, sizes, tmp_path_factory):
     path = tmp_path_factory.mktemp("report") / "report.html"
-    told = CliRunner().invoke(
-        cli.main, ["report", *map(str, runs + sizes), "--out", str(path), "--title", "</script><b>it"]
-    )
-    assert told.exit_code == 0, told.output
-    assert "3 runs" in told.stdout
+    assert "3 runs" in run("report", *runs, *sizes, "--out", path, "--title", "</script><b>it").stdout
     return path
 
 
@@ -197,18 +188,17 @@ def test_names_and_titles_are_escaped(report, document):
 
 
 def test_page_lists_commands_that_repeat_a_run(runs):
-    run = load_run(runs[2])
-    *extractions, training = repeating_commands(run)
+    made = load_run(runs[2])
+    *extractions, training = repeating_commands(made)
     assert len(extractions) == 2
     for line in extractions:
-        done = CliRunner().invoke(cli.main, shlex.split(line)[1:])
-        assert done.exit_code == 0, done.output
-        assert "Nothing to do" in done.stdout
+        assert "Nothing to do" in run(*shlex.split(line)[1:]).stdout
     words = shlex.split(training)[1:]
-    again = load_run(words[-1]) if CliRunner().invoke(cli.main, words).exit_code == 0 else None
+    run(*words)
+    again = load_run(words[-1])
     shutil.rmtree(words[-1])
-    assert again.record.metrics == run.record.metrics
-    mine, theirs = (msgspec.structs.replace(each.record.asked, layer=None) for each in (again, run))
+    assert again.record.metrics == made.record.metrics
+    mine, theirs = (msgspec.structs.replace(each.record.asked, layer=None) for each in (again, made))
     assert mine == theirs
 
 
@@ -230,8 +220,7 @@ def test_missing_data_of_a_run_are_omitted(runs, tmp_path):
     record["caches"][0]["path"] = str(tmp_path / "gone.h5")
     (gone / "run.json").write_text(json.dumps(record))
     out = tmp_path / "report.html"
-    done = CliRunner().invoke(cli.main, ["report", str(other), str(gone), "--out", str(out), "--json"])
-    assert done.exit_code == 0, done.output
+    done = run("report", other, gone, "--out", out, "--json")
     assert json.loads(done.stdout)["bytes"] == out.stat().st_size
     document = Document(out.read_text("utf-8"))
     assert not document.blocks["pictures"]
@@ -260,10 +249,7 @@ def test_an_evaluated_run_is_shown_on_test(runs, tmp_path):
     shutil.copytree(runs[0], copied)
     evaluate(copied)
     out = tmp_path / "report.html"
-    told = CliRunner().invoke(
-        cli.main, ["report", str(copied), "--out", str(out), "--map", "none", "--quiet"]
-    )
-    assert told.exit_code == 0, told.output
+    run("report", copied, "--out", out, "--map", "none", "--quiet")
     text = out.read_text("utf-8")
     assert "Best on test" in text
     assert f"frostline evaluate {copied}-again" in text

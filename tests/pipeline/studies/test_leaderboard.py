@@ -10,40 +10,29 @@ import pytest
 from frostline import cli
 from frostline.classifiers.protocol.significance import holm, mcnemar
 from frostline.features.cache import FeatureCache
+from frostline.features.fidelity import MIN_COSINE
 from frostline.pipeline import RunError, compare, evaluate, extract, train_head
-from frostline.pipeline.demo import write_digits
 from frostline.pipeline.runs.predictions import Judgements
 from frostline.pipeline.runs.summary import summarise
 from frostline.pipeline.studies.leaderboard import SORTS, _front
-from tests.helpers.runner import CliRunner
+from tests.helpers.network import BACKBONE
+from tests.helpers.runner import run
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(few_digits, tmp_path_factory):
     """Three heads on sixty real digits of three classes; the last on two backbones."""
-    whole, folder = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("digits")
-    write_digits(whole)
-    for group in sorted(whole.iterdir())[:3]:
-        (folder / group.name).mkdir()
-        for path in sorted(group.iterdir())[:20]:
-            (folder / group.name / path.name).write_bytes(path.read_bytes())
     home = tmp_path_factory.mktemp("runs")
     caches = []
     for name, weights in (("a", "random"), ("b", "random:1")):
         options = {"weights": weights, "cache": home / f"{name}.h5", "batch_size": 8, "device": "cpu"}
-        caches.append(extract(folder, backbone="timm:test_resnet", **options).cache)
+        caches.append(extract(few_digits, backbone="timm:test_resnet", **options).cache)
     made = [
         train_head(caches[0], "ridge", run=home / "ridge").run,
         train_head(caches[0], "knn", run=home / "knn").run,
         train_head(caches, "ridge", run=home / "soup", project="pca:8").run,
     ]
     return made, caches
-
-
-def told(*arguments, code=0):
-    result = CliRunner().invoke(cli.main, list(map(str, arguments)))
-    assert result.exit_code == code, result.output
-    return result.stdout
 
 
 def test_summary_reports_costs(runs):
@@ -123,14 +112,16 @@ def test_pareto_front():
 
 def test_formats_agree(runs):
     made, _ = runs
-    document = json.loads(told("compare", *made, "--format", "json", "--quiet", "--on", "validation"))
-    lines = list(csv.DictReader(io.StringIO(told("compare", *made, "--format", "csv", "--on", "validation"))))
+    document = json.loads(run("compare", *made, "--format", "json", "--quiet", "--on", "validation").stdout)
+    lines = list(
+        csv.DictReader(io.StringIO(run("compare", *made, "--format", "csv", "--on", "validation").stdout))
+    )
     assert [line["run"] for line in lines] == [each["run"] for each in document["runs"]]
     assert float(lines[0]["validation"]) == document["runs"][0]["validation"]
-    markdown = told("compare", *made, "--format", "markdown", "--on", "validation").splitlines()
+    markdown = run("compare", *made, "--format", "markdown", "--on", "validation").stdout.splitlines()
     assert markdown[1].startswith("| --- |")
     assert len(markdown[2].split("|")) == len(markdown[0].split("|"))
-    table = told("compare", *made, "--on", "validation")
+    table = run("compare", *made, "--on", "validation").stdout
     assert "Compared on validation" in table
     assert "best" in table
 
@@ -180,3 +171,13 @@ def test_judgements_round_trip(tmp_path):
     with pytest.raises(RunError, match="no column 'predicted'"):
         Judgements.read(path)
     assert Judgements.read(tmp_path / "none.csv") is None
+
+
+@pytest.mark.usefixtures("cpu")
+def test_compare_notes_different_computations(ten_digits, eager_run, tmp_path):
+    done = extract(ten_digits, cache=tmp_path / "c.h5", engine="eager", precision="bf16", **BACKBONE)
+    run = train_head(done.cache, "linear", params={"l2": 0.1}, run=tmp_path / "run").run
+    (note,) = [each for each in compare([eager_run, run]).notes if "different ways" in each]
+    assert "eager bf16 on cpu; eager fp32 on cpu" in note
+    assert f"at least {MIN_COSINE}" in note
+    assert not any("different ways" in each for each in compare([eager_run]).notes)

@@ -1,64 +1,38 @@
-"""Fine-tuning from end to end: what is frozen, what is cached, what is resumed, and what a run holds."""
+"""Fine-tuning from end to end: what is frozen, what is cached, and what a run holds."""
 
 import csv
-import json
-import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
-import time
-from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from frostline.classifiers import FitOptions, LabelledRows, fit_head
 from frostline.features.backbones import load_backbone, trunk
-from frostline.features.backbones.weights import read_weights
 from frostline.features.cache import FeatureCache
 from frostline.features.errors import LayerError
 from frostline.features.images.loading import load_batches
 from frostline.features.sources import open_source
 from frostline.pipeline import Recipe, evaluate, extract, finetune, predict, train_head
-from frostline.pipeline.errors import FinetuneError, RunError
+from frostline.pipeline.errors import FinetuneError
 from frostline.pipeline.inputs.labelled_images import split_rows
 from frostline.pipeline.runs.run import load_run
 from frostline.pipeline.studies.html_report.commands import repeating_commands
 from frostline.pipeline.tuning.inputs import _Images
-from frostline.pipeline.tuning.trainer.checkpoint import load_checkpoint
 from frostline.pipeline.tuning.trainer.network import FrostLine, Network
 from frostline.splits import Split
-from tests.helpers.small_task import BACKBONE
+from tests.helpers.network import BACKBONE
 from tests.helpers.sources import DigestSource
+from tests.pipeline.tuning.training import FP32, QUIET, SMALL, KillsAt, curve, environment, state
 
-QUIET = {"workers": 0, "device": "cpu", **BACKBONE}
-FP32 = {"precision": "fp32"}
 EXACT = {"engine": "eager", "precision": "fp32", "device": "cpu"}
-SMALL = {"epochs": 3, "batch_size": 24, "lr": 0.02, "backbone_lr": 1.0, "statistics": "batch", **FP32}
 LINE = "layer2"
 LAYERS, LONGEST = 16, 1728  # of the small network: matrices in a row, and terms of their longest sum
 ABOVE = 10  # of the layers, above the line
-
-
-@pytest.fixture(autouse=True)
-def _here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-
-
-def curve(result):
-    return [
-        (epoch.train_loss, epoch.train_accuracy, epoch.val_loss, epoch.val_accuracy, epoch.lr)
-        for epoch in result.history
-    ]
-
-
-def state(run):
-    return read_weights(Path(run) / "backbone.safetensors")
 
 
 def test_whole_network_trains_and_run_is_usable(digits):
@@ -227,193 +201,6 @@ def test_frost_line_moves_down(digits):
     assert torch.equal(after["layer1.0.conv1.weight"], own["layer1.0.conv1.weight"])
 
 
-class _KilledError(Exception):
-    pass
-
-
-class _KillsAt:
-    """A reporter under which the training dies after so many images."""
-
-    def __init__(self, images):
-        self.left = images
-
-    def note(self, message):
-        pass
-
-    warn = note
-
-    def task(self, description, _total):
-        def advance(done, status=""):
-            if description == "Training" and status:
-                self.left -= done
-                if self.left < 0:
-                    raise _KilledError
-
-        return nullcontext(advance)
-
-
-@pytest.mark.parametrize("when", [30, 90, 150], ids=["first epoch", "second epoch", "third epoch"])
-def test_killed_training_resumes_with_the_same_curve(digits, monkeypatch, when):
-    monkeypatch.setattr("frostline.pipeline.tuning.trainer.loop._CHECKPOINT_SECONDS", 0)
-    monkeypatch.setattr("frostline.pipeline.tuning.trainer.loop._CLOCK_UPDATES", 1)
-    recipe = Recipe(
-        **FP32,
-        epochs=3,
-        batch_size=12,
-        lr=0.02,
-        statistics="batch",
-        augment="crop",
-        mixup=0.3,
-        cutmix=0.5,
-        dropout=0.2,
-        ema=0.9,
-        optimizer="adamw",
-        erasing=0.3,
-        clip=1.0,
-        accumulate=2,
-    )
-    whole = finetune(digits, recipe=recipe, run="whole", **QUIET)
-    with pytest.raises(_KilledError):
-        finetune(digits, recipe=recipe, run="killed", report=_KillsAt(when), **QUIET)
-    left = load_checkpoint(Path(".killed.tuning/checkpoint.safetensors"))
-    assert left.state["update"] > 0 or left.state["epoch"] > 0
-    resumed = finetune(digits, recipe=recipe, run="killed", **QUIET)
-    assert resumed.resumed == left.state["epoch"]
-    assert curve(resumed) == curve(whole)
-    ours, theirs = state("killed"), state("whole")
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-
-
-def test_versioned_network_is_resumed(digits):
-    """torchvision's MNASNet refuses to load tensors without the version that they are of."""
-    recipe = Recipe(**FP32, epochs=2, batch_size=48, lr=1e-3, augment="none", ema=0.5)
-    options = QUIET | {"backbone": "torchvision:mnasnet0_5", "run": "run"}
-    with pytest.raises(_KilledError):
-        finetune(digits, recipe=recipe, report=_KillsAt(60), **options)
-    assert finetune(digits, recipe=recipe, **options).resumed == 1
-    assert load_backbone("run:run").name == "torchvision:mnasnet0_5.IMAGENET1K_V1"
-
-
-@pytest.fixture
-def rates():
-    """The head's learning rate at each update of any training."""
-    seen = []
-    # the rate of the head, which is the largest
-    handle = register_optimizer_step_pre_hook(
-        lambda optimizer, _args, _kwargs: seen.append(max(group["lr"] for group in optimizer.param_groups))
-    )
-    yield seen
-    handle.remove()
-
-
-def test_an_accumulated_and_resumed_training_steps_at_the_documented_epochs(digits, monkeypatch, rates):
-    monkeypatch.setattr("frostline.pipeline.tuning.trainer.loop._CHECKPOINT_SECONDS", 0)
-    monkeypatch.setattr("frostline.pipeline.tuning.trainer.loop._CLOCK_UPDATES", 1)
-    recipe = Recipe(
-        **FP32,
-        epochs=20,
-        batch_size=24,
-        accumulate=3,
-        schedule="step",
-        warmup=2,
-        augment="none",
-        frost_line="all",
-    )
-    with pytest.raises(_KilledError):
-        finetune(digits, recipe=recipe, run="run", report=_KillsAt(24 * 8), **QUIET)
-    left = load_checkpoint(Path(".run.tuning/checkpoint.safetensors")).state
-    result = finetune(digits, recipe=recipe, run="run", **QUIET)
-    updates = result.counts["train"] // 24
-    done = left["epoch"] * updates + left["update"]
-    assert 0 < done <= 8
-    whole = rates[:done] + rates[9:]  # the update in which it died was done again
-    assert len(whole) == 20 * updates
-    falls = [number / updates for number in range(1, len(whole)) if whole[number] < whole[number - 1] / 5]
-    assert falls == [12.0, 17.0]
-    assert whole[2 * updates] == pytest.approx(recipe.peak_lr(from_scratch=False))
-
-
-PLAIN = ("--workers", "0", "--device", "cpu", "--precision", "fp32")
-
-
-def command(digits, *options):
-    own = [f"--{name.replace('_', '-')}={value}" for name, value in BACKBONE.items()]
-    return [sys.executable, "-m", "frostline", "finetune", str(digits), *own, *PLAIN, *options]
-
-
-def environment(**more):
-    return {**os.environ, "OMP_NUM_THREADS": "1", **more}
-
-
-def test_sigkill_loses_no_finished_epoch(digits):
-    options = ("--epochs", "6", "--batch-size", "24", "--quiet", "--json")
-    whole = json.loads(
-        subprocess.check_output([*command(digits, *options), "--run", "whole"], env=environment())
-    )
-    process = subprocess.Popen(
-        [*command(digits, *options), "--run", "killed"], stdout=subprocess.DEVNULL, env=environment()
-    )
-    table = Path(".killed.tuning/curve.csv")
-    while process.poll() is None and not (table.exists() and len(table.read_text().splitlines()) > 2):
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    resumed = json.loads(
-        subprocess.check_output([*command(digits, *options), "--run", "killed"], env=environment())
-    )
-    assert resumed["resumed"] >= 2
-    keys = ("train_loss", "val_loss", "train_accuracy", "val_accuracy", "lr")
-    assert [[epoch[key] for key in keys] for epoch in resumed["history"]] == [
-        [epoch[key] for key in keys] for epoch in whole["history"]
-    ]
-
-
-def test_unfinished_training_with_other_settings_is_refused(digits):
-    with pytest.raises(_KilledError):
-        finetune(digits, recipe=Recipe(**SMALL), run="run", report=_KillsAt(100), **QUIET)
-    with pytest.raises(FinetuneError, match=r"unfinished training with other settings.*--restart"):
-        finetune(digits, recipe=Recipe(**(SMALL | {"lr": 0.01})), run="run", **QUIET)
-    result = finetune(digits, recipe=Recipe(**(SMALL | {"lr": 0.01})), run="run", restart=True, **QUIET)
-    assert result.resumed == 0
-    with pytest.raises(RunError, match="run exists already"):
-        finetune(digits, recipe=Recipe(**SMALL), run="run", **QUIET)
-
-
-def test_two_processes_train_like_one(digits):
-    options = (
-        "--epochs",
-        "2",
-        "--batch-size",
-        "24",
-        "--augment",
-        "none",
-        "--json",
-        "--quiet",
-        "--frost-line",
-        LINE,
-    )
-    options += ("--no-cached",)
-    one = json.loads(subprocess.check_output([*command(digits, *options), "--run", "one"], env=environment()))
-    launcher = [str(Path(sys.executable).parent / "torchrun"), "--nproc-per-node", "2", "--no-python", "--"]
-    done = subprocess.run(
-        [*launcher, *command(digits, *options), "--run", "two"],
-        check=False,
-        capture_output=True,
-        text=True,
-        env=environment(),
-    )
-    assert done.returncode == 0, done.stderr
-    two = json.loads((Path("two") / "run.json").read_text())
-    assert load_run("two").tuned
-    with (Path("two") / "curve.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    for ours, theirs in zip(rows, one["history"], strict=True):
-        assert float(ours["lr"]) == theirs["lr"]
-        # statistics of batch normalisation are of half an update in each process
-        assert float(ours["train_loss"]) == pytest.approx(theirs["train_loss"], rel=0.1)
-    assert two["finetune"]["frozen_sha256"] == one["frozen_sha256"]
-
-
 def test_lp_ft_starts_from_head_fitted_on_training_rows(digits):
     extract(digits, cache="plain.h5", **BACKBONE, **EXACT)
     train_head("plain.h5", "linear", run="linear")
@@ -518,7 +305,7 @@ def test_unreadable_images_are_skipped_and_named(digits, tmp_path):
     (data / "1" / "broken.png").write_bytes(b"\x89PNG not")
     said = []
 
-    class Listener(_KillsAt):
+    class Listener(KillsAt):
         def warn(self, message):
             said.append(message)
 

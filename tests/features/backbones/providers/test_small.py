@@ -1,15 +1,16 @@
-import dataclasses
-
 import pytest
 import torch
 from safetensors.torch import save_file
 from torchvision import models
 
-from frostline.features.backbones import Backbone, Upper, describe, list_backbones, load_backbone, trunk
+from frostline.features.backbones import Upper, describe, list_backbones, load_backbone, trunk
 from frostline.features.backbones.providers.registry import find
 from frostline.features.errors import WeightsError
 from frostline.pipeline import extract
+from tests.features.networks import resized
 from tests.helpers.images import write_folder
+
+pytestmark = pytest.mark.usefixtures("cache_home")
 
 # Millions of parameters, for 10 classes, of the networks in https://github.com/kuangliu/pytorch-cifar, as papers quote them.
 QUOTED = {
@@ -34,17 +35,6 @@ PUBLISHED_VGG = {
     "vgg16_bn": models.VGG16_BN_Weights.IMAGENET1K_V1,
 }
 HIDDEN = (25088 * 4096 + 4096 * 4096, 4096 + 4096)  # weights and biases of VGG's hidden layers
-
-
-@pytest.fixture(autouse=True)
-def _cache_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-def at(name, side):
-    loaded = load_backbone(f"small:{name}", weights="random")
-    transform = dataclasses.replace(loaded.transform, resize=(side, side), crop=(side, side))
-    return Backbone(loaded.name, dataclasses.replace(loaded.network, transform=transform))
 
 
 def test_all_are_listed_with_costs_and_without_weights():
@@ -95,7 +85,7 @@ def test_vgg_equals_paper_except_hidden_layers_and_classes(name):
     + [("vgg11_bn", 48), ("resnet18", 64), ("vgg11_bn", 64)],
 )
 def test_other_sizes_and_cuts(name, side):
-    backbone = at(name, side)
+    backbone = resized(load_backbone(f"small:{name}", weights="random"), side)
     stages, net = backbone.stages(), trunk(backbone)
     with torch.inference_mode():
         assert net(torch.randn(2, 3, side, side)).shape == (2, backbone.layers()["embedding"].dim)
