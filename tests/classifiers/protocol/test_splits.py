@@ -8,11 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frostline.classifiers.errors import SplitError
-from frostline.classifiers.protocol.splits import (
-    assign_splits,
-    check_splits,
-    missing_classes,
-)
+from frostline.classifiers.protocol.splits import assign_splits, check_splits, missing_classes
 from frostline.splits import SPLIT_NAMES, SPLITS, Split
 
 

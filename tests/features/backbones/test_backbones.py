@@ -2,10 +2,7 @@ import pytest
 import timm
 import torch
 
-from frostline.features.backbones import (
-    FeatureModule,
-    load_backbone,
-)
+from frostline.features.backbones import FeatureModule, load_backbone
 from frostline.features.errors import BackboneError
 
 

@@ -6,11 +6,7 @@ import pytest
 import torch
 
 from frostline.features.backbones import catalog as catalog_module
-from frostline.features.backbones import (
-    count_backbones,
-    describe,
-    list_backbones,
-)
+from frostline.features.backbones import count_backbones, describe, list_backbones
 from frostline.features.errors import BackboneError
 
 

@@ -9,9 +9,7 @@ import timm
 import torch
 from torch import nn
 
-from frostline.features.backbones import (
-    load_backbone,
-)
+from frostline.features.backbones import load_backbone
 from frostline.features.backbones.providers.timm import TimmSource
 from frostline.features.backbones.weights import load_tensors
 from frostline.features.errors import WeightsError

@@ -4,14 +4,7 @@ import subprocess
 import sys
 
 from frostline.features.cache import FeatureCache
-from tests.features.cache.synthetic import (
-    contents,
-    extract,
-    images,
-    labelled,
-    names,
-    spec,
-)
+from tests.features.cache.synthetic import contents, extract, images, labelled, names, spec
 from tests.helpers.paths import ROOT
 
 

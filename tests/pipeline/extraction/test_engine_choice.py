@@ -4,9 +4,7 @@ import dataclasses
 
 import pytest
 
-from frostline.features.engines import (
-    openvino,
-)
+from frostline.features.engines import openvino
 from frostline.features.engines.openvino import OPENVINO, openvino_name
 from frostline.pipeline import extract
 from tests.helpers.listener import Listener

@@ -11,11 +11,7 @@ import timm
 import torch
 from timm.data import create_transform, resolve_model_data_config
 
-from frostline.features.backbones import (
-    Backbone,
-    describe,
-    load_backbone,
-)
+from frostline.features.backbones import Backbone, describe, load_backbone
 from frostline.features.backbones.providers import embedded
 from frostline.features.backbones.providers.timm import network_of
 from frostline.features.errors import WeightsError

@@ -9,9 +9,7 @@ import torch
 from torch import nn
 
 from frostline import registry
-from frostline.features.backbones import (
-    load_backbone,
-)
+from frostline.features.backbones import load_backbone
 from frostline.features.errors import BackboneError
 from frostline.features.spec import Transform
 from tests.features.networks import Quarters

@@ -4,11 +4,7 @@ import pytest
 import timm
 import torch
 
-from frostline.features.backbones import (
-    count_backbones,
-    list_backbones,
-    load_backbone,
-)
+from frostline.features.backbones import count_backbones, list_backbones, load_backbone
 from frostline.features.backbones.network import Network
 from frostline.features.backbones.providers.registry import SOURCES
 from frostline.features.backbones.readout import OutputReadout

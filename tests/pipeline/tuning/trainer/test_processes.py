@@ -11,23 +11,10 @@ import pytest
 from frostline.pipeline.runs.run import load_run
 from tests.pipeline.tuning.training import command, environment
 
-LINE = "layer2"
-
 
 def test_two_processes_train_like_one(digits):
-    options = (
-        "--epochs",
-        "2",
-        "--batch-size",
-        "24",
-        "--augment",
-        "none",
-        "--json",
-        "--quiet",
-        "--frost-line",
-        LINE,
-    )
-    options += ("--no-cached",)
+    options = ("--epochs=2", "--batch-size=24", "--augment=none", "--frost-line=layer2", "--no-cached")
+    options += ("--json", "--quiet")
     one = json.loads(subprocess.check_output([*command(digits, *options), "--run", "one"], env=environment()))
     launcher = [str(Path(sys.executable).parent / "torchrun"), "--nproc-per-node", "2", "--no-python", "--"]
     done = subprocess.run(
