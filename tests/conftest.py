@@ -1,4 +1,4 @@
-"""Seeds for every test, and a processor with or without bf16 arithmetic on any machine."""
+"""Seeds for every test, machines of any kind, and small real tasks out of scanned digits."""
 
 import functools
 import os
@@ -9,16 +9,33 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from threadpoolctl import threadpool_limits
+
+from tests.helpers.digits import copy_digits
+from tests.helpers.network import BACKBONE_OPTIONS
+from tests.helpers.runner import run
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """Small products gain nothing from threads, and tests run side by side, one process a core."""
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(autouse=True)
 def _seeded():
-    import torch
-
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002  # what libraries under test may draw from
     torch.manual_seed(0)
-    torch.set_num_threads(1)  # tests run side by side, one process a core
 
 
 @pytest.fixture(autouse=True)
@@ -60,8 +77,6 @@ def fast_path():
 @pytest.fixture
 def cpu(monkeypatch):
     """A machine without a GPU and without bf16 arithmetic."""
-    import torch
-
     from frostline.features.engines import plan
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
@@ -72,15 +87,52 @@ def cpu(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory):
-    """Three kinds of digits, 40 of each."""
+def whole_digits(tmp_path_factory):
+    """All scanned digits of scikit-learn."""
     from frostline.pipeline.demo import write_digits
 
-    whole = tmp_path_factory.mktemp("whole")
-    write_digits(whole)
-    folder = tmp_path_factory.mktemp("data") / "digits"
-    for group in sorted(whole.iterdir())[:3]:
-        (folder / group.name).mkdir(parents=True)
-        for path in sorted(group.iterdir())[:40]:
-            (folder / group.name / path.name).write_bytes(path.read_bytes())
+    folder = tmp_path_factory.mktemp("whole")
+    write_digits(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def digits(whole_digits, tmp_path_factory):
+    """Three kinds of digits, 40 of each."""
+    return copy_digits(whole_digits, tmp_path_factory.mktemp("data") / "digits", classes=3, each=40)
+
+
+@pytest.fixture(scope="session")
+def few_digits(whole_digits, tmp_path_factory):
+    """Three kinds of digits, 20 of each."""
+    return copy_digits(whole_digits, tmp_path_factory.mktemp("data") / "digits", classes=3, each=20)
+
+
+@pytest.fixture(scope="session")
+def ten_digits(whole_digits, tmp_path_factory):
+    """All ten kinds of digits, 12 of each."""
+    return copy_digits(whole_digits, tmp_path_factory.mktemp("data") / "digits", classes=10, each=12)
+
+
+@pytest.fixture(scope="session")
+def ten_cache(ten_digits, tmp_path_factory):
+    """Path of a cache of the ten kinds of digits."""
+    path = tmp_path_factory.mktemp("cache") / "digits.h5"
+    run("extract", ten_digits, *BACKBONE_OPTIONS, "--cache", path, "--quiet")
+    return path
+
+
+@pytest.fixture(scope="session")
+def ten_run(ten_cache, tmp_path_factory):
+    """Folder of a run on the ten kinds of digits."""
+    path = tmp_path_factory.mktemp("runs") / "linear"
+    run("train-head", ten_cache, "--run", path, "--quiet")
+    return path
+
+
+@pytest.fixture
+def native_bf16(cpu):
+    """A machine without a GPU whose processor has bf16 arithmetic."""
+    from frostline.features.engines import plan
+
+    cpu.setattr(plan, "_cpu_capabilities", lambda: {"amx_bf16": True})

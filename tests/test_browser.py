@@ -3,8 +3,9 @@
 import subprocess
 import sys
 
-import browser
 import pytest
+
+from tests import browser
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
 """Rules of the layout that no linter checks; docs/design.md describes them."""
 
-from pathlib import Path
-
 import pytest
 
-ROOT = Path(__file__).parents[1]
-TOPS = ("classifiers", "features", "pipeline", "frostline/commands")
+from tests.helpers.paths import ROOT
+
+TOPS = ("classifiers", "features", "pipeline", "frostline/commands", "tests")
 FOLDERS = sorted({path.parent for top in TOPS for path in (ROOT / top).rglob("*.py")})
 
 

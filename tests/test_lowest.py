@@ -8,11 +8,12 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
-import lowest
 import pytest
 from packaging.version import Version
 
-ROOT = Path(__file__).parents[1]
+from tests import lowest
+from tests.helpers.paths import ROOT
+
 TESTED = {"dask", "labels", "openvino", "optuna", "parquet", "report", "tensorboard", "umap", "zoo", "dev"}
 
 

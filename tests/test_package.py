@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from tests.helpers.paths import ROOT
+
 FOLDERS = {"classifiers", "features", "frostline", "pipeline"}
 SUFFIXES = {".py", ".pyi", ".typed", ".css", ".j2", ".js"}
 

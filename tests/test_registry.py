@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 
@@ -14,6 +13,7 @@ from frostline.features.engines import ENGINES
 from frostline.features.images.decoders import DECODERS
 from frostline.features.sources.opening import SOURCES as IMAGE_SOURCES
 from frostline.registry import Entry, Registry, near
+from tests.helpers.paths import ROOT
 
 GROUP = "frostline.shapes"
 
@@ -142,7 +142,7 @@ def test_a_name_declared_twice_is_refused_with_both_places(shapes, declare):
 
 
 def test_extras_that_the_tables_name_are_those_of_the_package():
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = {
         entry.extra
         for table in (HEADS, ENGINES, DECODERS, BACKBONE_SOURCES, IMAGE_SOURCES)

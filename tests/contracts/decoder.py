@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from images import encode, photo
 from PIL import Image
 
 from frostline.features.images.decoders import DECODERS, DecoderKind, decoder_of, describe_decoder
 from frostline.features.images.decoding import DecodeError, decode
 from frostline.features.spec import Transform
+from tests.helpers.images import encode, photo
 
 TRANSFORM = Transform(24, "shortest", (20, 22), "bilinear", (0.5,) * 3, (0.5,) * 3)
 

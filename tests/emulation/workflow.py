@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 
 import torch
-from synthetic import SPEC, fill, interrupted, source
-from synthetic import extract as extract_synthetic
 
 from frostline.features import FeatureCache
 from frostline.features.cache import Part, merge_parts, open_writer
@@ -25,6 +23,8 @@ from frostline.pipeline import (
     train_head,
 )
 from frostline.pipeline.runs.run import load_run
+from tests.features.cache.synthetic import SPEC, fill, interrupted, source
+from tests.features.cache.synthetic import extract as extract_synthetic
 
 NETWORK = {"backbone": "timm:test_resnet", "weights": "random:1", "image_size": 32}
 EXACT = {"engine": "eager", "precision": "fp32", "device": "cpu", "store": "float32", "workers": 1}

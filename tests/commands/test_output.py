@@ -1,0 +1,92 @@
+"""What commands print: JSON documents, lines and tables."""
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import pytest
+
+from frostline.commands.options import format_option, output_options
+from frostline.commands.output import Output, Table, plain
+from frostline.pipeline.progress import SILENT
+from tests.helpers.paths import DATA
+from tests.helpers.runner import CliRunner
+
+
+@dataclass(frozen=True)
+class Result:
+    path: Path
+    score: float
+    counts: np.ndarray
+
+
+RESULT = Result(Path("runs/a"), float("nan"), np.array([1, 2]))
+
+
+def text():
+    yield "first line"
+    yield Table(["name", "count"], [["a", "1"], ["bcd", "20"]], title="a title")
+
+
+def shown(output):
+    @click.command()
+    def command():
+        output.show(RESULT, text())
+
+    return CliRunner().invoke(command, catch_exceptions=False).stdout
+
+
+def test_lines_and_tables_are_printed_in_order():
+    lines = [line.rstrip() for line in shown(Output()).splitlines()]
+    assert lines == ["first line", "a title", "name  count", "a         1", "bcd      20"]
+
+
+def test_json_is_one_document_of_plain_values():
+    assert json.loads(shown(Output("json"))) == {"path": str(RESULT.path), "score": None, "counts": [1, 2]}
+
+
+def test_text_is_not_rendered_for_json(capsys):
+    def fail():
+        raise AssertionError
+        yield
+
+    Output("json").show({1: {2}}, fail())
+    assert json.loads(capsys.readouterr().out) == {"1": [2]}
+
+
+def test_infinity_is_refused_in_json():
+    with pytest.raises(ValueError, match="Out of range"):
+        Output("json").show(plain(float("inf")), ())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "style", "quiet"),
+    [
+        ([], "csv", False),
+        (["--format", "json"], "json", False),
+        (["--json", "--quiet"], "json", True),
+        (["--json", "--format", "csv"], "json", False),
+        (["--quiet"], "csv", True),
+    ],
+)
+def test_options_make_the_output(arguments, style, quiet):
+    @click.command()
+    @format_option("csv", "json")
+    @output_options
+    def command(*, output):
+        assert output == Output(style, quiet)
+        assert (output.report is SILENT) is quiet
+
+    CliRunner().invoke(command, arguments, catch_exceptions=False)
+
+
+def test_closed_pipe_is_not_an_error():
+    cache = DATA / "archives" / "v1" / "float32.h5"
+    command = [sys.executable, "-m", "frostline", "cache", "info", str(cache)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""

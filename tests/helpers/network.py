@@ -1,0 +1,9 @@
+"""A small network: as keywords of the pipeline's functions, and as options of the commands."""
+
+BACKBONE = {"backbone": "timm:test_resnet", "weights": "random:1", "image_size": 32}
+BACKBONE_OPTIONS = ("--backbone", "timm:test_resnet", "--weights", "random")
+
+
+def as_options(keywords):
+    """Keywords of a function as options of its command."""
+    return [f"--{name.replace('_', '-')}={value}" for name, value in keywords.items()]

@@ -1,0 +1,80 @@
+"""A run is evaluated on a cache that was computed in another way only under the contract."""
+
+import json
+import shutil
+
+import pytest
+from PIL import Image
+
+from frostline.features.cache import FeatureCache
+from frostline.features.fidelity import Check, LayerCheck
+from frostline.pipeline import evaluate, extract, train_head
+from frostline.pipeline.errors import RunError
+from frostline.pipeline.runs.run import load_run
+from tests.helpers.caches import rewrite_check
+from tests.helpers.listener import Listener
+from tests.helpers.network import BACKBONE
+
+pytestmark = pytest.mark.usefixtures("cpu")
+
+
+def test_cache_from_another_kind_of_machine_fits(ten_digits, eager_run, tmp_path, other_machine):
+    other_machine()
+    there = extract(ten_digits, cache=tmp_path / "there.h5", **BACKBONE)
+    assert (there.engine, there.precision) == ("eager", "bf16")
+    assert FeatureCache.open(there.cache).spec.dtype == "float32"
+    shutil.copytree(eager_run, tmp_path / "run")
+    report = Listener()
+    assert evaluate(tmp_path / "run", there.cache, report=report).rows > 0
+    (note,) = report.notes
+    assert "computed in another way (precision bf16 instead of fp32)" in note
+    assert "cosine similarity" in note
+    assert not report.warnings
+
+
+def test_cache_with_only_test_images_is_evaluated(ten_digits, eager_run, tmp_path):
+    shutil.copytree(eager_run, tmp_path / "run")
+    for path in sorted(ten_digits.glob("*/*"))[::3]:
+        # Other bytes of the same picture: those that were trained on are refused.
+        target = tmp_path / "data" / "test" / path.parent.name / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Image.open(path).resize((16, 16)).save(target)
+    for folder in ten_digits.iterdir():  # the other classes' folders
+        (tmp_path / "data" / "test" / folder.name).mkdir(exist_ok=True)
+    cache = extract(tmp_path / "data", cache=tmp_path / "test.h5", **BACKBONE).cache
+    assert evaluate(tmp_path / "run", cache).rows == len(list(tmp_path.glob("data/test/*/*")))
+
+
+def test_missing_check_names_the_fitting_options(ten_digits, eager_run, tmp_path):
+    poor = extract(ten_digits, cache=tmp_path / "c.h5", engine="eager", precision="bf16", **BACKBONE).cache
+    file = FeatureCache.open(poor)
+    worse = Check(file.check.images, {"embedding": LayerCheck(0.9, 0.95, 0.5)})
+    rewrite_check(poor, worse)
+    with pytest.raises(RunError, match=r"0\.900000.*\n.*--engine eager --precision fp32") as caught:
+        evaluate(eager_run, poor)
+    assert "bf16" in str(caught.value)
+    assert not load_run(eager_run).ledger.looks()  # refused before the look is recorded
+
+
+def test_check_of_older_run_is_read_from_cache(ten_digits, tmp_path):
+    done = extract(ten_digits, cache=tmp_path / "c.h5", engine="eager", precision="bf16", **BACKBONE)
+    run = train_head(done.cache, "linear", params={"l2": 0.1}, run=tmp_path / "run").run
+    reference = extract(
+        ten_digits, cache=tmp_path / "d.h5", engine="eager", precision="fp32", device="cpu", **BACKBONE
+    ).cache
+    assert load_run(run).caches[0].check == done.check
+    record = json.loads((run / "run.json").read_text())
+    del record["caches"][0]["check"]
+    (run / "run.json").write_text(json.dumps(record))
+    assert evaluate(run, reference).rows > 0
+    done.cache.unlink()
+    with pytest.raises(RunError, match="bf16 on cpu was not compared with eager fp32"):
+        evaluate(run, reference)
+
+
+def test_different_features_are_refused(ten_digits, eager_run, tmp_path):
+    half = extract(
+        ten_digits, cache=tmp_path / "c.h5", engine="eager", precision="fp32", store="float16", **BACKBONE
+    )
+    with pytest.raises(RunError, match="dtype: trained on 'float32', the cache has 'float16'"):
+        evaluate(eager_run, half.cache)

@@ -1,0 +1,176 @@
+"""A study file: what is wrong in it is told with its line, before anything is computed."""
+
+from collections import Counter
+
+import pytest
+
+from frostline.pipeline import StudyError, batch
+from frostline.pipeline.studies.jobs.plan import plan_study
+from frostline.pipeline.studies.jobs.study_file import read_study
+from tests.helpers.paths import ROOT
+
+TUNE = """
+[[finetune]]
+backbone = "timm:test_resnet"
+from-scratch = true
+recipe = {{ epochs = 8, augment = "none" }}
+"""
+
+
+def line_of(path, text):
+    """Of the last one that holds the text."""
+    return max(number for number, line in enumerate(path.read_text().splitlines(), 1) if text in line)
+
+
+@pytest.mark.parametrize(
+    ("added", "told", "at"),
+    [
+        ('[[extract]]\nbackbone = "a"\nlayr = "b"', "no key 'layr' (did you mean 'layer'?)", "layr"),
+        (
+            '[[train-heads]]\nhead = "svm"',
+            "no table 'train-heads' (did you mean 'train-head'?)",
+            "train-heads",
+        ),
+        ('[[train-head]]\nname = "mine"', "missing key `head`", "[[train-head]]"),
+        ('[[train-head]]\nhead = "liner"', "no head 'liner' (did you mean 'linear'?)", "liner"),
+        (
+            '[[train-head]]\nhead = "mlp"\nparam = { hiden = [8] }',
+            "no parameter 'hiden' (did you mean 'hidden'?)",
+            "hiden",
+        ),
+        (
+            '[[train-head]]\nhead = "mlp"\nparam = { lr = "fast" }',
+            "lr: got 'fast', expected a number",
+            "fast",
+        ),
+        ('[[train-head]]\nhead = "svm"\nsearch = "rnd"', "search: invalid enum value 'rnd'", "rnd"),
+        ('[[train-head]]\nhead = "svm"\ntrials = 3', "trials: needs a search", "trials = 3"),
+        (
+            '[[train-head]]\nhead = "svm"\nproject = "pca"',
+            "projection: got 'pca'",
+            "project",
+        ),
+        ('[[finetune]]\nbackbone = "a"\nimage-size = 0', "image-size: expected `int` >= 1", "image-size = 0"),
+        (
+            '[[finetune]]\nbackbone = "a"\nrecipe = { epoch = 3 }',
+            "no option 'epoch' (did you mean 'epochs'",
+            "epoch",
+        ),
+        ('[[finetune]]\nbackbone = "a"\nrecipe = { lr = -1 }', "lr: got -1.0, expected above 0", "lr = -1"),
+        ('[[finetune]]\nbackbone = "a"\nrecipe = { seed = 1 }', "set seeds in [batch]", "seed = 1"),
+        (
+            '[[finetune]]\nbackbone = "a"\nsearch = "grid"\nvalues = { lr = ["high"] }',
+            "lr: expected `float | null`, got `str`",
+            "high",
+        ),
+        ('[[finetune]]\nbackbone = "a"\nsearch = "grid"', "there are no values to try", "grid"),
+        ('[[finetune]]\nbackbone = "a"\nsearch = "list"\nvalues = { lr = [1] }', "expects [{ lr", "values"),
+    ],
+)
+def test_invalid_key_or_value_reports_line(write_study, added, told, at):
+    path = write_study(added=added)
+    with pytest.raises(StudyError) as caught:
+        batch(path)
+    assert told in str(caught.value)
+    assert f"study.toml, line {line_of(path, at)}: " in str(caught.value)
+    assert not (path.parent / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("added", "told", "at"),
+    [
+        ('[[extract]]\nbackbone = "test_resnett"', "backbone 'test_resnett': not known", "test_resnett"),
+        (
+            '[[extract]]\nbackbone = "test_resnet"\nweights = "random"\nlayer = "layr1"',
+            "layer 'layr1'",
+            "layr1",
+        ),
+        ('[[extract]]\nbackbone = "small:resnet18"', "has no pretrained weights", "small:resnet18"),
+        ('[[extract]]\nbackbone = "test_resnet"\nweights = "no.pt"', "'no.pt': no such file", "no.pt"),
+        (
+            '[[finetune]]\nbackbone = "test_resnet"\nweights = "random"\nrecipe = { frost-line = "layer9" }',
+            "stage 'layer9': this backbone has no such stage",
+            "frost-line",
+        ),
+        (
+            '[[finetune]]\nbackbone = "test_vit"\nfrom-scratch = true\nrecipe = { frost-line = "stem" }',
+            "freezing needs pretrained weights",
+            "frost-line",
+        ),
+    ],
+)
+def test_unknown_name_reports_line_before_any_work(write_study, added, told, at):
+    path = write_study(added=added)
+    with pytest.raises(StudyError) as caught:
+        batch(path)
+    assert told in str(caught.value)
+    assert f"study.toml, line {line_of(path, at)}: " in str(caught.value)
+    assert not list(path.parent.glob("out/*/*"))
+
+
+def test_missing_data_suggests_close_match(write_study, digits):
+    path = write_study(data=f"{digits}s")
+    with pytest.raises(StudyError, match=rf"line 3: .*did you mean '{digits}'"):
+        batch(path)
+
+
+def test_invalid_toml_reports_line(write_study):
+    with pytest.raises(StudyError, match=r"not TOML: .*line 14"):
+        read_study(write_study(added="a =\n"))
+
+
+def jobs_of(path, stage):
+    return [job for job in plan_study(read_study(path)).jobs if job.stage == stage]
+
+
+def test_shared_cache_holds_all_requested_layers(write_study):
+    added = '[[extract]]\nbackbone = "timm:test_resnet"\nweights = "random:1"\nimage-size = 32\nlayer = ["layer1", "layer1+embedding"]\n'
+    path = write_study(added=added)
+    extractions, heads = jobs_of(path, "extract"), jobs_of(path, "train-head")
+    assert [job.layers for job in extractions] == [("embedding", "layer1"), ("embedding",)]
+    assert len(heads) == (2 + 2) * 2 * 2  # layers of both tables, heads, seeds
+    assert {job.caches for job in heads} == {(job.cache,) for job in extractions}
+
+
+def test_backbones_joined_by_plus_share_one_head(write_study):
+    path = write_study(
+        added='[[extract]]\nbackbone = "timm:test_resnet+timm:test_vit"\n',
+        text='[batch]\ndata="{data}"\n[[train-head]]\nhead="knn"\n',
+    )
+    assert len(jobs_of(path, "extract")) == 2
+    (head,) = jobs_of(path, "train-head")
+    assert head.caches == tuple(job.cache for job in jobs_of(path, "extract"))
+
+
+@pytest.mark.parametrize(
+    ("search", "expected"),
+    [
+        ('search = "grid"\nvalues = { lr = [0.1, 1], ema = [0.9] }', [(0.1, 0.9), (1.0, 0.9)]),
+        ('search = "list"\nvalues = [{ lr = 0.5 }, { ema = 0.99 }]', [(0.5, None), (None, 0.99)]),
+    ],
+)
+def test_candidates_come_from_grid_or_list(write_study, search, expected):
+    path = write_study(added=TUNE.replace("{{", "{").replace("}}", "}") + search + "\nsearch-epochs = 3\n")
+    found = jobs_of(path, "search")
+    assert [(job.recipe.lr, job.recipe.ema) for job in found] == expected
+    assert {(job.recipe.epochs, job.recipe.seed) for job in found} == {(3, 0)}
+    assert {job.recipe.epochs for job in jobs_of(path, "finetune")} == {8}
+
+
+def test_random_candidates_are_within_range_and_reproducible(write_study):
+    search = 'search = "random"\ntrials = 6\nvalues = { lr = [0.01, 1.0], schedule = ["cosine", "step"] }\n'
+    path = write_study(added=TUNE.replace("{{", "{").replace("}}", "}") + search)
+    found = jobs_of(path, "search")
+    assert len({job.recipe.lr for job in found}) == 6
+    assert all(0.01 <= job.recipe.lr <= 1 for job in found)
+    assert {job.recipe.schedule for job in found} == {"cosine", "step"}
+    assert {job.recipe.epochs for job in found} == {2}  # a quarter
+    assert [job.path for job in jobs_of(path, "search")] == [job.path for job in found]
+
+
+def test_example_file_is_a_valid_study(tmp_path, digits):
+    example = (ROOT / "examples" / "study.toml").read_text()
+    path = tmp_path / "study.toml"
+    path.write_text(example.replace('"cifar10/"', f'"{digits}"').replace('"study"', f'"{tmp_path / "out"}"'))
+    counts = Counter(job.stage for job in plan_study(read_study(path)).jobs)
+    assert counts == {"extract": 3, "train-head": 3 * 3 * 3, "search": 4 * 6, "finetune": 4 * 3}
