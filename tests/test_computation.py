@@ -164,7 +164,7 @@ def test_missing_check_names_the_fitting_options(digits, here, tmp_path):
     with pytest.raises(RunError, match=r"0\.900000.*\n.*--engine eager --precision fp32") as caught:
         evaluate(here, poor)
     assert "bf16" in str(caught.value)
-    assert not load_run(here).ledger.looks()  # refused before the look is recorded
+    assert not load_run(here).ledger.entries()  # refused before the evaluation is recorded
 
 
 def rewrite_check(path, found):

@@ -56,7 +56,7 @@ def evaluation_text(result: "pipeline.EvaluationResult") -> Text:
         [name.replace("_", " "), f"{interval.value:.4f}", f"{interval.low:.4f} - {interval.high:.4f}"]
         for name, interval in ((name, getattr(result.metrics, name)) for name in METRICS)
     ]
-    title = f"{result.run}: {result.rows} test images, evaluation {result.look}"
+    title = f"{result.run}: {result.rows} test images, evaluation {result.evaluation_number}"
     yield Table(["metric", "value", "95 % interval"], metrics, title=title)
     yield ""
     classes = [

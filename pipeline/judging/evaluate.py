@@ -54,7 +54,7 @@ class EvaluationResult:
         run: Run directory.
         cache: Path of the cache that holds the test rows.
         rows: Number of test rows.
-        look: Number of this evaluation in the run's ledger; only the first is unbiased by earlier ones.
+        evaluation_number: Number of this evaluation in the run's ledger; only the first is unbiased by earlier ones.
         metrics: Each metric with its 95 % interval, the per-class table and the confusion matrix.
         confusion: Plot of the confusion matrix.
         calibration: Reliability before and after temperature scaling.
@@ -66,7 +66,7 @@ class EvaluationResult:
     run: Path
     cache: Path
     rows: int
-    look: int
+    evaluation_number: int
     metrics: Metrics
     confusion: Path
     calibration: Calibration
@@ -111,10 +111,10 @@ def evaluate(
     head = opened.head(trusted=trusted)
     labels = _head_labels(data, test, head.classes)
 
-    look = opened.ledger.record(cache=str(data.path), key=data.key, rows=len(test))
-    if look > 1:
+    number = opened.ledger.record(cache=str(data.path), key=data.key, rows=len(test))
+    if number > 1:
         report.warn(
-            f"{opened.path} has now been evaluated on the test split {look} times. Choosing between runs, or changing"
+            f"{opened.path} has now been evaluated on the test split {number} times. Choosing between runs, or changing"
             " anything, based on test results makes them optimistic; choose on validation."
         )
     with report.task("Evaluating", None):
@@ -137,7 +137,7 @@ def evaluate(
         run=opened.path,
         cache=data.path,
         rows=len(test),
-        look=look,
+        evaluation_number=number,
         metrics=metrics,
         confusion=confusion,
         calibration=calibration,
@@ -277,7 +277,7 @@ def _described(result: EvaluationResult) -> Evaluation:
     """Convert a result to the record that is saved in the run."""
     metrics, calibration = result.metrics, result.calibration
     return Evaluation(
-        look=result.look,
+        evaluation_number=result.evaluation_number,
         cache=str(result.cache),
         rows=result.rows,
         metrics=MetricEstimates(**{name: Estimate(*getattr(metrics, name)) for name in METRICS}),

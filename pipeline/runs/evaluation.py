@@ -12,6 +12,9 @@ from frostline.pipeline.runs.directory import Document, to_plain
 
 EVALUATION_FILE = "evaluation.json"
 
+EARLIER_NAMES = {"look": "evaluation_number"}
+"""Fields of evaluations and ledgers that earlier versions wrote under another name."""
+
 _REMEDY = "Run evaluate again."
 
 
@@ -67,7 +70,7 @@ class Evaluation(Struct, frozen=True, kw_only=True):
     """One evaluation on the test split.
 
     Attributes:
-        look: Number of the evaluation in the run's ledger.
+        evaluation_number: Number of the evaluation in the run's ledger.
         cache: Path of the cache that holds the test rows.
         rows: Number of test rows.
         metrics: Scores on the test rows.
@@ -76,7 +79,7 @@ class Evaluation(Struct, frozen=True, kw_only=True):
         calibration: Reliability before and after temperature scaling; None in files of an earlier version.
     """
 
-    look: int
+    evaluation_number: int
     cache: str
     rows: Annotated[int, Meta(ge=1, le=2**53)]
     metrics: MetricEstimates
@@ -104,4 +107,4 @@ def read_evaluation(folder: Path) -> Evaluation | None:
         return None
     except OSError as error:
         raise RunError(f"{file} can't be read: {error}. {_REMEDY}") from error
-    return Document(file, "an evaluation", _REMEDY).read(text, Evaluation)
+    return Document(file, "an evaluation", _REMEDY).read(text, Evaluation, renamed=EARLIER_NAMES)

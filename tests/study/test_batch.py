@@ -173,12 +173,12 @@ def test_evaluate_scores_each_run_once(write_study):
     study = HEADS.replace("[[extract]]", "evaluate = true\n[[extract]]")
     path = write_study(study, '[[train-head]]\nhead = "knn"')
     (run,) = batch(path).runs
-    assert len(load_run(run).ledger.looks()) == 1
+    assert len(load_run(run).ledger.entries()) == 1
     batch(path)
-    assert len(load_run(run).ledger.looks()) == 1
+    assert len(load_run(run).ledger.entries()) == 1
     (run / "evaluation.json").unlink()  # as if killed between training and evaluation
     assert states(batch(path), "train-head") == ["done"]
-    assert len(load_run(run).ledger.looks()) == 2
+    assert len(load_run(run).ledger.entries()) == 2
 
 
 @pytest.mark.real_processor

@@ -22,7 +22,7 @@ def repeating_commands(run: Run) -> list[str]:
         lines = [_finetune(run, record, again)]
     else:
         lines = [*map(_extract, run.caches), _train(run, record.asked or _selected_settings(record), again)]
-    if run.ledger.looks():
+    if run.ledger.entries():
         lines.append(shlex.join(["frostline", "evaluate", again]))
     return lines
 
