@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 import numpy as np
@@ -35,12 +35,12 @@ class Check:
     Attributes:
         images: Number of images compared.
         layers: Comparison of each layer, by layer key.
-        passed_over: Faster engines that were not chosen, each with the reason.
+        rejected: Faster engines that were not chosen, each with the reason.
     """
 
     images: int
     layers: Mapping[str, LayerCheck] = field(hash=False)
-    passed_over: tuple[str, ...] = ()
+    rejected: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -89,7 +89,14 @@ class Check:
         Raises:
             ValueError: The text is not such a JSON document.
         """
-        return msgspec.json.decode(text, type=cls)
+        return msgspec.convert(with_current_names(msgspec.json.decode(text)), cls)
+
+
+def with_current_names(check: Any) -> Any:
+    """Return the parsed JSON of a check with `Check.rejected` by its current name; before, it was ``passed_over``."""
+    if isinstance(check, dict) and "passed_over" in check:
+        return {"rejected" if name == "passed_over" else name: value for name, value in check.items()}
+    return check
 
 
 def _compared(found: NDArray[np.float32], expected: NDArray[np.float32]) -> LayerCheck:

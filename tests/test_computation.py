@@ -358,5 +358,5 @@ def test_engines_that_were_not_chosen_are_in_cache_info_and_json_alone(digits, t
         runner.invoke(cli.main, [*command, "--json", "--quiet"], catch_exceptions=False).output
     )
     assert document["precision"] == "fp32"
-    (passed_over,) = document["check"]["passed_over"]
-    assert passed_over.startswith("eager bf16: cosine")
+    (rejected,) = document["check"]["rejected"]
+    assert rejected.startswith("eager bf16: cosine")

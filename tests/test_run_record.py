@@ -117,6 +117,14 @@ def test_recorded_arguments_are_typed(run):
     assert load_run(run).record.asked.search == SearchPlan("random", 5)
 
 
+def test_rejected_engines_of_an_earlier_version_are_read(run):
+    document = document_of(run)
+    layer = {"min_cosine": 1.0, "mean_cosine": 1.0, "relative_error": 0.0}
+    check = {"images": 1, "layers": {"embedding": layer}, "passed_over": ["eager bf16: too far"]}
+    write(run, changed(document, ("caches", 0, "check"), check))
+    assert load_run(run).record.caches[0].check.rejected == ("eager bf16: too far",)
+
+
 MALFORMED = {
     "empty": ("", "run.json is not the record of a run: Input data was truncated"),
     "no JSON": ("{", "is not the record of a run"),

@@ -14,7 +14,7 @@ from typing import Annotated, Any, TypeAlias
 from msgspec import Meta, Struct
 
 from frostline.classifiers.fitting.search import SearchPlan
-from frostline.features.fidelity import Check
+from frostline.features.fidelity import Check, with_current_names
 from frostline.features.spec import FeatureSpec
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.layers import layer_places
@@ -322,4 +322,13 @@ def _upgrade(document: dict[str, Any], version: int) -> dict[str, Any]:
     """Convert a document of an earlier version to the current format."""
     if version == 1:  # version 1 has one cache and no arguments
         document = {**document, "caches": [document.get("cache")]}
+    if isinstance(caches := document.get("caches"), list):
+        document = {**document, "caches": [_with_current_check(cache) for cache in caches]}
     return {"kind": "head", **document}  # the first runs of version 2 lack the kind
+
+
+def _with_current_check(cache: Any) -> Any:
+    """Convert the check of a cache, whose fields the first runs of version 2 name otherwise."""
+    if isinstance(cache, dict) and "check" in cache:
+        return {**cache, "check": with_current_names(cache["check"])}
+    return cache
