@@ -103,7 +103,7 @@ def test_golden_vectors_of_two_real_photos(lite0):
 
 def packaged(name):
     """The backbone, where its package is installed."""
-    if describe(name).weights != "here":
+    if describe(name).weights != "local":
         pytest.skip(f"needs the package with the weights of {name}; efficientnet_lite1 and 2: the extra zoo")
     return load_backbone(name)
 
@@ -574,7 +574,7 @@ class TinySource:
         return Network(Tiny(), TINY_TRANSFORM, OutputReadout(), str(weights), versions={"tiny": "3"})
 
     def availability(self, _name):
-        return "here"
+        return "local"
 
     def version(self):
         return "tiny 3"
@@ -726,8 +726,8 @@ def test_costs_are_those_of_the_papers(name, parameters, gflops, dim, size):
 @pytest.mark.usefixtures("cache_home")
 def test_without_a_pattern_only_what_needs_no_download_is_listed():
     listed = {info.name: info for info in list_backbones()}
-    assert listed["embedded:efficientnet_lite0"].weights == "here"
-    assert {info.weights for info in listed.values()} == {"here"}
+    assert listed["embedded:efficientnet_lite0"].weights == "local"
+    assert {info.weights for info in listed.values()} == {"local"}
 
 
 def test_a_pattern_is_a_glob_or_a_part_of_the_name(cache_home, monkeypatch):

@@ -286,20 +286,20 @@ def _optuna(run: _Runner, space: Space, plan: SearchPlan, rows: int) -> _Trials:
     )
     trials: _Trials = []
     for _ in range(plan.trials or _DEFAULT_TRIALS):
-        asked = study.ask()
-        candidate = {name: _suggest(asked, name, values, rows) for name, values in space.items()}
+        trial = study.ask()
+        candidate = {name: _suggest(trial, name, values, rows) for name, values in space.items()}
         trials += run.judge([candidate])
-        study.tell(asked, trials[-1]["accuracy"])
+        study.tell(trial, trials[-1]["accuracy"])
     return trials
 
 
-def _suggest(asked: Any, name: str, values: tuple[Any, ...], rows: int) -> Any:
+def _suggest(trial: Any, name: str, values: tuple[Any, ...], rows: int) -> Any:
     low, high, kind = _range(name, values, rows)
     if kind == "int":
-        return asked.suggest_int(name, int(low), int(high), log=True)
+        return trial.suggest_int(name, int(low), int(high), log=True)
     if kind == "float":
-        return asked.suggest_float(name, low, high, log=True)
-    return asked.suggest_categorical(name, values)
+        return trial.suggest_float(name, low, high, log=True)
+    return trial.suggest_categorical(name, values)
 
 
 _STRATEGIES: Mapping[Method, Callable[[_Runner, Space, SearchPlan, int], _Trials]] = {

@@ -136,15 +136,15 @@ def minimise(
         _Descent(problem, l2, tol, max_iter, proven).run(theta, memory or Memory())
         for l2, theta in zip(l2s, thetas, strict=True)
     ]
-    asked = {index: next(run) for index, run in enumerate(runs)}
+    points = {index: next(run) for index, run in enumerate(runs)}
     optima: dict[int, Optimum] = {}
-    while asked:
-        for index, found in zip(list(asked), problem.evaluate(list(asked.values())), strict=True):
+    while points:
+        for index, found in zip(list(points), problem.evaluate(list(points.values())), strict=True):
             try:
-                asked[index] = runs[index].send(found)
+                points[index] = runs[index].send(found)
             except StopIteration as stop:
                 optima[index] = stop.value
-                del asked[index]
+                del points[index]
     return [optima[index] for index in range(len(runs))]
 
 

@@ -408,8 +408,8 @@ class FeatureCache:
         if layer is None and len(keys) == 1:
             return 0
         if layer not in keys:
-            asked = "has several layers" if layer is None else f"has no layer {layer!r}"
-            raise LayerError(f"{self.path}: {asked}; choose one of {', '.join(keys)}")
+            problem = "has several layers" if layer is None else f"has no layer {layer!r}"
+            raise LayerError(f"{self.path}: {problem}; choose one of {', '.join(keys)}")
         return keys.index(layer)
 
     def _verify(self, column: int) -> None:

@@ -22,12 +22,12 @@ class SourceKind:
 
     Attributes:
         expects: Description of the accepted input, for messages.
-        takes: Function that returns whether the user's input is of this kind.
+        accepts: Function that returns whether the user's input is of this kind.
         open: Function that lists the images. An `OSError` is reported as a failure to read the source.
     """
 
     expects: str
-    takes: Callable[[str], bool]
+    accepts: Callable[[str], bool]
     open: Callable[[str], ImageSource]
 
 
@@ -82,7 +82,7 @@ def limited(source: ImageSource, limit: int | None) -> ImageSource:
 
 
 def _open(data: str) -> ImageSource:
-    name = next((name for name in SOURCES if SOURCES[name].takes(data)), None)
+    name = next((name for name in SOURCES if SOURCES[name].accepts(data)), None)
     if name is None:
         raise SourceError(_unknown_source(data))
     try:

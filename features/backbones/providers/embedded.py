@@ -123,7 +123,7 @@ class EmbeddedSource:
 
     def availability(self, name: str) -> Availability:
         """Return whether the package of the weights is installed."""
-        return "here" if _NETWORKS[name].path() else "download"
+        return "local" if _NETWORKS[name].path() else "download"
 
     def version(self) -> str:
         """Return the versions of the libraries that provide the architectures."""
