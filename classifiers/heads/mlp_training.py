@@ -67,7 +67,7 @@ class TrainingRows:
 
     inputs: Tensor
     targets: Tensor
-    weights: Tensor
+    sample_weight: Tensor
 
 
 @dataclass
@@ -271,7 +271,7 @@ class _Training:
             for value in self._parameters.values():
                 value.requires_grad_(True)
             losses, _ = self._losses(rows.inputs[batch], rows.targets[batch])
-            means = (losses * rows.weights[batch]).mean(dim=1)
+            means = (losses * rows.sample_weight[batch]).mean(dim=1)
             gradients = torch.autograd.grad(means.sum(), list(self._parameters.values()))
             total += means.detach() * len(batch)
             for value in self._parameters.values():
@@ -289,8 +289,8 @@ class _Training:
             for start in range(0, len(rows.inputs), step):
                 part = slice(start, start + step)
                 losses, right = self._losses(rows.inputs[part], rows.targets[part])
-                weights = rows.weights[part]
-                loss, hits = loss + (losses * weights).sum(dim=1), hits + (right * weights).sum(dim=1)
+                weight = rows.sample_weight[part]
+                loss, hits = loss + (losses * weight).sum(dim=1), hits + (right * weight).sum(dim=1)
         count = len(rows.inputs)
         return [
             (total / count, right / count) for total, right in zip(loss.tolist(), hits.tolist(), strict=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.errors import SplitError
 from frostline.classifiers.numerics.devices import resolve_device
-from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Pairs, Rows, RowSearch
+from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Pairs, RowSearch, Vectors
 from frostline.splits import SPLIT_NAMES, Split
 
 # Smallest centred cosine of a near-duplicate. Measured on 5,000 photos of CIFAR-10 with efficientnet_lite0 features:
@@ -113,7 +113,7 @@ def near_duplicates(
         centre = _mean(X, np.flatnonzero(central if central.any() else split != Split.NONE))
         for place, earlier in enumerate(members[:-1]):
             search = RowSearch(
-                Rows(X, earlier),
+                Vectors(X, earlier),
                 metric="cosine",
                 device=resolve_device(device),
                 centre=centre,
@@ -121,7 +121,7 @@ def near_duplicates(
             )
             for later in members[place + 1 :]:
                 limits = best.limits(len(later))
-                for pairs in search.within(Rows(X, later), limits):
+                for pairs in search.within(Vectors(X, later), limits):
                     best.add(earlier[pairs.rows], later[pairs.queries], pairs.distances)
                     limits[:] = best.limit
     return best.result(threshold)

@@ -121,7 +121,7 @@ def minimise(
     `Optimum.excess`.
 
     Args:
-        problem: Rows, classes and weights.
+        problem: Features, classes and weights of the rows.
         l2s: Penalty strengths, above 0.
         thetas: (outputs, d + 1) initial parameters of each strength.
         tol: Largest relative excess of the objective.
@@ -166,7 +166,7 @@ class _Descent:
     proven: bool
 
     def run(self, theta: Tensor, memory: Memory) -> Generator[Tensor, Evaluation, Optimum]:
-        dtype = self.problem.rows.dtype
+        dtype = self.problem.matrix.dtype
         point = self._point(theta, (yield theta))
         memory = memory.move(theta, point.found.gradient, dtype)
         iterations = idle = 0
@@ -208,7 +208,7 @@ class _Descent:
         def initial(gradient: Tensor) -> Tensor:
             return self.problem.precondition(gradient, point.found.curvature, self.l2)
 
-        narrow = point.gradient.to(self.problem.rows.dtype)
+        narrow = point.gradient.to(self.problem.matrix.dtype)
         return memory.direction(narrow, self.l2, initial).to(point.theta)
 
     def _excess(self, point: _Point) -> float:
@@ -219,7 +219,7 @@ class _Descent:
 
     def _converged(self, point: _Point, excess: float, slope: float) -> bool:
         learnt = self.problem.ignorance - point.objective
-        rounding = 8 * torch.finfo(self.problem.rows.dtype).eps * point.objective
+        rounding = 8 * torch.finfo(self.problem.matrix.dtype).eps * point.objective
         allowed = min(self.tol * point.objective, max(self.tol * learnt, rounding))
         return excess <= allowed or (not self.proven and 0 <= -slope / 2 * _CAUTION <= allowed)
 
@@ -232,7 +232,7 @@ class _Descent:
         a slope that is too negative and a step with a slope that is too positive, and is found by a safeguarded
         secant method. Values are compared up to their rounding, as in Hager & Zhang 2005.
         """
-        noise = 10 * torch.finfo(self.problem.rows.dtype).eps * point.objective
+        noise = 10 * torch.finfo(self.problem.matrix.dtype).eps * point.objective
         low, low_slope, step, wide = 0.0, slope, 1.0, torch.inf
         high = high_slope = None
         for _ in range(_TRIALS):

@@ -95,9 +95,9 @@ class SelectedRows:
         return np.dtype(np.float64 if self.dtype == np.float64 else np.float32)
 
 
-def release(rows: Any) -> None:
+def release(X: Any) -> None:
     """Release the pages of a memory map from the memory of this process; they stay in the cache of the system."""
-    base: Any = rows.source if isinstance(rows, SelectedRows) else rows
+    base: Any = X.source if isinstance(X, SelectedRows) else X
     read_only = isinstance(base, np.ndarray) and not base.flags.writeable
     while base is not None and not isinstance(base, mmap.mmap):
         base = getattr(base, "base", getattr(base, "obj", None))

@@ -21,7 +21,7 @@ from frostline.features.cache.file.layout import (
 )
 from frostline.features.cache.file.partial import PartialFile
 from frostline.features.cache.reader import FeatureCache
-from frostline.features.cache.writing.commit import Committer, Rows
+from frostline.features.cache.writing.commit import Committer, EncodedRows
 from frostline.features.cache.writing.reuse import Known
 from frostline.features.content import CONTENT_BYTES
 from frostline.features.table import FAILED, OK, STAMP_BYTES, ImageSource
@@ -130,7 +130,7 @@ class CacheWriter:
             for name, total in zip(MEASURED, (seconds, joules), strict=True)
             if name in self._layout.extents
         }
-        self._committer.submit(lambda: Rows(ascending, encode() | measured))
+        self._committer.submit(lambda: EncodedRows(ascending, encode() | measured))
         self._missing[rows] = False
 
     def reuse(self, known: Known) -> None:
@@ -203,7 +203,7 @@ def _by_block(known: Known, block_rows: int) -> Iterator[Known]:
         yield Known(known.rows[part], known.files, known.file[part], known.origin[part], known.stamps[part])
 
 
-def _gather(layout: Layout, known: Known) -> Rows:
+def _gather(layout: Layout, known: Known) -> EncodedRows:
     """Read known rows, except those in blocks with wrong checksums."""
     valid = np.zeros(len(known.rows), bool)
     schema = row_schema(layout.spec, len(known.rows), layout.block_rows)
@@ -217,4 +217,4 @@ def _gather(layout: Layout, known: Known) -> Rows:
         for name in file.layout.extents.keys() & arrays:
             arrays[name][mine] = file.array(name)[rows]
     arrays["stat"] = stored_stamps(known.stamps)
-    return Rows(known.rows[valid], {name: array[valid] for name, array in arrays.items()})
+    return EncodedRows(known.rows[valid], {name: array[valid] for name, array in arrays.items()})
