@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from frostline.commands.terminal import print_table
-from frostline.features.images.decoding import Decoder as FrostlineDecoder
-from frostline.features.images.decoding import decode
+from frostline.features.images.decoders import Decoder as FrostlineDecoder
+from frostline.features.images.decoders import decode
 from frostline.features.spec import Transform
 
 Pixels = NDArray[np.uint8]

@@ -33,7 +33,7 @@ from frostline.features.backbones.providers.timm import TimmSource, network_of
 from frostline.features.backbones.readout import OutputReadout
 from frostline.features.backbones.weights import load_tensors
 from frostline.features.errors import BackboneError, WeightsError
-from frostline.features.images.decoding import decode
+from frostline.features.images.decoders import decode
 from frostline.features.spec import Transform
 
 PHOTOS = Path(sklearn.__file__).parent / "datasets" / "images"

@@ -15,8 +15,8 @@ from PIL import features as pillow_features
 from timm.data import create_transform, resolve_data_config
 
 from frostline.features.errors import BackboneError, FeaturesError
-from frostline.features.images import decoding
-from frostline.features.images.decoding import (
+from frostline.features.images import decoders
+from frostline.features.images.decoders import (
     DECODERS,
     EXTENSIONS,
     DecodeError,
@@ -378,7 +378,7 @@ def test_decoder_names_library_and_codec():
 
 def test_extensions_are_those_of_the_formats_read():
     registered = Image.registered_extensions()
-    assert all(registered[extension] in {*decoding.FORMATS, "MPO"} for extension in EXTENSIONS)
+    assert all(registered[extension] in {*decoders.FORMATS, "MPO"} for extension in EXTENSIONS)
 
 
 def test_out_may_be_a_slice_of_a_batch():

@@ -14,7 +14,7 @@ from frostline.features.backbones import Backbone, load_backbone
 from frostline.features.backbones.network import Network
 from frostline.features.backbones.readout import ClassifierReadout
 from frostline.features.engines import ENGINES, TOLERANCE, ConversionError, make_engine
-from frostline.features.images.loading import Batch
+from frostline.features.images.batches import Batch
 from frostline.features.spec import Transform
 from frostline.features.table import OK
 

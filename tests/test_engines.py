@@ -12,7 +12,7 @@ from frostline.features.backbones import Backbone, FeatureModule, load_backbone
 from frostline.features.backbones.forward.folding import fold_batch_norms
 from frostline.features.backbones.weights import fingerprint
 from frostline.features.engines import TOLERANCE, DeviceMemoryError, EngineError, cuda, make_engine, plan
-from frostline.features.images.loading import Batch
+from frostline.features.images.batches import Batch
 from frostline.features.table import OK
 
 SMALL = ("timm:test_resnet", "timm:test_efficientnet", "timm:test_vit", "timm:test_convnext")

@@ -19,13 +19,13 @@ PLAN = Plan("eager", "fp32", "cpu", 4)
 
 @pytest.fixture
 def specification(monkeypatch):
-    """Of features that are computed with the versions of now; `features.images.decoding` writes them down when imported."""
+    """Of features that are computed with the versions of now; `features.images.decoders` writes them down when imported."""
 
     def specify(name="timm:test_resnet", plan=PLAN):
-        found = importlib.util.find_spec("frostline.features.images.decoding")
-        decoding = importlib.util.module_from_spec(found)
-        found.loader.exec_module(decoding)
-        monkeypatch.setattr(planning, "describe_decoder", decoding.describe_decoder)
+        found = importlib.util.find_spec("frostline.features.images.decoders")
+        decoders = importlib.util.module_from_spec(found)
+        found.loader.exec_module(decoders)
+        monkeypatch.setattr(planning, "describe_decoder", decoders.describe_decoder)
         backbone = load_backbone(name, weights="random")
         return planning.specify(backbone, backbone.resolve_layers(["embedding"]), plan, None)
 

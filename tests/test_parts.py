@@ -12,7 +12,7 @@ import pytest
 from images import write_folder
 
 from frostline.features.cache import FeatureCache, merge_parts
-from frostline.features.images.loading import default_workers
+from frostline.features.images.batches import default_workers
 from frostline.pipeline.hosts.torchrun import join_launcher
 
 SCRIPTS = Path(sys.executable).parent

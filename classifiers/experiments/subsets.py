@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.fitting.fit import fit_head, predict_candidates
 from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
-from frostline.classifiers.fitting.resumable import Journal, digest_of, in_parallel, journal_path
+from frostline.classifiers.fitting.journal import Journal, digest_of, in_parallel, journal_path
 from frostline.classifiers.heads.kinds import HeadKind
 
 Side = tuple[NDArray[np.int64], NDArray[np.int64]]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from frostline.classifiers.errors import HeadError, SplitError
-from frostline.classifiers.fitting.fitted import Curve, FittedHead, Verdicts, gives, logits, softened
+from frostline.classifiers.fitting.fitted_head import Curve, FittedHead, Verdicts, gives, logits, softened
 from frostline.classifiers.fitting.inputs import DEFAULTS, FitOptions, LabelledRows
 from frostline.classifiers.heads.catalog import HEADS, find_head
 from frostline.classifiers.heads.kinds import HeadKind

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from frostline.classifiers.errors import HeadError
 from frostline.classifiers.fitting.fit import score_candidates
 from frostline.classifiers.fitting.inputs import DEFAULTS, FitOptions, LabelledRows
-from frostline.classifiers.fitting.resumable import Journal, digest_of, in_parallel, journal_path
+from frostline.classifiers.fitting.journal import Journal, digest_of, in_parallel, journal_path
 from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.heads.kinds import HeadKind
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from frostline.features.cache.earlier import Earlier
+from frostline.features.cache.earlier_files import Earlier
 from frostline.features.cache.file.layout import Layout, table_arrays, table_digest
 from frostline.features.cache.file.part import Part
 from frostline.features.cache.file.partial import PartialFile, partial_path, salvage_paths

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.features.cache.earlier import Earlier
+from frostline.features.cache.earlier_files import Earlier
 from frostline.features.cache.file.layout import BLOCK_ROWS, Layout, table_arrays, table_digest
 from frostline.features.cache.file.mapped import MappedFile
 from frostline.features.cache.file.part import Part, PartOf

@@ -11,7 +11,7 @@ from frostline.features.backbones import Backbone
 from frostline.features.engines.engine import ConversionError, Engine
 from frostline.features.engines.plan import Plan
 from frostline.features.fidelity import MIN_COSINE, Check
-from frostline.features.images.loading import Batch
+from frostline.features.images.batches import Batch
 from frostline.features.spec import Layer
 from frostline.features.table import OK, STAMP_BYTES
 

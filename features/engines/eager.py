@@ -12,7 +12,7 @@ from frostline.features.engines.cuda import CudaLauncher, cuda_settings
 from frostline.features.engines.engine import Device, EngineKind, Features
 from frostline.features.engines.in_flight import Launched, in_order
 from frostline.features.engines.memory import memory_explained
-from frostline.features.images.loading import Batch
+from frostline.features.images.batches import Batch
 from frostline.features.spec import Layer, Precision
 
 _REDUCED: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}

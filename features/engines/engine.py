@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from frostline.features.backbones import Backbone
 from frostline.features.errors import FeaturesError
-from frostline.features.images.loading import Batch
+from frostline.features.images.batches import Batch
 from frostline.features.spec import Layer, Precision
 from frostline.registry import Entry, Registry
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from frostline.features.engines.engine import Features
-from frostline.features.images.loading import Batch
+from frostline.features.images.batches import Batch
 
 
 def _no_wait() -> None:

@@ -16,7 +16,7 @@ from frostline.features.engines.engine import ConversionError, Device, EngineErr
 from frostline.features.engines.graph import trace
 from frostline.features.engines.in_flight import Launched, in_order
 from frostline.features.engines.memory import memory_explained
-from frostline.features.images.loading import Batch, default_workers
+from frostline.features.images.batches import Batch, default_workers
 from frostline.features.spec import Layer, Precision
 
 CONVERSION_PAYS = 256

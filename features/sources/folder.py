@@ -1,7 +1,7 @@
 """Image folders: ``class/…``, ``train|val|test/class/…``, or unlabelled images."""
 
 from frostline.features.errors import SourceError
-from frostline.features.images.decoding import EXTENSIONS
+from frostline.features.images.decoders import EXTENSIONS
 from frostline.features.sources.files import SPLIT_CODES, FileSource, make_table
 from frostline.features.sources.listing import Listing, list_images
 from frostline.splits import Split

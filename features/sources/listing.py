@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from frostline.features.errors import SourceError
-from frostline.features.images.decoding import EXTENSIONS
+from frostline.features.images.decoders import EXTENSIONS
 
 Stat = tuple[int, int]
 """Size of a file in bytes and modification time in nanoseconds."""

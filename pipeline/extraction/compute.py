@@ -7,8 +7,8 @@ from pathlib import Path
 from frostline.features.backbones import Backbone
 from frostline.features.cache import CacheWriter, FeatureCache, Part, open_writer
 from frostline.features.engines import Engine
-from frostline.features.images.decoding import Decoder
-from frostline.features.images.loading import load_batches
+from frostline.features.images.batches import load_batches
+from frostline.features.images.decoders import Decoder
 from frostline.features.machine import describe_machine
 from frostline.features.spec import FeatureSpec, Layer
 from frostline.features.system.energy import EnergyMeter

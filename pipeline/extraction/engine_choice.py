@@ -22,8 +22,8 @@ from frostline.features.engines import (
 )
 from frostline.features.errors import CacheMismatchError
 from frostline.features.fidelity import MIN_COSINE, Check
-from frostline.features.images.decoding import Decoder, describe_decoder
-from frostline.features.images.loading import load_batches
+from frostline.features.images.batches import load_batches
+from frostline.features.images.decoders import Decoder, describe_decoder
 from frostline.features.spec import Dtype, FeatureSpec, Layer
 from frostline.features.table import OK, ImageSource
 from frostline.pipeline.progress import Reporter

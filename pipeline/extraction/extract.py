@@ -10,7 +10,7 @@ from typing import Literal
 from frostline.features.backbones import load_backbone
 from frostline.features.cache import FeatureCache, Part
 from frostline.features.fidelity import MIN_COSINE, Check
-from frostline.features.images.decoding import Decoder
+from frostline.features.images.decoders import Decoder
 from frostline.features.spec import Dtype
 from frostline.features.table import ImageSource
 from frostline.pipeline.errors import LimitError, TooManyBadImagesError
@@ -129,7 +129,7 @@ def extract(
         store: Number format in the file; by default that of an existing cache, else float32.
         device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         decoder: ``exact``, or ``fast`` for pixels that differ by 3 of 255 at most; see
-            `features.images.decoding.decode`.
+            `features.images.decoders.decode`.
         batch_size: Images per forward pass; by default chosen for the device.
         workers: Decoding threads; by default one per core.
         limit: Use only this many images, evenly spaced over the data set.

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.classifiers.fitting.fitted import softened
+from frostline.classifiers.fitting.fitted_head import softened
 from frostline.classifiers.protocol.calibration import Calibration, Reliability, reliability
 from frostline.classifiers.protocol.metrics import Metrics, score
 from frostline.features.cache import FeatureCache

@@ -10,12 +10,12 @@ from typing import Any, Literal, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.classifiers.fitting.fitted import FittedHead
+from frostline.classifiers.fitting.fitted_head import FittedHead
 from frostline.features.backbones import Backbone
 from frostline.features.cache.file.encoding import decode, encode
 from frostline.features.engines import Engine
-from frostline.features.images.decoding import decoder_of
-from frostline.features.images.loading import Batch, load_batches
+from frostline.features.images.batches import Batch, load_batches
+from frostline.features.images.decoders import decoder_of
 from frostline.features.sources import PathSource, image_paths
 from frostline.features.spec import Dtype
 from frostline.features.table import ImageSource

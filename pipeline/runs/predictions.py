@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.classifiers.fitting.fitted import FittedHead
+from frostline.classifiers.fitting.fitted_head import FittedHead
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.learning_rows import LearningRows
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from frostline.classifiers.fitting.fit import fit_head
-from frostline.classifiers.fitting.fitted import FittedHead
+from frostline.classifiers.fitting.fitted_head import FittedHead
 from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.fitting.projection import ProjectedRows, ProjectionPlan, fit_projection
 from frostline.classifiers.fitting.search import Found, SearchPlan, search_head

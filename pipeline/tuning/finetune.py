@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from frostline.classifiers.fitting.fit import calibrate
-from frostline.classifiers.fitting.fitted import Curve, FittedHead
+from frostline.classifiers.fitting.fitted_head import Curve, FittedHead
 from frostline.classifiers.heads.catalog import HEADS
 from frostline.classifiers.saving.head_files import save_head
 from frostline.features.backbones import Backbone, load_backbone
 from frostline.features.backbones.tuned import save_tuned
 from frostline.features.engines import plan_engines
-from frostline.features.images.loading import default_workers
+from frostline.features.images.batches import default_workers
 from frostline.features.table import ImageSource
 from frostline.pipeline.drawing.plots import plot_curve
 from frostline.pipeline.errors import FinetuneError
@@ -68,7 +68,7 @@ class FinetuneResult:
         history: Metrics of each epoch.
         best: Number of the epoch whose weights were kept.
         resumed: Number of epochs completed by an earlier, interrupted call.
-        validation: Scores of the best epoch on the validation images, see `classifiers.fitting.fitted.FittedHead`;
+        validation: Scores of the best epoch on the validation images, see `classifiers.fitting.fitted_head.FittedHead`;
             empty without validation images.
         seconds: Wall time of this call.
         training_seconds: Wall time of all epochs, including earlier calls.

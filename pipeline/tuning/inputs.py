@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import InterpolationMode, v2
 
-from frostline.features.images.decoding import decode, upright_rgb
+from frostline.features.images.decoders import decode, upright_rgb
 from frostline.features.spec import Transform
 from frostline.features.table import ImageSource
 from frostline.pipeline.tuning.recipe import Recipe

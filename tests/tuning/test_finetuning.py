@@ -24,7 +24,7 @@ from frostline.features.backbones import load_backbone, trunk
 from frostline.features.backbones.weights import read_weights
 from frostline.features.cache import FeatureCache
 from frostline.features.errors import LayerError
-from frostline.features.images.loading import load_batches
+from frostline.features.images.batches import load_batches
 from frostline.features.sources import open_source
 from frostline.pipeline import Recipe, evaluate, extract, finetune, predict, train_head
 from frostline.pipeline.errors import FinetuneError, RunError

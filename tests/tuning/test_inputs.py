@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from frostline.features.images.decoding import decode
+from frostline.features.images.decoders import decode
 from frostline.features.sources import open_source
 from frostline.features.spec import Transform
 from frostline.pipeline.tuning.inputs import ActivationInputs, Draw, ImageInputs

@@ -130,7 +130,7 @@ def network_of(module: nn.Module, weights: str) -> Network:
     import timm
     from timm.data.config import resolve_model_data_config
 
-    from frostline.features.images.decoding import transform_from_timm
+    from frostline.features.images.decoders import transform_from_timm
 
     config = resolve_model_data_config(module)  # type: ignore[no-untyped-call]
     if config["input_size"][0] != 3:

@@ -138,7 +138,7 @@ def network_of(name: str, module: nn.Module, weights: str, readout: Readout | No
     """Return the network of a torchvision module, with the transform of the weights in the full name."""
     import torchvision
 
-    from frostline.features.images.decoding import transform_from_torchvision
+    from frostline.features.images.decoders import transform_from_torchvision
 
     return Network(
         module=module,

@@ -5,7 +5,7 @@ import shlex
 from typing import Any
 
 from frostline.features.engines import kind_of
-from frostline.features.images.decoding import decoder_of
+from frostline.features.images.decoders import decoder_of
 from frostline.pipeline.runs.record import Asked, CacheRecord, HeadRun, TunedRun
 from frostline.pipeline.runs.run import Run
 from frostline.pipeline.tuning.recipe import Recipe

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.features.content import CONTENT_BYTES, file_content
-from frostline.features.images.decoding import DecodeError, Decoder, decode_views
+from frostline.features.images.decoders import DecodeError, Decoder, decode_views
 from frostline.features.spec import Transform
-from frostline.features.system.machine import usable_cores
+from frostline.features.system.resources import usable_cores
 from frostline.features.table import FAILED, NO_STAMP, OK, ImageSource
 
 
@@ -67,8 +67,8 @@ def load_batches(
         batch_size: Images per batch.
         workers: Number of threads; None for `default_workers`.
         block_rows: Rows per block of the cache.
-        decoder: See `features.images.decoding.decode`.
-        views: Views per image: the plain image, then random crops (see `features.images.decoding.decode_views`).
+        decoder: See `features.images.decoders.decode`.
+        views: Views per image: the plain image, then random crops (see `features.images.decoders.decode_views`).
             They depend only on the seed and the image's bytes.
         seed: Random seed of the views.
 
