@@ -20,7 +20,7 @@ from frostline import cli
 from frostline.pipeline import evaluate, extract, few_shot, learning_curve, train_head, write_report
 from frostline.pipeline.demo import write_digits
 from frostline.pipeline.errors import ReportError, RunError
-from frostline.pipeline.runs.predictions import Judgements
+from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.run import load_run
 from frostline.pipeline.runs.summary import summarise
 from frostline.pipeline.studies.html_report.commands import repeating_commands
@@ -143,7 +143,7 @@ def test_every_chart_has_a_summary(document):
 
 def test_charts_show_the_values_of_the_runs(document, runs):
     order = [each["data-value"] for each in document.all("th") if each.get("scope") == "row"]
-    judged = {run.name: Judgements.read(run / "validation_predictions.csv") for run in runs}
+    judged = {run.name: Predictions.read(run / "validation_predictions.csv") for run in runs}
     for number, name in enumerate(order):
         counts = document.blocks[f"confusion-run{number}"]["data"][0]["customdata"]
         assert np.trace(unpacked(counts)) == judged[name].correct.sum()

@@ -74,7 +74,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Judged:
+class TrialResult:
     """Evaluation of heads that were fitted to subsets.
 
     Attributes:
@@ -122,7 +122,7 @@ def judge_subsets(
     journal: Path | None = None,
     jobs: int | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Judged:
+) -> TrialResult:
     """Fit a head to each subset and evaluate it on the validation rows. No other row is read.
 
     Args:
@@ -148,7 +148,7 @@ def judge_subsets(
     with Journal(file) as log:
         found = log.complete(names, run, progress or (lambda _done: None))
     count = sum(len(judge) for _, judge in trial.sides)
-    return Judged(np.stack([_unpack(each["correct"], count) for each in found]), log.resumed, file)
+    return TrialResult(np.stack([_unpack(each["correct"], count) for each in found]), log.resumed, file)
 
 
 def _judge(trial: Trial, subset: Subset) -> NDArray[np.bool_]:

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from frostline.classifiers.errors import HeadError, SplitError
-from frostline.classifiers.fitting.fitted_head import Curve, FittedHead, Verdicts, gives, logits, softened
+from frostline.classifiers.fitting.fitted_head import (
+    Curve,
+    FittedHead,
+    HeadPredictions,
+    gives,
+    logits,
+    softened,
+)
 from frostline.classifiers.fitting.inputs import DEFAULTS, FitOptions, LabelledRows
 from frostline.classifiers.heads.catalog import HEADS, find_head
 from frostline.classifiers.heads.kinds import HeadKind
@@ -64,7 +71,7 @@ def fit_head(
     with _errors_of(kind):
         search = _search(task, candidates, data, progress)
         best = search.best
-        temperature, validation, verdicts = calibrate(best.estimator, best.logits, data.held_labels)
+        temperature, validation, predictions = calibrate(best.estimator, best.logits, data.held_labels)
         estimator = search.best.estimator
         if refit and kind.search != "epochs" and len(rows.val):
             estimator = _refit(task, search.best, data)
@@ -80,7 +87,7 @@ def fit_head(
         seconds=time.perf_counter() - began,
         dim=rows.X.shape[1],
         dtype=rows.X.dtype.name,
-        verdicts=verdicts,
+        validation_predictions=predictions,
     )
 
 
@@ -347,7 +354,7 @@ def _scores(proba: NDArray[np.float64], y: NDArray[np.int64]) -> dict[str, float
 
 def calibrate(
     estimator: Any, found: NDArray[np.float64], y: NDArray[np.int64]
-) -> tuple[float, dict[str, float], Verdicts]:
+) -> tuple[float, dict[str, float], HeadPredictions]:
     """Fit the temperature of a head to validation rows.
 
     Args:
@@ -359,7 +366,7 @@ def calibrate(
         The temperature, the scores of `FittedHead.validation`, and the predictions of the rows.
     """
     if not len(y):
-        return 1.0, {}, Verdicts.of(found)
+        return 1.0, {}, HeadPredictions.of(found)
     temperature = _temperature(estimator, found, y)
     before, after = softened(found, 1.0), softened(found, temperature)
     scores = {
@@ -368,7 +375,7 @@ def calibrate(
         "uncalibrated_log_loss": _scores(before, y)["log_loss"],
         "uncalibrated_rms_calibration_error": reliability(y, before).rms_calibration_error.value,
     }
-    return temperature, scores, Verdicts.of(after)
+    return temperature, scores, HeadPredictions.of(after)
 
 
 def _refit(task: _Task, best: _Attempt, data: _Data) -> Any:

@@ -58,7 +58,7 @@ class SearchPlan:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """Result of a search.
 
     Attributes:
@@ -85,7 +85,7 @@ def search_head(
     key: str = "",
     journal: Path | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Found:
+) -> SearchResult:
     """Score candidates on folds, and choose the one with the highest mean accuracy; ties take the lowest log loss.
 
     Only rows in a fold are read. The trials do not depend on the number of processes.
@@ -99,7 +99,7 @@ def search_head(
         folds: Pairs of rows to fit and rows to score; by default the training and validation rows of `rows`.
         key: Identifier of X, for the journal.
         journal: File stem for finished trials, from which an interrupted search resumes. The name of the file
-            contains a digest of everything that a trial depends on. The caller deletes ``Found.journal`` when it
+            contains a digest of everything that a trial depends on. The caller deletes ``SearchResult.journal`` when it
             is done.
         progress: Called with the number of trials just finished.
 
@@ -131,7 +131,7 @@ def search_head(
         trials = _STRATEGIES[plan.method](run, space, plan, min(len(fit) for fit, _ in folds))
     whole = [trial for trial in trials if trial["share"] == 1]
     best = max(whole, key=lambda trial: (trial["accuracy"], -trial["log_loss"]))
-    return Found({each: best[each] for each in space}, tuple(trials), log.resumed, file)
+    return SearchResult({each: best[each] for each in space}, tuple(trials), log.resumed, file)
 
 
 @dataclass(frozen=True)

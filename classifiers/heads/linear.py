@@ -27,7 +27,7 @@ from frostline.classifiers.heads.parameters import (
     whole,
 )
 from frostline.classifiers.numerics.devices import resolve_device
-from frostline.classifiers.numerics.lbfgs import Memory, Optimum, minimise
+from frostline.classifiers.numerics.lbfgs import CurvaturePairs, Optimum, minimise
 from frostline.classifiers.numerics.matrices import (
     FLOATS,
     SCALES,
@@ -228,14 +228,16 @@ def _solve_path(
 ) -> Iterator[tuple[float, Optimum, float]]:
     """Solve the strengths in groups, each started at an extrapolation of the last two solutions."""
     group = max(1, min(_GROUP, _COLUMNS // problem.outputs))
-    memory = Memory()
+    pairs = CurvaturePairs()
     known: list[tuple[float, torch.Tensor]] = []
     for first in range(0, len(strengths), group):
         began = time.perf_counter()
         l2s = strengths[first : first + group]
         starts = [_extrapolate(known, l2, theta) for l2 in l2s]
-        optima = minimise(problem, l2s, starts, tol=tol, max_iter=max_iter, proven=proven, memory=memory)
-        memory = optima[-1].memory
+        optima = minimise(
+            problem, l2s, starts, tol=tol, max_iter=max_iter, proven=proven, curvature_pairs=pairs
+        )
+        pairs = optima[-1].curvature_pairs
         known = [*known, *zip(l2s, (optimum.theta for optimum in optima), strict=True)][-2:]
         seconds = (time.perf_counter() - began) / len(l2s)
         for l2, optimum in zip(l2s, optima, strict=True):

@@ -71,7 +71,7 @@ class TrainingRows:
 
 
 @dataclass
-class Trained:
+class TrainedNetwork:
     """A trained network.
 
     Attributes:
@@ -168,7 +168,7 @@ def train_networks(
     *,
     seed: int,
     place: torch.device,
-) -> list[Trained]:
+) -> list[TrainedNetwork]:
     """Train networks that differ only in `OWN`. Up to rounding, the result equals that of separate trainings.
 
     All networks start from the same weights and use the same batches and dropout draws. Each stops early by itself
@@ -190,7 +190,7 @@ def train_networks(
     with _seeded(seed, place):
         one = sum(value.numel() for value in build_network(options[0], width, outputs).parameters())
     most = max(1, (_NEAR if place.type == "cpu" else _PARAMETERS) // one)
-    trained: list[Trained] = []
+    trained: list[TrainedNetwork] = []
     for start in range(0, len(options), most):
         part = options[start : start + most]
         with _seeded(seed, place):
@@ -211,10 +211,10 @@ class _Training:
         self._buffers |= {name: kept.clone() for name in self._buffers if name.endswith(".kept")}
         self._optimizer = _Optimizer(options, self._parameters, place)
         self._running = list(range(count))
-        self._trained = [Trained(network) for _ in options]
+        self._trained = [TrainedNetwork(network) for _ in options]
         self._best: list[dict[str, Tensor]] = [{} for _ in options]
 
-    def run(self, train: TrainingRows, checked: TrainingRows | None) -> list[Trained]:
+    def run(self, train: TrainingRows, checked: TrainingRows | None) -> list[TrainedNetwork]:
         """Run epochs until all networks have stopped."""
         first = self._options[0]
         batches = math.ceil(len(train.inputs) / first.batch_size)
@@ -312,7 +312,7 @@ class _Training:
         self._buffers = {name: value[kept] for name, value in self._buffers.items()}
         self._optimizer.keep(kept)
 
-    def _finished(self, index: int) -> Trained:
+    def _finished(self, index: int) -> TrainedNetwork:
         found = self._trained[index]
         found.network = copy.deepcopy(self._network).cpu().eval()
         state = dict(found.network.named_parameters()) | dict(found.network.named_buffers())

@@ -74,7 +74,7 @@ class SoftmaxRegression:
         self._known_spectrum: _Spectrum | None = None
 
     @cached_property
-    def ignorance(self) -> float:
+    def constant_loss(self) -> float:
         """Loss of the best constant logits: the entropy of the class shares or, without an intercept, of equal shares."""
         classes = max(self.outputs, 2)
         if not self._fit_intercept:

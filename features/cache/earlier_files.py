@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierFiles:
     """Files of one specification at and next to a path.
 
     Files of another specification raise an error or are skipped.

@@ -18,7 +18,7 @@ from frostline.pipeline.progress import Reporter
 
 
 @dataclass(frozen=True)
-class Filled:
+class FillResult:
     """A complete cache and the work that completed it.
 
     Attributes:
@@ -52,7 +52,7 @@ def fill_cache(
     overwrite: bool = False,
     workers: int | None = None,
     report: Reporter,
-) -> Filled:
+) -> FillResult:
     """Compute the features of every image that the cache at `path` does not hold yet.
 
     Args:
@@ -77,17 +77,17 @@ def fill_cache(
     )
     opened = _open(path, computation, source, net.origin, part=part, overwrite=overwrite, report=report)
     if isinstance(opened, FeatureCache):
-        return Filled(opened)
+        return FillResult(opened)
     with opened as writer:
         copied, resumed, computed = writer.copied, writer.resumed, len(writer.todo)
         if not computed:
-            return Filled(writer.finish(), 0, copied, resumed)
+            return FillResult(writer.finish(), 0, copied, resumed)
         engine = computation.engine(net, writer.path, computed)
         started = time.perf_counter()
         done = _fill(
             writer, net, engine, computation.spec, workers=workers, decoder=options.decoder, report=report
         )
-        return Filled(done, computed, copied, resumed, time.perf_counter() - started)
+        return FillResult(done, computed, copied, resumed, time.perf_counter() - started)
 
 
 def _open(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from frostline.features.backbones import Backbone
 from frostline.features.cache import Layout, Part, made_with
-from frostline.features.cache.contract import Computed, Fit
+from frostline.features.cache.contract import Compatibility, Provenance
 from frostline.features.engines import (
     Choice,
     Device,
@@ -135,7 +135,7 @@ def plan_computation(
 
 
 def engine_like(
-    existing: Computed,
+    existing: Provenance,
     net: Backbone,
     layers: tuple[Layer, ...],
     source: ImageSource,
@@ -171,18 +171,18 @@ def engine_like(
             if options.engine != "auto":
                 raise
             choice = _nearest(net, layers, source, options, workers)
-    ours = Computed(_specify(net, layers, choice.plan, options, existing.spec.dtype), choice.check)
-    fit = Fit(existing, ours, frozenset(layer.key for layer in layers))
-    if fit.computed_otherwise and fit.is_within_contract:
-        report.note(f"Features are {fit}.")
-    elif fit.computed_otherwise and named:
+    ours = Provenance(_specify(net, layers, choice.plan, options, existing.spec.dtype), choice.check)
+    compatibility = Compatibility(existing, ours, frozenset(layer.key for layer in layers))
+    if compatibility.computed_otherwise and compatibility.is_within_contract:
+        report.note(f"Features are {compatibility}.")
+    elif compatibility.computed_otherwise and named:
         report.warn(
-            f"Features are {fit.how}, and no check shows that they agree: {'; '.join(fit.failures())}."
+            f"Features are {compatibility.how}, and no check shows that they agree: {'; '.join(compatibility.failures())}."
         )
-    elif fit.computed_otherwise:
+    elif compatibility.computed_otherwise:
         raise EngineError(
             f"The existing features were computed by {existing.name}, which is not available here, and no check shows that"
-            f" {ours.name} agrees with them: {'; '.join(fit.failures())}. To use it anyway, add {ours.options}."
+            f" {ours.name} agrees with them: {'; '.join(compatibility.failures())}. To use it anyway, add {ours.options}."
         )
     return choice.engine
 

@@ -20,13 +20,13 @@ from frostline.pipeline.progress import SILENT, Reporter
 from frostline.splits import Split
 
 SCORES = ("log_me", "h_score", "one_nn", "leep", "nce")
-"""The scores of `Ranked`; larger is better."""
+"""The scores of `RankedLayer`; larger is better."""
 
 _LOGITS = "logits"
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankedLayer:
     """Scores of one layer of one cache; see `classifiers.experiments.transferability` for definitions and sources.
 
     Attributes:
@@ -67,7 +67,7 @@ class Ranking:
 
     by: str
     rows: tuple[int, ...]
-    ranked: tuple[Ranked, ...]
+    ranked: tuple[RankedLayer, ...]
     notes: tuple[str, ...]
 
 
@@ -102,7 +102,7 @@ def rank(
         )
     opened = [cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache) for cache in caches]
     choices = [_layers(cache, layer) for cache in opened]
-    ranked: list[Ranked] = []
+    ranked: list[RankedLayer] = []
     images = []
     with report.task("Scoring layers", sum(map(len, choices))) as advance:
         for cache, keys in zip(opened, choices, strict=True):
@@ -137,11 +137,11 @@ def _source_scores(cache: FeatureCache, rows: NDArray[np.int64]) -> dict[str, fl
 
 def _score(
     cache: FeatureCache, key: str, rows: NDArray[np.int64], source: dict[str, float | None], device: str
-) -> Ranked:
+) -> RankedLayer:
     began = time.perf_counter()
     X: NDArray[Any] = layer_features(cache, key)[rows]
     labels = cache.labels[rows]
-    return Ranked(
+    return RankedLayer(
         cache=cache.path,
         backbone=cache.spec.backbone,
         layer=key,

@@ -12,7 +12,7 @@ from frostline.classifiers.fitting.fitted_head import softened
 from frostline.classifiers.protocol.calibration import Calibration, Reliability, reliability
 from frostline.classifiers.protocol.metrics import Metrics, score
 from frostline.features.cache import FeatureCache
-from frostline.features.cache.contract import Computed, Fit
+from frostline.features.cache.contract import Compatibility, Provenance
 from frostline.features.spec import Difference
 from frostline.pipeline.drawing.plots import Mistake, plot_confusion, plot_mistakes, plot_reliability
 from frostline.pipeline.drawing.thumbnails import image_file
@@ -24,7 +24,7 @@ from frostline.pipeline.inputs.labelled_images import divide_rows
 from frostline.pipeline.inputs.layers import layer_features, layers_of
 from frostline.pipeline.inputs.sources import opened_source
 from frostline.pipeline.progress import SILENT, Reporter
-from frostline.pipeline.runs.caches import how_computed
+from frostline.pipeline.runs.caches import provenance_of
 from frostline.pipeline.runs.evaluation import (
     CalibrationRecord,
     ClassLine,
@@ -34,7 +34,7 @@ from frostline.pipeline.runs.evaluation import (
     ReliabilityRecord,
     save_evaluation,
 )
-from frostline.pipeline.runs.predictions import TEST_FILE, Judgements
+from frostline.pipeline.runs.predictions import TEST_FILE, Predictions
 from frostline.pipeline.runs.record import CacheRecord
 from frostline.pipeline.runs.run import Run, load_run
 from frostline.splits import Split
@@ -146,7 +146,7 @@ def evaluate(
         seconds=time.perf_counter() - started,
     )
     save_evaluation(opened.path, _described(result))
-    Judgements.of(data.ids[test], labels, judged.predicted, judged.confidence, judged.classes).write(
+    Predictions.of(data.ids[test], labels, judged.predicted, judged.confidence, judged.classes).write(
         opened.path / TEST_FILE
     )
     return result
@@ -188,7 +188,9 @@ def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:
     for index, (trained, cache) in enumerate(zip(run.caches, caches, strict=True)):
         layers = frozenset(layers_of(run.layer, index))
         _check_features(run, trained, cache, layers)
-        _check_computation(run, Fit(how_computed(trained), Computed.of(cache), layers), cache, report)
+        _check_computation(
+            run, Compatibility(provenance_of(trained), Provenance.of(cache), layers), cache, report
+        )
 
 
 def _check_features(run: Run, trained: CacheRecord, cache: FeatureCache, layers: frozenset[str]) -> None:
@@ -211,17 +213,17 @@ def _matters(difference: Difference, *, tuned: bool) -> bool:
     return not difference.is_of_computation
 
 
-def _check_computation(run: Run, fit: Fit, cache: FeatureCache, report: Reporter) -> None:
+def _check_computation(run: Run, compatibility: Compatibility, cache: FeatureCache, report: Reporter) -> None:
     """Accept features of another engine within the numerical contract, with a note; else raise `RunError`."""
-    if not fit.computed_otherwise:
+    if not compatibility.computed_otherwise:
         return
-    if not fit.is_within_contract:
+    if not compatibility.is_within_contract:
         raise RunError(
-            f"The features of {cache.path} were computed by {fit.ours.name}, those that {run.path} was trained on by"
-            f" {fit.theirs.name}, and no check shows that they agree: {'; '.join(fit.failures())}.\n"
-            f"Extract the data again with {fit.theirs.options}."
+            f"The features of {cache.path} were computed by {compatibility.ours.name}, those that {run.path} was trained on by"
+            f" {compatibility.theirs.name}, and no check shows that they agree: {'; '.join(compatibility.failures())}.\n"
+            f"Extract the data again with {compatibility.theirs.options}."
         )
-    report.note(f"The features of {cache.path} fit {run.path}; they were {fit}.")
+    report.note(f"The features of {cache.path} fit {run.path}; they were {compatibility}.")
 
 
 def _check_test(run: Run, cache: AnyCache, test: NDArray[np.intp]) -> None:

@@ -23,7 +23,7 @@ from frostline.pipeline.errors import RunError
 from frostline.pipeline.extraction.engine_choice import EngineOptions, engine_like
 from frostline.pipeline.inputs.layers import layer_places, layers_of
 from frostline.pipeline.progress import SILENT, Reporter
-from frostline.pipeline.runs.caches import how_computed
+from frostline.pipeline.runs.caches import provenance_of
 from frostline.pipeline.runs.record import CacheRecord
 from frostline.pipeline.runs.run import Run, load_run
 
@@ -148,7 +148,7 @@ def _features(
     options = dataclasses.replace(options, decoder=decoder_of(spec.decoder))
     by_key = {layer.key: layer for layer in spec.layers}
     layers = tuple(by_key[key] for key in keys)
-    engine = engine_like(how_computed(trained), net, layers, source, options, workers=workers, report=report)
+    engine = engine_like(provenance_of(trained), net, layers, source, options, workers=workers, report=report)
     batches = load_batches(
         source,
         np.arange(len(source.table.ids)),

@@ -14,7 +14,7 @@ from frostline.features.fidelity import MIN_COSINE
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.directory import is_of_sample_sizes
-from frostline.pipeline.runs.predictions import Judgements
+from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.summary import Accuracy, Split, Summary, summarise
 
 
@@ -234,8 +234,8 @@ def _notes(summaries: Sequence[Summary], split: Split) -> list[str]:
 def _computations(summaries: Sequence[Summary]) -> list[str]:
     """Return remarks on features that were computed in different ways."""
     failures: dict[str, str | None] = {}
-    for computed, layers in (each for summary in summaries for each in summary.computed):
-        failures[computed.name] = failures.get(computed.name) or computed.failure(layers)
+    for provenance, layers in (each for summary in summaries for each in summary.provenances):
+        failures[provenance.name] = failures.get(provenance.name) or provenance.failure(layers)
     if len(failures) < 2:
         return []
     ways = f"Features were computed in different ways: {'; '.join(sorted(failures))}."
@@ -248,9 +248,9 @@ def _computations(summaries: Sequence[Summary]) -> list[str]:
 def _pvalues(
     summaries: Sequence[Summary], best: Summary, split: Split, notes: list[str]
 ) -> list[float | None]:
-    reference = best.judgements(split)
+    reference = best.predictions(split)
     raw = {
-        place: _mcnemar(reference, summary.judgements(split))
+        place: _mcnemar(reference, summary.predictions(split))
         for place, summary in enumerate(summaries)
         if summary is not best
     }
@@ -265,7 +265,7 @@ def _pvalues(
     return [found.get(place) for place in range(len(summaries))]
 
 
-def _mcnemar(best: Judgements | None, other: Judgements | None) -> float | None:
+def _mcnemar(best: Predictions | None, other: Predictions | None) -> float | None:
     if best is None or other is None or len(best) != len(other):
         return None
     order, others = np.argsort(best.ids), np.argsort(other.ids)

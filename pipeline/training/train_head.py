@@ -11,7 +11,7 @@ from frostline.classifiers.fitting.fit import fit_head
 from frostline.classifiers.fitting.fitted_head import FittedHead
 from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.fitting.projection import ProjectedRows, ProjectionPlan, fit_projection
-from frostline.classifiers.fitting.search import Found, SearchPlan, search_head
+from frostline.classifiers.fitting.search import SearchPlan, SearchResult, search_head
 from frostline.classifiers.saving.head_files import foreign_types, save_head
 from frostline.pipeline.drawing.plots import plot_curve, plot_search
 from frostline.pipeline.drawing.tables import write_table
@@ -167,7 +167,7 @@ class _Fit:
 
     layer: str
     fitted: FittedHead
-    found: Found | None
+    found: SearchResult | None
 
     @property
     def accuracy(self) -> float:
@@ -229,7 +229,7 @@ class _Job:
             fitted = dataclasses.replace(fitted, trials=found.trials)
         return _Fit(layer, fitted, found)
 
-    def _search(self, layer: str, rows: LabelledRows, plan: SearchPlan) -> Found:
+    def _search(self, layer: str, rows: LabelledRows, plan: SearchPlan) -> SearchResult:
         cache = self.rows.images
         with self.report.task(f"Searching {self.asked.head} on {layer}", None) as advance:
             found = search_head(

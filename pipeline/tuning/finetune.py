@@ -40,11 +40,11 @@ from frostline.pipeline.runs.record import (
     save_record,
 )
 from frostline.pipeline.runs.split import save_split
-from frostline.pipeline.tuning.preparation import Named, Plan, Tuning, prepare
+from frostline.pipeline.tuning.preparation import NamedBackbone, Plan, Tuning, prepare
 from frostline.pipeline.tuning.recipe import Recipe
 from frostline.pipeline.tuning.start import EMBEDDING, StartRun, to_estimator
 from frostline.pipeline.tuning.trainer.logs import Logger, LogTo, open_logger, write_history
-from frostline.pipeline.tuning.trainer.loop import Epoch, Trained, train
+from frostline.pipeline.tuning.trainer.loop import Epoch, TrainingResult, train
 from frostline.pipeline.tuning.trainer.processes import joined
 
 HISTORY = "curve.csv"
@@ -225,7 +225,7 @@ def _named(
     recipe: Recipe,
     *,
     from_scratch: bool,
-) -> tuple[Named, StartRun | None]:
+) -> tuple[NamedBackbone, StartRun | None]:
     """Return the network to start from, and the run whose head to start from."""
     if from_scratch and (weights is not None or from_run is not None):
         raise FinetuneError(
@@ -233,8 +233,8 @@ def _named(
         )
     start = StartRun.open(from_run) if from_run is not None else None
     if start is not None and start.tuned:
-        return Named(f"run:{start.run.path}", None, image_size), start
-    return Named(backbone, f"random:{recipe.seed}" if from_scratch else weights, image_size), start
+        return NamedBackbone(f"run:{start.run.path}", None, image_size), start
+    return NamedBackbone(backbone, f"random:{recipe.seed}" if from_scratch else weights, image_size), start
 
 
 def _run_path(source: ImageSource, backbone: str) -> Path:
@@ -242,7 +242,7 @@ def _run_path(source: ImageSource, backbone: str) -> Path:
     return new_run_path(default_cache_path(source.root, backbone), "finetune")
 
 
-def _train(tuning: Tuning, name: str, log_to: LogTo | None, report: Reporter) -> Trained:
+def _train(tuning: Tuning, name: str, log_to: LogTo | None, report: Reporter) -> TrainingResult:
     """Train, and report each epoch."""
     job, history = tuning.job, list[Epoch]()
     job.folder.mkdir(parents=True, exist_ok=True)
@@ -259,18 +259,18 @@ def _train(tuning: Tuning, name: str, log_to: LogTo | None, report: Reporter) ->
         if logger:
             logger.epoch(epoch)
 
-    with report.task("Training", job.recipe.epochs * job.draw.epoch_rows) as advance:
+    with report.task("Training", job.recipe.epochs * job.sampler.epoch_rows) as advance:
         trained = train(job, advance=advance, on_epoch=on_epoch)
     if logger:
         logger.close()
     return trained
 
 
-def _head(tuning: Tuning, trained: Trained) -> FittedHead:
+def _head(tuning: Tuning, trained: TrainingResult) -> FittedHead:
     """Return the trained head, with its temperature fitted on the validation images."""
     estimator, plan = to_estimator(tuning.job.network.head), tuning.plan
     kind = HEADS["linear"]
-    temperature, validation, verdicts = calibrate(
+    temperature, validation, predictions = calibrate(
         estimator, trained.logits, plan.rows.images.labels[plan.rows.val]
     )
     return FittedHead(
@@ -285,7 +285,7 @@ def _head(tuning: Tuning, trained: Trained) -> FittedHead:
         seconds=sum(epoch.seconds for epoch in trained.history),
         dim=tuning.job.network.head.in_features,
         dtype="float32",
-        verdicts=verdicts,
+        validation_predictions=predictions,
     )
 
 
@@ -302,7 +302,7 @@ def _write(folder: Path, result: FinetuneResult, tuning: Tuning, head: FittedHea
         shutil.copytree(logs, folder / logs.name)
 
 
-def _curve(trained: Trained) -> Curve:
+def _curve(trained: TrainingResult) -> Curve:
     columns = {
         "train loss": "train_loss",
         "validation loss": "val_loss",

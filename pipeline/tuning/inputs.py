@@ -35,7 +35,7 @@ class Inputs(Protocol):
 
 
 @dataclass(frozen=True)
-class Draw:
+class BatchSampler:
     """Assignment of training rows to epochs, updates and processes.
 
     Attributes:
