@@ -12,6 +12,9 @@ MIN_COSINE = 0.999
 """Numerical contract: smallest cosine similarity to eager fp32, over the checked images, at which features
 computed in different ways may be combined. It is also the default threshold of ``auto``."""
 
+EARLIER_CHECK_NAMES = {"passed_over": "rejected"}
+"""Fields of checks that earlier versions wrote under another name."""
+
 
 @dataclass(frozen=True)
 class LayerCheck:
@@ -89,14 +92,10 @@ class Check:
         Raises:
             ValueError: The text is not such a JSON document.
         """
-        return msgspec.convert(with_current_names(msgspec.json.decode(text)), cls)
-
-
-def with_current_names(check: Any) -> Any:
-    """Return the parsed JSON of a check with `Check.rejected` by its current name; before, it was ``passed_over``."""
-    if isinstance(check, dict) and "passed_over" in check:
-        return {"rejected" if name == "passed_over" else name: value for name, value in check.items()}
-    return check
+        document = msgspec.json.decode(text, type=dict[str, Any])
+        return msgspec.convert(
+            {EARLIER_CHECK_NAMES.get(name, name): value for name, value in document.items()}, cls
+        )
 
 
 def _compared(found: NDArray[np.float32], expected: NDArray[np.float32]) -> LayerCheck:

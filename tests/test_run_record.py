@@ -39,7 +39,7 @@ TUNING = {
     "trained": 10,
     "frozen": 0,
     "frozen_sha256": "0" * 64,
-    "best": 2,
+    "best_epoch": 2,
 }
 
 
@@ -123,6 +123,13 @@ def test_rejected_engines_of_an_earlier_version_are_read(run):
     check = {"images": 1, "layers": {"embedding": layer}, "passed_over": ["eager bf16: too far"]}
     write(run, changed(document, ("caches", 0, "check"), check))
     assert load_run(run).record.caches[0].check.rejected == ("eager bf16: too far",)
+
+
+def test_best_epoch_of_an_earlier_version_is_read(run):
+    document = tuned(document_of(run))
+    document["finetune"]["best"] = document["finetune"].pop("best_epoch")
+    write(run, document)
+    assert load_run(run).tuning.best_epoch == 2
 
 
 MALFORMED = {

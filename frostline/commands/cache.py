@@ -57,7 +57,7 @@ def verify(*, output: Output, file: Path) -> None:
     checked = FeatureCache.open(file).verify()
     output.show(checked, _verified_text(file, checked))
     if not checked.ok:
-        damage = "\n".join(f"  {layer}: rows {first} to {last}" for layer, first, last in checked.bad)
+        damage = "\n".join(f"  {layer}: rows {first} to {last}" for layer, first, last in checked.damaged)
         raise click.ClickException(
             f"{file} is damaged:\n{damage}\nRestore it from a backup, or delete it and run extract again."
         )

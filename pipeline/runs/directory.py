@@ -146,6 +146,16 @@ def with_current_names(document: Mapping[str, Any], renamed: Mapping[str, str]) 
     return {renamed.get(name, name): value for name, value in document.items()}
 
 
+def with_current_names_in(document: Any, field: str, renamed: Mapping[str, str]) -> Any:
+    """Return a document with current names in the object of one of its fields; see `with_current_names`.
+
+    A document without such an object is returned as it is.
+    """
+    if not isinstance(document, dict) or not isinstance(document.get(field), dict):
+        return document
+    return {**document, field: with_current_names(document[field], renamed)}
+
+
 def to_plain(value: Any) -> Any:
     """Convert structs and dataclasses to values that the `json` module can write."""
     return msgspec.to_builtins(value, enc_hook=_as_plain)

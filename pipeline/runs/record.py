@@ -14,11 +14,11 @@ from typing import Annotated, Any, TypeAlias
 from msgspec import Meta, Struct
 
 from frostline.classifiers.fitting.search import SearchPlan
-from frostline.features.fidelity import Check, with_current_names
+from frostline.features.fidelity import EARLIER_CHECK_NAMES, Check
 from frostline.features.spec import FeatureSpec
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.layers import layer_places
-from frostline.pipeline.runs.directory import Document, to_plain
+from frostline.pipeline.runs.directory import Document, to_plain, with_current_names_in
 
 RUN_FORMAT = "frostline-run"
 RUN_VERSION = 2
@@ -177,7 +177,7 @@ class TuningRecord(Struct, frozen=True, kw_only=True):
         trained: Number of trained parameters.
         frozen: Number of parameters that stayed frozen.
         frozen_sha256: Digest of the frozen parameters.
-        best: Number of the epoch whose weights were kept.
+        best_epoch: Number of the epoch whose weights were kept.
     """
 
     recipe: Mapping[str, Scalar]
@@ -192,7 +192,7 @@ class TuningRecord(Struct, frozen=True, kw_only=True):
     trained: Count
     frozen: Count
     frozen_sha256: str
-    best: Count
+    best_epoch: Count
 
 
 class _Record(Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -323,12 +323,9 @@ def _upgrade(document: dict[str, Any], version: int) -> dict[str, Any]:
     if version == 1:  # version 1 has one cache and no arguments
         document = {**document, "caches": [document.get("cache")]}
     if isinstance(caches := document.get("caches"), list):
-        document = {**document, "caches": [_with_current_check(cache) for cache in caches]}
+        document = {
+            **document,
+            "caches": [with_current_names_in(cache, "check", EARLIER_CHECK_NAMES) for cache in caches],
+        }
+    document = with_current_names_in(document, "finetune", {"best": "best_epoch"})
     return {"kind": "head", **document}  # the first runs of version 2 lack the kind
-
-
-def _with_current_check(cache: Any) -> Any:
-    """Convert the check of a cache, whose fields the first runs of version 2 name otherwise."""
-    if isinstance(cache, dict) and "check" in cache:
-        return {**cache, "check": with_current_names(cache["check"])}
-    return cache

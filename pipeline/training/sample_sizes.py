@@ -30,6 +30,7 @@ from frostline.pipeline.runs.directory import (
     check_new,
     new_run_path,
     to_plain,
+    with_current_names_in,
     write_run,
 )
 
@@ -263,7 +264,8 @@ def read_learning_curve(folder: str | Path) -> LearningCurveResult | None:
     described = Document(
         file, "a learning curve", "Restore the file from a copy, or run learning-curve again."
     )
-    return described.convert({**described.parse(text), "folder": folder}, LearningCurveResult)
+    document = with_current_names_in(described.parse(text), "forecast", {"missed": "last_point_error"})
+    return described.convert({**document, "folder": folder}, LearningCurveResult)
 
 
 @dataclass(frozen=True)

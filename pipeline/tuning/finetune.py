@@ -66,7 +66,7 @@ class FinetuneResult:
         cache: Cache of the activations at the frost line; None if training used images.
         counts: Number of labelled, readable images in each split.
         history: Metrics of each epoch.
-        best: Number of the epoch whose weights were kept.
+        best_epoch: Number of the epoch whose weights were kept.
         resumed: Number of epochs completed by an earlier, interrupted call.
         validation: Scores of the best epoch on the validation images, see `classifiers.fitting.fitted_head.FittedHead`;
             empty without validation images.
@@ -84,7 +84,7 @@ class FinetuneResult:
     cache: Path | None
     counts: Mapping[str, int]
     history: Sequence[Epoch]
-    best: int
+    best_epoch: int
     resumed: int
     validation: Mapping[str, float]
     seconds: float
@@ -198,7 +198,7 @@ def finetune(
             cache=tuning.cache,
             counts=rows.counts,
             history=trained.history,
-            best=trained.best,
+            best_epoch=trained.best_epoch,
             resumed=trained.resumed,
             validation=head.validation,
             seconds=time.perf_counter() - started,
@@ -316,7 +316,7 @@ def _curve(trained: TrainingResult) -> Curve:
     }
     judged = {label: values for label, values in series.items() if not math.isnan(values[0])}
     x = tuple(float(epoch.epoch) for epoch in trained.history)
-    return Curve("epoch", x, judged, float(trained.best), log_x=False)
+    return Curve("epoch", x, judged, float(trained.best_epoch), log_x=False)
 
 
 def _record(
@@ -374,5 +374,5 @@ def _tuning_record(result: FinetuneResult, plan: Plan, from_run: str | Path | No
         trained=result.trained,
         frozen=result.frozen,
         frozen_sha256=result.frozen_sha256,
-        best=result.best,
+        best_epoch=result.best_epoch,
     )

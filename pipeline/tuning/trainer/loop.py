@@ -119,14 +119,14 @@ class TrainingResult:
 
     Attributes:
         history: Metrics of every epoch.
-        best: Number of the epoch whose weights were kept.
+        best_epoch: Number of the epoch whose weights were kept.
         resumed: Number of epochs completed by an earlier, interrupted call.
         frozen: Digest of the weights that were frozen throughout, the same before and after.
         logits: (m, classes) float64 logits of the validation rows with the kept weights.
     """
 
     history: tuple[Epoch, ...]
-    best: int
+    best_epoch: int
     resumed: int
     frozen: str
     logits: NDArray[np.float64]
