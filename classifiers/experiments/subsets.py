@@ -142,8 +142,8 @@ def judge_subsets(
     names = [digest_of({"seed": trial.head_seed(each)}, [each.rows]) for each in subsets]
 
     def run(todo: list[int]) -> Iterable[tuple[int, dict[str, Any]]]:
-        results = in_parallel(_judge, ((trial, subsets[place]) for place in todo), jobs)
-        return ((place, {"correct": _pack(each)}) for place, each in zip(todo, results, strict=True))
+        results = in_parallel(_judge, ((trial, subsets[index]) for index in todo), jobs)
+        return ((index, {"correct": _pack(each)}) for index, each in zip(todo, results, strict=True))
 
     with Journal(file) as log:
         found = log.complete(names, run, progress or (lambda _done: None))

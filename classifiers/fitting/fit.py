@@ -295,17 +295,17 @@ def _fit_together(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _D
     from frostline.classifiers.heads.mlp import fit_together
 
     groups: dict[str, list[int]] = {}
-    for place, candidate in enumerate(candidates):
-        groups.setdefault(task.kind.architecture(task.params(candidate)), []).append(place)
+    for index, candidate in enumerate(candidates):
+        groups.setdefault(task.kind.architecture(task.params(candidate)), []).append(index)
     fits: dict[int, tuple[Any, float]] = {}
-    for places in groups.values():
+    for indices in groups.values():
         began = time.perf_counter()
-        heads = [task.estimator(candidates[place]) for place in places]
+        heads = [task.estimator(candidates[index]) for index in indices]
         fit_together(heads, np.asarray(data.rows), data.labels, **_stopping(data))
-        seconds = (time.perf_counter() - began) / len(places)
-        fits |= {place: (head, seconds) for place, head in zip(places, heads, strict=True)}
-    for place, candidate in enumerate(candidates):
-        head, seconds = fits[place]
+        seconds = (time.perf_counter() - began) / len(indices)
+        fits |= {index: (head, seconds) for index, head in zip(indices, heads, strict=True)}
+    for index, candidate in enumerate(candidates):
+        head, seconds = fits[index]
         yield candidate, head, {"seconds": seconds, "converged": True}
 
 

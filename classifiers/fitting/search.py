@@ -201,7 +201,7 @@ class _Runner:
 
         def run(todo: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
             parts = self._parts(candidates, todo)
-            calls = ((self.task, [candidates[place] for place in part], share) for part in parts)
+            calls = ((self.task, [candidates[index] for index in part], share) for part in parts)
             missing = set(todo)
             for part, trials in zip(parts, in_parallel(_judge, calls, self.jobs), strict=True):
                 yield from (each for each in zip(part, trials, strict=True) if each[0] in missing)
@@ -213,11 +213,11 @@ class _Runner:
         if self.task.kind.search == "path":
             return _stretches(candidates, todo)
         if not self.task.kind.together:
-            return [[place] for place in todo]
+            return [[index] for index in todo]
         groups: dict[str, list[int]] = {}
-        for place in todo:
-            common = self.task.kind.architecture({**self.task.options.params, **candidates[place]})
-            groups.setdefault(common, []).append(place)
+        for index in todo:
+            common = self.task.kind.architecture({**self.task.options.params, **candidates[index]})
+            groups.setdefault(common, []).append(index)
         most = min(_TOGETHER, -(-len(todo) // effective_n_jobs(self.jobs)))
         return [
             group[start : start + most] for group in groups.values() for start in range(0, len(group), most)
@@ -231,7 +231,7 @@ def _stretches(candidates: Sequence[Params], todo: Sequence[int]) -> list[list[i
     candidates only and solved as a whole, so that results depend neither on the number of processes nor on
     interruptions.
     """
-    order = sorted(range(len(candidates)), key=lambda place: -candidates[place]["l2"])
+    order = sorted(range(len(candidates)), key=lambda index: -candidates[index]["l2"])
     stretches = np.array_split(order, -(-len(order) // _TOGETHER))
     return [stretch.tolist() for stretch in stretches if np.isin(stretch, todo).any()]
 

@@ -135,18 +135,24 @@ def linear_path(
     classes, targets = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise HeadError(f"a linear head needs rows of at least two classes; got {len(classes)} class")
-    place = resolve_device(device)
+    torch_device = resolve_device(device)
     weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
-    on_device = torch.as_tensor(weight).to(place, exact_dtype(place))
+    on_device = torch.as_tensor(weight).to(torch_device, exact_dtype(torch_device))
     matrix, mean, divisor = _load(
-        X, on_device, scale, place, _matrix_dtype(X, dtype, place), centre=fit_intercept, memory=memory
+        X,
+        on_device,
+        scale,
+        torch_device,
+        _matrix_dtype(X, dtype, torch_device),
+        centre=fit_intercept,
+        memory=memory,
     )
     axes = None
     if isinstance(matrix, ResidentMatrix) and _WIDE * len(matrix.values) <= X.shape[1]:
         matrix, axes = row_space(matrix)
     problem = SoftmaxRegression(
         matrix,
-        torch.as_tensor(targets, device=place),
+        torch.as_tensor(targets, device=torch_device),
         on_device,
         len(classes),
         fit_intercept=fit_intercept,
@@ -204,7 +210,7 @@ def _load(
     X: NDArray[Any] | SelectedRows,
     sample_weight: torch.Tensor,
     scale: Scale,
-    place: torch.device,
+    device: torch.device,
     dtype: torch.dtype,
     *,
     centre: bool,
@@ -212,8 +218,8 @@ def _load(
 ) -> tuple[Matrix, NDArray[np.float64], NDArray[np.float64]]:
     """Return a matrix on the device or streamed to it. Its rows are centred if an intercept absorbs the shift."""
     if memory is not None and X.shape[0] * X.shape[1] * dtype.itemsize > memory:
-        return stream(X, sample_weight, scale, place, dtype, centre=centre)
-    matrix, mean, divisor = standardise(X, sample_weight, scale, place, dtype, centre=centre)
+        return stream(X, sample_weight, scale, device, dtype, centre=centre)
+    matrix, mean, divisor = standardise(X, sample_weight, scale, device, dtype, centre=centre)
     return ResidentMatrix(matrix), mean, divisor
 
 

@@ -203,25 +203,25 @@ class MLPHead(ClassifierMixin, BaseEstimator):
             validation, held_weight = (features[held], labels[held]), weight[held]
             features, labels, weight = features[kept], labels[kept], weight[kept]
         self.classes_, targets = np.unique(labels, return_inverse=True)
-        place = resolve_device(self.device)
-        train = self._rows_on_device(features, targets, weight, place)
-        checked = None if validation is None else self._validation_on_device(*validation, held_weight, place)
-        return train, checked, seed, place
+        device = resolve_device(self.device)
+        train = self._rows_on_device(features, targets, weight, device)
+        checked = None if validation is None else self._validation_on_device(*validation, held_weight, device)
+        return train, checked, seed, device
 
     def _rows_on_device(
         self,
         features: NDArray[Any],
         targets: NDArray[np.int64],
         sample_weight: NDArray[np.float64],
-        place: torch.device,
+        device: torch.device,
     ) -> TrainingRows:
         """Return the standardised training rows on the device."""
-        weight = torch.as_tensor(sample_weight / sample_weight.mean()).to(place, exact_dtype(place))
-        inputs, self.mean_, self.scale_ = standardise(features, weight, self.scale, place, torch.float32)
-        return TrainingRows(inputs, torch.as_tensor(targets, device=place), weight.to(torch.float32))
+        weight = torch.as_tensor(sample_weight / sample_weight.mean()).to(device, exact_dtype(device))
+        inputs, self.mean_, self.scale_ = standardise(features, weight, self.scale, device, torch.float32)
+        return TrainingRows(inputs, torch.as_tensor(targets, device=device), weight.to(torch.float32))
 
     def _validation_on_device(
-        self, X: ArrayLike, y: ArrayLike, sample_weight: NDArray[np.float64] | None, place: torch.device
+        self, X: ArrayLike, y: ArrayLike, sample_weight: NDArray[np.float64] | None, device: torch.device
     ) -> TrainingRows:
         """Return the standardised validation rows on the device; without weights, all rows have weight 1."""
         held, labels, width = np.asarray(X), np.asarray(y), len(self.mean_)
@@ -232,10 +232,10 @@ class MLPHead(ClassifierMixin, BaseEstimator):
             )
         if not np.isin(labels, self.classes_).all():
             raise HeadError(f"validation: got labels {np.setdiff1d(labels, self.classes_)} that are not in y")
-        codes = torch.as_tensor(np.searchsorted(self.classes_, labels), device=place)
+        codes = torch.as_tensor(np.searchsorted(self.classes_, labels), device=device)
         weight = np.ones(len(held)) if sample_weight is None else sample_weight / sample_weight.mean()
         return TrainingRows(
-            self._inputs(held).to(place), codes, torch.as_tensor(weight).to(place, torch.float32)
+            self._inputs(held).to(device), codes, torch.as_tensor(weight).to(device, torch.float32)
         )
 
     def _inputs(self, features: NDArray[Any]) -> Tensor:
@@ -335,8 +335,8 @@ def fit_together(
     for head in heads:
         head.check_options()
     first = heads[0]
-    train, checked, seed, place = first.prepare(X, y, sample_weight, validation)
-    trained = train_networks(heads, len(first.classes_), train, checked, seed=seed, place=place)
+    train, checked, seed, device = first.prepare(X, y, sample_weight, validation)
+    trained = train_networks(heads, len(first.classes_), train, checked, seed=seed, device=device)
     for head, found in zip(heads, trained, strict=True):
         head.classes_, head.n_features_in_ = first.classes_, first.n_features_in_
         head.mean_, head.scale_ = first.mean_, first.scale_

@@ -111,7 +111,7 @@ def near_duplicates(
     if len(members) > 1:
         central = split == Split.TRAIN
         centre = _mean(X, np.flatnonzero(central if central.any() else split != Split.NONE))
-        for place, earlier in enumerate(members[:-1]):
+        for index, earlier in enumerate(members[:-1]):
             search = RowSearch(
                 Vectors(X, earlier),
                 metric="cosine",
@@ -119,7 +119,7 @@ def near_duplicates(
                 centre=centre,
                 memory_bytes=memory_bytes,
             )
-            for later in members[place + 1 :]:
+            for later in members[index + 1 :]:
                 limits = best.limits(len(later))
                 for pairs in search.within(Vectors(X, later), limits):
                     best.add(earlier[pairs.rows], later[pairs.queries], pairs.distances)

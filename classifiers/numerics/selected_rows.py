@@ -63,9 +63,9 @@ class SelectedRows:
         rows: NDArray[Any] = self.source[self.index[part]]
         return rows
 
-    def select(self, places: NDArray[Any]) -> "SelectedRows":
+    def select(self, positions: NDArray[Any]) -> "SelectedRows":
         """Select some of these rows by position or by a mask, without reading them."""
-        return SelectedRows(self.source, self.index[places])
+        return SelectedRows(self.source, self.index[positions])
 
     def check(self) -> None:
         """Read all rows once, and validate them.

@@ -97,9 +97,9 @@ def reliability(y: NDArray[np.int64], proba: NDArray[np.float64]) -> Reliability
         Confidence and accuracy per bin, and the calibration error.
     """
     top, hit = proba.max(axis=1), proba.argmax(axis=1) == y
-    place = bin_of(top)
-    counts = np.bincount(place, minlength=BINS).astype(np.int64)
-    sure, right = (np.bincount(place, values, BINS) for values in (top, hit))
+    bins = bin_of(top)
+    counts = np.bincount(bins, minlength=BINS).astype(np.int64)
+    sure, right = (np.bincount(bins, values, BINS) for values in (top, hit))
     filled = np.maximum(counts, 1)
     error = rms_calibration_error(top, hit)
     return Reliability(np.linspace(0, 1, BINS + 1), counts, sure / filled, right / filled, error)

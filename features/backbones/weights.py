@@ -71,10 +71,10 @@ def load_file(module: nn.Module, path: str | Path, *, classifier: Iterable[str] 
     return match(module, read_weights(path), where=str(path), classifier=classifier)
 
 
-def download_error(name: str, place: str, error: Exception, remedy: str) -> WeightsError:
+def download_error(name: str, origin: str, error: Exception, remedy: str) -> WeightsError:
     """Return the error for pretrained weights that can't be downloaded, with the location tried and a remedy."""
     return WeightsError(
-        f"backbone {name}: its pretrained weights can't be loaded from {place} ({type(error).__name__}: "
+        f"backbone {name}: its pretrained weights can't be loaded from {origin} ({type(error).__name__}: "
         f"{_first_line(error)}). {remedy}"
     )
 

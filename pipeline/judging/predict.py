@@ -21,7 +21,7 @@ from frostline.features.spec import Dtype
 from frostline.features.table import ImageSource
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.extraction.engine_choice import EngineOptions, engine_like
-from frostline.pipeline.inputs.layers import layer_places, layers_of
+from frostline.pipeline.inputs.layers import joined_layers, layers_of
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.caches import provenance_of
 from frostline.pipeline.runs.record import CacheRecord
@@ -91,11 +91,11 @@ def predict(
     opened = load_run(run)
     head = opened.head(trusted=trusted)
     given = _weights_per_backbone(opened, weights)
-    places = layer_places(opened.layer)
+    layers = joined_layers(opened.layer)
     source: ImageSource = PathSource(image_paths(paths))
     count = len(source.table.ids)
     size = batch_size or min(count, _BATCH_SIZE)
-    used = sorted({index for index, _ in places})
+    used = sorted({index for index, _ in layers})
     options = EngineOptions(engine, precision, device, size)
     streams = [
         _features(
@@ -113,7 +113,7 @@ def predict(
     with report.task("Predicting", count) as advance:
         for each in zip(*streams, strict=True):  # batch by batch, side by side
             outputs = {index: found for index, (_, found) in zip(used, each, strict=True)}
-            features = np.concatenate([outputs[index][key] for index, key in places], axis=1)
+            features = np.concatenate([outputs[index][key] for index, key in layers], axis=1)
             batch = each[0][0]
             predictions += _label(batch, features, source, head, top_k)
             advance(len(batch.rows))

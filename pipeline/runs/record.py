@@ -17,7 +17,7 @@ from frostline.classifiers.fitting.search import SearchPlan
 from frostline.features.fidelity import EARLIER_CHECK_NAMES, Check
 from frostline.features.spec import FeatureSpec
 from frostline.pipeline.errors import RunError
-from frostline.pipeline.inputs.layers import layer_places
+from frostline.pipeline.inputs.layers import joined_layers
 from frostline.pipeline.runs.directory import Document, to_plain, with_current_names_in
 
 RUN_FORMAT = "frostline-run"
@@ -216,12 +216,12 @@ class _Record(Struct, frozen=True, kw_only=True, tag_field="kind"):
 def _holds_layer(caches: Sequence[CacheRecord], layer: str) -> bool:
     """Return whether each part of a joined key is a layer of the cache it names."""
     try:
-        places = layer_places(layer)
+        layers = joined_layers(layer)
     except ValueError:  # the prefix of the cache is not a number
         return False
     return all(
         0 <= index < len(caches) and key in {stored.key for stored in caches[index].spec.layers}
-        for index, key in places
+        for index, key in layers
     )
 
 

@@ -250,19 +250,19 @@ def _pvalues(
 ) -> list[float | None]:
     reference = best.predictions(split)
     raw = {
-        place: _mcnemar(reference, summary.predictions(split))
-        for place, summary in enumerate(summaries)
+        index: _mcnemar(reference, summary.predictions(split))
+        for index, summary in enumerate(summaries)
         if summary is not best
     }
-    elsewhere = [summaries[place].name for place, pvalue in raw.items() if pvalue is None]
+    elsewhere = [summaries[index].name for index, pvalue in raw.items() if pvalue is None]
     if elsewhere:
         notes.append(
             f"No significance test for {', '.join(elsewhere)}: not scored on the rows of {best.name}, or the"
             " predictions were not recorded."
         )
-    known = {place: pvalue for place, pvalue in raw.items() if pvalue is not None}
+    known = {index: pvalue for index, pvalue in raw.items() if pvalue is not None}
     found = dict(zip(known, holm(list(known.values())).tolist(), strict=True))
-    return [found.get(place) for place in range(len(summaries))]
+    return [found.get(index) for index in range(len(summaries))]
 
 
 def _mcnemar(best: Predictions | None, other: Predictions | None) -> float | None:
@@ -276,10 +276,10 @@ def _mcnemar(best: Predictions | None, other: Predictions | None) -> float | Non
 
 
 def _front(scores: Sequence[float | None], costs: Sequence[float | None]) -> list[bool]:
-    """Return which places are on the Pareto front: no other is at least as good in both values and better in one."""
+    """Return which runs are on the Pareto front: no other is at least as good in both values and better in one."""
     known = {
-        place: (score, -cost)
-        for place, (score, cost) in enumerate(zip(scores, costs, strict=True))
+        index: (score, -cost)
+        for index, (score, cost) in enumerate(zip(scores, costs, strict=True))
         if score is not None and cost is not None
     }
 
@@ -288,7 +288,7 @@ def _front(scores: Sequence[float | None], costs: Sequence[float | None]) -> lis
             theirs != mine and theirs[0] >= mine[0] and theirs[1] >= mine[1] for theirs in known.values()
         )
 
-    return [place in known and not dominated(known[place]) for place in range(len(scores))]
+    return [index in known and not dominated(known[index]) for index in range(len(scores))]
 
 
 def _sorted(places: Sequence[Place], split: Split, sort: str) -> list[Place]:

@@ -89,7 +89,7 @@ def test_optimizer_steps_match_torch(data, options, make):
     )
     X, y = torch.as_tensor(data.X), torch.as_tensor(data.y)
     rows = TrainingRows(X, y, torch.ones(len(X)))
-    (found,) = train_networks([head], 3, rows, None, seed=7, place=torch.device("cpu"))
+    (found,) = train_networks([head], 3, rows, None, seed=7, device=torch.device("cpu"))
     with torch.random.fork_rng():
         torch.manual_seed(7)
         network = build_network(head, 12, 3)

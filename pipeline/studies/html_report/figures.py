@@ -252,9 +252,10 @@ def _escape(text: str) -> str:
 
 def confusion(name: str, predictions: Predictions, classes: Sequence[str]) -> Chart:
     """Return the confusion matrix as a heat map of row shares, labelled with counts."""
-    place = {each: index for index, each in enumerate(classes)}
+    position = {each: index for index, each in enumerate(classes)}
     true, said = (
-        np.array([place[each] for each in column]) for column in (predictions.labels, predictions.predicted)
+        np.array([position[each] for each in column])
+        for column in (predictions.labels, predictions.predicted)
     )
     k = len(classes)
     counts = np.bincount(true * k + said, minlength=k * k).reshape(k, k)

@@ -260,8 +260,8 @@ def _cache(place: Place) -> AnyCache | None:
 
 def _rows(cache: AnyCache, predictions: Predictions) -> NDArray[np.int64] | None:
     """Return the rows of the scored images; None if the cache lacks the features of one of them."""
-    place = {str(name): row for row, name in enumerate(cache.ids)}
-    rows = np.array([place.get(str(name), -1) for name in predictions.ids], np.int64)
+    row_of = {str(name): row for row, name in enumerate(cache.ids)}
+    rows = np.array([row_of.get(str(name), -1) for name in predictions.ids], np.int64)
     return rows if (rows >= 0).all() and cache.ok[rows].all() else None
 
 

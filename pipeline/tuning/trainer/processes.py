@@ -86,19 +86,19 @@ def joined(device: str) -> Iterator[Processes]:
         FinetuneError: The device is not available.
     """
     count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    place = _place(device, int(os.environ.get("LOCAL_RANK", "0")))
+    torch_device = _torch_device(device, int(os.environ.get("LOCAL_RANK", "0")))
     if count == 1:
-        yield Processes(0, 1, place)
+        yield Processes(0, 1, torch_device)
         return
-    options: dict[str, Any] = {"device_id": place} if place.type == "cuda" else {}
-    distributed.init_process_group("nccl" if place.type == "cuda" else "gloo", **options)
+    options: dict[str, Any] = {"device_id": torch_device} if torch_device.type == "cuda" else {}
+    distributed.init_process_group("nccl" if torch_device.type == "cuda" else "gloo", **options)
     try:
-        yield Processes(rank, count, place)
+        yield Processes(rank, count, torch_device)
     finally:
         distributed.destroy_process_group()
 
 
-def _place(device: str, local_rank: int) -> torch.device:
+def _torch_device(device: str, local_rank: int) -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     chosen = next(name for name, usable in available.items() if usable) if device == "auto" else device
     if not available.get(chosen, False):
