@@ -35,7 +35,7 @@ def test_flipped_labels_are_found():
     assert (np.diff(issues.margin) >= 0).all()
     assert (issues.margin <= 0).all()
     assert (issues.confidence < 0.5).all()
-    assert issues.judged == 600
+    assert issues.scored == 600
     assert sum(issues.per_class.values()) == len(issues.rows)
     again = find_label_errors(X, given, LogisticRegression(max_iter=500))
     np.testing.assert_array_equal(again.rows, issues.rows)
@@ -53,8 +53,8 @@ def test_a_class_of_one_row_is_not_judged():
     given = given.astype("<U5")
     given[17] = "zebra"
     issues = find_label_errors(X, given, GaussianNB())
-    assert issues.unjudged.tolist() == [17]
-    assert issues.judged == 599
+    assert issues.unscored.tolist() == [17]
+    assert issues.scored == 599
     assert 17 not in issues.rows
     assert "zebra" not in issues.suggested
 
@@ -62,7 +62,7 @@ def test_a_class_of_one_row_is_not_judged():
 def test_a_missing_cleanlab_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab", None)
     monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
-    with pytest.raises(ImportError, match=r"pip install 'frostline\[labels\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'frostline\[label-errors\]'"):
         find_label_errors(np.eye(4), np.array([0, 0, 1, 1]), GaussianNB(), folds=2)
 
 

@@ -42,7 +42,7 @@ def test_wrong_label_is_found_without_test_rows(cache, tmp_path, monkeypatch):
     features[split == Split.TEST] = np.nan
     monkeypatch.setattr(FeatureCache, "features", lambda *_args, **_options: features)
     result = label_errors(cache, folds=3, out=tmp_path / "new", device="cpu")
-    assert result.judged == int(((split == Split.TRAIN) | (split == Split.VAL)).sum())
+    assert result.rows == int(((split == Split.TRAIN) | (split == Split.VAL)).sum())
     (found,) = result.found
     assert (found.image, found.given, found.suggested) == (cache.ids[wrong], "0", "1")
     assert -1 <= found.margin < 0
@@ -57,4 +57,4 @@ def test_missing_cleanlab_names_the_extra(cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
     refused = run(cache.path)
     assert refused.exit_code == 1
-    assert "frostline[labels]" in refused.stderr
+    assert "frostline[label-errors]" in refused.stderr

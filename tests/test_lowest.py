@@ -13,7 +13,18 @@ import pytest
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
-TESTED = {"dask", "labels", "openvino", "optuna", "parquet", "report", "tensorboard", "umap", "zoo", "dev"}
+TESTED = {
+    "dask",
+    "label-errors",
+    "openvino",
+    "optuna",
+    "parquet",
+    "report",
+    "tensorboard",
+    "umap",
+    "zoo",
+    "dev",
+}
 
 
 def test_every_bound_of_the_metadata_is_installed():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.errors import HeadError, SplitError
 from frostline.classifiers.experiments.power_law import PowerLaw, fit_power_laws
-from frostline.classifiers.experiments.subsets import Subset, Trial, distinct_images, judge_subsets
+from frostline.classifiers.experiments.subsets import Subset, Trial, distinct_images, evaluate_subsets
 from frostline.classifiers.fitting.inputs import DEFAULTS, FitOptions, LabelledRows
 from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.protocol.folds import assign_folds
@@ -154,9 +154,9 @@ def learning_curve(
     chooses = kind.search == "epochs" or len(kind.candidates(options.params, len(subsets[0].rows))) > 1
     sides = _halves(rows.val, content, groups) if chooses else ((np.empty(0, np.int64), rows.val),)
     trial = Trial(kind, rows, sides, options)
-    judged = judge_subsets(trial, subsets, key=key, journal=journal, jobs=jobs, progress=progress)
-    correct = judged.correct[:-1].reshape(len(shares) - 1, draws, len(rows.val))
-    correct = np.concatenate([correct, np.repeat(judged.correct[None, -1:], draws, axis=1)])
+    evaluated = evaluate_subsets(trial, subsets, key=key, journal=journal, jobs=jobs, progress=progress)
+    correct = evaluated.correct[:-1].reshape(len(shares) - 1, draws, len(rows.val))
+    correct = np.concatenate([correct, np.repeat(evaluated.correct[None, -1:], draws, axis=1)])
     images = [len(subset.rows) for subset in subsets[::draws]]
     samples = _resample(correct, options.seed)
     curve = _points(images, correct, samples, confidence)
@@ -167,8 +167,8 @@ def learning_curve(
         _answer(forecast, len(curve), confidence),
         len(rows.val),
         confidence,
-        judged.resumed,
-        judged.journal,
+        evaluated.resumed,
+        evaluated.journal,
     )
 
 

@@ -245,13 +245,13 @@ def _search(
     began = time.perf_counter()
     for searched, estimator, facts in _fits(task, candidates, data):
         seconds = time.perf_counter() - began
-        found, judged = _judge(task.kind, estimator, data)
-        attempt = _Attempt(searched, estimator, found, judged)
+        found, scores = _score(task.kind, estimator, data)
+        attempt = _Attempt(searched, estimator, found, scores)
         if search is None:
             search = _Search(attempt)
-        elif judged["accuracy"] > search.best.scores["accuracy"]:
+        elif scores["accuracy"] > search.best.scores["accuracy"]:
             search.best = attempt
-        tried = {"accuracy": judged.get("accuracy"), "log_loss": judged.get("log_loss")}
+        tried = {"accuracy": scores.get("accuracy"), "log_loss": scores.get("log_loss")}
         search.trials.append({**searched, **tried, "seconds": seconds, **facts})
         if progress:
             progress(1)
@@ -326,7 +326,7 @@ def _convergence() -> Iterator[Callable[[], bool]]:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
-def _judge(kind: HeadKind, estimator: Any, data: _Data) -> tuple[NDArray[np.float64], dict[str, float]]:
+def _score(kind: HeadKind, estimator: Any, data: _Data) -> tuple[NDArray[np.float64], dict[str, float]]:
     """Return logits, accuracy and log loss on validation rows; scores other than probabilities are calibrated first."""
     parts = [
         logits(kind, estimator, data.held_rows[part], data.n_classes) for part in spans(*data.held_rows.shape)

@@ -156,7 +156,7 @@ class _Task:
         return digest_of(document, (column for part in parts for column in (part, self.rows.y[part])))
 
 
-def _judge(task: _Task, candidates: Sequence[Params], share: float) -> list[dict[str, Any]]:
+def _score(task: _Task, candidates: Sequence[Params], share: float) -> list[dict[str, Any]]:
     """Return the trials of one candidate, or of candidates trained together or as one path: mean scores over the folds."""
     folds = [
         score_candidates(
@@ -195,7 +195,7 @@ class _Runner:
     jobs: int | None
     progress: Callable[[int], None]
 
-    def judge(self, candidates: Sequence[Params], share: float = 1.0) -> list[dict[str, Any]]:
+    def score(self, candidates: Sequence[Params], share: float = 1.0) -> list[dict[str, Any]]:
         """Return one trial per candidate, in order."""
         names = [json.dumps([candidate, share], sort_keys=True) for candidate in candidates]
 
@@ -203,7 +203,7 @@ class _Runner:
             parts = self._parts(candidates, todo)
             calls = ((self.task, [candidates[index] for index in part], share) for part in parts)
             missing = set(todo)
-            for part, trials in zip(parts, in_parallel(_judge, calls, self.jobs), strict=True):
+            for part, trials in zip(parts, in_parallel(_score, calls, self.jobs), strict=True):
                 yield from (each for each in zip(part, trials, strict=True) if each[0] in missing)
 
         return self.journal.complete(names, run, self.progress)
@@ -247,11 +247,11 @@ def _grid(run: _Runner, _space: Space, plan: SearchPlan, rows: int) -> _Trials:
             f"trials: got {plan.trials}, but the grid of head {run.task.kind.name!r} has {len(candidates)} points; "
             "allow as many trials, fix a parameter, or use random search"
         )
-    return run.judge(candidates)
+    return run.score(candidates)
 
 
 def _random(run: _Runner, space: Space, plan: SearchPlan, rows: int) -> _Trials:
-    return run.judge(drawn(space, plan.trials or _DEFAULT_TRIALS, run.task.options.seed, rows))
+    return run.score(drawn(space, plan.trials or _DEFAULT_TRIALS, run.task.options.seed, rows))
 
 
 def _halving(run: _Runner, space: Space, plan: SearchPlan, rows: int) -> _Trials:
@@ -260,7 +260,7 @@ def _halving(run: _Runner, space: Space, plan: SearchPlan, rows: int) -> _Trials
     candidates = drawn(space, count, run.task.options.seed, int(rows * shares[0]))
     trials: _Trials = []
     for share in shares:
-        rung = run.judge(candidates, share)
+        rung = run.score(candidates, share)
         trials += rung
         order = sorted(range(len(rung)), key=lambda i: (-rung[i]["accuracy"], rung[i]["log_loss"], i))
         candidates = [candidates[i] for i in order[: max(1, len(order) // _FACTOR)]]
@@ -288,7 +288,7 @@ def _optuna(run: _Runner, space: Space, plan: SearchPlan, rows: int) -> _Trials:
     for _ in range(plan.trials or _DEFAULT_TRIALS):
         trial = study.ask()
         candidate = {name: _suggest(trial, name, values, rows) for name, values in space.items()}
-        trials += run.judge([candidate])
+        trials += run.score([candidate])
         study.tell(trial, trials[-1]["accuracy"])
     return trials
 

@@ -230,7 +230,7 @@ class _Training:
                 better = held[position][0] < found.history[found.best_epoch].validation_loss
                 if checked is None or epoch == 0 or better:
                     found.best_epoch = epoch
-                    self._keep(position, index, last=epoch + 1 == first.epochs, judged=checked is not None)
+                    self._keep(position, index, last=epoch + 1 == first.epochs, validated=checked is not None)
                 elif epoch - found.best_epoch >= own.patience:
                     stopped.append(position)
             self._drop(stopped)
@@ -296,9 +296,9 @@ class _Training:
             (total / count, right / count) for total, right in zip(loss.tolist(), hits.tolist(), strict=True)
         ]
 
-    def _keep(self, position: int, index: int, *, last: bool, judged: bool) -> None:
+    def _keep(self, position: int, index: int, *, last: bool, validated: bool) -> None:
         """Save the current state of a network; without validation rows, only after the last epoch."""
-        if last or judged:
+        if last or validated:
             whole = {**self._parameters, **self._buffers}
             self._best[index] = {name: value[position].clone() for name, value in whole.items()}
 

@@ -145,7 +145,9 @@ def merge(*, output: Output, parts: tuple[Path, ...], **options: Any) -> None:
     output.show(merged.info(), [f"{merged.path}: {merged.rows} images, merged from {len(parts)} parts."])
 
 
-@click.command(epilog=example("frostline label-errors photos.h5 --out report/   # needs frostline[labels]"))
+@click.command(
+    epilog=example("frostline label-errors photos.h5 --out report/   # needs frostline[label-errors]")
+)
 @click.argument("cache", type=PATH)
 @head_option("Kind of head that scores the labels.")
 @layer_option()
@@ -164,7 +166,7 @@ def label_errors(*, output: Output, cache: Path, **options: Any) -> None:
 
 def _label_errors_text(result: "pipeline.LabelErrors") -> Text:
     rows = [[f"{each.margin:.3f}", each.image, each.given, each.suggested] for each in result.found]
-    title = f"{result.cache}: {len(rows)} of {result.judged} labels are probably wrong"
+    title = f"{result.cache}: {len(rows)} of {result.rows} labels are probably wrong"
     yield Table(["margin", "image", "label", "suggested"], rows, title=title)
     if result.picture:
         yield f"thumbnails: {result.picture}\ntable: {result.table}"

@@ -314,9 +314,9 @@ def _curve(trained: TrainingResult) -> Curve:
         label: tuple(float(getattr(epoch, name)) for epoch in trained.history)
         for label, name in columns.items()
     }
-    judged = {label: values for label, values in series.items() if not math.isnan(values[0])}
+    known = {label: values for label, values in series.items() if not math.isnan(values[0])}
     x = tuple(float(epoch.epoch) for epoch in trained.history)
-    return Curve("epoch", x, judged, float(trained.best_epoch), log_x=False)
+    return Curve("epoch", x, known, float(trained.best_epoch), log_x=False)
 
 
 def _record(

@@ -64,7 +64,7 @@ def first_batch(inputs, epoch, rows=(3, 50, 7)):
 def test_plain_images_equal_extraction_input(digits):
     source, inputs = images(digits, augment="none")
     pixels, labels = first_batch(inputs, 0)
-    judged, _ = next(inputs.judge(np.array([3, 50, 7])))
+    judged, _ = next(inputs.validation(np.array([3, 50, 7])))
     expected = np.empty((32, 32, 3), np.uint8)
     decode(source.read(50)[0], TRANSFORM, expected)
     assert pixels.dtype == torch.uint8
@@ -124,8 +124,8 @@ def test_activations_have_the_shape_of_the_stage():
     assert activations.dtype == torch.float32
     assert activations[0].flatten().tolist() == list(range(12, 18))
     assert labels.tolist() == [2, 0]
-    assert sum(len(batch) for batch, _ in inputs.judge(np.arange(4))) == 4
-    assert list(inputs.judge(np.arange(0))) == []
+    assert sum(len(batch) for batch, _ in inputs.validation(np.arange(4))) == 4
+    assert list(inputs.validation(np.arange(0))) == []
 
 
 def test_epochs_draw_views_and_validation_uses_the_first():
@@ -138,4 +138,4 @@ def test_epochs_draw_views_and_validation_uses_the_first():
     assert torch.equal(drawn[0], drawn[2])
     assert not torch.equal(drawn[0], drawn[1])
     assert all(8 <= int((drawn[0] == number).sum()) <= 26 for number in range(3))
-    assert all(not x.any() for x, _ in inputs.judge(np.arange(50)))
+    assert all(not x.any() for x, _ in inputs.validation(np.arange(50)))

@@ -66,13 +66,13 @@ class Epoch:
     images_per_second: float
 
     def __str__(self) -> str:
-        judged = (
+        validation = (
             ""
             if math.isnan(self.val_loss)
             else f", val loss {self.val_loss:.4f}, val accuracy {self.val_accuracy:.4f}"
         )
         return (
-            f"epoch {self.epoch}: train loss {self.train_loss:.4f}, train accuracy {self.train_accuracy:.4f}{judged}, "
+            f"epoch {self.epoch}: train loss {self.train_loss:.4f}, train accuracy {self.train_accuracy:.4f}{validation}, "
             f"lr {self.lr:.3g}, {self.images_per_second:,.0f} images/s, {self.seconds:.1f} s"
         )
 
@@ -233,7 +233,7 @@ class _Training:
         trained = time.perf_counter() - began
         loss, hits, images = job.processes.total(self._tensor(progress.sums)).tolist()
         rate = (progress.sums[2] - done_before) * job.processes.count / max(trained, 1e-9)
-        val_loss, val_accuracy = self._judge()
+        val_loss, val_accuracy = self._validate()
         record = Epoch(
             epoch=progress.epoch + 1,
             frost_line=job.line.name_at(progress.epoch),
@@ -316,7 +316,7 @@ class _Training:
             return nullcontext()
         return torch.autocast(self.job.processes.device.type, dtype=_AUTOCAST[self.precision])
 
-    def _judge(self) -> tuple[float, float]:
+    def _validate(self) -> tuple[float, float]:
         """Return mean cross-entropy and accuracy on the validation rows; each process evaluates a part of them."""
         job = self.job
         if not len(job.val):
@@ -325,7 +325,7 @@ class _Training:
         network.eval()
         sums = torch.zeros(2, dtype=torch.float64)
         with torch.inference_mode(), self._autocast():
-            for batch in job.inputs.judge(job.val[job.processes.rank :: job.processes.count]):
+            for batch in job.inputs.validation(job.val[job.processes.rank :: job.processes.count]):
                 inputs, labels = self._to_device(batch)
                 logits = network(inputs).float()
                 sums[0] += F.cross_entropy(logits, labels, reduction="sum").item()
@@ -339,7 +339,7 @@ class _Training:
         with torch.inference_mode():
             parts = [
                 self.network(self._to_device(batch)[0]).double().cpu()
-                for batch in self.job.inputs.judge(self.job.val)
+                for batch in self.job.inputs.validation(self.job.val)
             ]
         return torch.cat(parts).numpy() if parts else np.zeros((0, self.job.classes))
 
