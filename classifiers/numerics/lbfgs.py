@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from frostline.classifiers.numerics.softmax import Evaluation, SoftmaxRegression
+from frostline.classifiers.numerics.softmax import LossEvaluation, SoftmaxRegression
 
 _HISTORY = 20  # number of curvature pairs that are kept
 _ARMIJO, _CURVATURE = 1e-4, 0.9  # Wolfe constants, as in Nocedal & Wright 2006, section 3.1
@@ -152,7 +152,7 @@ def minimise(
 
 class _Point(NamedTuple):
     theta: Tensor
-    found: Evaluation
+    found: LossEvaluation
     objective: float
     gradient: Tensor
 
@@ -167,7 +167,7 @@ class _Descent:
     max_iter: int
     proven: bool
 
-    def run(self, theta: Tensor, curvature: CurvaturePairs) -> Generator[Tensor, Evaluation, Optimum]:
+    def run(self, theta: Tensor, curvature: CurvaturePairs) -> Generator[Tensor, LossEvaluation, Optimum]:
         dtype = self.problem.matrix.dtype
         point = self._point(theta, (yield theta))
         curvature = curvature.with_point(theta, point.found.gradient, dtype)
@@ -200,7 +200,7 @@ class _Descent:
             theta[:, -1] -= theta[:, -1].mean()
         return Optimum(theta, point.objective, norm, iterations, converged, excess, curvature)
 
-    def _point(self, theta: Tensor, found: Evaluation) -> _Point:
+    def _point(self, theta: Tensor, found: LossEvaluation) -> _Point:
         gradient = found.gradient.clone()
         gradient[:, :-1] += self.l2 * theta[:, :-1]
         penalty = self.l2 / 2 * float(theta[:, :-1].square().sum())
@@ -227,7 +227,7 @@ class _Descent:
 
     def _search(
         self, point: _Point, direction: Tensor, slope: float
-    ) -> Generator[Tensor, Evaluation, _Point | None]:
+    ) -> Generator[Tensor, LossEvaluation, _Point | None]:
         """Return a point along the direction that satisfies the strong Wolfe conditions, or None.
 
         The objective is convex, so that its slope increases along the line. A valid step lies between a step with

@@ -19,7 +19,7 @@ _LEAST = 1e-10  # share of the largest eigenvalue below which eigenvalues are ro
 _SAMPLE = 8  # rows per feature in the covariance estimate; a preconditioner only needs an approximation
 
 
-class Evaluation(NamedTuple):
+class LossEvaluation(NamedTuple):
     """Mean cross-entropy and its derivatives at one point.
 
     Attributes:
@@ -88,7 +88,7 @@ class SoftmaxRegression:
         shape = (self.outputs, self.matrix.shape[1] + 1)
         return torch.zeros(shape, dtype=self._weight.dtype, device=self.matrix.device)
 
-    def evaluate(self, thetas: Sequence[Tensor]) -> list[Evaluation]:
+    def evaluate(self, thetas: Sequence[Tensor]) -> list[LossEvaluation]:
         """Evaluate the loss at several (outputs, d + 1) points in one pass over the rows."""
         many = len(thetas)
         stacked = torch.stack(list(thetas)).flatten(0, 1)
@@ -112,7 +112,7 @@ class SoftmaxRegression:
         if not self._fit_intercept:
             gradient[:, -1] = 0
         gradients = gradient.view(many, self.outputs, -1)
-        return [Evaluation(*each) for each in zip(losses.tolist(), gradients, curvature, strict=True)]
+        return [LossEvaluation(*each) for each in zip(losses.tolist(), gradients, curvature, strict=True)]
 
     def _loss(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the (b, l) cross-entropy of (b, l, outputs) logits, and its derivative without label smoothing.

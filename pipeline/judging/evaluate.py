@@ -28,8 +28,8 @@ from frostline.pipeline.runs.caches import provenance_of
 from frostline.pipeline.runs.evaluation import (
     CalibrationRecord,
     ClassLine,
-    Estimate,
     Evaluation,
+    IntervalRecord,
     MetricEstimates,
     ReliabilityRecord,
     save_evaluation,
@@ -282,7 +282,7 @@ def _described(result: EvaluationResult) -> Evaluation:
         evaluation_number=result.evaluation_number,
         cache=str(result.cache),
         rows=result.rows,
-        metrics=MetricEstimates(**{name: Estimate(*getattr(metrics, name)) for name in METRICS}),
+        metrics=MetricEstimates(**{name: IntervalRecord(*getattr(metrics, name)) for name in METRICS}),
         per_class=tuple(ClassLine(*line) for line in metrics.per_class),
         confusion=tuple(map(tuple, metrics.confusion.tolist())),
         calibration=CalibrationRecord(
@@ -295,7 +295,7 @@ def _described(result: EvaluationResult) -> Evaluation:
 
 def _reliability(found: Reliability) -> ReliabilityRecord:
     return ReliabilityRecord(
-        rms_calibration_error=Estimate(*found.rms_calibration_error),
+        rms_calibration_error=IntervalRecord(*found.rms_calibration_error),
         edges=tuple(found.edges.tolist()),
         counts=tuple(found.counts.tolist()),
         confidence=tuple(found.confidence.tolist()),

@@ -18,7 +18,7 @@ EARLIER_NAMES = {"look": "evaluation_number"}
 _REMEDY = "Run evaluate again."
 
 
-class Estimate(Struct, frozen=True):
+class IntervalRecord(Struct, frozen=True):
     """A number with its 95 % interval."""
 
     value: float
@@ -29,12 +29,12 @@ class Estimate(Struct, frozen=True):
 class MetricEstimates(Struct, frozen=True, kw_only=True):
     """Scores on the test rows; see `classifiers.protocol.metrics.Metrics`."""
 
-    top1: Estimate
-    top5: Estimate
-    balanced_accuracy: Estimate
-    macro_f1: Estimate
-    log_loss: Estimate
-    rms_calibration_error: Estimate | None = None
+    top1: IntervalRecord
+    top5: IntervalRecord
+    balanced_accuracy: IntervalRecord
+    macro_f1: IntervalRecord
+    log_loss: IntervalRecord
+    rms_calibration_error: IntervalRecord | None = None
     """None if an earlier version wrote the file, which measured another calibration error."""
 
 
@@ -51,7 +51,7 @@ class ClassLine(Struct, frozen=True):
 class ReliabilityRecord(Struct, frozen=True, kw_only=True):
     """Accuracy and confidence per bin; see `classifiers.protocol.calibration.Reliability`."""
 
-    rms_calibration_error: Estimate
+    rms_calibration_error: IntervalRecord
     edges: tuple[float, ...]
     counts: tuple[int, ...]
     confidence: tuple[float, ...]
