@@ -33,7 +33,7 @@ class EarlierFiles:
     overwrite: bool
 
     def final(self) -> FeatureCache | None:
-        """Return the finished cache, or None if there is none.
+        """Return the finished cache, or None if the file does not exist.
 
         Raises:
             CacheMismatchError: The cache has another specification.

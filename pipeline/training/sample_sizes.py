@@ -248,7 +248,7 @@ def learning_curve(
 
 
 def read_learning_curve(folder: str | Path) -> LearningCurveResult | None:
-    """Read the result that `learning_curve` wrote into a folder; return None if there is none.
+    """Read the result that `learning_curve` wrote into a folder; return None if the folder holds no learning curve.
 
     Raises:
         RunError: The file can't be read.
