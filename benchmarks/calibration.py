@@ -78,12 +78,12 @@ def _truth(true: NDArray[np.float64], said: NDArray[np.float64]) -> dict[str, fl
 
 
 def _ece(
-    sure: NDArray[np.float64], hit: NDArray[np.bool_], weights: NDArray[np.float64]
+    sure: NDArray[np.float64], hit: NDArray[np.bool_], counts: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """(m,) plug-in expected calibration errors of m weightings (n, m) of the rows."""
     gaps = np.zeros((BINS, len(sure)))
     gaps[bin_of(sure), np.arange(len(sure))] = hit - sure
-    errors: NDArray[np.float64] = np.abs(gaps @ weights).sum(axis=0) / len(sure)
+    errors: NDArray[np.float64] = np.abs(gaps @ counts).sum(axis=0) / len(sure)
     return errors
 
 
@@ -92,7 +92,7 @@ def _measure(head: Head, n: int, samples: int) -> Iterator[tuple[str, float, flo
     rng = np.random.default_rng((head.classes, n))
     true, said = head.population(rng)
     truth = _truth(true, said)
-    weights = rng.multinomial(n, np.full(n, 1 / n), _RESAMPLES).T.astype(np.float64)
+    counts = rng.multinomial(n, np.full(n, 1 / n), _RESAMPLES).T.astype(np.float64)
     found: dict[str, list[tuple[float, float, float]]] = {name: [] for name in (*_NAMES, "ece")}
     for _ in range(samples):
         rows = rng.integers(0, _POPULATION, n)
@@ -103,7 +103,7 @@ def _measure(head: Head, n: int, samples: int) -> Iterator[tuple[str, float, flo
             found[name].append(getattr(metrics, name))
         sure, hit = proba.max(axis=1), proba.argmax(axis=1) == y
         (value,) = _ece(sure, hit, np.ones((n, 1)))
-        resampled = _ece(sure, hit, weights)
+        resampled = _ece(sure, hit, counts)
         low, high = np.quantile(resampled, (0.025, 0.975)) - resampled.mean() + value
         found["ece"].append((float(value), max(float(low), 0.0), float(high)))
     for name, intervals in found.items():

@@ -38,7 +38,7 @@ from frostline.features.backbones import Backbone, load_backbone
 from frostline.features.cache import CacheWriter, open_writer
 from frostline.features.engines import choose_engine, plan_engines
 from frostline.features.fidelity import Check
-from frostline.features.images.loading import Batch, default_workers, load_batches
+from frostline.features.images.batches import Batch, default_workers, load_batches
 from frostline.features.sources import open_source
 from frostline.pipeline.extraction.engine_choice import specify
 

@@ -1,7 +1,7 @@
 from .experiments.comparison import Comparison as Comparison
 from .experiments.comparison import compare_heads as compare_heads
 from .fitting.fit import fit_head as fit_head
-from .fitting.fitted import FittedHead as FittedHead
+from .fitting.fitted_head import FittedHead as FittedHead
 from .fitting.inputs import FitOptions as FitOptions
 from .fitting.inputs import LabelledRows as LabelledRows
 from .heads.catalog import HEADS as HEADS

@@ -1,6 +1,6 @@
 from .backbones.backbone import Backbone as Backbone
 from .backbones.catalog import list_backbones as list_backbones
-from .backbones.load import load_backbone as load_backbone
+from .backbones.loader import load_backbone as load_backbone
 from .cache.reader import FeatureCache as FeatureCache
 from .errors import FeaturesError as FeaturesError
 from .spec import FeatureSpec as FeatureSpec

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+EARLIER_CHECK_NAMES = {"passed_over": "rejected"}
+"""Fields of checks that earlier versions wrote under another name."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,12 @@ class Check:
     Attributes:
         images: Number of images compared.
         layers: Comparison of each layer, by layer key.
-        passed_over: Faster engines that were not chosen, each with the reason.
+        rejected: Faster engines that were not chosen, each with the reason.
     """
 
     images: int
     layers: Mapping[str, LayerCheck] = field(hash=False)
-    passed_over: tuple[str, ...] = ()
+    rejected: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -85,7 +88,10 @@ class Check:
         Raises:
             ValueError: The text is not such a JSON document.
         """
-        return msgspec.json.decode(text, type=cls)
+        document = msgspec.json.decode(text, type=dict[str, Any])
+        return msgspec.convert(
+            {EARLIER_CHECK_NAMES.get(name, name): value for name, value in document.items()}, cls
+        )
 
 
 def _compared(found: NDArray[np.float32], expected: NDArray[np.float32]) -> LayerCheck:

@@ -5,7 +5,7 @@ from .classifiers.errors import SplitError as SplitError
 from .classifiers.experiments.comparison import Comparison as Comparison
 from .classifiers.experiments.comparison import compare_heads as compare_heads
 from .classifiers.fitting.fit import fit_head as fit_head
-from .classifiers.fitting.fitted import FittedHead as FittedHead
+from .classifiers.fitting.fitted_head import FittedHead as FittedHead
 from .classifiers.fitting.inputs import FitOptions as FitOptions
 from .classifiers.fitting.inputs import LabelledRows as LabelledRows
 from .classifiers.heads.catalog import HEADS as HEADS
@@ -25,7 +25,7 @@ from .errors import OptionError as OptionError
 from .features.backbones.backbone import Backbone as Backbone
 from .features.backbones.catalog import BackboneInfo as BackboneInfo
 from .features.backbones.catalog import list_backbones as list_backbones
-from .features.backbones.load import load_backbone as load_backbone
+from .features.backbones.loader import load_backbone as load_backbone
 from .features.cache.merge import merge_parts as merge_parts
 from .features.cache.reader import FeatureCache as FeatureCache
 from .features.errors import BackboneError as BackboneError

@@ -390,8 +390,8 @@ def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _located(place: str) -> Any:
-    module, _, attribute = place.partition(":")
+def _located(location: str) -> Any:
+    module, _, attribute = location.partition(":")
     found = importlib.import_module(module)
     for name in attribute.split("."):
         found = getattr(found, name)

@@ -19,12 +19,12 @@ class Entry:
     """Built-in implementation of a registry.
 
     Attributes:
-        place: Location of its definition, as ``module:attribute``.
+        location: Location of its definition, as ``module:attribute``.
         needs: Optional package that it requires; empty for none.
         extra: Extra of Frostline that installs `needs`.
     """
 
-    place: str
+    location: str
     needs: str = ""
     extra: str = ""
 
@@ -138,9 +138,11 @@ class Registry(Generic[T]):
                 + (f", or {self._also}" if self._also else "")
             )
         if len(found) > 1:
-            places = [f"{entry.value} of {entry.dist.name}" if entry.dist else entry.value for entry in found]
+            locations = [
+                f"{entry.value} of {entry.dist.name}" if entry.dist else entry.value for entry in found
+            ]
             raise self._error(
-                f"{self.kind} {name!r} is declared more than once: {', '.join(places)}. Uninstall the packages whose"
+                f"{self.kind} {name!r} is declared more than once: {', '.join(locations)}. Uninstall the packages whose"
                 f" {self.kind} you don't need"
             )
         if name in self.entries:
@@ -148,7 +150,7 @@ class Registry(Generic[T]):
         return found[0]
 
     def _own(self, name: str) -> EntryPoint:
-        return EntryPoint(name, self.entries[name].place, self.group)
+        return EntryPoint(name, self.entries[name].location, self.group)
 
 
 def near(name: str, names: Iterable[str]) -> str:

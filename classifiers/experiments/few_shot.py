@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from frostline.classifiers.errors import HeadError, SplitError
-from frostline.classifiers.experiments.subsets import Subset, Trial, distinct_images, judge_subsets
+from frostline.classifiers.experiments.subsets import Subset, Trial, distinct_images, evaluate_subsets
 from frostline.classifiers.fitting.inputs import DEFAULTS, FitOptions, LabelledRows
 from frostline.classifiers.heads.catalog import find_head
 
@@ -118,10 +118,10 @@ def few_shot(
     ]
     nothing = np.empty(0, np.int64)
     trial = Trial(kind, rows, ((nothing, rows.val),), options)
-    judged = judge_subsets(trial, subsets, key=key, journal=journal, jobs=jobs, progress=progress)
-    blocks = judged.correct.reshape(len(sizes), episodes, len(rows.val))
+    evaluated = evaluate_subsets(trial, subsets, key=key, journal=journal, jobs=jobs, progress=progress)
+    blocks = evaluated.correct.reshape(len(sizes), episodes, len(rows.val))
     scores = tuple(_score(size, block, confidence) for size, block in zip(sizes, blocks, strict=True))
-    return FewShot(options.params, scores, len(rows.val), confidence, judged.resumed, judged.journal)
+    return FewShot(options.params, scores, len(rows.val), confidence, evaluated.resumed, evaluated.journal)
 
 
 def _check(sizes: Sequence[int], episodes: int, val: NDArray[np.int64], confidence: float) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.errors import HeadError, SplitError
 from frostline.classifiers.experiments.power_law import PowerLaw, fit_power_laws
-from frostline.classifiers.experiments.subsets import Subset, Trial, distinct_images, judge_subsets
+from frostline.classifiers.experiments.subsets import Subset, Trial, distinct_images, evaluate_subsets
 from frostline.classifiers.fitting.inputs import DEFAULTS, FitOptions, LabelledRows
 from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.protocol.folds import assign_folds
@@ -59,7 +59,7 @@ class Forecast:
         gain: Expected gain over the accuracy of the law with the present images.
         low: Lower end of the interval of the gain.
         high: Upper end of the interval of the gain.
-        missed: Predicted minus observed accuracy at the last point, for the law fitted without that point.
+        last_point_error: Predicted minus observed accuracy at the last point, for the law fitted without that point.
     """
 
     law: PowerLaw
@@ -68,7 +68,7 @@ class Forecast:
     gain: float
     low: float
     high: float
-    missed: float
+    last_point_error: float
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,9 @@ def learning_curve(
     chooses = kind.search == "epochs" or len(kind.candidates(options.params, len(subsets[0].rows))) > 1
     sides = _halves(rows.val, content, groups) if chooses else ((np.empty(0, np.int64), rows.val),)
     trial = Trial(kind, rows, sides, options)
-    judged = judge_subsets(trial, subsets, key=key, journal=journal, jobs=jobs, progress=progress)
-    correct = judged.correct[:-1].reshape(len(shares) - 1, draws, len(rows.val))
-    correct = np.concatenate([correct, np.repeat(judged.correct[None, -1:], draws, axis=1)])
+    evaluated = evaluate_subsets(trial, subsets, key=key, journal=journal, jobs=jobs, progress=progress)
+    correct = evaluated.correct[:-1].reshape(len(shares) - 1, draws, len(rows.val))
+    correct = np.concatenate([correct, np.repeat(evaluated.correct[None, -1:], draws, axis=1)])
     images = [len(subset.rows) for subset in subsets[::draws]]
     samples = _resample(correct, options.seed)
     curve = _points(images, correct, samples, confidence)
@@ -167,8 +167,8 @@ def learning_curve(
         _answer(forecast, len(curve), confidence),
         len(rows.val),
         confidence,
-        judged.resumed,
-        judged.journal,
+        evaluated.resumed,
+        evaluated.journal,
     )
 
 
@@ -243,9 +243,15 @@ def _forecast(points: Sequence[CurvePoint], samples: NDArray[np.float64], confid
     gain = _doubled(law, last.images)
     low, high = float(np.min(ends)), float(np.max(ends))
     (earlier,) = fit_power_laws(images[:-1], 1 - accuracies[:, :-1], covariance[:-1, :-1])
-    missed = 1 - earlier.error(last.images) - last.accuracy
+    last_point_error = 1 - earlier.error(last.images) - last.accuracy
     return Forecast(
-        law, 2 * last.images, min(1.0, last.accuracy + gain), gain, min(low, gain), max(high, gain), missed
+        law=law,
+        images=2 * last.images,
+        accuracy=min(1.0, last.accuracy + gain),
+        gain=gain,
+        low=min(low, gain),
+        high=max(high, gain),
+        last_point_error=last_point_error,
     )
 
 
@@ -269,5 +275,5 @@ def _answer(forecast: Forecast | None, points: int, confidence: float) -> str:
         f"{verdict}: twice the images ({forecast.images}) would change accuracy by {100 * forecast.gain:+.1f} points, to "
         f"{forecast.accuracy:.3f} ({confidence:.0%} interval of the change {100 * forecast.low:+.1f} to "
         f"{100 * forecast.high:+.1f}; help means half a point or more). The same forecast, made without the last point, was off "
-        f"by {100 * forecast.missed:+.1f} points there."
+        f"by {100 * forecast.last_point_error:+.1f} points there."
     )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.fitting.fit import fit_head, predict_candidates
 from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
-from frostline.classifiers.fitting.resumable import Journal, digest_of, in_parallel, journal_path
+from frostline.classifiers.fitting.journal import Journal, digest_of, in_parallel, journal_path
 from frostline.classifiers.heads.kinds import HeadKind
 
 Side = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -74,7 +74,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Judged:
+class TrialResult:
     """Evaluation of heads that were fitted to subsets.
 
     Attributes:
@@ -114,7 +114,7 @@ def distinct_images(
     return {int(label): shuffled[y[shuffled] == label] for label in np.unique(y[shuffled])}
 
 
-def judge_subsets(
+def evaluate_subsets(
     trial: Trial,
     subsets: Sequence[Subset],
     *,
@@ -122,7 +122,7 @@ def judge_subsets(
     journal: Path | None = None,
     jobs: int | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Judged:
+) -> TrialResult:
     """Fit a head to each subset and evaluate it on the validation rows. No other row is read.
 
     Args:
@@ -142,22 +142,22 @@ def judge_subsets(
     names = [digest_of({"seed": trial.head_seed(each)}, [each.rows]) for each in subsets]
 
     def run(todo: list[int]) -> Iterable[tuple[int, dict[str, Any]]]:
-        results = in_parallel(_judge, ((trial, subsets[place]) for place in todo), jobs)
-        return ((place, {"correct": _pack(each)}) for place, each in zip(todo, results, strict=True))
+        results = in_parallel(_evaluate, ((trial, subsets[index]) for index in todo), jobs)
+        return ((index, {"correct": _pack(each)}) for index, each in zip(todo, results, strict=True))
 
     with Journal(file) as log:
         found = log.complete(names, run, progress or (lambda _done: None))
-    count = sum(len(judge) for _, judge in trial.sides)
-    return Judged(np.stack([_unpack(each["correct"], count) for each in found]), log.resumed, file)
+    count = sum(len(evaluation_rows) for _, evaluation_rows in trial.sides)
+    return TrialResult(np.stack([_unpack(each["correct"], count) for each in found]), log.resumed, file)
 
 
-def _judge(trial: Trial, subset: Subset) -> NDArray[np.bool_]:
+def _evaluate(trial: Trial, subset: Subset) -> NDArray[np.bool_]:
     """Return whether the head is correct, for the validation rows in ascending order."""
-    judges = np.concatenate([judge for _, judge in trial.sides])
+    evaluated = np.concatenate([evaluation_rows for _, evaluation_rows in trial.sides])
     right = np.concatenate(
         _right_by_side(trial, subset) if trial.kind.search == "epochs" else _right_by_candidate(trial, subset)
     )
-    ordered: NDArray[np.bool_] = right[np.argsort(judges)]
+    ordered: NDArray[np.bool_] = right[np.argsort(evaluated)]
     return ordered
 
 
@@ -169,18 +169,21 @@ def _right_by_side(trial: Trial, subset: Subset) -> list[NDArray[np.bool_]]:
         for choose, _ in trial.sides
     ]
     return [
-        np.asarray(head.predict(rows.X[judge]) == rows.y[judge])
-        for head, (_, judge) in zip(heads, trial.sides, strict=True)
+        np.asarray(head.predict(rows.X[evaluation_rows]) == rows.y[evaluation_rows])
+        for head, (_, evaluation_rows) in zip(heads, trial.sides, strict=True)
     ]
 
 
 def _right_by_candidate(trial: Trial, subset: Subset) -> list[NDArray[np.bool_]]:
     """Evaluate candidates that are fitted once for all sides."""
-    val = np.sort(np.concatenate([judge for _, judge in trial.sides]))
+    val = np.sort(np.concatenate([evaluation_rows for _, evaluation_rows in trial.sides]))
     rows = trial.rows.divided(subset.rows, val)
     labels = predict_candidates(trial.kind.name, rows, trial.options_of(subset))
     correct = labels == rows.y[val]
-    return [_chosen(correct, np.isin(val, choose))[np.isin(val, judge)] for choose, judge in trial.sides]
+    return [
+        _chosen(correct, np.isin(val, choose))[np.isin(val, evaluation_rows)]
+        for choose, evaluation_rows in trial.sides
+    ]
 
 
 def _chosen(correct: NDArray[np.bool_], choose: NDArray[np.bool_]) -> NDArray[np.bool_]:

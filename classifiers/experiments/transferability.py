@@ -49,9 +49,9 @@ def log_me(X: NDArray[Any], y: NDArray[Any]) -> float:
         shares = squares / (t + squares)
         effective = shares.sum(axis=0)
         residual = ((1 - shares) ** 2 * along).sum(axis=0) + outside
-        weights = (shares**2 * along / squares).sum(axis=0)
+        squared_norm = (shares**2 * along / squares).sum(axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
-            following = effective / weights * residual / (n - effective)
+            following = effective / squared_norm * residual / (n - effective)
         following = np.clip(np.nan_to_num(following, nan=low, posinf=high), low, high)
         moved = np.abs(following - t) > _CLOSE * t
         t = following

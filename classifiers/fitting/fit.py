@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 
 from frostline.classifiers.errors import HeadError, SplitError
-from frostline.classifiers.fitting.fitted import Curve, FittedHead, Verdicts, gives, logits, softened
+from frostline.classifiers.fitting.fitted_head import (
+    Curve,
+    FittedHead,
+    HeadPredictions,
+    gives,
+    logits,
+    softened,
+)
 from frostline.classifiers.fitting.inputs import DEFAULTS, FitOptions, LabelledRows
 from frostline.classifiers.heads.catalog import HEADS, find_head
 from frostline.classifiers.heads.kinds import HeadKind
@@ -64,7 +71,7 @@ def fit_head(
     with _errors_of(kind):
         search = _search(task, candidates, data, progress)
         best = search.best
-        temperature, validation, verdicts = calibrate(best.estimator, best.logits, data.held_labels)
+        temperature, validation, predictions = calibrate(best.estimator, best.logits, data.held_labels)
         estimator = search.best.estimator
         if refit and kind.search != "epochs" and len(rows.val):
             estimator = _refit(task, search.best, data)
@@ -80,7 +87,7 @@ def fit_head(
         seconds=time.perf_counter() - began,
         dim=rows.X.shape[1],
         dtype=rows.X.dtype.name,
-        verdicts=verdicts,
+        validation_predictions=predictions,
     )
 
 
@@ -238,13 +245,13 @@ def _search(
     began = time.perf_counter()
     for searched, estimator, facts in _fits(task, candidates, data):
         seconds = time.perf_counter() - began
-        found, judged = _judge(task.kind, estimator, data)
-        attempt = _Attempt(searched, estimator, found, judged)
+        found, scores = _score(task.kind, estimator, data)
+        attempt = _Attempt(searched, estimator, found, scores)
         if search is None:
             search = _Search(attempt)
-        elif judged["accuracy"] > search.best.scores["accuracy"]:
+        elif scores["accuracy"] > search.best.scores["accuracy"]:
             search.best = attempt
-        tried = {"accuracy": judged.get("accuracy"), "log_loss": judged.get("log_loss")}
+        tried = {"accuracy": scores.get("accuracy"), "log_loss": scores.get("log_loss")}
         search.trials.append({**searched, **tried, "seconds": seconds, **facts})
         if progress:
             progress(1)
@@ -288,17 +295,17 @@ def _fit_together(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _D
     from frostline.classifiers.heads.mlp import fit_together
 
     groups: dict[str, list[int]] = {}
-    for place, candidate in enumerate(candidates):
-        groups.setdefault(task.kind.architecture(task.params(candidate)), []).append(place)
+    for index, candidate in enumerate(candidates):
+        groups.setdefault(task.kind.architecture(task.params(candidate)), []).append(index)
     fits: dict[int, tuple[Any, float]] = {}
-    for places in groups.values():
+    for indices in groups.values():
         began = time.perf_counter()
-        heads = [task.estimator(candidates[place]) for place in places]
+        heads = [task.estimator(candidates[index]) for index in indices]
         fit_together(heads, np.asarray(data.rows), data.labels, **_stopping(data))
-        seconds = (time.perf_counter() - began) / len(places)
-        fits |= {place: (head, seconds) for place, head in zip(places, heads, strict=True)}
-    for place, candidate in enumerate(candidates):
-        head, seconds = fits[place]
+        seconds = (time.perf_counter() - began) / len(indices)
+        fits |= {index: (head, seconds) for index, head in zip(indices, heads, strict=True)}
+    for index, candidate in enumerate(candidates):
+        head, seconds = fits[index]
         yield candidate, head, {"seconds": seconds, "converged": True}
 
 
@@ -319,7 +326,7 @@ def _convergence() -> Iterator[Callable[[], bool]]:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
-def _judge(kind: HeadKind, estimator: Any, data: _Data) -> tuple[NDArray[np.float64], dict[str, float]]:
+def _score(kind: HeadKind, estimator: Any, data: _Data) -> tuple[NDArray[np.float64], dict[str, float]]:
     """Return logits, accuracy and log loss on validation rows; scores other than probabilities are calibrated first."""
     parts = [
         logits(kind, estimator, data.held_rows[part], data.n_classes) for part in spans(*data.held_rows.shape)
@@ -347,7 +354,7 @@ def _scores(proba: NDArray[np.float64], y: NDArray[np.int64]) -> dict[str, float
 
 def calibrate(
     estimator: Any, found: NDArray[np.float64], y: NDArray[np.int64]
-) -> tuple[float, dict[str, float], Verdicts]:
+) -> tuple[float, dict[str, float], HeadPredictions]:
     """Fit the temperature of a head to validation rows.
 
     Args:
@@ -359,7 +366,7 @@ def calibrate(
         The temperature, the scores of `FittedHead.validation`, and the predictions of the rows.
     """
     if not len(y):
-        return 1.0, {}, Verdicts.of(found)
+        return 1.0, {}, HeadPredictions.of(found)
     temperature = _temperature(estimator, found, y)
     before, after = softened(found, 1.0), softened(found, temperature)
     scores = {
@@ -368,7 +375,7 @@ def calibrate(
         "uncalibrated_log_loss": _scores(before, y)["log_loss"],
         "uncalibrated_rms_calibration_error": reliability(y, before).rms_calibration_error.value,
     }
-    return temperature, scores, Verdicts.of(after)
+    return temperature, scores, HeadPredictions.of(after)
 
 
 def _refit(task: _Task, best: _Attempt, data: _Data) -> Any:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from frostline.classifiers.errors import HeadError
 from frostline.classifiers.fitting.fit import score_candidates
 from frostline.classifiers.fitting.inputs import DEFAULTS, FitOptions, LabelledRows
-from frostline.classifiers.fitting.resumable import Journal, digest_of, in_parallel, journal_path
+from frostline.classifiers.fitting.journal import Journal, digest_of, in_parallel, journal_path
 from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.heads.kinds import HeadKind
 
@@ -58,7 +58,7 @@ class SearchPlan:
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchResult:
     """Result of a search.
 
     Attributes:
@@ -85,7 +85,7 @@ def search_head(
     key: str = "",
     journal: Path | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Found:
+) -> SearchResult:
     """Score candidates on folds, and choose the one with the highest mean accuracy; ties take the lowest log loss.
 
     Only rows in a fold are read. The trials do not depend on the number of processes.
@@ -99,7 +99,7 @@ def search_head(
         folds: Pairs of rows to fit and rows to score; by default the training and validation rows of `rows`.
         key: Identifier of X, for the journal.
         journal: File stem for finished trials, from which an interrupted search resumes. The name of the file
-            contains a digest of everything that a trial depends on. The caller deletes ``Found.journal`` when it
+            contains a digest of everything that a trial depends on. The caller deletes ``SearchResult.journal`` when it
             is done.
         progress: Called with the number of trials just finished.
 
@@ -131,7 +131,7 @@ def search_head(
         trials = _STRATEGIES[plan.method](run, space, plan, min(len(fit) for fit, _ in folds))
     whole = [trial for trial in trials if trial["share"] == 1]
     best = max(whole, key=lambda trial: (trial["accuracy"], -trial["log_loss"]))
-    return Found({each: best[each] for each in space}, tuple(trials), log.resumed, file)
+    return SearchResult({each: best[each] for each in space}, tuple(trials), log.resumed, file)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class _Task:
         return digest_of(document, (column for part in parts for column in (part, self.rows.y[part])))
 
 
-def _judge(task: _Task, candidates: Sequence[Params], share: float) -> list[dict[str, Any]]:
+def _score(task: _Task, candidates: Sequence[Params], share: float) -> list[dict[str, Any]]:
     """Return the trials of one candidate, or of candidates trained together or as one path: mean scores over the folds."""
     folds = [
         score_candidates(
@@ -195,15 +195,15 @@ class _Runner:
     jobs: int | None
     progress: Callable[[int], None]
 
-    def judge(self, candidates: Sequence[Params], share: float = 1.0) -> list[dict[str, Any]]:
+    def score(self, candidates: Sequence[Params], share: float = 1.0) -> list[dict[str, Any]]:
         """Return one trial per candidate, in order."""
         names = [json.dumps([candidate, share], sort_keys=True) for candidate in candidates]
 
         def run(todo: list[int]) -> Iterator[tuple[int, dict[str, Any]]]:
             parts = self._parts(candidates, todo)
-            calls = ((self.task, [candidates[place] for place in part], share) for part in parts)
+            calls = ((self.task, [candidates[index] for index in part], share) for part in parts)
             missing = set(todo)
-            for part, trials in zip(parts, in_parallel(_judge, calls, self.jobs), strict=True):
+            for part, trials in zip(parts, in_parallel(_score, calls, self.jobs), strict=True):
                 yield from (each for each in zip(part, trials, strict=True) if each[0] in missing)
 
         return self.journal.complete(names, run, self.progress)
@@ -213,11 +213,11 @@ class _Runner:
         if self.task.kind.search == "path":
             return _stretches(candidates, todo)
         if not self.task.kind.together:
-            return [[place] for place in todo]
+            return [[index] for index in todo]
         groups: dict[str, list[int]] = {}
-        for place in todo:
-            common = self.task.kind.architecture({**self.task.options.params, **candidates[place]})
-            groups.setdefault(common, []).append(place)
+        for index in todo:
+            common = self.task.kind.architecture({**self.task.options.params, **candidates[index]})
+            groups.setdefault(common, []).append(index)
         most = min(_TOGETHER, -(-len(todo) // effective_n_jobs(self.jobs)))
         return [
             group[start : start + most] for group in groups.values() for start in range(0, len(group), most)
@@ -231,7 +231,7 @@ def _stretches(candidates: Sequence[Params], todo: Sequence[int]) -> list[list[i
     candidates only and solved as a whole, so that results depend neither on the number of processes nor on
     interruptions.
     """
-    order = sorted(range(len(candidates)), key=lambda place: -candidates[place]["l2"])
+    order = sorted(range(len(candidates)), key=lambda index: -candidates[index]["l2"])
     stretches = np.array_split(order, -(-len(order) // _TOGETHER))
     return [stretch.tolist() for stretch in stretches if np.isin(stretch, todo).any()]
 
@@ -247,11 +247,11 @@ def _grid(run: _Runner, _space: Space, plan: SearchPlan, rows: int) -> _Trials:
             f"trials: got {plan.trials}, but the grid of head {run.task.kind.name!r} has {len(candidates)} points; "
             "allow as many trials, fix a parameter, or use random search"
         )
-    return run.judge(candidates)
+    return run.score(candidates)
 
 
 def _random(run: _Runner, space: Space, plan: SearchPlan, rows: int) -> _Trials:
-    return run.judge(drawn(space, plan.trials or _DEFAULT_TRIALS, run.task.options.seed, rows))
+    return run.score(drawn(space, plan.trials or _DEFAULT_TRIALS, run.task.options.seed, rows))
 
 
 def _halving(run: _Runner, space: Space, plan: SearchPlan, rows: int) -> _Trials:
@@ -260,7 +260,7 @@ def _halving(run: _Runner, space: Space, plan: SearchPlan, rows: int) -> _Trials
     candidates = drawn(space, count, run.task.options.seed, int(rows * shares[0]))
     trials: _Trials = []
     for share in shares:
-        rung = run.judge(candidates, share)
+        rung = run.score(candidates, share)
         trials += rung
         order = sorted(range(len(rung)), key=lambda i: (-rung[i]["accuracy"], rung[i]["log_loss"], i))
         candidates = [candidates[i] for i in order[: max(1, len(order) // _FACTOR)]]
@@ -286,20 +286,20 @@ def _optuna(run: _Runner, space: Space, plan: SearchPlan, rows: int) -> _Trials:
     )
     trials: _Trials = []
     for _ in range(plan.trials or _DEFAULT_TRIALS):
-        asked = study.ask()
-        candidate = {name: _suggest(asked, name, values, rows) for name, values in space.items()}
-        trials += run.judge([candidate])
-        study.tell(asked, trials[-1]["accuracy"])
+        trial = study.ask()
+        candidate = {name: _suggest(trial, name, values, rows) for name, values in space.items()}
+        trials += run.score([candidate])
+        study.tell(trial, trials[-1]["accuracy"])
     return trials
 
 
-def _suggest(asked: Any, name: str, values: tuple[Any, ...], rows: int) -> Any:
+def _suggest(trial: Any, name: str, values: tuple[Any, ...], rows: int) -> Any:
     low, high, kind = _range(name, values, rows)
     if kind == "int":
-        return asked.suggest_int(name, int(low), int(high), log=True)
+        return trial.suggest_int(name, int(low), int(high), log=True)
     if kind == "float":
-        return asked.suggest_float(name, low, high, log=True)
-    return asked.suggest_categorical(name, values)
+        return trial.suggest_float(name, low, high, log=True)
+    return trial.suggest_categorical(name, values)
 
 
 _STRATEGIES: Mapping[Method, Callable[[_Runner, Space, SearchPlan, int], _Trials]] = {

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from frostline.classifiers.errors import HeadError
-from frostline.classifiers.heads.foreign import adopt, import_head, recorded_kind
 from frostline.classifiers.heads.kinds import HeadKind
+from frostline.classifiers.heads.third_party import adopt, import_head, recorded_kind
 from frostline.registry import Entry, Registry
 
 _HERE = "frostline.classifiers.heads"

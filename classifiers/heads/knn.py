@@ -16,7 +16,7 @@ from frostline.classifiers.errors import HeadError
 from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.heads.parameters import POSITIVE, Parameter, by_name, one_of, whole
 from frostline.classifiers.numerics.devices import resolve_device
-from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Metric, Neighbors, Rows, RowSearch
+from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Metric, Neighbors, RowSearch, Vectors
 
 Weights = Literal["uniform", "distance", "softmax"]
 
@@ -110,16 +110,16 @@ class KNNHead(ClassifierMixin, BaseEstimator):
         if not 1 <= count <= others:
             raise HeadError(f"n_neighbors: got {count}, expected 1 to {others}, the number of training rows")
         search = RowSearch(
-            Rows(self.rows_),
+            Vectors(self.rows_),
             metric=self.metric,
             device=resolve_device(self.device),
             memory_bytes=self.memory_bytes,
         )
         if X is None:
-            return _without_self(search.nearest(Rows(self.rows_), count + 1))
+            return _without_self(search.nearest(Vectors(self.rows_), count + 1))
         X = validate_data(self, X, dtype=_FLOATS, ensure_all_finite=False, reset=False)
         _check_finite(X)
-        return search.nearest(Rows(X), count)
+        return search.nearest(Vectors(X), count)
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """Return the (q, k) float64 share of the votes of each class."""

@@ -27,13 +27,13 @@ from frostline.classifiers.heads.parameters import (
     whole,
 )
 from frostline.classifiers.numerics.devices import resolve_device
-from frostline.classifiers.numerics.lbfgs import Memory, Optimum, minimise
+from frostline.classifiers.numerics.lbfgs import CurvaturePairs, Optimum, minimise
 from frostline.classifiers.numerics.matrices import (
     FLOATS,
     SCALES,
     ClassWeight,
-    ResidentRows,
-    Rows,
+    Matrix,
+    ResidentMatrix,
     Scale,
     chunks,
     exact_dtype,
@@ -135,18 +135,25 @@ def linear_path(
     classes, targets = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise HeadError(f"a linear head needs rows of at least two classes; got {len(classes)} class")
-    place = resolve_device(device)
-    rows_dtype = _rows_dtype(X, dtype, place)
-    weights = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
-    weight = torch.as_tensor(weights).to(place, exact_dtype(place))
-    rows, mean, divisor = _load_rows(X, weight, scale, place, rows_dtype, centre=fit_intercept, memory=memory)
+    torch_device = resolve_device(device)
+    weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
+    on_device = torch.as_tensor(weight).to(torch_device, exact_dtype(torch_device))
+    matrix, mean, divisor = _load(
+        X,
+        on_device,
+        scale,
+        torch_device,
+        _matrix_dtype(X, dtype, torch_device),
+        centre=fit_intercept,
+        memory=memory,
+    )
     axes = None
-    if isinstance(rows, ResidentRows) and _WIDE * len(rows.matrix) <= X.shape[1]:
-        rows, axes = row_space(rows)
+    if isinstance(matrix, ResidentMatrix) and _WIDE * len(matrix.values) <= X.shape[1]:
+        matrix, axes = row_space(matrix)
     problem = SoftmaxRegression(
-        rows,
-        torch.as_tensor(targets, device=place),
-        weight,
+        matrix,
+        torch.as_tensor(targets, device=torch_device),
+        on_device,
         len(classes),
         fit_intercept=fit_intercept,
         label_smoothing=label_smoothing,
@@ -199,21 +206,21 @@ class _Units:
         return coef, solved[:, -1].numpy() - coef @ self.mean
 
 
-def _load_rows(
+def _load(
     X: NDArray[Any] | SelectedRows,
-    weight: torch.Tensor,
+    sample_weight: torch.Tensor,
     scale: Scale,
-    place: torch.device,
+    device: torch.device,
     dtype: torch.dtype,
     *,
     centre: bool,
     memory: int | None,
-) -> tuple[Rows, NDArray[np.float64], NDArray[np.float64]]:
-    """Return rows that are on the device or streamed to it. Rows are centred if an intercept absorbs the shift."""
+) -> tuple[Matrix, NDArray[np.float64], NDArray[np.float64]]:
+    """Return a matrix on the device or streamed to it. Its rows are centred if an intercept absorbs the shift."""
     if memory is not None and X.shape[0] * X.shape[1] * dtype.itemsize > memory:
-        return stream(X, weight, scale, place, dtype, centre=centre)
-    matrix, mean, divisor = standardise(X, weight, scale, place, dtype, centre=centre)
-    return ResidentRows(matrix), mean, divisor
+        return stream(X, sample_weight, scale, device, dtype, centre=centre)
+    matrix, mean, divisor = standardise(X, sample_weight, scale, device, dtype, centre=centre)
+    return ResidentMatrix(matrix), mean, divisor
 
 
 def _solve_path(
@@ -227,14 +234,16 @@ def _solve_path(
 ) -> Iterator[tuple[float, Optimum, float]]:
     """Solve the strengths in groups, each started at an extrapolation of the last two solutions."""
     group = max(1, min(_GROUP, _COLUMNS // problem.outputs))
-    memory = Memory()
+    pairs = CurvaturePairs()
     known: list[tuple[float, torch.Tensor]] = []
     for first in range(0, len(strengths), group):
         began = time.perf_counter()
         l2s = strengths[first : first + group]
         starts = [_extrapolate(known, l2, theta) for l2 in l2s]
-        optima = minimise(problem, l2s, starts, tol=tol, max_iter=max_iter, proven=proven, memory=memory)
-        memory = optima[-1].memory
+        optima = minimise(
+            problem, l2s, starts, tol=tol, max_iter=max_iter, proven=proven, curvature_pairs=pairs
+        )
+        pairs = optima[-1].curvature_pairs
         known = [*known, *zip(l2s, (optimum.theta for optimum in optima), strict=True)][-2:]
         seconds = (time.perf_counter() - began) / len(l2s)
         for l2, optimum in zip(l2s, optima, strict=True):
@@ -269,15 +278,15 @@ def _check_options(
         )
 
 
-def _rows_dtype(X: NDArray[Any] | SelectedRows, dtype: str, device: torch.device) -> torch.dtype:
+def _matrix_dtype(X: NDArray[Any] | SelectedRows, dtype: str, device: torch.device) -> torch.dtype:
     wide = dtype == "float64" or (dtype == "auto" and X.dtype == np.float64 and device.type != "mps")
     return torch.float64 if wide else torch.float32
 
 
-def _normalised(rows: NDArray[Any], scale: Scale) -> NDArray[Any]:
+def _normalised(X: NDArray[Any], scale: Scale) -> NDArray[Any]:
     if scale not in {"l2", "maxnorm"}:
-        return rows
-    normal: NDArray[Any] = normalise(torch.from_numpy(rows.copy()), scale).numpy()
+        return X
+    normal: NDArray[Any] = normalise(torch.from_numpy(X.copy()), scale).numpy()
     return normal
 
 
@@ -405,13 +414,13 @@ class LinearHead(ClassifierMixin, BaseEstimator):
         proven: bool = False,
         start: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
     ) -> Iterator[LinearSolution]:
-        rows, labels, weights = training_rows(self, X, y, sample_weight, self.class_weight)
+        features, labels, weight = training_rows(self, X, y, sample_weight, self.class_weight)
         self.classes_ = np.unique(labels)
         return linear_path(
-            rows,
+            features,
             labels,
             l2s,
-            sample_weight=weights,
+            sample_weight=weight,
             fit_intercept=self.fit_intercept,
             scale=self.scale,
             label_smoothing=self.label_smoothing,
@@ -432,11 +441,11 @@ class LinearHead(ClassifierMixin, BaseEstimator):
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the (n, k) logits of (n, d) features, or the (n,) logits of the second of two classes."""
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=FLOATS, reset=False)
-        width = np.float64 if rows.dtype == np.float64 else np.float32
+        features = validate_data(self, X, dtype=FLOATS, reset=False)
+        width = np.float64 if features.dtype == np.float64 else np.float32
         coef = self.coef_.T.astype(width)
         parts: list[NDArray[Any]] = [
-            np.dot(_normalised(part.astype(width, copy=False), self.scale), coef) for part in chunks(rows)
+            np.dot(_normalised(part.astype(width, copy=False), self.scale), coef) for part in chunks(features)
         ]
         logits: NDArray[np.float64] = np.concatenate(parts).astype(np.float64) + self.intercept_
         return logits[:, 0] if logits.shape[1] == 1 else logits

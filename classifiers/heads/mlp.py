@@ -192,36 +192,36 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         Returns:
             Training rows, validation rows for early stopping or None, the seed, and the device of the rows.
         """
-        rows, labels, weights = training_rows(self, X, y, sample_weight, self.class_weight)
+        features, labels, weight = training_rows(self, X, y, sample_weight, self.class_weight)
         random = check_random_state(self.random_state)
         seed = int(random.randint(2**31 - 1))
-        judged = None
+        held_weight = None
         if validation is None and self.early_stopping > 0:
             kept, held = train_test_split(
                 np.arange(len(labels)), test_size=self.early_stopping, stratify=labels, random_state=random
             )
-            validation, judged = (rows[held], labels[held]), weights[held]
-            rows, labels, weights = rows[kept], labels[kept], weights[kept]
+            validation, held_weight = (features[held], labels[held]), weight[held]
+            features, labels, weight = features[kept], labels[kept], weight[kept]
         self.classes_, targets = np.unique(labels, return_inverse=True)
-        place = resolve_device(self.device)
-        train = self._rows_on_device(rows, targets, weights, place)
-        checked = None if validation is None else self._validation_on_device(*validation, judged, place)
-        return train, checked, seed, place
+        device = resolve_device(self.device)
+        train = self._rows_on_device(features, targets, weight, device)
+        checked = None if validation is None else self._validation_on_device(*validation, held_weight, device)
+        return train, checked, seed, device
 
     def _rows_on_device(
         self,
-        rows: NDArray[Any],
+        features: NDArray[Any],
         targets: NDArray[np.int64],
-        weights: NDArray[np.float64],
-        place: torch.device,
+        sample_weight: NDArray[np.float64],
+        device: torch.device,
     ) -> TrainingRows:
         """Return the standardised training rows on the device."""
-        weight = torch.as_tensor(weights / weights.mean()).to(place, exact_dtype(place))
-        inputs, self.mean_, self.scale_ = standardise(rows, weight, self.scale, place, torch.float32)
-        return TrainingRows(inputs, torch.as_tensor(targets, device=place), weight.to(torch.float32))
+        weight = torch.as_tensor(sample_weight / sample_weight.mean()).to(device, exact_dtype(device))
+        inputs, self.mean_, self.scale_ = standardise(features, weight, self.scale, device, torch.float32)
+        return TrainingRows(inputs, torch.as_tensor(targets, device=device), weight.to(torch.float32))
 
     def _validation_on_device(
-        self, X: ArrayLike, y: ArrayLike, weights: NDArray[np.float64] | None, place: torch.device
+        self, X: ArrayLike, y: ArrayLike, sample_weight: NDArray[np.float64] | None, device: torch.device
     ) -> TrainingRows:
         """Return the standardised validation rows on the device; without weights, all rows have weight 1."""
         held, labels, width = np.asarray(X), np.asarray(y), len(self.mean_)
@@ -232,21 +232,23 @@ class MLPHead(ClassifierMixin, BaseEstimator):
             )
         if not np.isin(labels, self.classes_).all():
             raise HeadError(f"validation: got labels {np.setdiff1d(labels, self.classes_)} that are not in y")
-        codes = torch.as_tensor(np.searchsorted(self.classes_, labels), device=place)
-        shares = torch.ones(len(held)) if weights is None else torch.as_tensor(weights / weights.mean())
-        return TrainingRows(self._inputs(held).to(place), codes, shares.to(place, torch.float32))
+        codes = torch.as_tensor(np.searchsorted(self.classes_, labels), device=device)
+        weight = np.ones(len(held)) if sample_weight is None else sample_weight / sample_weight.mean()
+        return TrainingRows(
+            self._inputs(held).to(device), codes, torch.as_tensor(weight).to(device, torch.float32)
+        )
 
-    def _inputs(self, rows: NDArray[Any]) -> Tensor:
+    def _inputs(self, features: NDArray[Any]) -> Tensor:
         mean, scale = self.mean_.astype(np.float32), self.scale_.astype(np.float32)
-        return torch.as_tensor((rows.astype(np.float32) - mean) / scale)
+        return torch.as_tensor((features.astype(np.float32) - mean) / scale)
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the (n, k) probabilities of ``classes_``."""
         check_is_fitted(self)
-        rows = validate_data(self, X, dtype=FLOATS, reset=False)
+        features = validate_data(self, X, dtype=FLOATS, reset=False)
         with torch.inference_mode():
             parts = [
-                self.network_(self._inputs(part)).double().softmax(dim=1).numpy() for part in chunks(rows)
+                self.network_(self._inputs(part)).double().softmax(dim=1).numpy() for part in chunks(features)
             ]
         return np.concatenate(parts)
 
@@ -333,8 +335,8 @@ def fit_together(
     for head in heads:
         head.check_options()
     first = heads[0]
-    train, checked, seed, place = first.prepare(X, y, sample_weight, validation)
-    trained = train_networks(heads, len(first.classes_), train, checked, seed=seed, place=place)
+    train, checked, seed, device = first.prepare(X, y, sample_weight, validation)
+    trained = train_networks(heads, len(first.classes_), train, checked, seed=seed, device=device)
     for head, found in zip(heads, trained, strict=True):
         head.classes_, head.n_features_in_ = first.classes_, first.n_features_in_
         head.mean_, head.scale_ = first.mean_, first.scale_

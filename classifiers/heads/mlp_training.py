@@ -67,11 +67,11 @@ class TrainingRows:
 
     inputs: Tensor
     targets: Tensor
-    weights: Tensor
+    sample_weight: Tensor
 
 
 @dataclass
-class Trained:
+class TrainedNetwork:
     """A trained network.
 
     Attributes:
@@ -167,8 +167,8 @@ def train_networks(
     checked: TrainingRows | None,
     *,
     seed: int,
-    place: torch.device,
-) -> list[Trained]:
+    device: torch.device,
+) -> list[TrainedNetwork]:
     """Train networks that differ only in `OWN`. Up to rounding, the result equals that of separate trainings.
 
     All networks start from the same weights and use the same batches and dropout draws. Each stops early by itself
@@ -181,20 +181,20 @@ def train_networks(
         train: Training rows.
         checked: Validation rows for early stopping; None to train all epochs.
         seed: Seed of weights, batches and dropout.
-        place: Device of the rows.
+        device: Device of the rows.
 
     Returns:
         The trained networks, in the order of `options`.
     """
     width = train.inputs.shape[1]
-    with _seeded(seed, place):
+    with _seeded(seed, device):
         one = sum(value.numel() for value in build_network(options[0], width, outputs).parameters())
-    most = max(1, (_NEAR if place.type == "cpu" else _PARAMETERS) // one)
-    trained: list[Trained] = []
+    most = max(1, (_NEAR if device.type == "cpu" else _PARAMETERS) // one)
+    trained: list[TrainedNetwork] = []
     for start in range(0, len(options), most):
         part = options[start : start + most]
-        with _seeded(seed, place):
-            network = build_network(part[0], width, outputs).to(place)
+        with _seeded(seed, device):
+            network = build_network(part[0], width, outputs).to(device)
             trained += _Training(part, network).run(train, checked)
     return trained
 
@@ -204,17 +204,17 @@ class _Training:
 
     def __init__(self, options: Sequence[Options], network: nn.Sequential) -> None:
         self._options, self._network = options, network
-        count, place = len(options), next(network.parameters()).device
+        count, device = len(options), next(network.parameters()).device
         self._parameters = {name: _repeat(value, count) for name, value in network.named_parameters()}
         self._buffers = {name: _repeat(value, count) for name, value in network.named_buffers()}
-        kept = torch.tensor([1 - each.dropout for each in options], device=place)
+        kept = torch.tensor([1 - each.dropout for each in options], device=device)
         self._buffers |= {name: kept.clone() for name in self._buffers if name.endswith(".kept")}
-        self._optimizer = _Optimizer(options, self._parameters, place)
+        self._optimizer = _Optimizer(options, self._parameters, device)
         self._running = list(range(count))
-        self._trained = [Trained(network) for _ in options]
+        self._trained = [TrainedNetwork(network) for _ in options]
         self._best: list[dict[str, Tensor]] = [{} for _ in options]
 
-    def run(self, train: TrainingRows, checked: TrainingRows | None) -> list[Trained]:
+    def run(self, train: TrainingRows, checked: TrainingRows | None) -> list[TrainedNetwork]:
         """Run epochs until all networks have stopped."""
         first = self._options[0]
         batches = math.ceil(len(train.inputs) / first.batch_size)
@@ -224,15 +224,15 @@ class _Training:
             losses = self._run_epoch(train, batches, rate, epoch * batches)
             held = self._check(checked) if checked else [(math.nan, math.nan)] * len(losses)
             stopped = []
-            for place, index in enumerate(self._running):
+            for position, index in enumerate(self._running):
                 own, found = self._options[index], self._trained[index]
-                found.history.append(Epoch(losses[place], *held[place], own.lr * share))
-                better = held[place][0] < found.history[found.best_epoch].validation_loss
+                found.history.append(Epoch(losses[position], *held[position], own.lr * share))
+                better = held[position][0] < found.history[found.best_epoch].validation_loss
                 if checked is None or epoch == 0 or better:
                     found.best_epoch = epoch
-                    self._keep(place, index, last=epoch + 1 == first.epochs, judged=checked is not None)
+                    self._keep(position, index, last=epoch + 1 == first.epochs, validated=checked is not None)
                 elif epoch - found.best_epoch >= own.patience:
-                    stopped.append(place)
+                    stopped.append(position)
             self._drop(stopped)
             if not self._running:
                 break
@@ -271,7 +271,7 @@ class _Training:
             for value in self._parameters.values():
                 value.requires_grad_(True)
             losses, _ = self._losses(rows.inputs[batch], rows.targets[batch])
-            means = (losses * rows.weights[batch]).mean(dim=1)
+            means = (losses * rows.sample_weight[batch]).mean(dim=1)
             gradients = torch.autograd.grad(means.sum(), list(self._parameters.values()))
             total += means.detach() * len(batch)
             for value in self._parameters.values():
@@ -289,30 +289,30 @@ class _Training:
             for start in range(0, len(rows.inputs), step):
                 part = slice(start, start + step)
                 losses, right = self._losses(rows.inputs[part], rows.targets[part])
-                weights = rows.weights[part]
-                loss, hits = loss + (losses * weights).sum(dim=1), hits + (right * weights).sum(dim=1)
+                weight = rows.sample_weight[part]
+                loss, hits = loss + (losses * weight).sum(dim=1), hits + (right * weight).sum(dim=1)
         count = len(rows.inputs)
         return [
             (total / count, right / count) for total, right in zip(loss.tolist(), hits.tolist(), strict=True)
         ]
 
-    def _keep(self, place: int, index: int, *, last: bool, judged: bool) -> None:
+    def _keep(self, position: int, index: int, *, last: bool, validated: bool) -> None:
         """Save the current state of a network; without validation rows, only after the last epoch."""
-        if last or judged:
+        if last or validated:
             whole = {**self._parameters, **self._buffers}
-            self._best[index] = {name: value[place].clone() for name, value in whole.items()}
+            self._best[index] = {name: value[position].clone() for name, value in whole.items()}
 
     def _drop(self, stopped: Sequence[int]) -> None:
         """Remove stopped networks from the stack."""
         if not stopped:
             return
-        kept = [place for place in range(len(self._running)) if place not in stopped]
-        self._running = [self._running[place] for place in kept]
+        kept = [position for position in range(len(self._running)) if position not in stopped]
+        self._running = [self._running[position] for position in kept]
         self._parameters = {name: value[kept] for name, value in self._parameters.items()}
         self._buffers = {name: value[kept] for name, value in self._buffers.items()}
         self._optimizer.keep(kept)
 
-    def _finished(self, index: int) -> Trained:
+    def _finished(self, index: int) -> TrainedNetwork:
         found = self._trained[index]
         found.network = copy.deepcopy(self._network).cpu().eval()
         state = dict(found.network.named_parameters()) | dict(found.network.named_buffers())
@@ -332,11 +332,11 @@ class _Optimizer:
     """
 
     def __init__(
-        self, options: Sequence[Options], parameters: Mapping[str, Tensor], place: torch.device
+        self, options: Sequence[Options], parameters: Mapping[str, Tensor], device: torch.device
     ) -> None:
         self._kind, self._nesterov = options[0].optimizer, options[0].nesterov
         self._own = {
-            name: torch.tensor([float(getattr(each, name)) for each in options], device=place)
+            name: torch.tensor([float(getattr(each, name)) for each in options], device=device)
             for name in ("lr", "weight_decay", "momentum")
         }
         self._alone = {name: float(each[0]) for name, each in self._own.items()}
@@ -367,12 +367,12 @@ class _Optimizer:
             return self._alone
         return {name: each.view(-1, *[1] * (dimensions - 1)) for name, each in self._own.items()}
 
-    def keep(self, places: Sequence[int]) -> None:
+    def keep(self, positions: Sequence[int]) -> None:
         """Keep the state of some of the networks."""
-        self._own = {name: each[places] for name, each in self._own.items()}
+        self._own = {name: each[positions] for name, each in self._own.items()}
         self._alone = {name: float(each[0]) for name, each in self._own.items() if len(each)}
-        self._first = [each[places] for each in self._first]
-        self._second = [each[places] for each in self._second]
+        self._first = [each[positions] for each in self._first]
+        self._second = [each[positions] for each in self._second]
 
     def _velocity(self, index: int, gradient: Tensor, momentum: Any) -> Tensor:
         velocity = self._first[index].mul_(momentum).add_(gradient)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from frostline.classifiers.errors import SplitError
 from frostline.classifiers.inspection.near import NEAR
 from frostline.classifiers.numerics.devices import resolve_device
-from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Pairs, Rows, RowSearch
+from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Pairs, RowSearch, Vectors
 from frostline.splits import SPLIT_NAMES, Split
 
 
@@ -103,17 +103,17 @@ def near_duplicates(
     if len(members) > 1:
         central = split == Split.TRAIN
         centre = _mean(X, np.flatnonzero(central if central.any() else split != Split.NONE))
-        for place, earlier in enumerate(members[:-1]):
+        for index, earlier in enumerate(members[:-1]):
             search = RowSearch(
-                Rows(X, earlier),
+                Vectors(X, earlier),
                 metric="cosine",
                 device=resolve_device(device),
                 centre=centre,
                 memory_bytes=memory_bytes,
             )
-            for later in members[place + 1 :]:
+            for later in members[index + 1 :]:
                 limits = best.limits(len(later))
-                for pairs in search.within(Rows(X, later), limits):
+                for pairs in search.within(Vectors(X, later), limits):
                     best.add(earlier[pairs.rows], later[pairs.queries], pairs.distances)
                     limits[:] = best.limit
     return best.result(threshold)

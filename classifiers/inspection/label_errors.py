@@ -22,8 +22,8 @@ class LabelIssues:
         suggested: (m,) most probable labels.
         margin: (m,) probability of the given label minus that of the suggested label, from -1 to 0.
         confidence: (m,) out-of-fold probability of the given label.
-        judged: Number of judged rows.
-        unjudged: (u,) rows that could not be judged because their training folds lack their label.
+        scored: Number of scored rows.
+        unscored: (u,) rows that could not be scored because their training folds lack their label.
         per_class: Number of flagged rows per given label.
     """
 
@@ -32,8 +32,8 @@ class LabelIssues:
     suggested: NDArray[Any]
     margin: NDArray[np.float64]
     confidence: NDArray[np.float64]
-    judged: int
-    unjudged: NDArray[np.int64]
+    scored: int
+    unscored: NDArray[np.int64]
     per_class: dict[Any, int]
 
 
@@ -72,14 +72,14 @@ def find_label_errors(
     filters = _cleanlab()
     y = np.asarray(y)
     classes, given = np.unique(y, return_inverse=True)
-    proba, judged = out_of_fold_proba(X, y, estimator, folds=folds, groups=groups, seed=seed)
+    proba, scored = out_of_fold_proba(X, y, estimator, folds=folds, groups=groups, seed=seed)
     # Exclude classes that no fold could judge: their columns are all zero.
-    kept, labels = np.unique(given[judged], return_inverse=True)
+    kept, labels = np.unique(given[scored], return_inverse=True)
     if len(kept) < 2:
         raise HeadError(
             f"got {len(kept)} classes with rows in several folds, expected at least 2; use fewer folds"
         )
-    proba = proba[np.ix_(judged, kept)]
+    proba = proba[np.ix_(scored, kept)]
     proba /= np.maximum(proba.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     flagged = np.flatnonzero(
         filters.find_label_issues(labels, proba, filter_by="prune_by_noise_rate", n_jobs=1)
@@ -90,7 +90,7 @@ def find_label_errors(
     suggested = others.argmax(axis=1)
     margin = confidence - others.max(axis=1, initial=-np.inf)
     order = np.lexsort((flagged, margin))  # cleanlab does not define the order of ties
-    rows = np.flatnonzero(judged)[flagged[order]]
+    rows = np.flatnonzero(scored)[flagged[order]]
     numbers = np.bincount(labels[flagged], minlength=len(kept))
     return LabelIssues(
         rows=rows,
@@ -98,8 +98,8 @@ def find_label_errors(
         suggested=classes[kept[suggested[order]]],
         margin=margin[order],
         confidence=confidence[order],
-        judged=int(judged.sum()),
-        unjudged=np.flatnonzero(~judged),
+        scored=int(scored.sum()),
+        unscored=np.flatnonzero(~scored),
         per_class={
             classes[name].item(): int(count) for name, count in zip(kept, numbers, strict=True) if count
         },
@@ -122,7 +122,7 @@ def out_of_fold_proba(
     Returns:
         proba: (n, k) float64 probabilities of the sorted labels, 0 for a label missing from the training folds of
             the row.
-        judged: (n,) bool, whether the training folds of the row contain the label of the row.
+        scored: (n,) bool, whether the training folds of the row contain the label of the row.
 
     Raises:
         HeadError: The shapes do not match, there are fewer than two classes, or the folds cannot be made.
@@ -131,13 +131,13 @@ def out_of_fold_proba(
     classes, given = np.unique(y, return_inverse=True)
     _check(X, y, classes, folds, groups)
     proba = np.zeros((len(y), len(classes)))
-    judged = np.zeros(len(y), np.bool_)
+    scored = np.zeros(len(y), np.bool_)
     for train, test in _folds(given, groups, folds, seed):
         fitted = clone(estimator).fit(X[train], y[train])
         columns = np.searchsorted(classes, fitted.classes_)
         proba[np.ix_(test, columns)] = fitted.predict_proba(X[test])
-        judged[test] = np.isin(given[test], columns)
-    return proba, judged
+        scored[test] = np.isin(given[test], columns)
+    return proba, scored
 
 
 def _folds(
@@ -186,5 +186,5 @@ def _cleanlab() -> Any:
         return import_module("cleanlab.filter")
     except ImportError as error:
         raise ImportError(
-            "finding label errors needs cleanlab, which isn't installed; run pip install 'frostline[labels]'"
+            "finding label errors needs cleanlab, which isn't installed; run pip install 'frostline[label-errors]'"
         ) from error

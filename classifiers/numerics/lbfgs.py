@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from frostline.classifiers.numerics.softmax import Evaluation, SoftmaxRegression
+from frostline.classifiers.numerics.softmax import LossEvaluation, SoftmaxRegression
 
 _HISTORY = 20  # number of curvature pairs that are kept
 _ARMIJO, _CURVATURE = 1e-4, 0.9  # Wolfe constants, as in Nocedal & Wright 2006, section 3.1
@@ -16,7 +16,7 @@ _TRIALS = 30  # largest number of steps per line search
 _PATIENCE = 50  # iterations without a decrease beyond rounding after which the solver stops
 
 
-class Memory(NamedTuple):
+class CurvaturePairs(NamedTuple):
     """Curvature pairs: steps, and the changes of the gradient of the unpenalised loss along them, oldest first.
 
     The penalty adds exactly l2 times the step to a change, so that the pairs can be reused for other strengths.
@@ -29,16 +29,18 @@ class Memory(NamedTuple):
     pairs: tuple[tuple[Tensor, Tensor], ...] = ()
     last: tuple[Tensor, Tensor] | None = None
 
-    def move(self, theta: Tensor, gradient: Tensor, dtype: torch.dtype) -> "Memory":
-        """Return the memory with the pair of one more point added; the oldest pair is dropped if it is full."""
+    def with_point(self, theta: Tensor, gradient: Tensor, dtype: torch.dtype) -> "CurvaturePairs":
+        """Return the pairs with that of one more point added; the oldest pair is dropped if there are enough."""
         if self.last is None:
-            return Memory(self.pairs, (theta, gradient))
+            return CurvaturePairs(self.pairs, (theta, gradient))
         step, change = (new - old for new, old in zip((theta, gradient), self.last, strict=True))
-        return Memory((*self.pairs[1 - _HISTORY :], (step.to(dtype), change.to(dtype))), (theta, gradient))
+        return CurvaturePairs(
+            (*self.pairs[1 - _HISTORY :], (step.to(dtype), change.to(dtype))), (theta, gradient)
+        )
 
-    def forget(self) -> "Memory":
-        """Return the memory without its pairs."""
-        return Memory((), self.last)
+    def without_pairs(self) -> "CurvaturePairs":
+        """Return no pairs, with the same last point."""
+        return CurvaturePairs((), self.last)
 
     def direction(self, gradient: Tensor, l2: float, initial: Callable[[Tensor], Tensor]) -> Tensor:
         """Compute the quasi-Newton direction (Nocedal & Wright 2006, algorithm 7.4).
@@ -83,7 +85,7 @@ class Optimum:
         iterations: Number of L-BFGS iterations.
         converged: Whether the objective is within the tolerance of its optimum, by a proof or an estimate.
         excess: Proven upper bound of the objective minus its minimum; see `minimise`.
-        memory: Curvature pairs, to warm-start the next strength.
+        curvature_pairs: Curvature pairs, to warm-start the next strength.
     """
 
     theta: Tensor
@@ -92,7 +94,7 @@ class Optimum:
     iterations: int
     converged: bool
     excess: float
-    memory: Memory
+    curvature_pairs: CurvaturePairs
 
 
 def minimise(
@@ -103,7 +105,7 @@ def minimise(
     tol: float,
     max_iter: int,
     proven: bool = False,
-    memory: Memory | None = None,
+    curvature_pairs: CurvaturePairs | None = None,
 ) -> list[Optimum]:
     """Minimise the mean cross-entropy plus ``l2 / 2 * ||W||^2`` for several l2, by L-BFGS (Liu & Nocedal 1989).
 
@@ -121,36 +123,36 @@ def minimise(
     `Optimum.excess`.
 
     Args:
-        problem: Rows, classes and weights.
+        problem: Features, classes and weights of the rows.
         l2s: Penalty strengths, above 0.
         thetas: (outputs, d + 1) initial parameters of each strength.
         tol: Largest relative excess of the objective.
         max_iter: Largest number of iterations per strength.
         proven: Whether to iterate until the tolerance is proven and not only estimated.
-        memory: Curvature pairs of a similar strength.
+        curvature_pairs: Curvature pairs of a similar strength.
 
     Returns:
         One optimum per strength, in the order of `l2s`.
     """
     runs = [
-        _Descent(problem, l2, tol, max_iter, proven).run(theta, memory or Memory())
+        _Descent(problem, l2, tol, max_iter, proven).run(theta, curvature_pairs or CurvaturePairs())
         for l2, theta in zip(l2s, thetas, strict=True)
     ]
-    asked = {index: next(run) for index, run in enumerate(runs)}
+    points = {index: next(run) for index, run in enumerate(runs)}
     optima: dict[int, Optimum] = {}
-    while asked:
-        for index, found in zip(list(asked), problem.evaluate(list(asked.values())), strict=True):
+    while points:
+        for index, found in zip(list(points), problem.evaluate(list(points.values())), strict=True):
             try:
-                asked[index] = runs[index].send(found)
+                points[index] = runs[index].send(found)
             except StopIteration as stop:
                 optima[index] = stop.value
-                del asked[index]
+                del points[index]
     return [optima[index] for index in range(len(runs))]
 
 
 class _Point(NamedTuple):
     theta: Tensor
-    found: Evaluation
+    found: LossEvaluation
     objective: float
     gradient: Tensor
 
@@ -165,16 +167,16 @@ class _Descent:
     max_iter: int
     proven: bool
 
-    def run(self, theta: Tensor, memory: Memory) -> Generator[Tensor, Evaluation, Optimum]:
-        dtype = self.problem.rows.dtype
+    def run(self, theta: Tensor, curvature: CurvaturePairs) -> Generator[Tensor, LossEvaluation, Optimum]:
+        dtype = self.problem.matrix.dtype
         point = self._point(theta, (yield theta))
-        memory = memory.move(theta, point.found.gradient, dtype)
+        curvature = curvature.with_point(theta, point.found.gradient, dtype)
         iterations = idle = 0
         while True:
-            direction = self._direction(point, memory)
+            direction = self._direction(point, curvature)
             slope = float((point.gradient * direction).sum())
-            if slope >= 0 and memory.pairs:
-                memory = memory.forget()
+            if slope >= 0 and curvature.pairs:
+                curvature = curvature.without_pairs()
                 continue
             excess = self._excess(point)
             converged = self._converged(point, excess, slope)
@@ -182,12 +184,12 @@ class _Descent:
                 break
             following = yield from self._search(point, direction, slope)
             if following is None:
-                if not memory.pairs:
+                if not curvature.pairs:
                     break  # no descent along the preconditioned gradient: the arithmetic precision is reached
-                memory = memory.forget()
+                curvature = curvature.without_pairs()
                 continue
             iterations += 1
-            memory = memory.move(following.theta, following.found.gradient, dtype)
+            curvature = curvature.with_point(following.theta, following.found.gradient, dtype)
             gained = point.objective - following.objective > torch.finfo(dtype).eps * point.objective
             idle = 0 if gained else idle + 1
             point = following
@@ -196,20 +198,20 @@ class _Descent:
         # A constant added to all logits changes nothing: choose the intercepts that sum to zero.
         if len(theta) > 1:
             theta[:, -1] -= theta[:, -1].mean()
-        return Optimum(theta, point.objective, norm, iterations, converged, excess, memory)
+        return Optimum(theta, point.objective, norm, iterations, converged, excess, curvature)
 
-    def _point(self, theta: Tensor, found: Evaluation) -> _Point:
+    def _point(self, theta: Tensor, found: LossEvaluation) -> _Point:
         gradient = found.gradient.clone()
         gradient[:, :-1] += self.l2 * theta[:, :-1]
         penalty = self.l2 / 2 * float(theta[:, :-1].square().sum())
         return _Point(theta, found, found.loss + penalty, gradient)
 
-    def _direction(self, point: _Point, memory: Memory) -> Tensor:
+    def _direction(self, point: _Point, curvature: CurvaturePairs) -> Tensor:
         def initial(gradient: Tensor) -> Tensor:
             return self.problem.precondition(gradient, point.found.curvature, self.l2)
 
-        narrow = point.gradient.to(self.problem.rows.dtype)
-        return memory.direction(narrow, self.l2, initial).to(point.theta)
+        narrow = point.gradient.to(self.problem.matrix.dtype)
+        return curvature.direction(narrow, self.l2, initial).to(point.theta)
 
     def _excess(self, point: _Point) -> float:
         """Return an upper bound of the difference between the objective and its minimum."""
@@ -218,21 +220,21 @@ class _Descent:
         return coefficients + float((point.gradient[:, -1].square() / slack).sum())
 
     def _converged(self, point: _Point, excess: float, slope: float) -> bool:
-        learnt = self.problem.ignorance - point.objective
-        rounding = 8 * torch.finfo(self.problem.rows.dtype).eps * point.objective
+        learnt = self.problem.constant_loss - point.objective
+        rounding = 8 * torch.finfo(self.problem.matrix.dtype).eps * point.objective
         allowed = min(self.tol * point.objective, max(self.tol * learnt, rounding))
         return excess <= allowed or (not self.proven and 0 <= -slope / 2 * _CAUTION <= allowed)
 
     def _search(
         self, point: _Point, direction: Tensor, slope: float
-    ) -> Generator[Tensor, Evaluation, _Point | None]:
+    ) -> Generator[Tensor, LossEvaluation, _Point | None]:
         """Return a point along the direction that satisfies the strong Wolfe conditions, or None.
 
         The objective is convex, so that its slope increases along the line. A valid step lies between a step with
         a slope that is too negative and a step with a slope that is too positive, and is found by a safeguarded
         secant method. Values are compared up to their rounding, as in Hager & Zhang 2005.
         """
-        noise = 10 * torch.finfo(self.problem.rows.dtype).eps * point.objective
+        noise = 10 * torch.finfo(self.problem.matrix.dtype).eps * point.objective
         low, low_slope, step, wide = 0.0, slope, 1.0, torch.inf
         high = high_slope = None
         for _ in range(_TRIALS):

@@ -60,46 +60,48 @@ def training_rows(
     """
     if isinstance(X, SelectedRows):
         head.n_features_in_ = X.shape[1]
-        rows, labels = X, column_or_1d(y)
+        features, labels = X, column_or_1d(y)
         check_consistent_length(X, labels)
     else:
-        rows, labels = validate_data(head, X, y, dtype=FLOATS)
+        features, labels = validate_data(head, X, y, dtype=FLOATS)
     check_classification_targets(labels)
-    weights = _check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
-    weights = _by_class(weights, labels, class_weight)
-    kept = weights > 0
+    weight = _check_sample_weight(sample_weight, labels, dtype=np.float64, ensure_non_negative=True)
+    weight = _by_class(weight, labels, class_weight)
+    kept = weight > 0
     if not kept.all():
-        rows = rows.select(kept) if isinstance(rows, SelectedRows) else rows[kept]
-        labels, weights = labels[kept], weights[kept]
+        features = features.select(kept) if isinstance(features, SelectedRows) else features[kept]
+        labels, weight = labels[kept], weight[kept]
     classes = np.unique(labels)
     if len(classes) < 2:
         raise HeadError(f"{type(head).__name__} needs rows of at least two classes; got {len(classes)} class")
-    return rows, labels, weights
+    return features, labels, weight
 
 
 def _by_class(
-    weights: NDArray[np.float64], labels: NDArray[Any], class_weight: ClassWeight
+    sample_weight: NDArray[np.float64], labels: NDArray[Any], class_weight: ClassWeight
 ) -> NDArray[np.float64]:
     """Multiply row weights by class weights; rows of weight 0 do not count as members of their class."""
-    kept = weights > 0
+    kept = sample_weight > 0
     if class_weight is None or not kept.any():
-        return weights
+        return sample_weight
     classes, codes = np.unique(labels[kept], return_inverse=True)
-    factors = compute_class_weight(class_weight, classes=classes, y=labels[kept], sample_weight=weights[kept])
+    factors = compute_class_weight(
+        class_weight, classes=classes, y=labels[kept], sample_weight=sample_weight[kept]
+    )
     if not (np.isfinite(factors) & (factors >= 0)).all():
         worst = int(np.argmin(np.where(np.isfinite(factors), factors, -np.inf)))
         raise HeadError(
             f"class_weight: got {factors[worst]:g} for class {classes[worst]}, expected a finite number of at least 0"
         )
-    found = weights.copy()
+    found = sample_weight.copy()
     found[kept] *= factors[codes]
     return found
 
 
-def chunks(rows: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def chunks(X: NDArray[Any]) -> Iterator[NDArray[Any]]:
     """Yield blocks of rows whose float32 copy takes at most 64 MiB."""
-    step = max(1, _CHUNK_BYTES // (4 * rows.shape[1]))
-    return (rows[start : start + step] for start in range(0, len(rows), step))
+    step = max(1, _CHUNK_BYTES // (4 * X.shape[1]))
+    return (X[start : start + step] for start in range(0, len(X), step))
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:
@@ -107,7 +109,7 @@ def exact_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-class Rows(Protocol):
+class Matrix(Protocol):
     """Matrix of inputs that can be read in blocks repeatedly."""
 
     @property
@@ -125,40 +127,40 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class ResidentRows:
-    """Rows in the memory of the device, as one (n, d) matrix."""
+class ResidentMatrix:
+    """An (n, d) matrix in the memory of the device."""
 
-    matrix: torch.Tensor
+    values: torch.Tensor
 
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and features."""
-        return self.matrix.shape[0], self.matrix.shape[1]
+        return self.values.shape[0], self.values.shape[1]
 
     @property
     def dtype(self) -> torch.dtype:
         """Number format of the products."""
-        return self.matrix.dtype
+        return self.values.dtype
 
     @property
     def device(self) -> torch.device:
         """Device of the products."""
-        return self.matrix.device
+        return self.values.device
 
     def blocks(self, width: int) -> Iterator[tuple[slice, torch.Tensor]]:
         """Yield views of blocks of rows."""
-        for part in _runs(len(self.matrix), _block_rows(width, self.device)):
-            yield part, self.matrix[part]
+        for part in _runs(len(self.values), _block_rows(width, self.device)):
+            yield part, self.values[part]
 
     def sample(self, count: int) -> torch.Tensor:
         """Return evenly spaced rows."""
-        n = len(self.matrix)
-        return self.matrix if count >= n else self.matrix[torch.from_numpy(_spaced(n, count)).to(self.device)]
+        n = len(self.values)
+        return self.values if count >= n else self.values[torch.from_numpy(_spaced(n, count)).to(self.device)]
 
 
 @dataclass(frozen=True)
-class StreamedRows:
-    """Rows that are read and standardised in blocks on every pass. Only one block is in memory.
+class StreamedMatrix:
+    """A matrix that is read and standardised in blocks on every pass. Only one block is in memory.
 
     Attributes:
         source: (n, d) floats of any width, e.g. a memory map, or rows selected from one.
@@ -192,27 +194,27 @@ class StreamedRows:
     def sample(self, count: int) -> torch.Tensor:
         """Return evenly spaced rows."""
         n = self.shape[0]
-        rows = self._read(self.source[_spaced(n, min(count, n))])
+        block = self._read(self.source[_spaced(n, min(count, n))])
         release(self.source)
-        return rows
+        return block
 
     def _read(self, part: NDArray[Any]) -> torch.Tensor:
-        rows = _read(part, self.scale, self.device, self.dtype)
-        return rows.sub_(self.mean).div_(self.divisor)
+        block = _read(part, self.scale, self.device, self.dtype)
+        return block.sub_(self.mean).div_(self.divisor)
 
 
-def row_space(rows: ResidentRows) -> tuple[ResidentRows, torch.Tensor]:
+def row_space(matrix: ResidentMatrix) -> tuple[ResidentMatrix, torch.Tensor]:
     """Express n rows in coordinates of the space that they span, for n much smaller than the number of features d.
 
     Penalised coefficients lie in this space, so that the solution does not change. The axes are orthonormal (from
     a QR decomposition), so that norms are preserved.
 
     Returns:
-        The (n, n) rows, and the (d, n) axes.
+        The (n, n) matrix, and the (d, n) axes.
     """
-    matrix = rows.matrix.cpu() if rows.device.type == "mps" else rows.matrix  # MPS has no QR
-    axes, corner = torch.linalg.qr(matrix.T)
-    return ResidentRows(corner.T.contiguous().to(rows.device)), axes.to(rows.device)
+    values = matrix.values.cpu() if matrix.device.type == "mps" else matrix.values  # MPS has no QR
+    axes, corner = torch.linalg.qr(values.T)
+    return ResidentMatrix(corner.T.contiguous().to(matrix.device)), axes.to(matrix.device)
 
 
 def _block_rows(width: int, device: torch.device) -> int:
@@ -227,16 +229,16 @@ def _spaced(n: int, count: int) -> NDArray[np.int64]:
     return np.linspace(0, n - 1, count).astype(np.int64)
 
 
-def normalise(rows: torch.Tensor, scale: Scale) -> torch.Tensor:
-    """Divide rows by their Euclidean norm (``l2``) or largest absolute value (``maxnorm``), in place.
+def normalise(matrix: torch.Tensor, scale: Scale) -> torch.Tensor:
+    """Divide rows of a matrix by their Euclidean norm (``l2``) or largest absolute value (``maxnorm``), in place.
 
     Zero rows, and rows with another scale, stay unchanged.
     """
     if scale in {"l2", "maxnorm"}:
         order = 2 if scale == "l2" else float("inf")
-        norm = torch.linalg.vector_norm(rows, order, dim=1, keepdim=True)
-        rows.div_(norm.masked_fill_(norm == 0, 1))
-    return rows
+        norm = torch.linalg.vector_norm(matrix, order, dim=1, keepdim=True)
+        matrix.div_(norm.masked_fill_(norm == 0, 1))
+    return matrix
 
 
 def _read(part: NDArray[Any], scale: Scale, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
@@ -246,7 +248,7 @@ def _read(part: NDArray[Any], scale: Scale, device: torch.device, dtype: torch.d
 
 def standardise(
     X: Any,
-    weights: torch.Tensor,
+    sample_weight: torch.Tensor,
     scale: Scale,
     device: torch.device,
     dtype: torch.dtype,
@@ -259,7 +261,7 @@ def standardise(
 
     Args:
         X: (n, d) floats of any width, e.g. a memory map.
-        weights: (n,) non-negative weights, on the device.
+        sample_weight: (n,) non-negative weights, on the device.
         scale: ``standard``: weighted mean 0 and standard deviation 1; constant features are only centred. ``l2``
             and ``maxnorm``: each row is divided by its norm. ``none``: no scaling.
         device: Device of the matrix.
@@ -270,52 +272,52 @@ def standardise(
         The (n, d) matrix, and the applied (d,) float64 mean and divisor (0 and 1 if none was applied).
     """
     n, d = X.shape
-    rows = torch.empty((n, d), dtype=dtype, device=device)
-    weights = weights / weights.sum()
-    mean, variance = torch.zeros((2, d), dtype=weights.dtype, device=device)
+    matrix = torch.empty((n, d), dtype=dtype, device=device)
+    sample_weight = sample_weight / sample_weight.sum()
+    mean, variance = torch.zeros((2, d), dtype=sample_weight.dtype, device=device)
     for part in _blocks(n, d):
-        rows[part] = _read(X[part], scale, device, dtype)
+        matrix[part] = _read(X[part], scale, device, dtype)
         release(X)
-        mean += _weighted_sum(rows[part], weights[part])
+        mean += _weighted_sum(matrix[part], sample_weight[part])
     if scale != "standard" and not centre:
-        return rows, np.zeros(d), np.ones(d)
+        return matrix, np.zeros(d), np.ones(d)
     middle = mean.to(dtype)
     for part in _blocks(n, d):
-        rows[part] -= middle
-        variance += _weighted_square(rows[part], weights[part])
+        matrix[part] -= middle
+        variance += _weighted_square(matrix[part], sample_weight[part])
     divisor = _divisor(variance, middle, scale)
-    rows /= divisor
-    return rows, _numpy(middle), _finite(divisor)
+    matrix /= divisor
+    return matrix, _numpy(middle), _finite(divisor)
 
 
 def stream(
     X: Any,
-    weights: torch.Tensor,
+    sample_weight: torch.Tensor,
     scale: Scale,
     device: torch.device,
     dtype: torch.dtype,
     *,
     centre: bool = False,
-) -> tuple[StreamedRows, NDArray[np.float64], NDArray[np.float64]]:
-    """Return scaled rows as `standardise` does, but streamed. One pass computes the mean and the standard deviation."""
+) -> tuple[StreamedMatrix, NDArray[np.float64], NDArray[np.float64]]:
+    """Return a scaled matrix as `standardise` does, but streamed. One pass computes the mean and the standard deviation."""
     n, d = X.shape
-    weights = weights / weights.sum()
+    sample_weight = sample_weight / sample_weight.sum()
     # A shift near the mean avoids cancellation of the squares.
     shift = _read(X[: min(n, 256)], scale, device, dtype).mean(dim=0)
-    total, squares = torch.zeros((2, d), dtype=weights.dtype, device=device)
-    plain = StreamedRows(X, torch.zeros_like(shift), torch.ones_like(shift), scale, device, dtype)
+    total, squares = torch.zeros((2, d), dtype=sample_weight.dtype, device=device)
+    plain = StreamedMatrix(X, torch.zeros_like(shift), torch.ones_like(shift), scale, device, dtype)
     if scale == "standard" or centre:
         for part in _blocks(n, d):
-            rows = plain._read(X[part]).sub_(shift)  # noqa: SLF001
-            total += _weighted_sum(rows, weights[part])
-            squares += _weighted_square(rows, weights[part])
+            block = plain._read(X[part]).sub_(shift)  # noqa: SLF001
+            total += _weighted_sum(block, sample_weight[part])
+            squares += _weighted_square(block, sample_weight[part])
             release(X)
         middle = (total + shift).to(dtype)
         divisor = _divisor((squares - total.square()).clamp_min(0), middle, scale)
     else:
         middle, divisor = torch.zeros_like(shift), torch.ones_like(shift)
-    rows_of = StreamedRows(X, middle, divisor, scale, device, dtype)
-    return rows_of, _numpy(middle), _finite(divisor)
+    matrix = StreamedMatrix(X, middle, divisor, scale, device, dtype)
+    return matrix, _numpy(middle), _finite(divisor)
 
 
 def _divisor(variance: torch.Tensor, mean: torch.Tensor, scale: Scale) -> torch.Tensor:
@@ -333,13 +335,13 @@ def _blocks(n: int, d: int) -> Iterator[slice]:
     return (slice(start, min(start + step, n)) for start in range(0, n, step))
 
 
-def _weighted_sum(rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    return (rows.to(weights.dtype) * weights[:, None]).sum(dim=0)
+def _weighted_sum(block: torch.Tensor, sample_weight: torch.Tensor) -> torch.Tensor:
+    return (block.to(sample_weight.dtype) * sample_weight[:, None]).sum(dim=0)
 
 
-def _weighted_square(rows: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+def _weighted_square(block: torch.Tensor, sample_weight: torch.Tensor) -> torch.Tensor:
     """Return the weighted sum of the squares, in the wider number format of the weights."""
-    return (rows.to(weights.dtype).square() * weights[:, None]).sum(dim=0)
+    return (block.to(sample_weight.dtype).square() * sample_weight[:, None]).sum(dim=0)
 
 
 def _finite(divisor: torch.Tensor) -> NDArray[np.float64]:

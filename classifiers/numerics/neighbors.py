@@ -40,7 +40,7 @@ class Pairs(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Rows:
+class Vectors:
     """Feature vectors that are read and converted one block at a time.
 
     Attributes:
@@ -65,9 +65,9 @@ class Rows:
         return _tensor(np.asarray(self.X[positions if self.index is None else self.index[positions]]))
 
 
-def _tensor(rows: NDArray[Any]) -> Tensor:
-    known = rows.dtype in (np.float16, np.float32, np.float64)
-    return torch.from_numpy(rows if known else rows.astype(np.float64))
+def _tensor(vectors: NDArray[Any]) -> Tensor:
+    known = vectors.dtype in (np.float16, np.float32, np.float64)
+    return torch.from_numpy(vectors if known else vectors.astype(np.float64))
 
 
 class RowSearch:
@@ -79,7 +79,7 @@ class RowSearch:
     larger.
 
     Args:
-        base: Rows to search.
+        base: Vectors to search.
         metric: ``cosine`` or ``euclidean``.
         device: Device of the scores.
         centre: (d,) origin that is subtracted first, rounded to float32. Euclidean distances do not depend on it.
@@ -88,7 +88,7 @@ class RowSearch:
 
     def __init__(
         self,
-        base: Rows,
+        base: Vectors,
         *,
         metric: Metric,
         device: torch.device,
@@ -113,11 +113,11 @@ class RowSearch:
         origin = None if centre is None else torch.as_tensor(np.asarray(centre), dtype=torch.float32)
         self._centre = None if origin is None else origin.to(self._exact_device)
 
-    def nearest(self, queries: Rows, k: int) -> Neighbors:
+    def nearest(self, queries: Vectors, k: int) -> Neighbors:
         """Find the k nearest rows of every query.
 
         Args:
-            queries: (q, d) rows.
+            queries: q vectors.
             k: Number of neighbours, at most the number of rows.
 
         Returns:
@@ -130,11 +130,11 @@ class RowSearch:
             found.distances[chunk], found.rows[chunk] = self._nearest(queries, chunk, k)
         return found
 
-    def within(self, queries: Rows, limits: NDArray[np.float64]) -> Iterator[Pairs]:
+    def within(self, queries: Vectors, limits: NDArray[np.float64]) -> Iterator[Pairs]:
         """Yield all pairs of a query and a row with at most the distance limit of the query, in batches.
 
         Args:
-            queries: (q, d) rows.
+            queries: q vectors.
             limits: (q,) largest distances. The caller may lower them during iteration.
 
         Yields:
@@ -148,7 +148,7 @@ class RowSearch:
                 near = pairs.distances <= limits[pairs.queries]
                 yield Pairs(pairs.queries[near], pairs.rows[near], pairs.distances[near])
 
-    def _nearest(self, queries: Rows, chunk: NDArray[np.int64], k: int) -> Neighbors:
+    def _nearest(self, queries: Vectors, chunk: NDArray[np.int64], k: int) -> Neighbors:
         placed = self._place(queries.block(int(chunk[0]), int(chunk[-1]) + 1))
         candidates = min(k + _SPARE, len(self._base))
         scores, rows, reach = self._best(placed, candidates)
@@ -167,12 +167,12 @@ class RowSearch:
         return found
 
     def _search_again(
-        self, queries: Rows, chunk: NDArray[np.int64], found: Neighbors, positions: NDArray[np.int64]
+        self, queries: Vectors, chunk: NDArray[np.int64], found: Neighbors, positions: NDArray[np.int64]
     ) -> None:
         """Replace the neighbours at these positions by the result of a search over all rows within the bound."""
         if not chunk.size:
             return
-        again = Rows(queries.X, chunk if queries.index is None else queries.index[chunk])
+        again = Vectors(queries.X, chunk if queries.index is None else queries.index[chunk])
         best = _Best(found.distances.shape[1], found.distances[positions, -1].copy())
         for pairs in self.within(again, best.limits):
             best.add(pairs)
@@ -180,36 +180,36 @@ class RowSearch:
 
     # ------------------------------------------------------------------------------------------ single precision
 
-    def _place(self, rows: Tensor) -> Tensor:
-        """Map rows to the space of the scores, as float32 on the device. The argument may be overwritten."""
-        rows = rows.to(self._exact_device)
-        rows = rows.float() if rows.dtype == torch.float16 else rows
-        return self._map(rows).to(self._device, torch.float32)
+    def _place(self, vectors: Tensor) -> Tensor:
+        """Map vectors to the space of the scores, as float32 on the device. The argument may be overwritten."""
+        vectors = vectors.to(self._exact_device)
+        vectors = vectors.float() if vectors.dtype == torch.float16 else vectors
+        return self._map(vectors).to(self._device, torch.float32)
 
-    def _map(self, rows: Tensor) -> Tensor:
-        """Centre and normalise float32 or float64 rows in place."""
+    def _map(self, vectors: Tensor) -> Tensor:
+        """Centre and normalise float32 or float64 vectors in place."""
         if self._centre is not None:
-            rows -= self._centre
-        return _normalise(rows) if self._cosine else rows
+            vectors -= self._centre
+        return _normalise(vectors) if self._cosine else vectors
 
     def _blocks(self) -> Iterator[tuple[int, Tensor, Tensor, float]]:
-        """Yield the start, rows, half squared norms (negated) and largest norm of every block of rows."""
+        """Yield the start, vectors, half squared norms (negated) and largest norm of every block of rows."""
         for start in range(0, len(self._base), self._block_rows):
-            rows = self._place(self._base.block(start, min(start + self._block_rows, len(self._base))))
-            norms = torch.linalg.vector_norm(rows, dim=1)
-            yield start, rows, norms.square().mul_(-0.5), float(norms.max())
+            block = self._place(self._base.block(start, min(start + self._block_rows, len(self._base))))
+            norms = torch.linalg.vector_norm(block, dim=1)
+            yield start, block, norms.square().mul_(-0.5), float(norms.max())
 
-    def _tiles(self, placed: Tensor, rows: Tensor, offsets: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    def _tiles(self, placed: Tensor, block: Tensor, offsets: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Yield scores of queries against a block of rows, larger if nearer. Each result overwrites the previous one."""
-        step = max(1, len(self._scores) // len(rows))
+        step = max(1, len(self._scores) // len(block))
         for start in range(0, len(placed), step):
             part = slice(start, min(start + step, len(placed)))
-            out = self._scores[: (part.stop - start) * len(rows)].view(-1, len(rows))
+            out = self._scores[: (part.stop - start) * len(block)].view(-1, len(block))
             with _full_precision():
                 if self._cosine:
-                    torch.mm(placed[part], rows.T, out=out)
+                    torch.mm(placed[part], block.T, out=out)
                 else:
-                    torch.addmm(offsets, placed[part], rows.T, out=out)
+                    torch.addmm(offsets, placed[part], block.T, out=out)
             yield part, out
 
     def _best(self, placed: Tensor, count: int) -> tuple[NDArray[Any], NDArray[np.int64], float]:
@@ -258,7 +258,7 @@ class RowSearch:
     # ------------------------------------------------------------------------------------------ double precision
 
     def _distances(
-        self, queries: Rows, query: NDArray[np.int64], row: NDArray[np.int64]
+        self, queries: Vectors, query: NDArray[np.int64], row: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """Return the (p,) float64 distances of pairs that are sorted by query."""
         distances = np.empty(len(row))
@@ -309,20 +309,20 @@ def _norms(placed: Tensor) -> NDArray[np.float64]:
     return norms
 
 
-def _zeros(rows: Tensor) -> Tensor:
-    return (rows == 0).all(dim=1).double()
+def _zeros(vectors: Tensor) -> Tensor:
+    return (vectors == 0).all(dim=1).double()
 
 
-def _normalise(rows: Tensor) -> Tensor:
-    """Divide rows by their Euclidean norms, in place; zero rows stay zero."""
-    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    least = torch.finfo(rows.dtype).tiny ** 0.4
+def _normalise(vectors: Tensor) -> Tensor:
+    """Divide vectors by their Euclidean norms, in place; zero vectors stay zero."""
+    norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    least = torch.finfo(vectors.dtype).tiny ** 0.4
     odd = ~((norms > least) & (norms < 1 / least))
     if bool(odd.any()):  # squares may have overflowed or underflowed
-        peaks = rows.abs().amax(dim=1, keepdim=True)
-        rows /= torch.where(odd & (peaks > 0), peaks, 1)
-        norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
-    return rows.div_(torch.where(norms > 0, norms, 1))
+        peaks = vectors.abs().amax(dim=1, keepdim=True)
+        vectors /= torch.where(odd & (peaks > 0), peaks, 1)
+        norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return vectors.div_(torch.where(norms > 0, norms, 1))
 
 
 @contextmanager

@@ -63,9 +63,9 @@ class SelectedRows:
         rows: NDArray[Any] = self.source[self.index[part]]
         return rows
 
-    def select(self, places: NDArray[Any]) -> "SelectedRows":
+    def select(self, positions: NDArray[Any]) -> "SelectedRows":
         """Select some of these rows by position or by a mask, without reading them."""
-        return SelectedRows(self.source, self.index[places])
+        return SelectedRows(self.source, self.index[positions])
 
     def check(self) -> None:
         """Read all rows once, and validate them.
@@ -95,9 +95,9 @@ class SelectedRows:
         return np.dtype(np.float64 if self.dtype == np.float64 else np.float32)
 
 
-def release(rows: Any) -> None:
+def release(X: Any) -> None:
     """Release the pages of a memory map from the memory of this process; they stay in the cache of the system."""
-    base: Any = rows.source if isinstance(rows, SelectedRows) else rows
+    base: Any = X.source if isinstance(X, SelectedRows) else X
     read_only = isinstance(base, np.ndarray) and not base.flags.writeable
     while base is not None and not isinstance(base, mmap.mmap):
         base = getattr(base, "base", getattr(base, "obj", None))

@@ -12,14 +12,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from frostline.classifiers.numerics.matrices import Rows
+from frostline.classifiers.numerics.matrices import Matrix
 
 _WIDEST = 2048  # largest number of features whose full covariance is decomposed
 _LEAST = 1e-10  # share of the largest eigenvalue below which eigenvalues are rounding errors
 _SAMPLE = 8  # rows per feature in the covariance estimate; a preconditioner only needs an approximation
 
 
-class Evaluation(NamedTuple):
+class LossEvaluation(NamedTuple):
     """Mean cross-entropy and its derivatives at one point.
 
     Attributes:
@@ -47,9 +47,9 @@ class SoftmaxRegression:
     Two classes have one logit, of the second against the first. More classes have one logit per class.
 
     Args:
-        rows: (n, d) inputs.
-        targets: (n,) int64 class indices, on the device of the rows.
-        weights: (n,) row weights, float64 if the device supports it.
+        matrix: (n, d) inputs.
+        targets: (n,) int64 class indices, on the device of the matrix.
+        sample_weight: (n,) weights of the rows, float64 if the device supports it.
         n_classes: Number of classes, at least 2.
         fit_intercept: Whether logits have an intercept.
         label_smoothing: Share of each target that is spread evenly over all classes (Szegedy et al. 2016).
@@ -57,62 +57,62 @@ class SoftmaxRegression:
 
     def __init__(
         self,
-        rows: Rows,
+        matrix: Matrix,
         targets: Tensor,
-        weights: Tensor,
+        sample_weight: Tensor,
         n_classes: int,
         *,
         fit_intercept: bool = True,
         label_smoothing: float = 0.0,
     ) -> None:
-        self.rows = rows
+        self.matrix = matrix
         self.outputs = 1 if n_classes == 2 else n_classes
         self._smoothing = label_smoothing
         self._fit_intercept = fit_intercept
-        self._weights = weights / weights.sum()
+        self._weight = sample_weight / sample_weight.sum()
         self._targets = targets
         self._known_spectrum: _Spectrum | None = None
 
     @cached_property
-    def ignorance(self) -> float:
+    def constant_loss(self) -> float:
         """Loss of the best constant logits: the entropy of the class shares or, without an intercept, of equal shares."""
         classes = max(self.outputs, 2)
         if not self._fit_intercept:
             return math.log(classes)
-        shares = torch.bincount(self._targets, self._weights, classes)
+        shares = torch.bincount(self._targets, self._weight, classes)
         shares = (1 - self._smoothing) * shares + self._smoothing / classes
         return float(torch.special.entr(shares).sum())
 
     def zeros(self) -> Tensor:
         """Return (outputs, d + 1) parameters, all zero: the coefficients and, in the last column, the intercept."""
-        shape = (self.outputs, self.rows.shape[1] + 1)
-        return torch.zeros(shape, dtype=self._weights.dtype, device=self.rows.device)
+        shape = (self.outputs, self.matrix.shape[1] + 1)
+        return torch.zeros(shape, dtype=self._weight.dtype, device=self.matrix.device)
 
-    def evaluate(self, thetas: Sequence[Tensor]) -> list[Evaluation]:
+    def evaluate(self, thetas: Sequence[Tensor]) -> list[LossEvaluation]:
         """Evaluate the loss at several (outputs, d + 1) points in one pass over the rows."""
         many = len(thetas)
         stacked = torch.stack(list(thetas)).flatten(0, 1)
-        narrow = stacked.to(self.rows.dtype)
+        narrow = stacked.to(self.matrix.dtype)
         coef, intercept = narrow[:, :-1].contiguous(), narrow[:, -1].contiguous()
         gradient = torch.zeros_like(stacked)
         losses, curvature = stacked.new_zeros(many), stacked.new_zeros(many, self.outputs)
-        for part, rows in self.rows.blocks(len(stacked)):
-            targets, weights = self._targets[part], self._weights[part]
-            shares = weights.to(rows.dtype)
-            logits = torch.addmm(intercept, rows, coef.T).view(len(rows), many, self.outputs)
+        for part, block in self.matrix.blocks(len(stacked)):
+            targets, weight = self._targets[part], self._weight[part]
+            shares = weight.to(block.dtype)
+            logits = torch.addmm(intercept, block, coef.T).view(len(block), many, self.outputs)
             loss, residual = self._loss(logits, targets)
-            losses += weights @ loss.to(weights.dtype)
+            losses += weight @ loss.to(weight.dtype)
             spread = residual.abs()
             curvature += torch.einsum("n,nlk->lk", shares, spread.sub_(spread.square()))
             if self._smoothing:
                 self._smooth(residual, targets)
-            residual = residual.mul_(shares[:, None, None]).view(len(rows), -1)
-            gradient[:, :-1] += residual.T @ rows
+            residual = residual.mul_(shares[:, None, None]).view(len(block), -1)
+            gradient[:, :-1] += residual.T @ block
             gradient[:, -1] += residual.sum(dim=0)
         if not self._fit_intercept:
             gradient[:, -1] = 0
         gradients = gradient.view(many, self.outputs, -1)
-        return [Evaluation(*each) for each in zip(losses.tolist(), gradients, curvature, strict=True)]
+        return [LossEvaluation(*each) for each in zip(losses.tolist(), gradients, curvature, strict=True)]
 
     def _loss(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Return the (b, l) cross-entropy of (b, l, outputs) logits, and its derivative without label smoothing.
@@ -173,8 +173,8 @@ class SoftmaxRegression:
 
     def _spectrum(self) -> _Spectrum:
         if self._known_spectrum is None:
-            n, d = self.rows.shape
-            sample = self.rows.sample(min(n, _SAMPLE * d if d <= _WIDEST else _WIDEST))
+            n, d = self.matrix.shape
+            sample = self.matrix.sample(min(n, _SAMPLE * d if d <= _WIDEST else _WIDEST))
             self._known_spectrum = _decompose(sample)
         return self._known_spectrum
 
@@ -193,25 +193,25 @@ def _decompose(sample: Tensor) -> _Spectrum:
     """Decompose the second moment of the varying features in float64, as float32 loses eigenvalues of correlated features."""
     n, d = sample.shape
     live = (sample != 0).any(dim=0)
-    rows = sample[:, live].to("cpu" if sample.device.type == "mps" else sample.device, torch.float64)
-    total, varying = float(rows.square().sum()) / n, max(1, rows.shape[1])
+    live_sample = sample[:, live].to("cpu" if sample.device.type == "mps" else sample.device, torch.float64)
+    total, varying = float(live_sample.square().sum()) / n, max(1, live_sample.shape[1])
     try:
-        values, axes = _leading(rows)
+        values, axes = _leading(live_sample)
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]  # no convergence: fall back to one scale for all directions, which is slower
-        values, axes = rows.new_zeros(0), rows.new_zeros(rows.shape[1], 0)
+        values, axes = live_sample.new_zeros(0), live_sample.new_zeros(live_sample.shape[1], 0)
     vectors = sample.new_zeros(d, len(values))
     vectors[live] = axes.to(vectors)
     rest = max(0.0, total - float(values.sum())) / max(1, varying - len(values))
     return _Spectrum(vectors, values.to(vectors), rest)
 
 
-def _leading(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the (r,) eigenvalues above rounding of the second moment of the rows, and the (d, r) eigenvectors."""
-    n, d = rows.shape
+def _leading(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the (r,) eigenvalues above rounding of the second moment of the rows of a matrix, and the (d, r) eigenvectors."""
+    n, d = matrix.shape
     if n >= d:
-        values, vectors = torch.linalg.eigh(rows.T @ rows / n)
+        values, vectors = torch.linalg.eigh(matrix.T @ matrix / n)
         return values.clamp_min(0), vectors
-    values, vectors = torch.linalg.eigh(rows @ rows.T / n)  # same eigenvalues, from the smaller matrix
+    values, vectors = torch.linalg.eigh(matrix @ matrix.T / n)  # same eigenvalues, from the smaller matrix
     kept = values > values[-1] * _LEAST
     values = values[kept]
-    return values, rows.T @ (vectors[:, kept] / (values * n).sqrt())
+    return values, matrix.T @ (vectors[:, kept] / (values * n).sqrt())

@@ -41,11 +41,11 @@ def fit_temperature(scores: NDArray[np.float64], y: NDArray[np.int64]) -> float:
     present = np.zeros(k, np.int64)  # rows of weight 0: scikit-learn requires every class
     rows = centred[np.concatenate([np.arange(n), np.arange(n), present])] / spread
     labels = np.concatenate([y, wrong, np.arange(k)])
-    weights = np.repeat([1 - 1 / (n + 2), 1 / (n + 2), 0], [n, n, k])
+    weight = np.repeat([1 - 1 / (n + 2), 1 / (n + 2), 0], [n, n, k])
     everything = np.arange(len(rows))
     model = CalibratedClassifierCV(
         _Scores(), method="temperature", cv=[(everything, everything)], ensemble=False
-    ).fit(rows, labels, sample_weight=weights)
+    ).fit(rows, labels, sample_weight=weight)
     inverse = model.calibrated_classifiers_[0].calibrators[0].beta_
     return spread / float(inverse)
 
@@ -97,9 +97,9 @@ def reliability(y: NDArray[np.int64], proba: NDArray[np.float64]) -> Reliability
         Confidence and accuracy per bin, and the calibration error.
     """
     top, hit = proba.max(axis=1), proba.argmax(axis=1) == y
-    place = bin_of(top)
-    counts = np.bincount(place, minlength=BINS).astype(np.int64)
-    sure, right = (np.bincount(place, weights, BINS) for weights in (top, hit))
+    bins = bin_of(top)
+    counts = np.bincount(bins, minlength=BINS).astype(np.int64)
+    sure, right = (np.bincount(bins, values, BINS) for values in (top, hit))
     filled = np.maximum(counts, 1)
     error = rms_calibration_error(top, hit)
     return Reliability(np.linspace(0, 1, BINS + 1), counts, sure / filled, right / filled, error)

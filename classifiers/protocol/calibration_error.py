@@ -100,15 +100,15 @@ class _Bins:
     @classmethod
     def of(cls, sure: NDArray[np.float64], hit: NDArray[np.bool_]) -> Self | None:
         """Return the statistics of rows, or None if no bin has two rows."""
-        place, gap = bin_of(sure), hit - sure
+        bins, gap = bin_of(sure), hit - sure
         noise = np.maximum(sure * (1 - sure), _FLOOR)  # variance of the outcome for a calibrated head
-        counts = np.bincount(place, minlength=BINS)
+        counts = np.bincount(bins, minlength=BINS)
         kept = counts >= 2
         if not kept.any():
             return None
         n = counts[kept]
         gaps, squares, hits, variances, skews = (
-            np.bincount(place, each, BINS)[kept] / n
+            np.bincount(bins, each, BINS)[kept] / n
             for each in (gap, gap**2, hit, noise, noise * (1 - 2 * sure))
         )
         # Moments of the sum over pairs of different rows, (sum gap)^2 - sum gap^2, divided by n - 1

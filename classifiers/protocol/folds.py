@@ -31,19 +31,19 @@ def assign_folds(content: NDArray[np.uint8], groups: NDArray[Any], folds: int) -
     """
     if folds < 2:
         raise SplitError(f"folds: got {folds}, expected at least 2")
-    places, place_of = np.unique(
+    distinct, index = np.unique(
         positions(np.asarray(content, np.uint8), np.asarray(groups)), return_inverse=True
     )
-    fold_of = np.array([_fold(place, folds) for place in places], np.int64)
-    fold: NDArray[np.int64] = fold_of[place_of]
+    fold_of = np.array([_fold(position, folds) for position in distinct], np.int64)
+    fold: NDArray[np.int64] = fold_of[index]
     empty = folds - len(np.unique(fold))
     if empty:
         raise SplitError(
-            f"folds: {empty} of {folds} have no row; {len(places)} different images or groups are too few, ask for fewer"
+            f"folds: {empty} of {folds} have no row; {len(distinct)} different images or groups are too few, ask for fewer"
         )
     return fold
 
 
-def _fold(place: np.float64, folds: int) -> int:
-    digest = hashlib.blake2b(_SALT + place.tobytes(), digest_size=8).digest()
+def _fold(position: np.float64, folds: int) -> int:
+    digest = hashlib.blake2b(_SALT + position.tobytes(), digest_size=8).digest()
     return int.from_bytes(digest, "big") % folds

@@ -42,7 +42,7 @@ class ScoredRows:
 
 @dataclass(frozen=True)
 class Metric:
-    """A number that judges probabilities.
+    """A metric of predicted probabilities.
 
     Attributes:
         interval: Function that returns the value with its interval, given the rows and the coverage.

@@ -275,9 +275,9 @@ def _unstratified(counts: NDArray[np.int64], classes: Sequence[str]) -> list[str
 
 def _off_shares(shares: NDArray[np.float64], fractions: tuple[float, float, float]) -> list[str]:
     return [
-        f"{name} holds {got:.0%} of the rows, expected {asked:.0%}; few or large groups can't be divided evenly"
-        for name, got, asked in zip(SPLIT_NAMES[1:], shares, fractions, strict=True)
-        if abs(got - asked) > _SHARE_TOLERANCE
+        f"{name} holds {got:.0%} of the rows, expected {expected:.0%}; few or large groups can't be divided evenly"
+        for name, got, expected in zip(SPLIT_NAMES[1:], shares, fractions, strict=True)
+        if abs(got - expected) > _SHARE_TOLERANCE
     ]
 
 

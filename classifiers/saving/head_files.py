@@ -19,7 +19,7 @@ from skops import io as skops_io
 from skops.io.exceptions import UntrustedTypesFoundException
 
 from frostline.classifiers.errors import HeadError, HeadFormatError
-from frostline.classifiers.fitting.fitted import Curve, FittedHead
+from frostline.classifiers.fitting.fitted_head import Curve, FittedHead
 from frostline.classifiers.fitting.projection import Projection, ProjectionPlan
 from frostline.classifiers.heads.catalog import HEADS, recorded_head
 from frostline.classifiers.heads.kinds import HeadKind

@@ -9,10 +9,10 @@ from frostline.features.backbones.catalog import (
     list_stages,
     resolve_layers,
 )
-from frostline.features.backbones.cutting import Lower, Upper, trunk
 from frostline.features.backbones.forward.module import FeatureModule
+from frostline.features.backbones.frost_line import Lower, Upper, trunk
 from frostline.features.backbones.layers import LayerInfo
-from frostline.features.backbones.load import load_backbone
+from frostline.features.backbones.loader import load_backbone
 from frostline.features.backbones.network import Network, Source
 from frostline.features.backbones.stages import Stage, find_stage
 from frostline.features.backbones.tuned import load_tuned, save_tuned

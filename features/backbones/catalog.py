@@ -34,7 +34,7 @@ class BackboneInfo:
         gflops: 10^9 multiply-adds per image, which papers call FLOPs.
         dim: Width of the embedding.
         input_size: (height, width) in pixels.
-        weights: Availability of the pretrained weights: ``here``, ``download`` or ``none``.
+        weights: Availability of the pretrained weights: ``local``: on this machine; ``download``; or ``none``.
     """
 
     name: str
@@ -113,7 +113,7 @@ def _matching(pattern: str | None) -> Iterator[tuple[Source, str]]:
     for source in installed_sources():
         for name in source.names():
             if (
-                source.availability(name) == "here"
+                source.availability(name) == "local"
                 if pattern is None
                 else _matches(pattern, source.prefix, name)
             ):

@@ -221,8 +221,8 @@ def resolve(names: Sequence[str], layers: Mapping[str, LayerInfo]) -> tuple[Laye
     return tuple(dict.fromkeys(_resolved(name, layers) for name in names))
 
 
-def _resolved(asked: str, layers: Mapping[str, LayerInfo]) -> Layer:
-    name, _, pool = asked.partition(":")
+def _resolved(requested: str, layers: Mapping[str, LayerInfo]) -> Layer:
+    name, _, pool = requested.partition(":")
     info = layers.get(name)
     if info is None:
         raise LayerError(

@@ -10,7 +10,7 @@ from torch import nn
 from frostline.features.backbones.readout import Readout
 from frostline.features.spec import Transform
 
-Availability = Literal["here", "download", "none"]
+Availability = Literal["local", "download", "none"]
 
 
 @dataclass(frozen=True)

@@ -173,9 +173,9 @@ def _hooks(name: str, part: nn.Module, run: _Run, counter: FlopCounterMode) -> t
 
 def _main_container(trunk: nn.Module) -> str:
     """Return the name of the module whose children are the blocks; empty for the network itself."""
-    name, here = "", trunk
-    while inner := _deepest(here):
-        name, here = f"{name}.{inner}" if name else inner, here.get_submodule(inner)
+    name, module = "", trunk
+    while inner := _deepest(module):
+        name, module = f"{name}.{inner}" if name else inner, module.get_submodule(inner)
     return name
 
 

@@ -24,10 +24,10 @@ _TORCH_MAGIC = (b"PK\x03\x04", b"\x80")  # zip archive, or a bare pickle of torc
 _SHOWN = 10
 
 
-def random_seed(weights: str | Path | None) -> int | None:
+def seed_of_random_weights(weights: str | Path | None) -> int | None:
     """Return the seed of ``random`` (0) or ``random:SEED``; None for any other value."""
-    asked = re.fullmatch(r"random(?::(\d+))?", weights) if isinstance(weights, str) else None
-    return int(asked[1] or 0) if asked else None
+    found = re.fullmatch(r"random(?::(\d+))?", weights) if isinstance(weights, str) else None
+    return int(found[1] or 0) if found else None
 
 
 @contextmanager
@@ -71,10 +71,10 @@ def load_file(module: nn.Module, path: str | Path, *, classifier: Iterable[str] 
     return match(module, read_weights(path), where=str(path), classifier=classifier)
 
 
-def download_error(name: str, place: str, error: Exception, remedy: str) -> WeightsError:
+def download_error(name: str, origin: str, error: Exception, remedy: str) -> WeightsError:
     """Return the error for pretrained weights that can't be downloaded, with the location tried and a remedy."""
     return WeightsError(
-        f"backbone {name}: its pretrained weights can't be loaded from {place} ({type(error).__name__}: "
+        f"backbone {name}: its pretrained weights can't be loaded from {origin} ({type(error).__name__}: "
         f"{_first_line(error)}). {remedy}"
     )
 

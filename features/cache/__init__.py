@@ -1,6 +1,6 @@
 """Feature cache: one HDF5 file that survives killed processes, full disks and changes of the image set."""
 
-from frostline.features.cache.earlier import made_with
+from frostline.features.cache.earlier_files import made_with
 from frostline.features.cache.file.layout import BLOCK_ROWS, Layout
 from frostline.features.cache.file.part import Part
 from frostline.features.cache.merge import merge_parts

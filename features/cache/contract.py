@@ -10,7 +10,7 @@ from frostline.features.spec import MIN_COSINE, Difference, FeatureSpec, engine_
 
 
 @dataclass(frozen=True)
-class Computed:
+class Provenance:
     """Computation of a set of features, with its measured distance from the reference.
 
     Attributes:
@@ -36,7 +36,7 @@ class Computed:
         """Options of ``frostline extract`` that select this engine and precision."""
         return f"--engine {engine_kind(self.spec.engine)} --precision {self.spec.precision}"
 
-    def resembles(self, other: "Computed") -> bool:
+    def resembles(self, other: "Provenance") -> bool:
         """Return whether the kind of engine and the precision are the same. Versions and devices may differ."""
         return self.options == other.options
 
@@ -59,7 +59,7 @@ class Computed:
 
 
 @dataclass(frozen=True)
-class Fit:
+class Compatibility:
     """Comparison of two computations of features, for example those of a head's training and of its use.
 
     Attributes:
@@ -68,8 +68,8 @@ class Fit:
         layers: Keys of the layers in use.
     """
 
-    theirs: Computed
-    ours: Computed
+    theirs: Provenance
+    ours: Provenance
     layers: frozenset[str]
 
     @property

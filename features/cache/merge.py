@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from frostline.features.cache.earlier import Earlier
+from frostline.features.cache.earlier_files import EarlierFiles
 from frostline.features.cache.file.layout import Layout, table_arrays, table_digest
 from frostline.features.cache.file.part import Part
 from frostline.features.cache.file.partial import PartialFile, partial_path, salvage_paths
 from frostline.features.cache.reader import FeatureCache
 from frostline.features.cache.writing.creation import create
-from frostline.features.cache.writing.reuse import Known
+from frostline.features.cache.writing.reuse import KnownRows
 from frostline.features.cache.writing.writer import CacheWriter
 from frostline.features.errors import CacheMismatchError, ChecksumError, PartError
 from frostline.features.table import ImageSource, ImageTable
@@ -145,7 +145,7 @@ def _open(path: Path, caches: Sequence[FeatureCache], whole: ImageSource, *, ove
         raise PartError(
             "the parts don't add up to the image set that they were extracted from; extract every part again"
         )
-    earlier = Earlier(path, first.spec, overwrite)
+    earlier = EarlierFiles(path, first.spec, overwrite)
     earlier.final()
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = PartialFile.acquire(partial_path(path))
@@ -171,7 +171,7 @@ def _open(path: Path, caches: Sequence[FeatureCache], whole: ImageSource, *, ove
     return CacheWriter(path, partial, layout, np.zeros(layout.blocks, bool), whole)
 
 
-def _check_unfinished(earlier: Earlier, partial: PartialFile, digest: str) -> None:
+def _check_unfinished(earlier: EarlierFiles, partial: PartialFile, digest: str) -> None:
     unfinished = None if partial.is_empty() else earlier.unfinished(partial.path)
     foreign = unfinished and unfinished.layout.table_digest != digest and unfinished.committed().any()
     if foreign or salvage_paths(earlier.path):
@@ -181,9 +181,9 @@ def _check_unfinished(earlier: Earlier, partial: PartialFile, digest: str) -> No
         )
 
 
-def _all_rows(caches: Sequence[FeatureCache]) -> Known:
+def _all_rows(caches: Sequence[FeatureCache]) -> KnownRows:
     counts = [cache.rows for cache in caches]
-    return Known(
+    return KnownRows(
         rows=np.arange(sum(counts)),
         files=[cache.file for cache in caches],
         file=np.repeat(np.arange(len(caches)), counts),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.features.cache.earlier import Earlier
+from frostline.features.cache.earlier_files import EarlierFiles
 from frostline.features.cache.file.layout import BLOCK_ROWS, Layout, table_arrays, table_digest
 from frostline.features.cache.file.mapped import MappedFile
 from frostline.features.cache.file.part import Part, PartOf
@@ -123,8 +123,8 @@ class _Opening:
         return Contents(self.source, self.progress)
 
     @cached_property
-    def earlier(self) -> Earlier:
-        return Earlier(self.path, self.spec, self.overwrite)
+    def earlier(self) -> EarlierFiles:
+        return EarlierFiles(self.path, self.spec, self.overwrite)
 
     def of_part(self, part: Part) -> "_Opening":
         """Return the state for a part of the images."""

@@ -55,18 +55,18 @@ class VerifyReport:
     Attributes:
         rows: Number of images.
         blocks: Number of blocks, which are ranges of rows with common checksums.
-        bad: (dataset, first row, last row) of every damaged range. The dataset is a layer's key, "metadata"
+        damaged: (dataset, first row, last row) of every damaged range. The dataset is a layer's key, "metadata"
             (content, stamps, status and errors) or "table" (ids, labels, splits, groups and classes).
     """
 
     rows: int
     blocks: int
-    bad: tuple[tuple[str, int, int], ...]
+    damaged: tuple[tuple[str, int, int], ...]
 
     @property
     def ok(self) -> bool:
         """Whether no damage was found."""
-        return not self.bad
+        return not self.damaged
 
 
 @dataclass(frozen=True)
@@ -408,8 +408,8 @@ class FeatureCache:
         if layer is None and len(keys) == 1:
             return 0
         if layer not in keys:
-            asked = "has several layers" if layer is None else f"has no layer {layer!r}"
-            raise LayerError(f"{self.path}: {asked}; choose one of {', '.join(keys)}")
+            problem = "has several layers" if layer is None else f"has no layer {layer!r}"
+            raise LayerError(f"{self.path}: {problem}; choose one of {', '.join(keys)}")
         return keys.index(layer)
 
     def _verify(self, column: int) -> None:

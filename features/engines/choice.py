@@ -12,7 +12,7 @@ from frostline.features.engines.engine import Engine
 from frostline.features.engines.plan import Plan
 from frostline.features.errors import ConversionError
 from frostline.features.fidelity import Check
-from frostline.features.images.loading import Batch
+from frostline.features.images.batches import Batch
 from frostline.features.spec import MIN_COSINE, Layer
 from frostline.features.table import OK, STAMP_BYTES
 
@@ -56,7 +56,7 @@ def choose_engine(
         ConversionError: No plan works with this network. The message gives the reason for the last plan.
     """
     reference: dict[str, NDArray[np.float32]] | None = None
-    passed_over: tuple[str, ...] = ()
+    rejected: tuple[str, ...] = ()
     for plan in plans:
         last = plan == plans[-1]
         try:
@@ -64,16 +64,16 @@ def choose_engine(
         except ConversionError as error:
             if last:
                 raise
-            passed_over += (f"{plan.name} {plan.precision}: {error}",)
+            rejected += (f"{plan.name} {plan.precision}: {error}",)
             continue
-        if not len(pixels) or (plan.is_reference and not passed_over):
+        if not len(pixels) or (plan.is_reference and not rejected):
             return Choice(plan, engine, None)
         if reference is None:
             reference = _features(plan.build_reference(backbone, layers), pixels)
         check = Check.of(_features(engine, pixels), reference)
         if last or check.min_cosine >= min_cosine:
-            return Choice(plan, engine, dataclasses.replace(check, passed_over=passed_over))
-        passed_over += (f"{plan.name} {plan.precision}: {check}; {min_cosine} required",)
+            return Choice(plan, engine, dataclasses.replace(check, rejected=rejected))
+        rejected += (f"{plan.name} {plan.precision}: {check}; {min_cosine} required",)
     raise ValueError("no plans; expected those of plan_engines")
 
 

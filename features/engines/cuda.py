@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from frostline.features.engines.in_flight import Launched
+from frostline.features.engines.in_flight import LaunchedBatch
 
 _log = logging.getLogger(__name__)
 
@@ -34,14 +34,14 @@ def cuda_settings() -> Iterator[None]:
 class CudaLauncher:
     """Launcher that copies pixels on a separate stream, so that the copy overlaps with the previous forward pass.
 
-    Launching never waits for the device. `Launched.wait` does so after the next batch has been launched.
+    Launching never waits for the device. `LaunchedBatch.wait` does so after the next batch has been launched.
     """
 
     def __init__(self, forward: Forward) -> None:
         self._forward = _Graphed(forward)
         self._copies: torch.cuda.Stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
 
-    def __call__(self, pixels: Tensor) -> Launched:
+    def __call__(self, pixels: Tensor) -> LaunchedBatch:
         """Launch the forward pass of (b, h, w, 3) uint8 pixels."""
         pinned = pixels.pin_memory()
         with torch.cuda.stream(self._copies):
@@ -52,7 +52,7 @@ class CudaLauncher:
         outputs = tuple(_to_host(output) for output in self._forward(resident))
         event: torch.cuda.Event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record(compute)
-        return Launched(outputs, event.synchronize)
+        return LaunchedBatch(outputs, event.synchronize)
 
 
 class _Graphed:

@@ -10,9 +10,9 @@ from torch import Tensor
 from frostline.features.backbones import Backbone, FeatureModule
 from frostline.features.engines.cuda import CudaLauncher, cuda_settings
 from frostline.features.engines.engine import Device, EngineKind, Features
-from frostline.features.engines.in_flight import Launched, in_order
+from frostline.features.engines.in_flight import LaunchedBatch, in_order
 from frostline.features.engines.memory import memory_explained
-from frostline.features.images.loading import Batch
+from frostline.features.images.batches import Batch
 from frostline.features.spec import Layer, Precision
 
 _REDUCED: Mapping[str, torch.dtype] = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -56,12 +56,12 @@ class EagerEngine:
         if any(part.training for part in self.module.modules()):
             raise RuntimeError("the engine's module is in training mode; a backbone is frozen")
         cuda = self.device == "cuda"
-        launch: Callable[[Tensor], Launched] = CudaLauncher(self._forward) if cuda else self._launch
+        launch: Callable[[Tensor], LaunchedBatch] = CudaLauncher(self._forward) if cuda else self._launch
         with memory_explained(self):
             yield from in_order(batches, launch, [layer.key for layer in self.layers], ahead=int(cuda))
 
-    def _launch(self, pixels: Tensor) -> Launched:
-        return Launched(tuple(output.cpu() for output in self._forward(pixels.to(self.device))))
+    def _launch(self, pixels: Tensor) -> LaunchedBatch:
+        return LaunchedBatch(tuple(output.cpu() for output in self._forward(pixels.to(self.device))))
 
     def _forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         with torch.inference_mode(), number_format(self.device, self.precision):

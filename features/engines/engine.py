@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # the command line reads the registry without loading PyTorch
     from numpy.typing import NDArray
 
     from frostline.features.backbones import Backbone
-    from frostline.features.images.loading import Batch
+    from frostline.features.images.batches import Batch
 
 Features: TypeAlias = "dict[str, NDArray[np.float32]]"
 Device = Literal["cpu", "cuda", "mps"]

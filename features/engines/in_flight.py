@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from frostline.features.engines.engine import Features
-from frostline.features.images.loading import Batch
+from frostline.features.images.batches import Batch
 
 
 def _no_wait() -> None:
@@ -16,7 +16,7 @@ def _no_wait() -> None:
 
 
 @dataclass(frozen=True)
-class Launched:
+class LaunchedBatch:
     """A launched batch.
 
     Attributes:
@@ -30,7 +30,7 @@ class Launched:
 
 
 def in_order(
-    batches: Iterable[Batch], launch: Callable[[Tensor], Launched], keys: Sequence[str], *, ahead: int
+    batches: Iterable[Batch], launch: Callable[[Tensor], LaunchedBatch], keys: Sequence[str], *, ahead: int
 ) -> Iterator[tuple[Batch, Features]]:
     """Launch the batches and yield their features in order, with up to `ahead` later batches in flight.
 
@@ -43,7 +43,7 @@ def in_order(
     Yields:
         Each batch, and its features by layer key: (k, views, dim) float32.
     """
-    waiting: deque[tuple[Batch, Launched]] = deque()
+    waiting: deque[tuple[Batch, LaunchedBatch]] = deque()
     for batch in batches:
         waiting.append((batch, launch(torch.from_numpy(batch.pixels))))
         if len(waiting) > ahead:
@@ -52,7 +52,7 @@ def in_order(
         yield _collect(*waiting.popleft(), keys)
 
 
-def _collect(batch: Batch, launched: Launched, keys: Sequence[str]) -> tuple[Batch, Features]:
+def _collect(batch: Batch, launched: LaunchedBatch, keys: Sequence[str]) -> tuple[Batch, Features]:
     launched.wait()
     rows, views = len(batch.rows), batch.views
     arrays = (output[: rows * views].view(rows, views, -1).numpy() for output in launched.outputs)

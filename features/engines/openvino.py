@@ -14,10 +14,10 @@ from torch import Tensor
 from frostline.features.backbones import Backbone, FeatureModule
 from frostline.features.engines.engine import Device, EngineKind, Features
 from frostline.features.engines.graph import trace
-from frostline.features.engines.in_flight import Launched, in_order
+from frostline.features.engines.in_flight import LaunchedBatch, in_order
 from frostline.features.engines.memory import memory_explained
 from frostline.features.errors import ConversionError, EngineError
-from frostline.features.images.loading import Batch, default_workers
+from frostline.features.images.batches import Batch, default_workers
 from frostline.features.spec import Layer, Precision
 
 CONVERSION_PAYS = 256
@@ -86,7 +86,7 @@ class OpenVinoEngine:
         with memory_explained(self):
             yield from in_order(batches, self._launcher(ahead + 1), keys, ahead=ahead)
 
-    def _launcher(self, requests: int) -> Callable[[Tensor], Launched]:
+    def _launcher(self, requests: int) -> Callable[[Tensor], LaunchedBatch]:
         """Return a function that launches batches on `requests` requests in turn.
 
         A request is reused only after its previous batch has been collected.
@@ -94,7 +94,7 @@ class OpenVinoEngine:
         openvino = _openvino()
         waiting = [self._compiled.create_infer_request() for _ in range(requests)]
 
-        def launch(pixels: Tensor) -> Launched:
+        def launch(pixels: Tensor) -> LaunchedBatch:
             request = waiting.pop(0)
             waiting.append(request)
             outputs = [np.empty((self.batch_size, layer.dim), np.float32) for layer in self.layers]
@@ -103,7 +103,7 @@ class OpenVinoEngine:
             for index, output in enumerate(outputs):
                 request.set_output_tensor(index, openvino.Tensor(output, shared_memory=True))
             request.start_async()
-            return Launched(tuple(map(torch.from_numpy, outputs)), request.wait)
+            return LaunchedBatch(tuple(map(torch.from_numpy, outputs)), request.wait)
 
         return launch
 

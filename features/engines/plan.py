@@ -137,44 +137,44 @@ def _auto_kinds(device: Device, precision: str, images: int) -> Mapping[str, str
     return chosen
 
 
-def _device(asked: str, engine: str) -> Device:
-    there: dict[Device, bool] = {
+def _device(requested: str, engine: str) -> Device:
+    known: dict[Device, bool] = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
-    if asked != "auto" and asked not in there:
-        raise EngineError(f"device {asked!r}; expected auto, {', '.join(there)}")
-    available = [device for device, here in there.items() if here]
-    if asked != "auto" and asked not in available:
+    if requested != "auto" and requested not in known:
+        raise EngineError(f"device {requested!r}; expected auto, {', '.join(known)}")
+    available = [device for device, usable in known.items() if usable]
+    if requested != "auto" and requested not in available:
         raise EngineError(
-            f"device {asked!r} isn't available to torch {torch.__version__}; expected auto, {', '.join(available)}"
+            f"device {requested!r} isn't available to torch {torch.__version__}; expected auto, {', '.join(available)}"
         )
     devices = get_args(Device) if engine == "auto" else ENGINES[engine].devices
-    suited = [device for device in available if device in devices and asked in ("auto", device)]
+    suited = [device for device in available if device in devices and requested in ("auto", device)]
     if not suited:
-        unsuited = " or ".join(available) if asked == "auto" else asked
+        unsuited = " or ".join(available) if requested == "auto" else requested
         raise EngineError(
             f"engine {engine!r} computes on {' or '.join(devices)}, not on {unsuited}; use another --engine or --device"
         )
     return suited[0]
 
 
-def _precisions(asked: str, engine: str, device: Device) -> tuple[Precision, ...]:
+def _precisions(requested: str, engine: str, device: Device) -> tuple[Precision, ...]:
     """Return the precisions to try, fastest first."""
     able = ENGINES[engine].precisions
-    if asked == "auto":
+    if requested == "auto":
         reduced: tuple[Precision, ...] = ("bf16",) if _native_bf16(device) else ()
         # fp16 is as fast as bf16 on a GPU and eight times as precise, but activations can exceed its range.
         reduced += ("fp16",) if device == "cuda" else ()
         return tuple(each for each in (*reduced, "fp32") if each in able) or able[:1]
-    if asked not in able:
+    if requested not in able:
         raise EngineError(
-            f"engine {engine!r} doesn't support precision {asked}; expected auto, {', '.join(able)}"
+            f"engine {engine!r} doesn't support precision {requested}; expected auto, {', '.join(able)}"
         )
-    if asked == "fp16" and device == "cpu" and not _cpu_capabilities().get("amx_fp16"):
+    if requested == "fp16" and device == "cpu" and not _cpu_capabilities().get("amx_fp16"):
         raise EngineError("precision 'fp16' isn't supported by this CPU; expected auto, fp32 or bf16")
-    return (asked,)
+    return (requested,)
 
 
 def _native_bf16(device: Device) -> bool:

@@ -13,13 +13,13 @@ class SourceKind:
 
     Attributes:
         expects: Description of the accepted input, for messages.
-        takes: Function that returns whether the user's input is of this kind.
+        accepts: Function that returns whether the user's input is of this kind.
         open: Function that lists the images. An `OSError` is reported as a failure to read the source.
         locate: Function that returns the path of an image's file without listing the images, given the root of the
             source and the id of the image. None for images that are not files of their own.
     """
 
     expects: str
-    takes: Callable[[str], bool]
+    accepts: Callable[[str], bool]
     open: Callable[[str], ImageSource]
     locate: Callable[[str, str], Path] | None = None

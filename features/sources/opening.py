@@ -68,7 +68,7 @@ def find_kind(data: str) -> SourceKind | None:
 
 
 def _kind_name(data: str) -> str | None:
-    return next((name for name in SOURCES if SOURCES[name].takes(data)), None)
+    return next((name for name in SOURCES if SOURCES[name].accepts(data)), None)
 
 
 def _open(data: str) -> ImageSource:

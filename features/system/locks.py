@@ -113,7 +113,7 @@ def _holder(fd: int) -> int | None:
         return None
     inode = str(os.fstat(fd).st_ino)
     # A line is: number, kind, ADVISORY, access, pid, major:minor:inode, start, end.
-    for kind, pid, place in ((f[1], f[4], f[5]) for f in map(str.split, locks) if len(f) == 8):
-        if kind == "FLOCK" and place.rpartition(":")[2] == inode and int(pid) > 0:
+    for kind, pid, file in ((f[1], f[4], f[5]) for f in map(str.split, locks) if len(f) == 8):
+        if kind == "FLOCK" and file.rpartition(":")[2] == inode and int(pid) > 0:
             return int(pid)
     return None

@@ -57,7 +57,7 @@ def verify(*, output: Output, file: Path) -> None:
     checked = FeatureCache.open(file).verify()
     output.show(checked, _verified_text(file, checked))
     if not checked.ok:
-        damage = "\n".join(f"  {layer}: rows {first} to {last}" for layer, first, last in checked.bad)
+        damage = "\n".join(f"  {layer}: rows {first} to {last}" for layer, first, last in checked.damaged)
         raise click.ClickException(
             f"{file} is damaged:\n{damage}\nRestore it from a backup, or delete it and run extract again."
         )
@@ -134,7 +134,9 @@ def merge(*, output: Output, parts: tuple[Path, ...], **options: Any) -> None:
     output.show(merged.info(), [f"{merged.path}: {merged.rows} images, merged from {len(parts)} parts."])
 
 
-@click.command(epilog=example("frostline label-errors photos.h5 --out report/   # needs frostline[labels]"))
+@click.command(
+    epilog=example("frostline label-errors photos.h5 --out report/   # needs frostline[label-errors]")
+)
 @click.argument("cache", type=PATH)
 @options_of(LabelErrorOptions)
 @output_options
@@ -150,7 +152,7 @@ def label_errors(*, output: Output, cache: Path, **options: Any) -> None:
 
 def _label_errors_text(result: "pipeline.LabelErrors") -> Text:
     rows = [[f"{each.margin:.3f}", each.image, each.given, each.suggested] for each in result.found]
-    title = f"{result.cache}: {len(rows)} of {result.judged} labels are probably wrong"
+    title = f"{result.cache}: {len(rows)} of {result.rows} labels are probably wrong"
     yield Table(["margin", "image", "label", "suggested"], rows, title=title)
     if result.picture:
         yield f"thumbnails: {result.picture}\ntable: {result.table}"

@@ -211,6 +211,8 @@ def _finetuning_text(result: "pipeline.FinetuneResult") -> Text:
         f"{result.run}: {result.backbone}, {start}, {result.trained:,} parameters trained, {result.frozen:,} frozen,"
         f" {len(result.history)} epochs in {result.training_seconds:.1f} s"
     )
-    scores = f"; validation: {named(result.validation)} (epoch {result.best})" if result.validation else ""
+    scores = (
+        f"; validation: {named(result.validation)} (epoch {result.best_epoch})" if result.validation else ""
+    )
     yield f"images: {listed(result.counts)}{scores}"
     yield f"Next: frostline evaluate {result.run}"

@@ -40,7 +40,7 @@ def evaluation_text(result: "pipeline.EvaluationResult") -> Text:
         value, low, high = getattr(result.metrics, name)
         better = "higher" if metric.greater_is_better else "lower"
         metrics.append([name.replace("_", " "), f"{value:.4f}", f"{low:.4f} - {high:.4f}", better])
-    title = f"{result.run}: {result.rows} test images, evaluation {result.look}"
+    title = f"{result.run}: {result.rows} test images, evaluation {result.evaluation_number}"
     yield Table(["metric", "value", "95 % interval", "better"], metrics, title=title)
     yield ""
     classes = [

@@ -51,7 +51,7 @@ def _plan_text(plan: "pipeline.BatchPlan") -> Text:
     rows = [
         [
             job.stage,
-            "exists" if job.there else "to do",
+            "exists" if job.exists else "to do",
             *(
                 [f"{each.seconds:.0f}", f"{each.memory / 1e6:.0f}", f"{each.disk / 1e6:.1f}"]
                 if (each := job.estimate)
@@ -79,14 +79,14 @@ def _batch_text(result: "pipeline.BatchResult") -> Text:
             job.error.partition("\n")[0] or job.name,
         ]
         for job in result.jobs
-        if job.state != "there"
+        if job.state != "exists"
     ]
     if rows:
         yield Table(["stage", "state", "seconds", "validation", ""], rows)
         yield ""
-    there = sum(job.state == "there" for job in result.jobs)
+    existing = sum(job.state == "exists" for job in result.jobs)
     counts = f"{len(rows)} jobs" if rows else "Nothing to do"
-    yield f"{counts} in {result.seconds:.1f} s; {there} of {len(result.jobs)} existed already."
+    yield f"{counts} in {result.seconds:.1f} s; {existing} of {len(result.jobs)} existed already."
     if result.runs:
         yield f"Next: frostline compare {result.out}/runs/*"
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from frostline.classifiers.experiments.few_shot import FewShot
 from frostline.classifiers.experiments.learning_curve import LearningCurve
-from frostline.classifiers.fitting.fitted import Curve
+from frostline.classifiers.fitting.fitted_head import Curve
 from frostline.classifiers.protocol.calibration import Calibration
 from frostline.pipeline.drawing.thumbnails import Thumbnail, draw_thumbnail
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from frostline.features.backbones import Backbone
 from frostline.features.cache import CacheWriter, FeatureCache, open_writer
 from frostline.features.engines import Engine
-from frostline.features.images.loading import load_batches
+from frostline.features.images.batches import load_batches
 from frostline.features.machine import describe_machine
 from frostline.features.spec import FeatureSpec, Layer
 from frostline.features.system.energy import EnergyMeter
@@ -17,7 +17,7 @@ from frostline.pipeline.options.extraction import CacheOptions
 
 
 @dataclass(frozen=True)
-class Filled:
+class FillResult:
     """A complete cache and the work that completed it.
 
     Attributes:
@@ -42,7 +42,7 @@ class Filled:
 
 def fill_cache(
     source: ImageSource, net: Backbone, layers: tuple[Layer, ...], path: Path, options: CacheOptions
-) -> Filled:
+) -> FillResult:
     """Compute the features of every image that the cache at `path` does not hold yet.
 
     Args:
@@ -61,15 +61,15 @@ def fill_cache(
     computation = plan_computation(net, layers, source, path, options)
     opened = _open(path, computation, source, net.origin, options)
     if isinstance(opened, FeatureCache):
-        return Filled(opened)
+        return FillResult(opened)
     with opened as writer:
         copied, resumed, computed = writer.copied, writer.resumed, len(writer.todo)
         if not computed:
-            return Filled(writer.finish(), 0, copied, resumed)
+            return FillResult(writer.finish(), 0, copied, resumed)
         engine = computation.engine(net, writer.path, computed)
         started = time.perf_counter()
         done = _fill(writer, net, engine, computation.spec, options)
-        return Filled(done, computed, copied, resumed, time.perf_counter() - started)
+        return FillResult(done, computed, copied, resumed, time.perf_counter() - started)
 
 
 def _open(

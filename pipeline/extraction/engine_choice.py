@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from frostline.features.backbones import Backbone
 from frostline.features.cache import Layout, made_with
-from frostline.features.cache.contract import Computed, Fit
+from frostline.features.cache.contract import Compatibility, Provenance
 from frostline.features.engines import (
     Choice,
     Device,
@@ -21,8 +21,8 @@ from frostline.features.engines import (
 )
 from frostline.features.errors import CacheMismatchError, EngineError
 from frostline.features.fidelity import Check
+from frostline.features.images.batches import load_batches
 from frostline.features.images.decoders import describe_decoder
-from frostline.features.images.loading import load_batches
 from frostline.features.spec import Dtype, FeatureSpec, Layer
 from frostline.features.table import OK, ImageSource
 from frostline.pipeline.options.extraction import CacheOptions
@@ -119,7 +119,7 @@ def plan_computation(
 
 
 def engine_like(
-    made: Computed,
+    existing: Provenance,
     net: Backbone,
     layers: tuple[Layer, ...],
     source: ImageSource,
@@ -131,7 +131,7 @@ def engine_like(
     Any difference is reported.
 
     Args:
-        made: How the existing features were computed.
+        existing: How the existing features were computed.
         net: The backbone.
         layers: Layers to compute.
         source: The images.
@@ -139,29 +139,29 @@ def engine_like(
 
     Raises:
         EngineError: The named engine is not available here, or no check shows that another engine agrees with
-            `made`.
+            `existing`.
     """
     report, named = options.report, not options.engine == options.precision == "auto"
     with report.task("Preparing the engine", None):
         try:
-            plan = _plan_like(net, made.spec, options, device=options.device)
+            plan = _plan_like(net, existing.spec, options, device=options.device)
             choice = Choice(plan, plan.build(net, layers), None)
         except EngineError:
             if options.engine != "auto":
                 raise
             choice = _nearest(net, layers, source, options)
-    ours = Computed(_specify(net, layers, choice.plan, options, made.spec.dtype), choice.check)
-    fit = Fit(made, ours, frozenset(layer.key for layer in layers))
-    if fit.computed_otherwise and fit.is_within_contract:
-        report.note(f"Features are {fit}.")
-    elif fit.computed_otherwise and named:
+    ours = Provenance(_specify(net, layers, choice.plan, options, existing.spec.dtype), choice.check)
+    compatibility = Compatibility(existing, ours, frozenset(layer.key for layer in layers))
+    if compatibility.computed_otherwise and compatibility.is_within_contract:
+        report.note(f"Features are {compatibility}.")
+    elif compatibility.computed_otherwise and named:
         report.warn(
-            f"Features are {fit.how}, and no check shows that they agree: {'; '.join(fit.failures())}."
+            f"Features are {compatibility.how}, and no check shows that they agree: {'; '.join(compatibility.failures())}."
         )
-    elif fit.computed_otherwise:
+    elif compatibility.computed_otherwise:
         raise EngineError(
-            f"The existing features were computed by {made.name}, which is not available here, and no check shows that"
-            f" {ours.name} agrees with them: {'; '.join(fit.failures())}. To use it anyway, add {ours.options}."
+            f"The existing features were computed by {existing.name}, which is not available here, and no check shows that"
+            f" {ours.name} agrees with them: {'; '.join(compatibility.failures())}. To use it anyway, add {ours.options}."
         )
     return choice.engine
 
@@ -183,51 +183,51 @@ def _keep(
     net: Backbone, layers: tuple[Layer, ...], earlier: Layout, options: CacheOptions
 ) -> Computation | None:
     """Return the computation of a cache, with the options that the user set; None if these are not available here."""
-    made = earlier.spec
-    plan, obstacle = _plan_or_obstacle(net, made, options)
-    here = plan or Plan("eager", made.precision, cast("Device", made.device), 1)
-    spec = _specify(net, layers, here, options, made.dtype)
-    differences = spec.differences(made)
-    if not _is_open(options, made) or not all(each.is_of_computation for each in differences):
+    existing = earlier.spec
+    plan, obstacle = _plan_or_obstacle(net, existing, options)
+    local = plan or Plan("eager", existing.precision, cast("Device", existing.device), 1)
+    spec = _specify(net, layers, local, options, existing.dtype)
+    differences = spec.differences(existing)
+    if not _is_open(options, existing) or not all(each.is_of_computation for each in differences):
         return Computation(plan, spec, earlier.check) if plan else None
     if plan and not differences:
-        return Computation(plan, made, earlier.check)
+        return Computation(plan, existing, earlier.check)
     obstacle = obstacle or "; ".join(
         f"{d.field} is {d.ours} here and {d.theirs} in the cache" for d in differences
     )
-    return Computation(None, made, earlier.check, obstacle)
+    return Computation(None, existing, earlier.check, obstacle)
 
 
-def _plan_or_obstacle(net: Backbone, made: FeatureSpec, options: CacheOptions) -> tuple[Plan | None, str]:
+def _plan_or_obstacle(net: Backbone, existing: FeatureSpec, options: CacheOptions) -> tuple[Plan | None, str]:
     """Return the plan of existing features, on their device unless the user names one, or the reason why not."""
-    device = made.device if options.device == "auto" else options.device
+    device = existing.device if options.device == "auto" else options.device
     try:
-        return _plan_like(net, made, options, device=device), ""
+        return _plan_like(net, existing, options, device=device), ""
     except EngineError as error:
         return None, str(error)
 
 
-def _is_open(options: CacheOptions, made: FeatureSpec) -> bool:
+def _is_open(options: CacheOptions, existing: FeatureSpec) -> bool:
     """Return whether the options of the user allow the engine, precision and device of existing features."""
-    asked = {
-        (options.engine, kind_of(made.engine)),
-        (options.precision, made.precision),
-        (options.device, made.device),
+    requested = {
+        (options.engine, kind_of(existing.engine)),
+        (options.precision, existing.precision),
+        (options.device, existing.device),
     }
-    return all(wanted in ("auto", there) for wanted, there in asked)
+    return all(option in ("auto", value) for option, value in requested)
 
 
-def _plan_like(net: Backbone, made: FeatureSpec, options: CacheOptions, *, device: str) -> Plan:
+def _plan_like(net: Backbone, existing: FeatureSpec, options: CacheOptions, *, device: str) -> Plan:
     """Return the plan of existing features, with the options that the user set.
 
     Raises:
         EngineError: The engine is not available here.
     """
-    engine = (kind_of(made.engine) or "auto") if options.engine == "auto" else options.engine
+    engine = (kind_of(existing.engine) or "auto") if options.engine == "auto" else options.engine
     return plan_engines(
         net,
         engine=engine,
-        precision=made.precision if options.precision == "auto" else options.precision,
+        precision=existing.precision if options.precision == "auto" else options.precision,
         device=device,
         batch_size=options.batch_size,
         views=options.views,

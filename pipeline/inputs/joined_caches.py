@@ -187,8 +187,8 @@ def find(wanted: NDArray[Any], names: NDArray[Any]) -> NDArray[np.int64]:
     if not len(names):
         return np.full(len(wanted), -1)
     unique, first = np.unique(names, return_index=True)
-    place = np.searchsorted(unique, wanted).clip(max=len(unique) - 1)
-    return np.where(unique[place] == wanted, first[place], -1)
+    position = np.searchsorted(unique, wanted).clip(max=len(unique) - 1)
+    return np.where(unique[position] == wanted, first[position], -1)
 
 
 def _check_table(first: FeatureCache, other: FeatureCache, order: NDArray[np.int64]) -> None:

@@ -39,7 +39,7 @@ def _resolve(cache: AnyCache, layer: str | None) -> list[str]:
         return [choose_layer(cache, layer).key]
     number, slash, own = (layer or "").partition("/")
     if not slash:
-        return [f"{place}/{choose_layer(each, layer).key}" for place, each in enumerate(cache.caches, 1)]
+        return [f"{number}/{choose_layer(each, layer).key}" for number, each in enumerate(cache.caches, 1)]
     if not number.isdecimal() or not 1 <= int(number) <= len(cache.caches):
         raise RunError(f"--layer {layer}: expected the number of a cache from 1 to {len(cache.caches)}.")
     return [f"{number}/{choose_layer(cache.caches[int(number) - 1], own).key}"]
@@ -50,7 +50,7 @@ def layer_keys(key: str) -> tuple[str, ...]:
     return tuple(key.split(_JOIN))
 
 
-def layer_places(key: str) -> tuple[tuple[int, str], ...]:
+def joined_layers(key: str) -> tuple[tuple[int, str], ...]:
     """Return the index of the cache and the key within it for each layer in a joined key."""
     parts = [each.rpartition("/") for each in layer_keys(key)]
     return tuple((int(number or 1) - 1, own) for number, _, own in parts)
@@ -58,7 +58,7 @@ def layer_places(key: str) -> tuple[tuple[int, str], ...]:
 
 def layers_of(key: str, index: int) -> tuple[str, ...]:
     """Return the keys of the layers in a joined key that belong to the cache with the given index."""
-    return tuple(own for place, own in layer_places(key) if place == index)
+    return tuple(own for cache, own in joined_layers(key) if cache == index)
 
 
 def layer_features(cache: AnyCache, key: str) -> Any:

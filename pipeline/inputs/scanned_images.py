@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.features.content import CONTENT_BYTES
-from frostline.features.images.loading import load_batches
+from frostline.features.images.batches import load_batches
 from frostline.features.spec import Transform
 from frostline.features.system.atomic import replace_file
 from frostline.features.table import OK, ImageSource

@@ -50,7 +50,7 @@ class LabelErrors:
     Attributes:
         cache: Path of the cache.
         layer: Key of the layer that the head reads.
-        judged: Number of rows whose label was scored.
+        rows: Number of rows whose label was scored.
         found: Probably wrong labels, the most doubtful first.
         per_class: Number of probably wrong labels per given class.
         picture: Thumbnails of the most doubtful labels; None without findings or without an output folder.
@@ -60,7 +60,7 @@ class LabelErrors:
 
     cache: Path
     layer: str
-    judged: int
+    rows: int
     found: tuple[DoubtfulLabel, ...]
     per_class: Mapping[str, int]
     picture: Path | None
@@ -136,7 +136,7 @@ def label_errors(cache: str | Path | FeatureCache, options: LabelErrorOptions) -
     return LabelErrors(
         cache=cache.path,
         layer=key,
-        judged=issues.judged,
+        rows=issues.scored,
         found=found,
         per_class={cache.classes[label]: count for label, count in issues.per_class.items()},
         picture=picture,

@@ -24,13 +24,13 @@ from frostline.splits import Split
 SCORES: Mapping[Transferability, str] = MappingProxyType(
     {"log_me": "LogME", "h_score": "H-score", "one_nn": "1-NN", "leep": "LEEP", "nce": "NCE"}
 )
-"""Usual names of the scores of `Ranked`, by field; larger is better."""
+"""Usual names of the scores of `RankedLayer`, by field; larger is better."""
 
 _LOGITS = "logits"
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankedLayer:
     """Scores of one layer of one cache; see `classifiers.experiments.transferability` for definitions and sources.
 
     Attributes:
@@ -71,7 +71,7 @@ class Ranking:
 
     by: str
     rows: tuple[int, ...]
-    ranked: tuple[Ranked, ...]
+    ranked: tuple[RankedLayer, ...]
     notes: tuple[str, ...]
 
 
@@ -92,7 +92,7 @@ def rank(caches: Sequence[str | Path | FeatureCache], options: RankOptions) -> R
         raise RunError("no caches to rank; name one or more.")
     opened = [cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache) for cache in caches]
     choices = [_layers(cache, options.layer) for cache in opened]
-    ranked: list[Ranked] = []
+    ranked: list[RankedLayer] = []
     images = []
     with options.report.task("Scoring layers", sum(map(len, choices))) as advance:
         for cache, keys in zip(opened, choices, strict=True):
@@ -128,11 +128,11 @@ def _source_scores(cache: FeatureCache, rows: NDArray[np.int64]) -> dict[str, fl
 
 def _score(
     cache: FeatureCache, key: str, rows: NDArray[np.int64], source: dict[str, float | None], device: str
-) -> Ranked:
+) -> RankedLayer:
     began = time.perf_counter()
     X: NDArray[Any] = layer_features(cache, key)[rows]
     labels = cache.labels[rows]
-    return Ranked(
+    return RankedLayer(
         cache=cache.path,
         backbone=cache.spec.backbone,
         layer=key,

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.classifiers.fitting.fitted import softened
+from frostline.classifiers.fitting.fitted_head import softened
 from frostline.classifiers.protocol.calibration import Calibration, Reliability, reliability
 from frostline.classifiers.protocol.metrics import METRICS, Metrics, score
 from frostline.features.cache import FeatureCache
-from frostline.features.cache.contract import Computed, Fit
+from frostline.features.cache.contract import Compatibility, Provenance
 from frostline.features.errors import SourceError
 from frostline.features.spec import Difference
 from frostline.features.table import ImageSource
@@ -26,17 +26,17 @@ from frostline.pipeline.inputs.layers import layer_features, layers_of
 from frostline.pipeline.inputs.sources import opened_source
 from frostline.pipeline.options.extraction import CacheOptions
 from frostline.pipeline.progress import SILENT, Reporter
-from frostline.pipeline.runs.caches import how_computed
+from frostline.pipeline.runs.caches import provenance_of
 from frostline.pipeline.runs.evaluation import (
     CalibrationRecord,
     ClassLine,
-    Estimate,
     Evaluation,
+    IntervalRecord,
     MetricEstimates,
     ReliabilityRecord,
     save_evaluation,
 )
-from frostline.pipeline.runs.predictions import TEST_FILE, Judgements
+from frostline.pipeline.runs.predictions import TEST_FILE, Predictions
 from frostline.pipeline.runs.record import CacheRecord
 from frostline.pipeline.runs.run import Run, load_run
 from frostline.splits import Split
@@ -53,7 +53,7 @@ class EvaluationResult:
         run: Run directory.
         cache: Path of the cache that holds the test rows.
         rows: Number of test rows.
-        look: Number of this evaluation in the run's ledger; only the first is unbiased by earlier ones.
+        evaluation_number: Number of this evaluation in the run's ledger; only the first is unbiased by earlier ones.
         metrics: Each metric with its 95 % interval, the per-class table and the confusion matrix.
         confusion: Plot of the confusion matrix.
         calibration: Reliability before and after temperature scaling.
@@ -65,7 +65,7 @@ class EvaluationResult:
     run: Path
     cache: Path
     rows: int
-    look: int
+    evaluation_number: int
     metrics: Metrics
     confusion: Path
     calibration: Calibration
@@ -114,10 +114,10 @@ def evaluate(
     head = opened.head(trusted=trusted)
     labels = _head_labels(data, test, head.classes)
 
-    look = opened.ledger.record(cache=str(data.path), key=data.key, rows=len(test))
-    if look > 1:
+    number = opened.ledger.record(cache=str(data.path), key=data.key, rows=len(test))
+    if number > 1:
         report.warn(
-            f"{opened.path} has now been evaluated on the test split {look} times. Choosing between runs, or changing"
+            f"{opened.path} has now been evaluated on the test split {number} times. Choosing between runs, or changing"
             " anything, based on test results makes them optimistic; choose on validation."
         )
     with report.task("Evaluating", None):
@@ -140,7 +140,7 @@ def evaluate(
         run=opened.path,
         cache=data.path,
         rows=len(test),
-        look=look,
+        evaluation_number=number,
         metrics=metrics,
         confusion=confusion,
         calibration=calibration,
@@ -149,7 +149,7 @@ def evaluate(
         seconds=time.perf_counter() - started,
     )
     save_evaluation(opened.path, _described(result))
-    Judgements.of(data.ids[test], labels, judged.predicted, judged.confidence, judged.classes).write(
+    Predictions.of(data.ids[test], labels, judged.predicted, judged.confidence, judged.classes).write(
         opened.path / TEST_FILE
     )
     return result
@@ -193,7 +193,9 @@ def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:
     for index, (trained, cache) in enumerate(zip(run.caches, caches, strict=True)):
         layers = frozenset(layers_of(run.layer, index))
         _check_features(run, trained, cache, layers)
-        _check_computation(run, Fit(how_computed(trained), Computed.of(cache), layers), cache, report)
+        _check_computation(
+            run, Compatibility(provenance_of(trained), Provenance.of(cache), layers), cache, report
+        )
 
 
 def _check_features(run: Run, trained: CacheRecord, cache: FeatureCache, layers: frozenset[str]) -> None:
@@ -216,17 +218,17 @@ def _matters(difference: Difference, *, tuned: bool) -> bool:
     return not difference.is_of_computation
 
 
-def _check_computation(run: Run, fit: Fit, cache: FeatureCache, report: Reporter) -> None:
+def _check_computation(run: Run, compatibility: Compatibility, cache: FeatureCache, report: Reporter) -> None:
     """Accept features of another engine within the numerical contract, with a note; else raise `RunError`."""
-    if not fit.computed_otherwise:
+    if not compatibility.computed_otherwise:
         return
-    if not fit.is_within_contract:
+    if not compatibility.is_within_contract:
         raise RunError(
-            f"The features of {cache.path} were computed by {fit.ours.name}, those that {run.path} was trained on by"
-            f" {fit.theirs.name}, and no check shows that they agree: {'; '.join(fit.failures())}.\n"
-            f"Extract the data again with {fit.theirs.options}."
+            f"The features of {cache.path} were computed by {compatibility.ours.name}, those that {run.path} was trained on by"
+            f" {compatibility.theirs.name}, and no check shows that they agree: {'; '.join(compatibility.failures())}.\n"
+            f"Extract the data again with {compatibility.theirs.options}."
         )
-    report.note(f"The features of {cache.path} fit {run.path}; they were {fit}.")
+    report.note(f"The features of {cache.path} fit {run.path}; they were {compatibility}.")
 
 
 def _check_test(run: Run, cache: AnyCache, test: NDArray[np.intp]) -> None:
@@ -287,10 +289,10 @@ def _described(result: EvaluationResult) -> Evaluation:
     """Convert a result to the record that is saved in the run."""
     metrics, calibration = result.metrics, result.calibration
     return Evaluation(
-        look=result.look,
+        evaluation_number=result.evaluation_number,
         cache=str(result.cache),
         rows=result.rows,
-        metrics=MetricEstimates(**{name: Estimate(*getattr(metrics, name)) for name in METRICS}),
+        metrics=MetricEstimates(**{name: IntervalRecord(*getattr(metrics, name)) for name in METRICS}),
         per_class=tuple(ClassLine(*line) for line in metrics.per_class),
         confusion=tuple(map(tuple, metrics.confusion.tolist())),
         calibration=CalibrationRecord(
@@ -303,7 +305,7 @@ def _described(result: EvaluationResult) -> Evaluation:
 
 def _reliability(found: Reliability) -> ReliabilityRecord:
     return ReliabilityRecord(
-        rms_calibration_error=Estimate(*found.rms_calibration_error),
+        rms_calibration_error=IntervalRecord(*found.rms_calibration_error),
         edges=tuple(found.edges.tolist()),
         counts=tuple(found.counts.tolist()),
         confidence=tuple(found.confidence.tolist()),

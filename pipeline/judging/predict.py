@@ -11,22 +11,22 @@ from typing import Any, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.classifiers.fitting.fitted import FittedHead
+from frostline.classifiers.fitting.fitted_head import FittedHead
 from frostline.features.backbones import Backbone
 from frostline.features.cache.file.encoding import decode, encode
 from frostline.features.engines import Engine
+from frostline.features.images.batches import Batch, load_batches
 from frostline.features.images.decoders import decoder_of
-from frostline.features.images.loading import Batch, load_batches
 from frostline.features.sources import PathSource, image_paths
 from frostline.features.spec import Dtype
 from frostline.features.table import ImageSource
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.extraction.engine_choice import engine_like
-from frostline.pipeline.inputs.layers import layer_places, layers_of
+from frostline.pipeline.inputs.layers import joined_layers, layers_of
 from frostline.pipeline.options.extraction import CacheOptions
 from frostline.pipeline.options.judging import PredictOptions
 from frostline.pipeline.options.stage import stage
-from frostline.pipeline.runs.caches import how_computed
+from frostline.pipeline.runs.caches import provenance_of
 from frostline.pipeline.runs.record import CacheRecord
 from frostline.pipeline.runs.run import Run, load_run
 
@@ -74,12 +74,12 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
     opened = load_run(run)
     head = opened.head(trusted=options.trusted)
     given = _weights_per_backbone(opened, options.weights)
-    places = layer_places(opened.layer)
+    layers = joined_layers(opened.layer)
     source = _source(options.images)
     count = len(source.table)
     if not count:
         return []
-    used = sorted({index for index, _ in places})
+    used = sorted({index for index, _ in layers})
     computation = CacheOptions.of(
         options, batch_size=options.batch_size or min(count, _BATCH_SIZE), report=options.report
     )
@@ -97,7 +97,7 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
     with options.report.task("Predicting", count) as advance:
         for each in zip(*streams, strict=True):  # batch by batch, side by side
             outputs = {index: found for index, (_, found) in zip(used, each, strict=True)}
-            features = np.concatenate([outputs[index][key] for index, key in places], axis=1)
+            features = np.concatenate([outputs[index][key] for index, key in layers], axis=1)
             batch = each[0][0]
             predictions += _label(batch, features, source, head, options.top_k)
             advance(len(batch.rows))
@@ -133,7 +133,7 @@ def _features(
     options = dataclasses.replace(options, decoder=decoder_of(spec.decoder))
     by_key = {layer.key: layer for layer in spec.layers}
     layers = tuple(by_key[key] for key in keys)
-    engine = engine_like(how_computed(trained), net, layers, source, options)
+    engine = engine_like(provenance_of(trained), net, layers, source, options)
     batches = load_batches(
         source,
         np.arange(len(source.table.ids)),

@@ -3,7 +3,7 @@
 import contextlib
 
 from frostline.features.cache import FeatureCache
-from frostline.features.cache.contract import Computed
+from frostline.features.cache.contract import Provenance
 from frostline.features.errors import FeaturesError
 from frostline.pipeline.inputs.joined_caches import AnyCache, members
 from frostline.pipeline.runs.record import CacheRecord
@@ -33,7 +33,7 @@ def open_unchanged(trained: CacheRecord) -> FeatureCache | None:
     return None
 
 
-def how_computed(trained: CacheRecord) -> Computed:
+def provenance_of(trained: CacheRecord) -> Provenance:
     """Return how the features of a cache were computed.
 
     If an earlier version wrote the run without a check, the check is read from the cache.
@@ -42,4 +42,4 @@ def how_computed(trained: CacheRecord) -> Computed:
     if check is None and not trained.spec.is_reference:
         cache = open_unchanged(trained)
         check = cache.check if cache else None
-    return Computed(trained.spec, check)
+    return Provenance(trained.spec, check)

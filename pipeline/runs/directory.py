@@ -126,13 +126,34 @@ class Document:
             where = f"{field.lstrip('.')}: " if field else ""
             raise self.error(f"{where}{expected[:1].lower()}{expected[1:]}, got {found}") from error
 
-    def read(self, text: bytes, kind: type[T]) -> T:
-        """Parse JSON and convert it to a type; see `parse` and `convert`."""
-        return self.convert(self.parse(text), kind)
+    def read(self, text: bytes, kind: type[T], *, renamed: Mapping[str, str]) -> T:
+        """Parse JSON and convert it to a type; see `parse` and `convert`.
+
+        Args:
+            text: The JSON.
+            kind: Type of the result.
+            renamed: Current name of each field that earlier versions wrote under another name.
+        """
+        return self.convert(with_current_names(self.parse(text), renamed), kind)
 
     def error(self, problem: str) -> RunError:
         """Return an error that names the file, the problem and the remedy."""
         return RunError(f"{self.where} is not {self.what}: {problem}. {self.remedy}")
+
+
+def with_current_names(document: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:
+    """Return a document whose fields have their current names, given those by their earlier names."""
+    return {renamed.get(name, name): value for name, value in document.items()}
+
+
+def with_current_names_in(document: Any, field: str, renamed: Mapping[str, str]) -> Any:
+    """Return a document with current names in the object of one of its fields; see `with_current_names`.
+
+    A document without such an object is returned as it is.
+    """
+    if not isinstance(document, dict) or not isinstance(document.get(field), dict):
+        return document
+    return {**document, field: with_current_names(document[field], renamed)}
 
 
 def to_plain(value: Any) -> Any:

@@ -12,10 +12,13 @@ from frostline.pipeline.runs.directory import Document, to_plain
 
 EVALUATION_FILE = "evaluation.json"
 
+EARLIER_NAMES = {"look": "evaluation_number"}
+"""Fields of evaluations and ledgers that earlier versions wrote under another name."""
+
 _REMEDY = "Run evaluate again."
 
 
-class Estimate(Struct, frozen=True):
+class IntervalRecord(Struct, frozen=True):
     """A number with its 95 % interval."""
 
     value: float
@@ -26,12 +29,12 @@ class Estimate(Struct, frozen=True):
 class MetricEstimates(Struct, frozen=True, kw_only=True):
     """Scores on the test rows; see `classifiers.protocol.metrics.Metrics`."""
 
-    top1: Estimate
-    top5: Estimate
-    balanced_accuracy: Estimate
-    macro_f1: Estimate
-    log_loss: Estimate
-    rms_calibration_error: Estimate | None = None
+    top1: IntervalRecord
+    top5: IntervalRecord
+    balanced_accuracy: IntervalRecord
+    macro_f1: IntervalRecord
+    log_loss: IntervalRecord
+    rms_calibration_error: IntervalRecord | None = None
     """None if an earlier version wrote the file, which measured another calibration error."""
 
 
@@ -48,7 +51,7 @@ class ClassLine(Struct, frozen=True):
 class ReliabilityRecord(Struct, frozen=True, kw_only=True):
     """Accuracy and confidence per bin; see `classifiers.protocol.calibration.Reliability`."""
 
-    rms_calibration_error: Estimate
+    rms_calibration_error: IntervalRecord
     edges: tuple[float, ...]
     counts: tuple[int, ...]
     confidence: tuple[float, ...]
@@ -67,7 +70,7 @@ class Evaluation(Struct, frozen=True, kw_only=True):
     """One evaluation on the test split.
 
     Attributes:
-        look: Number of the evaluation in the run's ledger.
+        evaluation_number: Number of the evaluation in the run's ledger.
         cache: Path of the cache that holds the test rows.
         rows: Number of test rows.
         metrics: Scores on the test rows.
@@ -76,7 +79,7 @@ class Evaluation(Struct, frozen=True, kw_only=True):
         calibration: Reliability before and after temperature scaling; None in files of an earlier version.
     """
 
-    look: int
+    evaluation_number: int
     cache: str
     rows: Annotated[int, Meta(ge=1, le=2**53)]
     metrics: MetricEstimates
@@ -104,4 +107,4 @@ def read_evaluation(folder: Path) -> Evaluation | None:
         return None
     except OSError as error:
         raise RunError(f"{file} can't be read: {error}. {_REMEDY}") from error
-    return Document(file, "an evaluation", _REMEDY).read(text, Evaluation)
+    return Document(file, "an evaluation", _REMEDY).read(text, Evaluation, renamed=EARLIER_NAMES)

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from pathlib import Path
 
-from frostline.classifiers.fitting.fitted import FittedHead
+from frostline.classifiers.fitting.fitted_head import FittedHead
 from frostline.classifiers.saving.head_files import foreign_types, load_head
 from frostline.pipeline.runs.record import HeadRecord, Metrics, Scores
 

@@ -11,24 +11,25 @@ from msgspec import Meta, Struct
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.hosts.versions import now
 from frostline.pipeline.runs.directory import Document, to_plain
+from frostline.pipeline.runs.evaluation import EARLIER_NAMES
 
 LEDGER_FILE = "ledger.jsonl"
 
 _REMEDY = "Restore the file from a copy; without it the number of test evaluations is unknown."
 
 
-class Look(Struct, frozen=True, kw_only=True):
+class LedgerEntry(Struct, frozen=True, kw_only=True):
     """One evaluation on the test split.
 
     Attributes:
-        look: Number of the evaluation, from 1.
+        evaluation_number: Number of the evaluation, from 1.
         time: Time of the evaluation, UTC, as ISO 8601.
         cache: Path of the cache that holds the test rows.
         key: Cache key.
         rows: Number of test rows.
     """
 
-    look: Annotated[int, Meta(ge=1, le=2**53)]
+    evaluation_number: Annotated[int, Meta(ge=1, le=2**53)]
     time: str
     cache: str
     key: str
@@ -45,7 +46,7 @@ class Ledger:
 
     run: Path
 
-    def looks(self) -> tuple[Look, ...]:
+    def entries(self) -> tuple[LedgerEntry, ...]:
         """Return the recorded evaluations, oldest first.
 
         Raises:
@@ -59,7 +60,7 @@ class Ledger:
         except OSError as error:
             raise RunError(f"{file} can't be read: {error}. {_REMEDY}") from error
         return tuple(
-            _look(line, f"{file}, line {number}") for number, line in enumerate(lines, 1) if line.strip()
+            _entry(line, f"{file}, line {number}") for number, line in enumerate(lines, 1) if line.strip()
         )
 
     def record(self, *, cache: str, key: str, rows: int) -> int:
@@ -68,14 +69,15 @@ class Ledger:
         Raises:
             RunError: The ledger can't be read.
         """
-        look = Look(look=len(self.looks()) + 1, time=now(), cache=cache, key=key, rows=rows)
-        line = json.dumps(to_plain(look)) + "\n"
+        number = len(self.entries()) + 1
+        entry = LedgerEntry(evaluation_number=number, time=now(), cache=cache, key=key, rows=rows)
+        line = json.dumps(to_plain(entry)) + "\n"
         with (self.run / LEDGER_FILE).open("ab") as file:
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
-        return look.look
+        return number
 
 
-def _look(line: bytes, where: str) -> Look:
-    return Document(where, "an entry of the ledger", _REMEDY).read(line, Look)
+def _entry(line: bytes, where: str) -> LedgerEntry:
+    return Document(where, "an entry of the ledger", _REMEDY).read(line, LedgerEntry, renamed=EARLIER_NAMES)

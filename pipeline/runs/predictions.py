@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.classifiers.fitting.fitted import FittedHead
+from frostline.classifiers.fitting.fitted_head import FittedHead
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.learning_rows import LearningRows
 
@@ -19,7 +19,7 @@ _COLUMNS = ["id", "label", "predicted", "probability"]
 
 
 @dataclass(frozen=True, eq=False)
-class Judgements:
+class Predictions:
     """Predictions for labelled images.
 
     Attributes:
@@ -56,9 +56,9 @@ class Judgements:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def take(self, rows: NDArray[np.int64]) -> "Judgements":
+    def take(self, rows: NDArray[np.int64]) -> "Predictions":
         """Return the predictions of the given rows."""
-        return Judgements(self.ids[rows], self.labels[rows], self.predicted[rows], self.probability[rows])
+        return Predictions(self.ids[rows], self.labels[rows], self.predicted[rows], self.probability[rows])
 
     def write(self, path: Path) -> None:
         """Write the predictions as CSV, one line per image."""
@@ -93,8 +93,11 @@ class Judgements:
 
 def save_validation(folder: Path, rows: LearningRows[Any], head: FittedHead) -> None:
     """Write the predictions of a head for the validation rows it was selected on, if there are any."""
-    if not head.verdicts or not len(rows.val):
+    found = head.validation_predictions
+    if not found or not len(rows.val):
         return
     images, val = rows.images, rows.val
-    judged = (images.labels[val], head.verdicts.predicted, head.verdicts.probability)
-    Judgements.of(images.ids[val], *judged, images.classes).write(folder / VALIDATION_FILE)
+    predictions = Predictions.of(
+        images.ids[val], images.labels[val], found.predicted, found.probability, images.classes
+    )
+    predictions.write(folder / VALIDATION_FILE)

@@ -13,12 +13,12 @@ from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta, Struct
 
-from frostline.features.fidelity import Check
+from frostline.features.fidelity import EARLIER_CHECK_NAMES, Check
 from frostline.features.spec import FeatureSpec
 from frostline.pipeline.errors import RunError
-from frostline.pipeline.inputs.layers import layer_places
+from frostline.pipeline.inputs.layers import joined_layers
 from frostline.pipeline.options.heads import TrainHeadOptions
-from frostline.pipeline.runs.directory import Document, to_plain
+from frostline.pipeline.runs.directory import Document, to_plain, with_current_names_in
 
 RUN_FORMAT = "frostline-run"
 RUN_VERSION = 3
@@ -149,7 +149,7 @@ class TuningRecord(Struct, frozen=True, kw_only=True):
         trained: Number of trained parameters.
         frozen: Number of parameters that stayed frozen.
         frozen_sha256: Digest of the frozen parameters.
-        best: Number of the epoch whose weights were kept.
+        best_epoch: Number of the epoch whose weights were kept.
     """
 
     recipe: Mapping[str, Scalar]
@@ -164,7 +164,7 @@ class TuningRecord(Struct, frozen=True, kw_only=True):
     trained: Count
     frozen: Count
     frozen_sha256: str
-    best: Count
+    best_epoch: Count
 
 
 class _Record(Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -188,12 +188,12 @@ class _Record(Struct, frozen=True, kw_only=True, tag_field="kind"):
 def _holds_layer(caches: Sequence[CacheRecord], layer: str) -> bool:
     """Return whether each part of a joined key is a layer of the cache it names."""
     try:
-        places = layer_places(layer)
+        layers = joined_layers(layer)
     except ValueError:  # the prefix of the cache is not a number
         return False
     return all(
         0 <= index < len(caches) and key in {stored.key for stored in caches[index].spec.layers}
-        for index, key in places
+        for index, key in layers
     )
 
 
@@ -308,6 +308,12 @@ def _upgrade(document: dict[str, Any], version: int) -> dict[str, Any]:
         document = {**document, "caches": [document.get("cache")]}
     if version == 2 and "asked" in document:
         document = {**document, "options": _flat(document["asked"])}
+    if isinstance(caches := document.get("caches"), list):
+        document = {
+            **document,
+            "caches": [with_current_names_in(cache, "check", EARLIER_CHECK_NAMES) for cache in caches],
+        }
+    document = with_current_names_in(document, "finetune", {"best": "best_epoch"})
     return {"kind": "head", **document}  # the first runs of version 2 lack the kind
 
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.classifiers.fitting.fitted import FittedHead
+from frostline.classifiers.fitting.fitted_head import FittedHead
 from frostline.features.backbones import Backbone
 from frostline.pipeline.runs.backbone import load_run_backbone
 from frostline.pipeline.runs.head import load_run_head

@@ -9,12 +9,12 @@ from typing import Literal
 
 from frostline.classifiers.protocol.intervals import share
 from frostline.features.backbones import describe
-from frostline.features.cache.contract import Computed
+from frostline.features.cache.contract import Provenance
 from frostline.features.errors import FeaturesError
 from frostline.pipeline.inputs.layers import layers_of
-from frostline.pipeline.runs.caches import how_computed, open_unchanged
+from frostline.pipeline.runs.caches import open_unchanged, provenance_of
 from frostline.pipeline.runs.evaluation import read_evaluation
-from frostline.pipeline.runs.predictions import TEST_FILE, VALIDATION_FILE, Judgements
+from frostline.pipeline.runs.predictions import TEST_FILE, VALIDATION_FILE, Predictions
 from frostline.pipeline.runs.record import CacheRecord, HeadRun, RunRecord
 from frostline.pipeline.runs.run import Run, load_run
 
@@ -109,10 +109,10 @@ class Summary:
         return self.run.record.classes
 
     @property
-    def computed(self) -> tuple[tuple[Computed, frozenset[str]], ...]:
+    def provenances(self) -> tuple[tuple[Provenance, frozenset[str]], ...]:
         """Computation of the features of each cache, and the layers of it that the head reads."""
         return tuple(
-            (how_computed(each), frozenset(layers_of(self.layer, index)))
+            (provenance_of(each), frozenset(layers_of(self.layer, index)))
             for index, each in enumerate(self.run.caches)
         )
 
@@ -120,13 +120,13 @@ class Summary:
         """Return the accuracy on one of the splits."""
         return self.validation if split == "validation" else self.test
 
-    def judgements(self, split: Split) -> Judgements | None:
+    def predictions(self, split: Split) -> Predictions | None:
         """Return the predictions for a split; None if they were not recorded."""
-        return self._judgements[split] if self.accuracy(split) else None
+        return self._predictions[split] if self.accuracy(split) else None
 
     @cached_property
-    def _judgements(self) -> dict[Split, Judgements | None]:
-        return {split: Judgements.read(self.run.path / file) for split, file in _FILES.items()}
+    def _predictions(self) -> dict[Split, Predictions | None]:
+        return {split: Predictions.read(self.run.path / file) for split, file in _FILES.items()}
 
 
 def summarise(path: str | Path) -> Summary:

@@ -20,7 +20,7 @@ from frostline.pipeline.studies.jobs.study_file import read_study
 if TYPE_CHECKING:
     from frostline.pipeline.studies.jobs.estimates import Estimate
 
-State = Literal["there", "done", "failed", "left"]
+State = Literal["exists", "done", "failed", "skipped"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class BatchJob:
         name: Name of the output.
         stage: Command that runs the job.
         path: Path of the output.
-        state: ``there``: existed before this call; ``done``: completed by this call; ``failed``; ``left``: skipped
-            because one of its inputs failed.
+        state: ``exists``: completed before this call; ``done``: completed by this call; ``failed``; ``skipped``:
+            not run because one of its inputs failed.
         seconds: Wall time in this call.
         accuracy: Validation accuracy of a job completed by this call; None without one.
         error: Reason why the job failed or was skipped.
@@ -69,13 +69,13 @@ class BatchResult:
         return tuple(
             job.path
             for job in self.jobs
-            if job.stage in {"train-head", "finetune"} and job.state in {"there", "done"}
+            if job.stage in {"train-head", "finetune"} and job.state in {"exists", "done"}
         )
 
     @property
     def unfinished(self) -> tuple[BatchJob, ...]:
         """Failed and skipped jobs; empty if only search candidates failed, because one successful candidate is enough."""
-        failed = tuple(job for job in self.jobs if job.state in {"failed", "left"})
+        failed = tuple(job for job in self.jobs if job.state in {"failed", "skipped"})
         return failed if any(job.stage != "search" for job in failed) else ()
 
 
@@ -102,12 +102,12 @@ def batch(file: str | Path, options: BatchOptions) -> BatchResult:
         plan = plan_study(study, parts=workers or 1)
         todo = missing(plan.jobs)
         outcomes: dict[str, Outcome] = {}
-        left: dict[str, str] = {}
+        skipped: dict[str, str] = {}
         if todo:
             share = Share(forks=False) if cluster else shares(jobs)
             with _locked(study.out):
-                _Batch(plan, todo, None if cluster else jobs, share, outcomes, left, options.report).run()
-    results = tuple(_result(job, outcomes, left) for job in sorted(plan.jobs, key=_stage))
+                _Batch(plan, todo, None if cluster else jobs, share, outcomes, skipped, options.report).run()
+    results = tuple(_result(job, outcomes, skipped) for job in sorted(plan.jobs, key=_stage))
     return BatchResult(study.out, results, _errors(study.out), time.perf_counter() - started)
 
 
@@ -127,14 +127,14 @@ class PlannedJob:
         name: Name of the output.
         stage: Command that runs the job.
         path: Path of the output.
-        there: Whether the output exists.
+        exists: Whether the output exists.
         estimate: Estimated costs; None if the output exists.
     """
 
     name: str
     stage: Stage
     path: Path
-    there: bool
+    exists: bool
     estimate: "Estimate | None" = None
 
 
@@ -200,10 +200,10 @@ def plan_batch(file: str | Path, options: PlanOptions) -> BatchPlan:
             for job in todo:
                 found[job.path.name] = estimator.estimate(job)
                 advance(1)
-    there = [job for job in plan.jobs if job.path.name not in found]
+    existing = [job for job in plan.jobs if job.path.name not in found]
     planned = (
         PlannedJob(job.path.name, job.stage, job.path, job.done(), found.get(job.path.name))
-        for job in sorted([*there, *todo], key=_stage)
+        for job in sorted([*existing, *todo], key=_stage)
     )
     return BatchPlan(study.out, tuple(planned), options.jobs)
 
@@ -245,7 +245,7 @@ class _Batch:
     workers: int | None
     share: Share
     outcomes: dict[str, Outcome]
-    left: dict[str, str]
+    skipped: dict[str, str]
     report: Reporter
 
     def run(self) -> None:
@@ -253,8 +253,8 @@ class _Batch:
         from frostline.pipeline.studies.jobs.checks import cheap_first, check_jobs
 
         known = check_jobs(self.plan, self.todo, self.report)
-        there = len(self.plan.jobs) - len(self.todo)
-        self.report.note(f"{self.plan.study.out}: {len(self.todo)} jobs to do, {there} done already")
+        existing = len(self.plan.jobs) - len(self.todo)
+        self.report.note(f"{self.plan.study.out}: {len(self.todo)} jobs to do, {existing} exist already")
         ordered = cheap_first(self.todo, known)
         for name in STAGES:
             wave = self._ready([job for job in ordered if job.stage == name])
@@ -263,13 +263,13 @@ class _Batch:
 
     def _ready(self, jobs: Sequence[Job]) -> list[Job]:
         """Return the jobs whose inputs exist; mark the others as skipped."""
-        failed = {name for name, outcome in self.outcomes.items() if outcome.error} | set(self.left)
+        failed = {name for name, outcome in self.outcomes.items() if outcome.error} | set(self.skipped)
         ready = []
         for job in jobs:
             reason = reads_lost(job, failed)
             if reason:
-                self.left[job.path.name] = reason
-                self._count(f"left: {job.path.name}: {reason}")
+                self.skipped[job.path.name] = reason
+                self._count(f"skipped: {job.path.name}: {reason}")
             else:
                 ready.append(job)
         return ready
@@ -298,15 +298,15 @@ class _Batch:
         self._count(f"{stage}: {outcome.job} in {outcome.seconds:.1f} s{accuracy}")
 
     def _count(self, message: str) -> None:
-        self.report.note(f"[{len(self.outcomes) + len(self.left)}/{len(self.todo)}] {message}")
+        self.report.note(f"[{len(self.outcomes) + len(self.skipped)}/{len(self.todo)}] {message}")
 
 
-def _result(job: Job, outcomes: Mapping[str, Outcome], left: Mapping[str, str]) -> BatchJob:
+def _result(job: Job, outcomes: Mapping[str, Outcome], skipped: Mapping[str, str]) -> BatchJob:
     name = job.path.name
     if name in outcomes:
         outcome = outcomes[name]
         state: State = "failed" if outcome.error else "done"
         return BatchJob(name, job.stage, job.path, state, outcome.seconds, outcome.accuracy, outcome.error)
-    if name in left:
-        return BatchJob(name, job.stage, job.path, "left", error=left[name])
-    return BatchJob(name, job.stage, job.path, "there")
+    if name in skipped:
+        return BatchJob(name, job.stage, job.path, "skipped", error=skipped[name])
+    return BatchJob(name, job.stage, job.path, "exists")

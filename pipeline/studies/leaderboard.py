@@ -15,7 +15,7 @@ from frostline.pipeline.errors import RunError
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.studies import CompareOptions, On, Sort
 from frostline.pipeline.runs.directory import is_of_sample_sizes
-from frostline.pipeline.runs.predictions import Judgements
+from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.summary import Accuracy, Split, Summary, summarise
 
 
@@ -228,8 +228,8 @@ def _notes(summaries: Sequence[Summary], split: Split) -> list[str]:
 def _computations(summaries: Sequence[Summary]) -> list[str]:
     """Return remarks on features that were computed in different ways."""
     failures: dict[str, str | None] = {}
-    for computed, layers in (each for summary in summaries for each in summary.computed):
-        failures[computed.name] = failures.get(computed.name) or computed.failure(layers)
+    for provenance, layers in (each for summary in summaries for each in summary.provenances):
+        failures[provenance.name] = failures.get(provenance.name) or provenance.failure(layers)
     if len(failures) < 2:
         return []
     ways = f"Features were computed in different ways: {'; '.join(sorted(failures))}."
@@ -242,24 +242,24 @@ def _computations(summaries: Sequence[Summary]) -> list[str]:
 def _pvalues(
     summaries: Sequence[Summary], best: Summary, split: Split, notes: list[str]
 ) -> list[float | None]:
-    reference = best.judgements(split)
+    reference = best.predictions(split)
     raw = {
-        place: _mcnemar(reference, summary.judgements(split))
-        for place, summary in enumerate(summaries)
+        index: _mcnemar(reference, summary.predictions(split))
+        for index, summary in enumerate(summaries)
         if summary is not best
     }
-    elsewhere = [summaries[place].name for place, pvalue in raw.items() if pvalue is None]
+    elsewhere = [summaries[index].name for index, pvalue in raw.items() if pvalue is None]
     if elsewhere:
         notes.append(
             f"No significance test for {', '.join(elsewhere)}: not scored on the rows of {best.name}, or the"
             " predictions were not recorded."
         )
-    known = {place: pvalue for place, pvalue in raw.items() if pvalue is not None}
+    known = {index: pvalue for index, pvalue in raw.items() if pvalue is not None}
     found = dict(zip(known, holm(list(known.values())).tolist(), strict=True))
-    return [found.get(place) for place in range(len(summaries))]
+    return [found.get(index) for index in range(len(summaries))]
 
 
-def _mcnemar(best: Judgements | None, other: Judgements | None) -> float | None:
+def _mcnemar(best: Predictions | None, other: Predictions | None) -> float | None:
     if best is None or other is None or len(best) != len(other):
         return None
     order, others = np.argsort(best.ids), np.argsort(other.ids)
@@ -270,10 +270,10 @@ def _mcnemar(best: Judgements | None, other: Judgements | None) -> float | None:
 
 
 def _front(scores: Sequence[float | None], costs: Sequence[float | None]) -> list[bool]:
-    """Return which places are on the Pareto front: no other is at least as good in both values and better in one."""
+    """Return which runs are on the Pareto front: no other is at least as good in both values and better in one."""
     known = {
-        place: (score, -cost)
-        for place, (score, cost) in enumerate(zip(scores, costs, strict=True))
+        index: (score, -cost)
+        for index, (score, cost) in enumerate(zip(scores, costs, strict=True))
         if score is not None and cost is not None
     }
 
@@ -282,7 +282,7 @@ def _front(scores: Sequence[float | None], costs: Sequence[float | None]) -> lis
             theirs != mine and theirs[0] >= mine[0] and theirs[1] >= mine[1] for theirs in known.values()
         )
 
-    return [place in known and not dominated(known[place]) for place in range(len(scores))]
+    return [index in known and not dominated(known[index]) for index in range(len(scores))]
 
 
 def _sorted(places: Sequence[Place], split: Split, sort: Sort) -> list[Place]:

@@ -31,6 +31,7 @@ from frostline.pipeline.runs.directory import (
     check_new,
     new_run_path,
     to_plain,
+    with_current_names_in,
     write_run,
 )
 
@@ -182,7 +183,7 @@ def learning_curve(cache: str | Path | AnyCache, options: LearningCurveOptions) 
 
 
 def read_learning_curve(folder: str | Path) -> LearningCurveResult | None:
-    """Read the result that `learning_curve` wrote into a folder; return None if there is none.
+    """Read the result that `learning_curve` wrote into a folder; return None if the folder holds no learning curve.
 
     Raises:
         RunError: The file can't be read.
@@ -198,7 +199,8 @@ def read_learning_curve(folder: str | Path) -> LearningCurveResult | None:
     described = Document(
         file, "a learning curve", "Restore the file from a copy, or run learning-curve again."
     )
-    return described.convert({**described.parse(text), "folder": folder}, LearningCurveResult)
+    document = with_current_names_in(described.parse(text), "forecast", {"missed": "last_point_error"})
+    return described.convert({**document, "folder": folder}, LearningCurveResult)
 
 
 @dataclass(frozen=True)

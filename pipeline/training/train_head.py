@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from frostline.classifiers.fitting.fit import fit_head
-from frostline.classifiers.fitting.fitted import FittedHead
+from frostline.classifiers.fitting.fitted_head import FittedHead
 from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.fitting.projection import ProjectedRows, ProjectionPlan, fit_projection
-from frostline.classifiers.fitting.search import Found, SearchPlan, search_head
+from frostline.classifiers.fitting.search import SearchPlan, SearchResult, search_head
 from frostline.classifiers.heads.catalog import parse_params
 from frostline.classifiers.saving.head_files import foreign_types, save_head
 from frostline.pipeline.drawing.plots import plot_curve, plot_search
@@ -125,7 +125,7 @@ class _Fit:
 
     layer: str
     fitted: FittedHead
-    found: Found | None
+    found: SearchResult | None
 
     @property
     def accuracy(self) -> float:
@@ -162,8 +162,10 @@ class _Job:
     @property
     def search(self) -> SearchPlan | None:
         """The search; None for the head's own method."""
-        asked = self.options
-        return SearchPlan(asked.search or "grid", asked.trials, asked.jobs) if asked.searches else None
+        options = self.options
+        return (
+            SearchPlan(options.search or "grid", options.trials, options.jobs) if options.searches else None
+        )
 
     @property
     def projection(self) -> ProjectionPlan | None:
@@ -190,7 +192,7 @@ class _Job:
             fitted = dataclasses.replace(fitted, trials=found.trials)
         return _Fit(layer, fitted, found)
 
-    def _search(self, layer: str, rows: LabelledRows, plan: SearchPlan) -> Found:
+    def _search(self, layer: str, rows: LabelledRows, plan: SearchPlan) -> SearchResult:
         cache, head, report = self.rows.images, self.options.head, self.options.report
         with report.task(f"Searching {head} on {layer}", None) as advance:
             found = search_head(

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from frostline.classifiers.fitting.fit import calibrate
-from frostline.classifiers.fitting.fitted import Curve, FittedHead
+from frostline.classifiers.fitting.fitted_head import Curve, FittedHead
 from frostline.classifiers.heads.catalog import HEADS
 from frostline.classifiers.saving.head_files import save_head
 from frostline.features.backbones import Backbone, load_backbone
 from frostline.features.backbones.tuned import save_tuned
 from frostline.features.engines import plan_engines
-from frostline.features.images.loading import default_workers
+from frostline.features.images.batches import default_workers
 from frostline.features.table import ImageSource
 from frostline.pipeline.drawing.plots import plot_curve
 from frostline.pipeline.errors import FinetuneError
@@ -41,11 +41,11 @@ from frostline.pipeline.runs.record import (
     save_record,
 )
 from frostline.pipeline.runs.split import save_split
-from frostline.pipeline.tuning.preparation import Named, Plan, Tuning, prepare
+from frostline.pipeline.tuning.preparation import NamedBackbone, Plan, Tuning, prepare
 from frostline.pipeline.tuning.recipe import Recipe
 from frostline.pipeline.tuning.start import EMBEDDING, StartRun, to_estimator
 from frostline.pipeline.tuning.trainer.logs import Logger, LogTo, open_logger, write_history
-from frostline.pipeline.tuning.trainer.loop import Epoch, Trained, train
+from frostline.pipeline.tuning.trainer.loop import Epoch, TrainingResult, train
 from frostline.pipeline.tuning.trainer.processes import joined
 
 HISTORY = "curve.csv"
@@ -67,9 +67,9 @@ class FinetuneResult:
         cache: Cache of the activations at the frost line; None if training used images.
         counts: Number of labelled, readable images in each split.
         history: Metrics of each epoch.
-        best: Number of the epoch whose weights were kept.
+        best_epoch: Number of the epoch whose weights were kept.
         resumed: Number of epochs completed by an earlier, interrupted call.
-        validation: Scores of the best epoch on the validation images, see `classifiers.fitting.fitted.FittedHead`;
+        validation: Scores of the best epoch on the validation images, see `classifiers.fitting.fitted_head.FittedHead`;
             empty without validation images.
         seconds: Wall time of this call.
         training_seconds: Wall time of all epochs, including earlier calls.
@@ -85,7 +85,7 @@ class FinetuneResult:
     cache: Path | None
     counts: Mapping[str, int]
     history: Sequence[Epoch]
-    best: int
+    best_epoch: int
     resumed: int
     validation: Mapping[str, float]
     seconds: float
@@ -199,7 +199,7 @@ def finetune(
             cache=tuning.cache,
             counts=rows.counts,
             history=trained.history,
-            best=trained.best,
+            best_epoch=trained.best_epoch,
             resumed=trained.resumed,
             validation=head.validation,
             seconds=time.perf_counter() - started,
@@ -226,7 +226,7 @@ def _named(
     recipe: Recipe,
     *,
     from_scratch: bool,
-) -> tuple[Named, StartRun | None]:
+) -> tuple[NamedBackbone, StartRun | None]:
     """Return the network to start from, and the run whose head to start from."""
     if from_scratch and (weights is not None or from_run is not None):
         raise FinetuneError(
@@ -234,8 +234,8 @@ def _named(
         )
     start = StartRun.open(from_run) if from_run is not None else None
     if start is not None and start.tuned:
-        return Named(f"run:{start.run.path}", None, image_size), start
-    return Named(backbone, f"random:{recipe.seed}" if from_scratch else weights, image_size), start
+        return NamedBackbone(f"run:{start.run.path}", None, image_size), start
+    return NamedBackbone(backbone, f"random:{recipe.seed}" if from_scratch else weights, image_size), start
 
 
 def _run_path(source: ImageSource, backbone: str) -> Path:
@@ -243,7 +243,7 @@ def _run_path(source: ImageSource, backbone: str) -> Path:
     return new_run_path(default_cache_path(source.root, backbone), "finetune")
 
 
-def _train(tuning: Tuning, name: str, log_to: LogTo | None, report: Reporter) -> Trained:
+def _train(tuning: Tuning, name: str, log_to: LogTo | None, report: Reporter) -> TrainingResult:
     """Train, and report each epoch."""
     job, history = tuning.job, list[Epoch]()
     job.folder.mkdir(parents=True, exist_ok=True)
@@ -260,18 +260,18 @@ def _train(tuning: Tuning, name: str, log_to: LogTo | None, report: Reporter) ->
         if logger:
             logger.epoch(epoch)
 
-    with report.task("Training", job.recipe.epochs * job.draw.epoch_rows) as advance:
+    with report.task("Training", job.recipe.epochs * job.sampler.epoch_rows) as advance:
         trained = train(job, advance=advance, on_epoch=on_epoch)
     if logger:
         logger.close()
     return trained
 
 
-def _head(tuning: Tuning, trained: Trained) -> FittedHead:
+def _head(tuning: Tuning, trained: TrainingResult) -> FittedHead:
     """Return the trained head, with its temperature fitted on the validation images."""
     estimator, plan = to_estimator(tuning.job.network.head), tuning.plan
     kind = HEADS["linear"]
-    temperature, validation, verdicts = calibrate(
+    temperature, validation, predictions = calibrate(
         estimator, trained.logits, plan.rows.images.labels[plan.rows.val]
     )
     return FittedHead(
@@ -286,7 +286,7 @@ def _head(tuning: Tuning, trained: Trained) -> FittedHead:
         seconds=sum(epoch.seconds for epoch in trained.history),
         dim=tuning.job.network.head.in_features,
         dtype="float32",
-        verdicts=verdicts,
+        validation_predictions=predictions,
     )
 
 
@@ -303,7 +303,7 @@ def _write(folder: Path, result: FinetuneResult, tuning: Tuning, head: FittedHea
         shutil.copytree(logs, folder / logs.name)
 
 
-def _curve(trained: Trained) -> Curve:
+def _curve(trained: TrainingResult) -> Curve:
     columns = {
         "train loss": "train_loss",
         "validation loss": "val_loss",
@@ -315,9 +315,9 @@ def _curve(trained: Trained) -> Curve:
         label: tuple(float(getattr(epoch, name)) for epoch in trained.history)
         for label, name in columns.items()
     }
-    judged = {label: values for label, values in series.items() if not math.isnan(values[0])}
+    known = {label: values for label, values in series.items() if not math.isnan(values[0])}
     x = tuple(float(epoch.epoch) for epoch in trained.history)
-    return Curve("epoch", x, judged, float(trained.best), log_x=False)
+    return Curve("epoch", x, known, float(trained.best_epoch), log_x=False)
 
 
 def _record(
@@ -375,5 +375,5 @@ def _tuning_record(result: FinetuneResult, plan: Plan, from_run: str | Path | No
         trained=result.trained,
         frozen=result.frozen,
         frozen_sha256=result.frozen_sha256,
-        best=result.best,
+        best_epoch=result.best_epoch,
     )

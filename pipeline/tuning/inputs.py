@@ -30,12 +30,12 @@ class Inputs(Protocol):
     def train(self, chunks: Sequence[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
         """Yield one batch per chunk of rows, augmented for the given epoch."""
 
-    def judge(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
+    def validation(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
         """Yield the rows in batches, without augmentation."""
 
 
 @dataclass(frozen=True)
-class Draw:
+class BatchSampler:
     """Assignment of training rows to epochs, updates and processes.
 
     Attributes:
@@ -108,9 +108,9 @@ class ImageInputs:
             workers,
             pin=pin,
         )
-        self._judged = _Chunks()
-        self._judge = _loader(
-            _Images(source, labels, _Plain(transform), recipe.seed), self._judged, workers, pin=pin
+        self._validation_chunks = _Chunks()
+        self._validation_loader = _loader(
+            _Images(source, labels, _Plain(transform), recipe.seed), self._validation_chunks, workers, pin=pin
         )
 
     def train(self, chunks: Sequence[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
@@ -118,10 +118,10 @@ class ImageInputs:
         self._chunks.keys = [[(epoch, row) for row in chunk.tolist()] for chunk in chunks]
         yield from self._train
 
-    def judge(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
+    def validation(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
         """Yield (b, 3, h, w) uint8 images, exactly as for feature extraction, and their labels."""
-        self._judged.keys = [[(0, row) for row in part.tolist()] for part in _eval_batches(rows)]
-        yield from self._judge
+        self._validation_chunks.keys = [[(0, row) for row in part.tolist()] for part in _eval_batches(rows)]
+        yield from self._validation_loader
 
 
 class _Chunks:
@@ -241,7 +241,7 @@ class ActivationInputs:
         for rows in chunks:
             yield self._batch(rows, drawn[rows])
 
-    def judge(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
+    def validation(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
         """Yield (b, *shape) float32 activations of the images themselves and their labels."""
         for part in _eval_batches(rows):
             yield self._batch(part, np.zeros(len(part), np.int64))

@@ -32,7 +32,7 @@ from frostline.pipeline.tuning.trainer.processes import Processes
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedBackbone:
     """The network as named by the user.
 
     Attributes:
@@ -72,7 +72,7 @@ class Plan:
     """
 
     net: Backbone
-    named: Named
+    named: NamedBackbone
     rows: LearningRows[ImageSet]
     limit: int | None
     recipe: Recipe

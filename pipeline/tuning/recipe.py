@@ -40,7 +40,7 @@ class Recipe:
         warmup: Warm-up epochs, included in `epochs`, in which the learning rate rises from a hundredth of its
             peak. ``onecycle`` has its own warm-up.
         label_smoothing: Fraction of each target that is spread evenly over all classes.
-        mixup: Alpha of the Beta distribution of mixup weights (Zhang et al. 2018); 0 for no mixup.
+        mixup: Alpha of the Beta distribution of the mixing coefficients (Zhang et al. 2018); 0 for no mixup.
         cutmix: Alpha of CutMix (Yun et al. 2019); 0 for no CutMix. With both, each batch draws one of the two.
         augment: Augmentation of training images. ``none``; ``flip``: random mirroring; ``shift``: also a random
             shift by up to an eighth of the side, for small images; ``crop``: also a random crop of at least 35 %

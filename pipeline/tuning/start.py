@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from frostline.classifiers.fitting.fit import fit_head
-from frostline.classifiers.fitting.fitted import FittedHead
+from frostline.classifiers.fitting.fitted_head import FittedHead
 from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.heads.linear import LinearHead
 from frostline.features.backbones import Backbone

@@ -125,7 +125,7 @@ def test_main_job(ten_digits, tmp_path):
     evaluation = json.loads(run("evaluate", trained, "--json").stdout)
     top1 = evaluation["metrics"]["top1"]
     assert 0 <= top1["low"] <= top1["value"] <= top1["high"] <= 1
-    assert evaluation["look"] == 1
+    assert evaluation["evaluation_number"] == 1
     written = json.loads((trained / "evaluation.json").read_text())["calibration"]
     assert written["after"]["rms_calibration_error"] == evaluation["metrics"]["rms_calibration_error"]
     assert sum(written["before"]["counts"]) == evaluation["rows"]

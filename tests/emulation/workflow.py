@@ -123,10 +123,10 @@ def run(folder, data, *, jobs):
         run=folder / "head",
         device="cpu",
     )
-    looked = evaluate(trained.run)
+    evaluated = evaluate(trained.run)
     found["head"] = files(trained.run, ".safetensors")
-    found["accuracy"] = looked.metrics.top1
-    found["looks"] = len(load_run(trained.run).ledger.looks())
+    found["accuracy"] = evaluated.metrics.top1
+    found["evaluations"] = len(load_run(trained.run).ledger.entries())
     shots = few_shot(cache, "centroid", shots=[1], episodes=4, out=folder / "shots")
     curve = learning_curve(cache, "centroid", points=2, draws=2, out=folder / "curve")
     found["sizes"] = files(shots.folder, ".csv") | files(curve.folder, ".csv")

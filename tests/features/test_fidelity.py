@@ -37,3 +37,10 @@ def test_check_survives_json_round_trip():
     for text in ("", "[]", '{"images":1}', '{"images":1,"layers":{"a":{}}}'):
         with pytest.raises(ValueError, match=r".+"):
             Check.from_json(text)
+
+
+def test_check_of_earlier_version_keeps_the_rejected_engines():
+    check = Check(1, {"embedding": LayerCheck(1, 1, 0)}, rejected=("eager bf16: too far",))
+    earlier = check.to_json().replace('"rejected"', '"passed_over"')
+    assert earlier != check.to_json()
+    assert Check.from_json(earlier) == check

@@ -10,7 +10,7 @@ from torch.jit._trace import is_tracing
 
 from frostline.features.backbones.backbone import Backbone
 from frostline.features.backbones.forward.folding import fold_batch_norms
-from frostline.features.backbones.forward.normalise import Normalise
+from frostline.features.backbones.forward.normalisation import Normalise
 from frostline.features.backbones.forward.pooling import pool
 from frostline.features.backbones.layers import RESERVED, LayerInfo, attach
 from frostline.features.errors import BackboneError

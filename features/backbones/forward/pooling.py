@@ -32,13 +32,13 @@ def pool(output: Tensor, how: str, *, positions: tuple[int, ...] = (), prefix: i
         return output.to(torch.float32, copy=True).flatten(1)
     if how == "cls":
         return output[:, 0].to(torch.float32, copy=True)
-    places = output[:, prefix:] if prefix else output
+    tokens = output[:, prefix:] if prefix else output
     if how == "avg":
-        return places.mean(positions, dtype=torch.float32)
+        return tokens.mean(positions, dtype=torch.float32)
     if how == "max":
-        return places.amax(positions).float()
+        return tokens.amax(positions).float()
     if how == "gem":
-        return gem(places, positions)
+        return gem(tokens, positions)
     raise ValueError(f"pool {how!r}; expected one of {', '.join(POOLS)}")
 
 

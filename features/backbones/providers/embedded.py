@@ -68,8 +68,8 @@ class _Packaged:
     def path(self) -> Path | None:
         """Return the path of the weight file; None if the package isn't installed."""
         spec = find_spec(self.package)
-        places = (spec.submodule_search_locations or []) if spec else []
-        return next((file for place in places if (file := Path(place, self.file)).is_file()), None)
+        folders = (spec.submodule_search_locations or []) if spec else []
+        return next((file for folder in folders if (file := Path(folder, self.file)).is_file()), None)
 
     def read(self) -> Mapping[str, Tensor]:
         """Return the tensors of the weight file.
@@ -123,7 +123,7 @@ class EmbeddedSource:
 
     def availability(self, name: str) -> Availability:
         """Return whether the package of the weights is installed."""
-        return "here" if _NETWORKS[name].path() else "download"
+        return "local" if _NETWORKS[name].path() else "download"
 
     def version(self) -> str:
         """Return the versions of the libraries that provide the architectures."""

@@ -6,7 +6,13 @@ from typing import Any
 
 from frostline.features.backbones.network import Availability, Network
 from frostline.features.backbones.readout import OutputReadout
-from frostline.features.backbones.weights import download_error, match, random_seed, read_weights, seeded
+from frostline.features.backbones.weights import (
+    download_error,
+    match,
+    read_weights,
+    seed_of_random_weights,
+    seeded,
+)
 from frostline.features.errors import BackboneError
 from frostline.features.spec import Transform
 
@@ -37,7 +43,7 @@ class OpenClipSource:
         import open_clip
 
         architecture, _, tag = name.partition("/")
-        seed = random_seed(weights)
+        seed = seed_of_random_weights(weights)
         try:
             with seeded(seed or 0):
                 model: Any = open_clip.create_model(architecture, pretrained=tag if weights is None else None)
@@ -68,7 +74,7 @@ class OpenClipSource:
         found = repository and any(
             isinstance(try_to_load_from_cache(repository, file), str) for file in files
         )
-        return "here" if found else "download"
+        return "local" if found else "download"
 
     def version(self) -> str:
         """Return the version of open_clip."""

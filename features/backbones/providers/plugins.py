@@ -13,7 +13,7 @@ from torch import nn
 
 from frostline.features.backbones.network import Availability, Network
 from frostline.features.backbones.readout import OutputReadout, Readout, TimmReadout
-from frostline.features.backbones.weights import random_seed, seeded
+from frostline.features.backbones.weights import seed_of_random_weights, seeded
 from frostline.features.errors import BackboneError
 from frostline.features.spec import Transform
 from frostline.registry import Registry
@@ -51,13 +51,13 @@ class PluginSource:
             BackboneError: The plugin can't be imported, or doesn't return a module and a transform.
         """
         create = PLUGINS[name]
-        with seeded(random_seed(weights) or 0):
-            made = create(weights)
-        if not (isinstance(made, tuple) and len(made) == 2):
+        with seeded(seed_of_random_weights(weights) or 0):
+            created = create(weights)
+        if not (isinstance(created, tuple) and len(created) == 2):
             raise BackboneError(
-                f"plugin {name!r} ({_package_version(name)}) returned a {type(made).__name__}; expected (module, transform)"
+                f"plugin {name!r} ({_package_version(name)}) returned a {type(created).__name__}; expected (module, transform)"
             )
-        module, transform = made
+        module, transform = created
         if not (isinstance(module, nn.Module) and isinstance(transform, Transform)):
             raise BackboneError(
                 f"plugin {name!r} ({_package_version(name)}) returned ({type(module).__name__}, {type(transform).__name__}); "
@@ -72,8 +72,8 @@ class PluginSource:
         )
 
     def availability(self, name: str) -> Availability:  # noqa: ARG002  # the same for every plugin
-        """Return ``here``: the plugin is installed, and its own downloads are unknown."""
-        return "here"
+        """Return ``local``: the plugin is installed, and its own downloads are unknown."""
+        return "local"
 
     def version(self) -> str:
         """Return the versions of all packages that declare a plugin."""

@@ -16,7 +16,7 @@ from torch import nn
 
 from frostline.features.backbones.network import Availability, Network
 from frostline.features.backbones.readout import Readout, TimmReadout
-from frostline.features.backbones.weights import load_file, random_seed, seeded
+from frostline.features.backbones.weights import load_file, seed_of_random_weights, seeded
 from frostline.features.errors import WeightsError
 from frostline.features.spec import Transform
 
@@ -53,7 +53,7 @@ class SmallSource:
         """
         import timm
 
-        seed = random_seed(weights)
+        seed = seed_of_random_weights(weights)
         if weights is None:
             raise WeightsError(
                 f"backbone small:{name} has no pretrained weights: train it with frostline finetune --backbone small:{name} "

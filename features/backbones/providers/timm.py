@@ -8,7 +8,7 @@ from torch import nn
 
 from frostline.features.backbones.network import Availability, ClassTokens, Network
 from frostline.features.backbones.readout import TimmReadout
-from frostline.features.backbones.weights import download_error, load_file, random_seed, seeded
+from frostline.features.backbones.weights import download_error, load_file, seed_of_random_weights, seeded
 from frostline.features.errors import BackboneError, WeightsError
 
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -51,7 +51,7 @@ class TimmSource:
             BackboneError: timm can't build the network on this machine.
             WeightsError: The weights are not available or don't fit.
         """
-        seed = random_seed(weights)
+        seed = seed_of_random_weights(weights)
         if weights is None:
             return self._pretrained(name)
         module = create(name, seed=seed or 0)
@@ -89,11 +89,11 @@ class TimmSource:
         if config.hf_hub_id:
             files = (config.hf_hub_filename,) if config.hf_hub_filename else _HUB_FILES
             repository = config.hf_hub_id.partition("@")[0]
-            here = any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
+            found = any(isinstance(try_to_load_from_cache(repository, file), str) for file in files)
         else:
             file = config.file or Path(torch.hub.get_dir(), "checkpoints", Path(str(config.url)).name)
-            here = Path(file).exists()
-        return "here" if here else "download"
+            found = Path(file).exists()
+        return "local" if found else "download"
 
     def version(self) -> str:
         """Return the version of timm."""

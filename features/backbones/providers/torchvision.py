@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from frostline.features.backbones.network import Availability, ClassTokens, Network
 from frostline.features.backbones.readout import ClassifierReadout, Readout
-from frostline.features.backbones.weights import download_error, match, random_seed, read_weights, seeded
+from frostline.features.backbones.weights import (
+    download_error,
+    match,
+    read_weights,
+    seed_of_random_weights,
+    seeded,
+)
 
 # Auxiliary classifiers are used only in training. The pretrained networks of these two names renormalise the input.
 _AUXILIARY = ("googlenet", "inception_v3")
@@ -50,7 +56,7 @@ class TorchvisionSource:
         Raises:
             WeightsError: The weights are not available or don't fit.
         """
-        seed = random_seed(weights)
+        seed = seed_of_random_weights(weights)
         if weights is None:
             return network_of(name, _pretrained(name), f"pretrained, {_entry(name).url}")
         module = create(name, seed=seed or 0, initialise=seed is not None)
@@ -67,7 +73,7 @@ class TorchvisionSource:
         import torch
 
         file = Path(torch.hub.get_dir(), "checkpoints", Path(_entry(name).url).name)
-        return "here" if file.exists() else "download"
+        return "local" if file.exists() else "download"
 
     def version(self) -> str:
         """Return the version of torchvision."""

@@ -18,7 +18,7 @@ _QUEUE = 8  # waiting submissions; bounds the memory and the number of submissio
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
+class EncodedRows:
     """Encoded rows of the file.
 
     Attributes:
@@ -29,7 +29,7 @@ class Rows:
     rows: NDArray[np.int64]
     arrays: dict[str, Array]
 
-    def itself(self) -> "Rows":
+    def itself(self) -> "EncodedRows":
         """Return these rows, for use where a function that returns rows is expected."""
         return self
 
@@ -53,11 +53,11 @@ class Committer:
         self._missing = np.where(committed, 0, np.diff(ends, prepend=0))
         self.committed = committed.copy()
         self._error: BaseException | None = None
-        self._queue: queue.Queue[Callable[[], Rows] | None] = queue.Queue(_QUEUE)
+        self._queue: queue.Queue[Callable[[], EncodedRows] | None] = queue.Queue(_QUEUE)
         self._thread = threading.Thread(target=self._run, name="frostline-cache-writer", daemon=True)
         self._thread.start()
 
-    def submit(self, work: Callable[[], Rows]) -> None:
+    def submit(self, work: Callable[[], EncodedRows]) -> None:
         """Queue a function that returns rows, to be called in the thread. Blocks while the queue is full.
 
         Raises:
@@ -105,7 +105,7 @@ class Committer:
                 for _ in batch:
                     self._queue.task_done()
 
-    def _commit(self, batch: list[Callable[[], Rows]]) -> None:
+    def _commit(self, batch: list[Callable[[], EncodedRows]]) -> None:
         whole = [self._write(work()) for work in batch]
         blocks = np.concatenate(whole) if whole else np.empty(0, np.int64)
         if len(blocks):
@@ -113,7 +113,7 @@ class Committer:
             for block in blocks.tolist():
                 self._write_checksums(block)
 
-    def _write(self, rows: Rows) -> NDArray[np.int64]:
+    def _write(self, rows: EncodedRows) -> NDArray[np.int64]:
         """Write rows and return the blocks that they completed."""
         starts = np.flatnonzero(np.diff(rows.rows, prepend=-2) != 1)
         runs = list(pairwise([*starts.tolist(), len(rows.rows)]))

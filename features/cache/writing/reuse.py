@@ -78,7 +78,7 @@ def is_current(file: MappedFile, contents: Contents, rows: NDArray[np.int64]) ->
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class KnownRows:
     """Rows that earlier files already hold.
 
     Attributes:
@@ -96,7 +96,7 @@ class Known:
     stamps: NDArray[np.uint8]
 
 
-def find_known(files: Sequence[MappedFile], contents: Contents, rows: NDArray[np.int64]) -> Known:
+def find_known(files: Sequence[MappedFile], contents: Contents, rows: NDArray[np.int64]) -> KnownRows:
     """Return those of `rows` that earlier files of the same specification hold.
 
     An image with the same id and stamp is the same. Another image is read only if its size equals that of a known
@@ -115,7 +115,7 @@ def find_known(files: Sequence[MappedFile], contents: Contents, rows: NDArray[np
     left = left[np.isin(_sizes(contents.source.table.stamps[rows[left]]), sizes)]
     which[left], origin[left] = _match_content(files, usable, contents.of(rows[left]))
     known = which >= 0
-    return Known(rows[known], files, which[known], origin[known], contents.stamps_of(rows[known]))
+    return KnownRows(rows[known], files, which[known], origin[known], contents.stamps_of(rows[known]))
 
 
 def _match_stamps(

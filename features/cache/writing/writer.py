@@ -21,8 +21,8 @@ from frostline.features.cache.file.layout import (
 )
 from frostline.features.cache.file.partial import PartialFile
 from frostline.features.cache.reader import FeatureCache
-from frostline.features.cache.writing.commit import Committer, Rows
-from frostline.features.cache.writing.reuse import Known
+from frostline.features.cache.writing.commit import Committer, EncodedRows
+from frostline.features.cache.writing.reuse import KnownRows
 from frostline.features.content import CONTENT_BYTES
 from frostline.features.table import FAILED, OK, STAMP_BYTES, ImageSource
 
@@ -130,10 +130,10 @@ class CacheWriter:
             for name, total in zip(MEASURED, (seconds, joules), strict=True)
             if name in self._layout.extents
         }
-        self._committer.submit(lambda: Rows(ascending, encode() | measured))
+        self._committer.submit(lambda: EncodedRows(ascending, encode() | measured))
         self._missing[rows] = False
 
-    def reuse(self, known: Known) -> None:
+    def reuse(self, known: KnownRows) -> None:
         """Copy rows of earlier files, except rows with wrong checksums. `open_writer` calls this method."""
         for part in _by_block(known, self.block_rows):
             copied = _gather(self._layout, part)
@@ -196,14 +196,16 @@ def _check_shape(name: str, got: tuple[int, ...], expected: tuple[int, ...]) -> 
         raise ValueError(f"{name} has shape {got}; expected {expected}")
 
 
-def _by_block(known: Known, block_rows: int) -> Iterator[Known]:
+def _by_block(known: KnownRows, block_rows: int) -> Iterator[KnownRows]:
     edges = np.flatnonzero(np.diff(known.rows // block_rows)) + 1
     for start, stop in pairwise([0, *edges.tolist(), len(known.rows)]):
         part = slice(start, stop)
-        yield Known(known.rows[part], known.files, known.file[part], known.origin[part], known.stamps[part])
+        yield KnownRows(
+            known.rows[part], known.files, known.file[part], known.origin[part], known.stamps[part]
+        )
 
 
-def _gather(layout: Layout, known: Known) -> Rows:
+def _gather(layout: Layout, known: KnownRows) -> EncodedRows:
     """Read known rows, except those in blocks with wrong checksums."""
     valid = np.zeros(len(known.rows), bool)
     schema = row_schema(layout.spec, len(known.rows), layout.block_rows)
@@ -217,4 +219,4 @@ def _gather(layout: Layout, known: Known) -> Rows:
         for name in file.layout.extents.keys() & arrays:
             arrays[name][mine] = file.array(name)[rows]
     arrays["stat"] = stored_stamps(known.stamps)
-    return Rows(known.rows[valid], {name: array[valid] for name, array in arrays.items()})
+    return EncodedRows(known.rows[valid], {name: array[valid] for name, array in arrays.items()})

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from frostline.classifiers.protocol.calibration_error import BINS, bin_of, rms_calibration_error
-from frostline.pipeline.runs.predictions import Judgements
+from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.summary import Accuracy
 from frostline.pipeline.studies.html_report.embedding import Map
 from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place
@@ -250,10 +250,13 @@ def _escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def confusion(name: str, judged: Judgements, classes: Sequence[str]) -> Chart:
+def confusion(name: str, predictions: Predictions, classes: Sequence[str]) -> Chart:
     """Return the confusion matrix as a heat map of row shares, labelled with counts."""
-    place = {each: index for index, each in enumerate(classes)}
-    true, said = (np.array([place[each] for each in column]) for column in (judged.labels, judged.predicted))
+    position = {each: index for index, each in enumerate(classes)}
+    true, said = (
+        np.array([position[each] for each in column])
+        for column in (predictions.labels, predictions.predicted)
+    )
     k = len(classes)
     counts = np.bincount(true * k + said, minlength=k * k).reshape(k, k)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -281,7 +284,7 @@ def confusion(name: str, judged: Judgements, classes: Sequence[str]) -> Chart:
     )
     off = counts * (1 - np.eye(k, dtype=counts.dtype))
     row, column = divmod(int(off.argmax()), k)
-    summary = f"{judged.correct.mean():.1%} of {len(judged)} predictions are correct."
+    summary = f"{predictions.correct.mean():.1%} of {len(predictions)} predictions are correct."
     if off.any():
         summary += (
             f" The most frequent mistake is {classes[row]} predicted as {classes[column]}: {off.max()} times."
@@ -289,20 +292,20 @@ def confusion(name: str, judged: Judgements, classes: Sequence[str]) -> Chart:
     return _chart(f"confusion-{name}", "Confusion matrix", summary, figure)
 
 
-def reliability_diagram(name: str, judged: Judgements) -> Chart:
+def reliability_diagram(name: str, predictions: Predictions) -> Chart:
     """Return the reliability diagram (Niculescu-Mizil & Caruana 2005)."""
-    bins = bin_of(judged.probability)
+    bins = bin_of(predictions.probability)
     counts, sure, right = (
-        np.bincount(bins, weights, BINS) for weights in (None, judged.probability, judged.correct)
+        np.bincount(bins, values, BINS) for values in (None, predictions.probability, predictions.correct)
     )
-    error = rms_calibration_error(judged.probability, judged.correct)
+    error = rms_calibration_error(predictions.probability, predictions.correct)
     filled = counts > 0
     confidence, accuracy = sure[filled] / counts[filled], right[filled] / counts[filled]
     figure = go.Figure(
         [
             go.Bar(
                 x=(np.flatnonzero(filled) + 0.5) / BINS,
-                y=counts[filled] / len(judged),
+                y=counts[filled] / len(predictions),
                 width=0.9 / BINS,
                 marker={"color": _OTHER, "opacity": 0.35},
                 name="share of images",
@@ -334,14 +337,14 @@ def reliability_diagram(name: str, judged: Judgements) -> Chart:
     )
     summary = (
         f"Root mean square calibration error {error.value:.1%} (95 % interval {error.low:.1%} - {error.high:.1%}): "
-        f"on average, the confidence is {_gap(judged)}."
+        f"on average, the confidence is {_gap(predictions)}."
     )
     return _chart(f"reliability-{name}", "Reliability", summary, figure)
 
 
-def _gap(judged: Judgements) -> str:
+def _gap(predictions: Predictions) -> str:
     """Describe the mean confidence minus the accuracy."""
-    gap = float(judged.probability.mean() - judged.correct.mean())
+    gap = float(predictions.probability.mean() - predictions.correct.mean())
     return f"{abs(gap) * 100:.1f} percentage points {'above' if gap > 0 else 'below'} the accuracy"
 
 
@@ -412,14 +415,14 @@ def _curve_chart(
 
 
 def embedding_map(
-    name: str, drawn: Map, judged: Judgements, pictures: Sequence[int | None], classes: Sequence[str]
+    name: str, drawn: Map, predictions: Predictions, pictures: Sequence[int | None], classes: Sequence[str]
 ) -> Chart:
     """Return a map of images coloured by true class; mistakes are crosses, and `pictures` are shown on hover."""
     figure = go.Figure()
     colours = [_PALETTE[number % len(_PALETTE)] for number in range(len(classes))]
-    wrong = ~judged.correct
+    wrong = ~predictions.correct
     for number, label in enumerate(classes):
-        rows = np.flatnonzero(judged.labels == label)
+        rows = np.flatnonzero(predictions.labels == label)
         figure.add_scatter(
             x=drawn.points[rows, 0],
             y=drawn.points[rows, 1],
@@ -435,14 +438,14 @@ def embedding_map(
             customdata=[
                 [
                     pictures[int(row)],
-                    str(judged.ids[row]),
-                    str(judged.labels[row]),
-                    str(judged.predicted[row]),
-                    float(judged.probability[row]),
+                    str(predictions.ids[row]),
+                    str(predictions.labels[row]),
+                    str(predictions.predicted[row]),
+                    float(predictions.probability[row]),
                 ]
                 for row in rows
             ],
-            text=[_escape(str(judged.ids[row])) for row in rows],
+            text=[_escape(str(predictions.ids[row])) for row in rows],
             hoverinfo="none",  # the page shows the thumbnail
         )
     figure.update_layout(
@@ -452,7 +455,5 @@ def embedding_map(
         hovermode="closest",
         showlegend=len(classes) <= _MANY_CLASSES,
     )
-    summary = (
-        f"{len(judged)} images as points, coloured by class; crosses mark the {int(wrong.sum())} mistakes."
-    )
+    summary = f"{len(predictions)} images as points, coloured by class; crosses mark the {int(wrong.sum())} mistakes."
     return _chart(f"map-{name}", "Map of the features", summary, figure)

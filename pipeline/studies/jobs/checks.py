@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from frostline.features.backbones import BackboneInfo, describe, find_stage, list_stages, resolve_layers
-from frostline.features.backbones.weights import random_seed
+from frostline.features.backbones.weights import seed_of_random_weights
 from frostline.features.errors import FeaturesError
 from frostline.features.spec import Layer
 from frostline.pipeline.progress import Reporter
@@ -99,7 +99,7 @@ def _check_weights(plan: Plan, job: _NetworkJob, info: BackboneInfo | None) -> N
 
 
 def _weights_problem(weights: str, *, scratch: bool) -> str:
-    if random_seed(weights) is None and not Path(weights).is_file():
+    if seed_of_random_weights(weights) is None and not Path(weights).is_file():
         return f"weights {weights!r}: no such file"
     return "weights: training from scratch uses no weights; drop one of the two" if scratch else ""
 

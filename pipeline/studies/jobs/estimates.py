@@ -20,10 +20,10 @@ from frostline.features.backbones import Backbone as Network
 from frostline.features.backbones import find_stage, load_backbone, trunk
 from frostline.features.engines import Engine, Plan, plan_engines
 from frostline.features.errors import EngineError
-from frostline.features.images.loading import load_batches
+from frostline.features.images.batches import load_batches
 from frostline.features.sources import open_source
 from frostline.features.spec import Layer
-from frostline.features.system.machine import memory_in_use
+from frostline.features.system.resources import memory_in_use
 from frostline.pipeline.errors import StudyError
 from frostline.pipeline.studies.jobs.checks import Known
 from frostline.pipeline.studies.jobs.kinds import (

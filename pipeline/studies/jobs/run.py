@@ -45,7 +45,7 @@ class Outcome:
 
 def shares(jobs: int) -> Share:
     """Return the share of this machine for each of `jobs` processes."""
-    from frostline.features.images.loading import default_workers
+    from frostline.features.images.batches import default_workers
 
     memory = half_of_memory()
     return Share(

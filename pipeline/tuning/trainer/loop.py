@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from frostline.features.backbones.weights import load_tensors
 from frostline.features.engines.compiler import compile_network
 from frostline.pipeline.errors import FinetuneError
-from frostline.pipeline.tuning.inputs import Draw, Inputs
+from frostline.pipeline.tuning.inputs import BatchSampler, Inputs
 from frostline.pipeline.tuning.recipe import Recipe
 from frostline.pipeline.tuning.trainer.checkpoint import (
     Checkpoint,
@@ -66,13 +66,13 @@ class Epoch:
     images_per_second: float
 
     def __str__(self) -> str:
-        judged = (
+        validation = (
             ""
             if math.isnan(self.val_loss)
             else f", val loss {self.val_loss:.4f}, val accuracy {self.val_accuracy:.4f}"
         )
         return (
-            f"epoch {self.epoch}: train loss {self.train_loss:.4f}, train accuracy {self.train_accuracy:.4f}{judged}, "
+            f"epoch {self.epoch}: train loss {self.train_loss:.4f}, train accuracy {self.train_accuracy:.4f}{validation}, "
             f"lr {self.lr:.3g}, {self.images_per_second:,.0f} images/s, {self.seconds:.1f} s"
         )
 
@@ -108,25 +108,25 @@ class Job:
     processes: Processes
 
     @property
-    def draw(self) -> Draw:
+    def sampler(self) -> BatchSampler:
         """Assignment of training rows to updates."""
-        return Draw(self.train, self.recipe.batch_size, self.recipe.accumulate, self.recipe.seed)
+        return BatchSampler(self.train, self.recipe.batch_size, self.recipe.accumulate, self.recipe.seed)
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """Result of a training; the network of the job holds the weights of the best epoch.
 
     Attributes:
         history: Metrics of every epoch.
-        best: Number of the epoch whose weights were kept.
+        best_epoch: Number of the epoch whose weights were kept.
         resumed: Number of epochs completed by an earlier, interrupted call.
         frozen: Digest of the weights that were frozen throughout, the same before and after.
         logits: (m, classes) float64 logits of the validation rows with the kept weights.
     """
 
     history: tuple[Epoch, ...]
-    best: int
+    best_epoch: int
     resumed: int
     frozen: str
     logits: NDArray[np.float64]
@@ -153,7 +153,7 @@ def train(
     *,
     advance: Advance = lambda _done, _status: None,
     on_epoch: Callable[[Epoch], None] = lambda _epoch: None,
-) -> Trained:
+) -> TrainingResult:
     """Train, resuming from the last checkpoint if there is one.
 
     A checkpoint is written after each epoch, and every few minutes within long epochs. Random numbers depend only
@@ -175,11 +175,11 @@ class _Training:
     def __init__(self, job: Job, advance: Advance, on_epoch: Callable[[Epoch], None]) -> None:
         recipe = job.recipe
         self.job, self.advance, self.on_epoch = job, advance, on_epoch
-        self.draw = job.draw
+        self.sampler = job.sampler
         self.network = job.network.to(memory_format=torch.channels_last).to(job.processes.device)
         groups = job.line.groups(self.network, recipe, from_scratch=job.from_scratch)
         self.optimizer = make_optimizer(groups, recipe)
-        self.schedule = make_schedule(self.optimizer, recipe, self.draw.updates)
+        self.schedule = make_schedule(self.optimizer, recipe, self.sampler.updates)
         self.head_group = next(
             index
             for index, group in enumerate(self.optimizer.param_groups)
@@ -194,7 +194,7 @@ class _Training:
         self.steps: nn.Module = self.network
         self.saved = time.monotonic()
 
-    def run(self) -> Trained:
+    def run(self) -> TrainingResult:
         job, recipe = self.job, self.job.recipe
         last = recipe.epochs - 1
         frozen = job.line.fingerprint(last)  # before a checkpoint is loaded
@@ -202,7 +202,7 @@ class _Training:
         resumed = len(self.progress.history)
         for epoch in self.progress.history:
             self.on_epoch(epoch)
-        self.advance(resumed * self.draw.epoch_rows + int(self.progress.sums[2]), "")
+        self.advance(resumed * self.sampler.epoch_rows + int(self.progress.sums[2]), "")
         while self.progress.epoch < recipe.epochs and not self._out_of_patience():
             self._epoch()
         self._load_best()
@@ -210,7 +210,9 @@ class _Training:
             raise FinetuneError(
                 "frozen parts of the network have changed; this is a bug, and the result is invalid"
             )
-        return Trained(tuple(self.progress.history), self.progress.best, resumed, frozen, self._logits())
+        return TrainingResult(
+            tuple(self.progress.history), self.progress.best, resumed, frozen, self._logits()
+        )
 
     def _epoch(self) -> None:
         progress, job = self.progress, self.job
@@ -220,10 +222,10 @@ class _Training:
             job.line.draw(progress.epoch)
             self.steps = self._step_network()
         job.line.train(self.network, progress.epoch)
-        chunks = self.draw.chunks(progress.epoch, progress.update, job.processes)
+        chunks = self.sampler.chunks(progress.epoch, progress.update, job.processes)
         batches = self.job.inputs.train(chunks, progress.epoch)
         started = progress.seconds
-        for _ in range(progress.update, self.draw.updates):
+        for _ in range(progress.update, self.sampler.updates):
             self._update(batches)
             progress.update += 1
             progress.seconds = started + time.perf_counter() - began
@@ -231,7 +233,7 @@ class _Training:
         trained = time.perf_counter() - began
         loss, hits, images = job.processes.total(self._tensor(progress.sums)).tolist()
         rate = (progress.sums[2] - done_before) * job.processes.count / max(trained, 1e-9)
-        val_loss, val_accuracy = self._judge()
+        val_loss, val_accuracy = self._validate()
         record = Epoch(
             epoch=progress.epoch + 1,
             frost_line=job.line.name_at(progress.epoch),
@@ -266,7 +268,7 @@ class _Training:
 
     def _update(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
         job, progress, recipe = self.job, self.progress, self.job.recipe
-        size = self.draw.update_rows
+        size = self.sampler.update_rows
         draw = (recipe.seed, progress.epoch, progress.update, job.processes.rank)
         torch.manual_seed(np.random.SeedSequence(draw).generate_state(1, np.uint64)[0].item() >> 1)
         losses = 0.0
@@ -314,7 +316,7 @@ class _Training:
             return nullcontext()
         return torch.autocast(self.job.processes.device.type, dtype=_AUTOCAST[self.precision])
 
-    def _judge(self) -> tuple[float, float]:
+    def _validate(self) -> tuple[float, float]:
         """Return mean cross-entropy and accuracy on the validation rows; each process evaluates a part of them."""
         job = self.job
         if not len(job.val):
@@ -323,7 +325,7 @@ class _Training:
         network.eval()
         sums = torch.zeros(2, dtype=torch.float64)
         with torch.inference_mode(), self._autocast():
-            for batch in job.inputs.judge(job.val[job.processes.rank :: job.processes.count]):
+            for batch in job.inputs.validation(job.val[job.processes.rank :: job.processes.count]):
                 inputs, labels = self._to_device(batch)
                 logits = network(inputs).float()
                 sums[0] += F.cross_entropy(logits, labels, reduction="sum").item()
@@ -337,7 +339,7 @@ class _Training:
         with torch.inference_mode():
             parts = [
                 self.network(self._to_device(batch)[0]).double().cpu()
-                for batch in self.job.inputs.judge(self.job.val)
+                for batch in self.job.inputs.validation(self.job.val)
             ]
         return torch.cat(parts).numpy() if parts else np.zeros((0, self.job.classes))
 
@@ -366,7 +368,7 @@ class _Training:
     def _save_if_due(self) -> None:
         """Write a checkpoint within a long epoch; the clock of the leading process decides for all processes."""
         job, progress = self.job, self.progress
-        if progress.update % _CLOCK_UPDATES or progress.update == self.draw.updates:
+        if progress.update % _CLOCK_UPDATES or progress.update == self.sampler.updates:
             return
         due = float(job.processes.leads and time.monotonic() - self.saved > _CHECKPOINT_SECONDS)
         due, *sums = job.processes.total(self._tensor([due, *progress.sums])).tolist()
@@ -412,7 +414,7 @@ class _Training:
             history=[Epoch(**epoch) for epoch in state["history"]],
             best=state["best"],
         )
-        replay(self.schedule, self.progress.epoch * self.draw.updates + self.progress.update)
+        replay(self.schedule, self.progress.epoch * self.sampler.updates + self.progress.update)
 
     def _load_best(self) -> None:
         self.job.processes.wait()

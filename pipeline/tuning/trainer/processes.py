@@ -33,22 +33,22 @@ class Processes:
         """Whether this process writes files and reports progress."""
         return self.rank == 0
 
-    def precision(self, asked: str) -> Precision:
+    def precision(self, requested: str) -> Precision:
         """Return the number format of the passes on this device.
 
         Args:
-            asked: A precision, or ``auto`` for bf16 on CUDA, fp16 on CUDA without bf16, and fp32 elsewhere.
+            requested: A precision, or ``auto`` for bf16 on CUDA, fp16 on CUDA without bf16, and fp32 elsewhere.
 
         Raises:
             FinetuneError: The device does not support training in this precision.
         """
         cuda = self.device.type == "cuda"
-        if asked == "fp16" and not cuda:
+        if requested == "fp16" and not cuda:
             raise FinetuneError(
                 f"precision 'fp16' trains on CUDA only, not on {self.device.type}; expected auto, fp32 or bf16"
             )
-        if asked != "auto":
-            return cast("Precision", asked)
+        if requested != "auto":
+            return cast("Precision", requested)
         if not cuda:
             return "fp32"
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
@@ -86,25 +86,25 @@ def joined(device: str) -> Iterator[Processes]:
         FinetuneError: The device is not available.
     """
     count, rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
-    place = _place(device, int(os.environ.get("LOCAL_RANK", "0")))
+    torch_device = _torch_device(device, int(os.environ.get("LOCAL_RANK", "0")))
     if count == 1:
-        yield Processes(0, 1, place)
+        yield Processes(0, 1, torch_device)
         return
-    options: dict[str, Any] = {"device_id": place} if place.type == "cuda" else {}
-    distributed.init_process_group("nccl" if place.type == "cuda" else "gloo", **options)
+    options: dict[str, Any] = {"device_id": torch_device} if torch_device.type == "cuda" else {}
+    distributed.init_process_group("nccl" if torch_device.type == "cuda" else "gloo", **options)
     try:
-        yield Processes(rank, count, place)
+        yield Processes(rank, count, torch_device)
     finally:
         distributed.destroy_process_group()
 
 
-def _place(device: str, local_rank: int) -> torch.device:
+def _torch_device(device: str, local_rank: int) -> torch.device:
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    chosen = next(name for name, here in available.items() if here) if device == "auto" else device
+    chosen = next(name for name, usable in available.items() if usable) if device == "auto" else device
     if not available.get(chosen, False):
-        here = ", ".join(name for name, there in available.items() if there)
+        expected = ", ".join(name for name, usable in available.items() if usable)
         raise FinetuneError(
-            f"device {device!r} isn't available to torch {torch.__version__} here; expected auto, {here}"
+            f"device {device!r} isn't available to torch {torch.__version__} here; expected auto, {expected}"
         )
     if chosen != "cuda":
         return torch.device(chosen)

@@ -1,4 +1,4 @@
-"""Few-shot accuracies: k different images of each class, the same draws for every seed, and validation rows alone judge."""
+"""Few-shot accuracies: k different images of each class, the same draws for every seed, and evaluation on validation rows alone."""
 
 import numpy as np
 import pytest
@@ -83,13 +83,13 @@ def test_seed_determines_results(data):
 
 def test_neighbouring_seeds_share_neither_images_nor_head_seeds(data, monkeypatch):
     """4 of some 50 images of each of 3 classes: two of 60 independent draws are equal with probability 1e-13."""
-    judge, drawn = subsets._judge, []
+    evaluate, drawn = subsets._evaluate, []
 
     def watched(trial, subset):
         drawn.append((subset.rows.tobytes(), trial.options_of(subset).seed))
-        return judge(trial, subset)
+        return evaluate(trial, subset)
 
-    monkeypatch.setattr(subsets, "_judge", watched)
+    monkeypatch.setattr(subsets, "_evaluate", watched)
     for seed in range(5):
         run(data, shots=[4], seed=seed)
     images, seeds = zip(*drawn, strict=True)

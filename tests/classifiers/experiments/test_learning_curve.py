@@ -1,4 +1,4 @@
-"""Learning curves: nested subsets, parameters never chosen on the rows that judge, an honest forecast, and resumption."""
+"""Learning curves: nested subsets, parameters never chosen on the rows of the evaluation, an honest forecast, and resumption."""
 
 import numpy as np
 import pytest
@@ -88,7 +88,7 @@ def test_validation_rows_do_not_score_heads_chosen_on_them(data):
     subset = subsets.Subset(len(TRAIN), 0, TRAIN)
     labels = subsets.predict_candidates("ridge", trial.rows, trial.options_of(subset))
     for each, wanted in ((trial, data.y), (changed, y)):
-        right = subsets.judge_subsets(each, [subset]).correct[0]
+        right = subsets.evaluate_subsets(each, [subset]).correct[0]
         best = (labels[:, fold == 0] == wanted[one]).sum(axis=1).argmax()
         assert np.array_equal(right[fold == 1], labels[best, fold == 1] == wanted[other])
 
@@ -98,15 +98,15 @@ def trial_of(data, y, sides):
 
 
 def test_interrupted_curve_resumes(data, tmp_path, monkeypatch):
-    whole, judge, calls = run(data), subsets._judge, []
+    whole, evaluate, calls = run(data), subsets._evaluate, []
 
     def killed(*arguments):
         calls.append(arguments)
         if len(calls) == 5:
             raise KeyboardInterrupt
-        return judge(*arguments)
+        return evaluate(*arguments)
 
-    monkeypatch.setattr(subsets, "_judge", killed)
+    monkeypatch.setattr(subsets, "_evaluate", killed)
     with pytest.raises(KeyboardInterrupt):
         run(data, journal=tmp_path / "curve")
     again = run(data, journal=tmp_path / "curve")

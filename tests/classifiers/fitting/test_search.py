@@ -135,10 +135,10 @@ def test_interrupted_search_resumes(plan, data, tmp_path, monkeypatch):
         calls.append(arguments)
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return judge(*arguments)
+        return score(*arguments)
 
-    judge = search._judge
-    monkeypatch.setattr(search, "_judge", killed)
+    score = search._score
+    monkeypatch.setattr(search, "_score", killed)
     with pytest.raises(KeyboardInterrupt):
         run(data, plan, journal=tmp_path / "search")
     (file,) = tmp_path.iterdir()

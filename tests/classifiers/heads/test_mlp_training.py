@@ -89,7 +89,7 @@ def test_optimizer_steps_match_torch(data, options, make):
     )
     X, y = torch.as_tensor(data.X), torch.as_tensor(data.y)
     rows = TrainingRows(X, y, torch.ones(len(X)))
-    (found,) = train_networks([head], 3, rows, None, seed=7, place=torch.device("cpu"))
+    (found,) = train_networks([head], 3, rows, None, seed=7, device=torch.device("cpu"))
     with torch.random.fork_rng():
         torch.manual_seed(7)
         network = build_network(head, 12, 3)
@@ -172,9 +172,9 @@ class TestSearch:
         return np.array([[trial["accuracy"], trial["log_loss"]] for trial in found.trials])
 
     def test_batched_search_matches_sequential_search(self, data, monkeypatch):
-        calls, judge = [], searching._judge
+        calls, score = [], searching._score
         monkeypatch.setattr(
-            searching, "_judge", lambda task, some, share: calls.append(len(some)) or judge(task, some, share)
+            searching, "_score", lambda task, some, share: calls.append(len(some)) or score(task, some, share)
         )
         together = self.run(data)
         assert calls == [5]
@@ -186,15 +186,15 @@ class TestSearch:
     def test_interrupted_search_computes_missing_trials(self, data, monkeypatch, tmp_path):
         whole = self.run(data)
         monkeypatch.setattr(searching, "_TOGETHER", 2)
-        calls, judge = [], searching._judge
+        calls, score = [], searching._score
 
         def killed(*arguments):
             calls.append(arguments)
             if len(calls) == 2:
                 raise KeyboardInterrupt
-            return judge(*arguments)
+            return score(*arguments)
 
-        monkeypatch.setattr(searching, "_judge", killed)
+        monkeypatch.setattr(searching, "_score", killed)
         with pytest.raises(KeyboardInterrupt):
             self.run(data, journal=tmp_path / "search")
         again = self.run(data, journal=tmp_path / "search")

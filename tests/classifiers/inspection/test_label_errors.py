@@ -23,7 +23,7 @@ def flipped(n=600, k=4, share=0.08, seed=0):
 
 
 def test_flipped_labels_are_found():
-    pytest.importorskip("cleanlab", reason="needs the extra labels")
+    pytest.importorskip("cleanlab", reason="needs the extra label-errors")
     X, given, true, wrong = flipped()
     issues = find_label_errors(X, given, LogisticRegression(max_iter=500))
     found = np.isin(issues.rows, wrong)
@@ -35,26 +35,26 @@ def test_flipped_labels_are_found():
     assert (np.diff(issues.margin) >= 0).all()
     assert (issues.margin <= 0).all()
     assert (issues.confidence < 0.5).all()
-    assert issues.judged == 600
+    assert issues.scored == 600
     assert sum(issues.per_class.values()) == len(issues.rows)
     again = find_label_errors(X, given, LogisticRegression(max_iter=500))
     np.testing.assert_array_equal(again.rows, issues.rows)
 
 
 def test_clean_labels_are_rarely_flagged():
-    pytest.importorskip("cleanlab", reason="needs the extra labels")
+    pytest.importorskip("cleanlab", reason="needs the extra label-errors")
     X, _, true, _ = flipped(seed=1)
     assert len(find_label_errors(X, true, LogisticRegression(max_iter=500)).rows) <= 6
 
 
 def test_a_class_of_one_row_is_not_judged():
-    pytest.importorskip("cleanlab", reason="needs the extra labels")
+    pytest.importorskip("cleanlab", reason="needs the extra label-errors")
     X, given, _, _ = flipped()
     given = given.astype("<U5")
     given[17] = "zebra"
     issues = find_label_errors(X, given, GaussianNB())
-    assert issues.unjudged.tolist() == [17]
-    assert issues.judged == 599
+    assert issues.unscored.tolist() == [17]
+    assert issues.scored == 599
     assert 17 not in issues.rows
     assert "zebra" not in issues.suggested
 
@@ -62,7 +62,7 @@ def test_a_class_of_one_row_is_not_judged():
 def test_a_missing_cleanlab_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab", None)
     monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
-    with pytest.raises(ImportError, match=r"pip install 'frostline\[labels\]'"):
+    with pytest.raises(ImportError, match=r"pip install 'frostline\[label-errors\]'"):
         find_label_errors(np.eye(4), np.array([0, 0, 1, 1]), GaussianNB(), folds=2)
 
 

@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from frostline.classifiers.heads.knn import KNNHead
 from frostline.classifiers.numerics import neighbors
-from frostline.classifiers.numerics.neighbors import Rows, RowSearch
+from frostline.classifiers.numerics.neighbors import RowSearch, Vectors
 
 SMALL = 2**14  # bytes: blocks of a few rows
 
@@ -104,10 +104,10 @@ def test_any_data_gives_the_true_neighbours(n, k, *, metric, dtype, memory_bytes
     rng = np.random.default_rng(seed)
     X = (rng.integers(-levels, levels + 1, (n + q, d)) / levels * scale + offset * scale).astype(dtype)
     rows, queries, k = X[:n], X[n:], min(k, n)
-    search = RowSearch(Rows(rows), metric=metric, device=torch.device("cpu"), memory_bytes=memory_bytes)
+    search = RowSearch(Vectors(rows), metric=metric, device=torch.device("cpu"), memory_bytes=memory_bytes)
     # scikit-learn's cosine is itself good to some 1e-16 only.
     tolerance = 1e-14 if metric == "cosine" else 1e-12 * scale * (1 + offset)
-    found = search.nearest(Rows(queries), k)
+    found = search.nearest(Vectors(queries), k)
     assert_nearest(found, queries, rows, metric, tolerance)
     equal = (rows[found.rows[:, 1:]] == rows[found.rows[:, :-1]]).all(axis=2)
     assert (np.diff(found.rows)[equal] > 0).all()
@@ -166,7 +166,7 @@ def test_blocks_stay_within_the_memory_asked_for(monkeypatch):
     monkeypatch.setattr(neighbors, "_tensor", lambda rows: (sizes.append(rows.nbytes), take(rows))[1])
     X = np.random.default_rng(0).normal(size=(3000, 64)).astype(np.float32)
     head = KNNHead(5, memory_bytes=2**20, device="cpu").fit(X, np.arange(3000) % 2)
-    search = RowSearch(Rows(X), metric="cosine", device=torch.device("cpu"), memory_bytes=2**20)
+    search = RowSearch(Vectors(X), metric="cosine", device=torch.device("cpu"), memory_bytes=2**20)
     assert search._scores.nbytes <= 2**18
     head.kneighbors(X[:600])
     assert 0 < max(sizes) <= 2**18

@@ -29,8 +29,8 @@ def test_costs_are_those_of_the_papers(name, parameters, gflops, dim, size):
 @pytest.mark.usefixtures("cache_home")
 def test_without_a_pattern_only_what_needs_no_download_is_listed():
     listed = {info.name: info for info in list_backbones()}
-    assert listed["embedded:efficientnet_lite0"].weights == "here"
-    assert {info.weights for info in listed.values()} == {"here"}
+    assert listed["embedded:efficientnet_lite0"].weights == "local"
+    assert {info.weights for info in listed.values()} == {"local"}
 
 
 def test_a_pattern_is_a_glob_or_a_part_of_the_name(cache_home, monkeypatch):

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from frostline.features.cache.contract import Computed, Fit
+from frostline.features.cache.contract import Compatibility, Provenance
 from frostline.features.fidelity import Check, LayerCheck
 from frostline.features.spec import MIN_COSINE, FeatureSpec, Layer, Transform
 
@@ -23,7 +23,7 @@ def computed(engine="eager", precision="fp32", check=None, device="cpu", torch_v
         decoder="pillow",
         versions={"torch": torch_version},
     )
-    return Computed(spec, check)
+    return Provenance(spec, check)
 
 
 def check(cosine):
@@ -50,17 +50,17 @@ EMBEDDING = frozenset({"embedding"})
     ],
 )
 def test_computations_fit_if_close_to_reference_or_of_one_kind(theirs, ours, otherwise, within):
-    fit = Fit(theirs, ours, EMBEDDING)
-    assert (fit.computed_otherwise, fit.is_within_contract) == (otherwise, within)
-    assert bool(fit.failures()) is not within or theirs.resembles(ours)
+    compatibility = Compatibility(theirs, ours, EMBEDDING)
+    assert (compatibility.computed_otherwise, compatibility.is_within_contract) == (otherwise, within)
+    assert bool(compatibility.failures()) is not within or theirs.resembles(ours)
 
 
 def test_only_layers_in_use_need_a_check():
     both = Check(32, {"embedding": LayerCheck(0.9999, 1, 0), "logits": LayerCheck(0.5, 1, 0)})
     ours = computed("openvino 1", check=both)
-    assert Fit(computed(), ours, EMBEDDING).is_within_contract
-    assert not Fit(computed(), ours, EMBEDDING | {"logits"}).is_within_contract
-    assert not Fit(computed(), ours, frozenset({"other"})).is_within_contract
+    assert Compatibility(computed(), ours, EMBEDDING).is_within_contract
+    assert not Compatibility(computed(), ours, EMBEDDING | {"logits"}).is_within_contract
+    assert not Compatibility(computed(), ours, frozenset({"other"})).is_within_contract
 
 
 def test_differences_of_computation_and_of_content_are_distinguished():

@@ -150,7 +150,7 @@ def test_damage_is_found_on_reading_and_repaired_by_overwrite(tmp_path):
     assert not np.isnan(cache.features("blocks.4:avg")).any()
     with pytest.raises(ChecksumError, match=r"embedding of rows 256-511, 768-999 is damaged.*--overwrite"):
         cache.features("embedding")
-    assert cache.verify().bad == (("embedding", 256, 511), ("embedding", 768, 999))
+    assert cache.verify().damaged == (("embedding", 256, 511), ("embedding", 768, 999))
     assert not cache.verify().ok
     assert extract(path, SPEC, images_)[1] == 0  # an unchanged set is not read through
     repaired, computed = extract(path, SPEC, images_, overwrite=True)
@@ -168,7 +168,7 @@ def test_damaged_metadata_is_found_before_use(tmp_path):
         _ = FeatureCache.open(path).ok
     with pytest.raises(ChecksumError, match="metadata of rows 512-767"):
         open_writer(path, SPEC, images_)
-    assert FeatureCache.open(path).verify().bad == (("metadata", 512, 767),)
+    assert FeatureCache.open(path).verify().damaged == (("metadata", 512, 767),)
     assert extract(path, SPEC, images_, overwrite=True)[1] == 256
 
 
@@ -176,7 +176,7 @@ def test_a_damaged_table_is_found_on_opening(tmp_path):
     path, images_ = tmp_path / "c.h5", source(ROWS)
     cache, _ = extract(path, SPEC, images_)
     flip(path, "labels", row=1)
-    assert cache.verify().bad == (("table", 0, ROWS - 1),)
+    assert cache.verify().damaged == (("table", 0, ROWS - 1),)
     with pytest.raises(ChecksumError, match="ids, labels, splits"):
         FeatureCache.open(path)
     with pytest.raises(ChecksumError) as refusal:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from frostline.features.images.loading import Batch
+from frostline.features.images.batches import Batch
 from frostline.features.table import OK
 
 

@@ -10,6 +10,7 @@ from PIL import features as pillow_features
 from frostline import cli
 from frostline.features.cache import FeatureCache
 from frostline.features.errors import CacheMismatchError, FeaturesError
+from frostline.features.images.batches import load_batches
 from frostline.features.images.decoders import (
     DECODERS,
     DecoderError,
@@ -17,7 +18,6 @@ from frostline.features.images.decoders import (
     decoder_of,
     describe_decoder,
 )
-from frostline.features.images.loading import load_batches
 from frostline.pipeline import extract, predict, train_head
 from frostline.pipeline.runs.run import load_run
 from tests.contracts.decoder import TRANSFORM, DecoderContract, decoded

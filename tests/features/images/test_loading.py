@@ -1,14 +1,14 @@
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from frostline.features.content import file_content
-from frostline.features.images import loading
+from frostline.features.images.batches import default_workers, load_batches
 from frostline.features.images.decoding import decode
-from frostline.features.images.loading import default_workers, load_batches
 from frostline.features.sources import open_source
 from frostline.features.spec import Transform
 from frostline.features.table import FAILED, NO_STAMP, OK, ImageTable, make_stamp
@@ -228,13 +228,13 @@ def test_closing_waits_only_for_images_in_progress(files, monkeypatch):
     while decode_threads() and len(source.reads) < 32:  # until both threads wait, in batches to come
         time.sleep(0.01)
     read = len(source.reads)
-    shutdown = loading.ThreadPoolExecutor.shutdown
+    shutdown = ThreadPoolExecutor.shutdown
 
     def let_go_and_shut_down(pool, **options):
         source.go.set()
         shutdown(pool, **options)
 
-    monkeypatch.setattr(loading.ThreadPoolExecutor, "shutdown", let_go_and_shut_down)
+    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", let_go_and_shut_down)
     batches.close()
     assert len(source.reads) <= read + 2
 

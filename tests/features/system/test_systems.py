@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from frostline.features.system import files, locks, machine
+from frostline.features.system import files, locks, resources
 
 
 def test_a_file_is_synced_to_the_disk_itself_where_fsync_does_not(tmp_path, monkeypatch):
@@ -28,13 +28,13 @@ def test_a_file_is_synced_to_the_disk_itself_where_fsync_does_not(tmp_path, monk
 
 def test_cores_are_those_that_python_counts(monkeypatch):
     monkeypatch.setattr(os, "process_cpu_count", lambda: 3, raising=False)
-    assert machine.usable_cores() == 3
+    assert resources.usable_cores() == 3
     monkeypatch.delattr(os, "process_cpu_count")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 5}, raising=False)
-    assert machine.usable_cores() == 2
+    assert resources.usable_cores() == 2
     monkeypatch.delattr(os, "sched_getaffinity")
     monkeypatch.setattr(os, "cpu_count", lambda: 7)
-    assert machine.usable_cores() == 7
+    assert resources.usable_cores() == 7
 
 
 def test_an_older_version_that_locks_the_file_itself_is_kept_out(tmp_path):

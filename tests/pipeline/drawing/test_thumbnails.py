@@ -21,7 +21,7 @@ from tests.helpers.sources import DigestSource
 
 EXACT = {"engine": "eager", "precision": "fp32", "device": "cpu"}
 WHY = "their source, memory:set, can't be opened by this name here"
-needs_cleanlab = pytest.mark.skipif(find_spec("cleanlab") is None, reason="needs the extra labels")
+needs_cleanlab = pytest.mark.skipif(find_spec("cleanlab") is None, reason="needs the extra label-errors")
 needs_plotly = pytest.mark.skipif(find_spec("plotly") is None, reason="needs the extra report")
 
 
@@ -107,7 +107,7 @@ def test_evaluate_refuses_another_source_before_it_counts_as_a_look(run):
     other = DigestSource({"z/1.png": encode(photo(9, 9))}, root="memory:other")
     with pytest.raises(SourceError, match=r"memory:other has none of the .* images of .*memory\.h5"):
         evaluate(run, source=other)
-    assert load_run(run).ledger.looks() == ()
+    assert load_run(run).ledger.entries() == ()
 
 
 def test_check_cache_draws_near_duplicates_of_a_given_source_and_else_says_why_not(

@@ -77,5 +77,5 @@ def test_engines_that_were_not_chosen_are_in_cache_info_and_json_alone(ten_digit
     assert "eager bf16: cosine to eager fp32" in run("cache", "info", tmp_path / "c.h5").output
     document = json.loads(run(*command, "--json", "--quiet").output)
     assert document["precision"] == "fp32"
-    (passed_over,) = document["check"]["passed_over"]
-    assert passed_over.startswith("eager bf16: cosine")
+    (rejected,) = document["check"]["rejected"]
+    assert rejected.startswith("eager bf16: cosine")

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from frostline.features.images.loading import default_workers
+from frostline.features.images.batches import default_workers
 from frostline.pipeline.hosts.torchrun import join_launcher
 
 

@@ -10,7 +10,7 @@ from frostline.features.cache import FeatureCache
 from frostline.pipeline import RunError, evaluate, extract, predict, split_rows, train_head
 from frostline.pipeline.inputs.joined_caches import JoinedCaches, open_caches
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
-from frostline.pipeline.runs.predictions import Judgements
+from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.run import load_run
 from frostline.splits import Split
 from tests.helpers.runner import run as run_command
@@ -133,7 +133,7 @@ def test_modified_projection_is_refused(caches, tmp_path):
 
 def test_validation_predictions_match_the_scores(caches, tmp_path):
     result = train_head(caches[1], "ridge", run=tmp_path / "run")
-    judged = Judgements.read(tmp_path / "run" / "validation_predictions.csv")
+    judged = Predictions.read(tmp_path / "run" / "validation_predictions.csv")
     split, _ = split_rows(caches[1])
     assert judged.ids.tolist() == caches[1].ids[split == Split.VAL].tolist()
     assert judged.labels.tolist() == [

@@ -1,4 +1,4 @@
-"""The leak guard: what train-head refuses, and what a look over a cache shows."""
+"""The leak guard: what train-head refuses, and what a check of a cache shows."""
 
 import json
 

@@ -20,7 +20,7 @@ def cache(few_digits, tmp_path_factory):
     return FeatureCache.open(file)
 
 
-@pytest.mark.skipif(find_spec("cleanlab") is None, reason="needs the extra labels")
+@pytest.mark.skipif(find_spec("cleanlab") is None, reason="needs the extra label-errors")
 def test_wrong_label_is_found_without_test_rows(cache, tmp_path, monkeypatch):
     split, _ = split_rows(cache)
     features = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32) + 8 * cache.labels[:, None]
@@ -29,7 +29,7 @@ def test_wrong_label_is_found_without_test_rows(cache, tmp_path, monkeypatch):
     features[split == Split.TEST] = np.nan
     monkeypatch.setattr(FeatureCache, "features", lambda *_args, **_options: features)
     result = label_errors(cache, folds=3, out=tmp_path / "new", device="cpu")
-    assert result.judged == int(((split == Split.TRAIN) | (split == Split.VAL)).sum())
+    assert result.rows == int(((split == Split.TRAIN) | (split == Split.VAL)).sum())
     (found,) = result.found
     assert (found.image, found.given, found.suggested) == (cache.ids[wrong], "0", "1")
     assert -1 <= found.margin < 0
@@ -42,4 +42,4 @@ def test_wrong_label_is_found_without_test_rows(cache, tmp_path, monkeypatch):
 
 def test_missing_cleanlab_names_the_extra(cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
-    assert "frostline[labels]" in run("label-errors", cache.path, code=1).stderr
+    assert "frostline[label-errors]" in run("label-errors", cache.path, code=1).stderr

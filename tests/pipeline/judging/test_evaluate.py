@@ -53,7 +53,7 @@ def test_missing_check_names_the_fitting_options(ten_digits, eager_run, tmp_path
     with pytest.raises(RunError, match=r"0\.900000.*\n.*--engine eager --precision fp32") as caught:
         evaluate(eager_run, poor)
     assert "bf16" in str(caught.value)
-    assert not load_run(eager_run).ledger.looks()  # refused before the look is recorded
+    assert not load_run(eager_run).ledger.entries()  # refused before the evaluation is recorded
 
 
 def test_check_of_older_run_is_read_from_cache(ten_digits, tmp_path):

@@ -39,7 +39,7 @@ TUNING = {
     "trained": 10,
     "frozen": 0,
     "frozen_sha256": "0" * 64,
-    "best": 2,
+    "best_epoch": 2,
 }
 
 
@@ -135,6 +135,21 @@ def test_search_of_version_2_is_read(tmp_path):
     write(run, changed(document_of(run), ("asked", "search"), {"method": "luck"}))
     with pytest.raises(RunError, match="search: got 'luck', expected one of grid, random"):
         load_run(run)
+
+
+def test_rejected_engines_of_an_earlier_version_are_read(run):
+    document = document_of(run)
+    layer = {"min_cosine": 1.0, "mean_cosine": 1.0, "relative_error": 0.0}
+    check = {"images": 1, "layers": {"embedding": layer}, "passed_over": ["eager bf16: too far"]}
+    write(run, changed(document, ("caches", 0, "check"), check))
+    assert load_run(run).record.caches[0].check.rejected == ("eager bf16: too far",)
+
+
+def test_best_epoch_of_an_earlier_version_is_read(run):
+    document = tuned(document_of(run))
+    document["finetune"]["best"] = document["finetune"].pop("best_epoch")
+    write(run, document)
+    assert load_run(run).tuning.best_epoch == 2
 
 
 MALFORMED = {
@@ -303,17 +318,29 @@ def test_missing_run_is_named(tmp_path, name):
 
 def test_every_evaluation_is_in_the_ledger(run):
     ledger = load_run(run).ledger
-    assert ledger.looks() == ()
+    assert ledger.entries() == ()
     assert [ledger.record(cache="a.h5", key="k", rows=number) for number in (10, 11)] == [1, 2]
-    assert [(look.look, look.rows, look.cache) for look in ledger.looks()] == [
+    assert [(entry.evaluation_number, entry.rows, entry.cache) for entry in ledger.entries()] == [
         (1, 10, "a.h5"),
         (2, 11, "a.h5"),
     ]
     lines = (run / LEDGER_FILE).read_text().splitlines()
-    assert [list(json.loads(line)) for line in lines] == [["look", "time", "cache", "key", "rows"]] * 2
+    assert [list(json.loads(line)) for line in lines] == [
+        ["evaluation_number", "time", "cache", "key", "rows"]
+    ] * 2
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"look": "first"}', '{"look": 0}', "NaN", "[" * 100_000])
+def test_ledger_of_earlier_version_is_read_and_continued(run):
+    line = '{"look": 1, "time": "2026-01-01T00:00:00Z", "cache": "a.h5", "key": "k", "rows": 10}'
+    (run / LEDGER_FILE).write_text(f"{line}\n")
+    ledger = load_run(run).ledger
+    assert ledger.record(cache="a.h5", key="k", rows=11) == 2
+    assert [(entry.evaluation_number, entry.rows) for entry in ledger.entries()] == [(1, 10), (2, 11)]
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", '{"evaluation_number": "first"}', '{"look": 0}', "NaN", "[" * 100_000]
+)
 def test_damaged_ledger_is_refused_before_evaluation(run, line):
     load_run(run).ledger.record(cache="a.h5", key="k", rows=1)
     with (run / LEDGER_FILE).open("a") as file:
@@ -328,7 +355,11 @@ def test_damaged_ledger_is_refused_before_evaluation(run, line):
 def test_evaluation_round_trips(run):
     result = evaluate(run, ARCHIVE / "cache.h5")
     found = read_evaluation(run)
-    assert (found.look, found.rows, found.cache) == (result.look, result.rows, str(result.cache))
+    assert (found.evaluation_number, found.rows, found.cache) == (
+        result.evaluation_number,
+        result.rows,
+        str(result.cache),
+    )
     assert found.metrics.top1.value == result.metrics.top1.value
     assert found.confusion == tuple(map(tuple, result.metrics.confusion.tolist()))
     assert found.calibration.after.counts == tuple(result.calibration.after.counts.tolist())
@@ -339,6 +370,7 @@ def test_evaluation_of_earlier_version_is_read(run):
     evaluate(run, ARCHIVE / "cache.h5")
     document = json.loads((run / EVALUATION_FILE).read_text())
     del document["calibration"]
+    document["look"] = document.pop("evaluation_number")
     document["metrics"]["ece"] = document["metrics"].pop("rms_calibration_error")
     (run / EVALUATION_FILE).write_text(json.dumps(document))
     assert summarise(run).test.rows == document["rows"]

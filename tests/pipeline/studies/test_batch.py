@@ -39,7 +39,7 @@ def test_every_combination_runs_exactly_once(write_study):
     assert not first.unfinished
     written = {file: file.stat().st_mtime_ns for file in first.out.rglob("*") if file.is_file()}
     second = batch(path)
-    assert states(second) == ["there"] * 10
+    assert states(second) == ["exists"] * 10
     assert {file: file.stat().st_mtime_ns for file in first.out.rglob("*") if file.is_file()} == written
     assert len(compare(first.runs).places) == 8
 
@@ -72,7 +72,7 @@ def test_only_added_jobs_are_run(write_study):
     result = batch(write_study(HEADS, '[[train-head]]\nhead = ["knn", "ridge"]'))
     assert [(job.stage, job.state) for job in result.jobs] == [
         ("extract", "done"),  # looked over, since a head reads it
-        ("train-head", "there"),
+        ("train-head", "exists"),
         ("train-head", "done"),
     ]
 
@@ -104,8 +104,8 @@ def test_failure_skips_only_dependent_jobs(write_study, tmp_path):
     path = write_study(HEADS, added)
     ran = run("batch", path, code=1)
     result = batch(path)
-    assert states(result, "extract") == ["there", "failed"]
-    assert sorted(states(result, "train-head")) == ["left", "left", "there", "there"]
+    assert states(result, "extract") == ["exists", "failed"]
+    assert sorted(states(result, "train-head")) == ["exists", "exists", "skipped", "skipped"]
     (failed,) = (job for job in result.jobs if job.state == "failed")
     assert "neither a safetensors file" in (result.errors / f"{failed.name}.txt").read_text()
     assert "WeightsError" in (result.errors / f"{failed.name}.txt").read_text()
@@ -118,7 +118,7 @@ def test_error_file_is_removed_after_success(write_study, tmp_path, digits):
         file.write_bytes(b"no image")
     path = write_study(HEADS, '[[train-head]]\nhead = "knn"', data=data)
     failed = batch(path)
-    assert states(failed) == ["failed", "left"]
+    assert states(failed) == ["failed", "skipped"]
     assert list(failed.errors.iterdir())
     for file in (digits / "0").iterdir():
         shutil.copy(file, data / "0" / file.name)
@@ -141,7 +141,7 @@ def test_best_candidate_decides_the_recipe(write_study):
     assert order[0] != order[1]
     assert [(recipe["lr"], recipe["seed"]) for recipe in finals] == [(best, 3), (best, 4)]
     shutil.rmtree(result.out / "search")
-    assert states(batch(path), "search") == ["there", "there"] or not batch(path).unfinished
+    assert states(batch(path), "search") == ["exists", "exists"] or not batch(path).unfinished
 
 
 def test_diverged_candidate_is_not_chosen(write_study):
@@ -154,7 +154,7 @@ def test_diverged_candidate_is_not_chosen(write_study):
     assert states(result, "finetune") == ["done"]
     assert not result.unfinished
     assert load_run(result.runs[0]).record.finetune.recipe["lr"] == 0.05
-    assert set(states(batch(path))) == {"there"}
+    assert set(states(batch(path))) == {"exists"}
 
 
 def test_activations_are_cached_once_for_all_seeds(write_study, tmp_path):
@@ -171,12 +171,12 @@ def test_evaluate_scores_each_run_once(write_study):
     study = HEADS.replace("[[extract]]", "evaluate = true\n[[extract]]")
     path = write_study(study, '[[train-head]]\nhead = "knn"')
     (run,) = batch(path).runs
-    assert len(load_run(run).ledger.looks()) == 1
+    assert len(load_run(run).ledger.entries()) == 1
     batch(path)
-    assert len(load_run(run).ledger.looks()) == 1
+    assert len(load_run(run).ledger.entries()) == 1
     (run / "evaluation.json").unlink()  # as if killed between training and evaluation
     assert states(batch(path), "train-head") == ["done"]
-    assert len(load_run(run).ledger.looks()) == 2
+    assert len(load_run(run).ledger.entries()) == 2
 
 
 @pytest.mark.real_processor
@@ -190,8 +190,8 @@ def test_killed_batch_resumes_with_the_same_result(write_study, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    there = len(list(whole.out.glob("runs/*")))
-    assert 0 < there < 4
+    finished = len(list(whole.out.glob("runs/*")))
+    assert 0 < finished < 4
     result = batch(path)
     assert not result.unfinished
     for made in result.runs:
@@ -241,7 +241,7 @@ def test_dry_run_estimates_missing_jobs_and_writes_nothing(write_study, tmp_path
         assert expected < cache.stat().st_size
     ran = run("batch", path, "--dry-run", "--json")
     done = json.loads(ran.stdout)
-    assert all(job["there"] and job["estimate"] is None for job in done["jobs"])
+    assert all(job["exists"] and job["estimate"] is None for job in done["jobs"])
 
 
 @pytest.mark.parametrize("option", [("--jobs", "0"), ("--resume",)])

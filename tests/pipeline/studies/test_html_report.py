@@ -15,11 +15,12 @@ import pytest
 
 from frostline.pipeline import evaluate, extract, few_shot, learning_curve, train_head, write_report
 from frostline.pipeline.errors import ReportError, RunError
-from frostline.pipeline.runs.predictions import Judgements
+from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.run import load_run
 from frostline.pipeline.runs.summary import summarise
 from frostline.pipeline.studies.html_report.commands import repeating_commands
 from frostline.pipeline.studies.html_report.embedding import draw_map
+from frostline.pipeline.training.sample_sizes import read_learning_curve
 from tests.browser import browser, find_browser, find_driver
 from tests.helpers.digits import copy_digits
 from tests.helpers.runner import run
@@ -133,7 +134,7 @@ def test_every_chart_has_a_summary(document):
 
 def test_charts_show_the_values_of_the_runs(document, runs):
     order = [each["data-value"] for each in document.all("th") if each.get("scope") == "row"]
-    judged = {run.name: Judgements.read(run / "validation_predictions.csv") for run in runs}
+    judged = {run.name: Predictions.read(run / "validation_predictions.csv") for run in runs}
     for number, name in enumerate(order):
         counts = document.blocks[f"confusion-run{number}"]["data"][0]["customdata"]
         assert np.trace(unpacked(counts)) == judged[name].correct.sum()
@@ -154,6 +155,16 @@ def test_learning_curves_are_drawn_together(document, sizes):
     words = " ".join(document.words)
     assert learnt["answer"] in words
     assert sizes[0].name in words
+
+
+def test_forecast_of_an_earlier_version_is_read(sizes, tmp_path):
+    folder = shutil.copytree(sizes[0], tmp_path / "earlier")
+    document = json.loads((folder / "learning-curve.json").read_text())
+    law = {"asymptote": 0.1, "scale": 1.0, "exponent": 0.5}
+    numbers = {"accuracy": 0.9, "gain": 0.1, "low": 0.0, "high": 0.2, "missed": 0.25}
+    document["forecast"] = {"law": law, "images": 100, **numbers}
+    (folder / "learning-curve.json").write_text(json.dumps(document))
+    assert read_learning_curve(folder).forecast.last_point_error == 0.25
 
 
 def test_a_damaged_learning_curve_is_named(runs, sizes, tmp_path):

@@ -13,7 +13,7 @@ from frostline.errors import OptionError
 from frostline.features.cache import FeatureCache
 from frostline.features.spec import MIN_COSINE
 from frostline.pipeline import RunError, compare, evaluate, extract, train_head
-from frostline.pipeline.runs.predictions import Judgements
+from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.summary import summarise
 from frostline.pipeline.studies.leaderboard import SORTS, _front
 from tests.helpers.network import BACKBONE
@@ -66,7 +66,7 @@ def test_unknown_values_are_none(runs, tmp_path):
     (moved / "run.json").write_text(json.dumps(record))
     found = summarise(moved)
     assert found.cost.extraction_seconds is found.cost.cache_bytes is found.cost.total_seconds is None
-    assert found.judgements("validation") is None
+    assert found.predictions("validation") is None
     assert found.cost.parameters > 0
     board = compare([ridge, moved])
     assert [place.pvalue for place in board.places] == [None, None]
@@ -79,11 +79,11 @@ def test_best_run_is_tested_against_others_on_the_same_rows(runs):
     assert board.split == "validation"
     accuracies = [place.accuracy.value for place in board.places]
     assert accuracies == sorted(accuracies, reverse=True)
-    best = Judgements.read(board.best.summary.run.path / "validation_predictions.csv")
+    best = Predictions.read(board.best.summary.run.path / "validation_predictions.csv")
     others = [place for place in board.places if not place.is_best]
     raw = [
         mcnemar(
-            best.correct, Judgements.read(p.summary.run.path / "validation_predictions.csv").correct
+            best.correct, Predictions.read(p.summary.run.path / "validation_predictions.csv").correct
         ).pvalue
         for p in others
     ]
@@ -156,22 +156,22 @@ def test_invalid_arguments_are_refused(runs, tmp_path):
         compare(made, sort="beauty")
 
 
-def test_judgements_round_trip(tmp_path):
-    path = tmp_path / "judged.csv"
+def test_predictions_round_trip(tmp_path):
+    path = tmp_path / "predictions.csv"
     classes = ("a, b", 'c"d', "é\n")
     ids = np.array(["x/1.png", "x,2.png", "3"])
-    Judgements.of(ids, np.array([0, 1, 2]), np.array([0, 2, 2]), np.array([0.5, 0.25, 1.0]), classes).write(
+    Predictions.of(ids, np.array([0, 1, 2]), np.array([0, 2, 2]), np.array([0.5, 0.25, 1.0]), classes).write(
         path
     )
-    found = Judgements.read(path)
+    found = Predictions.read(path)
     assert found.ids.tolist() == ids.tolist()
     assert found.labels.tolist() == list(classes)
     assert found.correct.tolist() == [True, False, True]
     assert found.probability.tolist() == [0.5, 0.25, 1.0]
     path.write_text("id,label\n1,2\n")
     with pytest.raises(RunError, match="no column 'predicted'"):
-        Judgements.read(path)
-    assert Judgements.read(tmp_path / "none.csv") is None
+        Predictions.read(path)
+    assert Predictions.read(tmp_path / "none.csv") is None
 
 
 @pytest.mark.usefixtures("cpu")

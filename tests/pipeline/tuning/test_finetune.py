@@ -15,7 +15,7 @@ from frostline.classifiers import FitOptions, LabelledRows, fit_head
 from frostline.features.backbones import load_backbone, trunk
 from frostline.features.cache import FeatureCache
 from frostline.features.errors import LayerError
-from frostline.features.images.loading import load_batches
+from frostline.features.images.batches import load_batches
 from frostline.features.sources import open_source
 from frostline.pipeline import Recipe, evaluate, extract, finetune, predict, train_head
 from frostline.pipeline.errors import FinetuneError
@@ -77,7 +77,10 @@ def test_frozen_stages_stay_bitwise_equal(digits):
     result = finetune(
         digits, recipe=Recipe(**SMALL, frost_line=LINE), run="run", fractions=(0.8, 0, 0.2), **QUIET
     )
-    assert (result.best, result.validation) == (3, {})  # without validation images the last epoch is kept
+    assert (result.best_epoch, result.validation) == (
+        3,
+        {},
+    )  # without validation images the last epoch is kept
     after, own = state("run"), before.module.state_dict()
     stages = {stage.name: stage for stage in before.stages()}
     below = [
@@ -242,9 +245,9 @@ def test_patience_stops_early_and_keeps_best_epoch(digits):
     )
     result = finetune(digits, recipe=recipe, run="run", **QUIET)
     assert len(result.history) < 30
-    assert len(result.history) == result.best + 2
+    assert len(result.history) == result.best_epoch + 2
     best = max(result.history, key=lambda epoch: (epoch.val_accuracy, -epoch.val_loss))
-    assert result.best == best.epoch
+    assert result.best_epoch == best.epoch
     assert result.validation["accuracy"] == best.val_accuracy
 
 

@@ -7,7 +7,7 @@ import torch
 from frostline.features.images.decoding import decode
 from frostline.features.sources import open_source
 from frostline.features.spec import Transform
-from frostline.pipeline.tuning.inputs import ActivationInputs, Draw, ImageInputs
+from frostline.pipeline.tuning.inputs import ActivationInputs, BatchSampler, ImageInputs
 from frostline.pipeline.tuning.recipe import Recipe
 from frostline.pipeline.tuning.trainer.processes import Processes
 
@@ -16,7 +16,7 @@ ALONE = Processes(0, 1, torch.device("cpu"))
 
 
 def test_an_epoch_draws_each_row_at_most_once_and_differs_from_the_next():
-    draw = Draw(np.arange(100, 203), 10, 1, 0)
+    draw = BatchSampler(np.arange(100, 203), 10, 1, 0)
     assert draw.epoch_rows == sum(map(len, draw.chunks(0, 0, ALONE))) == 100
     first, second = (np.concatenate(draw.chunks(epoch, 0, ALONE)) for epoch in (0, 1))
     assert len(np.unique(first)) == len(first) == 100
@@ -25,17 +25,18 @@ def test_an_epoch_draws_each_row_at_most_once_and_differs_from_the_next():
 
 
 def test_resuming_draws_the_remaining_rows():
-    draw = Draw(np.arange(60), 10, 2, 3)
+    draw = BatchSampler(np.arange(60), 10, 2, 3)
     whole, rest = draw.chunks(4, 0, ALONE), draw.chunks(4, 4, ALONE)
     assert len(whole) == 12
     assert all(np.array_equal(a, b) for a, b in zip(whole[8:], rest, strict=True))
 
 
 def test_processes_and_steps_partition_each_update():
-    draw = Draw(np.arange(60), 12, 1, 3)
+    draw = BatchSampler(np.arange(60), 12, 1, 3)
     alone = draw.chunks(0, 0, ALONE)
     parts = [
-        Draw(np.arange(60), 12, 3, 3).chunks(0, 0, Processes(rank, 2, torch.device("cpu"))) for rank in (0, 1)
+        BatchSampler(np.arange(60), 12, 3, 3).chunks(0, 0, Processes(rank, 2, torch.device("cpu")))
+        for rank in (0, 1)
     ]
     for update, rows in enumerate(alone):
         shared = [part[3 * update + step] for part in parts for step in range(3)]
@@ -44,7 +45,7 @@ def test_processes_and_steps_partition_each_update():
 
 
 def test_set_smaller_than_a_batch_is_one_update():
-    few = Draw(np.arange(7), 64, 1, 0)
+    few = BatchSampler(np.arange(7), 64, 1, 0)
     assert [len(chunk) for chunk in few.chunks(0, 0, ALONE)] == [7]
     assert few.epoch_rows == 7
 
@@ -63,7 +64,7 @@ def first_batch(inputs, epoch, rows=(3, 50, 7)):
 def test_plain_images_equal_extraction_input(digits):
     source, inputs = images(digits, augment="none")
     pixels, labels = first_batch(inputs, 0)
-    judged, _ = next(inputs.judge(np.array([3, 50, 7])))
+    judged, _ = next(inputs.validation(np.array([3, 50, 7])))
     expected = np.empty((32, 32, 3), np.uint8)
     decode(source.read(50)[0], TRANSFORM, expected)
     assert pixels.dtype == torch.uint8
@@ -123,8 +124,8 @@ def test_activations_have_the_shape_of_the_stage():
     assert activations.dtype == torch.float32
     assert activations[0].flatten().tolist() == list(range(12, 18))
     assert labels.tolist() == [2, 0]
-    assert sum(len(batch) for batch, _ in inputs.judge(np.arange(4))) == 4
-    assert list(inputs.judge(np.arange(0))) == []
+    assert sum(len(batch) for batch, _ in inputs.validation(np.arange(4))) == 4
+    assert list(inputs.validation(np.arange(0))) == []
 
 
 def test_epochs_draw_views_and_validation_uses_the_first():
@@ -137,4 +138,4 @@ def test_epochs_draw_views_and_validation_uses_the_first():
     assert torch.equal(drawn[0], drawn[2])
     assert not torch.equal(drawn[0], drawn[1])
     assert all(8 <= int((drawn[0] == number).sum()) <= 26 for number in range(3))
-    assert all(not x.any() for x, _ in inputs.judge(np.arange(50)))
+    assert all(not x.any() for x, _ in inputs.validation(np.arange(50)))

@@ -28,7 +28,7 @@ def test_evaluation_computes_the_features_of_a_given_source_and_else_asks_for_it
     message = r"memory:set.*\. The features of .*run are computed from its images: in Python, pass their source as `source`$"
     with pytest.raises(SourceError, match=message):
         evaluate("run")
-    assert load_run("run").ledger.looks() == ()
+    assert load_run("run").ledger.entries() == ()
     result = evaluate("run", source=DigestSource(files))
     assert result.rows > 0
     assert evaluate("run", source=DigestSource(files)).metrics.top1 == result.metrics.top1

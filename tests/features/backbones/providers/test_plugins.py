@@ -44,7 +44,7 @@ class TinySource:
         return Network(Quarters(), TINY_TRANSFORM, OutputReadout(), str(weights), versions={"tiny": "3"})
 
     def availability(self, _name):
-        return "here"
+        return "local"
 
     def version(self):
         return "tiny 3"

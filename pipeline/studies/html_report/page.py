@@ -24,7 +24,7 @@ from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
 from frostline.pipeline.inputs.layers import layer_features
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.studies import MapKind, ReportOptions
-from frostline.pipeline.runs.predictions import Judgements
+from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.studies.html_report.commands import repeating_commands
 from frostline.pipeline.studies.html_report.embedding import Map, draw_map
 from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place, compare
@@ -210,28 +210,28 @@ def _section(name: str, place: Place, board: Leaderboard, gallery: _Gallery, map
     )
 
     summary = place.summary
-    judged = summary.judgements(board.split)
+    predictions = summary.predictions(board.split)
     charts = []
     mistakes: list[_Mistake] = []
     remark = ""
-    if judged is not None:
-        charts += [confusion(name, judged, summary.classes), reliability_diagram(name, judged)]
+    if predictions is not None:
+        charts += [confusion(name, predictions, summary.classes), reliability_diagram(name, predictions)]
         cache = _cache(place)
-        rows = None if cache is None else _rows(cache, judged)
+        rows = None if cache is None else _rows(cache, predictions)
         if cache is None or rows is None:
             remark = "Images are not shown, because the cache of this run is missing or has changed."
-            mistakes = _mistakes(judged, lambda _: None)
+            mistakes = _mistakes(predictions, lambda _: None)
         else:
             shown = np.unique(
-                np.linspace(0, len(judged) - 1, min(len(judged), _MOST_POINTS)).astype(np.int64)
+                np.linspace(0, len(predictions) - 1, min(len(predictions), _MOST_POINTS)).astype(np.int64)
             )
             drawn = maps.of(cache, summary.layer, rows[shown])
             with opened_pictures(cache) as pictures:
                 numbers = functools.partial(gallery.add, pictures)
                 if drawn:
                     found = [numbers(int(row)) for row in rows[shown]]
-                    charts.append(embedding_map(name, drawn, judged.take(shown), found, summary.classes))
-                mistakes = _mistakes(judged, lambda index: gallery.get(numbers(int(rows[index]))))
+                    charts.append(embedding_map(name, drawn, predictions.take(shown), found, summary.classes))
+                mistakes = _mistakes(predictions, lambda index: gallery.get(numbers(int(rows[index]))))
             remark = pictures.obstacle
     charts += curves(name, summary.run.path / "curve.csv", summary.run.record.head.params)
     return _Section(
@@ -240,7 +240,7 @@ def _section(name: str, place: Place, board: Leaderboard, gallery: _Gallery, map
         facts=_facts(place),
         charts=charts,
         mistakes=mistakes,
-        mistake_count=0 if judged is None else int((~judged.correct).sum()),
+        mistake_count=0 if predictions is None else int((~predictions.correct).sum()),
         remark=remark,
         commands=repeating_commands(summary.run),
     )
@@ -257,23 +257,23 @@ def _cache(place: Place) -> AnyCache | None:
     return cache if same or run.tuned else None  # the cache of a fine-tuned run may be computed by any engine
 
 
-def _rows(cache: AnyCache, judged: Judgements) -> NDArray[np.int64] | None:
+def _rows(cache: AnyCache, predictions: Predictions) -> NDArray[np.int64] | None:
     """Return the rows of the scored images; None if the cache lacks the features of one of them."""
-    place = {str(name): row for row, name in enumerate(cache.ids)}
-    rows = np.array([place.get(str(name), -1) for name in judged.ids], np.int64)
+    row_of = {str(name): row for row, name in enumerate(cache.ids)}
+    rows = np.array([row_of.get(str(name), -1) for name in predictions.ids], np.int64)
     return rows if (rows >= 0).all() and cache.ok[rows].all() else None
 
 
-def _mistakes(judged: Judgements, picture: Callable[[int], str | None]) -> list[_Mistake]:
+def _mistakes(predictions: Predictions, picture: Callable[[int], str | None]) -> list[_Mistake]:
     """Return the most confident mistakes, the most confident first, with their pictures as data URIs."""
-    wrong = np.flatnonzero(~judged.correct)
-    worst = wrong[np.argsort(-judged.probability[wrong], kind="stable")][:_SHOWN_MISTAKES]
+    wrong = np.flatnonzero(~predictions.correct)
+    worst = wrong[np.argsort(-predictions.probability[wrong], kind="stable")][:_SHOWN_MISTAKES]
     return [
         _Mistake(
-            str(judged.ids[i]),
-            str(judged.labels[i]),
-            str(judged.predicted[i]),
-            float(judged.probability[i]),
+            str(predictions.ids[i]),
+            str(predictions.labels[i]),
+            str(predictions.predicted[i]),
+            float(predictions.probability[i]),
             picture(int(i)),
         )
         for i in worst

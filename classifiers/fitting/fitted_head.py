@@ -47,7 +47,7 @@ class Curve:
 
 
 @dataclass(frozen=True, eq=False)
-class Verdicts:
+class HeadPredictions:
     """Predictions of a head.
 
     Attributes:
@@ -85,8 +85,8 @@ class FittedHead:
         dim: Length of a feature vector.
         dtype: Number format of the features that the head was fitted to.
         projection: Projection of features to the width that the estimator reads; None without a projection.
-        verdicts: Predictions of the head scored in `validation` for the validation rows, in ascending order; None
-            for a loaded head.
+        validation_predictions: Predictions of the head scored in `validation` for the validation rows, in ascending
+            order; None for a loaded head.
     """
 
     name: str
@@ -101,7 +101,7 @@ class FittedHead:
     dim: int
     dtype: str
     projection: Projection | None = None
-    verdicts: Verdicts | None = None
+    validation_predictions: HeadPredictions | None = None
 
     @property
     def kind(self) -> HeadKind:

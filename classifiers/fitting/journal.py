@@ -87,15 +87,15 @@ class Journal:
                 order.
             progress: Called with the number of pieces just finished.
         """
-        results = {place: self._known[name] for place, name in enumerate(names) if name in self._known}
+        results = {index: self._known[name] for index, name in enumerate(names) if name in self._known}
         self.resumed += len(results)
         progress(len(results))
-        todo = [place for place in range(len(names)) if place not in results]
-        for place, result in compute(todo) if todo else ():
-            self._add(names[place], result)
-            results[place] = result
+        todo = [index for index in range(len(names)) if index not in results]
+        for index, result in compute(todo) if todo else ():
+            self._add(names[index], result)
+            results[index] = result
             progress(1)
-        return [results[place] for place in range(len(names))]
+        return [results[index] for index in range(len(names))]
 
     def _read(self) -> int:
         """Read complete lines, and return the position of their end in bytes."""

@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierFiles:
     """Files of one specification at and next to a path.
 
     Files of another specification raise an error or are skipped.
@@ -33,7 +33,7 @@ class Earlier:
     overwrite: bool
 
     def final(self) -> FeatureCache | None:
-        """Return the finished cache, or None if there is none.
+        """Return the finished cache, or None if the file does not exist.
 
         Raises:
             CacheMismatchError: The cache has another specification.
