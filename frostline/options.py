@@ -72,6 +72,7 @@ class Option:
         words: Other valid values beside those of the registry.
         place: Whether the option names a file or folder that is written, or a way to write it, so that it is not a
             setting of the result.
+        negatable: Whether the command line also takes ``--no-FLAG`` for an option that is off by default.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Option:
     names: str
     words: tuple[str, ...]
     place: bool
+    negatable: bool
 
     @property
     def flag(self) -> str:
@@ -249,6 +251,7 @@ def option(
     names: str = "",
     words: tuple[str, ...] = (),
     place: bool = False,
+    negatable: bool = False,
 ) -> T:
     """Declare an option as a field of an `Options` class.
 
@@ -267,6 +270,7 @@ def option(
         words: Other valid values beside those of the registry.
         place: Whether the option names a file or folder that is written, or a way to write it, so that it is not a
             setting of the result.
+        negatable: Whether the command line also takes ``--no-FLAG`` for an option that is off by default.
     """
     bounded = any(limit is not None for limit in (low, high, above, below))
     bounds = Bounds(
@@ -282,6 +286,7 @@ def option(
         "names": names,
         "words": words,
         "place": place,
+        "negatable": negatable,
     }
     made: T = field(default=default, metadata={_DECLARED: declared})
     return made

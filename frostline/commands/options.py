@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from frostline.commands.output import Output
-from frostline.options import Option, Options
+from frostline.options import SEEDS, Option, Options
 
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
@@ -16,7 +16,7 @@ Decorator = Callable[[Command], Command]
 PATH = click.Path(path_type=Path)
 COUNT = click.IntRange(min=1)
 SHARE = click.FloatRange(0, 1)
-SEED = click.IntRange(0, 2**32 - 1)  # what NumPy, PyTorch and scikit-learn all take
+SEED = click.IntRange(*SEEDS)
 
 
 def example(*lines: str) -> str:
@@ -71,7 +71,8 @@ _METAVARS = {int: "N", float: "X", Path: "PATH"}
 
 
 def _flag(each: Option) -> str:
-    return f"--{each.flag}" if each.default is False else f"--{each.flag}/--no-{each.flag}"
+    plain = each.default is False and not each.negatable
+    return f"--{each.flag}" if plain else f"--{each.flag}/--no-{each.flag}"
 
 
 def _type(each: Option) -> Any:
@@ -168,12 +169,6 @@ def run_option(default: str) -> Decorator:
     )
 
 
-backbone_option = click.option(
-    "--backbone", default="efficientnet_lite0", help="Name of the backbone; see: frostline backbones"
-)
-weights_option = click.option(
-    "--weights", metavar="FILE", help="Local weights file (safetensors, or torch without pickled code)."
-)
 device_option = choice_option("--device", ["auto", "cpu", "cuda", "mps"], "Device that runs the network.")
 head_device_option = choice_option("--device", ["auto", "cpu", "cuda"], "Device that trains linear and mlp.")
 fractions_option = click.option(
@@ -189,20 +184,6 @@ batch_size_option = click.option(
 )
 workers_option = click.option(
     "--workers", type=COUNT, metavar="N", help="Decoding threads.  [default: one per core]"
-)
-image_size_option = click.option(
-    "--image-size",
-    type=COUNT,
-    metavar="PIXELS",
-    help="Side of the network's square input.  [default: the size its weights were trained with]",
-)
-limit_option = click.option("--limit", type=COUNT, metavar="N", help="Use only N images, evenly spaced.")
-max_bad_option = click.option(
-    "--max-bad",
-    type=SHARE,
-    default=0.01,
-    metavar="SHARE",
-    help="Fail if more than this share of the images is unreadable.",
 )
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a cache made with other settings.")
 cluster_option = click.option(

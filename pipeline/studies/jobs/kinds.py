@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 from frostline.features.cache.file.part import Part
 from frostline.pipeline.errors import StudyError
 from frostline.pipeline.options.extraction import AnyDevice
+from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.evaluation import EVALUATION_FILE
-from frostline.pipeline.tuning.recipe import Recipe
 
 if TYPE_CHECKING:
     from frostline.pipeline.runs.record import Scores

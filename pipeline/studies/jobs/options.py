@@ -13,8 +13,8 @@ from frostline.classifiers.fitting.projection import ProjectionPlan
 from frostline.classifiers.fitting.search import SearchPlan, drawn
 from frostline.classifiers.heads.catalog import find_head
 from frostline.pipeline.errors import RecipeError
+from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.studies.jobs.study_file import FinetuneTable, Study, TrainHeadTable, several
-from frostline.pipeline.tuning.recipe import Recipe
 from frostline.registry import near
 
 
@@ -123,7 +123,7 @@ def _options(table: Mapping[str, Any]) -> dict[str, Any]:
         RecipeError: An option is unknown.
     """
     options = {}
-    names = [name.replace("_", "-") for name in Recipe.names() if name != "seed"]
+    names = [each.flag for each in Recipe.declared() if each.name != "seed"]
     for key, value in table.items():
         if key not in names:
             seeds = "; set seeds in [batch]" if key == "seed" else ""

@@ -19,6 +19,7 @@ from frostline.features.errors import FeaturesError
 from frostline.features.sources import open_source
 from frostline.features.table import STAMP_BYTES, ImageTable
 from frostline.pipeline.errors import StudyError
+from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.studies.jobs.kinds import (
     Backbone,
     Candidate,
@@ -32,7 +33,6 @@ from frostline.pipeline.studies.jobs.kinds import (
 )
 from frostline.pipeline.studies.jobs.options import Heads, Recipes, read_heads, read_recipes
 from frostline.pipeline.studies.jobs.study_file import ExtractTable, FinetuneTable, Study, several
-from frostline.pipeline.tuning.recipe import Recipe
 
 _DIGITS = 8  # digits of a digest in names
 

@@ -136,10 +136,10 @@ def test_best_candidate_decides_the_recipe(write_study):
     candidates = [load_run(job.path).record for job in result.jobs if job.stage == "search"]
     scores = [record.metrics.validation for record in candidates]
     order = [(each.accuracy, -each.log_loss) for each in scores]
-    best = candidates[order.index(max(order))].finetune.recipe["lr"]
+    best = candidates[order.index(max(order))].finetune.recipe.lr
     finals = [load_run(run).record.finetune.recipe for run in result.runs]
     assert order[0] != order[1]
-    assert [(recipe["lr"], recipe["seed"]) for recipe in finals] == [(best, 3), (best, 4)]
+    assert [(recipe.lr, recipe.seed) for recipe in finals] == [(best, 3), (best, 4)]
     shutil.rmtree(result.out / "search")
     assert states(batch(path), "search") == ["there", "there"] or not batch(path).unfinished
 
@@ -153,7 +153,7 @@ def test_diverged_candidate_is_not_chosen(write_study):
     assert sorted(states(result, "search")) == ["done", "failed"]
     assert states(result, "finetune") == ["done"]
     assert not result.unfinished
-    assert load_run(result.runs[0]).record.finetune.recipe["lr"] == 0.05
+    assert load_run(result.runs[0]).record.finetune.recipe.lr == 0.05
     assert set(states(batch(path))) == {"there"}
 
 

@@ -56,7 +56,11 @@ def line_of(path, text):
             "no option 'epoch' (did you mean 'epochs'",
             "epoch",
         ),
-        ('[[finetune]]\nbackbone = "a"\nrecipe = { lr = -1 }', "lr: got -1.0, expected above 0", "lr = -1"),
+        (
+            '[[finetune]]\nbackbone = "a"\nrecipe = { lr = -1 }',
+            "lr: got -1.0, expected a number, above 0",
+            "lr = -1",
+        ),
         ('[[finetune]]\nbackbone = "a"\nrecipe = { seed = 1 }', "set seeds in [batch]", "seed = 1"),
         (
             '[[finetune]]\nbackbone = "a"\nsearch = "grid"\nvalues = { lr = ["high"] }',
