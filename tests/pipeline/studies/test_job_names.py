@@ -5,6 +5,7 @@ An interrupted study resumes only if a later release gives its jobs the same nam
 
 import pytest
 
+from frostline.pipeline import StudyError
 from frostline.pipeline.studies.jobs.plan import plan_study
 from frostline.pipeline.studies.jobs.study_file import read_study
 from tests.helpers.sources import DigestSource
@@ -128,3 +129,56 @@ def names(tmp_path, monkeypatch):
 
 def test_jobs_keep_the_names_of_earlier_releases(names):
     assert names(STUDY) == NAMES.split()
+
+
+SMALL = """
+[batch]
+data = "data"
+[[extract]]
+backbone = "timm:test_resnet"
+{extract}
+[[train-head]]
+head = "knn"
+[[finetune]]
+backbone = "timm:test_resnet"
+{finetune}
+"""
+
+
+@pytest.mark.parametrize(
+    "key", ['precision = "bf16"', 'store = "float16"', 'decoder = "fast"', "views = 2", "min-cosine = 0.9"]
+)
+def test_setting_of_the_features_names_the_cache_and_its_heads(names, key):
+    cache, head, tuned = names(SMALL.format(extract="", finetune=""))
+    other_cache, other_head, same = names(SMALL.format(extract=key, finetune=""))
+    assert other_cache != cache
+    assert other_head != head
+    assert same == tuned
+
+
+def test_run_to_start_from_names_the_run(names):
+    cache, head, tuned = names(SMALL.format(extract="", finetune=""))
+    *same, other = names(SMALL.format(extract="", finetune='from-run = "runs/linear"'))
+    assert same == [cache, head]
+    assert other != tuned
+
+
+@pytest.mark.parametrize(
+    ("extract", "finetune"),
+    [
+        ("max-bad = 0.5\nbatch-size = 8", 'max-bad = 0.5\nlog-to = "tensorboard"'),
+        ('engine = "auto"', "max-bad = 0.01"),
+    ],
+)
+def test_setting_that_changes_no_result_or_equals_its_default_keeps_the_names(names, extract, finetune):
+    assert names(SMALL.format(extract=extract, finetune=finetune)) == names(
+        SMALL.format(extract="", finetune="")
+    )
+
+
+def test_two_tables_for_one_output_are_refused(names):
+    again = '[[extract]]\nbackbone = "timm:test_resnet"\nmax-bad = 0.5\n'
+    with pytest.raises(
+        StudyError, match=r"line 12: another table gives letters.timm-test_resnet-\w+.h5 as well"
+    ):
+        names(SMALL.format(extract="", finetune="") + again)
