@@ -116,6 +116,14 @@ class Option:
             return self.kind.choices
         return (*self.words, *_located(self.names)) if self.names else ()
 
+    def look_up(self, value: str) -> Any:
+        """Import and return the implementation that a value names; None for a word without one, such as ``auto``.
+
+        Raises:
+            Exception: The error of the registry: the name is unknown, or an optional package is missing.
+        """
+        return None if value in self.words else _located(self.names)[value]
+
     def check(self, value: Any) -> Any:
         """Return a value in the type of the option.
 

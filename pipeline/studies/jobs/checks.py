@@ -7,7 +7,6 @@ from pathlib import Path
 
 from frostline.features.backbones import BackboneInfo, describe, find_stage, list_stages, resolve_layers
 from frostline.features.backbones.weights import random_seed
-from frostline.features.engines import ENGINES
 from frostline.features.errors import FeaturesError
 from frostline.features.spec import Layer
 from frostline.pipeline.options.extraction import BackboneOptions
@@ -70,19 +69,20 @@ def check_jobs(plan: Plan, jobs: Sequence[Job], report: Reporter) -> Known:
         for job in networks:
             name = job.options.backbone
             try:
+                for each in job.options.declared():
+                    if each.names:
+                        each.look_up(getattr(job.options, each.name))
                 if not name.startswith("run:"):
                     looked[name] = described(name)
                 if isinstance(job, Extraction):
-                    if job.options.engine != "auto":
-                        ENGINES[job.options.engine]
                     layers[job.cache.name] = layers.get(job.cache.name) or resolve_layers(
                         name, job.options.layers
                     )
                 elif job.options.recipe.frost_line not in {"none", "all"}:
                     find_stage(stages(name), job.options.recipe.frost_line)
             except FeaturesError as error:
-                named = (name, *getattr(job.options, "layers", ()), getattr(job.options, "engine", ""))
-                words = [word for word in named if repr(word) in str(error)]
+                named = (name, *getattr(job.options, "layers", ()), *job.options.changes().values())
+                words = [str(word) for word in named if repr(word) in str(error)]
                 raise plan.error(str(error), job, *words, "frost-line") from error
             for problem, word in _weights_problems(job, looked.get(name)):
                 raise plan.error(problem, job, word)

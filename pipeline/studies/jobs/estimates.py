@@ -115,9 +115,9 @@ class Estimator:
         )
 
     def _head(self, job: HeadTraining) -> Estimate:
-        rows = round(job.data.images * (1 - job.data.fractions[2]))
-        width = self._width(job)
-        key = (job.head, repr(job.params), repr(job.search), job.cv, width, job.data.classes)
+        options, width = job.options, self._width(job)
+        rows = round(job.data.images * (1 - options.fractions[2]))
+        key = (repr(dataclasses.replace(options, seed=0)), width, job.data.classes)
         if key not in self._heads:
             self._heads[key] = _time_head(job, width)
         seconds, disk = self._heads[key]
@@ -127,8 +127,8 @@ class Estimator:
 
     def _width(self, job: HeadTraining) -> int:
         """Return the number of features that the head reads."""
-        if job.project:
-            return int(job.project.partition(":")[2])
+        if job.options.project:
+            return int(job.options.project.partition(":")[2])
         widths = []
         for cache in job.caches:
             layers = self._known.layers.get(cache.name)
@@ -136,7 +136,7 @@ class Estimator:
                 from frostline.features.cache import FeatureCache
 
                 layers = FeatureCache.open(cache).layers
-            wanted = job.layer.split("+")
+            wanted = (job.options.layer or "").split("+")
             widths.append(
                 sum(each.dim for each in layers if {each.key, each.name} & set(wanted)) or layers[0].dim
             )
@@ -237,13 +237,13 @@ def _time_fit(job: HeadTraining, width: int, rows: int) -> tuple[float, float, f
     y = np.arange(rows) % classes
     X = (rng.normal(size=(classes, width))[y] + 2 * rng.normal(size=(rows, width))).astype(np.float32)
     train = np.arange(rows * 3 // 4)
-    params = dict(job.params)
-    if job.search:
-        params |= find_head(job.head).candidates(params, len(train))[0]
+    options, params = job.options, dict(job.options.params or {})
+    if options.searches:
+        params |= find_head(options.head).candidates(params, len(train))[0]
     names = [str(number) for number in range(classes)]
     synthetic = LabelledRows(X, y, train, np.arange(len(train), rows), names)
     started = time.perf_counter()
-    fitted = fit_head(job.head, synthetic, FitOptions(params, job.seed, job.device))
+    fitted = fit_head(options.head, synthetic, FitOptions(params, options.seed, options.device))
     seconds = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as folder:
         save_head(fitted, Path(folder))
@@ -253,11 +253,12 @@ def _time_fit(job: HeadTraining, width: int, rows: int) -> tuple[float, float, f
 
 def _trials(job: HeadTraining, rows: int) -> int:
     """Return the number of fits of the job."""
-    if not job.search:
+    options = job.options
+    if not options.searches:
         return 1
-    grid = len(find_head(job.head).candidates(job.params, rows))
-    count = job.search["trials"] or (grid if job.search["method"] == "grid" else 30)
-    return int(count) * (job.cv or 1) + 1
+    grid = len(find_head(options.head).candidates(options.params or {}, rows))
+    count = options.trials or (grid if options.search in {None, "grid"} else 30)
+    return count * (options.cv or 1) + 1
 
 
 class _Step:

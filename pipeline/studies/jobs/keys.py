@@ -16,6 +16,7 @@ _AGAIN = "a study replaces no output; delete the one to compute again"
 _ELSEWHERE: Mapping[str, str] = {
     "device": "set it in [batch]",
     "fractions": "set them in [batch]",
+    "layer": "list the layers in [[extract]]",
     "limit": "set it in [batch]",
     "seed": "set seeds in [batch]",
     "cache": _OUTPUTS,
@@ -70,7 +71,7 @@ def check_value(each: Option, value: Any, place: Place) -> Any:
     Raises:
         StudyError: The value is not valid; the message gives the line.
     """
-    single = each.kind.length == 0 and not isinstance(value, list | dict)
+    single = each.kind.length == 0 and each.kind.item is not dict and not isinstance(value, list)
     try:
         return each.check([value] if single else value)
     except OptionError as error:

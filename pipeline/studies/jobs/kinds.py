@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from frostline.pipeline.errors import StudyError
-from frostline.pipeline.options.extraction import AnyDevice, ExtractOptions
+from frostline.pipeline.options.extraction import ExtractOptions
+from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.options.tuning import FinetuneOptions
 from frostline.pipeline.progress import Reporter
@@ -44,13 +45,13 @@ class Data:
         path: Absolute path of the folder or manifest.
         images: Number of images.
         classes: Number of classes.
-        fractions: Fractions of train, val and test for data without declared splits.
+        digest: Digest of the listing: names, labels, splits, groups and sizes.
     """
 
     path: str
     images: int
     classes: int
-    fractions: tuple[float, float, float]
+    digest: str
 
 
 class Job(Protocol):
@@ -142,14 +143,7 @@ class HeadTraining:
     path: Path
     data: Data
     caches: tuple[Path, ...]
-    head: str
-    params: Mapping[str, Any]
-    layer: str
-    search: Mapping[str, Any] | None
-    cv: int | None
-    project: str | None
-    seed: int
-    device: AnyDevice
+    options: TrainHeadOptions
     evaluate: bool
     stage: ClassVar[Stage] = "train-head"
 
@@ -167,22 +161,8 @@ class HeadTraining:
         from frostline.pipeline.training.train_head import train_head
 
         if not self.path.exists():
-            train_head(
-                self.caches,
-                self.head,
-                params=self.params,
-                layer=self.layer,
-                run=self.path,
-                seed=self.seed,
-                device=self.device,
-                fractions=self.data.fractions,
-                search=self.search["method"] if self.search else None,
-                trials=self.search["trials"] if self.search else None,
-                cv=self.cv,
-                project=self.project,
-                memory=share.memory,
-                report=report,
-            )
+            options = dataclasses.replace(self.options, run=self.path, memory=share.memory, report=report)
+            train_head(self.caches, **vars(options))
         return _judged(self.path, evaluate=self.evaluate, report=report)
 
 

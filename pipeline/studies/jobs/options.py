@@ -9,51 +9,36 @@ from typing import Any
 
 from frostline.classifiers.errors import ClassifiersError
 from frostline.classifiers.fitting.projection import ProjectionPlan
-from frostline.classifiers.fitting.search import SearchPlan, drawn
-from frostline.classifiers.heads.catalog import find_head
+from frostline.classifiers.fitting.search import drawn
+from frostline.classifiers.heads.catalog import parse_params
 from frostline.pipeline.errors import RecipeError
+from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.studies.jobs.keys import build, read_keys
 from frostline.pipeline.studies.jobs.study_file import FinetuneTable, TrainHeadTable
 
 
-@dataclass(frozen=True)
-class Heads:
-    """A validated ``[[train-head]]`` table.
-
-    Attributes:
-        table: The table.
-        params: Fixed parameters, converted to their types, by kind of head.
-    """
-
-    table: TrainHeadTable
-    params: Mapping[str, Mapping[str, Any]]
-
-    @property
-    def search(self) -> Mapping[str, Any] | None:
-        """Arguments of a `SearchPlan`; None for the head's own method."""
-        if self.table.search is None and self.table.cv is None:
-            return None
-        return {"method": self.table.search or "grid", "trials": self.table.trials}
-
-
-def read_heads(table: TrainHeadTable) -> Heads:
-    """Validate a ``[[train-head]]`` table.
+def read_heads(table: TrainHeadTable) -> tuple[TrainHeadOptions, ...]:
+    """Validate a ``[[train-head]]`` table and return the options of each head.
 
     Raises:
         StudyError: A head, parameter or projection is invalid; the message gives the line.
     """
-    given, params = table.param or {}, {}
+    options, heads = table.options, []
     for head in table.head:
         try:
-            params[head] = find_head(head).check(given)
-            SearchPlan(table.search or "grid", table.trials)
-            if table.project is not None:
-                ProjectionPlan.parse(table.project)
+            params = parse_params(head, options.params or {})
+            if options.project is not None:
+                ProjectionPlan.parse(options.project)
         except ClassifiersError as error:
-            words = [word for word in (*given, head, table.project) if word and word in str(error)]
+            words = [
+                word
+                for word in (*(options.params or ()), head, options.project)
+                if word and word in str(error)
+            ]
             raise table.place.error(str(error), *words) from error
-    return Heads(table, params)
+        heads.append(dataclasses.replace(options, head=head, params=params))
+    return tuple(heads)
 
 
 @dataclass(frozen=True)

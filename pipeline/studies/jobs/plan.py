@@ -17,8 +17,10 @@ from frostline.features.cache.file.part import Part
 from frostline.features.errors import FeaturesError
 from frostline.features.sources import open_source
 from frostline.features.table import STAMP_BYTES, ImageTable
+from frostline.options import Options
 from frostline.pipeline.errors import StudyError
 from frostline.pipeline.options.extraction import BackboneOptions, ExtractOptions
+from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.studies.jobs.kinds import (
     Candidate,
@@ -29,13 +31,18 @@ from frostline.pipeline.studies.jobs.kinds import (
     Job,
     Merge,
 )
-from frostline.pipeline.studies.jobs.options import Heads, Recipes, read_heads, read_recipes
+from frostline.pipeline.studies.jobs.options import Recipes, read_heads, read_recipes
 from frostline.pipeline.studies.jobs.places import Place
-from frostline.pipeline.studies.jobs.study_file import ExtractTable, FinetuneTable, Study, Table
+from frostline.pipeline.studies.jobs.study_file import (
+    ExtractTable,
+    FinetuneTable,
+    Study,
+    Table,
+    TrainHeadTable,
+)
 
 _DIGITS = 8  # digits of a digest in names
 _UNNAMED = ("batch_size", "max_bad")  # settings that change no result, only whether there is one
-_LISTED = ("from_scratch", "cached")  # settings of which the digest holds the default as well
 
 
 @dataclass(frozen=True)
@@ -83,35 +90,35 @@ class _Planner:
 
     def plan(self) -> Plan:
         study = self._study
-        heads = [read_heads(table) for table in study.train_head]
+        heads = [(table, read_heads(table)) for table in study.train_head]
         recipes = [read_recipes(table, study.batch.seeds[0]) for table in study.finetune]
         sets = [self._data(path) for path in study.batch.data]  # lists every image
-        for data, digest in sets:
+        for data in sets:
             caches = self._caches(data)
-            for table, head in itertools.product(study.extract, heads):
-                self._train(data, digest, table, caches, head)
+            for table, (trained, options) in itertools.product(study.extract, heads):
+                self._train(data, table, caches, trained, options)
             for tuned, recipe in zip(study.finetune, recipes, strict=True):
-                self._tune(data, digest, tuned, recipe)
+                self._tune(data, tuned, recipe)
         return Plan(study, tuple(self._jobs.values()), self._places)
 
     def _add(self, job: Job, table: Table) -> None:
         name = job.path.name
-        if self._jobs.setdefault(name, job) != job:
+        known = self._jobs.setdefault(name, job)  # two data sets with equal listings share their runs
+        if getattr(known, "options", None) != getattr(job, "options", None):
             raise table.place.error(
-                f"another table gives {name} as well, with another {' or '.join(_UNNAMED)}; join the two tables"
+                f"another table gives {name} as well, with other options; join the two tables"
             )
         self._places.setdefault(name, table.place)
 
-    def _data(self, path: str) -> tuple[Data, str]:
-        """Return a data set and the digest of its listing."""
+    def _data(self, path: str) -> Data:
+        """List a data set."""
         batch = self._study.batch
         try:
             with closing(open_source(path, limit=batch.limit)) as source:
                 root, table = source.root, source.table
         except FeaturesError as error:
             raise batch.place.error(str(error), path) from error
-        data = Data(root, len(table), len(table.classes), batch.fractions)
-        return data, _listing(table)
+        return Data(root, len(table), len(table.classes), _listing(table))
 
     def _caches(self, data: Data) -> dict[ExtractOptions, Path]:
         """Add the extraction of each network with all requested layers; return the cache paths by network."""
@@ -152,51 +159,25 @@ class _Planner:
     def _train(
         self,
         data: Data,
-        digest: str,
         table: ExtractTable,
         caches: Mapping[ExtractOptions, Path],
-        heads: Heads,
+        trained: TrainHeadTable,
+        heads: Sequence[TrainHeadOptions],
     ) -> None:
         """Add the training of every head on every cache of a table with every seed."""
         batch = self._study.batch
         for (name, size, networks), layer, head, seed in itertools.product(
-            _joined(table), table.layer, heads.params, batch.seeds
+            _joined(table), table.layer, heads, batch.seeds
         ):
-            job = HeadTraining(
-                path=self._study.out / "runs",
-                data=data,
-                caches=tuple(caches[each] for each in networks),
-                head=head,
-                params=heads.params[head],
-                layer=layer,
-                search=heads.search,
-                cv=heads.table.cv,
-                project=heads.table.project,
-                seed=seed,
-                device=batch.device,
-                evaluate=batch.evaluate,
-            )
-            document = {
-                "job": [
-                    job.head,
-                    job.params,
-                    job.layer,
-                    job.search,
-                    job.cv,
-                    job.project,
-                    job.seed,
-                    job.device,
-                ],
-                "data": [digest, data.fractions],
-                "backbones": [_identity(each) for each in networks],
-            }
+            options = replace(head, layer=layer, seed=seed, device=batch.device, fractions=batch.fractions)
             place = "" if layer == "embedding" else f".{layer}"
-            label = heads.table.name or head.rpartition(":")[2]
+            label = trained.name or head.head.rpartition(":")[2]
             stem = _clean(f"{_stem(data, name, size)}{place}-{label}-s{seed}")
-            path = job.path / f"{stem}-{_digest(document)}"
-            self._add(replace(job, path=path), heads.table)
+            path = self._study.out / "runs" / f"{stem}-{_digest(_of_head(options, data, networks))}"
+            files = tuple(caches[each] for each in networks)
+            self._add(HeadTraining(path, data, files, options, batch.evaluate), trained)
 
-    def _tune(self, data: Data, digest: str, table: FinetuneTable, recipes: Recipes) -> None:
+    def _tune(self, data: Data, table: FinetuneTable, recipes: Recipes) -> None:
         """Add the trainings of every network of a table: one per candidate recipe, then one per seed."""
         batch = self._study.batch
         for name, size in itertools.product(table.backbone, table.sizes):
@@ -210,7 +191,7 @@ class _Planner:
             )
             label = table.name or ("scratch" if network.from_scratch else "finetune")
             about = [
-                digest,
+                data.digest,
                 batch.fractions,
                 _identity(network),
                 network.from_scratch,
@@ -258,18 +239,45 @@ def _joined(table: ExtractTable) -> Iterator[tuple[str, int | None, tuple[Extrac
 
 
 def _identity(options: BackboneOptions) -> dict[str, Any]:
-    """Return what a digest holds of the options of a network: names, and what differs from the defaults.
-
-    Settings that a release adds do not change the names of the outputs of earlier studies. A weights file is
-    identified by path, size and time.
-    """
+    """Return what a digest holds of the options of a network; a weights file is identified by path, size and time."""
     weights: Any = options.weights
     if weights and (file := Path(weights)).is_file():
         stat = file.stat()
         weights = [str(file.absolute()), stat.st_size, stat.st_mtime_ns]
-    changes = {name: value for name, value in options.changes().items() if name in options.settings()}
     named = {"backbone": options.backbone, "weights": weights, "image_size": options.image_size}
-    return {**{name: value for name, value in changes.items() if name not in (*_UNNAMED, *_LISTED)}, **named}
+    return {**_changes(options, ("from_scratch", "cached", *_UNNAMED)), **named}
+
+
+def _of_head(options: TrainHeadOptions, data: Data, networks: Sequence[ExtractOptions]) -> dict[str, Any]:
+    """Return what the name of the run of a head depends on."""
+    search = {"method": options.search or "grid", "trials": options.trials} if options.searches else None
+    job = [
+        options.head,
+        options.params,
+        options.layer,
+        search,
+        options.cv,
+        options.project,
+        options.seed,
+        options.device,
+    ]
+    document = {
+        "job": job,
+        "data": [data.digest, options.fractions],
+        "backbones": [_identity(each) for each in networks],
+    }
+    listed = ("head", "params", "layer", "search", "trials", "cv", "project", "seed", "device", "fractions")
+    return {**_changes(options, listed), **document}
+
+
+def _changes(options: Options, listed: Sequence[str]) -> dict[str, Any]:
+    """Return the settings that differ from their defaults, apart from those that a digest lists anyway.
+
+    A setting that a release adds leaves the names of the outputs of earlier studies as they are.
+    """
+    settings = options.settings()
+    changes = options.changes().items()
+    return {name: value for name, value in changes if name in settings and name not in listed}
 
 
 def _listing(table: ImageTable) -> str:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 
 from frostline.options import SEEDS, Options, option
 from frostline.pipeline.options.extraction import ExtractOptions
+from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.options.splits import SplitOptions
 from frostline.pipeline.options.tuning import FinetuneOptions
 from frostline.pipeline.studies.jobs.keys import build, read_keys
@@ -109,22 +110,10 @@ class TrainHeadTable(Table):
     """``[[train-head]]``: heads to train on every cache."""
 
     required = "head"
+    command = TrainHeadOptions
+    options: TrainHeadOptions
     head: tuple[str, ...] = option((), "Kinds of head.")
-    param: Mapping[str, Any] | None = option(None, "Hyper-parameters to fix.")
-    search: Literal["grid", "random", "halving", "optuna"] | None = option(
-        None, "Method of the search for the other hyper-parameters.", unset="the head's own"
-    )
-    trials: int | None = option(None, "Number of candidates of the search.", low=1)
-    cv: int | None = option(
-        None, "Folds to cross-validate candidates on.", low=2, unset="they are scored on validation"
-    )
-    project: str | None = option(None, "Projection of the features, e.g. pca:256.")
     name: str = option("", "Label in the names of the runs.", unset="the kind of head")
-
-    def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield a problem if there are trials without a search."""
-        if self.trials is not None and self.search is None and self.cv is None:
-            yield "trials: needs a search; add search or cv", "trials"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -116,8 +116,10 @@ out/runs/letters.timm-test_vit-finetune-s7-397a6a71
 def names(tmp_path, monkeypatch):
     """Return the names of the jobs of a study whose images lie in no file."""
     files = {f"{label}/{number}.png": bytes(number + 1) for label in "ab" for number in range(3)}
-    source = DigestSource(files, root="/data/letters")
-    monkeypatch.setattr("frostline.pipeline.studies.jobs.plan.open_source", lambda *_, **__: source)
+    monkeypatch.setattr(
+        "frostline.pipeline.studies.jobs.plan.open_source",
+        lambda path, **_: DigestSource(files, root=f"/{path}/letters"),
+    )
 
     def read(text):
         path = tmp_path / "study.toml"
@@ -174,6 +176,14 @@ def test_setting_that_changes_no_result_or_equals_its_default_keeps_the_names(na
     assert names(SMALL.format(extract=extract, finetune=finetune)) == names(
         SMALL.format(extract="", finetune="")
     )
+
+
+def test_equal_images_in_two_folders_share_their_runs(names):
+    cache, head, tuned = names(SMALL.format(extract="", finetune=""))
+    both = SMALL.format(extract="", finetune="").replace('data = "data"', 'data = ["data", "copy"]')
+    first, *runs, other = names(both)
+    assert [first, *runs] == [cache, head, tuned]
+    assert other != cache
 
 
 def test_two_tables_for_one_output_are_refused(names):

@@ -48,7 +48,15 @@ def line_of(path, text):
             "search: got 'rnd', expected one of grid, random, halving, optuna",
             "rnd",
         ),
-        ('[[train-head]]\nhead = "svm"\ntrials = 3', "trials: needs a search", "trials = 3"),
+        ('[[train-head]]\nhead = "svm"\ntrials = 3', "trials and jobs need a search", "trials = 3"),
+        ('[[train-head]]\nhead = "svm"\ntrails = 3', "no key 'trails' (did you mean 'trials'?)", "trails"),
+        ('[[train-head]]\nhead = "svm"\ncv = 1', "cv: got 1, expected a whole number, at least 2", "cv = 1"),
+        (
+            '[[train-head]]\nhead = "svm"\nlayer = "a"',
+            "no key 'layer': list the layers in [[extract]]",
+            "layer",
+        ),
+        ('[[train-head]]\nhead = "svm"\nparam = 3', "param: got 3, expected values by name", "param = 3"),
         (
             '[[train-head]]\nhead = "svm"\nproject = "pca"',
             "projection: got 'pca'",
@@ -80,7 +88,7 @@ def line_of(path, text):
             "accumulate: got 3",
             "accumulate",
         ),
-        ('[[finetune]]\nbackbone = "a"\nrecipe = 3', "recipe: got 3, expected a table", "recipe = 3"),
+        ('[[finetune]]\nbackbone = "a"\nrecipe = 3', "recipe: got 3, expected values by name", "recipe = 3"),
         (
             '[[extract]]\nbackbone = "a"\nprecison = "fp32"',
             "no key 'precison' (did you mean 'precision'",
@@ -135,6 +143,11 @@ def test_invalid_key_or_value_reports_line(write_study, added, told, at):
             '[[extract]]\nbackbone = "test_resnet"\nengine = "eagr"',
             "no engine 'eagr' (did you mean 'eager'?)",
             "eagr",
+        ),
+        (
+            '[[extract]]\nbackbone = "test_resnet"\ndecoder = "fst"',
+            "no decoder 'fst' (did you mean 'fast'",
+            "fst",
         ),
         (
             '[[finetune]]\nbackbone = "test_resnet"\nfrom-run = "no/run"',
