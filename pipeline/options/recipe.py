@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from frostline.options import Options, option, seed_option
+from frostline.options import Options, described, option, seed_option
 from frostline.pipeline.errors import RecipeError
 from frostline.pipeline.options.extraction import AnyPrecision
 
@@ -14,9 +14,13 @@ _BACKBONE_SHARE = 0.1  # pretrained weights need smaller steps than a new head
 _DEFAULT_DECAY = {"sgd": 5e-4, "adamw": 0.05}
 
 
+@described
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Options):
     """Settings of a training.
+
+    Args:
+        options: All settings.
 
     Raises:
         RecipeError: A value is not valid, or two values exclude each other.

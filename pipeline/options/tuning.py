@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from frostline.options import argument, option
+from frostline.errors import OptionError
+from frostline.options import nested, option
 from frostline.pipeline.options.extraction import AnyDevice, BackboneOptions, ImageOptions
 from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.options.splits import SplitOptions
@@ -57,4 +58,9 @@ class TuningOptions(StageOptions):
 class FinetuneOptions(SplitOptions, ImageOptions, TuningOptions, BackboneOptions):
     """Options of `pipeline.finetune`."""
 
-    recipe: Recipe = argument("Settings of the training", Recipe())
+    recipe: Recipe = nested(Recipe(), "Settings of the training")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.recipe, Recipe):
+            raise OptionError(f"recipe: got {self.recipe!r}, expected a Recipe")

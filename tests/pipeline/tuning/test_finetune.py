@@ -296,6 +296,11 @@ def test_incompatible_options_are_refused(digits, options, recipe, error, messag
     assert not Path("run").exists()
 
 
+def test_recipe_of_another_type_is_refused(digits):
+    with pytest.raises(OptionError, match=r"recipe: got {'epochs': 3}, expected a Recipe"):
+        finetune(digits, recipe={"epochs": 3})
+
+
 def test_divergence_raises(digits):
     recipe = Recipe(**FP32, epochs=5, batch_size=24, lr=1e38, augment="none", warmup=0, frost_line="all")
     with pytest.raises(FinetuneError, match="diverged"):
