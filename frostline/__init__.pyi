@@ -57,6 +57,7 @@ from .pipeline.judging.evaluate import EvaluationResult as EvaluationResult
 from .pipeline.judging.evaluate import evaluate as evaluate
 from .pipeline.judging.predict import Prediction as Prediction
 from .pipeline.judging.predict import predict as predict
+from .pipeline.options.recipe import Recipe as Recipe
 from .pipeline.runs.run import Run as Run
 from .pipeline.runs.run import load_run as load_run
 from .pipeline.studies.batch import BatchPlan as BatchPlan
@@ -75,5 +76,4 @@ from .pipeline.training.train_head import TrainResult as TrainResult
 from .pipeline.training.train_head import train_head as train_head
 from .pipeline.tuning.finetune import FinetuneResult as FinetuneResult
 from .pipeline.tuning.finetune import finetune as finetune
-from .pipeline.tuning.recipe import Recipe as Recipe
 from .splits import Split as Split

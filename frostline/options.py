@@ -8,6 +8,7 @@ import importlib
 import inspect
 import operator
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
@@ -72,6 +73,7 @@ class Option:
         words: Other valid values beside those of the registry.
         place: Whether the option names a file or folder that is written, or a way to write it, so that it is not a
             setting of the result.
+        negatable: Whether the command line also takes ``--no-FLAG`` for an option that is off by default.
     """
 
     name: str
@@ -86,6 +88,7 @@ class Option:
     names: str
     words: tuple[str, ...]
     place: bool
+    negatable: bool
 
     @property
     def flag(self) -> str:
@@ -99,7 +102,11 @@ class Option:
 
     def sentence(self) -> str:
         """Return the meaning, the range and the default of the option, without the final full stop."""
-        text = re.sub(r"--([a-z][a-z-]*)", lambda found: f"`{found[1].replace('-', '_')}`", self.help)
+        text = re.sub(
+            r"frostline [^.;]*|--([a-z][a-z-]*)",  # options of a quoted command stay
+            lambda found: f"`{found[1].replace('-', '_')}`" if found[1] else found[0],
+            self.help,
+        )
         bounds = f" ({self.bounds})" if self.bounds else ""
         unset = f"; by default {self.unset}" if self.unset else ""
         return f"{text.removesuffix('.')}{bounds}{unset}"
@@ -113,6 +120,14 @@ class Option:
         if self.kind.choices:
             return self.kind.choices
         return (*self.words, *_located(self.names)) if self.names else ()
+
+    def look_up(self, value: str) -> Any:
+        """Import and return the implementation that a value names; None for a word without one, such as ``auto``.
+
+        Raises:
+            Exception: The error of the registry: the name is unknown, or an optional package is missing.
+        """
+        return None if value in self.words else _located(self.names)[value]
 
     def check(self, value: Any) -> Any:
         """Return a value in the type of the option.
@@ -249,6 +264,7 @@ def option(
     names: str = "",
     words: tuple[str, ...] = (),
     place: bool = False,
+    negatable: bool = False,
 ) -> T:
     """Declare an option as a field of an `Options` class.
 
@@ -267,6 +283,7 @@ def option(
         words: Other valid values beside those of the registry.
         place: Whether the option names a file or folder that is written, or a way to write it, so that it is not a
             setting of the result.
+        negatable: Whether the command line also takes ``--no-FLAG`` for an option that is off by default.
     """
     bounded = any(limit is not None for limit in (low, high, above, below))
     bounds = Bounds(
@@ -282,6 +299,7 @@ def option(
         "names": names,
         "words": words,
         "place": place,
+        "negatable": negatable,
     }
     made: T = field(default=default, metadata={_DECLARED: declared})
     return made
@@ -295,6 +313,17 @@ def argument(help: str, default: Any = MISSING) -> Any:  # noqa: A002
         default: Value if the caller gives none; by default the argument is required.
     """
     return field(default=default, repr=False, compare=False, metadata={_ARGUMENT: help})
+
+
+def nested(default: T, help: str) -> T:  # noqa: A002
+    """Declare options of another class as a field: one argument of a function, and several options of a command.
+
+    Args:
+        default: Value if the caller gives none.
+        help: One sentence on its meaning.
+    """
+    made: T = field(default=default, metadata={_ARGUMENT: help})
+    return made
 
 
 def seed_option(help: str) -> int:  # noqa: A002
@@ -355,6 +384,9 @@ class Options:
         return cls(**{**shared, **changes})
 
 
+O = TypeVar("O", bound=Options)  # noqa: E741
+
+
 @cache
 def _declared(options: Any) -> tuple[Option, ...]:
     own = inspect.get_annotations(options)
@@ -368,6 +400,25 @@ def documented(options: type[Options]) -> Iterator[str]:
     declared = {each.name: each.sentence() for each in options.declared()}
     for each in parameters(options):
         yield f"{each.name}: {declared.get(each.name) or _argument(options, each.name)}."
+
+
+def list_options(text: str, options: type[Options]) -> str:
+    """Return a docstring with one entry per field in place of the entry ``options``."""
+
+    def entries(found: re.Match[str]) -> str:
+        first, further = found[1], f"{found[1]}    "
+        return "".join(
+            f"{textwrap.fill(entry, 110, initial_indent=first, subsequent_indent=further)}\n"
+            for entry in documented(options)
+        )
+
+    return re.sub(r"^( +)options: .*\n(?:\1 {4}.*\n)*", entries, text, count=1, flags=re.MULTILINE)
+
+
+def described(options: type[O]) -> type[O]:
+    """List the options of a class in its docstring, in place of the entry ``options``."""
+    options.__doc__ = list_options(options.__doc__ or "", options)
+    return options
 
 
 def parameters(options: type[Options]) -> list[inspect.Parameter]:

@@ -19,6 +19,7 @@ from .judging.evaluate import EvaluationResult as EvaluationResult
 from .judging.evaluate import evaluate as evaluate
 from .judging.predict import Prediction as Prediction
 from .judging.predict import predict as predict
+from .options.recipe import Recipe as Recipe
 from .runs.run import Run as Run
 from .runs.run import load_run as load_run
 from .studies.batch import BatchPlan as BatchPlan
@@ -37,4 +38,3 @@ from .training.train_head import TrainResult as TrainResult
 from .training.train_head import train_head as train_head
 from .tuning.finetune import FinetuneResult as FinetuneResult
 from .tuning.finetune import finetune as finetune
-from .tuning.recipe import Recipe as Recipe

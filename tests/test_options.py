@@ -11,7 +11,7 @@ import pytest
 
 import frostline
 from frostline.errors import OptionError
-from frostline.options import Options, documented, option, seed_option
+from frostline.options import Options, documented, list_options, option, seed_option
 from frostline.pipeline.options.extraction import ExtractOptions
 from frostline.pipeline.options.stage import StageOptions, stage
 
@@ -121,6 +121,22 @@ def test_signature_and_docstring_of_a_stage_list_every_option():
     assert [name for name in entries if name != "OptionError"] == names
     assert "share: Share, see `count` (at least 0 and below 1)." in documented(Toy)
     assert "count: Number (at least 1); by default all of them." in documented(Toy)
+
+
+@pytest.mark.parametrize("indent", ["    ", ""])  # Python 3.13 removes the indentation of docstrings
+def test_a_class_lists_its_options_in_its_docstring(indent):
+    text = f"Toys.\n\n{indent}Args:\n{indent}    options: All.\n{indent}        Of them.\n{indent}Raises:\n"
+    listed = list_options(text, Toy)
+    assert f"{indent}    count: Number (at least 1); by default all of them.\n" in listed
+    assert "Of them" not in listed
+    assert "options:" not in listed
+    assert listed.endswith(f"{indent}Raises:\n")
+
+
+def test_recipe_documents_its_settings():
+    assert "see: frostline backbones NAME --stages" in frostline.Recipe.__doc__
+    assert all(f"{each.name}: " in frostline.Recipe.__doc__ for each in frostline.Recipe.declared())
+    assert "options:" not in frostline.Recipe.__doc__
 
 
 def test_extract_documents_its_options():

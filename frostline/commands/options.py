@@ -14,9 +14,6 @@ Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
 
 PATH = click.Path(path_type=Path)
-COUNT = click.IntRange(min=1)
-SHARE = click.FloatRange(0, 1)
-SEED = click.IntRange(0, 2**32 - 1)  # what NumPy, PyTorch and scikit-learn all take
 
 
 def example(*lines: str) -> str:
@@ -71,7 +68,8 @@ _METAVARS = {int: "N", float: "X", Path: "PATH"}
 
 
 def _flag(each: Option) -> str:
-    return f"--{each.flag}" if each.default is False else f"--{each.flag}/--no-{each.flag}"
+    plain = each.default is False and not each.negatable
+    return f"--{each.flag}" if plain else f"--{each.flag}/--no-{each.flag}"
 
 
 def _type(each: Option) -> Any:
@@ -103,11 +101,6 @@ def several(*options: Decorator) -> Decorator:
     return decorate
 
 
-def choice_option(name: str, choices: Sequence[str], note: str) -> Decorator:
-    """Add an option with a fixed set of values, of which the first is the default."""
-    return click.option(name, type=click.Choice(choices), default=choices[0], help=note)
-
-
 def output_options(command: Command) -> Command:
     """Add ``--json`` and ``--quiet``, and pass them and any ``--format`` to the command as `output`."""
 
@@ -129,81 +122,6 @@ def format_option(*formats: str) -> Decorator:
     )
 
 
-def seed_option(note: str) -> Decorator:
-    """Add ``--seed``."""
-    return click.option("--seed", type=SEED, default=0, help=note)
-
-
-def precision_option(note: str) -> Decorator:
-    """Add ``--precision``."""
-    return choice_option("--precision", ["auto", "fp32", "bf16", "fp16"], note)
-
-
-def engine_option(note: str) -> Decorator:
-    """Add ``--engine``."""
-    return click.option("--engine", metavar="[auto|eager|compile|openvino|NAME]", default="auto", help=note)
-
-
-def head_option(note: str) -> Decorator:
-    """Add ``--head``."""
-    return click.option("--head", default="linear", metavar="KIND", help=note)
-
-
-def params_option(note: str) -> Decorator:
-    """Add ``--param``, and pass its texts to the command as `params`."""
-    return click.option("--param", "params", multiple=True, metavar="K=V", help=note)
-
-
-def layer_option(note: str = "") -> Decorator:
-    """Add ``--layer``, a layer of the cache."""
-    return click.option(
-        "--layer", metavar="L", help=f"Layer of the cache; required if it holds several.{note}"
-    )
-
-
-def run_option(default: str) -> Decorator:
-    """Add ``--run``, the run directory to write."""
-    return click.option(
-        "--run", type=PATH, metavar="DIR", help=f"Run directory to write.  [default: {default}]"
-    )
-
-
-backbone_option = click.option(
-    "--backbone", default="efficientnet_lite0", help="Name of the backbone; see: frostline backbones"
-)
-weights_option = click.option(
-    "--weights", metavar="FILE", help="Local weights file (safetensors, or torch without pickled code)."
-)
-device_option = choice_option("--device", ["auto", "cpu", "cuda", "mps"], "Device that runs the network.")
-head_device_option = choice_option("--device", ["auto", "cpu", "cuda"], "Device that trains linear and mlp.")
-fractions_option = click.option(
-    "--fractions",
-    nargs=3,
-    type=SHARE,
-    default=(0.6, 0.2, 0.2),
-    metavar="TRAIN VAL TEST",
-    help="Shares of train, val and test for data without splits.",
-)
-batch_size_option = click.option(
-    "--batch-size", type=COUNT, metavar="N", help="Images per forward pass.  [default: depends on the device]"
-)
-workers_option = click.option(
-    "--workers", type=COUNT, metavar="N", help="Decoding threads.  [default: one per core]"
-)
-image_size_option = click.option(
-    "--image-size",
-    type=COUNT,
-    metavar="PIXELS",
-    help="Side of the network's square input.  [default: the size its weights were trained with]",
-)
-limit_option = click.option("--limit", type=COUNT, metavar="N", help="Use only N images, evenly spaced.")
-max_bad_option = click.option(
-    "--max-bad",
-    type=SHARE,
-    default=0.01,
-    metavar="SHARE",
-    help="Fail if more than this share of the images is unreadable.",
-)
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a cache made with other settings.")
 cluster_option = click.option(
     "--cluster",

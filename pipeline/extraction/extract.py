@@ -5,13 +5,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from frostline.features.backbones import load_backbone
 from frostline.features.cache import FeatureCache
 from frostline.features.fidelity import Check
 from frostline.features.table import ImageSource
 from frostline.pipeline.errors import LimitError, TooManyBadImagesError
 from frostline.pipeline.extraction.compute import fill_cache
 from frostline.pipeline.extraction.defaults import default_cache_path
+from frostline.pipeline.inputs.networks import load_network
 from frostline.pipeline.inputs.sources import opened_source
 from frostline.pipeline.inputs.unreadable import describe_unreadable
 from frostline.pipeline.options.extraction import ExtractOptions
@@ -101,9 +101,7 @@ def extract(data: str | Path | ImageSource, options: ExtractOptions) -> ExtractR
     started = time.perf_counter()
     limit = options.limit
     with opened_source(data, limit) as source:
-        net = load_backbone(options.backbone, weights=options.weights)
-        if options.image_size is not None:
-            net = net.with_transform(net.transform.at_size(options.image_size))
+        net = load_network(options)
         layers = net.resolve_layers(options.layers)
         path = Path(options.cache or default_cache_path(source.root, options.backbone, limit))
         if limit is not None and not options.overwrite:

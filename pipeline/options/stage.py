@@ -2,13 +2,11 @@
 
 import functools
 import inspect
-import re
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
-from frostline.options import Options, argument, documented, parameters
+from frostline.options import Options, argument, list_options, parameters
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.registry import near
 
@@ -47,7 +45,7 @@ def stage(options: Callable[P, O]) -> Callable[[Callable[[A, O], R]], Callable[C
             return function(given.pop(name), make(**given))
 
         call.__signature__ = signature  # type: ignore[attr-defined]
-        call.__doc__ = _docstring(function.__doc__ or "", options)
+        call.__doc__ = list_options(function.__doc__ or "", make)
         return call
 
     return decorate
@@ -58,12 +56,3 @@ def _signature(function: Callable[..., Any], options: Any) -> inspect.Signature:
     signature = inspect.signature(function)
     data, _ = signature.parameters.values()
     return signature.replace(parameters=[data, *parameters(options)])
-
-
-def _docstring(text: str, options: Any) -> str:
-    """Return a docstring with one entry per option in place of the entry ``options``."""
-    entries = "".join(
-        textwrap.fill(entry, 110, initial_indent=" " * 8, subsequent_indent=" " * 12) + "\n"
-        for entry in documented(options)
-    )
-    return re.sub(r"^ {8}options: .*\n(?: {12}.*\n)*", lambda _: entries, text, count=1, flags=re.MULTILINE)

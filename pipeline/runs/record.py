@@ -18,6 +18,7 @@ from frostline.features.spec import FeatureSpec
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.layers import joined_layers
 from frostline.pipeline.options.heads import TrainHeadOptions
+from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.runs.directory import Document, to_plain, with_current_names_in
 
 RUN_FORMAT = "frostline-run"
@@ -28,7 +29,6 @@ Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
 Amount: TypeAlias = Annotated[float, Meta(ge=0)]
 Fractions: TypeAlias = tuple[Amount, Amount, Amount]
-Scalar: TypeAlias = bool | int | float | str | None
 
 
 class CacheRecord(Struct, frozen=True, kw_only=True):
@@ -137,7 +137,7 @@ class TuningRecord(Struct, frozen=True, kw_only=True):
     """Record of the fine-tuning of a backbone.
 
     Attributes:
-        recipe: Settings of the training by name; see `pipeline.tuning.recipe.Recipe`.
+        recipe: Settings of the training; a setting that an earlier release did not have has its default.
         backbone: Initial network, as the user named it.
         weights: Initial local weights; None for the network's own.
         weights_sha256: Digest of the initial weights.
@@ -152,7 +152,7 @@ class TuningRecord(Struct, frozen=True, kw_only=True):
         best_epoch: Number of the epoch whose weights were kept.
     """
 
-    recipe: Mapping[str, Scalar]
+    recipe: Recipe
     backbone: str
     weights: str | None
     weights_sha256: str

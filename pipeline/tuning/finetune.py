@@ -15,7 +15,6 @@ from frostline.classifiers.saving.head_files import save_head
 from frostline.features.backbones import Backbone, load_backbone
 from frostline.features.backbones.tuned import save_tuned
 from frostline.features.engines import plan_engines
-from frostline.features.images.batches import default_workers
 from frostline.features.table import ImageSource
 from frostline.pipeline.drawing.plots import plot_curve
 from frostline.pipeline.errors import FinetuneError
@@ -23,11 +22,12 @@ from frostline.pipeline.extraction.defaults import default_cache_path
 from frostline.pipeline.extraction.engine_choice import specify
 from frostline.pipeline.hosts.versions import library_versions, now
 from frostline.pipeline.inputs.learning_rows import LearningRows
+from frostline.pipeline.inputs.networks import load_network
 from frostline.pipeline.inputs.scanned_images import check_images
 from frostline.pipeline.inputs.sources import opened_source
-from frostline.pipeline.options.extraction import DEFAULT_BACKBONE
-from frostline.pipeline.options.splits import DEFAULT_FRACTIONS
-from frostline.pipeline.progress import SILENT, Reporter
+from frostline.pipeline.options.stage import stage
+from frostline.pipeline.options.tuning import FinetuneOptions
+from frostline.pipeline.progress import SILENT
 from frostline.pipeline.runs.directory import FEATURES, check_new, new_run_path, write_run
 from frostline.pipeline.runs.head import describe_head, describe_metrics
 from frostline.pipeline.runs.predictions import save_validation
@@ -41,10 +41,9 @@ from frostline.pipeline.runs.record import (
     save_record,
 )
 from frostline.pipeline.runs.split import save_split
-from frostline.pipeline.tuning.preparation import NamedBackbone, Plan, Tuning, prepare
-from frostline.pipeline.tuning.recipe import Recipe
+from frostline.pipeline.tuning.preparation import Plan, Tuning, prepare
 from frostline.pipeline.tuning.start import EMBEDDING, StartRun, to_estimator
-from frostline.pipeline.tuning.trainer.logs import Logger, LogTo, open_logger, write_history
+from frostline.pipeline.tuning.trainer.logs import Logger, open_logger, write_history
 from frostline.pipeline.tuning.trainer.loop import Epoch, TrainingResult, train
 from frostline.pipeline.tuning.trainer.processes import joined
 
@@ -92,27 +91,8 @@ class FinetuneResult:
     training_seconds: float
 
 
-def finetune(
-    data: str | Path | ImageSource,
-    *,
-    backbone: str = DEFAULT_BACKBONE,
-    weights: str | Path | None = None,
-    from_run: str | Path | None = None,
-    from_scratch: bool = False,
-    recipe: Recipe | None = None,
-    image_size: int | None = None,
-    cached: bool | None = None,
-    caches: str | Path = ".",
-    run: str | Path | None = None,
-    device: str = "auto",
-    workers: int | None = None,
-    fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
-    limit: int | None = None,
-    max_bad: float = 0.01,
-    log_to: LogTo | None = None,
-    restart: bool = False,
-    report: Reporter = SILENT,
-) -> FinetuneResult:
+@stage(FinetuneOptions)
+def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> FinetuneResult:
     """Train a backbone above its frost line together with a linear head, and keep the epoch that is best on validation.
 
     Test images are only checked for readability. If the call is interrupted, repeating it resumes from the last
@@ -122,29 +102,10 @@ def finetune(
     Args:
         data: Image folder or manifest, see `features.sources.open_source`; or any other image source. Grey images
             are converted to three equal channels.
-        backbone: Name of the backbone; see `features.backbones.load_backbone`.
-        weights: Local weights to load instead of the pretrained ones.
-        from_run: Run whose linear head to start from. The head is fitted again on the training rows alone, because
-            epochs are selected on validation (LP-FT, Kumar et al. 2022). Or a fine-tuned run to continue from.
-        from_scratch: Whether to start from random weights, drawn with the recipe's seed.
-        recipe: Settings of the training.
-        image_size: Side in pixels of the network's square input; by default the size of its pretrained weights.
-        cached: Whether to compute the output of the frozen stages once, store it in a cache and train on it; by
-            default whenever possible: with a fixed frost line above the images, and nothing random below it. The
-            output is computed in the precision of the training passes and stored in float16 (relative precision
-            2^-11).
-        caches: Folder for that cache.
-        run: Run directory to write; by default a new one under ``runs/``.
-        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
-        workers: Decoding processes; by default one per core; 0 decodes in the main process.
-        fractions: Fractions of train, val and test for data without declared splits.
-        limit: Use only this many images, evenly spaced over the data set.
-        max_bad: Largest tolerated fraction of unreadable images.
-        log_to: ``tensorboard`` or ``mlflow``, in addition to the run's own table and plot.
-        restart: Discard an unfinished training of the same run.
-        report: Receiver of progress.
+        options: Options of the training.
 
     Raises:
+        OptionError: An option is not valid.
         FinetuneError: The options, the backbone and the data are incompatible, or training diverged.
         FeaturesError: The data, backbone or weights are not usable.
         ClassifiersError: The splits or the run's head are not usable.
@@ -152,46 +113,36 @@ def finetune(
         RunError: The run directory exists already, or the run to start from is not usable.
     """
     started = time.perf_counter()
-    recipe = recipe or Recipe()
-    named, start = _named(backbone, weights, from_run, image_size, recipe, from_scratch=from_scratch)
-    with joined(device) as processes, opened_source(data, limit) as source:
-        report = report if processes.leads else SILENT
-        net = named.load()
+    start = _start(options)
+    with joined(options.device) as processes, opened_source(data, options.limit) as source:
+        path = Path(options.run or _run_path(source, options.backbone))
+        options = dataclasses.replace(
+            _named(options, start), report=options.report if processes.leads else SILENT
+        )
+        net = load_network(options)
         if start is not None:
             start.check(net)
-        path = Path(run) if run is not None else _run_path(source, backbone)
         check_new(path)
         folder = path.with_name(f".{path.name}.tuning")
-        if restart and processes.leads:
+        if options.restart and processes.leads:
             shutil.rmtree(folder, ignore_errors=True)
         processes.wait()
         images = check_images(
             source,
             net.transform,
             known=folder / _KNOWN,
-            workers=workers or None,
-            max_bad=max_bad,
-            report=report,
+            workers=options.workers or None,
+            max_bad=options.max_bad,
+            report=options.report,
         )
-        rows = LearningRows.of(images, fractions, report)
-        plan = Plan(
-            net=net,
-            named=named,
-            rows=rows,
-            limit=limit,
-            recipe=recipe,
-            from_scratch=from_scratch,
-            processes=processes,
-            workers=default_workers() if workers is None else workers,
-            caches=Path(caches),
-        )
-        tuning = prepare(plan, start, folder, cached=cached, report=report)
-        trained = _train(tuning, path.name, log_to, report)
+        rows = LearningRows.of(images, options.fractions, options.report)
+        tuning = prepare(Plan(net, rows, options, processes), start, folder)
+        trained = _train(tuning, path.name)
         head = _head(tuning, trained)
         result = FinetuneResult(
             run=path,
             backbone=net.name,
-            from_scratch=from_scratch,
+            from_scratch=options.from_scratch,
             frost_line=tuning.job.line.name_at(0),
             trained=tuning.trained,
             frozen=tuning.frozen,
@@ -211,31 +162,28 @@ def finetune(
                 save_validation(run_folder, rows, head)
                 _write(run_folder, result, tuning, head)
                 tuned = load_backbone(f"run:{run_folder}")
-                record = _record(result, tuning, tuned, head, fractions=fractions, from_run=from_run)
-                save_record(run_folder, record)
+                save_record(run_folder, _record(result, tuning, tuned, head))
             shutil.rmtree(folder)
         processes.wait()
     return result
 
 
-def _named(
-    backbone: str,
-    weights: str | Path | None,
-    from_run: str | Path | None,
-    image_size: int | None,
-    recipe: Recipe,
-    *,
-    from_scratch: bool,
-) -> tuple[NamedBackbone, StartRun | None]:
-    """Return the network to start from, and the run whose head to start from."""
-    if from_scratch and (weights is not None or from_run is not None):
+def _start(options: FinetuneOptions) -> StartRun | None:
+    """Return the run to start from, if any."""
+    if options.from_scratch and (options.weights is not None or options.from_run is not None):
         raise FinetuneError(
             "--from-scratch excludes --weights and --from-run; drop them, or drop --from-scratch"
         )
-    start = StartRun.open(from_run) if from_run is not None else None
+    return StartRun.open(options.from_run) if options.from_run is not None else None
+
+
+def _named(options: FinetuneOptions, start: StartRun | None) -> FinetuneOptions:
+    """Return the options with the network and the weights that training starts from."""
     if start is not None and start.tuned:
-        return NamedBackbone(f"run:{start.run.path}", None, image_size), start
-    return NamedBackbone(backbone, f"random:{recipe.seed}" if from_scratch else weights, image_size), start
+        return dataclasses.replace(options, backbone=f"run:{start.run.path}", weights=None)
+    if options.from_scratch:
+        return dataclasses.replace(options, weights=f"random:{options.recipe.seed}")
+    return options
 
 
 def _run_path(source: ImageSource, backbone: str) -> Path:
@@ -243,24 +191,24 @@ def _run_path(source: ImageSource, backbone: str) -> Path:
     return new_run_path(default_cache_path(source.root, backbone), "finetune")
 
 
-def _train(tuning: Tuning, name: str, log_to: LogTo | None, report: Reporter) -> TrainingResult:
+def _train(tuning: Tuning, name: str) -> TrainingResult:
     """Train, and report each epoch."""
-    job, history = tuning.job, list[Epoch]()
+    job, options, history = tuning.job, tuning.plan.options, list[Epoch]()
     job.folder.mkdir(parents=True, exist_ok=True)
     leads = job.processes.leads
-    logger: Logger | None = (
-        open_logger(log_to, job.folder, name, dataclasses.asdict(job.recipe)) if log_to and leads else None
-    )
+    logger: Logger | None = None
+    if options.log_to and leads:
+        logger = open_logger(options.log_to, job.folder, name, dataclasses.asdict(job.recipe))
 
     def on_epoch(epoch: Epoch) -> None:
         history.append(epoch)
-        report.note(str(epoch))
+        options.report.note(str(epoch))
         if leads:
             write_history(history, job.folder / HISTORY)
         if logger:
             logger.epoch(epoch)
 
-    with report.task("Training", job.recipe.epochs * job.sampler.epoch_rows) as advance:
+    with options.report.task("Training", job.recipe.epochs * job.sampler.epoch_rows) as advance:
         trained = train(job, advance=advance, on_epoch=on_epoch)
     if logger:
         logger.close()
@@ -320,15 +268,7 @@ def _curve(trained: TrainingResult) -> Curve:
     return Curve("epoch", x, known, float(trained.best_epoch), log_x=False)
 
 
-def _record(
-    result: FinetuneResult,
-    tuning: Tuning,
-    tuned: Backbone,
-    head: FittedHead,
-    *,
-    fractions: tuple[float, float, float],
-    from_run: str | Path | None,
-) -> TunedRun:
+def _record(result: FinetuneResult, tuning: Tuning, tuned: Backbone, head: FittedHead) -> TunedRun:
     plan, images = tuning.plan, tuning.plan.rows.images
     layers = tuned.resolve_layers([EMBEDDING])
     (reference,) = plan_engines(tuned, engine="eager", precision="fp32", device="cpu")
@@ -348,10 +288,10 @@ def _record(
         layer=layers[0].key,
         classes=images.classes,
         split=SplitRecord(
-            fractions=fractions, counts=Counts(**plan.rows.counts), problems=plan.rows.problems
+            fractions=plan.options.fractions, counts=Counts(**plan.rows.counts), problems=plan.rows.problems
         ),
         head=describe_head(head, head.name),
-        finetune=_tuning_record(result, plan, from_run),
+        finetune=_tuning_record(result, plan),
         seed=plan.recipe.seed,
         trials=(),
         metrics=describe_metrics(head),
@@ -360,17 +300,17 @@ def _record(
     )
 
 
-def _tuning_record(result: FinetuneResult, plan: Plan, from_run: str | Path | None) -> TuningRecord:
-    named = plan.named
+def _tuning_record(result: FinetuneResult, plan: Plan) -> TuningRecord:
+    options = plan.options
     return TuningRecord(
-        recipe=dataclasses.asdict(plan.recipe),
-        backbone=named.backbone,
-        weights=None if named.weights is None else str(named.weights),
+        recipe=options.recipe,
+        backbone=options.backbone,
+        weights=None if options.weights is None else str(options.weights),
         weights_sha256=plan.net.weights_sha256,
-        image_size=named.image_size,
-        limit=plan.limit,
-        from_scratch=plan.from_scratch,
-        from_run=None if from_run is None else str(Path(from_run).resolve()),
+        image_size=options.image_size,
+        limit=options.limit,
+        from_scratch=options.from_scratch,
+        from_run=None if options.from_run is None else str(Path(options.from_run).resolve()),
         cache=None if result.cache is None else str(result.cache.resolve()),
         trained=result.trained,
         frozen=result.frozen,

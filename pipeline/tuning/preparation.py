@@ -13,18 +13,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from frostline.features.backbones import Backbone, Stage, Upper, find_stage, load_backbone, trunk
+from frostline.features.backbones import Backbone, Stage, Upper, find_stage, trunk
 from frostline.features.cache import FeatureCache
 from frostline.features.errors import BackboneError
+from frostline.features.images.batches import default_workers
 from frostline.pipeline.errors import FinetuneError
 from frostline.pipeline.extraction.compute import fill_cache
 from frostline.pipeline.extraction.defaults import default_cache_path
 from frostline.pipeline.inputs.learning_rows import LearningRows
+from frostline.pipeline.inputs.networks import load_network
 from frostline.pipeline.inputs.scanned_images import ImageSet
 from frostline.pipeline.options.extraction import AnyDevice, CacheOptions
-from frostline.pipeline.progress import Reporter
+from frostline.pipeline.options.recipe import Recipe
+from frostline.pipeline.options.tuning import FinetuneOptions
 from frostline.pipeline.tuning.inputs import ActivationInputs, ImageInputs, Inputs
-from frostline.pipeline.tuning.recipe import Recipe
 from frostline.pipeline.tuning.start import EMBEDDING, StartRun, fresh_head
 from frostline.pipeline.tuning.trainer.loop import Job
 from frostline.pipeline.tuning.trainer.network import FrostLine, Network
@@ -32,54 +34,25 @@ from frostline.pipeline.tuning.trainer.processes import Processes
 
 
 @dataclass(frozen=True)
-class NamedBackbone:
-    """The network as named by the user.
-
-    Attributes:
-        backbone: Name of the backbone; see `features.backbones.load_backbone`.
-        weights: Local weights; None for the pretrained ones.
-        image_size: Side in pixels of the square input; None for the size of the pretrained weights.
-    """
-
-    backbone: str
-    weights: str | Path | None
-    image_size: int | None
-
-    def load(self) -> Backbone:
-        """Load the network.
-
-        Raises:
-            FeaturesError: The network is not available, or does not support the image size.
-        """
-        net = load_backbone(self.backbone, weights=self.weights)
-        return net if self.image_size is None else net.with_transform(net.transform.at_size(self.image_size))
-
-
-@dataclass(frozen=True)
 class Plan:
-    """Network, data and settings of a training.
+    """Network, data and options of a training.
 
     Attributes:
         net: Initial network.
-        named: The network as named by the user.
         rows: The images, with training and validation rows.
-        limit: Requested number of images; None for all.
-        recipe: Settings of the training.
-        from_scratch: Whether the network has random weights.
+        options: Options of the stage; the backbone and the weights are those of the initial network.
         processes: Processes that train together.
-        workers: Decoding processes per training process.
-        caches: Folder for a cache of the activations below the frost line.
     """
 
     net: Backbone
-    named: NamedBackbone
     rows: LearningRows[ImageSet]
-    limit: int | None
-    recipe: Recipe
-    from_scratch: bool
+    options: FinetuneOptions
     processes: Processes
-    workers: int
-    caches: Path
+
+    @property
+    def recipe(self) -> Recipe:
+        """Settings of the training."""
+        return self.options.recipe
 
     @property
     def frozen(self) -> int:
@@ -101,7 +74,7 @@ class Plan:
             raise FinetuneError(
                 "patience: early stopping needs validation images, and there are none; drop --patience"
             )
-        if self.from_scratch and self.frozen:
+        if self.options.from_scratch and self.frozen:
             raise FinetuneError(
                 f"frost line {recipe.frost_line!r}: freezing needs pretrained weights; drop --frost-line or"
                 " --from-scratch"
@@ -158,23 +131,19 @@ class Tuning:
         return head + sum(stage.parameters for stage in self.job.line.stages) - self.frozen
 
 
-def prepare(
-    plan: Plan, start: StartRun | None, folder: Path, *, cached: bool | None, report: Reporter
-) -> Tuning:
+def prepare(plan: Plan, start: StartRun | None, folder: Path) -> Tuning:
     """Build the network and its inputs.
 
     Args:
         plan: Plan of the training.
         start: Run to start from, or None.
         folder: Folder for checkpoints.
-        cached: Whether to cache the output below the frost line; None to do so whenever possible.
-        report: Receiver of progress.
 
     Raises:
         FinetuneError: The parts of the plan exclude each other.
     """
     plan.check()
-    wanted = _wants_cache(plan, cached=cached, report=report)
+    wanted = _wants_cache(plan)
     whole = trunk(plan.net)
     stages = plan.net.stages()
     line = FrostLine(
@@ -182,10 +151,10 @@ def prepare(
         stages,
         plan.frozen,
         plan.recipe.unfreeze_every,
-        keeps_statistics=plan.recipe.keeps_statistics(from_scratch=plan.from_scratch),
+        keeps_statistics=plan.recipe.keeps_statistics(from_scratch=plan.options.from_scratch),
     )
-    body = _upper(plan, whole, stages, cached=cached, report=report) if wanted else None
-    cache = _activations(plan, stages, report) if body is not None else None
+    body = _upper(plan, whole, stages) if wanted else None
+    cache = _activations(plan, stages) if body is not None else None
     head = _first_head(plan, start)
     job = Job(
         network=_network(plan, whole, body, head),
@@ -195,7 +164,7 @@ def prepare(
         val=plan.rows.val,
         classes=len(plan.rows.images.classes),
         recipe=plan.recipe,
-        from_scratch=plan.from_scratch,
+        from_scratch=plan.options.from_scratch,
         folder=folder,
         key=_key(plan, head, cached=cache is not None),
         processes=plan.processes,
@@ -203,13 +172,13 @@ def prepare(
     return Tuning(plan, job, whole, cache.path if cache else None)
 
 
-def _wants_cache(plan: Plan, *, cached: bool | None, report: Reporter) -> bool:
+def _wants_cache(plan: Plan) -> bool:
     """Return whether the plan allows and asks for a cache of the output below the frost line.
 
     Raises:
         FinetuneError: A cache is requested but not possible, or required but excluded.
     """
-    refusal = plan.uncacheable()
+    cached, refusal = plan.options.cached, plan.uncacheable()
     if plan.recipe.views > 1 and (refusal or cached is False):
         raise FinetuneError(f"views > 1 needs a cache below a frost line; {refusal or 'drop --no-cached'}")
     if cached and refusal:
@@ -217,7 +186,9 @@ def _wants_cache(plan: Plan, *, cached: bool | None, report: Reporter) -> bool:
             f"the output below the frost line can't be cached: {refusal}; or pass --no-cached"
         )
     if refusal and plan.frozen and cached is None:
-        report.note(f"The stages below the frost line are computed in every epoch, not cached: {refusal}")
+        plan.options.report.note(
+            f"The stages below the frost line are computed in every epoch, not cached: {refusal}"
+        )
     return cached is not False and not refusal
 
 
@@ -236,24 +207,22 @@ def _network(plan: Plan, whole: nn.Module, body: nn.Module | None, head: nn.Line
     return Network(body, head, None, plan.recipe.dropout)
 
 
-def _upper(
-    plan: Plan, whole: nn.Module, stages: Sequence[Stage], *, cached: bool | None, report: Reporter
-) -> nn.Module | None:
+def _upper(plan: Plan, whole: nn.Module, stages: Sequence[Stage]) -> nn.Module | None:
     """Return the part above the frost line; None if the network can't be cut there and `cached` is not set."""
     if plan.frozen == len(stages):
         return nn.Identity()
     try:
         return Upper(whole, stages, plan.frozen - 1, plan.net.transform.crop)
     except BackboneError as error:
-        if cached:
+        if plan.options.cached:
             raise
-        report.note(f"Training on images, not on cached activations: {error}")
+        plan.options.report.note(f"Training on images, not on cached activations: {error}")
         return None
 
 
-def _activations(plan: Plan, stages: Sequence[Stage], report: Reporter) -> FeatureCache:
+def _activations(plan: Plan, stages: Sequence[Stage]) -> FeatureCache:
     """Return the cache of the output below the frost line, which one process writes and all read."""
-    stage = stages[plan.frozen - 1]
+    options, stage = plan.options, stages[plan.frozen - 1]
     layer = EMBEDDING if plan.frozen == len(stages) else stage.layer
     source = plan.rows.images.source
     side = plan.net.transform.crop[0]
@@ -261,22 +230,22 @@ def _activations(plan: Plan, stages: Sequence[Stage], report: Reporter) -> Featu
     precision = plan.processes.precision(plan.recipe.precision)
     # Views depend on the seed, so each seed has its own cache.
     views = f".{plan.recipe.views}-views-{plan.recipe.seed}" if plan.recipe.views > 1 else ""
-    path = plan.caches / default_cache_path(
-        source.root, f"{plan.named.backbone}.{side}px.below-{stage.name}.{precision}{views}", plan.limit
+    path = Path(options.caches) / default_cache_path(
+        source.root, f"{options.backbone}.{side}px.below-{stage.name}.{precision}{views}", options.limit
     )
     if plan.processes.leads:
         size = len(source.table) * math.prod(stage.shape) * 2 * plan.recipe.views
-        report.note(f"Caching the activations below the frost line, {size / 1e9:.2f} GB, in {path}")
-        options = CacheOptions(
+        options.report.note(f"Caching the activations below the frost line, {size / 1e9:.2f} GB, in {path}")
+        settings = CacheOptions(
             precision=precision,
             device=cast("AnyDevice", plan.processes.device.type),
             store="float16",
             views=plan.recipe.views,
             seed=plan.recipe.seed,
-            report=report,
+            report=options.report,
         )
-        net = plan.named.load()  # an engine may change the network that it runs
-        fill_cache(source, net, net.resolve_layers([layer]), path, options)
+        net = load_network(options)  # an engine may change the network that it runs
+        fill_cache(source, net, net.resolve_layers([layer]), path, settings)
     plan.processes.wait()
     cache = FeatureCache.open(path)
     lost = np.flatnonzero(plan.rows.images.ok & ~cache.ok)
@@ -290,12 +259,13 @@ def _activations(plan: Plan, stages: Sequence[Stage], report: Reporter) -> Featu
 
 def _inputs(plan: Plan, stages: Sequence[Stage], cache: FeatureCache | None) -> Inputs:
     if cache is None:
+        workers = plan.options.workers
         return ImageInputs(
             plan.rows.images.source,
             plan.rows.images.labels,
             plan.net.transform,
             plan.recipe,
-            workers=plan.workers,
+            workers=default_workers() if workers is None else workers,
             pin=plan.processes.device.type == "cuda",
         )
     shape = stages[plan.frozen - 1].shape

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import shlex
 from pathlib import PurePosixPath, PureWindowsPath
-from typing import Any, cast
+from typing import cast
 
 from frostline.features.engines import kind_of
 from frostline.features.errors import SourceError
@@ -12,9 +12,9 @@ from frostline.features.images.decoders import decoder_of
 from frostline.features.sources import find_kind
 from frostline.pipeline.options.extraction import AnyDevice, ExtractOptions
 from frostline.pipeline.options.heads import TrainHeadOptions
+from frostline.pipeline.options.tuning import FinetuneOptions
 from frostline.pipeline.runs.record import CacheRecord, HeadRun, TunedRun
 from frostline.pipeline.runs.run import Run
-from frostline.pipeline.tuning.recipe import Recipe
 
 
 def repeating_commands(run: Run) -> list[str]:
@@ -25,7 +25,7 @@ def repeating_commands(run: Run) -> list[str]:
     again = f"{run.path}-again"
     record = run.record
     if isinstance(record, TunedRun):
-        lines = [_finetune(run, record, again)]
+        lines = [_finetune(record, again)]
     else:
         options = record.train_options() or _selected_settings(record)
         caches = "+".join(cache.path for cache in run.caches)
@@ -67,28 +67,22 @@ def _selected_settings(record: HeadRun) -> TrainHeadOptions:
     )
 
 
-def _finetune(run: Run, record: TunedRun, again: str) -> str:
+def _finetune(record: TunedRun, again: str) -> str:
     settings = record.finetune
-    (cache,) = run.caches
-    words = ["frostline", "finetune", cache.source, "--backbone", settings.backbone]
-    options: dict[str, Any] = {
-        "image_size": settings.image_size,
-        "from_run": settings.from_run,
-        "limit": settings.limit,
-    }
-    options |= {} if settings.from_scratch else {"weights": settings.weights}
-    own = dataclasses.asdict(Recipe())
-    options |= {name: value for name, value in settings.recipe.items() if value != own.get(name)}
-    for name, value in options.items():
-        option = name.replace("_", "-")
-        if isinstance(value, bool):
-            words.append(f"--{option}" if value else f"--no-{option}")
-        elif value is not None:
-            words += [f"--{option}", str(value)]
-    words += ["--from-scratch"] if settings.from_scratch else []
-    words += ["--cached"] if settings.cache else []
-    words += ["--fractions", *map(str, record.split.fractions), "--run", again]
-    return _command(cache.source, words)
+    (cache,) = record.caches
+    options = FinetuneOptions(
+        backbone=settings.backbone,
+        weights=None if settings.from_scratch else settings.weights,
+        image_size=settings.image_size,
+        from_run=settings.from_run,
+        from_scratch=settings.from_scratch,
+        cached=True if settings.cache else None,
+        limit=settings.limit,
+        fractions=record.split.fractions,
+        recipe=settings.recipe,
+        run=again,
+    )
+    return _command(cache.source, ["frostline", "finetune", cache.source, *options.arguments()])
 
 
 def _command(source: str, words: list[str]) -> str:

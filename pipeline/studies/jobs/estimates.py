@@ -1,5 +1,6 @@
 """Estimates of the costs of jobs: each kind of job is timed on a few images or rows and extrapolated."""
 
+import dataclasses
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -16,8 +17,7 @@ from frostline.classifiers.fitting.fit import fit_head
 from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.saving.head_files import save_head
-from frostline.features.backbones import Backbone as Network
-from frostline.features.backbones import find_stage, load_backbone, trunk
+from frostline.features.backbones import Backbone, find_stage, trunk
 from frostline.features.engines import Engine, Plan, plan_engines
 from frostline.features.errors import EngineError
 from frostline.features.images.batches import load_batches
@@ -25,9 +25,11 @@ from frostline.features.sources import open_source
 from frostline.features.spec import Layer
 from frostline.features.system.resources import memory_in_use
 from frostline.pipeline.errors import StudyError
+from frostline.pipeline.inputs.networks import load_network
+from frostline.pipeline.options.extraction import BackboneOptions
+from frostline.pipeline.options.tuning import FinetuneOptions
 from frostline.pipeline.studies.jobs.checks import Known
 from frostline.pipeline.studies.jobs.kinds import (
-    Backbone,
     Candidate,
     Extraction,
     FineTuning,
@@ -103,19 +105,19 @@ class Estimator:
         layers = self._known.layers[job.cache.name]
         if job.done():  # the cache exists and is only checked
             return Estimate(0.0, memory_in_use(), 0)
-        key = (job.backbone, job.layers, job.data.path)
+        key = (job.options, job.data.path)
         if key not in self._forward:
             self._forward[key] = _time_engine(job, layers)
         start, each, memory = self._forward[key]
-        width = sum(layer.dim for layer in layers)
+        width = sum(layer.dim for layer in layers) * job.options.views
         return Estimate(
             start + each * job.data.images, memory, job.data.images * (width * _STORED_BYTES + 200)
         )
 
     def _head(self, job: HeadTraining) -> Estimate:
-        rows = round(job.data.images * (1 - job.data.fractions[2]))
-        width = self._width(job)
-        key = (job.head, repr(job.params), repr(job.search), job.cv, width, job.data.classes)
+        options, width = job.options, self._width(job)
+        rows = round(job.data.images * (1 - options.fractions[2]))
+        key = (repr(dataclasses.replace(options, seed=0)), width, job.data.classes)
         if key not in self._heads:
             self._heads[key] = _time_head(job, width)
         seconds, disk = self._heads[key]
@@ -125,8 +127,8 @@ class Estimator:
 
     def _width(self, job: HeadTraining) -> int:
         """Return the number of features that the head reads."""
-        if job.project:
-            return int(job.project.partition(":")[2])
+        if job.options.project:
+            return int(job.options.project.partition(":")[2])
         widths = []
         for cache in job.caches:
             layers = self._known.layers.get(cache.name)
@@ -134,25 +136,25 @@ class Estimator:
                 from frostline.features.cache import FeatureCache
 
                 layers = FeatureCache.open(cache).layers
-            wanted = job.layer.split("+")
+            wanted = (job.options.layer or "").split("+")
             widths.append(
                 sum(each.dim for each in layers if {each.key, each.name} & set(wanted)) or layers[0].dim
             )
         return sum(widths)
 
     def _training(self, job: Candidate | FineTuning) -> Estimate:
-        training, recipe = job.training, job.recipe
-        key = (training.backbone, recipe.frost_line)
+        options, recipe, data = job.options, job.options.recipe, job.data
+        key = (options.backbone, options.image_size, recipe.frost_line)
         if key not in self._steps:
-            self._steps[key] = _Step(*key)
-        step, data = self._steps[key], training.data
-        train, val = (round(data.images * share) for share in data.fractions[:2])
+            self._steps[key] = _Step(options)
+        step = self._steps[key]
+        train, val = (round(data.images * share) for share in options.fractions[:2])
         seconds = recipe.epochs * (train * step.update + val * step.forward)
         if (
             step.frozen
             and not recipe.randomises
             and not recipe.unfreeze_every
-            and training.cached is not False
+            and options.cached is not False
         ):
             spared = step.below * step.forward
             seconds += data.images * spared - recipe.epochs * (train + val) * spared
@@ -163,17 +165,33 @@ class Estimator:
 
 def _time_engine(job: Extraction, layers: tuple[Layer, ...]) -> tuple[float, float, int]:
     """Return the start-up time in seconds, the seconds per image, and the memory of the process in bytes."""
-    net = _network(job.backbone)
-    with closing(open_source(job.data.path, limit=job.data.limit)) as source:
+    options = job.options
+    net = _network(options)
+    with closing(open_source(job.data.path, limit=options.limit)) as source:
         began = time.perf_counter()
-        engine = _built(net, layers, plan_engines(net, device=job.device, images=len(source.table)))
+        plans = plan_engines(
+            net,
+            engine=options.engine,
+            precision=options.precision,
+            device=options.device,
+            batch_size=options.batch_size,
+            images=len(source.table),
+            views=options.views,
+        )
+        engine = _built(net, layers, plans)
         count = min(len(source.table), _IMAGES)
         rows = np.unique(np.linspace(0, len(source.table) - 1, count, dtype=np.int64))
 
         def run(some: Any) -> float:
             started = time.perf_counter()
             batches = load_batches(
-                source, some, net.transform, batch_size=engine.batch_size, block_rows=len(source.table)
+                source,
+                some,
+                net.transform,
+                batch_size=engine.batch_size,
+                block_rows=len(source.table),
+                decoder=options.decoder,
+                views=options.views,
             )
             for _ in engine.run(batches):
                 pass
@@ -184,7 +202,7 @@ def _time_engine(job: Extraction, layers: tuple[Layer, ...]) -> tuple[float, flo
         return start, run(rows) / len(rows), memory_in_use()
 
 
-def _built(net: Network, layers: tuple[Layer, ...], plans: Sequence[Plan]) -> Engine:
+def _built(net: Backbone, layers: tuple[Layer, ...], plans: Sequence[Plan]) -> Engine:
     """Build the first plan whose engine supports the network."""
     problem: EngineError | None = None
     for plan in plans:
@@ -195,10 +213,10 @@ def _built(net: Network, layers: tuple[Layer, ...], plans: Sequence[Plan]) -> En
     raise problem or EngineError("no engine to try")
 
 
-def _network(named: Backbone) -> Network:
-    tuned = named.backbone.startswith("run:")
-    net = load_backbone(named.backbone, weights=None if tuned else "random")
-    return net.with_transform(net.transform.at_size(named.image_size)) if named.image_size else net
+def _network(options: BackboneOptions) -> Backbone:
+    """Return the network with random weights, so that none are downloaded, unless it was fine-tuned."""
+    tuned = options.backbone.startswith("run:")
+    return load_network(dataclasses.replace(options, weights=None if tuned else "random"))
 
 
 def _time_head(job: HeadTraining, width: int) -> tuple[_Line, _Line]:
@@ -219,13 +237,13 @@ def _time_fit(job: HeadTraining, width: int, rows: int) -> tuple[float, float, f
     y = np.arange(rows) % classes
     X = (rng.normal(size=(classes, width))[y] + 2 * rng.normal(size=(rows, width))).astype(np.float32)
     train = np.arange(rows * 3 // 4)
-    params = dict(job.params)
-    if job.search:
-        params |= find_head(job.head).candidates(params, len(train))[0]
+    options, params = job.options, dict(job.options.params or {})
+    if options.searches:
+        params |= find_head(options.head).candidates(params, len(train))[0]
     names = [str(number) for number in range(classes)]
     synthetic = LabelledRows(X, y, train, np.arange(len(train), rows), names)
     started = time.perf_counter()
-    fitted = fit_head(job.head, synthetic, FitOptions(params, job.seed, job.device))
+    fitted = fit_head(options.head, synthetic, FitOptions(params, options.seed, options.device))
     seconds = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as folder:
         save_head(fitted, Path(folder))
@@ -235,11 +253,12 @@ def _time_fit(job: HeadTraining, width: int, rows: int) -> tuple[float, float, f
 
 def _trials(job: HeadTraining, rows: int) -> int:
     """Return the number of fits of the job."""
-    if not job.search:
+    options = job.options
+    if not options.searches:
         return 1
-    grid = len(find_head(job.head).candidates(job.params, rows))
-    count = job.search["trials"] or (grid if job.search["method"] == "grid" else 30)
-    return int(count) * (job.cv or 1) + 1
+    grid = len(find_head(options.head).candidates(options.params or {}, rows))
+    count = options.trials or (grid if options.search in {None, "grid"} else 30)
+    return count * (options.cv or 1) + 1
 
 
 class _Step:
@@ -252,9 +271,9 @@ class _Step:
         activations: Number of activations per image.
     """
 
-    def __init__(self, named: Backbone, line: str) -> None:
-        net = _network(named)
-        stages = net.stages()
+    def __init__(self, options: FinetuneOptions) -> None:
+        net = _network(options)
+        stages, line = net.stages(), options.recipe.frost_line
         self.frozen = {"none": 0, "all": len(stages)}.get(line, -1)
         if self.frozen < 0:
             self.frozen = find_stage(stages, line) + 1

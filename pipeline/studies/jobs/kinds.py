@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from frostline.features.cache.file.part import Part
 from frostline.pipeline.errors import StudyError
-from frostline.pipeline.options.extraction import AnyDevice
+from frostline.pipeline.options.extraction import ExtractOptions
+from frostline.pipeline.options.heads import TrainHeadOptions
+from frostline.pipeline.options.recipe import Recipe
+from frostline.pipeline.options.tuning import FinetuneOptions
 from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.evaluation import EVALUATION_FILE
-from frostline.pipeline.tuning.recipe import Recipe
 
 if TYPE_CHECKING:
     from frostline.pipeline.runs.record import Scores
@@ -42,26 +43,15 @@ class Data:
 
     Attributes:
         path: Absolute path of the folder or manifest.
-        limit: Number of images to use; None for all.
         images: Number of images.
         classes: Number of classes.
-        fractions: Fractions of train, val and test for data without declared splits.
+        digest: Digest of the listing: names, labels, splits, groups and sizes.
     """
 
     path: str
-    limit: int | None
     images: int
     classes: int
-    fractions: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A network, as passed to `pipeline.extract` and `pipeline.finetune`."""
-
-    backbone: str
-    weights: str | None
-    image_size: int | None
+    digest: str
 
 
 class Job(Protocol):
@@ -91,18 +81,16 @@ class Extraction:
     """Extraction of a cache, or of a part of one."""
 
     data: Data
-    backbone: Backbone
-    layers: tuple[str, ...]
-    device: AnyDevice
+    options: ExtractOptions
     cache: Path
-    part: Part | None = None
     needs: tuple[str, ...] = ()
     stage: ClassVar[Stage] = "extract"
 
     @property
     def path(self) -> Path:
         """Path of the cache or its part."""
-        return self.part.path(self.cache) if self.part else self.cache
+        part = self.options.part
+        return part.path(self.cache) if part else self.cache
 
     def done(self) -> bool:
         """Return whether the file exists, which implies that it is complete."""
@@ -113,17 +101,8 @@ class Extraction:
         from frostline.pipeline.extraction.extract import extract
 
         self.cache.parent.mkdir(parents=True, exist_ok=True)
-        extract(
-            self.data.path,
-            **dataclasses.asdict(self.backbone),
-            layers=self.layers,
-            cache=self.cache,
-            device=self.device,
-            limit=self.data.limit,
-            workers=share.cores,
-            part=self.part,
-            report=report,
-        )
+        options = dataclasses.replace(self.options, cache=self.cache, workers=share.cores, report=report)
+        extract(self.data.path, **vars(options))
 
 
 @dataclass(frozen=True)
@@ -164,14 +143,7 @@ class HeadTraining:
     path: Path
     data: Data
     caches: tuple[Path, ...]
-    head: str
-    params: Mapping[str, Any]
-    layer: str
-    search: Mapping[str, Any] | None
-    cv: int | None
-    project: str | None
-    seed: int
-    device: AnyDevice
+    options: TrainHeadOptions
     evaluate: bool
     stage: ClassVar[Stage] = "train-head"
 
@@ -189,55 +161,9 @@ class HeadTraining:
         from frostline.pipeline.training.train_head import train_head
 
         if not self.path.exists():
-            train_head(
-                self.caches,
-                self.head,
-                params=self.params,
-                layer=self.layer,
-                run=self.path,
-                seed=self.seed,
-                device=self.device,
-                fractions=self.data.fractions,
-                search=self.search["method"] if self.search else None,
-                trials=self.search["trials"] if self.search else None,
-                cv=self.cv,
-                project=self.project,
-                memory=share.memory,
-                report=report,
-            )
+            options = dataclasses.replace(self.options, run=self.path, memory=share.memory, report=report)
+            train_head(self.caches, **vars(options))
         return _judged(self.path, evaluate=self.evaluate, report=report)
-
-
-@dataclass(frozen=True)
-class Training:
-    """Settings shared by trainings of a network with different recipes."""
-
-    data: Data
-    backbone: Backbone
-    from_scratch: bool
-    cached: bool | None
-    caches: Path
-    device: AnyDevice
-
-    def by(self, recipe: Recipe, run: Path, share: Share, report: Reporter) -> None:
-        """Train with a recipe, resuming an interrupted training."""
-        from frostline.pipeline.tuning.finetune import finetune
-
-        self.caches.mkdir(parents=True, exist_ok=True)
-        finetune(
-            self.data.path,
-            **dataclasses.asdict(self.backbone),
-            from_scratch=self.from_scratch,
-            cached=self.cached,
-            recipe=recipe,
-            run=run,
-            caches=self.caches,
-            device=self.device,
-            workers=share.cores if share.forks else 0,
-            fractions=self.data.fractions,
-            limit=self.data.limit,
-            report=report,
-        )
 
 
 @dataclass(frozen=True)
@@ -245,8 +171,8 @@ class Candidate:
     """Short training of a candidate recipe."""
 
     path: Path
-    training: Training
-    recipe: Recipe
+    data: Data
+    options: FinetuneOptions
     needs: tuple[str, ...] = ()
     stage: ClassVar[Stage] = "search"
 
@@ -256,7 +182,7 @@ class Candidate:
 
     def run(self, share: Share, report: Reporter) -> float | None:
         """Train the candidate, resuming an interrupted training."""
-        self.training.by(self.recipe, self.path, share, report)
+        _finetune(self, self.options, share, report)
         return _judged(self.path, evaluate=False, report=report)
 
 
@@ -265,13 +191,13 @@ class FineTuning:
     """Training of a network with a recipe, completed by the best of several candidates.
 
     Attributes:
-        recipe: Fixed settings.
+        options: Options of the training, with the fixed settings of the recipe.
         candidates: Run of each candidate, and the settings in which it differs from the recipe.
     """
 
     path: Path
-    training: Training
-    recipe: Recipe
+    data: Data
+    options: FinetuneOptions
     evaluate: bool
     candidates: tuple[tuple[Path, Mapping[str, Any]], ...] = ()
     stage: ClassVar[Stage] = "finetune"
@@ -288,14 +214,16 @@ class FineTuning:
     def run(self, share: Share, report: Reporter) -> float | None:
         """Select the recipe, train with it and evaluate the run, unless already done."""
         if not self.path.exists():
-            self.training.by(self._chosen(), self.path, share, report)
+            options = dataclasses.replace(self.options, recipe=self._chosen())
+            _finetune(self, options, share, report)
         return _judged(self.path, evaluate=self.evaluate, report=report)
 
     def _chosen(self) -> Recipe:
         """Return the recipe with the settings that are best on validation; the first of equally good ones."""
+        recipe = self.options.recipe
         scores = [(_validation(path), changes) for path, changes in self.candidates if path.exists()]
         if not scores:
-            return self.recipe
+            return recipe
         order = [
             (scored.accuracy, -scored.log_loss)
             for scored, _ in scores
@@ -303,9 +231,20 @@ class FineTuning:
         ]
         if len(order) < len(scores):
             raise StudyError(
-                f"{self.training.data.path} has no validation images to choose a recipe by; remove search from [[finetune]]"
+                f"{self.data.path} has no validation images to choose a recipe by; remove search from [[finetune]]"
             )
-        return dataclasses.replace(self.recipe, **scores[order.index(max(order))][1])
+        return dataclasses.replace(recipe, **scores[order.index(max(order))][1])
+
+
+def _finetune(job: Candidate | FineTuning, options: FinetuneOptions, share: Share, report: Reporter) -> None:
+    """Train the network of a job, resuming an interrupted training."""
+    from frostline.pipeline.tuning.finetune import finetune
+
+    Path(options.caches).mkdir(parents=True, exist_ok=True)
+    workers = share.cores if share.forks else 0
+    finetune(
+        job.data.path, **vars(dataclasses.replace(options, run=job.path, workers=workers, report=report))
+    )
 
 
 def _complete(run: Path, *, evaluate: bool) -> bool:
@@ -347,6 +286,6 @@ def reads_lost(job: Job, failed: set[str]) -> str:
 def _is_needed(job: Job, *, read: bool) -> bool:
     if isinstance(job, Candidate):
         return read and not job.done()
-    if isinstance(job, Extraction) and (read or job.part):
+    if isinstance(job, Extraction) and (read or job.options.part):
         return read  # existing caches are checked for new images
     return not job.done()

@@ -1,6 +1,7 @@
 """Line numbers in a TOML file, for error messages; the TOML parser does not report them."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from frostline.pipeline.errors import StudyError
@@ -8,7 +9,7 @@ from frostline.pipeline.errors import StudyError
 _HEADER = re.compile(r"^\s*\[{1,2}\s*([\w.\"'-]+)\s*\]{1,2}")
 
 
-class Places:
+class Lines:
     """Lookup of line numbers in a TOML file.
 
     Args:
@@ -50,3 +51,22 @@ class Places:
             len(self._lines),
         )
         return range(first, stop)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Place of a table in a file.
+
+    Attributes:
+        lines: Lines of the file.
+        table: Name of the table.
+        index: Index of the table among those of its name.
+    """
+
+    lines: Lines
+    table: str
+    index: int = 0
+
+    def error(self, message: str, *words: str) -> StudyError:
+        """Return an error that names the first line of the table with one of `words`, else its header."""
+        return self.lines.error(message, self.table, self.index, *words)

@@ -1,13 +1,12 @@
 """Planning of the jobs of a study: all combinations, each cache once, each output under a name with a digest."""
 
-import dataclasses
 import hashlib
 import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +17,12 @@ from frostline.features.cache.file.part import Part
 from frostline.features.errors import FeaturesError
 from frostline.features.sources import open_source
 from frostline.features.table import STAMP_BYTES, ImageTable
+from frostline.options import Options
 from frostline.pipeline.errors import StudyError
+from frostline.pipeline.options.extraction import BackboneOptions, ExtractOptions
+from frostline.pipeline.options.heads import TrainHeadOptions
+from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.studies.jobs.kinds import (
-    Backbone,
     Candidate,
     Data,
     Extraction,
@@ -28,26 +30,19 @@ from frostline.pipeline.studies.jobs.kinds import (
     HeadTraining,
     Job,
     Merge,
-    Training,
 )
-from frostline.pipeline.studies.jobs.options import Heads, Recipes, read_heads, read_recipes
-from frostline.pipeline.studies.jobs.study_file import ExtractTable, FinetuneTable, Study, several
-from frostline.pipeline.tuning.recipe import Recipe
+from frostline.pipeline.studies.jobs.options import Recipes, read_heads, read_recipes
+from frostline.pipeline.studies.jobs.places import Place
+from frostline.pipeline.studies.jobs.study_file import (
+    ExtractTable,
+    FinetuneTable,
+    Study,
+    Table,
+    TrainHeadTable,
+)
 
 _DIGITS = 8  # digits of a digest in names
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Table of the study file that a job comes from.
-
-    Attributes:
-        table: Name of the table.
-        index: Index of the table among those of its name.
-    """
-
-    table: str
-    index: int
+_UNNAMED = ("batch_size", "max_bad")  # settings that change no result, only whether there is one
 
 
 @dataclass(frozen=True)
@@ -57,17 +52,16 @@ class Plan:
     Attributes:
         study: The study file.
         jobs: All jobs; each comes after the jobs that it reads.
-        origins: Table of each job, by name of the job.
+        places: Place of the table of each job, by name of the job.
     """
 
     study: Study
     jobs: tuple[Job, ...]
-    origins: Mapping[str, Origin]
+    places: Mapping[str, Place]
 
     def error(self, message: str, job: Job, *words: str) -> StudyError:
         """Return an error that names the line of the study file that a job comes from."""
-        origin = self.origins[job.path.name]
-        return self.study.places.error(message, origin.table, origin.index, *words)
+        return self.places[job.path.name].error(message, *words)
 
 
 def plan_study(study: Study, *, parts: int = 1) -> Plan:
@@ -92,151 +86,130 @@ class _Planner:
     def __init__(self, study: Study, parts: int) -> None:
         self._study, self._parts = study, parts
         self._jobs: dict[str, Job] = {}
-        self._origins: dict[str, Origin] = {}
+        self._places: dict[str, Place] = {}
 
     def plan(self) -> Plan:
         study = self._study
-        heads = [read_heads(table, index, study) for index, table in enumerate(study.train_head)]
-        recipes = [read_recipes(table, index, study) for index, table in enumerate(study.finetune)]
-        sets = [self._data(path) for path in several(study.batch.data)]  # lists every image
-        for data, digest in sets:
+        heads = [(table, read_heads(table)) for table in study.train_head]
+        recipes = [read_recipes(table, study.batch.seeds[0]) for table in study.finetune]
+        sets = [self._data(path) for path in study.batch.data]  # lists every image
+        for data in sets:
             caches = self._caches(data)
-            for table, head in itertools.product(study.extract, heads):
-                self._train(data, digest, table, caches, head)
-            for index, tuned in enumerate(study.finetune):
-                self._tune(data, digest, tuned, index, recipes[index])
-        return Plan(study, tuple(self._jobs.values()), self._origins)
+            for table, (trained, options) in itertools.product(study.extract, heads):
+                self._train(data, table, caches, trained, options)
+            for tuned, recipe in zip(study.finetune, recipes, strict=True):
+                self._tune(data, tuned, recipe)
+        return Plan(study, tuple(self._jobs.values()), self._places)
 
-    def _add(self, job: Job, table: str, index: int) -> None:
-        if self._jobs.setdefault(job.path.name, job) is job:
-            self._origins[job.path.name] = Origin(table, index)
+    def _add(self, job: Job, table: Table) -> None:
+        name = job.path.name
+        known = self._jobs.setdefault(name, job)  # two data sets with equal listings share their runs
+        if getattr(known, "options", None) != getattr(job, "options", None):
+            raise table.place.error(
+                f"another table gives {name} as well, with other options; join the two tables"
+            )
+        self._places.setdefault(name, table.place)
 
-    def _data(self, path: str) -> tuple[Data, str]:
-        """Return a data set and the digest of its listing."""
+    def _data(self, path: str) -> Data:
+        """List a data set."""
         batch = self._study.batch
         try:
             with closing(open_source(path, limit=batch.limit)) as source:
                 root, table = source.root, source.table
         except FeaturesError as error:
-            raise self._study.places.error(str(error), "batch", 0, path) from error
-        data = Data(root, batch.limit, len(table), len(table.classes), batch.fractions)
-        return data, _listing(table)
+            raise batch.place.error(str(error), path) from error
+        return Data(root, len(table), len(table.classes), _listing(table))
 
-    def _caches(self, data: Data) -> dict[Backbone, Path]:
-        """Add the extraction of each backbone with all requested layers; return the cache paths by backbone."""
-        layers: dict[Backbone, list[str]] = {}
-        origins: dict[Backbone, int] = {}
-        for index, table in enumerate(self._study.extract):
-            for backbone in _backbones(table):
-                layers.setdefault(backbone, []).extend(_extracted(table))
-                origins.setdefault(backbone, index)
+    def _caches(self, data: Data) -> dict[ExtractOptions, Path]:
+        """Add the extraction of each network with all requested layers; return the cache paths by network."""
+        layers: dict[ExtractOptions, list[str]] = {}
+        tables: dict[ExtractOptions, ExtractTable] = {}
+        for table in self._study.extract:
+            for network in itertools.chain.from_iterable(networks for *_, networks in _joined(table)):
+                layers.setdefault(network, []).extend(_extracted(table))
+                tables.setdefault(network, table)
         paths = {}
-        for backbone, names in layers.items():
-            job = self._extraction(data, backbone, tuple(dict.fromkeys(names)))
-            paths[backbone] = job.cache
+        for network, names in layers.items():
+            job, table = self._extraction(data, network, tuple(dict.fromkeys(names))), tables[network]
+            paths[network] = job.cache
             count = min(self._parts, -(-data.images // BLOCK_ROWS)) if not job.done() else 1
             if count == 1:
-                self._add(job, "extract", origins[backbone])
+                self._add(job, table)
                 continue
-            pieces = [dataclasses.replace(job, part=Part(number, count)) for number in range(1, count + 1)]
+            parts = [Part(number, count) for number in range(1, count + 1)]
+            pieces = [replace(job, options=replace(job.options, part=part)) for part in parts]
             for piece in pieces:
-                self._add(piece, "extract", origins[backbone])
-            self._add(Merge(job.cache, tuple(piece.path for piece in pieces)), "extract", origins[backbone])
+                self._add(piece, table)
+            self._add(Merge(job.cache, tuple(piece.path for piece in pieces)), table)
         return paths
 
-    def _extraction(self, data: Data, backbone: Backbone, layers: tuple[str, ...]) -> Extraction:
+    def _extraction(self, data: Data, network: ExtractOptions, layers: tuple[str, ...]) -> Extraction:
         batch = self._study.batch
         document = {
-            **_identity(backbone),
+            **_identity(network),
             "layers": layers,
             "data": data.path,
-            "limit": data.limit,
+            "limit": batch.limit,
             "device": batch.device,
         }
-        name = f"{_stem(data, backbone)}-{_digest(document)}.h5"
-        return Extraction(data, backbone, layers, batch.device, self._study.out / "caches" / name)
+        name = f"{_stem(data, network.backbone, network.image_size)}-{_digest(document)}.h5"
+        options = replace(network, layers=layers, limit=batch.limit, device=batch.device)
+        return Extraction(data, options, self._study.out / "caches" / name)
 
     def _train(
-        self, data: Data, digest: str, table: ExtractTable, caches: Mapping[Backbone, Path], heads: Heads
+        self,
+        data: Data,
+        table: ExtractTable,
+        caches: Mapping[ExtractOptions, Path],
+        trained: TrainHeadTable,
+        heads: Sequence[TrainHeadOptions],
     ) -> None:
         """Add the training of every head on every cache of a table with every seed."""
         batch = self._study.batch
-        for name, size, layer, head, seed in itertools.product(
-            several(table.backbone),
-            several(table.image_size),
-            several(table.layer),
-            heads.params,
-            batch.seeds,
+        for (name, size, networks), layer, head, seed in itertools.product(
+            _joined(table), table.layer, heads, batch.seeds
         ):
-            backbones = [Backbone(part, table.weights, size) for part in name.split("+")]
-            job = HeadTraining(
-                path=self._study.out / "runs",
-                data=data,
-                caches=tuple(caches[each] for each in backbones),
-                head=head,
-                params=heads.params[head],
-                layer=layer,
-                search=heads.search,
-                cv=heads.table.cv,
-                project=heads.table.project,
-                seed=seed,
-                device=batch.device,
-                evaluate=batch.evaluate,
-            )
-            document = {
-                "job": [
-                    job.head,
-                    job.params,
-                    job.layer,
-                    job.search,
-                    job.cv,
-                    job.project,
-                    job.seed,
-                    job.device,
-                ],
-                "data": [digest, data.fractions],
-                "backbones": [_identity(each) for each in backbones],
-            }
+            options = replace(head, layer=layer, seed=seed, device=batch.device, fractions=batch.fractions)
             place = "" if layer == "embedding" else f".{layer}"
-            label = heads.table.name or head.rpartition(":")[2]
-            stem = _clean(f"{_stem(data, Backbone(name, None, size))}{place}-{label}-s{seed}")
-            path = job.path / f"{stem}-{_digest(document)}"
-            self._add(dataclasses.replace(job, path=path), "train-head", heads.index)
+            label = trained.name or head.head.rpartition(":")[2]
+            stem = _clean(f"{_stem(data, name, size)}{place}-{label}-s{seed}")
+            path = self._study.out / "runs" / f"{stem}-{_digest(_of_head(options, data, networks))}"
+            files = tuple(caches[each] for each in networks)
+            self._add(HeadTraining(path, data, files, options, batch.evaluate), trained)
 
-    def _tune(self, data: Data, digest: str, table: FinetuneTable, index: int, recipes: Recipes) -> None:
+    def _tune(self, data: Data, table: FinetuneTable, recipes: Recipes) -> None:
         """Add the trainings of every network of a table: one per candidate recipe, then one per seed."""
         batch = self._study.batch
-        for name, size in itertools.product(several(table.backbone), several(table.image_size)):
-            backbone = Backbone(name, table.weights, size)
-            training = Training(
-                data,
-                backbone,
-                table.from_scratch,
-                table.cached,
-                self._study.out / "activations",
-                batch.device,
+        for name, size in itertools.product(table.backbone, table.sizes):
+            network = replace(table.options, backbone=name, image_size=size)
+            options = replace(
+                network,
+                device=batch.device,
+                fractions=batch.fractions,
+                limit=batch.limit,
+                caches=self._study.out / "activations",
             )
-            label = table.name or ("scratch" if table.from_scratch else "finetune")
+            label = table.name or ("scratch" if network.from_scratch else "finetune")
             about = [
-                digest,
-                data.fractions,
-                _identity(backbone),
-                table.from_scratch,
-                table.cached,
+                data.digest,
+                batch.fractions,
+                _identity(network),
+                network.from_scratch,
+                network.cached,
                 batch.device,
             ]
-            place = _RunNames(self._study.out, f"{_stem(data, backbone)}-{label}", about)
+            place = _RunNames(self._study.out, f"{_stem(data, name, size)}-{label}", about)
             candidates = []
             for number, changes in enumerate(recipes.candidates, 1):
-                recipe = dataclasses.replace(recipes.short, seed=batch.seeds[0], **changes)
+                recipe = replace(recipes.short, seed=batch.seeds[0], **changes)
                 run = place.path("search", f"c{number}", recipe)
-                self._add(Candidate(run, training, recipe), "finetune", index)
+                self._add(Candidate(run, data, replace(options, recipe=recipe)), table)
                 candidates.append((run, changes))
             for seed in batch.seeds:
-                recipe = dataclasses.replace(recipes.fixed, seed=seed)
+                recipe = replace(recipes.fixed, seed=seed)
                 run = place.path("runs", f"s{seed}", recipe, *(run.name for run, _ in candidates))
-                job = FineTuning(run, training, recipe, batch.evaluate, tuple(candidates))
-                self._add(job, "finetune", index)
+                tuned = replace(options, recipe=recipe)
+                self._add(FineTuning(run, data, tuned, batch.evaluate, tuple(candidates)), table)
 
 
 @dataclass(frozen=True)
@@ -249,27 +222,62 @@ class _RunNames:
 
     def path(self, folder: str, suffix: str, recipe: Recipe, *others: str) -> Path:
         """Return the path of the run of a recipe."""
-        digest = _digest({"about": self.about, "recipe": dataclasses.asdict(recipe), "others": others})
+        digest = _digest({"about": self.about, "recipe": asdict(recipe), "others": others})
         return self.out / folder / f"{_clean(self.stem)}-{suffix}-{digest}"
 
 
 def _extracted(table: ExtractTable) -> Sequence[str]:
     """Return the layers to store for a table."""
-    return [part for layer in several(table.layer) if layer != "all" for part in layer.split("+")]
+    return [part for layer in table.layer if layer != "all" for part in layer.split("+")]
 
 
-def _backbones(table: ExtractTable) -> Iterator[Backbone]:
-    for name, size in itertools.product(several(table.backbone), several(table.image_size)):
-        yield from (Backbone(part, table.weights, size) for part in name.split("+"))
+def _joined(table: ExtractTable) -> Iterator[tuple[str, int | None, tuple[ExtractOptions, ...]]]:
+    """Yield each name and image size of a table, with the networks that the name joins."""
+    for name, size in itertools.product(table.backbone, table.sizes):
+        parts = name.split("+")
+        yield name, size, tuple(replace(table.options, backbone=part, image_size=size) for part in parts)
 
 
-def _identity(backbone: Backbone) -> dict[str, Any]:
-    """Return the identity of a backbone for the digest; a weights file is identified by path, size and time."""
-    weights: Any = backbone.weights
+def _identity(options: BackboneOptions) -> dict[str, Any]:
+    """Return what a digest holds of the options of a network; a weights file is identified by path, size and time."""
+    weights: Any = options.weights
     if weights and (file := Path(weights)).is_file():
         stat = file.stat()
         weights = [str(file.absolute()), stat.st_size, stat.st_mtime_ns]
-    return {"backbone": backbone.backbone, "weights": weights, "image_size": backbone.image_size}
+    named = {"backbone": options.backbone, "weights": weights, "image_size": options.image_size}
+    return {**_changes(options, ("from_scratch", "cached", *_UNNAMED)), **named}
+
+
+def _of_head(options: TrainHeadOptions, data: Data, networks: Sequence[ExtractOptions]) -> dict[str, Any]:
+    """Return what the name of the run of a head depends on."""
+    search = {"method": options.search or "grid", "trials": options.trials} if options.searches else None
+    job = [
+        options.head,
+        options.params,
+        options.layer,
+        search,
+        options.cv,
+        options.project,
+        options.seed,
+        options.device,
+    ]
+    document = {
+        "job": job,
+        "data": [data.digest, options.fractions],
+        "backbones": [_identity(each) for each in networks],
+    }
+    listed = ("head", "params", "layer", "search", "trials", "cv", "project", "seed", "device", "fractions")
+    return {**_changes(options, listed), **document}
+
+
+def _changes(options: Options, listed: Sequence[str]) -> dict[str, Any]:
+    """Return the settings that differ from their defaults, apart from those that a digest lists anyway.
+
+    A setting that a release adds leaves the names of the outputs of earlier studies as they are.
+    """
+    settings = options.settings()
+    changes = options.changes().items()
+    return {name: value for name, value in changes if name in settings and name not in listed}
 
 
 def _listing(table: ImageTable) -> str:
@@ -280,10 +288,10 @@ def _listing(table: ImageTable) -> str:
     return digest.hexdigest()
 
 
-def _stem(data: Data, backbone: Backbone) -> str:
+def _stem(data: Data, backbone: str, image_size: int | None) -> str:
     path = Path(data.path)
-    size = f".{backbone.image_size}px" if backbone.image_size else ""
-    return _clean(f"{path.name if path.is_dir() else path.stem}.{backbone.backbone}{size}")
+    size = f".{image_size}px" if image_size else ""
+    return _clean(f"{path.name if path.is_dir() else path.stem}.{backbone}{size}")
 
 
 def _clean(name: str) -> str:

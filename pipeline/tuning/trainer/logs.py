@@ -6,13 +6,12 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Protocol
 
 from frostline.features.system.atomic import replace_file
 from frostline.pipeline.errors import FinetuneError
+from frostline.pipeline.options.tuning import LogTo
 from frostline.pipeline.tuning.trainer.loop import Epoch
-
-LogTo = Literal["tensorboard", "mlflow"]
 
 
 class Logger(Protocol):
@@ -35,10 +34,8 @@ def open_logger(kind: LogTo, folder: Path, name: str, params: Mapping[str, Any])
         params: Settings of the training.
 
     Raises:
-        FinetuneError: The kind is unknown, or its package is not installed.
+        FinetuneError: The package of the kind is not installed.
     """
-    if kind not in get_args(LogTo):
-        raise FinetuneError(f"log-to: got {kind!r}, expected one of {', '.join(get_args(LogTo))}")
     try:
         return _TensorBoard(folder / "tensorboard") if kind == "tensorboard" else _MLflow(name, params)
     except ImportError as error:

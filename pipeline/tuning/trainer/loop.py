@@ -20,8 +20,8 @@ from torch.nn.parallel import DistributedDataParallel
 from frostline.features.backbones.weights import load_tensors
 from frostline.features.engines.compiler import compile_network
 from frostline.pipeline.errors import FinetuneError
+from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.tuning.inputs import BatchSampler, Inputs
-from frostline.pipeline.tuning.recipe import Recipe
 from frostline.pipeline.tuning.trainer.checkpoint import (
     Checkpoint,
     load_checkpoint,

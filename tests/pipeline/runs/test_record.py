@@ -1,6 +1,7 @@
 """Records of runs: what is written is what is read, and nothing in a file ends in anything but a message."""
 
 import copy
+import dataclasses
 import itertools
 import json
 import shlex
@@ -12,7 +13,7 @@ import pytest
 
 from frostline.classifiers.heads.catalog import parse_params
 from frostline.features.errors import FeaturesError
-from frostline.pipeline import RunError, evaluate, load_run
+from frostline.pipeline import Recipe, RunError, evaluate, load_run
 from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.runs import summary
 from frostline.pipeline.runs.evaluation import EVALUATION_FILE, read_evaluation
@@ -27,7 +28,7 @@ ARCHIVE = DATA / "archives" / "runs" / "v3"
 FIRST = ARCHIVE.with_name("v1")
 
 TUNING = {
-    "recipe": {"epochs": 3, "lr": 0.01, "augment": "none", "ema": None, "nesterov": True},
+    "recipe": dataclasses.asdict(Recipe(epochs=3, lr=0.01, augment="none", nesterov=False)),
     "backbone": "timm:test_vit",
     "weights": None,
     "weights_sha256": "0" * 64,
@@ -95,9 +96,24 @@ def test_record_of_fine_tuned_run_round_trips(run, tmp_path):
     write(run, document)
     opened = load_run(run)
     assert isinstance(opened.record, TunedRun)
-    assert opened.tuning.recipe == TUNING["recipe"]
+    assert opened.tuning.recipe == Recipe(epochs=3, lr=0.01, augment="none", nesterov=False)
     save_record(tmp_path, opened.record)
     assert document_of(tmp_path) == document
+
+
+def test_recipe_of_another_release_is_read(run):
+    document = tuned(document_of(run))
+    document["finetune"]["recipe"] = {"epochs": 3, "lr": 0.01, "ema": None, "of_a_later_release": 1}
+    write(run, document)
+    assert load_run(run).tuning.recipe == Recipe(epochs=3, lr=0.01)
+
+
+def test_invalid_recipe_of_a_record_is_refused(run):
+    document = tuned(document_of(run))
+    document["finetune"]["recipe"] = {"batch_size": 10, "accumulate": 3}
+    write(run, document)
+    with pytest.raises(RunError, match="accumulate: got 3, expected a divisor of the batch size, 10"):
+        load_run(run)
 
 
 def test_other_mapping_and_str_types_are_serialised(tmp_path):

@@ -67,6 +67,30 @@ def test_complete_study_imports_no_heavy_modules(write_study):
     subprocess.run([sys.executable, "-c", script, path], check=True)
 
 
+def test_options_of_extract_make_another_cache(write_study):
+    (plain,) = (job.path for job in batch(write_study(HEADS)).jobs)
+    exact = 'engine = "eager"\nprecision = "fp32"\nstore = "float16"\nviews = 2\nbatch-size = 7\n'
+    (cache,) = (job.path for job in batch(write_study(HEADS + exact)).jobs)
+    assert cache != plain
+    spec = FeatureCache.open(cache).spec
+    assert (spec.precision, spec.dtype, spec.views) == ("fp32", "float16", 2)
+
+
+def test_more_unreadable_images_are_accepted_without_another_extraction(write_study, tmp_path, digits):
+    data = shutil.copytree(digits, tmp_path / "own")
+    for file in list((data / "0").iterdir())[:20]:
+        file.write_bytes(b"no image")
+    failed = batch(write_study(HEADS, data=data))
+    (job,) = failed.jobs
+    assert "is more than the allowed 1.0%" in job.error
+    written = job.path.stat().st_mtime_ns
+    head = '[[train-head]]\nhead = "knn"'
+    accepted = batch(write_study(HEADS + "max-bad = 0.2\n", head, data=data))
+    assert states(accepted) == ["done", "done"]
+    assert accepted.jobs[0].path == job.path
+    assert job.path.stat().st_mtime_ns == written
+
+
 def test_only_added_jobs_are_run(write_study):
     batch(write_study(HEADS, '[[train-head]]\nhead = "knn"'))
     result = batch(write_study(HEADS, '[[train-head]]\nhead = ["knn", "ridge"]'))
@@ -136,10 +160,10 @@ def test_best_candidate_decides_the_recipe(write_study):
     candidates = [load_run(job.path).record for job in result.jobs if job.stage == "search"]
     scores = [record.metrics.validation for record in candidates]
     order = [(each.accuracy, -each.log_loss) for each in scores]
-    best = candidates[order.index(max(order))].finetune.recipe["lr"]
+    best = candidates[order.index(max(order))].finetune.recipe.lr
     finals = [load_run(run).record.finetune.recipe for run in result.runs]
     assert order[0] != order[1]
-    assert [(recipe["lr"], recipe["seed"]) for recipe in finals] == [(best, 3), (best, 4)]
+    assert [(recipe.lr, recipe.seed) for recipe in finals] == [(best, 3), (best, 4)]
     shutil.rmtree(result.out / "search")
     assert states(batch(path), "search") == ["exists", "exists"] or not batch(path).unfinished
 
@@ -153,7 +177,7 @@ def test_diverged_candidate_is_not_chosen(write_study):
     assert sorted(states(result, "search")) == ["done", "failed"]
     assert states(result, "finetune") == ["done"]
     assert not result.unfinished
-    assert load_run(result.runs[0]).record.finetune.recipe["lr"] == 0.05
+    assert load_run(result.runs[0]).record.finetune.recipe.lr == 0.05
     assert set(states(batch(path))) == {"exists"}
 
 

@@ -31,7 +31,7 @@ def line_of(path, text):
             "no table 'train-heads' (did you mean 'train-head'?)",
             "train-heads",
         ),
-        ('[[train-head]]\nname = "mine"', "missing key `head`", "[[train-head]]"),
+        ('[[train-head]]\nname = "mine"', "missing key 'head'", "[[train-head]]"),
         ('[[train-head]]\nhead = "liner"', "no head 'liner' (did you mean 'linear'?)", "liner"),
         (
             '[[train-head]]\nhead = "mlp"\nparam = { hiden = [8] }',
@@ -43,26 +43,80 @@ def line_of(path, text):
             "lr: got 'fast', expected a number",
             "fast",
         ),
-        ('[[train-head]]\nhead = "svm"\nsearch = "rnd"', "search: invalid enum value 'rnd'", "rnd"),
-        ('[[train-head]]\nhead = "svm"\ntrials = 3', "trials: needs a search", "trials = 3"),
+        (
+            '[[train-head]]\nhead = "svm"\nsearch = "rnd"',
+            "search: got 'rnd', expected one of grid, random, halving, optuna",
+            "rnd",
+        ),
+        ('[[train-head]]\nhead = "svm"\ntrials = 3', "trials and jobs need a search", "trials = 3"),
+        ('[[train-head]]\nhead = "svm"\ntrails = 3', "no key 'trails' (did you mean 'trials'?)", "trails"),
+        ('[[train-head]]\nhead = "svm"\ncv = 1', "cv: got 1, expected a whole number, at least 2", "cv = 1"),
+        (
+            '[[train-head]]\nhead = "svm"\nlayer = "a"',
+            "no key 'layer': list the layers in [[extract]]",
+            "layer",
+        ),
+        ('[[train-head]]\nhead = "svm"\nparam = 3', "param: got 3, expected values by name", "param = 3"),
         (
             '[[train-head]]\nhead = "svm"\nproject = "pca"',
             "projection: got 'pca'",
             "project",
         ),
-        ('[[finetune]]\nbackbone = "a"\nimage-size = 0', "image-size: expected `int` >= 1", "image-size = 0"),
+        (
+            '[[finetune]]\nbackbone = "a"\nimage-size = 0',
+            "image-size: got [0], expected a list of values, each a whole number, at least 1",
+            "image-size = 0",
+        ),
         (
             '[[finetune]]\nbackbone = "a"\nrecipe = { epoch = 3 }',
-            "no option 'epoch' (did you mean 'epochs'",
+            "recipe has no key 'epoch' (did you mean 'epochs'",
             "epoch",
         ),
-        ('[[finetune]]\nbackbone = "a"\nrecipe = { lr = -1 }', "lr: got -1.0, expected above 0", "lr = -1"),
+        (
+            '[[finetune]]\nbackbone = "a"\nrecipe = { lr = -1 }',
+            "lr: got -1, expected a number, above 0",
+            "lr = -1",
+        ),
         ('[[finetune]]\nbackbone = "a"\nrecipe = { seed = 1 }', "set seeds in [batch]", "seed = 1"),
         (
             '[[finetune]]\nbackbone = "a"\nsearch = "grid"\nvalues = { lr = ["high"] }',
-            "lr: expected `float | null`, got `str`",
+            "lr: got ['high'], expected a list of values, each a number, above 0",
             "high",
         ),
+        (
+            '[[finetune]]\nbackbone = "a"\nrecipe = { batch-size = 8, accumulate = 3 }',
+            "accumulate: got 3",
+            "accumulate",
+        ),
+        ('[[finetune]]\nbackbone = "a"\nrecipe = 3', "recipe: got 3, expected values by name", "recipe = 3"),
+        (
+            '[[extract]]\nbackbone = "a"\nprecison = "fp32"',
+            "no key 'precison' (did you mean 'precision'",
+            "precison",
+        ),
+        (
+            '[[extract]]\nbackbone = "a"\nmin-cosine = 2',
+            "min-cosine: got 2, expected a number, 0 to 1",
+            "min-cosine = 2",
+        ),
+        ('[[extract]]\nbackbone = "a"\nstore = "int8"', "store: got 'int8', expected one of float32", "int8"),
+        (
+            '[[extract]]\nbackbone = "a"\ncache = "a.h5"',
+            "no key 'cache': a study names its outputs",
+            "cache = ",
+        ),
+        ('[[extract]]\nbackbone = "a"\ndevice = "cpu"', "no key 'device': set it in [batch]", "device"),
+        (
+            '[[finetune]]\nbackbone = "a"\nrestart = true',
+            "no key 'restart': a study replaces no output",
+            "restart",
+        ),
+        (
+            '[[finetune]]\nbackbone = "a"\nfractions = [1, 0, 0]',
+            "no key 'fractions': set them in [batch]",
+            "fractions",
+        ),
+        ('[extract2]\nbackbone = "a"', "no table 'extract2' (did you mean 'extract'?)", "extract2"),
         ('[[finetune]]\nbackbone = "a"\nsearch = "grid"', "there are no values to try", "grid"),
         ('[[finetune]]\nbackbone = "a"\nsearch = "list"\nvalues = { lr = [1] }', "expects [{ lr", "values"),
     ],
@@ -84,6 +138,26 @@ def test_invalid_key_or_value_reports_line(write_study, added, told, at):
             '[[extract]]\nbackbone = "test_resnet"\nweights = "random"\nlayer = "layr1"',
             "layer 'layr1'",
             "layr1",
+        ),
+        (
+            '[[extract]]\nbackbone = "test_resnet"\nengine = "eagr"',
+            "no engine 'eagr' (did you mean 'eager'?)",
+            "eagr",
+        ),
+        (
+            '[[extract]]\nbackbone = "test_resnet"\ndecoder = "fst"',
+            "no decoder 'fst' (did you mean 'fast'",
+            "fst",
+        ),
+        (
+            '[[finetune]]\nbackbone = "test_resnet"\nfrom-run = "no/run"',
+            "from-run 'no/run': no such folder",
+            "from-run",
+        ),
+        (
+            '[[finetune]]\nbackbone = "test_resnet"\nfrom-scratch = true\nfrom-run = "."',
+            "from-run: training from scratch uses no from-run; drop one of the two",
+            "from-run",
         ),
         ('[[extract]]\nbackbone = "small:resnet18"', "has no pretrained weights", "small:resnet18"),
         ('[[extract]]\nbackbone = "test_resnet"\nweights = "no.pt"', "'no.pt': no such file", "no.pt"),
@@ -127,9 +201,38 @@ def test_shared_cache_holds_all_requested_layers(write_study):
     added = '[[extract]]\nbackbone = "timm:test_resnet"\nweights = "random:1"\nimage-size = 32\nlayer = ["layer1", "layer1+embedding"]\n'
     path = write_study(added=added)
     extractions, heads = jobs_of(path, "extract"), jobs_of(path, "train-head")
-    assert [job.layers for job in extractions] == [("embedding", "layer1"), ("embedding",)]
+    assert [job.options.layers for job in extractions] == [("embedding", "layer1"), ("embedding",)]
     assert len(heads) == (2 + 2) * 2 * 2  # layers of both tables, heads, seeds
     assert {job.caches for job in heads} == {(job.cache,) for job in extractions}
+
+
+def test_options_of_the_commands_reach_the_jobs(write_study):
+    extract = (
+        '[[extract]]\nbackbone = "timm:test_resnet"\nprecision = "fp32"\nengine = "eager"\nmax-bad = 0\n'
+    )
+    tuned = '[[finetune]]\nbackbone = "timm:test_resnet"\nlog-to = "mlflow"\nmax-bad = 1\n'
+    path = write_study('[batch]\ndata = "{data}"\nlimit = 60\ndevice = "cpu"\n', extract + tuned)
+    (extraction,), (training,) = jobs_of(path, "extract"), jobs_of(path, "finetune")
+    assert extraction.options.changes() == {
+        "backbone": "timm:test_resnet",
+        "precision": "fp32",
+        "engine": "eager",
+        "device": "cpu",
+        "limit": 60,
+        "max_bad": 0.0,
+    }
+    assert (training.options.log_to, training.options.max_bad, training.options.limit) == ("mlflow", 1.0, 60)
+
+
+def test_a_table_written_once_is_refused(write_study):
+    path = write_study('[batch]\ndata = "{data}"\n', '[extract]\nbackbone = "a"\n')
+    with pytest.raises(StudyError, match=r"line 3: \[extract\]: expected a list of tables, \[\[extract\]\]"):
+        read_study(path)
+
+
+def test_a_study_without_data_is_refused(write_study):
+    with pytest.raises(StudyError, match=r"no table \[batch\], which names the data"):
+        read_study(write_study('[[extract]]\nbackbone = "a"\n'))
 
 
 def test_backbones_joined_by_plus_share_one_head(write_study):
@@ -152,19 +255,19 @@ def test_backbones_joined_by_plus_share_one_head(write_study):
 def test_candidates_come_from_grid_or_list(write_study, search, expected):
     path = write_study(added=TUNE.replace("{{", "{").replace("}}", "}") + search + "\nsearch-epochs = 3\n")
     found = jobs_of(path, "search")
-    assert [(job.recipe.lr, job.recipe.ema) for job in found] == expected
-    assert {(job.recipe.epochs, job.recipe.seed) for job in found} == {(3, 0)}
-    assert {job.recipe.epochs for job in jobs_of(path, "finetune")} == {8}
+    assert [(job.options.recipe.lr, job.options.recipe.ema) for job in found] == expected
+    assert {(job.options.recipe.epochs, job.options.recipe.seed) for job in found} == {(3, 0)}
+    assert {job.options.recipe.epochs for job in jobs_of(path, "finetune")} == {8}
 
 
 def test_random_candidates_are_within_range_and_reproducible(write_study):
     search = 'search = "random"\ntrials = 6\nvalues = { lr = [0.01, 1.0], schedule = ["cosine", "step"] }\n'
     path = write_study(added=TUNE.replace("{{", "{").replace("}}", "}") + search)
     found = jobs_of(path, "search")
-    assert len({job.recipe.lr for job in found}) == 6
-    assert all(0.01 <= job.recipe.lr <= 1 for job in found)
-    assert {job.recipe.schedule for job in found} == {"cosine", "step"}
-    assert {job.recipe.epochs for job in found} == {2}  # a quarter
+    assert len({job.options.recipe.lr for job in found}) == 6
+    assert all(0.01 <= job.options.recipe.lr <= 1 for job in found)
+    assert {job.options.recipe.schedule for job in found} == {"cosine", "step"}
+    assert {job.options.recipe.epochs for job in found} == {2}  # a quarter
     assert [job.path for job in jobs_of(path, "search")] == [job.path for job in found]
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from frostline.classifiers import FitOptions, LabelledRows, fit_head
+from frostline.errors import OptionError
 from frostline.features.backbones import load_backbone, trunk
 from frostline.features.cache import FeatureCache
 from frostline.features.errors import LayerError
@@ -285,15 +286,22 @@ def test_layer_decay_sets_learning_rates():
             "freezing needs pretrained weights",
         ),
         ({}, {"batch_size": 4096, "accumulate": 128}, FinetuneError, "can't be divided"),
-        ({"log_to": "wandb"}, {}, FinetuneError, "expected one of tensorboard, mlflow"),
-        ({"device": "tpu"}, {}, FinetuneError, "device 'tpu' isn't available"),
+        ({"log_to": "wandb"}, {}, OptionError, "expected one of tensorboard, mlflow, or None"),
+        ({"device": "tpu"}, {}, OptionError, "device: got 'tpu', expected one of auto, cpu, cuda, mps"),
+        ({"device": "cuda"}, {}, FinetuneError, "device 'cuda' isn't available"),
         ({}, {"precision": "fp16"}, FinetuneError, "fp16' trains on CUDA only"),
     ],
 )
+@pytest.mark.usefixtures("cpu")
 def test_incompatible_options_are_refused(digits, options, recipe, error, message):
     with pytest.raises(error, match=message):
         finetune(digits, recipe=Recipe(**(SMALL | recipe)), run="run", **(QUIET | options))
     assert not Path("run").exists()
+
+
+def test_recipe_of_another_type_is_refused(digits):
+    with pytest.raises(OptionError, match=r"recipe: got {'epochs': 3}, expected a Recipe"):
+        finetune(digits, recipe={"epochs": 3})
 
 
 def test_divergence_raises(digits):

@@ -7,8 +7,8 @@ import torch
 from frostline.features.images.decoding import decode
 from frostline.features.sources import open_source
 from frostline.features.spec import Transform
+from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.tuning.inputs import ActivationInputs, BatchSampler, ImageInputs
-from frostline.pipeline.tuning.recipe import Recipe
 from frostline.pipeline.tuning.trainer.processes import Processes
 
 TRANSFORM = Transform(32, "shortest", (32, 32), "bicubic", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))

@@ -6,23 +6,23 @@ import pytest
 import torch
 
 from frostline.pipeline.errors import RecipeError
-from frostline.pipeline.tuning.recipe import Recipe
+from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.tuning.trainer.optimisation import Mixing, make_optimizer, make_schedule, replay, step
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 0}, "epochs: got 0, expected at least 1"),
-        ({"lr": 0.0}, "lr: got 0.0, expected above 0"),
-        ({"momentum": 1.0}, "momentum: got 1.0, expected at least 0 and below 1"),
-        ({"layer_decay": 1.5}, "layer_decay: got 1.5, expected above 0, at most 1"),
+        ({"epochs": 0}, "epochs: got 0, expected a whole number, at least 1"),
+        ({"lr": 0.0}, "lr: got 0.0, expected a number, above 0, or None"),
+        ({"momentum": 1.0}, "momentum: got 1.0, expected a number, at least 0 and below 1"),
+        ({"layer_decay": 1.5}, "layer_decay: got 1.5, expected a number, above 0, at most 1"),
         ({"optimizer": "adam"}, "optimizer: got 'adam', expected one of sgd, adamw"),
         ({"momentum": 0.0}, "nesterov needs momentum > 0"),
         ({"batch_size": 10, "accumulate": 3}, "accumulate: got 3, expected a divisor of the batch size, 10"),
         ({"views": 2, "augment": "none"}, "views > 1 works only with augment 'crop', got 'none'"),
         ({"unfreeze_every": 2}, "unfreeze_every: nothing is frozen"),
-        ({"seed": -1}, "seed: got -1, expected 0 to 4294967295"),
+        ({"seed": -1}, "seed: got -1, expected a whole number, 0 to 4294967295"),
     ],
 )
 def test_invalid_recipe_is_refused(options, message):
