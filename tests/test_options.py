@@ -24,7 +24,7 @@ class Toy(StageOptions):
     rate: float = option(1.0, "Rate.", above=0)
     names: tuple[str, ...] = option(("x",), "Names.", flag="name")
     parts: tuple[float, float] = option((0.5, 0.5), "Parts.", low=0, high=1)
-    out: str | Path | None = option(None, "File to write.", place=True)
+    out: str | Path | None = option(None, "File to write.", setting=False)
     again: bool = option(False, "Repeat.")
     seed: int = seed_option("Seed.")
 

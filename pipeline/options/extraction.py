@@ -59,7 +59,7 @@ class EngineOptions(StageOptions):
         None, "Images per forward pass.", low=1, unset="depending on the device", metavar="N"
     )
     workers: int | None = option(
-        None, "Decoding threads.", low=1, unset="one per core", metavar="N", place=True
+        None, "Decoding threads.", low=1, unset="one per core", metavar="N", setting=False
     )
 
 
@@ -95,9 +95,9 @@ class CacheOptions(EngineOptions):
         unset="from torchrun's RANK and WORLD_SIZE",
         metavar="i/N",
         parse="frostline.features.cache:Part.parse",
-        place=True,
+        setting=False,
     )
-    overwrite: bool = option(False, "Replace a cache made with other settings.", place=True)
+    overwrite: bool = option(False, "Replace a cache made with other settings.", setting=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,5 +123,5 @@ class ExtractOptions(ImageOptions, CacheOptions, BackboneOptions):
         metavar="L[:POOL]",
     )
     cache: str | Path | None = option(
-        None, "Cache to write.", unset="DATA.BACKBONE.h5", metavar="FILE", place=True
+        None, "Cache to write.", unset="DATA.BACKBONE.h5", metavar="FILE", setting=False
     )

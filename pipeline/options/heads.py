@@ -83,7 +83,7 @@ class TrainHeadOptions(SplitOptions, HeadOptions):
         parse="frostline.pipeline.hosts.memory:parse_memory",
     )
     run: str | Path | None = option(
-        None, "Run directory to write.", unset="runs/CACHE-HEAD", metavar="DIR", place=True
+        None, "Run directory to write.", unset="runs/CACHE-HEAD", metavar="DIR", setting=False
     )
 
     def __post_init__(self) -> None:
@@ -104,7 +104,7 @@ class SampleSizeOptions(SplitOptions, HeadOptions):
     _: KW_ONLY
     jobs: int | None = option(None, "Processes; -1 for one per core.", unset="1", metavar="N")
     out: str | Path | None = option(
-        None, "Output folder.", unset="a new one under runs/", metavar="DIR", place=True
+        None, "Output folder.", unset="a new one under runs/", metavar="DIR", setting=False
     )
 
 

@@ -34,7 +34,7 @@ class CheckOptions(SplitOptions):
         None,
         "Draw the most similar pairs into DIR/near-duplicates.png.",
         metavar="DIR",
-        place=True,
+        setting=False,
     )
     source: "ImageSource | None" = argument(
         "Source of the images, for the thumbnails; required only for one that can't be opened by its name",
@@ -58,7 +58,7 @@ class LabelErrorOptions(SplitOptions):
     folds: int = option(5, "Number of folds.", low=2, metavar="K")
     seed: int = seed_option("Random seed of the folds and the head.")
     device: str = option("auto", "Device that trains linear and mlp.", metavar=HEAD_DEVICES)
-    out: str | Path | None = option(None, "Folder for thumbnails and a table.", metavar="DIR", place=True)
+    out: str | Path | None = option(None, "Folder for thumbnails and a table.", metavar="DIR", setting=False)
     source: "ImageSource | None" = argument(
         "Source of the images, for the thumbnails; required only for one that can't be opened by its name",
         None,

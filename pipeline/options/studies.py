@@ -31,7 +31,7 @@ class PlanOptions(StageOptions):
     """Options of `pipeline.plan_batch`."""
 
     jobs: int = option(
-        1, "Processes, which share the cores and memory of the machine.", low=1, metavar="N", place=True
+        1, "Processes, which share the cores and memory of the machine.", low=1, metavar="N", setting=False
     )
 
 
@@ -43,7 +43,7 @@ class BatchOptions(PlanOptions):
         None,
         "Run on a Dask cluster, or on N local processes; needs frostline[dask].",
         metavar="tcp://HOST:PORT|local:N",
-        place=True,
+        setting=False,
     )
 
     def __post_init__(self) -> None:
@@ -75,7 +75,7 @@ class ReportOptions(ComparisonOptions):
     """Options of `pipeline.write_report`."""
 
     out: str | Path = option(
-        "report.html", "File to write; an existing one is replaced.", metavar="FILE", place=True
+        "report.html", "File to write; an existing one is replaced.", metavar="FILE", setting=False
     )
     _: KW_ONLY
     map: MapKind = option(

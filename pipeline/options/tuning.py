@@ -32,9 +32,9 @@ class TuningOptions(StageOptions):
         " it.",
         unset="if the frost line is fixed and nothing random lies below it",
     )
-    caches: str | Path = option(".", "Folder for the stored output of the frozen stages.", place=True)
+    caches: str | Path = option(".", "Folder for the stored output of the frozen stages.", setting=False)
     run: str | Path | None = option(
-        None, "Run directory to write.", unset="runs/DATA.BACKBONE-finetune", metavar="DIR", place=True
+        None, "Run directory to write.", unset="runs/DATA.BACKBONE-finetune", metavar="DIR", setting=False
     )
     device: AnyDevice = option("auto", "Device that trains the network.")
     workers: int | None = option(
@@ -43,15 +43,15 @@ class TuningOptions(StageOptions):
         low=0,
         unset="one per core",
         metavar="N",
-        place=True,
+        setting=False,
     )
     log_to: LogTo | None = option(
         None,
         "Also log to TensorBoard or MLflow, beside the run's own table and plot.",
         unset="neither",
-        place=True,
+        setting=False,
     )
-    restart: bool = option(False, "Discard an unfinished training of the same run.", place=True)
+    restart: bool = option(False, "Discard an unfinished training of the same run.", setting=False)
 
 
 @dataclass(frozen=True, kw_only=True)
