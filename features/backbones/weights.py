@@ -16,6 +16,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 
 from frostline.features.errors import WeightsError
+from frostline.features.system.files import open_regular
 
 # Keys under which training scripts store a state dict. Moving averages come first, because scripts evaluate those.
 _CONTAINERS = ("state_dict_ema", "model_ema", "state_dict", "model")
@@ -89,7 +90,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         WeightsError: The file is missing, has another format, or holds other objects than tensors.
     """
     try:
-        with Path(path).open("rb") as file:
+        with open(open_regular(path), "rb") as file:  # noqa: PTH123  # a descriptor
             magic = file.read(4)
         loaded = _read_torch(path) if magic.startswith(_TORCH_MAGIC) else _read_safetensors(path)
     except OSError as error:

@@ -1,9 +1,7 @@
 """Sources of image files, and the construction of their tables."""
 
-import errno
 import os
 import re
-import stat
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 
 from frostline.features.errors import SourceError
 from frostline.features.sources.listing import Stat, file_stat
+from frostline.features.system.files import open_regular
 from frostline.features.table import ImageSource, ImageTable, make_stamp
 from frostline.splits import Split
 
@@ -110,10 +109,8 @@ def absolute(path: str) -> str:
 
 
 def _read(location: str) -> tuple[bytes, bytes]:
-    with open(location, "rb", buffering=0) as file:  # noqa: PTH123  # a Path per image would be needless work
+    with open(open_regular(location), "rb", buffering=0) as file:  # noqa: PTH123  # a descriptor
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", location)
         return file.readall(), make_stamp(status.st_size, status.st_mtime_ns)
 
 

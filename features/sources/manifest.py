@@ -13,6 +13,7 @@ from frostline.features.errors import SourceError
 from frostline.features.sources.files import SPLIT_CODES, FileSource, absolute, is_integer, make_table
 from frostline.features.sources.kinds import SourceKind
 from frostline.features.sources.listing import UNREADABLE, file_stat
+from frostline.features.system.files import check_regular, open_regular
 from frostline.splits import Split
 
 _SUFFIXES = (".csv", ".tsv", ".parquet")
@@ -114,7 +115,7 @@ def _splits(sheet: _Sheet) -> list[Split]:
 
 def _read_text(file: str) -> _Sheet:
     delimiter = "\t" if file.lower().endswith(".tsv") else ","
-    with Path(file).open(encoding="utf-8-sig", newline="") as stream:
+    with open(open_regular(file), encoding="utf-8-sig", newline="") as stream:  # noqa: PTH123  # a descriptor
         reader = csv.reader(stream, delimiter=delimiter, strict=True)
         try:
             header = next(reader, [])
@@ -150,6 +151,7 @@ def _read_parquet(file: str) -> _Sheet:
         raise SourceError(
             f"{file}: reading Parquet needs pyarrow; install it with: pip install 'frostline[parquet]'"
         ) from error
+    check_regular(file)
     try:
         with parquet.ParquetFile(file) as opened:
             header = opened.schema_arrow.names

@@ -11,6 +11,7 @@ from PIL import Image
 from frostline.features.errors import SourceError
 from frostline.features.images.decoding import DecodeError, upright_rgb
 from frostline.features.sources import find_kind, open_source
+from frostline.features.system.files import read_regular
 from frostline.features.table import ImageSource
 from frostline.pipeline.inputs.joined_caches import AnyCache, find
 from frostline.pipeline.progress import Reporter
@@ -73,7 +74,7 @@ def opened_pictures(cache: AnyCache, source: ImageSource | None = None) -> Itera
     try:
         kind = find_kind(cache.source)
         if kind and (locate := kind.locate):
-            yield Pictures(cache, lambda name: locate(cache.source, name).read_bytes())
+            yield Pictures(cache, lambda name: read_regular(locate(cache.source, name)))
             return
         opened = open_source(cache.source) if kind else None
     except SourceError as error:

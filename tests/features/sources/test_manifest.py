@@ -1,7 +1,6 @@
 """What a manifest, CSV or Parquet, says of its images."""
 
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -160,7 +159,7 @@ class TestManifest:
         def deny(*_, **__):
             raise PermissionError(13, "Permission denied", str(path))
 
-        monkeypatch.setattr(Path, "open", deny)
+        monkeypatch.setattr("frostline.features.sources.manifest.open_regular", deny)
         with pytest.raises(SourceError, match=r"set\.csv: the manifest can't be read: Permission denied"):
             open_source(path)
 
