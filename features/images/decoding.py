@@ -21,6 +21,7 @@ from PIL import Image, UnidentifiedImageError
 
 from frostline.features.errors import BackboneError, FeaturesError
 from frostline.features.images.decoders import DECODERS, DecoderKind
+from frostline.features.images.heif import HEIF_EXTENSIONS, HEIF_REMEDY, is_heif, reads_heif, register_heif
 from frostline.features.images.views import random_box
 from frostline.features.spec import Transform
 
@@ -34,6 +35,12 @@ EXTENSIONS: Final = frozenset({
 })
 # fmt: on
 """File name extensions of `FORMATS`, in lower case."""
+
+
+def extensions() -> frozenset[str]:
+    """Return the extensions of the images that can be read here, in lower case."""
+    return EXTENSIONS | HEIF_EXTENSIONS if reads_heif() else EXTENSIONS
+
 
 MAX_PIXELS: Final = 178_956_970
 """Limit on the pixels of an image and its resized copy: Pillow's limit for decompression bombs, 0.7 GB in memory."""
@@ -132,6 +139,8 @@ def upright_rgb(data: bytes) -> Image.Image:
     except DecodeError:
         raise
     except UnidentifiedImageError as error:
+        if is_heif(data) and not reads_heif():
+            raise DecodeError(f"a HEIF photo; to read it: {HEIF_REMEDY}") from error
         raise DecodeError(f"not an image in a known format ({', '.join(FORMATS)})") from error
     except Image.DecompressionBombError as error:
         raise DecodeError(f"more than {MAX_PIXELS} pixels") from error
@@ -157,7 +166,8 @@ def _open_rgb(data: bytes) -> Image.Image:
 @functools.cache
 def _formats() -> tuple[str, ...]:
     Image.init()  # register every plugin now: threads would race to do so in Image.open
-    return tuple(name for name in FORMATS if name in Image.OPEN)
+    register_heif()
+    return tuple(name for name in (*FORMATS, "HEIF") if name in Image.OPEN)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -1,29 +1,20 @@
 """Sources of image files, and the construction of their tables."""
 
 import os
-import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frostline.features.errors import SourceError
+from frostline.features.notes import NO_NOTES, SourceNotes
+from frostline.features.sources.labels import sort_classes
 from frostline.features.sources.listing import Stat, file_stat
 from frostline.features.system.files import open_regular
 from frostline.features.table import ImageSource, ImageTable, make_stamp
 from frostline.splits import Split
-
-SPLIT_CODES: Final[Mapping[str, Split]] = {
-    "train": Split.TRAIN,
-    "val": Split.VAL,
-    "valid": Split.VAL,
-    "validation": Split.VAL,
-    "test": Split.TEST,
-}
-"""Accepted split names, in lower case."""
 
 # A file can change without a change of size and modification time within one tick of the file system's clock, at
 # most 2 s (FAT). As in git, size and time identify only files last modified more than one tick before they were read.
@@ -38,13 +29,13 @@ class FileSource(ImageSource):
         root: Folder or manifest that the user named, as an absolute path.
         table: The images.
         folder: Absolute path that the ids are relative to.
-        skipped: Number of skipped entries of the folder: hidden ones, and files without an image extension.
+        notes: How the images were listed, and what was passed over.
     """
 
     root: str
     table: ImageTable
     folder: str
-    skipped: int = 0
+    notes: SourceNotes = NO_NOTES
 
     def read(self, row: int) -> tuple[bytes, bytes]:
         """Read one image's file; see `ImageSource.read`."""
@@ -72,9 +63,11 @@ class PathSource(ImageSource):
         paths: Image files.
         root: Current working folder.
         table: The images, in the order of `paths`, not sorted by id as in a cache.
+        notes: What was passed over in the folders that the images were found in.
     """
 
     paths: Sequence[Path]
+    notes: SourceNotes = NO_NOTES
     root: str = field(init=False)
     table: ImageTable = field(init=False)
 
@@ -161,15 +154,3 @@ def _encode(id_: str, where: str) -> bytes:
         raise SourceError(
             f"{where}: the file name {os.fsencode(id_)!r} is not UTF-8 text; rename the file (convmv renames whole folders)"
         ) from error
-
-
-def sort_classes(names: Collection[str]) -> tuple[str, ...]:
-    """Sort class names: by value if all are integers, as text otherwise."""
-    if all(map(is_integer, names)):
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
-    return tuple(sorted(names))
-
-
-def is_integer(text: str) -> bool:
-    """Return whether a text is a plain decimal integer."""
-    return re.fullmatch(r"[+-]?[0-9]+", text) is not None

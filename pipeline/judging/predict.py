@@ -17,7 +17,7 @@ from frostline.features.cache.file.encoding import decode, encode
 from frostline.features.engines import Engine
 from frostline.features.images.batches import Batch, load_batches
 from frostline.features.images.decoders import decoder_of
-from frostline.features.sources import PathSource, image_paths
+from frostline.features.sources import open_paths
 from frostline.features.spec import Dtype
 from frostline.features.table import ImageSource
 from frostline.pipeline.errors import RunError
@@ -108,7 +108,7 @@ def _source(images: str | Path | Sequence[str | Path] | ImageSource) -> ImageSou
     """Return the image source itself, or a source of the named files."""
     if isinstance(images, str | Path):
         images = [images]
-    return PathSource(image_paths(images)) if isinstance(images, Sequence) else images
+    return open_paths(images) if isinstance(images, Sequence) else images
 
 
 def _weights_per_backbone(run: Run, given: Sequence[str | Path]) -> Sequence[str | Path | None]:

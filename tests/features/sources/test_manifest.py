@@ -130,7 +130,9 @@ class TestManifest:
 
     def test_unknown_split(self, root):
         path = write_manifest(root / "set.csv", ("path", "label", "split"), ("1.png", "a", "trian"))
-        with pytest.raises(SourceError, match=r"line 2, column 'split': got 'trian'; expected train, val, "):
+        with pytest.raises(
+            SourceError, match=r"line 2, column 'split': got 'trian'; expected train, training, val, "
+        ):
             open_source(path)
 
     @pytest.mark.parametrize("content", [b"", b"path,label\n", b"\n"])
