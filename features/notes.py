@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -52,6 +52,7 @@ class SourceNotes:
     """Notes on the listing of a source.
 
     Attributes:
+        options: Options that said how to read the source, as far as they were given.
         columns: Column of a manifest by what it was taken for: path, label, split or group.
         unused_columns: The other columns of a manifest.
         split_folders: Split by top-level folder, if these folders are splits.
@@ -59,6 +60,7 @@ class SourceNotes:
         remarks: Sentences on what the user should know: assumptions, and what may be missing.
     """
 
+    options: Mapping[str, Any] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
     unused_columns: tuple[str, ...] = ()
     split_folders: Mapping[str, str] = field(default_factory=dict)

@@ -67,7 +67,7 @@ class _Whole(ImageSource):
 
     def __init__(self, parts: Sequence[FeatureCache]) -> None:
         tables = [cache.table for cache in parts]
-        self.root = parts[0].source
+        self.root, self.notes = parts[0].source, parts[0].notes
         self.table = ImageTable(
             ids=np.concatenate([table.ids for table in tables]),
             labels=np.concatenate([table.labels for table in tables]),
@@ -162,6 +162,7 @@ def _open(path: Path, caches: Sequence[FeatureCache], whole: ImageSource, *, ove
             weights=first.weights,
             check=first.check,
             machine=first.machine,
+            notes=first.notes,
             # The stamp of an image is reliable only for changes before its part was created.
             created=min(cache.file.layout.created for cache in caches),
         )

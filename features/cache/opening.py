@@ -218,6 +218,7 @@ class _Opening:
             weights=self.weights,
             check=self.check,
             machine=self.machine,
+            notes=self.source.notes,
             created=self.created,
             part=self.part,
         )

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +112,12 @@ def _open(data: str, options: Mapping[str, Any]) -> ImageSource:
                 f" {' and '.join(SOURCES[kind].expects for kind in known)}"
             )
     try:
-        return SOURCES[name].open(data, **options)
+        source = SOURCES[name].open(data, **options)
     except OSError as error:
         raise SourceError(f"{data}: the {name} can't be read: {error.strerror or error}") from error
+    if options:
+        source.notes = replace(source.notes, options=options)
+    return source
 
 
 def _unknown_source(data: str) -> str:

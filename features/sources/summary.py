@@ -65,10 +65,10 @@ class SourceSummary:
             return "none with a label"
         small = min(self.classes, key=lambda name: self.classes[name])
         large = max(self.classes, key=lambda name: self.classes[name])
-        count = f"{len(self.classes)} class{'es' if len(self.classes) > 1 else ''}"
-        sizes = f"{_images(self.classes[small])} of {small!r}"
-        if small != large:
-            sizes += f" to {self.classes[large]} of {large!r}"
+        sizes = f"{_images(self.classes[small])} of {small!r} to {self.classes[large]} of {large!r}"
+        if self.classes[small] == self.classes[large]:
+            sizes = f"{_images(self.classes[small])} each"
+        count = f"{len(self.classes)} class{'' if len(self.classes) == 1 else 'es'}"
         unlabelled = f", {self.unlabelled} without a label" if self.unlabelled else ""
         return f"{count} ({sizes}){unlabelled}"
 

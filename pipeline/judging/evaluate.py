@@ -25,6 +25,7 @@ from frostline.pipeline.inputs.labelled_images import divide_rows
 from frostline.pipeline.inputs.layers import layer_features, layers_of
 from frostline.pipeline.inputs.sources import opened_source
 from frostline.pipeline.options.extraction import CacheOptions
+from frostline.pipeline.options.sources import SourceOptions
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.caches import provenance_of
 from frostline.pipeline.runs.evaluation import (
@@ -173,7 +174,8 @@ def _extract(run: Run, source: ImageSource | None, limit: int | None, report: Re
     net = run.backbone(cache)
     precision = cache.spec.precision  # the head was calibrated in this precision
     try:
-        images = opened_source(cache.source if source is None else source, limit)
+        reading = cache.reading if source is None else {}
+        images = opened_source(source or cache.source, SourceOptions(limit=limit, **reading))
     except SourceError as error:
         raise SourceError(
             f"{error}. The features of {run.path} are computed from its images: in Python, pass their source as `source`"

@@ -26,6 +26,7 @@ from frostline.pipeline.inputs.layers import joined_layers, layers_of
 from frostline.pipeline.options.extraction import CacheOptions
 from frostline.pipeline.options.judging import PredictOptions
 from frostline.pipeline.options.stage import stage
+from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.caches import provenance_of
 from frostline.pipeline.runs.record import CacheRecord
 from frostline.pipeline.runs.run import Run, load_run
@@ -76,6 +77,7 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
     given = _weights_per_backbone(opened, options.weights)
     layers = joined_layers(opened.layer)
     source = _source(options.images)
+    _report_skipped(source, options.report)
     count = len(source.table)
     if not count:
         return []
@@ -109,6 +111,15 @@ def _source(images: str | Path | Sequence[str | Path] | ImageSource) -> ImageSou
     if isinstance(images, str | Path):
         images = [images]
     return open_paths(images) if isinstance(images, Sequence) else images
+
+
+def _report_skipped(source: ImageSource, report: Reporter) -> None:
+    """Report what was passed over in the folders that were named."""
+    notes = source.notes
+    if text := notes.skipped.describe():
+        report.note(f"{len(source.table)} images found; passed over: {text}")
+    for remark in notes.remarks:
+        report.warn(f"{remark}.")
 
 
 def _weights_per_backbone(run: Run, given: Sequence[str | Path]) -> Sequence[str | Path | None]:

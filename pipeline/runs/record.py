@@ -40,6 +40,7 @@ class CacheRecord(Struct, frozen=True, kw_only=True):
         spec: Specification of the features.
         check: Deviation from eager fp32; None if the features were not compared.
         source: Image folder or manifest.
+        reading: Options that said how to read it, as far as they were given.
         weights: Local weights of the backbone named by the user; None for its own.
         rows: Number of images in the cache.
     """
@@ -49,6 +50,7 @@ class CacheRecord(Struct, frozen=True, kw_only=True):
     spec: FeatureSpec
     check: Check | None = None
     source: str
+    reading: Mapping[str, Any] = {}
     weights: str | None
     rows: Count
 

@@ -15,6 +15,7 @@ from frostline.classifiers.saving.head_files import save_head
 from frostline.features.backbones import Backbone, load_backbone
 from frostline.features.backbones.tuned import save_tuned
 from frostline.features.engines import plan_engines
+from frostline.features.sources import SourceSummary
 from frostline.features.table import ImageSource
 from frostline.pipeline.drawing.plots import plot_curve
 from frostline.pipeline.errors import FinetuneError
@@ -24,7 +25,7 @@ from frostline.pipeline.hosts.versions import library_versions, now
 from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.pipeline.inputs.networks import load_network
 from frostline.pipeline.inputs.scanned_images import check_images
-from frostline.pipeline.inputs.sources import opened_source
+from frostline.pipeline.inputs.sources import opened_source, summary_of
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.tuning import FinetuneOptions
 from frostline.pipeline.progress import SILENT
@@ -72,6 +73,7 @@ class FinetuneResult:
             empty without validation images.
         seconds: Wall time of this call.
         training_seconds: Wall time of all epochs, including earlier calls.
+        found: What was found in the data, and what was passed over.
     """
 
     run: Path
@@ -89,6 +91,7 @@ class FinetuneResult:
     validation: Mapping[str, float]
     seconds: float
     training_seconds: float
+    found: SourceSummary
 
 
 @stage(FinetuneOptions)
@@ -114,11 +117,12 @@ def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> Finetu
     """
     started = time.perf_counter()
     start = _start(options)
-    with joined(options.device) as processes, opened_source(data, options.limit) as source:
+    with joined(options.device) as processes, opened_source(data, options) as source:
         path = Path(options.run or _run_path(source, options.backbone))
         options = dataclasses.replace(
             _named(options, start), report=options.report if processes.leads else SILENT
         )
+        found = summary_of(source, options.report)
         net = load_network(options)
         if start is not None:
             start.check(net)
@@ -155,6 +159,7 @@ def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> Finetu
             validation=head.validation,
             seconds=time.perf_counter() - started,
             training_seconds=head.seconds,
+            found=found,
         )
         if processes.leads:
             with write_run(path) as run_folder:
@@ -279,6 +284,7 @@ def _record(result: FinetuneResult, tuning: Tuning, tuned: Backbone, head: Fitte
         spec=spec,
         check=None,
         source=images.source.root,
+        reading=images.source.notes.options,
         weights=None,
         rows=len(images.ok),
     )

@@ -28,6 +28,7 @@ from frostline.features.cache.file.layout import (
 from frostline.features.cache.file.part import Part, PartOf
 from frostline.features.errors import CacheFormatError, PartError
 from frostline.features.fidelity import Check
+from frostline.features.notes import NO_NOTES, SourceNotes
 from frostline.features.spec import FORMAT_VERSION, FeatureSpec
 
 _MAX_BLOCK_ROWS = 1 << 20
@@ -130,6 +131,7 @@ def _read_layout(root: h5py.File, spec: FeatureSpec, size: int) -> Layout:
         weights=_text_attribute(root, "weights").decode(errors="surrogateescape"),
         check=_read_check(root),
         machine=_text_attribute(root, "machine").decode(errors="replace") if "machine" in root.attrs else "",
+        notes=_read_notes(root),
         created=_int_attribute(root, "created"),
         block_rows=block_rows,
         table_digest=_text_attribute(root, "table_digest").decode(),
@@ -156,6 +158,15 @@ def _read_check(root: h5py.File) -> Check | None:
         return Check.from_json(_text_attribute(root, "check"))
     except (ValueError, RecursionError) as error:
         raise CacheFormatError(f"the attribute 'check' is not a comparison of features: {error}") from error
+
+
+def _read_notes(root: h5py.File) -> SourceNotes:
+    if "notes" not in root.attrs:
+        return NO_NOTES
+    try:
+        return SourceNotes.from_json(_text_attribute(root, "notes"))
+    except (ValueError, RecursionError) as error:
+        raise CacheFormatError(f"the attribute 'notes' is not a description of a listing: {error}") from error
 
 
 def _check_names(group: h5py.Group, expected: set[str], *, optional: frozenset[str] = frozenset()) -> None:

@@ -29,6 +29,7 @@ from frostline.features.cache.file.layout import (
 from frostline.features.cache.file.part import PartOf
 from frostline.features.errors import LayerError
 from frostline.features.fidelity import Check
+from frostline.features.notes import NO_NOTES, SourceNotes
 from frostline.features.spec import FORMAT_VERSION, FeatureSpec
 from frostline.features.system.files import sync
 from frostline.features.table import ImageTable
@@ -46,6 +47,7 @@ def create(
     weights: str,
     check: Check | None,
     machine: str,
+    notes: SourceNotes,
     created: int,
     part: PartOf | None = None,
 ) -> Layout:
@@ -60,6 +62,7 @@ def create(
         weights: Weights that the user chose for the backbone; empty for its own.
         check: Comparison of the engine's features with the reference's; None if they were not compared.
         machine: Description of the machine.
+        notes: How the images were listed, and what was passed over.
         created: Creation time in nanoseconds since 1970, not later than the first read of an image.
         part: Part that the images form; None for a whole cache.
 
@@ -72,7 +75,15 @@ def create(
     """
     arrays = table_arrays(table)
     layout, pieces = _lay_out(
-        spec, arrays, source=source, weights=weights, check=check, machine=machine, created=created, part=part
+        spec,
+        arrays,
+        source=source,
+        weights=weights,
+        check=check,
+        machine=machine,
+        notes=notes,
+        created=created,
+        part=part,
     )
     reserve(fd, path, layout.size)
     for name, array in arrays.items():
@@ -99,6 +110,7 @@ def _lay_out(
     weights: str,
     check: Check | None,
     machine: str,
+    notes: SourceNotes,
     created: int,
     part: PartOf | None,
 ) -> tuple[Layout, list[tuple[int, bytes]]]:
@@ -121,6 +133,8 @@ def _lay_out(
         file.attrs["weights"] = np.bytes_(weights.encode(errors="surrogateescape"))
         if machine:
             file.attrs["machine"] = np.bytes_(machine.encode(errors="replace"))
+        if notes != NO_NOTES:
+            file.attrs["notes"] = np.bytes_(notes.to_json())
         if check:
             file.attrs["check"] = np.bytes_(check.to_json())
         file.attrs["table_digest"] = np.bytes_(digest)
@@ -133,6 +147,7 @@ def _lay_out(
         weights,
         check,
         machine,
+        notes,
         created,
         BLOCK_ROWS,
         digest,

@@ -7,8 +7,8 @@ import pytest
 
 from frostline.features.errors import SourceError
 from frostline.features.sources import find_kind, open_paths, open_source
-from tests.features.sources.tables import columns, write_manifest
 from tests.helpers.images import write_folder
+from tests.helpers.tables import columns, write_manifest
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that takes any name")
 

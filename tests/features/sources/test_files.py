@@ -7,8 +7,8 @@ import pytest
 
 from frostline.features.sources import open_source
 from tests.contracts.source import ImageSourceContract
-from tests.features.sources.tables import NAMES, columns, stat_of, write_manifest, write_parquet
 from tests.helpers.images import write_folder
+from tests.helpers.tables import NAMES, columns, stat_of, write_manifest, write_parquet
 
 LONG_AGO = 1_500_000_000_000_000_000
 

@@ -10,8 +10,8 @@ from frostline.features.sources import listing as listing_module
 from frostline.features.sources import open_source
 from frostline.features.table import NO_STAMP
 from frostline.splits import Split
-from tests.features.sources.tables import columns, stat_of
 from tests.helpers.images import write_folder, write_image
+from tests.helpers.tables import columns, stat_of
 
 
 class TestFolder:

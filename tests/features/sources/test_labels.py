@@ -6,8 +6,8 @@ import pytest
 
 from frostline.features.errors import SourceError
 from frostline.features.sources import open_source, summarise
-from tests.features.sources.tables import columns, write_manifest, write_parquet
 from tests.helpers.images import write_folder
+from tests.helpers.tables import columns, write_manifest, write_parquet
 
 NFC, NFD = (unicodedata.normalize(form, "Pâté") for form in ("NFC", "NFD"))
 

@@ -4,8 +4,8 @@ import pytest
 
 from frostline.features.errors import SourceError
 from frostline.features.sources import open_source
-from tests.features.sources.tables import columns
 from tests.helpers.images import write_folder
+from tests.helpers.tables import columns
 
 
 def labelled(root, names, **options):

@@ -7,8 +7,8 @@ import pytest
 from frostline.features.errors import SourceError
 from frostline.features.sources import open_source
 from frostline.features.table import NO_STAMP
-from tests.features.sources.tables import columns, stat_of, write_manifest, write_parquet
 from tests.helpers.images import write_folder
+from tests.helpers.tables import columns, stat_of, write_manifest, write_parquet
 
 
 class TestManifest:

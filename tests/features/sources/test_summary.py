@@ -2,8 +2,8 @@
 
 from frostline.features.notes import Skipped, SourceNotes
 from frostline.features.sources import open_paths, open_source, summarise
-from tests.features.sources.tables import write_manifest
 from tests.helpers.images import write_folder
+from tests.helpers.tables import write_manifest
 
 
 def test_a_folder_in_a_few_lines(tmp_path):

@@ -11,10 +11,10 @@ from frostline.features.cache import FeatureCache
 from frostline.features.errors import SourceError, WeightsError
 from frostline.features.sources import PathSource, open_source
 from frostline.features.system.files import open_binary, open_regular, read_regular
-from tests.features.sources.tables import write_manifest
 from tests.helpers.images import write_folder
 from tests.helpers.network import BACKBONE_OPTIONS
 from tests.helpers.runner import run
+from tests.helpers.tables import write_manifest
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has none of them in folders")
 

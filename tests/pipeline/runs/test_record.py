@@ -64,6 +64,12 @@ def tuned(document):
     return {**found, "kind": "finetune", "finetune": copy.deepcopy(TUNING)}
 
 
+def saved_again(document):
+    """What saving the same record writes: with fields that earlier releases did not have."""
+    caches = [{**cache, "reading": {}} for cache in document["caches"]]
+    return {**document, "caches": caches}
+
+
 def leaves(value, path=()):
     """Paths of everything in a document, from the outside in."""
     yield path
@@ -87,7 +93,7 @@ def test_record_round_trips(name, tmp_path):
     record = load_run(ARCHIVE / name).record
     assert isinstance(record, HeadRun)
     save_record(tmp_path, record)
-    assert document_of(tmp_path) == document_of(ARCHIVE / name)
+    assert document_of(tmp_path) == saved_again(document_of(ARCHIVE / name))
     assert load_run(tmp_path).record == record
 
 
@@ -98,7 +104,7 @@ def test_record_of_fine_tuned_run_round_trips(run, tmp_path):
     assert isinstance(opened.record, TunedRun)
     assert opened.tuning.recipe == Recipe(epochs=3, lr=0.01, augment="none", nesterov=False)
     save_record(tmp_path, opened.record)
-    assert document_of(tmp_path) == document
+    assert document_of(tmp_path) == saved_again(document)
 
 
 def test_recipe_of_another_release_is_read(run):
