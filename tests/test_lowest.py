@@ -14,7 +14,19 @@ from packaging.version import Version
 from tests import lowest
 from tests.helpers.paths import ROOT
 
-TESTED = {"dask", "labels", "openvino", "optuna", "parquet", "report", "tensorboard", "umap", "zoo", "dev"}
+TESTED = {
+    "dask",
+    "labels",
+    "openvino",
+    "optuna",
+    "parquet",
+    "report",
+    "tensorboard",
+    "testing",
+    "umap",
+    "zoo",
+    "dev",
+}
 
 
 def test_every_bound_of_the_metadata_is_installed():

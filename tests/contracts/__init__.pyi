@@ -1,0 +1,5 @@
+from .decoder import DecoderContract as DecoderContract
+from .images import encode as encode
+from .images import photo as photo
+from .source import ImageSourceContract as ImageSourceContract
+from .source_kind import ImageSourceKindContract as ImageSourceKindContract
