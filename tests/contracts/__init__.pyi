@@ -1,4 +1,5 @@
 from .decoder import DecoderContract as DecoderContract
+from .engine import EngineContract as EngineContract
 from .images import encode as encode
 from .images import photo as photo
 from .source import ImageSourceContract as ImageSourceContract
