@@ -1,5 +1,6 @@
 from .decoder import DecoderContract as DecoderContract
 from .engine import EngineContract as EngineContract
+from .head import HeadContract as HeadContract
 from .images import encode as encode
 from .images import photo as photo
 from .source import ImageSourceContract as ImageSourceContract
