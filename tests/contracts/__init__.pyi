@@ -1,3 +1,4 @@
+from .backbone_source import BackboneSourceContract as BackboneSourceContract
 from .decoder import DecoderContract as DecoderContract
 from .engine import EngineContract as EngineContract
 from .head import HeadContract as HeadContract
