@@ -1,7 +1,8 @@
 """Notes on the listing of a source: how it was read, and what was passed over."""
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -81,7 +82,7 @@ class SourceNotes:
             split_folders=_shortened(self.split_folders),
             skipped=skipped,
         )
-        return msgspec.json.encode(kept)
+        return json.dumps(asdict(kept)).encode()  # names of files need not be UTF-8, as msgspec wants them
 
     @classmethod
     def from_json(cls, text: bytes) -> "SourceNotes":
@@ -90,7 +91,7 @@ class SourceNotes:
         Raises:
             ValueError: The text is not JSON of notes.
         """
-        return msgspec.json.decode(text, type=cls)
+        return msgspec.convert(json.loads(text), cls)
 
 
 NO_NOTES: Final = SourceNotes()

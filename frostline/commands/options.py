@@ -48,8 +48,11 @@ def options_of(options: type[Options], *, into: str = "", but: Sequence[str] = (
 def _declared_option(each: Option) -> Decorator:
     """Return the option of the command line for a declared one."""
     kind = each.kind
-    unset = f"  [default: {each.unset}]" if each.unset else ""
-    settings: dict[str, Any] = {"default": each.default, "help": f"{each.help}{unset}"}
+    settings: dict[str, Any] = {
+        "default": each.default,
+        "help": each.help,
+        "show_default": each.unset or True,
+    }
     if kind.item is bool:
         return click.option(_flag(each), each.name, is_flag=True, **settings)
     known = each.known()

@@ -20,11 +20,16 @@ _SOLVER_FACTS = {"objective", "iterations"}  # written to the CSV, not plotted
 _MAX_LABELLED_CLASSES = 40
 
 
+def _printable(text: str) -> str:
+    """Return a text that can be drawn: bytes of a file name that are not UTF-8 become question marks."""
+    return text.encode(errors="replace").decode()
+
+
 def plot_curve(curve: Curve, path: Path, *, title: str) -> None:
     """Plot a regularisation path or a learning curve, one panel per quantity."""
     panels = _panels(curve)
     figure = Figure(figsize=(5.2 * len(panels), 3.8), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(_printable(title))
     for axes, (label, names) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):
@@ -60,7 +65,7 @@ def plot_confusion(matrix: NDArray[np.int64], classes: Sequence[str], path: Path
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    axes.set(title=title, xlabel="predicted", ylabel="true")
+    axes.set(title=_printable(title), xlabel="predicted", ylabel="true")
     if count <= _MAX_LABELLED_CLASSES:
         axes.set_xticks(range(count), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
         axes.set_yticks(range(count), classes)
@@ -93,7 +98,7 @@ def plot_mistakes(
     columns = min(6, max(len(mistakes), 1))
     rows = max(-(-len(mistakes) // columns), 1)
     figure = Figure(figsize=(2.1 * columns, 2.5 * rows + 0.6), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(_printable(title))
     axes: Any = figure.subplots(rows, columns, squeeze=False)
     for cell in axes.flat:
         cell.axis("off")
@@ -118,7 +123,7 @@ def plot_pairs(pairs: Sequence[PicturePair], path: Path, *, title: str, remark: 
     columns = min(3, max(len(pairs), 1))
     rows = max(-(-len(pairs) // columns), 1)
     figure = Figure(figsize=(4.0 * columns, 2.5 * rows + 0.6), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(_printable(title))
     axes: Any = figure.subplots(rows, 2 * columns, squeeze=False)
     for cell in axes.flat:
         cell.axis("off")
@@ -141,7 +146,7 @@ def plot_search(
     """Plot the accuracy of every trial, in order and against each searched parameter."""
     panels = ["trial", *(["layer"] if "layer" in trials[0] else []), *chosen]
     figure = Figure(figsize=(4.2 * len(panels), 3.8), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(_printable(title))
     shares = [trial["share"] for trial in trials]
     for axes, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         points = _draw_trials(axes, trials, name)
@@ -194,7 +199,7 @@ def plot_few_shot(found: FewShot, path: Path, *, title: str) -> None:
     )
     axes.set_xscale("log", base=2)
     axes.set_xticks(shots, map(str, shots))
-    axes.set(title=title, xlabel="training images per class", ylabel="validation accuracy")
+    axes.set(title=_printable(title), xlabel="training images per class", ylabel="validation accuracy")
     axes.grid(visible=True, alpha=0.3)
     axes.legend(loc="lower right")
     figure.savefig(path, dpi=DPI)
@@ -230,7 +235,7 @@ def plot_learning_curve(found: LearningCurve, path: Path, *, title: str) -> None
             [found.forecast.images], last, _reach(last, ends), fmt="o", color="tab:orange", capsize=5
         )
     axes.set_xscale("log")
-    axes.set(title=title, xlabel="training images", ylabel="validation accuracy")
+    axes.set(title=_printable(title), xlabel="training images", ylabel="validation accuracy")
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend(loc="lower right")
     figure.supxlabel("\n".join(textwrap.wrap(found.answer, 100)), fontsize=8)
@@ -240,7 +245,7 @@ def plot_learning_curve(found: LearningCurve, path: Path, *, title: str) -> None
 def plot_reliability(found: Calibration, path: Path, *, title: str) -> None:
     """Plot accuracy against confidence before and after temperature scaling, with the number of images per bin."""
     figure = Figure(figsize=(9, 5), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(_printable(title))
     panels: Any = figure.subplots(2, 2, sharex=True, height_ratios=[4, 1])
     sides = {
         f"before: rms calibration error {found.before.rms_calibration_error.value:.3f}": found.before,

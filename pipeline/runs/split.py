@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save
 
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.learning_rows import LearningRows
@@ -19,7 +19,8 @@ def save_split(folder: Path, rows: LearningRows[Any]) -> None:
     """Write the (n, 16) digests and the (n,) split codes of the training and validation images."""
     content = rows.images.content[np.concatenate([rows.train, rows.val])]
     codes = np.repeat([Split.TRAIN, Split.VAL], [len(rows.train), len(rows.val)]).astype(np.uint8)
-    save_file({"content": np.ascontiguousarray(content), "split": codes}, folder / SPLIT_FILE)
+    data = save({"content": np.ascontiguousarray(content), "split": codes})
+    (folder / SPLIT_FILE).write_bytes(data)  # safetensors writes to paths in UTF-8 alone
 
 
 def read_content(folder: Path) -> NDArray[np.void]:
@@ -30,7 +31,7 @@ def read_content(folder: Path) -> NDArray[np.void]:
     """
     file = folder / SPLIT_FILE
     try:
-        content = load_file(file)["content"]
+        content = load(file.read_bytes())["content"]
     except (OSError, KeyError, SafetensorError) as error:
         raise RunError(
             f"{file} can't be read: {error}. Restore the file from a copy, or train again."
