@@ -26,6 +26,7 @@ from frostline.pipeline.inputs.scanned_images import ImageSet
 from frostline.pipeline.options.extraction import AnyDevice, CacheOptions
 from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.options.tuning import FinetuneOptions
+from frostline.pipeline.progress import SILENT
 from frostline.pipeline.tuning.inputs import ActivationInputs, ImageInputs, Inputs
 from frostline.pipeline.tuning.start import EMBEDDING, StartRun, fresh_head
 from frostline.pipeline.tuning.trainer.loop import Job
@@ -244,7 +245,8 @@ def _activations(plan: Plan, stages: Sequence[Stage]) -> FeatureCache:
             seed=plan.recipe.seed,
             report=options.report,
         )
-        net = load_network(options)  # an engine may change the network that it runs
+        # An engine may change the network that it runs. How its file was read is known already.
+        net = load_network(dataclasses.replace(options, report=SILENT))
         fill_cache(source, net, net.resolve_layers([layer]), path, settings)
     plan.processes.wait()
     cache = FeatureCache.open(path)

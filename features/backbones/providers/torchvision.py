@@ -1,7 +1,10 @@
 """Backbones of torchvision (classification networks): ``torchvision:NAME[.WEIGHTS]``."""
 
+import dataclasses
 import re
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +14,7 @@ from frostline.features.backbones.network import Availability, ClassTokens, Netw
 from frostline.features.backbones.readout import ClassifierReadout, Readout
 from frostline.features.backbones.weights import (
     download_error,
-    match,
-    read_weights,
+    load_file,
     seed_of_random_weights,
     seeded,
 )
@@ -63,10 +65,15 @@ class TorchvisionSource:
         if seed is not None:
             return network_of(name, module, f"random:{seed}")
         readout: Readout = readout_of(module)
-        state = _current(name, read_weights(weights))
-        if not match(module, state, where=str(weights), classifier=readout.classifier(module)):
+        loaded = load_file(
+            module,
+            weights,
+            classifier=readout.classifier(module),
+            convert=partial(_current, name),
+        )
+        if not loaded.classifier:
             readout = readout.without_classifier(module)
-        return network_of(name, module, str(weights), readout)
+        return dataclasses.replace(network_of(name, module, str(weights), readout), note=loaded.note)
 
     def availability(self, name: str) -> Availability:
         """Return whether torch's cache holds the weights."""
@@ -93,9 +100,19 @@ def _entry(name: str) -> Any:
 
 
 def _current(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors that the network uses, under their current names."""
+    """Return the tensors that the network uses, under their current names and for its image size."""
     unused = _AUXILIARY_KEYS if name.startswith(_AUXILIARY) else ()
-    return {_renamed(key): value for key, value in state.items() if not key.startswith(unused)}
+    current = {_renamed(key): value for key, value in state.items() if not key.startswith(unused)}
+    return _resized(name, current) if name.startswith("vit_") else current
+
+
+def _resized(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Interpolate the position embeddings of a vision transformer of another image size, as torchvision does."""
+    from torchvision.models.vision_transformer import interpolate_embeddings
+
+    patch = state["conv_proj.weight"].shape[-1]
+    resized = interpolate_embeddings(_entry(name).meta["min_size"][0], patch, OrderedDict(state))
+    return dict(resized)
 
 
 def _renamed(key: str) -> str:
