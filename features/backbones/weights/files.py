@@ -3,7 +3,6 @@
 import pickle
 import re
 import shlex
-import stat
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from safetensors.torch import load as load_safetensors
 from torch import Tensor
 
 from frostline.features.backbones.weights.errors import first_line
+from frostline.features.backbones.weights.kinds import describe_kind
 from frostline.features.errors import WeightsError
 
 _TORCH_MAGIC = (b"PK\x03\x04", b"\x80")  # zip archive, or a bare pickle of torch before 1.6
@@ -51,8 +51,8 @@ def read_tensors(path: str | Path) -> Mapping[str, Tensor]:
         WeightsError: The file is missing, has another format, or holds no tensors.
     """
     try:
-        if not stat.S_ISREG(Path(path).stat().st_mode):  # opening a pipe or a device may block
-            raise WeightsError(f"weights {path}: not a regular file; expected a safetensors or torch file")
+        if kind := describe_kind(path):
+            raise WeightsError(f"weights {path}: expected a safetensors or torch file, got {kind}")
         with Path(path).open("rb") as file:
             magic = file.read(4)
         loaded = _read_torch(path) if magic.startswith(_TORCH_MAGIC) else _read_safetensors(path)

@@ -234,7 +234,7 @@ def _usable(key: str, tensor: Tensor, ours: Tensor, where: str) -> Tensor:
     if not numbers.isfinite().all():
         bad = int((~numbers.isfinite()).sum())
         raise WeightsError(
-            f"weights {where}: {bad} of {numbers.numel()} numbers of {key} are NaN or infinite; expected finite ones. The "
+            f"weights {where}: {key}: {bad} of {numbers.numel()} numbers are NaN or infinite; expected finite ones. The "
             "training diverged, or the file is damaged: use an earlier checkpoint, or copy the file again"
         )
     return numbers
