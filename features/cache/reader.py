@@ -89,6 +89,8 @@ class CacheInfo:
         timing: Time and energy of the computation; None if unknown.
         created: Creation time.
         source: Folder or manifest of the images.
+        weights: Weights that the user chose for the backbone; None for its own.
+        weights_note: How the weights were read and what was assumed; None for nothing to say.
         part: Part of a cache that the file holds, e.g. "2/4"; None for a whole cache.
     """
 
@@ -107,6 +109,8 @@ class CacheInfo:
     timing: Timing | None
     created: datetime
     source: str
+    weights: str | None
+    weights_note: str | None
     part: str | None
 
 
@@ -392,6 +396,8 @@ class FeatureCache:
             timing=self.timing,
             created=self.created,
             source=self.source,
+            weights=self.weights or None,
+            weights_note=self._file.layout.weights_note or None,
             part=str(self.part) if self.part else None,
         )
 

@@ -38,6 +38,7 @@ class ExtractResult:
         seconds: Wall time of the whole stage.
         images_per_second: Rate of the forward stage; 0 if nothing was computed.
         part: Part of the cache that `cache` holds, e.g. "2/4"; None for the whole.
+        weights_note: How the weights were read and what was assumed; None for nothing to say.
     """
 
     cache: Path
@@ -55,6 +56,7 @@ class ExtractResult:
     seconds: float
     images_per_second: float
     part: str | None
+    weights_note: str | None
 
     @property
     def unchanged(self) -> bool:
@@ -124,6 +126,7 @@ def extract(data: str | Path | ImageSource, options: ExtractOptions) -> ExtractR
         seconds=time.perf_counter() - started,
         images_per_second=filled.images_per_second,
         part=str(done.part) if done.part else None,
+        weights_note=net.note or None,
     )
     _check_bad(result, options.max_bad)
     return result

@@ -72,6 +72,7 @@ class FinetuneResult:
             empty without validation images.
         seconds: Wall time of this call.
         training_seconds: Wall time of all epochs, including earlier calls.
+        weights_note: How the initial weights were read and what was assumed; None for nothing to say.
     """
 
     run: Path
@@ -89,6 +90,7 @@ class FinetuneResult:
     validation: Mapping[str, float]
     seconds: float
     training_seconds: float
+    weights_note: str | None
 
 
 @stage(FinetuneOptions)
@@ -155,6 +157,7 @@ def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> Finetu
             validation=head.validation,
             seconds=time.perf_counter() - started,
             training_seconds=head.seconds,
+            weights_note=net.note or None,
         )
         if processes.leads:
             with write_run(path) as run_folder:
@@ -305,7 +308,7 @@ def _tuning_record(result: FinetuneResult, plan: Plan) -> TuningRecord:
     return TuningRecord(
         recipe=options.recipe,
         backbone=options.backbone,
-        weights=None if options.weights is None else str(options.weights),
+        weights=None if options.weights is None else plan.net.origin,
         weights_sha256=plan.net.weights_sha256,
         image_size=options.image_size,
         limit=options.limit,

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import io
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from frostline.features.backbones.network import Availability, ClassTokens, Network
+from frostline.features.backbones.providers.published import Published
 from frostline.features.backbones.readout import TimmReadout
 from frostline.features.backbones.weights import download_error, load_file, seed_of_random_weights, seeded
 from frostline.features.errors import BackboneError, WeightsError
 
+_TRANSFORM = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -87,6 +89,22 @@ class TimmSource:
             )
             raise download_error(f"timm:{name}", _location(name), error, remedy) from error
         return network_of(module, f"pretrained, {_location(name)}")
+
+    def published(self, name: str) -> Sequence[Published]:
+        """Return all sets of published weights of the network with a full name."""
+        import timm
+
+        names = timm.list_models(f"{name.partition('.')[0]}.*", pretrained=True)
+        configs = {each: timm.get_pretrained_cfg(each) for each in names}
+        return [
+            Published(
+                each,
+                config.url if isinstance(config.url, str) else "",
+                tuple(getattr(config, field) for field in _TRANSFORM),
+            )
+            for each, config in configs.items()
+            if config is not None
+        ]
 
     def availability(self, name: str) -> Availability:
         """Return whether the cache of the Hugging Face hub or of torch holds the weights."""

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from frostline.features.backbones.network import Availability, ClassTokens, Network
+from frostline.features.backbones.providers.published import Published
 from frostline.features.backbones.readout import ClassifierReadout, Readout
 from frostline.features.backbones.weights import (
     download_error,
@@ -18,6 +19,7 @@ from frostline.features.backbones.weights import (
     seed_of_random_weights,
     seeded,
 )
+from frostline.features.spec import Transform
 
 # Auxiliary classifiers are used only in training. The pretrained networks of these two names renormalise the input.
 _AUXILIARY = ("googlenet", "inception_v3")
@@ -74,6 +76,16 @@ class TorchvisionSource:
         if not loaded.classifier:
             readout = readout.without_classifier(module)
         return dataclasses.replace(network_of(name, module, str(weights), readout), note=loaded.note)
+
+    def published(self, name: str) -> Sequence[Published]:
+        """Return all sets of published weights of the network with a full name."""
+        from torchvision import models
+
+        network = name.partition(".")[0]
+        return [
+            Published(f"{network}.{each.name}", each.url, transform_of(f"{network}.{each.name}"))
+            for each in models.get_model_weights(network)
+        ]
 
     def availability(self, name: str) -> Availability:
         """Return whether torch's cache holds the weights."""
@@ -155,16 +167,21 @@ def network_of(name: str, module: nn.Module, weights: str, readout: Readout | No
     """Return the network of a torchvision module, with the transform of the weights in the full name."""
     import torchvision
 
-    from frostline.features.images.decoding import transform_from_torchvision
-
     return Network(
         module=module,
-        transform=transform_from_torchvision(_entry(name).transforms()),
+        transform=transform_of(name),
         readout=readout or readout_of(module),
         weights=weights,
         tokens=_tokens(module),
         versions={"torchvision": torchvision.__version__},
     )
+
+
+def transform_of(name: str) -> Transform:
+    """Return the transform of the weights in a full name."""
+    from frostline.features.images.decoding import transform_from_torchvision
+
+    return transform_from_torchvision(_entry(name).transforms())
 
 
 def readout_of(module: nn.Module) -> ClassifierReadout:

@@ -44,6 +44,7 @@ def create(
     *,
     source: str,
     weights: str,
+    weights_note: str,
     check: Check | None,
     machine: str,
     created: int,
@@ -58,6 +59,7 @@ def create(
         table: Images, one per row.
         source: Folder or manifest of the images.
         weights: Weights that the user chose for the backbone; empty for its own.
+        weights_note: How the weights were read and what was assumed; empty for nothing to say.
         check: Comparison of the engine's features with the reference's; None if they were not compared.
         machine: Description of the machine.
         created: Creation time in nanoseconds since 1970, not later than the first read of an image.
@@ -72,7 +74,15 @@ def create(
     """
     arrays = table_arrays(table)
     layout, pieces = _lay_out(
-        spec, arrays, source=source, weights=weights, check=check, machine=machine, created=created, part=part
+        spec,
+        arrays,
+        source=source,
+        weights=weights,
+        weights_note=weights_note,
+        check=check,
+        machine=machine,
+        created=created,
+        part=part,
     )
     reserve(fd, path, layout.size)
     for name, array in arrays.items():
@@ -97,6 +107,7 @@ def _lay_out(
     *,
     source: str,
     weights: str,
+    weights_note: str,
     check: Check | None,
     machine: str,
     created: int,
@@ -119,6 +130,8 @@ def _lay_out(
         file.attrs["created"] = np.int64(created)
         file.attrs["source"] = np.bytes_(source.encode(errors="surrogateescape"))
         file.attrs["weights"] = np.bytes_(weights.encode(errors="surrogateescape"))
+        if weights_note:
+            file.attrs["weights_note"] = np.bytes_(weights_note.encode(errors="replace"))
         if machine:
             file.attrs["machine"] = np.bytes_(machine.encode(errors="replace"))
         if check:
@@ -131,6 +144,7 @@ def _lay_out(
         spec,
         source,
         weights,
+        weights_note,
         check,
         machine,
         created,

@@ -306,6 +306,8 @@ def test_info(cache):
         timing=cache.timing,
         created=cache.created,
         source="/images",
+        weights=None,
+        weights_note=None,
         part=None,
     )
     assert "600 rows; embedding, blocks.4:avg; float32" in repr(cache)
