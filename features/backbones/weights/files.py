@@ -16,7 +16,7 @@ from frostline.features.backbones.weights.errors import first_line
 from frostline.features.backbones.weights.kinds import describe_kind
 from frostline.features.errors import WeightsError
 
-_TORCH_MAGIC = (b"PK\x03\x04", b"\x80")  # zip archive, or a bare pickle of torch before 1.6
+_TORCH_MAGIC = (b"PK\x03\x04", b"\x80")  # zip archive, or a pickle
 _OPTIMISER = re.compile("optim|sched|scaler", re.IGNORECASE)  # parts of a checkpoint that hold no weights
 # Writes all tensors of a checkpoint, also of whole modules and as NumPy arrays, under names that keep its layout.
 _RECIPE = (
@@ -25,8 +25,13 @@ _RECIPE = (
     "if hasattr(o, 'items') else f(o.state_dict(), p) if hasattr(o, 'state_dict') else "
     "{p[:-1]: torch.as_tensor(o).detach().clone().contiguous()} "
     "if p and (torch.is_tensor(o) or type(o).__name__ == 'ndarray') else {}; "
-    "s.save_file(f(torch.load(sys.argv[1], map_location='cpu', weights_only=False)), 'weights.safetensors')"
+    "s.save_file(f({load}), 'weights.safetensors')"
 )
+_LOAD = "torch.load(sys.argv[1], map_location='cpu', weights_only=False)"
+_LOAD_PICKLE = (
+    "__import__('numpy').load(sys.argv[1], allow_pickle=True, encoding='latin1')"  # torch can't read it
+)
+_PICKLED_BY_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # before 1.6: the magic number, pickled
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -105,10 +110,14 @@ def _read_torch(path: str | Path) -> object:
 
 
 def _refusal(path: str | Path, error: Exception) -> str:
+    with Path(path).open("rb") as file:
+        head = file.read(len(_PICKLED_BY_TORCH))
+    by_torch = head.startswith(_TORCH_MAGIC[0]) or head == _PICKLED_BY_TORCH
+    recipe = _RECIPE.replace("{load}", _LOAD if by_torch else _LOAD_PICKLE)
     found = re.search(r"(?:GLOBAL|global) (\S+)", str(error))
     needs = f" ({found[1]})" if found else ""
     return (
         f"weights {path}: holds Python objects besides tensors{needs}, and reading those can run any code; expected "
         "tensors only. If you trust the author of the file, convert it once with save_file of safetensors: "
-        f'python -c "{_RECIPE}" {shlex.quote(str(path))}'
+        f'python -c "{recipe}" {shlex.quote(str(path))}'
     )

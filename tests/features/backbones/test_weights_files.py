@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import pickle
 import shlex
 import socket
 import sys
@@ -112,12 +113,13 @@ def test_folders_are_named_with_the_weights_in_them(tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_pipes_sockets_and_devices_are_never_opened(tmp_path):
+def test_pipes_sockets_and_devices_are_never_opened(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # names of sockets are short
     os.mkfifo(tmp_path / "pipe")  # opening it would wait for a writer
     refused(tmp_path / "pipe", "a named pipe")
     refused("/dev/zero", "a device")
     with socket.socket(socket.AF_UNIX) as server:
-        server.bind(str(tmp_path / "socket"))
+        server.bind("socket")
         refused(tmp_path / "socket", "a socket")
 
 
@@ -168,6 +170,25 @@ REFUSED = {
     "module": lambda net: {"model": net, "optimizer": {"state": {0: {"exp_avg": net.fc.weight}}}},
     "module of a module": Whole,
 }
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_a_pickle_of_arrays_gets_a_recipe_that_works(tmp_path, monkeypatch, protocol):
+    trained = load_backbone(NAME, weights="random:5")
+    arrays = {key: value.numpy() for key, value in trained.module.state_dict().items()}
+    (tmp_path / "weights.pkl").write_bytes(pickle.dumps({"model": arrays, "author": "a name"}, protocol))
+    message = refused(tmp_path / "weights.pkl", "holds Python objects besides tensors")
+    again = load_backbone(NAME, weights=run_recipe(message, tmp_path, monkeypatch))
+    assert again.weights_sha256 == trained.weights_sha256
+
+
+def test_a_refused_file_of_early_torch_gets_a_recipe_that_works(tmp_path, monkeypatch):
+    trained = load_backbone(NAME, weights="random:5")
+    held = {"state_dict": trained.module.state_dict(), "args": Settings()}
+    torch.save(held, tmp_path / "early.pth", _use_new_zipfile_serialization=False)
+    message = refused(tmp_path / "early.pth", "holds Python objects besides tensors")
+    again = load_backbone(NAME, weights=run_recipe(message, tmp_path, monkeypatch))
+    assert again.weights_sha256 == trained.weights_sha256
 
 
 @pytest.mark.parametrize("layout", REFUSED)
