@@ -160,6 +160,7 @@ def _open(path: Path, caches: Sequence[FeatureCache], whole: ImageSource, *, ove
             whole.table,
             source=first.source,
             weights=first.weights,
+            weights_note=first.weights_note,
             check=first.check,
             machine=first.machine,
             notes=first.notes,

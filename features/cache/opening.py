@@ -32,6 +32,7 @@ def open_writer(
     *,
     part: Part | None = None,
     weights: str = "",
+    weights_note: str = "",
     check: Check | None = None,
     machine: str = "",
     overwrite: bool = False,
@@ -52,6 +53,7 @@ def open_writer(
         part: Part of the cache to write into a separate file, `Part.path`. If the whole cache is finished, it is
             returned.
         weights: Weights that the user chose for the backbone, stored in the header.
+        weights_note: How the weights were read and what was assumed, stored in the header.
         check: Comparison of the engine's features with the reference's, stored in the header.
         machine: Description of the machine, stored in the header.
         overwrite: Whether to replace a cache of another specification or an unreadable one, and to verify every
@@ -83,6 +85,7 @@ def open_writer(
         spec=spec,
         source=source,
         weights=weights,
+        weights_note=weights_note,
         check=check,
         machine=machine,
         overwrite=overwrite,
@@ -107,6 +110,7 @@ class _Opening:
     spec: FeatureSpec
     source: ImageSource
     weights: str
+    weights_note: str
     check: Check | None
     machine: str
     overwrite: bool
@@ -216,6 +220,7 @@ class _Opening:
             self.source.table,
             source=self.source.root,
             weights=self.weights,
+            weights_note=self.weights_note,
             check=self.check,
             machine=self.machine,
             notes=self.source.notes,

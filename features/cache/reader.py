@@ -91,6 +91,8 @@ class CacheInfo:
         created: Creation time.
         source: Folder or manifest of the images.
         notes: How the images were listed when the file was created, and what was passed over.
+        weights: Weights that the user chose for the backbone; None for its own.
+        weights_note: How the weights were read and what was assumed; None for nothing to say.
         part: Part of a cache that the file holds, e.g. "2/4"; None for a whole cache.
     """
 
@@ -110,6 +112,8 @@ class CacheInfo:
     created: datetime
     source: str
     notes: SourceNotes
+    weights: str | None
+    weights_note: str | None
     part: str | None
 
 
@@ -401,6 +405,8 @@ class FeatureCache:
             created=self.created,
             source=self.source,
             notes=self.notes,
+            weights=self.weights or None,
+            weights_note=self._file.layout.weights_note or None,
             part=str(self.part) if self.part else None,
         )
 

@@ -59,7 +59,7 @@ def fill_cache(
         FeaturesError: The images, the backbone or the cache are not usable; the subclass identifies the cause.
     """
     computation = plan_computation(net, layers, source, path, options)
-    opened = _open(path, computation, source, net.origin, options)
+    opened = _open(path, computation, source, net, options)
     if isinstance(opened, FeatureCache):
         return FillResult(opened)
     with opened as writer:
@@ -76,7 +76,7 @@ def _open(
     path: Path,
     computation: Computation,
     source: ImageSource,
-    weights: str,
+    net: Backbone,
     options: CacheOptions,
 ) -> FeatureCache | CacheWriter:
     with options.report.task("Looking for known images", len(source.table.ids)) as advance:
@@ -92,7 +92,8 @@ def _open(
             computation.spec,
             source,
             part=options.part,
-            weights=weights,
+            weights=net.origin,
+            weights_note=net.note,
             check=computation.check,
             machine=describe_machine(computation.plan.device) if computation.plan else "",
             overwrite=options.overwrite,

@@ -40,6 +40,7 @@ class ExtractResult:
         images_per_second: Rate of the forward stage; 0 if nothing was computed.
         part: Part of the cache that `cache` holds, e.g. "2/4"; None for the whole.
         found: What was found in the data, and what was passed over.
+        weights_note: How the weights were read and what was assumed; None for nothing to say.
     """
 
     cache: Path
@@ -58,6 +59,7 @@ class ExtractResult:
     images_per_second: float
     part: str | None
     found: SourceSummary
+    weights_note: str | None
 
     @property
     def unchanged(self) -> bool:
@@ -129,6 +131,7 @@ def extract(data: str | Path | ImageSource, options: ExtractOptions) -> ExtractR
         images_per_second=filled.images_per_second,
         part=str(done.part) if done.part else None,
         found=found,
+        weights_note=net.note or None,
     )
     _check_bad(result, options.max_bad)
     return result

@@ -74,6 +74,7 @@ class FinetuneResult:
         seconds: Wall time of this call.
         training_seconds: Wall time of all epochs, including earlier calls.
         found: What was found in the data, and what was passed over.
+        weights_note: How the initial weights were read and what was assumed; None for nothing to say.
     """
 
     run: Path
@@ -92,6 +93,7 @@ class FinetuneResult:
     seconds: float
     training_seconds: float
     found: SourceSummary
+    weights_note: str | None
 
 
 @stage(FinetuneOptions)
@@ -160,6 +162,7 @@ def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> Finetu
             seconds=time.perf_counter() - started,
             training_seconds=head.seconds,
             found=found,
+            weights_note=net.note or None,
         )
         if processes.leads:
             with write_run(path) as run_folder:
@@ -311,7 +314,7 @@ def _tuning_record(result: FinetuneResult, plan: Plan) -> TuningRecord:
     return TuningRecord(
         recipe=options.recipe,
         backbone=options.backbone,
-        weights=None if options.weights is None else str(options.weights),
+        weights=None if options.weights is None else plan.net.origin,
         weights_sha256=plan.net.weights_sha256,
         image_size=options.image_size,
         limit=options.limit,

@@ -68,6 +68,7 @@ class Layout:
         spec: Specification of the features.
         source: Folder or manifest of the images.
         weights: Weights that the user chose for the backbone; empty for its own.
+        weights_note: How the weights were read and what was assumed; empty for nothing to say.
         check: Comparison of the engine's features with the reference's; None for the reference itself.
         machine: Description of the machine that created the file; empty if unknown.
         notes: How the images were listed, and what was passed over.
@@ -82,6 +83,7 @@ class Layout:
     spec: FeatureSpec
     source: str
     weights: str
+    weights_note: str
     check: Check | None
     machine: str
     notes: SourceNotes

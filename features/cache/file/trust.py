@@ -129,8 +129,9 @@ def _read_layout(root: h5py.File, spec: FeatureSpec, size: int) -> Layout:
         spec,
         source=_text_attribute(root, "source").decode(errors="surrogateescape"),
         weights=_text_attribute(root, "weights").decode(errors="surrogateescape"),
+        weights_note=_optional_text(root, "weights_note"),
         check=_read_check(root),
-        machine=_text_attribute(root, "machine").decode(errors="replace") if "machine" in root.attrs else "",
+        machine=_optional_text(root, "machine"),
         notes=_read_notes(root),
         created=_int_attribute(root, "created"),
         block_rows=block_rows,
@@ -139,6 +140,11 @@ def _read_layout(root: h5py.File, spec: FeatureSpec, size: int) -> Layout:
         extents=MappingProxyType(extents),
         size=size,
     )
+
+
+def _optional_text(root: h5py.File, name: str) -> str:
+    """Return a text attribute that is only read by people; empty if it is missing."""
+    return _text_attribute(root, name).decode(errors="replace") if name in root.attrs else ""
 
 
 def _read_part(root: h5py.File) -> PartOf | None:

@@ -45,6 +45,7 @@ def create(
     *,
     source: str,
     weights: str,
+    weights_note: str,
     check: Check | None,
     machine: str,
     notes: SourceNotes,
@@ -60,6 +61,7 @@ def create(
         table: Images, one per row.
         source: Folder or manifest of the images.
         weights: Weights that the user chose for the backbone; empty for its own.
+        weights_note: How the weights were read and what was assumed; empty for nothing to say.
         check: Comparison of the engine's features with the reference's; None if they were not compared.
         machine: Description of the machine.
         notes: How the images were listed, and what was passed over.
@@ -79,6 +81,7 @@ def create(
         arrays,
         source=source,
         weights=weights,
+        weights_note=weights_note,
         check=check,
         machine=machine,
         notes=notes,
@@ -108,6 +111,7 @@ def _lay_out(
     *,
     source: str,
     weights: str,
+    weights_note: str,
     check: Check | None,
     machine: str,
     notes: SourceNotes,
@@ -131,6 +135,8 @@ def _lay_out(
         file.attrs["created"] = np.int64(created)
         file.attrs["source"] = np.bytes_(source.encode(errors="surrogateescape"))
         file.attrs["weights"] = np.bytes_(weights.encode(errors="surrogateescape"))
+        if weights_note:
+            file.attrs["weights_note"] = np.bytes_(weights_note.encode(errors="replace"))
         if machine:
             file.attrs["machine"] = np.bytes_(machine.encode(errors="replace"))
         if notes != NO_NOTES:
@@ -145,6 +151,7 @@ def _lay_out(
         spec,
         source,
         weights,
+        weights_note,
         check,
         machine,
         notes,

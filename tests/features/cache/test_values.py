@@ -308,6 +308,8 @@ def test_info(cache):
         created=cache.created,
         source="/images",
         notes=NO_NOTES,
+        weights=None,
+        weights_note=None,
         part=None,
     )
     assert "600 rows; embedding, blocks.4:avg; float32" in repr(cache)

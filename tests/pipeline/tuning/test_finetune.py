@@ -1,6 +1,7 @@
 """Fine-tuning from end to end: what is frozen, what is cached, and what a run holds."""
 
 import csv
+import dataclasses
 import shlex
 import shutil
 import subprocess
@@ -302,6 +303,27 @@ def test_incompatible_options_are_refused(digits, options, recipe, error, messag
 def test_recipe_of_another_type_is_refused(digits):
     with pytest.raises(OptionError, match=r"recipe: got {'epochs': 3}, expected a Recipe"):
         finetune(digits, recipe={"epochs": 3})
+
+
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "size", "fits"),
+    [(1, 1, 8, False), (4, 4, 8, False), (4, 2, 8, True), (1, 1, 64, True)],
+)
+def test_steps_of_one_image_are_refused_where_batch_norm_sees_one_value(
+    digits, batch, accumulate, size, fits
+):
+    recipe = Recipe(**FP32, epochs=1, batch_size=batch, accumulate=accumulate, statistics="batch")
+    options = {**QUIET, "image_size": size, "recipe": recipe, "limit": 24}
+    if fits:
+        assert finetune(digits, run="run", **options).best_epoch == 1
+        return
+    with pytest.raises(
+        FinetuneError, match=r"one image, and batch normalisation \(body\.\S+.*Raise --batch-size"
+    ):
+        finetune(digits, run="run", **options)
+    assert not Path("runs").exists()
+    frozen = dataclasses.replace(recipe, statistics="frozen")  # the statistics of the weights need no batch
+    assert finetune(digits, run="run", **(options | {"recipe": frozen})).best_epoch == 1
 
 
 def test_divergence_raises(digits):
