@@ -35,6 +35,7 @@ def open_writer(
     check: Check | None = None,
     machine: str = "",
     overwrite: bool = False,
+    rehash: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureCache | CacheWriter:
     """Open the cache of an image set for writing, and copy all rows that earlier files already hold.
@@ -55,7 +56,8 @@ def open_writer(
         check: Comparison of the engine's features with the reference's, stored in the header.
         machine: Description of the machine, stored in the header.
         overwrite: Whether to replace a cache of another specification or an unreadable one, and to verify every
-            byte of a cache of this specification, so that damaged rows are recomputed.
+            byte of a cache of this specification, so that damaged rows are recomputed. Implies `rehash`.
+        rehash: Whether to read every image and compare its bytes, whatever its stamp says.
         progress: Function called with (images read, images to read) while images are compared by their bytes.
 
     Returns:
@@ -86,6 +88,7 @@ def open_writer(
         check=check,
         machine=machine,
         overwrite=overwrite,
+        rehash=rehash or overwrite,
         created=created,
         part=None,
         progress=progress,
@@ -110,6 +113,7 @@ class _Opening:
     check: Check | None
     machine: str
     overwrite: bool
+    rehash: bool
     created: int
     part: PartOf | None
     progress: Callable[[int, int], None] | None
@@ -120,7 +124,7 @@ class _Opening:
 
     @cached_property
     def contents(self) -> Contents:
-        return Contents(self.source, self.progress)
+        return Contents(self.source, rehash=self.rehash, progress=self.progress)
 
     @cached_property
     def earlier(self) -> EarlierFiles:

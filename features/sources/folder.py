@@ -29,14 +29,14 @@ def open_folder(root: str) -> FileSource:
         raise SourceError(_nothing_found(root, listing))
     paths = [path.split("/") for path in listing.paths]
     first = int(_has_splits(root, paths))  # position of the class on the path
-    table = make_table(
+    table, changed = make_table(
         listing.paths,
         listing.stats,
         labels=[path[first] if len(path) > first + 1 else "" for path in paths],
         split=[SPLIT_CODES[path[0].lower()] if first and len(path) > 1 else Split.NONE for path in paths],
         where=root,
     )
-    return FileSource(root, table, folder=root, skipped=listing.skipped)
+    return FileSource(root, table, changed, folder=root, skipped=listing.skipped)
 
 
 FOLDER = SourceKind("an image folder", os.path.isdir, open_folder, Path)

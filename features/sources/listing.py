@@ -9,11 +9,14 @@ from typing import Final
 from frostline.features.errors import SourceError
 from frostline.features.images.decoding import EXTENSIONS
 
-Stat = tuple[int, int]
-"""Size of a file in bytes and modification time in nanoseconds."""
+Stat = tuple[int, int, int, int]
+"""Size of a file in bytes, times of its last modification and status change in nanoseconds, and inode number."""
 
-UNREADABLE: Final[Stat] = (-1, -1)
+UNREADABLE: Final[Stat] = (-1, -1, -1, -1)
 """Stat of a file that is missing or inaccessible. Its row is recorded as failed when it is read."""
+
+# Windows reports no time of a status change, and no inode number when a folder is listed.
+_BRIEF = os.name == "nt"
 
 # Path below the root with a trailing slash, and the device and inode numbers of the folder's ancestors.
 _Folder = tuple[str, frozenset[tuple[int, int]]]
@@ -25,7 +28,7 @@ class Listing:
 
     Attributes:
         paths: Paths relative to the folder, with forward slashes, in no particular order.
-        stats: Size and modification time of each path.
+        stats: Stat of each path.
         skipped: Number of skipped entries: hidden ones, and files without an image extension.
         folders: Number of folders searched.
     """
@@ -111,4 +114,11 @@ def file_stat(path: str) -> Stat:
 
 
 def _regular(status: os.stat_result) -> Stat | None:
-    return (status.st_size, status.st_mtime_ns) if bits.S_ISREG(status.st_mode) else None
+    return stat_fields(status) if bits.S_ISREG(status.st_mode) else None
+
+
+def stat_fields(status: os.stat_result) -> Stat:
+    """Return what identifies the state of a file."""
+    if _BRIEF:
+        return status.st_size, status.st_mtime_ns, 0, 0
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino

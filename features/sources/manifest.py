@@ -60,7 +60,7 @@ def open_manifest(root: str) -> FileSource:
             f"{root}: none of its {len(ids)} files exists; {sheet.at(0)} points to {Path(folder, ids[0])}."
             " Expected absolute paths, or paths relative to the manifest's folder."
         )
-    table = make_table(
+    table, changed = make_table(
         ids,
         stats,
         labels=_labels(sheet.column("label")),
@@ -68,7 +68,7 @@ def open_manifest(root: str) -> FileSource:
         groups=[group.strip() for group in sheet.column("group")],
         where=root,
     )
-    return FileSource(root, table, folder=folder)
+    return FileSource(root, table, changed, folder=folder)
 
 
 MANIFEST = SourceKind(

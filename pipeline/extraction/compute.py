@@ -96,6 +96,7 @@ def _open(
             check=computation.check,
             machine=describe_machine(computation.plan.device) if computation.plan else "",
             overwrite=options.overwrite,
+            rehash=options.rehash,
             progress=progress,
         )
 
