@@ -102,7 +102,7 @@ class CacheOptions(EngineOptions):
     )
     overwrite: bool = option(
         False,
-        "Replace a cache made with other settings; check every byte of one made with these.",
+        "Replace a cache made with other settings or of another data set; check every byte of one made with these.",
         setting=False,
     )
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from frostline.features.cache.file.mapped import MappedFile
 from frostline.features.content import CONTENT_BYTES, file_content
-from frostline.features.table import FAILED, STAMP_BYTES, ImageSource
+from frostline.features.table import FAILED, STAMP_BYTES, ImageSource, ImageTable
 
 Progress = Callable[[int, int], None]
 
@@ -102,6 +102,45 @@ class KnownRows:
     file: NDArray[np.int64]
     origin: NDArray[np.int64]
     stamps: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Comparison of the images of an earlier file with those of a source, by their bytes.
+
+    Attributes:
+        images: Number of images in the file that could be read.
+        common: Number of these that the source holds.
+        agrees: Whether the source has the same labels, splits and groups for them.
+    """
+
+    images: int
+    common: int
+    agrees: bool
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the source holds all images of the file, with the same labels, splits and groups."""
+        return self.common == self.images and self.agrees
+
+
+def compare_images(file: MappedFile, contents: Contents) -> Overlap:
+    """Compare the images of an earlier file with those of the source."""
+    table = contents.source.table
+    known = find_known([file], contents, np.arange(len(table)))
+    stored, origin = _as_keys(file.array("content")), known.origin
+    readable = file.known() & file.array("content").any(axis=1)
+    agrees = (
+        np.array_equal(_labels(file.table, origin), _labels(table, known.rows))
+        and np.array_equal(file.table.split[origin], table.split[known.rows])
+        and np.array_equal(file.table.groups[origin], table.groups[known.rows])
+    )
+    return Overlap(int(readable.sum()), int(np.isin(stored[readable], stored[origin]).sum()), agrees)
+
+
+def _labels(table: ImageTable, rows: NDArray[np.int64]) -> NDArray[np.str_]:
+    """Return the (k,) name of the class of each row, empty for none."""
+    return np.array([*table.classes, ""])[table.labels[rows]]
 
 
 def find_known(files: Sequence[MappedFile], contents: Contents, rows: NDArray[np.int64]) -> KnownRows:
