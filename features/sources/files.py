@@ -1,6 +1,7 @@
 """Sources of image files, and the construction of their tables."""
 
 import errno
+import itertools
 import os
 import re
 import stat
@@ -123,12 +124,18 @@ def _read(location: str) -> tuple[bytes, bytes]:
 
 def stamps_of(stats: Sequence[Stat]) -> NDArray[np.uint8]:
     """Return the (n, 16) uint8 stamps of files; `NO_STAMP` for `UNREADABLE`."""
-    fields = np.array(stats, "<i8").reshape(len(stats), 4)
+    fields = _fields(stats)
     mixed = np.zeros(len(stats), "<u8")
     for column in fields[:, 1:].astype("<u8").T:
         mixed = _mix(mixed ^ column)
     sizes = fields[:, 0]
     return np.stack([sizes, np.where(sizes < 0, -1, mixed.view("<i8"))], axis=1).view(np.uint8)
+
+
+def _fields(stats: Sequence[Stat]) -> NDArray[np.int64]:
+    """Return stats as an (n, 4) array."""
+    numbers = np.fromiter(itertools.chain.from_iterable(stats), "<i8", 4 * len(stats))
+    return numbers.reshape(len(stats), 4)
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -173,7 +180,8 @@ def make_table(
         groups=np.array([group.encode() for group in groups] or np.zeros(len(ids), "S1"), np.bytes_)[order],
         stamps=stamps_of(stats)[order],
     )
-    return table, np.array([max(stat[1:3]) for stat in stats], np.int64)[order]
+    changed: NDArray[np.int64] = _fields(stats)[:, 1:3].max(axis=1)
+    return table, changed[order]
 
 
 def _encode(id_: str, where: str) -> bytes:
