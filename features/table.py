@@ -21,8 +21,8 @@ def make_stamp(size: int, version: int) -> bytes:
 
     Args:
         size: Size of the image file in bytes.
-        version: Signed 64-bit number that changes whenever the image changes at the same size: the modification
-            time of the file in nanoseconds, or part of a digest of its bytes.
+        version: Signed 64-bit number that changes whenever the image changes at the same size, such as part of a
+            digest of its bytes, or of the times of its last changes.
     """
     return struct.pack("<qq", size, version)
 

@@ -45,7 +45,7 @@ def open_folder(root: str, *, split_folders: Mapping[str, str] | Sequence[str] |
     labels, remarks = composed([layout.label(path) for path in paths])
     left_out = Counter(path[0] for path in everything if layout.is_left_out(path))
     skipped = listing.skipped(_empty_folders(listing, layout), dict.fromkeys(left_out, 1))
-    table = make_table(
+    table, changed = make_table(
         [listing.paths[row] for row in kept],
         [listing.stats[row] for row in kept],
         labels=labels,
@@ -57,7 +57,7 @@ def open_folder(root: str, *, split_folders: Mapping[str, str] | Sequence[str] |
         skipped=skipped,
         remarks=(*remarks, *_only_class(root, paths, layout), *unread_formats(skipped.files)),
     )
-    return FileSource(root, table, folder=root, notes=notes)
+    return FileSource(root, table, changed, folder=root, notes=notes)
 
 
 FOLDER = SourceKind("an image folder", os.path.isdir, open_folder, Path, options=("split_folders",))

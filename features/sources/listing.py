@@ -11,10 +11,10 @@ from frostline.features.errors import SourceError
 from frostline.features.images.decoding import extensions
 from frostline.features.notes import Skipped
 
-Stat = tuple[int, int]
-"""Size of a file in bytes and modification time in nanoseconds."""
+Stat = tuple[int, int, int, int]
+"""Size of a file in bytes, times of its last modification and status change in nanoseconds, and inode number."""
 
-UNREADABLE: Final[Stat] = (-1, -1)
+UNREADABLE: Final[Stat] = (-1, -1, -1, -1)
 """Stat of a file that is missing or inaccessible. Its row is recorded as failed when it is read."""
 
 # fmt: off
@@ -24,6 +24,8 @@ SYSTEM_FOLDERS: Final = frozenset({
 })
 # fmt: on
 """Names, in lower case, of folders that systems and programs make: thumbnails, deleted files and indices."""
+# Windows reports no time of a status change, and no inode number when a folder is listed.
+_BRIEF = os.name == "nt"
 
 # Path below the root with a trailing slash, and the device and inode numbers of the folder's ancestors.
 _Folder = tuple[str, frozenset[tuple[int, int]]]
@@ -35,7 +37,7 @@ class Listing:
 
     Attributes:
         paths: Paths relative to the folder, with forward slashes, in no particular order.
-        stats: Size and modification time of each path.
+        stats: Stat of each path.
         folders: Paths of the folders searched, each with a trailing slash; the folder itself is "".
         files: Number of files passed over by extension.
         system_folders: Number of folders passed over by name.
@@ -166,4 +168,11 @@ def file_stat(path: str) -> Stat:
 
 
 def _regular(status: os.stat_result) -> Stat | None:
-    return (status.st_size, status.st_mtime_ns) if bits.S_ISREG(status.st_mode) else None
+    return stat_fields(status) if bits.S_ISREG(status.st_mode) else None
+
+
+def stat_fields(status: os.stat_result) -> Stat:
+    """Return what identifies the state of a file."""
+    if _BRIEF:
+        return status.st_size, status.st_mtime_ns, 0, 0
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino

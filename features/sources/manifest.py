@@ -88,7 +88,7 @@ def open_manifest(
             " Expected absolute paths, or paths relative to the manifest's folder."
         )
     labels, remarks = _labels(sheet.column("label"))
-    table = make_table(
+    table, changed = make_table(
         list(files),
         list(files.values()),
         labels=labels,
@@ -96,7 +96,7 @@ def open_manifest(
         groups=[group.strip() for group in sheet.column("group")],
         where=root,
     )
-    return FileSource(root, table, folder=folder, notes=sheet.notes(remarks))
+    return FileSource(root, table, changed, folder=folder, notes=sheet.notes(remarks))
 
 
 MANIFEST = SourceKind(

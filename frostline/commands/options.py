@@ -122,4 +122,6 @@ def format_option(*formats: str) -> Decorator:
     )
 
 
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a cache made with other settings.")
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace a cache made with other settings or of another data set."
+)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from frostline.features.backbones import Backbone
-from frostline.features.cache import CacheWriter, FeatureCache, open_writer
+from frostline.features.cache import CacheWriter, FeatureCache, made_with, open_writer
 from frostline.features.engines import Engine
 from frostline.features.images.batches import load_batches
 from frostline.features.machine import describe_machine
@@ -63,6 +63,7 @@ def fill_cache(
     if isinstance(opened, FeatureCache):
         return FillResult(opened)
     with opened as writer:
+        _note_move(path, source, options)
         copied, resumed, computed = writer.copied, writer.resumed, len(writer.todo)
         if not computed:
             return FillResult(writer.finish(), 0, copied, resumed)
@@ -97,7 +98,17 @@ def _open(
             check=computation.check,
             machine=describe_machine(computation.plan.device) if computation.plan else "",
             overwrite=options.overwrite,
+            rehash=options.rehash,
             progress=progress,
+        )
+
+
+def _note_move(path: Path, source: ImageSource, options: CacheOptions) -> None:
+    """Report that an existing cache was extracted from another place, which `open_writer` accepted."""
+    earlier = made_with(path, options.part)
+    if earlier and earlier.source != source.root:
+        options.report.note(
+            f"{path} was extracted from {earlier.source}. {source.root} holds the same data set: known features are kept."
         )
 
 

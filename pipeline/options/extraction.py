@@ -98,7 +98,14 @@ class CacheOptions(EngineOptions):
         parse="frostline.features.cache:Part.parse",
         setting=False,
     )
-    overwrite: bool = option(False, "Replace a cache made with other settings.", setting=False)
+    rehash: bool = option(
+        False, "Read every image again, and recompute those whose bytes have changed.", setting=False
+    )
+    overwrite: bool = option(
+        False,
+        "Replace a cache made with other settings or of another data set; check every byte of one made with these.",
+        setting=False,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from frostline.pipeline.drawing.plots import plot_few_shot, plot_learning_curve
 from frostline.pipeline.drawing.tables import write_table
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.hosts.versions import library_versions, now
-from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
+from frostline.pipeline.inputs.joined_caches import AnyCache, members, open_caches
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
 from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.pipeline.options.heads import FewShotOptions, LearningCurveOptions, SampleSizeOptions
@@ -34,6 +34,7 @@ from frostline.pipeline.runs.directory import (
     with_current_names_in,
     write_run,
 )
+from frostline.pipeline.runs.run import divide_for_training, tuning_runs
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,8 @@ class _Study:
         given = options.out
         folder = Path(given) if given is not None else new_run_path(cache.path, f"{options.head}-{name}")
         check_new(folder)  # before any work
-        rows = LearningRows.of(cache, options.fractions, options.report)
+        runs = tuning_runs(each.weights for each in members(cache))
+        rows = divide_for_training(cache, runs, options.fractions, options.report)
         fitting = FitOptions(params, options.seed, options.device)
         return cls(name, options, fitting, key, rows, folder, started)
 

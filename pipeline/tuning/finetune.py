@@ -22,7 +22,6 @@ from frostline.pipeline.errors import FinetuneError
 from frostline.pipeline.extraction.defaults import default_cache_path
 from frostline.pipeline.extraction.engine_choice import specify
 from frostline.pipeline.hosts.versions import library_versions, now
-from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.pipeline.inputs.networks import load_network
 from frostline.pipeline.inputs.scanned_images import check_images
 from frostline.pipeline.inputs.sources import opened_source, summary_of
@@ -34,14 +33,13 @@ from frostline.pipeline.runs.head import describe_head, describe_metrics
 from frostline.pipeline.runs.predictions import save_validation
 from frostline.pipeline.runs.record import (
     CacheRecord,
-    Counts,
     Durations,
-    SplitRecord,
     TunedRun,
     TuningRecord,
     save_record,
 )
-from frostline.pipeline.runs.split import save_split
+from frostline.pipeline.runs.run import divide_for_training, tuning_runs
+from frostline.pipeline.runs.split import describe_split, save_split
 from frostline.pipeline.tuning.preparation import Plan, Tuning, prepare
 from frostline.pipeline.tuning.start import EMBEDDING, StartRun, to_estimator
 from frostline.pipeline.tuning.trainer.logs import Logger, open_logger, write_history
@@ -141,7 +139,8 @@ def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> Finetu
             max_bad=options.max_bad,
             report=options.report,
         )
-        rows = LearningRows.of(images, options.fractions, options.report)
+        runs = [*tuning_runs([net.origin]), *([start.run] if start is not None else [])]
+        rows = divide_for_training(images, runs, options.fractions, options.report)
         tuning = prepare(Plan(net, rows, options, processes), start, folder)
         trained = _train(tuning, path.name)
         head = _head(tuning, trained)
@@ -296,9 +295,7 @@ def _record(result: FinetuneResult, tuning: Tuning, tuned: Backbone, head: Fitte
         caches=(features,),
         layer=layers[0].key,
         classes=images.classes,
-        split=SplitRecord(
-            fractions=plan.options.fractions, counts=Counts(**plan.rows.counts), problems=plan.rows.problems
-        ),
+        split=describe_split(plan.rows, plan.options.fractions),
         head=describe_head(head, head.name),
         finetune=_tuning_record(result, plan),
         seed=plan.recipe.seed,

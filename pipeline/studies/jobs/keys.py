@@ -32,6 +32,7 @@ _ELSEWHERE: Mapping[str, str] = {
     "memory": _SHARES,
     "workers": _SHARES,
     "overwrite": _AGAIN,
+    "rehash": _AGAIN,
     "restart": _AGAIN,
 }
 """Options of commands that are not keys of their tables, because the study sets them."""
