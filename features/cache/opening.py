@@ -147,23 +147,29 @@ class _Opening:
     def open(self) -> FeatureCache | CacheWriter:
         """Return the finished cache, or else a writer."""
         seen = _inode(self.path)
-        final = self.earlier.final()
-        if final:
-            if self.is_complete(final):
-                return final
-            self.check_source(final.file)
+        final, complete = self.finished()
+        if final and complete:
+            return final
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = PartialFile.acquire(partial_path(self.path))
         try:
             if _inode(self.path) != seen:  # another process finished the cache before this one got the lock
-                final = self.earlier.final()
-                if final and self.is_complete(final):
+                final, complete = self.finished()
+                if final and complete:
                     partial.discard_if_empty()
                     return final
             return self.begin(partial, final)
         except BaseException:
             partial.discard_if_empty()
             raise
+
+    def finished(self) -> tuple[FeatureCache | None, bool]:
+        """Return the finished cache, if any, and whether it is complete. Refuse one of another data set."""
+        final = self.earlier.final()
+        complete = final is not None and self.is_complete(final)
+        if final and not complete:
+            self.check_source(final.file)
+        return final, complete
 
     def is_complete(self, final: FeatureCache) -> bool:
         """Return whether the finished cache holds exactly these images and all rows are current."""

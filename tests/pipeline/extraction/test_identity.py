@@ -8,8 +8,10 @@ import pytest
 from PIL import Image
 
 from frostline.features.cache import FeatureCache
+from frostline.features.errors import CacheMismatchError
 from frostline.features.sources.files import FileSource
 from frostline.pipeline import extract
+from tests.helpers.listener import Listener
 from tests.helpers.network import BACKBONE
 
 pytestmark = pytest.mark.usefixtures("cpu")
@@ -67,6 +69,36 @@ def test_files_copied_elsewhere_are_read_once_and_not_computed_again(data, tmp_p
     moved = extract(copy, cache=tmp_path / "c.h5", **OPTIONS)
     assert (moved.computed, moved.copied) == (0, 6)
     assert extract(copy, cache=tmp_path / "c.h5", **OPTIONS).unchanged
+
+
+def test_a_moved_data_set_is_reported_and_another_one_refused(data, tmp_path):
+    shutil.copytree(data, tmp_path / "moved")
+    shutil.rmtree(data)
+    report = Listener()
+    extract(tmp_path / "moved", cache=tmp_path / "c.h5", report=report, **OPTIONS)
+    assert any(
+        f"was extracted from {data}. {tmp_path / 'moved'} holds the same data set" in note
+        for note in report.notes
+    )
+    for index in range(4):
+        write_bitmap(tmp_path / "other" / "a" / f"{index}.bmp", 7 * index + 1)
+    with pytest.raises(CacheMismatchError, match="another data set"):
+        extract(tmp_path / "other", cache=tmp_path / "c.h5", **OPTIONS)
+    report = Listener()
+    extract(tmp_path / "other", cache=tmp_path / "c.h5", overwrite=True, report=report, **OPTIONS)
+    assert not any("same data set" in note for note in report.notes)
+
+
+def test_folders_of_one_name_do_not_share_a_cache_by_default(data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(data, tmp_path / "one" / "photos")
+    for index in range(4):
+        write_bitmap(tmp_path / "two" / "photos" / "a" / f"{index}.bmp", 7 * index + 1)
+    first = extract("one/photos", **OPTIONS)
+    before = first.cache.read_bytes()
+    with pytest.raises(CacheMismatchError, match=r"one/photos, of which .*two/photos has 0"):
+        extract("two/photos", **OPTIONS)
+    assert first.cache.read_bytes() == before
 
 
 def test_a_cache_with_the_stamps_of_earlier_versions_is_verified_once(data, tmp_path, monkeypatch):
