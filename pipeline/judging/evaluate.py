@@ -107,7 +107,7 @@ def evaluate(
     opened = load_run(run)
     if cache is None and opened.tuning:
         _extract(opened, source, opened.tuning.limit, report)
-    data = open_caches(cache if cache is not None else [each.path for each in opened.caches])
+    data = open_caches(cache) if cache is not None else _trained_data(opened)
     check_source(data, source)
     _check_specs(opened, data, report)
     test = np.flatnonzero(divide_rows(data, opened.record.split.fractions) == Split.TEST)
@@ -183,6 +183,19 @@ def _extract(run: Run, source: ImageSource | None, limit: int | None, report: Re
     with images as opened:
         options = CacheOptions(precision=precision, report=report)
         fill_cache(opened, net, net.resolve_layers(["embedding"]), Path(cache.path), options)
+
+
+def _trained_data(run: Run) -> AnyCache:
+    """Open the caches that a run was trained on."""
+    try:
+        return open_caches([each.path for each in run.caches])
+    except FileNotFoundError as error:
+        lost = [each.path for each in run.caches if not Path(each.path).exists()]
+        places = "+".join(["NEW-PLACE.h5"] * len(run.caches))
+        raise RunError(
+            f"{run.path} was trained on {', '.join(lost)}, which {'does' if len(lost) == 1 else 'do'} not exist. If it was"
+            f" moved, name its new place: frostline evaluate {run.path} {places}; else extract its images again."
+        ) from error
 
 
 def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:

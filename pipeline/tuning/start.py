@@ -98,7 +98,13 @@ class StartRun:
 
     def _refitted(self, images: ImageSet, train: NDArray[np.int64]) -> FittedHead:
         (trained,) = self.run.caches
-        cache = FeatureCache.open(trained.path)
+        try:
+            cache = FeatureCache.open(trained.path)
+        except FileNotFoundError as error:
+            raise FinetuneError(
+                f"{self.run.path} was trained on {trained.path}, which does not exist, and its head is fitted again on it."
+                " If the cache was moved, run frostline train-head on it at its new place, and start from that run"
+            ) from error
         rows = _rows_of(cache, images.content[train])
         if rows is None:
             raise FinetuneError(
