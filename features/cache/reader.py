@@ -151,6 +151,10 @@ class FeatureCache:
                 error.add_note(
                     f"Found the unfinished cache {partial_path(path).name}; run the same extract again to finish it"
                 )
+            else:
+                error.add_note(
+                    f"If the cache was moved, name its new place; to compute one: frostline extract DATA --cache {path.name}"
+                )
             raise
         if not file.committed().all():
             raise CacheFormatError(

@@ -20,7 +20,9 @@ from frostline.features.sources.split_names import SPLIT_CODES
 from frostline.features.system.files import check_regular, open_regular
 from frostline.splits import Split
 
-_SUFFIXES = (".csv", ".tsv", ".parquet")
+MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
+"""Ends of the names of manifests, in lower case."""
+
 _SHOWN = 80  # characters of the type of a column
 
 
@@ -100,8 +102,8 @@ def open_manifest(
 
 
 MANIFEST = SourceKind(
-    f"a manifest ending in {', '.join(_SUFFIXES)}",
-    lambda path: path.lower().endswith(_SUFFIXES) and Path(path).exists(),
+    f"a manifest ending in {', '.join(MANIFEST_SUFFIXES)}",
+    lambda path: path.lower().endswith(MANIFEST_SUFFIXES) and Path(path).exists(),
     open_manifest,
     lambda root, id_: Path(on_disk(os.path.join(os.path.dirname(root), id_))),  # noqa: PTH118, PTH120
     options=("path_column", "label_column", "split_column", "group_column"),

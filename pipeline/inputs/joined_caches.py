@@ -1,5 +1,6 @@
 """Several caches of the same images, read as one."""
 
+import shlex
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -9,6 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.features.cache import FeatureCache
+from frostline.features.errors import SourceError
+from frostline.features.sources import open_source
+from frostline.features.sources.manifest import MANIFEST_SUFFIXES
 from frostline.features.spec import Layer
 from frostline.pipeline.errors import RunError
 
@@ -147,8 +151,27 @@ def open_caches(named: str | Path | AnyCache | Sequence[str | Path]) -> AnyCache
     if isinstance(named, str | Path):
         whole = not Path(named).exists() and _JOIN in str(named)
         named = str(named).split(_JOIN) if whole else [named]
-    opened = [FeatureCache.open(path) for path in named]
+    opened = [_open(Path(path)) for path in named]
     return opened[0] if len(opened) == 1 else JoinedCaches(opened)
+
+
+def _open(path: Path) -> FeatureCache:
+    """Open a cache. If it is missing, a note says whether the manifest of its name beside it can be extracted."""
+    try:
+        return FeatureCache.open(path)
+    except FileNotFoundError as error:
+        for manifest in map(path.with_suffix, MANIFEST_SUFFIXES):
+            if manifest.is_file():
+                error.add_note(_describe_manifest(manifest, path))
+        raise
+
+
+def _describe_manifest(manifest: Path, cache: Path) -> str:
+    try:
+        open_source(manifest).close()
+    except SourceError as error:
+        return f"{manifest.name} beside it can't be extracted like this: {error}"
+    return f"To extract {manifest.name} beside it: {shlex.join(['frostline', 'extract', str(manifest), '--cache', str(cache)])}"
 
 
 def members(cache: AnyCache) -> tuple[FeatureCache, ...]:

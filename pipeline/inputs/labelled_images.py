@@ -6,6 +6,7 @@ from typing import Any, Final, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.classifiers.errors import SplitError
 from frostline.classifiers.protocol.splits import SplitReport, assign_splits, check_splits
 from frostline.features.cache import FeatureCache
 from frostline.features.spec import Layer
@@ -100,6 +101,11 @@ def split_rows(
     Raises:
         SplitError: No row is labelled, or a class has no training rows.
     """
+    if (images.labels < 0).all():
+        raise SplitError(
+            f"{images.path}: no label is known of any of its {len(images.labels)} images. Expected class folders, or a"
+            " manifest with the column label (--label-column names another); extract again after the change"
+        )
     split = divide_rows(images, fractions, rule=rule, known=known)
     declared = bool((images.split[split != Split.NONE] != Split.NONE).any())
     return split, check_splits(

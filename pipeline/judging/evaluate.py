@@ -194,14 +194,12 @@ def _recorded_caches(run: Run) -> AnyCache:
     try:
         return open_caches([each.path for each in run.caches])
     except FileNotFoundError as error:
+        lost = [each.path for each in run.caches if not Path(each.path).exists()]
+        places = "+".join(["NEW-PLACE.h5"] * len(run.caches))
         raise RunError(
-            f"{error.filename}, which {run.path} was trained on, is not there{_notes(error)}. If it was moved, name its new"
-            f" place: frostline evaluate {run.path} CACHE. Otherwise extract its data again."
+            f"{run.path} was trained on {', '.join(lost)}, which {'does' if len(lost) == 1 else 'do'} not exist. If it was"
+            f" moved, name its new place: frostline evaluate {run.path} {places}; else extract its images again."
         ) from error
-
-
-def _notes(error: BaseException) -> str:
-    return "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
 
 
 def _check_data(run: Run, data: AnyCache, *, named: bool, report: Reporter) -> DataChanges:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -119,6 +120,7 @@ def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> Finetu
     start = _start(options)
     with joined(options.device) as processes, opened_source(data, options) as source:
         path = Path(options.run or _run_path(source, options.backbone))
+        _check_name(path)
         options = dataclasses.replace(
             _named(options, start), report=options.report if processes.leads else SILENT
         )
@@ -173,6 +175,16 @@ def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> Finetu
             shutil.rmtree(folder)
         processes.wait()
     return result
+
+
+def _check_name(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise FinetuneError(
+            f"the path of the run, {os.fsencode(path)!r}, is not UTF-8 text, and checkpoints can't be read from it; choose"
+            " another with --run"
+        ) from error
 
 
 def _start(options: FinetuneOptions) -> StartRun | None:

@@ -102,8 +102,8 @@ class StartRun:
             cache = FeatureCache.open(trained.path)
         except FileNotFoundError as error:
             raise FinetuneError(
-                f"{trained.path}, which {self.run.path} was trained on, is not there. If it was moved, train its head again"
-                " with the new place: frostline train-head CACHE; then pass that run to --from-run"
+                f"{self.run.path} was trained on {trained.path}, which does not exist, and its head is fitted again on it."
+                " If the cache was moved, run frostline train-head on it at its new place, and start from that run"
             ) from error
         rows = _rows_of(cache, images.content[train])
         if rows is None:

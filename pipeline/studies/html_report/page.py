@@ -127,7 +127,7 @@ def write_report(runs: Sequence[str | Path], options: ReportOptions) -> ReportRe
         plotly=get_plotlyjs(),
     )
     path = Path(options.out)
-    replace_file(path, text.encode())
+    replace_file(path, text.encode(errors="replace"))
     return ReportResult(path, len(sections), path.stat().st_size, time.perf_counter() - started)
 
 

@@ -280,7 +280,7 @@ def test_a_head_whose_cache_was_moved_is_asked_for(digits):
     Path("plain.h5").rename("moved.h5")
     recipe = Recipe(**FP32, epochs=1, batch_size=24, augment="none", frost_line="all")
     with pytest.raises(
-        FinetuneError, match=r"plain\.h5, which linear was trained on, is not there.*train-head CACHE"
+        FinetuneError, match=r"linear was trained on .*plain\.h5, which does not exist.*train-head"
     ):
         finetune(digits, recipe=recipe, run="x", from_run="linear", cached=False, **QUIET)
 
