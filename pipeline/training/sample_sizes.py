@@ -114,16 +114,7 @@ def few_shot(cache: str | Path | AnyCache, options: FewShotOptions) -> FewShotRe
         shots=options.shots,
         episodes=options.episodes,
     )
-    result = FewShotResult(
-        folder=study.folder,
-        head=options.head,
-        params=found.params,
-        layer=study.layer,
-        scores=found.scores,
-        rows=found.rows,
-        confidence=found.confidence,
-        seconds=study.seconds(),
-    )
+    result = FewShotResult(params=found.params, scores=found.scores, **study.common(found))
     lines = [
         {"shots": score.shots, "episode": episode, "accuracy": accuracy}
         for score in found.scores
@@ -160,16 +151,11 @@ def learning_curve(cache: str | Path | AnyCache, options: LearningCurveOptions) 
         groups=study.rows.images.groups,
     )
     result = LearningCurveResult(
-        folder=study.folder,
-        head=options.head,
         params=study.fitting.params,
-        layer=study.layer,
         points=found.points,
         forecast=found.forecast,
         answer=found.answer,
-        rows=found.rows,
-        confidence=found.confidence,
-        seconds=study.seconds(),
+        **study.common(found),
     )
     lines = [
         {"images": point.images, "draw": draw, "accuracy": accuracy}
@@ -230,8 +216,16 @@ class _Study:
         fitting = FitOptions(params, options.seed, options.device)
         return cls(name, options, fitting, key, rows, folder, started)
 
-    def seconds(self) -> float:
-        return time.perf_counter() - self.started
+    def common(self, found: Any) -> dict[str, Any]:
+        """Return the fields that both results have."""
+        return {
+            "folder": self.folder,
+            "head": self.options.head,
+            "layer": self.layer,
+            "rows": found.rows,
+            "confidence": found.confidence,
+            "seconds": time.perf_counter() - self.started,
+        }
 
     def run(self, task: str, total: int | None, measure: Callable[..., Any], **options: Any) -> Any:
         cache, head, report = self.rows.images, self.options.head, self.options.report

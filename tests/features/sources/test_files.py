@@ -6,22 +6,19 @@ from pathlib import Path
 import pytest
 
 from frostline.features.sources import open_source
-from tests.contracts.source import ImageSourceContract
+from frostline.testing import ImageSourceKindContract
 from tests.features.sources.tables import NAMES, columns, stat_of, write_manifest, write_parquet
 from tests.helpers.images import write_folder
 
 LONG_AGO = 1_500_000_000_000_000_000
 
 
-class FileSourceContract(ImageSourceContract):
+class FileSourceContract(ImageSourceKindContract):
     """What also holds where the images are files; a subclass gives `source`, made over the images `NAMES`."""
 
     @pytest.fixture
     def files(self, source):
         return {name: Path(source.folder, name).read_bytes() for name in NAMES}
-
-    def reopened(self, source):
-        return open_source(source.root)
 
     def write(self, source, row, data):
         Path(source.display_name(row)).write_bytes(data)
@@ -58,12 +55,16 @@ class FileSourceContract(ImageSourceContract):
 
 
 class TestFolderSource(FileSourceContract):
+    kind = "folder"
+
     @pytest.fixture
     def source(self, tmp_path):
         return open_source(write_folder(tmp_path, NAMES))
 
 
 class TestCsvSource(FileSourceContract):
+    kind = "manifest"
+
     @pytest.fixture
     def source(self, tmp_path):
         write_folder(tmp_path, NAMES)
@@ -72,6 +73,8 @@ class TestCsvSource(FileSourceContract):
 
 
 class TestParquetSource(FileSourceContract):
+    kind = "manifest"
+
     @pytest.fixture
     def source(self, tmp_path):
         write_folder(tmp_path, NAMES)
