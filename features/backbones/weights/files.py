@@ -18,11 +18,13 @@ from frostline.features.errors import WeightsError
 from frostline.features.system.files import open_regular
 
 _TORCH_MAGIC = (b"PK\x03\x04", b"\x80")  # zip archive, or a pickle
-_OPTIMISER = re.compile("optim|sched|scaler", re.IGNORECASE)  # parts of a checkpoint that hold no weights
+_OPTIMISER = re.compile(
+    "optim(?!al)|sched|scaler", re.IGNORECASE
+)  # parts of a checkpoint that hold no weights
 # Writes all tensors of a checkpoint, also of whole modules and as NumPy arrays, under names that keep its layout.
 _RECIPE = (
     "import sys, torch, safetensors.torch as s; "
-    "f = lambda o, p='': {k: t for n, v in o.items() if 'optim' not in str(n) for k, t in f(v, f'{p}{n}.').items()} "
+    "f = lambda o, p='': {k: t for n, v in o.items() if 'optimi' not in str(n) for k, t in f(v, f'{p}{n}.').items()} "
     "if hasattr(o, 'items') else f(o.state_dict(), p) if hasattr(o, 'state_dict') else "
     "{p[:-1]: torch.as_tensor(o).detach().clone().contiguous()} "
     "if p and (torch.is_tensor(o) or type(o).__name__ == 'ndarray') else {}; "
@@ -36,22 +38,13 @@ _PICKLED_BY_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # before 1.6:
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
-    """Read the tensors of a file that holds one network.
-
-    Returns:
-        Tensors by name.
-
-    Raises:
-        WeightsError: The file is missing, has another format, or holds no tensors.
-    """
-    return dict(read_tensors(path))
-
-
-def read_tensors(path: str | Path) -> Mapping[str, Tensor]:
     """Read all tensors of a safetensors or torch file. No code in the file is run.
 
     Containers of a checkpoint become parts of names, ``state_dict.conv1.weight``. What is not a tensor is left out,
     and so is the state of an optimizer.
+
+    Returns:
+        Tensors by name, one or more.
 
     Raises:
         WeightsError: The file is missing, has another format, or holds no tensors.

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from frostline.features.backbones.weights.errors import some
-from frostline.features.backbones.weights.files import read_tensors
+from frostline.features.backbones.weights.files import read_weights
 from frostline.features.backbones.weights.layouts import Layout, layouts, preference
 from frostline.features.backbones.weights.matching import Differences, load_tensors, misfit, usable
 from frostline.features.errors import WeightsError
@@ -69,7 +69,7 @@ def load_file(
     Raises:
         WeightsError: The file can't be read, has another architecture, or holds numbers that aren't weights.
     """
-    tensors, classifier = read_tensors(path), tuple(classifier)
+    tensors, classifier = read_weights(path), tuple(classifier)
     ours = module.state_dict()
     found = _best(layouts(tensors, ours), ours, classifier, convert)
     fitting = [each for each in found if each.fits]

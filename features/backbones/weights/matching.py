@@ -99,13 +99,14 @@ class Differences:
         heads = tuple(f"{name}." for name in classifier)
         tops = {key.partition(".")[0] for key in ours}
         extra = [key for key in self.unexpected if _is_unneeded(key, tops, classifier)]
+        unneeded = set(extra)
         whole = not any(key.startswith(heads) for key in (*self.missing, *self.reshaped, *self.unexpected))
         if not whole:
             extra += [key for key in ours if key.startswith(heads) and key in state]
         return replace(
             self,
             missing=[key for key in self.missing if not key.startswith(heads)],
-            unexpected=[key for key in self.unexpected if key not in set(extra)],
+            unexpected=[key for key in self.unexpected if key not in unneeded],
             reshaped={key: text for key, text in self.reshaped.items() if not key.startswith(heads)},
             unused=extra,
             whole=whole,
@@ -157,7 +158,8 @@ def match(
     differences = Differences.between(ours, state, classifier)
     if problems := differences.describe():
         raise misfit(where, len(ours), problems)
-    load_tensors(module, {k: v for k, v in state.items() if k not in set(differences.unused)}, strict=False)
+    unused = set(differences.unused)
+    load_tensors(module, {key: value for key, value in state.items() if key not in unused}, strict=False)
     return differences.whole
 
 

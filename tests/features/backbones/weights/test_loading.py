@@ -50,6 +50,7 @@ WRAPPINGS = {
         "loss": 0.4,
     },
     "net": lambda state: {"net": state, "acc": 0.9},
+    "a name like that of an optimizer": lambda state: {"optimal_weights": state},
     "network in network": lambda state: {"network": {"module": {f"net.{k}": v for k, v in state.items()}}},
     "averaged": lambda state: {"n_averaged": torch.tensor(3)} | {f"module.{k}": v for k, v in state.items()},
     "average beside the trained": lambda state: {"network": other(state), "ema": {"module": state}},
