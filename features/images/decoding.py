@@ -103,7 +103,7 @@ def decode_views(
     *,
     decoder: DecoderKind,
     entropy: tuple[int, ...],
-) -> None:
+) -> str:
     """Decode an image into its plain view and random resized crops, half of them mirrored (Szegedy et al. 2015).
 
     Args:
@@ -112,6 +112,9 @@ def decode_views(
         out: (views, H, W, 3) uint8 array that receives the plain view, then the random crops. Unchanged on error.
         decoder: Decoder of the image. It also resizes the plain view; Pillow resizes the random crops.
         entropy: Seed of the random crops. Each crop also uses its own index.
+
+    Returns:
+        The remark on the image, see `remark_on`; empty for none.
 
     Raises:
         DecodeError: See `decode`.
@@ -124,6 +127,7 @@ def decode_views(
         box = random_box(image.width, image.height, rng)
         pixels = np.asarray(image.resize((columns, rows), RESAMPLING[transform.interpolation], box))
         out[view] = pixels[:, ::-1] if rng.random() < 0.5 else pixels
+    return remark_on(image)
 
 
 def upright_rgb(data: bytes) -> Image.Image:
