@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-_RUN = bytes(256)  # a disk or a download loses at least this much
-_ZEROS = re.compile(rb"\0{256,}")
+ZEROS: Final = bytes(256)
+"""Run of zeros that tells of damage: a disk or a download loses at least this much."""
+
+_RUN = re.compile(rb"\0{256,}")
 _TAIL = 16  # bytes that hold the last pixels, and not only padding
 _ROWS = 8  # fewer black rows than this may be a border
 _DENSE = 0.9  # share of the pixels of a row in a photo that are not black
@@ -40,7 +42,7 @@ def jpeg_damage(data: bytes, scan: int, pixels: Pixels) -> str:
     end = data.find(_END, scan)
     if end < 0:
         return "truncated JPEG (no end marker)"
-    if data.find(_RUN, scan, end) < 0:
+    if data.find(ZEROS, scan, end) < 0:
         return ""
     seen = pixels(data)
     for stop, run in _suspects(data, scan, end):
@@ -54,7 +56,7 @@ def jpeg_damage(data: bytes, scan: int, pixels: Pixels) -> str:
 def _suspects(data: bytes, scan: int, end: int) -> list[tuple[int, re.Match[bytes]]]:
     """Return the runs of zeros of a JPEG, one per marker that follows them, with its position; the longest first."""
     found: dict[int, re.Match[bytes]] = {}
-    for run in sorted(_ZEROS.finditer(data, scan, end), key=lambda run: -len(run.group()))[:_SUSPECTS]:
+    for run in sorted(_RUN.finditer(data, scan, end), key=lambda run: -len(run.group()))[:_SUSPECTS]:
         marker = _MARKER.search(data, run.end())
         found.setdefault(marker.start() if marker else end, run)
     return list(found.items())
@@ -62,11 +64,11 @@ def _suspects(data: bytes, scan: int, end: int) -> list[tuple[int, re.Match[byte
 
 def webp_damage(data: bytes, pixels: Pixels) -> str:
     """Return what is wrong with the compressed pixels of a WebP; empty for nothing. See `jpeg_damage`."""
-    if data.find(_RUN) < 0:
+    if data.find(ZEROS) < 0:
         return ""
     for start, stop in _webp_pixels(data):
-        if data.find(_RUN, start, stop) >= 0:
-            run = max(_ZEROS.finditer(data, start, stop), key=lambda found: len(found.group()))
+        if data.find(ZEROS, start, stop) >= 0:
+            run = max(_RUN.finditer(data, start, stop), key=lambda found: len(found.group()))
             return "" if pixels(_changed(data, stop)) != pixels(data) else _zeros(run)
     return ""
 
@@ -92,8 +94,10 @@ def avif_damage(data: bytes, pixels: Pixels) -> str:
     Its arithmetic coder never writes a long run of zeros. Other parts of the file may hold one, but no pixel depends
     on them.
     """
+    if data.find(ZEROS) < 0:
+        return ""
     seen = None
-    for run in _ZEROS.finditer(data):
+    for run in _RUN.finditer(data):
         seen = seen or pixels(data)
         if pixels(data[: run.start()] + b"\x5a" * len(run.group()) + data[run.end() :]) != seen:
             return _zeros(run)

@@ -22,7 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from frostline.features.errors import BackboneError, FeaturesError
-from frostline.features.images.damage import avif_damage, decoded, is_torn, jpeg_damage, webp_damage
+from frostline.features.images.damage import ZEROS, avif_damage, decoded, is_torn, jpeg_damage, webp_damage
 from frostline.features.images.decoders import DECODERS, DecoderKind
 from frostline.features.images.depth import colour_remark, is_deep, obstacle, to_8_bits, unreadable_tiff
 from frostline.features.images.metadata import without_metadata
@@ -203,7 +203,7 @@ def _damage(image: Image.Image, data: bytes, scan: int, *, is_raw: bool) -> str:
         return webp_damage(data, pixels)
     if image.format == "AVIF":
         return avif_damage(data, pixels)
-    if is_raw and is_torn(np.asarray(image), upwards=image.format == "BMP"):
+    if is_raw and data.find(ZEROS) >= 0 and is_torn(np.asarray(image), upwards=image.format == "BMP"):
         return "a row of pixels ends in its middle, and only zeros follow"
     return ""
 

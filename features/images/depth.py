@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
+from frostline.features.images.silence import silence
+
 FULL_BITS: Final = 16
 _SEEN_BITS = 8
 _DARK = 1 << (FULL_BITS - 4)  # 1/16 of the range: the first value that 12 bits can't hold
@@ -23,6 +25,7 @@ _FAX = {2, 3, 4}  # compressions in which white is zero
 _UNSIGNED = 1  # value of the tag SampleFormat
 _KINDS = {2: "signed integer", 3: "floating point", 5: "complex integer", 6: "complex floating point"}
 
+_TIFF = {b"II*\0", b"MM\0*"}
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 258, 259, 262, 277
 _LARGEST, _SAMPLE_FORMAT = 281, 339
 
@@ -64,17 +67,37 @@ def obstacle(image: Image.Image) -> str:
 
 def unreadable_tiff(data: bytes) -> str:
     """Return why no plugin of Pillow opens the bytes, if they are a TIFF of a known kind; else an empty string."""
-    if data[:4] not in {b"II*\0", b"MM\0*"}:
-        return ""
     with contextlib.suppress(
         Exception
     ):  # a damaged file can raise nearly anything from within Pillow's plugin
-        tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
-        stream = io.BytesIO(data)
-        stream.seek(tags.next)
-        tags.load(stream)
-        return _described(tags)
+        return _described(_tags(data))
     return ""
+
+
+def may_be_ambiguous(data: bytes) -> bool:
+    """Return whether tags of a file say more about its values than that it is 8-bit, or 16-bit with zero as black."""
+    if data.startswith(b"\x89PNG"):
+        return data[24:25] == bytes([FULL_BITS]) and _significant_bits(data) > 0
+    if data[:4] not in _TIFF:
+        return False
+    with silence(), contextlib.suppress(Exception):  # as above
+        tags = _tags(data)
+        formats, bits = _all(tags, _SAMPLE_FORMAT, _UNSIGNED), max(_all(tags, _BITS, 1))
+        is_certain = set(formats) == {_UNSIGNED} and _PHOTOMETRIC in tags
+        is_plain = bits <= _SEEN_BITS or (
+            bits == FULL_BITS and tags[_PHOTOMETRIC] != _WHITE_IS_ZERO and not _told_by_largest(tags)
+        )
+        return not (is_certain and is_plain)
+    return True
+
+
+def _tags(data: bytes) -> Any:
+    """Return the tags of the first picture of a TIFF."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2(data[:8])
+    stream = io.BytesIO(data)
+    stream.seek(tags.next)
+    tags.load(stream)
+    return tags
 
 
 def _described(tags: Any) -> str:
