@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    found = {"decoders": {}, "pools": {}}
+    found: dict[str, dict[str, Any]] = {"decoders": {}, "pools": {}}
     for size in SIZES:
         files, name = photos(size), f"{size[0]}x{size[1]} JPEG"
         found["decoders"][name] = compare(files, options.rounds)
@@ -96,7 +96,7 @@ def ours(data: bytes, decoder: str = "exact") -> Pixels:
 
 def finished(image: Image.Image) -> Pixels:
     scale = SIDE / min(image.size)
-    size = tuple(round(length * scale) for length in image.size)
+    size = round(image.width * scale), round(image.height * scale)
     image = image.resize(size, Image.Resampling.BICUBIC) if image.size != size else image
     left, top = (image.width - 224) // 2, (image.height - 224) // 2
     return np.asarray(image.crop((left, top, left + 224, top + 224)))
@@ -200,7 +200,7 @@ def embedder() -> Callable[[Pixels], NDArray[np.float32]]:
 
     from frostline.features.backbones import load_backbone
 
-    module = load_backbone("efficientnet_lite0").module
+    module: Any = load_backbone("efficientnet_lite0").module
 
     def embed(pixels: Pixels) -> NDArray[np.float32]:
         images = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - 0.5) / 0.5

@@ -16,7 +16,6 @@ import json
 import os
 import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +27,8 @@ import numpy as np
 import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
-from timm.data import create_transform, resolve_model_data_config
+from timm.data.config import resolve_model_data_config
+from timm.data.transforms_factory import create_transform
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -131,9 +131,9 @@ class Contest:
         self.source = open_source(data)
         self.rows = np.arange(len(self.source.table.ids))
         self.layers = backbone.resolve_layers(["embedding"])
-        config = resolve_model_data_config(backbone.module)
+        config = resolve_model_data_config(backbone.module)  # type: ignore[no-untyped-call]
         self.plain_module = copy.deepcopy(backbone.module)
-        paths = [self.source.display_name(row) for row in self.rows.tolist()]
+        paths = [Path(self.source.display_name(row)) for row in self.rows.tolist()]
         images = PlainImages(paths, create_transform(**config, is_training=False))
         self.loader = DataLoader(images, batch_size=BATCH, num_workers=default_workers())
 
@@ -242,18 +242,20 @@ def write_images(folder: Path, kind: str, count: int) -> None:
         photo = photos[index % 2]
         scale = draw.uniform(0.6, 0.78)
         box_width, box_height = int(photo.width * scale), int(photo.height * scale)
-        left, top = draw.integers(0, photo.width - box_width), draw.integers(0, photo.height - box_height)
+        left, top = (
+            int(draw.integers(0, room)) for room in (photo.width - box_width, photo.height - box_height)
+        )
         crop = photo.crop((left, top, left + box_width, top + box_height)).resize((width, height))
         target = folder / f"class-{index % 4}" / f"{index:06d}.{kind}"
         target.parent.mkdir(parents=True, exist_ok=True)
-        crop.save(target, **({"quality": 90} if kind == "jpeg" else {}))
+        crop.save(target, quality=90)  # of a JPEG
 
 
 def flops(backbone: Backbone) -> float:
     """10^9 floating-point operations for one image."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         backbone.module(torch.zeros(1, 3, *backbone.transform.crop))
-    return counter.get_total_flops() / 1e9
+    return float(counter.get_total_flops()) / 1e9
 
 
 def sgemm_gflops() -> float:
@@ -356,4 +358,4 @@ def print_results(about: dict[str, Any], results: list[Result]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

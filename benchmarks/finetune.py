@@ -11,7 +11,6 @@ test images, which are evaluated once at the end. Without DATA, scikit-learn's s
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -153,4 +152,4 @@ def judged(name: str, run: Path, seconds: float) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -223,7 +223,7 @@ def excesses(options: argparse.Namespace) -> list[dict[str, Any]]:
         def off(coef: Any, intercept: Any, l2: float, known: Any = (Z, y, scaler, best)) -> float:
             Z, y, scaler, best = known
             reached = objective(Z, y, coef * scaler.scale_, intercept + coef @ scaler.mean_, l2)
-            return (reached / best[l2] - 1) / tol
+            return float((reached / best[l2] - 1) / tol)
 
         fits = [LinearHead(l2, tol=tol, max_iter=5000, device="cpu").fit(X, y) for l2 in l2s]
         path = list(linear_path(X, y, l2s, tol=tol, device="cpu"))
@@ -253,9 +253,11 @@ def newton(Z: Any, y: Any, l2: float) -> tuple[Any, Any]:
 def mlps(options: argparse.Namespace) -> dict[str, float]:
     n, d, k = (1000, 64, 5) if options.quick else (3000, 256, 10)
     X, y = Features(d, k).draw(n, 1)
-    common = {"hidden": (64,), "epochs": 10, "batch_size": 64, "dropout": 0, "device": "cpu"}
+    common: dict[str, Any] = {"hidden": (64,), "epochs": 10, "batch_size": 64, "dropout": 0, "device": "cpu"}
     rates = np.geomspace(1e-4, 1e-2, 8)
-    own = [{"lr": lr, "weight_decay": decay} for lr in rates for decay in (0, 1e-3, 1e-2, 1e-1)]
+    own: list[dict[str, Any]] = [
+        {"lr": lr, "weight_decay": decay} for lr in rates for decay in (0, 1e-3, 1e-2, 1e-1)
+    ]
     began = time.process_time()
     alone = [MLPHead(**common, **each).fit(X, y) for each in own]
     middle = time.process_time()

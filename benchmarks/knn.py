@@ -8,6 +8,7 @@ CPU time with --threads 1, where no thread waits for another.
 """
 
 import argparse
+import functools
 import json
 import sys
 import time
@@ -48,7 +49,7 @@ def main() -> None:
     centres = rng.normal(size=(CLASSES, options.dim)).astype(np.float32)
     X, y = features(centres, options.rows, rng)
     queries, _ = features(centres, options.queries, rng)
-    result = {
+    result: dict[str, Any] = {
         "options": {name: str(value) for name, value in vars(options).items()},
         "comparison": [compare(metric, X, y, queries, options) for metric in ("cosine", "euclidean")],
         "scaling": scaling(X, y, queries, options),
@@ -79,7 +80,7 @@ def compare(
     for _ in range(options.rounds):
         for name, head in sides.items():
             head.fit(X, y)
-            costs[name].append(cost(lambda head=head: head.predict(queries)))
+            costs[name].append(cost(functools.partial(head.predict, queries)))
     best = {name: summary(lines) for name, lines in costs.items()}
     ratios = [best["scikit-learn"][i] / best["frostline"][i] for i in (0, 1)]
     same = equal_neighbours(metric, X, y, queries[:CHECKED], options.device)
@@ -115,7 +116,7 @@ def scaling(
     for times in (1, 2, 4, 8):
         part = slice(None, None, 8 // times)  # all classes, still sorted
         head = KNNHead(NEIGHBORS, device=options.device).fit(np.ascontiguousarray(X[part]), y[part])
-        runs = [cost(lambda head=head: head.predict(queries)) for _ in range(options.rounds)]
+        runs = [cost(functools.partial(head.predict, queries)) for _ in range(options.rounds)]
         wall, cpu, peak = summary(runs)
         found.append({"rows": len(head.rows_), "wall": wall, "CPU": cpu, "MB": peak})
     headings = ["training rows", "wall s", "CPU s", "CPU against first", "peak MB above start"]

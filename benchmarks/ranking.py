@@ -12,7 +12,6 @@ scikit-learn's digits.
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Sequence
@@ -75,7 +74,8 @@ def correlate(runs: Sequence[Path]) -> dict[str, Any]:
         mine = {
             head: statistics.mean(values[place]) for head, values in accuracies.items() if place in values
         }
-        found.append({"cache": str(place[0]), "layer": place[1], **scores, "accuracy": mine})
+        candidate: dict[str, Any] = {"cache": str(place[0]), "layer": place[1], "accuracy": mine}
+        found.append(candidate | scores)
         texts = ["-" if score is None else f"{score:.4f}" for score in scores.values()]
         lines.append([place[0].name, place[1], *texts, *(f"{mine.get(head, 0):.4f}" for head in accuracies)])
     print_table(["cache", "layer", *SCORES, *accuracies], lines, title=f"scores, and {split} accuracies")
@@ -99,4 +99,4 @@ def tau(found: Sequence[dict[str, Any]], score: str, head: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -19,7 +19,7 @@ With 300 draws the standard error of a coverage of 95 % is 1.3 percentage points
 import argparse
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,7 +65,7 @@ def comparisons(population: Population, rng: np.random.Generator, samples: int) 
     heads = {"ridge": RidgeClassifier(10), "centroid": NearestCentroid()}
     sets = [population.draw(rng, 160) for _ in range(200)]
     truth = {
-        name: np.mean([_accuracy(head, rows, population.unseen) for rows in sets])
+        name: float(np.mean([_accuracy(head, rows, population.unseen) for rows in sets]))
         for name, head in heads.items()
     }
     for sample in range(samples):
@@ -90,7 +90,7 @@ def _cut(*parts: Rows) -> tuple[Rows, list[NDArray[np.int64]]]:
 
 
 def _judge(
-    measure: Callable[..., T], rows: Rows, train: NDArray[np.int64], val: NDArray[np.int64], **options: object
+    measure: Callable[..., T], rows: Rows, train: NDArray[np.int64], val: NDArray[np.int64], **options: Any
 ) -> T:
     X, y = rows
     return measure(
@@ -137,6 +137,8 @@ def curves(population: Population, rng: np.random.Generator, samples: int) -> It
             name = f"learning_curve: {point.images} images"
             yield name, truth.accuracy, point.accuracy, point.low, point.high
         forecast = found.forecast
+        if forecast is None:
+            raise ValueError("too few points for a forecast; raise the number of images")
         yield "learning_curve: gain", gain, forecast.gain, forecast.low, forecast.high
 
 

@@ -40,7 +40,8 @@ def main() -> None:
     parser.add_argument("--measure", nargs=2, type=Path, metavar=("DATA", "CACHE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        print(json.dumps(measure(*options.measure, options.backbone)))
+        data, cache = options.measure
+        print(json.dumps(measure(data, cache, options.backbone)))
         return
     with tempfile.TemporaryDirectory() as folder:
         data, cache = Path(folder, "images"), Path(folder, "images.h5")

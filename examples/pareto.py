@@ -38,22 +38,26 @@ def draw(board: Leaderboard, path: Path) -> None:
     """Draw each run, its interval, and the line of those that none beats in both accuracy and time."""
     figure = Figure(figsize=(7, 5), layout="constrained")
     axes = figure.subplots()
-    known = [(place, place.accuracy) for place in board.places if place.accuracy]
+    known = [
+        (place, seconds, accuracy)
+        for place in board.places
+        if (seconds := place.summary.cost.total_seconds) and (accuracy := place.accuracy)
+    ]
     for head in HEADS:
-        some = [(place, accuracy) for place, accuracy in known if place.summary.head == head]
+        some = [(seconds, accuracy) for place, seconds, accuracy in known if place.summary.head == head]
         errors = [(each.value - each.low, each.high - each.value) for _, each in some]
         axes.errorbar(
-            [place.summary.cost.total_seconds for place, _ in some],
+            [seconds for seconds, _ in some],
             [accuracy.value for _, accuracy in some],
             list(zip(*errors, strict=True)),
             fmt="o",
             capsize=3,
             label=head,
         )
-    front = [(place.summary.cost.total_seconds, each.value) for place, each in known if place.on_time_front]
+    front = [(seconds, each.value) for place, seconds, each in known if place.on_time_front]
     axes.plot(*zip(*sorted(front), strict=True), color="grey", zorder=0, label="none is better in both")
-    for place, accuracy in known:
-        at = (place.summary.cost.total_seconds, accuracy.value)
+    for place, seconds, accuracy in known:
+        at = (seconds, accuracy.value)
         backbone = place.summary.backbones[0].removeprefix("embedded:efficientnet_")
         axes.annotate(backbone, at, (4, 4), textcoords="offset points", fontsize="small")
     axes.set(xscale="log", xlabel="extraction and training, s", ylabel=f"{board.split} accuracy")

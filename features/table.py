@@ -8,6 +8,8 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.features.notes import NO_NOTES, SourceNotes
+
 OK, FAILED = 1, 2
 """Status of a row: image read, or image unreadable. Status 0 marks a row that is still pending."""
 
@@ -19,8 +21,8 @@ def make_stamp(size: int, version: int) -> bytes:
 
     Args:
         size: Size of the image file in bytes.
-        version: Signed 64-bit number that changes whenever the image changes at the same size: the modification
-            time of the file in nanoseconds, or part of a digest of its bytes.
+        version: Signed 64-bit number that changes whenever the image changes at the same size, such as part of a
+            digest of its bytes, or of the times of its last changes.
     """
     return struct.pack("<qq", size, version)
 
@@ -75,10 +77,12 @@ class ImageSource(Protocol):
     Attributes:
         root: Location of the images as the user named it, as an absolute path if they are files.
         table: The images, in the order of the cache's rows.
+        notes: How the images were listed, and what was passed over; empty by default.
     """
 
     root: str
     table: ImageTable
+    notes: SourceNotes = NO_NOTES
 
     def read(self, row: int) -> tuple[bytes, bytes]:
         """Read one image's file. This method is thread-safe.
@@ -124,10 +128,11 @@ class SourceRows(ImageSource):
     Attributes:
         root: Root of the whole source.
         table: Images of the subset.
+        notes: Notes on the whole source.
     """
 
     def __init__(self, source: ImageSource, rows: NDArray[np.int64] | slice) -> None:
-        self.root, self.table = source.root, source.table.take(rows)
+        self.root, self.table, self.notes = source.root, source.table.take(rows), source.notes
         self._source, self._rows = source, np.arange(len(source.table))[rows]
 
     def read(self, row: int) -> tuple[bytes, bytes]:

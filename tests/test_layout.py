@@ -15,8 +15,14 @@ def test_folder_is_a_package_of_at_most_twelve_modules(folder):
     assert len(modules - {"__init__.py"}) <= 12
 
 
-@pytest.mark.parametrize("name", ["classifiers", "features", "pipeline", "cli.py"])
-def test_package_links_to_the_top_level(name):
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        *((name, name) for name in ("classifiers", "features", "pipeline", "cli.py")),
+        ("testing", "tests/contracts"),
+    ],
+)
+def test_package_links_to_the_top_level(name, place):
     link = ROOT / "frostline" / name
     assert link.is_symlink()
-    assert link.resolve() == ROOT / name
+    assert link.resolve() == ROOT / place

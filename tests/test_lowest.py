@@ -22,6 +22,7 @@ TESTED = {
     "parquet",
     "report",
     "tensorboard",
+    "testing",
     "umap",
     "zoo",
     "dev",

@@ -13,7 +13,14 @@ import pytest
 
 from tests.helpers.paths import ROOT
 
-FOLDERS = {"classifiers", "features", "frostline", "pipeline"}
+FOLDERS = {
+    "frostline": "frostline",
+    "classifiers": "frostline/classifiers",
+    "features": "frostline/features",
+    "pipeline": "frostline/pipeline",
+    "tests/contracts": "frostline/testing",
+}
+LINKED = {ROOT / target for target in FOLDERS.values() if target != "frostline"}
 SUFFIXES = {".py", ".pyi", ".typed", ".css", ".j2", ".js"}
 
 
@@ -62,13 +69,11 @@ def wheel(sdist, tmp_path_factory):
 def sources():
     """Names that the package must have, from the folders of the checkout."""
     found = {"frostline/cli.py"}
-    for top in FOLDERS:
-        for path in (ROOT / top).rglob("*"):
-            if path.suffix in SUFFIXES and not path.is_symlink():
-                name = path.relative_to(ROOT).as_posix()
-                inside = name.split("/")[1] in FOLDERS - {"frostline"}  # a link that was followed
-                if top != "frostline" or not inside:
-                    found.add(name if top == "frostline" else f"frostline/{name}")
+    for folder, target in FOLDERS.items():
+        for path in (ROOT / folder).rglob("*"):
+            followed = LINKED.intersection(path.parents)  # a link, in some versions of Python
+            if path.suffix in SUFFIXES and not path.is_symlink() and not followed:
+                found.add(f"{target}/{path.relative_to(ROOT / folder).as_posix()}")
     return found
 
 
@@ -78,6 +83,12 @@ def test_wheel_holds_one_package_and_all_of_it(wheel):
     packaged = {name for name in names if ".dist-info/" not in name}
     assert {name.split("/")[0] for name in packaged} == {"frostline"}
     assert packaged == sources()
+
+
+def test_source_distribution_holds_the_same_package(sdist):
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert sources() <= names
 
 
 @pytest.mark.parametrize("kind", ["wheel", "sdist"])
@@ -102,6 +113,16 @@ def test_installation_in_an_empty_environment_works(kind, request, tmp_path):
         [python, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == ["True", "LinearHead"]
+    code = (
+        "import frostline.testing as contracts, sys;"
+        "print(*[getattr(contracts, name).__module__ for name in contracts.__all__], 'tests' in sys.modules)"
+    )
+    done = subprocess.run(
+        [python, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    *modules, foreign = done.stdout.split()
+    assert "frostline.testing.engine" in modules
+    assert foreign == "False"
     done = subprocess.run(
         [scripts / "frostline", "--help"],
         cwd=tmp_path,

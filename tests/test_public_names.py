@@ -6,7 +6,13 @@ import sys
 
 import pytest
 
-PACKAGES = ("frostline", "frostline.features", "frostline.classifiers", "frostline.pipeline")
+PACKAGES = (
+    "frostline",
+    "frostline.features",
+    "frostline.classifiers",
+    "frostline.pipeline",
+    "frostline.testing",
+)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

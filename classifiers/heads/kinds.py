@@ -35,7 +35,8 @@ class HeadKind:
         name: Name of the head, as users write it.
         summary: Short description.
         parameters: Parameters by name.
-        build: Function that returns an unfitted scikit-learn estimator for all parameters, a seed and a device.
+        build: Function that returns an unfitted scikit-learn estimator for all parameters, a seed and a device. It is
+            a `sklearn.pipeline.Pipeline`, or has the methods ``to_tensors`` and ``from_tensors`` to be saved with.
         grid: Function that returns the values to try per parameter, given the fixed parameters. The strongest
             regularisation comes first.
         search: Search strategy. ``path``: the candidates differ in one penalty strength and are solved as one

@@ -13,6 +13,7 @@ from scipy.stats import chi2_contingency
 from scipy.stats.contingency import association
 
 from frostline.classifiers.errors import SplitError
+from frostline.classifiers.protocol.strata import divide_by_class, divide_by_position
 from frostline.splits import SPLIT_NAMES, Split
 
 # Part of every hash. A change would move rows between the splits of existing data sets.
@@ -28,23 +29,34 @@ def assign_splits(
     content: NDArray[np.uint8],
     groups: NDArray[Any],
     *,
+    labels: NDArray[np.int64] | None = None,
     fractions: tuple[float, float, float] = (0.6, 0.2, 0.2),
     usable: NDArray[np.bool_] | None = None,
+    known: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.uint8]:
     """Assign each row to a split: the declared one or, without declared splits, one by a stable hash.
 
     Declared splits are kept. If a data set declares train rows but no val rows, val is cut from train in the
     proportion val / (train + val), and undeclared rows stay unused. If no split is declared, all rows are divided.
-    The hash is that of the group or, without a group, of the image content, so that a growing data set keeps its
-    old assignment. Rows of one group, and rows of equal content, stay together, transitively. The smallest group
-    name in such a component decides. A new image that joins two components can therefore move one of them.
+    The hash is that of the group or, without a group, of the image content. Rows of one group, and rows of equal
+    content, stay together, transitively: they are one unit. The smallest group name in such a unit decides. A new
+    image that joins two units can therefore move one of them.
+
+    With `labels`, the hash sorts the units of each class, and the shares are taken within each class; see
+    `strata.divide_by_class`. Every class with three or more units of its own is in train, val and test. A new unit
+    moves at most two others, of its own class. Without `labels`, the hash alone decides, the shares hold on average,
+    and new units move no other.
 
     Args:
         declared: (n,) codes of `Split`.
         content: (n, 16) digests of the image bytes.
         groups: (n,) str or UTF-8 bytes, empty for no group.
+        labels: (n,) indices into the classes, -1 for unknown; None to divide all classes as one.
         fractions: Shares of train, val and test.
         usable: (n,) bool, rows that are labelled and readable; all rows by default. Other rows get `Split.NONE`.
+        known: (n,) codes of rows that an earlier division had, `Split.NONE` for others. Where no split is declared,
+            these rows and the rows that stay together with them keep their code; if they differ, train precedes val
+            and val test.
 
     Returns:
         (n,) uint8 codes of `Split`.
@@ -54,29 +66,47 @@ def assign_splits(
     """
     declared, content, groups = np.asarray(declared), np.asarray(content, np.uint8), np.asarray(groups)
     usable = np.ones(len(declared), np.bool_) if usable is None else np.asarray(usable, np.bool_)
-    _check_arrays(declared, content, groups, usable)
+    labels = None if labels is None else np.asarray(labels, np.int64)
+    known = np.zeros(len(declared), np.uint8) if known is None else np.asarray(known, np.uint8)
+    _check_arrays(declared, content, groups, usable=usable, known=known, labels=labels)
     shares = _check_fractions(fractions)
 
     codes = np.where(usable, declared, Split.NONE).astype(np.uint8)
     has = {code: bool(np.any(declared == code)) for code in (Split.TRAIN, Split.VAL, Split.TEST)}
     if not any(has.values()):
         rows = np.flatnonzero(usable)
-        codes[rows] = _divide(positions(content[rows], groups[rows]), shares)
     elif has[Split.TRAIN] and not has[Split.VAL]:
         rows = np.flatnonzero(codes == Split.TRAIN)
-        train, val, _ = shares
-        codes[rows] = _divide(positions(content[rows], groups[rows]), (train / (train + val), 1.0, 1.0))
+        train = shares[0] / (shares[0] + shares[1])
+        shares = (train, 1 - train, 0.0)
+        known = np.where(known == Split.TEST, Split.NONE, known)
+    else:
+        return codes
+    where = positions(content[rows], groups[rows])
+    divided = (
+        divide_by_position(where, shares) if labels is None else divide_by_class(where, labels[rows], shares)
+    )
+    kept = _of_unit(where, known[rows])
+    codes[rows] = np.where(kept == Split.NONE, divided, kept)
     return codes
 
 
+def _of_unit(positions: NDArray[np.float64], known: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return for each row the smallest known code of the rows with its position, `Split.NONE` if none is known."""
+    units, unit_of = np.unique(positions, return_inverse=True)
+    smallest = np.full(len(units), len(Split), np.uint8)
+    np.minimum.at(smallest, unit_of, np.where(known == Split.NONE, len(Split), known).astype(np.uint8))
+    smallest[smallest == len(Split)] = Split.NONE
+    return smallest[unit_of]
+
+
 def _check_arrays(
-    declared: NDArray[Any], content: NDArray[np.uint8], groups: NDArray[Any], usable: NDArray[np.bool_]
+    declared: NDArray[Any], content: NDArray[np.uint8], groups: NDArray[Any], **others: NDArray[Any] | None
 ) -> None:
     n = len(declared)
-    shapes = {"declared": declared.shape, "groups": groups.shape, "usable": usable.shape}
-    for name, shape in shapes.items():
-        if shape != (n,):
-            raise SplitError(f"{name}: got shape {shape}, expected ({n},), one entry per row")
+    for name, array in {"declared": declared, "groups": groups, **others}.items():
+        if array is not None and array.shape != (n,):
+            raise SplitError(f"{name}: got shape {array.shape}, expected ({n},), one entry per row")
     if content.shape != (n, 16):
         raise SplitError(f"content: got shape {content.shape}, expected ({n}, 16), one digest per row")
     if not np.isin(declared, list(Split)).all():
@@ -91,15 +121,6 @@ def _check_fractions(fractions: tuple[float, float, float]) -> tuple[float, floa
             "sum to 1 and leave something to train on, e.g. (0.6, 0.2, 0.2)"
         )
     return train, val, test
-
-
-def _divide(positions: NDArray[np.float64], shares: Sequence[float]) -> NDArray[np.uint8]:
-    """Return the split codes of positions in [0, 1), in ascending order train, val, test."""
-    train, val = shares[0], shares[1]
-    codes = np.full(len(positions), Split.TEST, np.uint8)
-    codes[positions < train + val] = Split.VAL
-    codes[positions < train] = Split.TRAIN
-    return codes
 
 
 def positions(content: NDArray[np.uint8], groups: NDArray[Any]) -> NDArray[np.float64]:

@@ -69,6 +69,11 @@ class Backbone:
         return self.network.weights
 
     @property
+    def note(self) -> str:
+        """How the weights file was read and what was assumed about it, in words; empty for nothing to say."""
+        return self.network.note
+
+    @property
     def versions(self) -> Mapping[str, str]:
         """Versions of the libraries that the features depend on."""
         return {"torch": torch.__version__, **self.network.versions}

@@ -41,6 +41,7 @@ class Network:
         channels_last: Whether the network's maps are NHWC. It is used when the shape is ambiguous.
         ignored: Prefixes of keys in a weight file that the module doesn't use.
         versions: Versions of the libraries other than torch that affect the numbers.
+        note: How the weights file was read and what was assumed about it, in words; empty for nothing to say.
     """
 
     module: nn.Module
@@ -51,6 +52,7 @@ class Network:
     channels_last: bool = False
     ignored: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
 
 @runtime_checkable

@@ -1,6 +1,8 @@
 """Files of earlier runs at the path of a cache: finished, unfinished, salvage files, and parts."""
 
 import logging
+import os.path
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from frostline.features.cache.file.part import Part, part_paths
 from frostline.features.cache.file.partial import partial_path, salvage_paths
 from frostline.features.cache.file.trust import NewerFormatError
 from frostline.features.cache.reader import FeatureCache
+from frostline.features.cache.writing.reuse import Overlap
 from frostline.features.errors import CacheFormatError, CacheMismatchError, ChecksumError, FeaturesError
 from frostline.features.spec import FeatureSpec
 
@@ -109,6 +112,41 @@ class EarlierFiles:
             f"{path}: found {what} of another specification; it differs in{fields}\n"
             "Choose another file with --cache, or replace this one with --overwrite"
         )
+
+
+def check_source(file: MappedFile, root: str, compare: Callable[[], Overlap]) -> None:
+    """Refuse to replace a file of another data set.
+
+    The data set is the same if its place is the same, if the new source holds all images of the file with the same
+    labels, splits and groups, or if it was moved: its old place is gone, and the new source holds most of the images.
+
+    Args:
+        file: The earlier file.
+        root: Root of the source of the new file.
+        compare: Function that compares the images of the file with those of the new source.
+
+    Raises:
+        CacheMismatchError: The file holds images of another data set.
+    """
+    earlier = file.layout.source
+    if _is_same_place(earlier, root):
+        return
+    found = compare()
+    is_gone = not os.path.exists(earlier)  # noqa: PTH110  # a root may be no path
+    if found.is_complete or (is_gone and 2 * found.common >= found.images):
+        return
+    raise CacheMismatchError(
+        f"{file.path}: holds features of another data set; {found.images} images from {earlier}, of which {root} has"
+        f" {found.common}{'' if found.agrees else ', with other labels, splits or groups'}.\n"
+        "Choose another file with --cache (merge: --out; finetune: --caches FOLDER), or replace this one with --overwrite"
+    )
+
+
+def _is_same_place(one: str, other: str) -> bool:
+    try:
+        return one == other or os.path.samefile(one, other)  # noqa: PTH121  # as above
+    except (OSError, ValueError):
+        return False
 
 
 def made_with(path: str | Path, part: Part | None = None) -> Layout | None:

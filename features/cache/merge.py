@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from frostline.features.cache.earlier_files import EarlierFiles
+from frostline.features.cache.earlier_files import EarlierFiles, check_source
 from frostline.features.cache.file.layout import Layout, table_arrays, table_digest
 from frostline.features.cache.file.part import Part
 from frostline.features.cache.file.partial import PartialFile, partial_path, salvage_paths
 from frostline.features.cache.reader import FeatureCache
 from frostline.features.cache.writing.creation import create
-from frostline.features.cache.writing.reuse import KnownRows
+from frostline.features.cache.writing.reuse import Contents, KnownRows, compare_images
 from frostline.features.cache.writing.writer import CacheWriter
 from frostline.features.errors import CacheMismatchError, ChecksumError, PartError
 from frostline.features.table import ImageSource, ImageTable
@@ -41,7 +41,8 @@ def merge_parts(
     Raises:
         PartError: A part is missing, duplicated or not a part, the parts belong to different states of the image
             set, or an unfinished cache of other images is in the way.
-        CacheMismatchError: The parts, or the parts and the file at `out`, have different specifications.
+        CacheMismatchError: The parts, or the parts and the file at `out`, have different specifications, or the file
+            at `out` is a finished cache of another data set.
         CacheFormatError: A file is not a valid cache.
         ChecksumError: A part is damaged.
         CacheBusyError: Another process is writing `out`.
@@ -67,7 +68,7 @@ class _Whole(ImageSource):
 
     def __init__(self, parts: Sequence[FeatureCache]) -> None:
         tables = [cache.table for cache in parts]
-        self.root = parts[0].source
+        self.root, self.notes = parts[0].source, parts[0].notes
         self.table = ImageTable(
             ids=np.concatenate([table.ids for table in tables]),
             labels=np.concatenate([table.labels for table in tables]),
@@ -146,7 +147,9 @@ def _open(path: Path, caches: Sequence[FeatureCache], whole: ImageSource, *, ove
             "the parts don't add up to the image set that they were extracted from; extract every part again"
         )
     earlier = EarlierFiles(path, first.spec, overwrite)
-    earlier.final()
+    final = earlier.final()
+    if final and not overwrite:
+        check_source(final.file, whole.root, lambda: compare_images(final.file, Contents(whole)))
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = PartialFile.acquire(partial_path(path))
     try:
@@ -160,8 +163,10 @@ def _open(path: Path, caches: Sequence[FeatureCache], whole: ImageSource, *, ove
             whole.table,
             source=first.source,
             weights=first.weights,
+            weights_note=first.weights_note,
             check=first.check,
             machine=first.machine,
+            notes=first.notes,
             # The stamp of an image is reliable only for changes before its part was created.
             created=min(cache.file.layout.created for cache in caches),
         )

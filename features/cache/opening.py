@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.features.cache.earlier_files import EarlierFiles
+from frostline.features.cache.earlier_files import EarlierFiles, check_source
 from frostline.features.cache.file.layout import BLOCK_ROWS, Layout, table_arrays, table_digest
 from frostline.features.cache.file.mapped import MappedFile
 from frostline.features.cache.file.part import Part, PartOf
 from frostline.features.cache.file.partial import PartialFile, finished_name, partial_path
 from frostline.features.cache.reader import FeatureCache
 from frostline.features.cache.writing.creation import create
-from frostline.features.cache.writing.reuse import Contents, find_reusable, is_current
+from frostline.features.cache.writing.reuse import Contents, compare_images, find_reusable, is_current
 from frostline.features.cache.writing.writer import CacheWriter
 from frostline.features.errors import CacheFormatError, SourceError
 from frostline.features.fidelity import Check
@@ -32,9 +32,11 @@ def open_writer(
     *,
     part: Part | None = None,
     weights: str = "",
+    weights_note: str = "",
     check: Check | None = None,
     machine: str = "",
     overwrite: bool = False,
+    rehash: bool = False,
     progress: Callable[[int, int], None] | None = None,
 ) -> FeatureCache | CacheWriter:
     """Open the cache of an image set for writing, and copy all rows that earlier files already hold.
@@ -52,10 +54,12 @@ def open_writer(
         part: Part of the cache to write into a separate file, `Part.path`. If the whole cache is finished, it is
             returned.
         weights: Weights that the user chose for the backbone, stored in the header.
+        weights_note: How the weights were read and what was assumed, stored in the header.
         check: Comparison of the engine's features with the reference's, stored in the header.
         machine: Description of the machine, stored in the header.
-        overwrite: Whether to replace a cache of another specification or an unreadable one, and to verify every
-            byte of a cache of this specification, so that damaged rows are recomputed.
+        overwrite: Whether to replace a cache of another specification or data set, or an unreadable one, and to
+            verify every byte of a cache of this specification, so that damaged rows are recomputed. Implies `rehash`.
+        rehash: Whether to read every image and compare its bytes, whatever its stamp says.
         progress: Function called with (images read, images to read) while images are compared by their bytes.
 
     Returns:
@@ -64,7 +68,7 @@ def open_writer(
     Raises:
         PartError: The cache has fewer blocks than parts.
         SourceError: The source has no images, or its table is not valid.
-        CacheMismatchError: The path holds a finished or unfinished cache of another specification.
+        CacheMismatchError: The path holds a finished or unfinished cache of another specification or data set.
         CacheFormatError: The path holds a file that is not a cache of this version.
         ChecksumError: The finished cache is damaged.
         CacheBusyError: Another process is writing the cache.
@@ -83,9 +87,11 @@ def open_writer(
         spec=spec,
         source=source,
         weights=weights,
+        weights_note=weights_note,
         check=check,
         machine=machine,
         overwrite=overwrite,
+        rehash=rehash or overwrite,
         created=created,
         part=None,
         progress=progress,
@@ -107,9 +113,11 @@ class _Opening:
     spec: FeatureSpec
     source: ImageSource
     weights: str
+    weights_note: str
     check: Check | None
     machine: str
     overwrite: bool
+    rehash: bool
     created: int
     part: PartOf | None
     progress: Callable[[int, int], None] | None
@@ -120,7 +128,7 @@ class _Opening:
 
     @cached_property
     def contents(self) -> Contents:
-        return Contents(self.source, self.progress)
+        return Contents(self.source, rehash=self.rehash, progress=self.progress)
 
     @cached_property
     def earlier(self) -> EarlierFiles:
@@ -140,8 +148,10 @@ class _Opening:
         """Return the finished cache, or else a writer."""
         seen = _inode(self.path)
         final = self.earlier.final()
-        if final and self.is_complete(final):
-            return final
+        if final:
+            if self.is_complete(final):
+                return final
+            self.check_source(final.file)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = PartialFile.acquire(partial_path(self.path))
         try:
@@ -165,6 +175,11 @@ class _Opening:
     def is_of_these(self, file: MappedFile) -> bool:
         """Return whether a file was laid out for these images, as the same part of the same cache."""
         return file.layout.table_digest == self.digest and file.layout.part == self.part
+
+    def check_source(self, file: MappedFile) -> None:
+        """Refuse to replace a file of another data set, unless it may be overwritten."""
+        if not self.overwrite:
+            check_source(file, self.source.root, lambda: compare_images(file, self.contents))
 
     def begin(self, partial: PartialFile, final: FeatureCache | None) -> CacheWriter:
         """Create a cache or resume the unfinished one, copy all known rows, and return the writer."""
@@ -198,6 +213,8 @@ class _Opening:
             return None
         valid = unfinished.valid_blocks()
         resumable = self._is_resumable(unfinished, valid)
+        if valid.any() and not resumable:
+            self.check_source(unfinished)
         unfinished.close()
         if resumable:
             return unfinished.layout, valid
@@ -216,8 +233,10 @@ class _Opening:
             self.source.table,
             source=self.source.root,
             weights=self.weights,
+            weights_note=self.weights_note,
             check=self.check,
             machine=self.machine,
+            notes=self.source.notes,
             created=self.created,
             part=self.part,
         )

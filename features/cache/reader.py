@@ -18,6 +18,7 @@ from frostline.features.cache.file.part import Part
 from frostline.features.cache.file.partial import finished_name, partial_path
 from frostline.features.errors import CacheFormatError, CacheMismatchError, ChecksumError, LayerError
 from frostline.features.fidelity import Check
+from frostline.features.notes import SourceNotes
 from frostline.features.spec import FeatureSpec, Layer
 from frostline.features.table import FAILED, OK, ImageTable
 from frostline.splits import SPLITS
@@ -89,6 +90,9 @@ class CacheInfo:
         timing: Time and energy of the computation; None if unknown.
         created: Creation time.
         source: Folder or manifest of the images.
+        notes: How the images were listed when the file was created, and what was passed over.
+        weights: Weights that the user chose for the backbone; None for its own.
+        weights_note: How the weights were read and what was assumed; None for nothing to say.
         part: Part of a cache that the file holds, e.g. "2/4"; None for a whole cache.
     """
 
@@ -107,6 +111,9 @@ class CacheInfo:
     timing: Timing | None
     created: datetime
     source: str
+    notes: SourceNotes
+    weights: str | None
+    weights_note: str | None
     part: str | None
 
 
@@ -211,6 +218,11 @@ class FeatureCache:
     def source(self) -> str:
         """Absolute path of the folder or manifest of the images."""
         return self._file.layout.source
+
+    @property
+    def notes(self) -> SourceNotes:
+        """How the images were listed when the file was created, and what was passed over."""
+        return self._file.layout.notes
 
     @property
     def weights(self) -> str:
@@ -392,6 +404,9 @@ class FeatureCache:
             timing=self.timing,
             created=self.created,
             source=self.source,
+            notes=self.notes,
+            weights=self.weights or None,
+            weights_note=self._file.layout.weights_note or None,
             part=str(self.part) if self.part else None,
         )
 

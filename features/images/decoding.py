@@ -22,11 +22,19 @@ from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from frostline.features.errors import BackboneError, FeaturesError
-from frostline.features.images.damage import ZEROS, avif_damage, decoded, is_torn, jpeg_damage, webp_damage
 from frostline.features.images.decoders import DECODERS, DecoderKind
-from frostline.features.images.depth import colour_remark, is_deep, obstacle, to_8_bits, unreadable_tiff
-from frostline.features.images.metadata import without_metadata
-from frostline.features.images.silence import silence
+from frostline.features.images.files.damage import (
+    ZEROS,
+    avif_damage,
+    decoded,
+    is_torn,
+    jpeg_damage,
+    webp_damage,
+)
+from frostline.features.images.files.depth import colour_remark, is_deep, obstacle, to_8_bits, unreadable_tiff
+from frostline.features.images.files.metadata import without_metadata
+from frostline.features.images.files.silence import silence
+from frostline.features.images.heif import HEIF_EXTENSIONS, HEIF_REMEDY, is_heif, reads_heif, register_heif
 from frostline.features.images.views import random_box
 from frostline.features.spec import Transform
 
@@ -40,6 +48,12 @@ EXTENSIONS: Final = frozenset({
 })
 # fmt: on
 """File name extensions of `FORMATS`, in lower case."""
+
+
+def extensions() -> frozenset[str]:
+    """Return the extensions of the images that can be read here, in lower case."""
+    return EXTENSIONS | HEIF_EXTENSIONS if reads_heif() else EXTENSIONS
+
 
 MAX_PIXELS: Final = 178_956_970
 """Limit on the pixels of an image and its resized copy: Pillow's limit for decompression bombs, 0.7 GB in memory."""
@@ -160,6 +174,8 @@ def upright_rgb(data: bytes) -> Image.Image:
 
 def _as_decode_error(error: Exception, data: bytes) -> DecodeError:
     if isinstance(error, UnidentifiedImageError):
+        if is_heif(data) and not reads_heif():
+            return DecodeError(f"a HEIF photo; to read it: {HEIF_REMEDY}")
         return DecodeError(unreadable_tiff(data) or f"not an image in a known format ({', '.join(FORMATS)})")
     if isinstance(error, Image.DecompressionBombError):
         return DecodeError(f"more than {MAX_PIXELS} pixels")
@@ -201,7 +217,7 @@ def _damage(image: Image.Image, data: bytes, scan: int, *, is_raw: bool) -> str:
         return jpeg_damage(data, scan, pixels)
     if image.format == "WEBP":
         return webp_damage(data, pixels)
-    if image.format == "AVIF":
+    if image.format in {"AVIF", "HEIF"}:
         return avif_damage(data, pixels)
     if is_raw and data.find(ZEROS) >= 0 and is_torn(np.asarray(image), upwards=image.format == "BMP"):
         return "a row of pixels ends in its middle, and only zeros follow"
@@ -211,7 +227,8 @@ def _damage(image: Image.Image, data: bytes, scan: int, *, is_raw: bool) -> str:
 @functools.cache
 def _formats() -> tuple[str, ...]:
     Image.init()  # register every plugin now: threads would race to do so in Image.open
-    return tuple(name for name in FORMATS if name in Image.OPEN)
+    register_heif()
+    return tuple(name for name in (*FORMATS, "HEIF") if name in Image.OPEN)
 
 
 def _orientation(image: Image.Image) -> int:

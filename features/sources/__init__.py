@@ -2,7 +2,8 @@
 
 from frostline.features.sources.files import FileSource, PathSource
 from frostline.features.sources.kinds import SourceKind
-from frostline.features.sources.opening import find_kind, image_paths, limited, open_source
+from frostline.features.sources.opening import find_kind, limited, open_paths, open_source
+from frostline.features.sources.summary import SourceSummary, summarise
 from frostline.features.table import ImageSource, ImageTable
 
 __all__ = [
@@ -11,8 +12,10 @@ __all__ = [
     "ImageTable",
     "PathSource",
     "SourceKind",
+    "SourceSummary",
     "find_kind",
-    "image_paths",
     "limited",
+    "open_paths",
     "open_source",
+    "summarise",
 ]

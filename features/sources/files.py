@@ -1,51 +1,47 @@
 """Sources of image files, and the construction of their tables."""
 
-import errno
+import itertools
 import os
-import re
-import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frostline.features.errors import SourceError
-from frostline.features.sources.listing import Stat, file_stat
-from frostline.features.table import ImageSource, ImageTable, make_stamp
+from frostline.features.notes import NO_NOTES, SourceNotes
+from frostline.features.sources.labels import sort_classes
+from frostline.features.sources.listing import Stat, file_stat, stat_fields
+from frostline.features.system.files import open_regular
+from frostline.features.table import ImageSource, ImageTable
 from frostline.splits import Split
 
-SPLIT_CODES: Final[Mapping[str, Split]] = {
-    "train": Split.TRAIN,
-    "val": Split.VAL,
-    "valid": Split.VAL,
-    "validation": Split.VAL,
-    "test": Split.TEST,
-}
-"""Accepted split names, in lower case."""
-
-# A file can change without a change of size and modification time within one tick of the file system's clock, at
-# most 2 s (FAT). As in git, size and time identify only files last modified more than one tick before they were read.
-_TICK_NS = 2_000_000_000
+# A file can change without a change of its size and times within one tick of the file system's clock, at most 2 s
+# (FAT). As in git, they identify only files last changed more than one tick before they were read.
+TICK_NS = 2_000_000_000
 
 
 @dataclass(eq=False)
 class FileSource(ImageSource):
-    """Image files in a folder or listed by a manifest. A stamp is a file's size and modification time.
+    """Image files in a folder or listed by a manifest.
+
+    A stamp is a file's size and a hash of its inode number and of the times of its last modification and status
+    change. A copy of a file and a renamed file have other stamps, and so has a file rewritten with its time kept.
 
     Attributes:
         root: Folder or manifest that the user named, as an absolute path.
         table: The images.
+        changed: (n,) int64 time in nanoseconds of the last modification or status change of each file, the later one.
         folder: Absolute path that the ids are relative to.
-        skipped: Number of skipped entries of the folder: hidden ones, and files without an image extension.
+        notes: How the images were listed, and what was passed over.
     """
 
     root: str
     table: ImageTable
+    changed: NDArray[np.int64]
     folder: str
-    skipped: int = 0
+    notes: SourceNotes = NO_NOTES
 
     def read(self, row: int) -> tuple[bytes, bytes]:
         """Read one image's file; see `ImageSource.read`."""
@@ -61,8 +57,7 @@ class FileSource(ImageSource):
 
     def unsettled(self, since: int) -> NDArray[np.bool_]:
         """Return a mask of the files modified too close to a time; see `ImageSource.unsettled`."""
-        modified = self.table.stamps.view("<i8")[:, 1]
-        return np.asarray(modified > since - _TICK_NS)
+        return np.asarray(self.changed > since - TICK_NS)
 
 
 @dataclass(eq=False)
@@ -73,9 +68,11 @@ class PathSource(ImageSource):
         paths: Image files.
         root: Current working folder.
         table: The images, in the order of `paths`, not sorted by id as in a cache.
+        notes: What was passed over in the folders that the images were found in.
     """
 
     paths: Sequence[Path]
+    notes: SourceNotes = NO_NOTES
     root: str = field(init=False)
     table: ImageTable = field(init=False)
 
@@ -88,7 +85,7 @@ class PathSource(ImageSource):
             classes=(),
             split=np.zeros(n, np.uint8),
             groups=np.zeros(n, "S1"),
-            stamps=_stamps([file_stat(str(path)) for path in self.paths]),
+            stamps=stamps_of([file_stat(str(path)) for path in self.paths]),
         )
 
     def read(self, row: int) -> tuple[bytes, bytes]:
@@ -110,15 +107,33 @@ def absolute(path: str) -> str:
 
 
 def _read(location: str) -> tuple[bytes, bytes]:
-    with open(location, "rb", buffering=0) as file:  # noqa: PTH123  # a Path per image would be needless work
+    with open(open_regular(location), "rb", buffering=0) as file:  # noqa: PTH123  # a descriptor
         status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "not a regular file", location)
-        return file.readall(), make_stamp(status.st_size, status.st_mtime_ns)
+        return file.readall(), stamps_of([stat_fields(status)]).tobytes()
 
 
-def _stamps(stats: Sequence[Stat]) -> NDArray[np.uint8]:
-    return np.array(stats, "<i8").reshape(len(stats), 2).view(np.uint8)
+def stamps_of(stats: Sequence[Stat]) -> NDArray[np.uint8]:
+    """Return the (n, 16) uint8 stamps of files; `NO_STAMP` for `UNREADABLE`."""
+    fields = _fields(stats)
+    mixed = np.zeros(len(stats), "<u8")
+    for column in fields[:, 1:].astype("<u8").T:
+        mixed = _mix(mixed ^ column)
+    sizes = fields[:, 0]
+    return np.stack([sizes, np.where(sizes < 0, -1, mixed.view("<i8"))], axis=1).view(np.uint8)
+
+
+def _fields(stats: Sequence[Stat]) -> NDArray[np.int64]:
+    """Return stats as an (n, 4) array."""
+    numbers = np.fromiter(itertools.chain.from_iterable(stats), "<i8", 4 * len(stats))
+    return numbers.reshape(len(stats), 4)
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return a hash of each number: one step of the generator SplitMix64."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ values >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ values >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return values ^ values >> np.uint64(31)
 
 
 def make_table(
@@ -129,12 +144,12 @@ def make_table(
     split: Sequence[Split],
     groups: Sequence[str] = (),
     where: str,
-) -> ImageTable:
-    """Return a table with its rows sorted by id and its classes numbered.
+) -> tuple[ImageTable, NDArray[np.int64]]:
+    """Return a table with its rows sorted by id and its classes numbered, and the `FileSource.changed` of its rows.
 
     Args:
         ids: Unique paths.
-        stats: Size and modification time of each file.
+        stats: Stat of each file.
         labels: Class name of each file, empty for unknown.
         split: Split of each file.
         groups: Group of each file, empty for none. Optional.
@@ -147,14 +162,16 @@ def make_table(
     order = np.argsort(encoded, kind="stable")
     classes = sort_classes({*labels} - {""})
     number = {"": -1} | {name: index for index, name in enumerate(classes)}
-    return ImageTable(
+    table = ImageTable(
         ids=encoded[order],
         labels=np.array([number[label] for label in labels], np.int64)[order],
         classes=classes,
         split=np.array(split, np.uint8)[order],
         groups=np.array([group.encode() for group in groups] or np.zeros(len(ids), "S1"), np.bytes_)[order],
-        stamps=_stamps(stats)[order],
+        stamps=stamps_of(stats)[order],
     )
+    changed: NDArray[np.int64] = _fields(stats)[:, 1:3].max(axis=1)
+    return table, changed[order]
 
 
 def _encode(id_: str, where: str) -> bytes:
@@ -164,15 +181,3 @@ def _encode(id_: str, where: str) -> bytes:
         raise SourceError(
             f"{where}: the file name {os.fsencode(id_)!r} is not UTF-8 text; rename the file (convmv renames whole folders)"
         ) from error
-
-
-def sort_classes(names: Collection[str]) -> tuple[str, ...]:
-    """Sort class names: by value if all are integers, as text otherwise."""
-    if all(map(is_integer, names)):
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
-    return tuple(sorted(names))
-
-
-def is_integer(text: str) -> bool:
-    """Return whether a text is a plain decimal integer."""
-    return re.fullmatch(r"[+-]?[0-9]+", text) is not None

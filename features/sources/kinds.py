@@ -14,12 +14,15 @@ class SourceKind:
     Attributes:
         expects: Description of the accepted input, for messages.
         accepts: Function that returns whether the user's input is of this kind.
-        open: Function that lists the images. An `OSError` is reported as a failure to read the source.
+        open: Function that lists the images, given the user's input and the keyword arguments named in `options`. An
+            `OSError` is reported as a failure to read the source.
         locate: Function that returns the path of an image's file without listing the images, given the root of the
             source and the id of the image. None for images that are not files of their own.
+        options: Options of `open_source` that `open` takes.
     """
 
     expects: str
     accepts: Callable[[str], bool]
-    open: Callable[[str], ImageSource]
+    open: Callable[..., ImageSource]
     locate: Callable[[str, str], Path] | None = None
+    options: tuple[str, ...] = ()

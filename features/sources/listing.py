@@ -2,18 +2,30 @@
 
 import os
 import stat as bits
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from frostline.features.errors import SourceError
-from frostline.features.images.decoding import EXTENSIONS
+from frostline.features.images.decoding import extensions
+from frostline.features.notes import Skipped
 
-Stat = tuple[int, int]
-"""Size of a file in bytes and modification time in nanoseconds."""
+Stat = tuple[int, int, int, int]
+"""Size of a file in bytes, times of its last modification and status change in nanoseconds, and inode number."""
 
-UNREADABLE: Final[Stat] = (-1, -1)
+UNREADABLE: Final[Stat] = (-1, -1, -1, -1)
 """Stat of a file that is missing or inaccessible. Its row is recorded as failed when it is read."""
+
+# fmt: off
+SYSTEM_FOLDERS: Final = frozenset({
+    "$recycle.bin", "#recycle", "#snapshot", "@eadir", "@recycle", ".@__thumb", ".appledouble", ".ipynb_checkpoints",
+    ".spotlight-v100", ".thumbnails", ".trash", ".trashes", "__macosx", "lost+found", "system volume information",
+})
+# fmt: on
+"""Names, in lower case, of folders that systems and programs make: thumbnails, deleted files and indices."""
+# Windows reports no time of a status change, and no inode number when a folder is listed.
+_BRIEF = os.name == "nt"
 
 # Path below the root with a trailing slash, and the device and inode numbers of the folder's ancestors.
 _Folder = tuple[str, frozenset[tuple[int, int]]]
@@ -25,22 +37,57 @@ class Listing:
 
     Attributes:
         paths: Paths relative to the folder, with forward slashes, in no particular order.
-        stats: Size and modification time of each path.
-        skipped: Number of skipped entries: hidden ones, and files without an image extension.
-        folders: Number of folders searched.
+        stats: Stat of each path.
+        folders: Paths of the folders searched, each with a trailing slash; the folder itself is "".
+        files: Number of files passed over by extension.
+        system_folders: Number of folders passed over by name.
+        hidden: Number of other entries passed over whose name starts with a dot.
+        special: Number of pipes, sockets and devices passed over that have an image extension.
+        loops: Number of links passed over that lead to a folder that contains them.
     """
 
     paths: list[str] = field(default_factory=list)
     stats: list[Stat] = field(default_factory=list)
-    skipped: int = 0
-    folders: int = 0
+    folders: list[str] = field(default_factory=list)
+    files: Counter[str] = field(default_factory=Counter)
+    system_folders: Counter[str] = field(default_factory=Counter)
+    hidden: int = 0
+    special: int = 0
+    loops: int = 0
+
+    def add(self, other: "Listing") -> None:
+        """Add the counts of what was passed over in another folder."""
+        self.files += other.files
+        self.system_folders += other.system_folders
+        self.hidden += other.hidden
+        self.special += other.special
+        self.loops += other.loops
+
+    def skipped(
+        self, empty_folders: Iterable[str] = (), left_out: Mapping[str, int] | None = None
+    ) -> Skipped:
+        """Return what was passed over.
+
+        Args:
+            empty_folders: Folders in place of a class that hold no image.
+            left_out: Folders that the user left out.
+        """
+        return Skipped(
+            files=dict(sorted(self.files.items())),
+            hidden=self.hidden,
+            folders={**dict(sorted(self.system_folders.items())), **(left_out or {})},
+            special=self.special,
+            loops=self.loops,
+            empty_folders=tuple(empty_folders),
+        )
 
 
 def list_images(folder: str) -> Listing:
     """Find image files below a folder by their extension.
 
     Links to files and folders are followed, except links to one of their own parent folders. A broken link is
-    listed as `UNREADABLE`, so that the missing image is reported. Names that start with a dot are skipped.
+    listed as `UNREADABLE`, so that the missing image is reported. `SYSTEM_FOLDERS`, names that start with a dot and
+    files without an image extension are passed over and counted.
 
     Raises:
         SourceError: A folder can't be read.
@@ -57,7 +104,7 @@ def list_images(folder: str) -> Listing:
                 pending += [(name, ancestors) for name in _collect(entries, prefix, ancestors, listing)]
         except OSError as error:
             raise SourceError(f"{path}: the folder can't be read: {error.strerror}") from error
-        listing.folders += 1
+        listing.folders.append(prefix)
     return listing
 
 
@@ -65,17 +112,26 @@ def _collect(
     entries: Iterator[os.DirEntry[str]], prefix: str, ancestors: frozenset[tuple[int, int]], listing: Listing
 ) -> Iterator[str]:
     """Add the images of one folder to the listing and yield its subfolders."""
+    readable = extensions()
     for entry in entries:
-        if entry.name.startswith("."):
-            listing.skipped += 1
-        elif _is_folder(entry):
-            if not (entry.is_symlink() and _identity(entry) in ancestors):
-                yield f"{prefix}{entry.name}/"
-        elif is_image_name(entry.name) and (stat := _entry_stat(entry)):
-            listing.paths.append(prefix + entry.name)
+        name = entry.name
+        folder = _is_folder(entry)
+        if folder and name.lower() in SYSTEM_FOLDERS:
+            listing.system_folders[name] += 1
+        elif name.startswith("."):
+            listing.hidden += 1
+        elif folder:
+            if entry.is_symlink() and _identity(entry) in ancestors:
+                listing.loops += 1
+            else:
+                yield f"{prefix}{name}/"
+        elif (extension := _extension(name)) not in readable:
+            listing.files[extension] += 1
+        elif stat := _entry_stat(entry):
+            listing.paths.append(prefix + name)
             listing.stats.append(stat)
         else:
-            listing.skipped += 1
+            listing.special += 1
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -90,9 +146,10 @@ def _identity(entry: os.DirEntry[str]) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-def is_image_name(name: str) -> bool:
-    """Return whether a file name's extension is one of `EXTENSIONS`, ignoring case."""
-    return name[name.rfind(".") :].lower() in EXTENSIONS
+def _extension(name: str) -> str:
+    """Return the extension of a file name in lower case, with the dot; empty without one."""
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot >= 0 else ""
 
 
 def _entry_stat(entry: os.DirEntry[str]) -> Stat | None:
@@ -111,4 +168,11 @@ def file_stat(path: str) -> Stat:
 
 
 def _regular(status: os.stat_result) -> Stat | None:
-    return (status.st_size, status.st_mtime_ns) if bits.S_ISREG(status.st_mode) else None
+    return stat_fields(status) if bits.S_ISREG(status.st_mode) else None
+
+
+def stat_fields(status: os.stat_result) -> Stat:
+    """Return what identifies the state of a file."""
+    if _BRIEF:
+        return status.st_size, status.st_mtime_ns, 0, 0
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino

@@ -1,103 +1,144 @@
 """Manifests: CSV, TSV or Parquet tables of ``path,label[,split][,group]``, one image per row."""
 
 import csv
-import difflib
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
 from frostline.features.errors import SourceError
-from frostline.features.sources.files import SPLIT_CODES, FileSource, absolute, is_integer, make_table
+from frostline.features.notes import SourceNotes
+from frostline.features.sources.columns import ROLES, find_columns
+from frostline.features.sources.disk_names import DiskNames, on_disk
+from frostline.features.sources.files import FileSource, absolute, make_table
 from frostline.features.sources.kinds import SourceKind
-from frostline.features.sources.listing import UNREADABLE, file_stat
+from frostline.features.sources.labels import composed, plain_numbers
+from frostline.features.sources.listing import UNREADABLE, Stat, file_stat
+from frostline.features.sources.split_names import SPLIT_CODES
+from frostline.features.system.files import check_regular, open_regular
 from frostline.splits import Split
 
 _SUFFIXES = (".csv", ".tsv", ".parquet")
-_COLUMNS = ("path", "label", "split", "group")
+_SHOWN = 80  # characters of the type of a column
 
 
 @dataclass(frozen=True)
 class _Sheet:
-    """Known columns of a manifest as text, with the position of each row in the file."""
+    """Columns of a manifest as text, with the position of each row in the file."""
 
     file: str
-    columns: Mapping[str, Sequence[str]]  # only those in the file; path is always present
+    header: Sequence[str]
+    taken: Mapping[str, int]  # index of the column of each role that the manifest has; path is always there
+    columns: Mapping[str, Sequence[str]]  # by role
     lines: Sequence[int]
     unit: str  # unit of lines: "line" or "row"
 
-    def at(self, row: int) -> str:
-        return f"{self.file}, {self.unit} {self.lines[row]}"
+    def at(self, row: int, role: str = "") -> str:
+        """Return the place of a row, and of its cell in the column of a role, for messages."""
+        return _place(self.file, self.unit, self.lines[row], self.header[self.taken[role]] if role else "")
 
-    def column(self, name: str) -> Sequence[str]:
-        return self.columns.get(name) or [""] * len(self.lines)
+    def column(self, role: str) -> Sequence[str]:
+        return self.columns.get(role) or [""] * len(self.lines)
+
+    def notes(self, remarks: Sequence[str]) -> SourceNotes:
+        """Return which columns were taken, with remarks."""
+        used = {role: self.header[index] for role, index in self.taken.items()}
+        unused = (name for index, name in enumerate(self.header) if index not in self.taken.values())
+        return SourceNotes(columns=used, unused_columns=tuple(unused), remarks=tuple(remarks))
 
 
-def open_manifest(root: str) -> FileSource:
+def open_manifest(
+    root: str,
+    *,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    split_column: str | None = None,
+    group_column: str | None = None,
+) -> FileSource:
     """List the images of a manifest.
 
-    Paths are absolute, or relative to the manifest's folder. They may point outside that folder. A row whose file
-    is missing is kept and recorded as an unreadable image. If all labels are integers, the classes are sorted by
-    value.
+    Paths are absolute, or relative to the manifest's folder. They may point outside that folder, have back-slashes,
+    and be in another Unicode form than on disk. A row whose file is missing is kept and recorded as an unreadable
+    image. Labels are the text that was written, without surrounding blanks; if all are integers, the classes are
+    sorted by value.
 
     Args:
         root: Path of a file that ends in ``.csv``, ``.tsv`` or ``.parquet``.
+        path_column: Column of the paths; by default ``path``.
+        label_column: Column of the labels, ``none`` for unlabelled images; by default ``label``.
+        split_column: Column of the splits, ``none`` for no splits; by default ``split``.
+        group_column: Column of the groups, ``none`` for no groups; by default ``group``.
 
     Raises:
         SourceError: The table can't be read, a row is not valid, or none of the files exists.
     """
     root = absolute(root)
-    sheet = _read_parquet(root) if root.lower().endswith(".parquet") else _read_text(root)
+    chosen = dict(zip(ROLES, (path_column, label_column, split_column, group_column), strict=True))
+    sheet = _read_parquet(root, chosen) if root.lower().endswith(".parquet") else _read_text(root, chosen)
     if not sheet.lines:
         raise SourceError(f"{root}: the manifest lists no image; expected rows of path,label[,split][,group]")
     folder = os.path.dirname(root)  # noqa: PTH120  # ids are strings
-    ids = _ids(sheet)
-    stats = [file_stat(os.path.join(folder, id_)) for id_ in ids]  # noqa: PTH118  # as above
-    if all(stat == UNREADABLE for stat in stats):
+    files = _find_files(sheet, folder)
+    if all(stat == UNREADABLE for stat in files.values()):
+        first = Path(folder, next(iter(files)))
         raise SourceError(
-            f"{root}: none of its {len(ids)} files exists; {sheet.at(0)} points to {Path(folder, ids[0])}."
+            f"{root}: none of its {len(files)} files exists; {sheet.at(0)} points to {first}."
             " Expected absolute paths, or paths relative to the manifest's folder."
         )
-    table = make_table(
-        ids,
-        stats,
-        labels=_labels(sheet.column("label")),
+    labels, remarks = _labels(sheet.column("label"))
+    table, changed = make_table(
+        list(files),
+        list(files.values()),
+        labels=labels,
         split=_splits(sheet),
         groups=[group.strip() for group in sheet.column("group")],
         where=root,
     )
-    return FileSource(root, table, folder=folder)
+    return FileSource(root, table, changed, folder=folder, notes=sheet.notes(remarks))
 
 
 MANIFEST = SourceKind(
     f"a manifest ending in {', '.join(_SUFFIXES)}",
     lambda path: path.lower().endswith(_SUFFIXES) and Path(path).exists(),
     open_manifest,
-    lambda root, id_: Path(root).parent / id_,
+    lambda root, id_: Path(on_disk(os.path.join(os.path.dirname(root), id_))),  # noqa: PTH118, PTH120
+    options=("path_column", "label_column", "split_column", "group_column"),
 )
 
 
-def _ids(sheet: _Sheet) -> list[str]:
+def _find_files(sheet: _Sheet, folder: str) -> dict[str, Stat]:
+    """Return the stat of each file by id: its path as on disk, or as written if it is missing."""
+    names = DiskNames()
     seen: dict[str, int] = {}
+    stats = {}
     for row, cell in enumerate(sheet.columns["path"]):
         if not cell.strip() or "\0" in cell:
-            raise SourceError(f"{sheet.at(row)}, column 'path': got {cell!r}; expected an image file's path")
+            raise SourceError(f"{sheet.at(row, 'path')}: got {cell!r}; expected an image file's path")
         id_ = PurePath(cell).as_posix()
+        stat = file_stat(os.path.join(folder, id_))  # noqa: PTH118
+        if stat == UNREADABLE and (found := names.find(folder, id_)):
+            id_ = found
+            stat = file_stat(os.path.join(folder, id_))  # noqa: PTH118
         if (first := seen.setdefault(id_, row)) != row:
             raise SourceError(
-                f"{sheet.at(row)}, column 'path': {cell!r} is already in {sheet.unit} {sheet.lines[first]};"
+                f"{sheet.at(row, 'path')}: {cell!r} is already in {sheet.unit} {sheet.lines[first]};"
                 " expected each image once"
             )
-    return list(seen)
+        stats[id_] = stat
+    return stats
 
 
-def _labels(cells: Iterable[str]) -> list[str]:
-    labels = [cell.strip() for cell in cells]
-    if all(map(is_integer, {*labels} - {""})):
-        return [label and str(int(label)) for label in labels]
-    return labels
+def _labels(cells: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the labels, and remarks on those that are not exactly as written."""
+    stripped = [cell.strip() for cell in cells]
+    blanks = sum(cell != label for cell, label in zip(cells, stripped, strict=True))
+    labels, remarks = composed(plain_numbers(stripped))
+    return labels, [
+        *remarks,
+        *([f"{blanks} label(s) had surrounding blanks, which are dropped"] * (blanks > 0)),
+    ]
 
 
 def _splits(sheet: _Sheet) -> list[Split]:
@@ -106,19 +147,19 @@ def _splits(sheet: _Sheet) -> list[Split]:
         name = cell.strip().lower()
         if name and name not in SPLIT_CODES:
             raise SourceError(
-                f"{sheet.at(row)}, column 'split': got {cell!r}; expected {', '.join(SPLIT_CODES)}, or nothing"
+                f"{sheet.at(row, 'split')}: got {cell!r}; expected {', '.join(SPLIT_CODES)}, or nothing"
             )
         codes.append(SPLIT_CODES.get(name, Split.NONE))
     return codes
 
 
-def _read_text(file: str) -> _Sheet:
+def _read_text(file: str, chosen: Mapping[str, str | None]) -> _Sheet:
     delimiter = "\t" if file.lower().endswith(".tsv") else ","
-    with Path(file).open(encoding="utf-8-sig", newline="") as stream:
+    with open(open_regular(file), encoding="utf-8-sig", newline="") as stream:  # noqa: PTH123  # a descriptor
         reader = csv.reader(stream, delimiter=delimiter, strict=True)
         try:
             header = next(reader, [])
-            wanted = _find_columns(header, f"{file}, line 1")
+            wanted = find_columns(header, chosen, f"{file}, line 1")
             lines, rows = [], []
             for cells in reader:
                 if not cells:  # a blank line
@@ -140,58 +181,69 @@ def _read_text(file: str) -> _Sheet:
                 f"{file}, after line {reader.line_num}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8"
             ) from error
     columns = zip(*rows, strict=True) if rows else ([] for _ in wanted)
-    return _Sheet(file, dict(zip(wanted, columns, strict=True)), lines, "line")
+    return _Sheet(file, header, wanted, dict(zip(wanted, columns, strict=True)), lines, "line")
 
 
-def _read_parquet(file: str) -> _Sheet:
+def _read_parquet(file: str, chosen: Mapping[str, str | None]) -> _Sheet:
     try:
         from pyarrow import parquet
     except ImportError as error:
         raise SourceError(
             f"{file}: reading Parquet needs pyarrow; install it with: pip install 'frostline[parquet]'"
         ) from error
+    check_regular(file)
     try:
         with parquet.ParquetFile(file) as opened:
             header = opened.schema_arrow.names
-            wanted = _find_columns(header, f"{file}, its schema")
+            wanted = find_columns(header, chosen, f"{file}, its schema")
+            _check_types(opened.schema_arrow, wanted, file)
             table = opened.read(columns=[header[index] for index in wanted.values()])
     except SourceError:
         raise
     except (OSError, ValueError) as error:  # pyarrow raises both
         raise SourceError(f"{file}: not a readable Parquet file: {error}") from error
     columns = {
-        name: [_text(value) for value in table[header[index]].to_pylist()] for name, index in wanted.items()
+        role: [
+            _text(value, _place(file, "row", row, header[index]), whole=role != "label")
+            for row, value in enumerate(table[header[index]].to_pylist(), 1)
+        ]
+        for role, index in wanted.items()
     }
-    return _Sheet(file, columns, range(1, table.num_rows + 1), "row")
+    return _Sheet(file, header, wanted, columns, range(1, table.num_rows + 1), "row")
 
 
-def _text(value: Any) -> str:
-    """Return a Parquet cell as CSV text. Whole floats lose the ``.0`` that pandas adds next to missing values."""
+def _check_types(schema: Any, wanted: Mapping[str, int], file: str) -> None:
+    """Raise `SourceError` for columns of lists and structs."""
+    from pyarrow import types
+
+    for role, index in wanted.items():
+        column = schema.field(index)
+        if types.is_nested(column.type):
+            raise SourceError(
+                f"{file}, its schema: the column {column.name!r} holds {str(column.type)[:_SHOWN]}; expected one text or"
+                f" number per row as {role}. Write images that lie in the table to files, and a list to one column"
+            )
+
+
+def _place(file: str, unit: str, line: int, column: str = "") -> str:
+    return f"{file}, {unit} {line}" + (f", column {column!r}" if column else "")
+
+
+def _text(value: Any, where: str, *, whole: bool) -> str:
+    """Return a Parquet cell as CSV text.
+
+    Args:
+        value: The cell.
+        where: Place named in error messages.
+        whole: Whether whole floats lose the ``.0`` that pandas adds next to missing values.
+    """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError as error:
+            raise SourceError(f"{where}: bytes that are not UTF-8 text; got {value[:20]!r}") from error
+    if whole and isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
-
-
-def _find_columns(header: Sequence[str], where: str) -> dict[str, int]:
-    """Return the index of each known column.
-
-    Raises:
-        SourceError: A known column is duplicated, or is missing while another column has a similar name.
-    """
-    names = [name.strip().lower() for name in header]
-    for name in _COLUMNS:
-        if names.count(name) > 1:
-            raise SourceError(f"{where}: got {names.count(name)} columns named {name!r}, expected one")
-        if name not in names and (close := difflib.get_close_matches(name, names, n=1, cutoff=0.8)):
-            found = header[names.index(close[0])]
-            raise SourceError(
-                f"{where}: no column {name!r}, but {found!r}; did you mean {name!r}? Rename the column."
-            )
-    if "path" not in names:
-        raise SourceError(
-            f"{where}: no column 'path'; got {', '.join(map(repr, header)) or 'an empty file'};"
-            " expected a header like path,label,split,group"
-        )
-    return {name: names.index(name) for name in _COLUMNS if name in names}

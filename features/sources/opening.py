@@ -1,15 +1,20 @@
 """Opening of image sources by path or name."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from frostline.features.errors import SourceError
-from frostline.features.sources.files import absolute
+from frostline.features.images.unread import unread_formats
+from frostline.features.notes import SourceNotes
+from frostline.features.sources.disk_names import on_disk
+from frostline.features.sources.files import PathSource, absolute
 from frostline.features.sources.kinds import SourceKind
-from frostline.features.sources.listing import list_images
+from frostline.features.sources.listing import Listing, list_images
 from frostline.features.table import ImageSource, SourceRows
 from frostline.registry import Entry, Registry
 
@@ -29,7 +34,16 @@ SOURCES: Registry[SourceKind] = Registry(
 """Registry of image sources. The first kind that accepts the user's input opens it."""
 
 
-def open_source(data: str | Path, *, limit: int | None = None) -> ImageSource:
+def open_source(
+    data: str | Path,
+    *,
+    limit: int | None = None,
+    split_folders: Mapping[str, str] | Sequence[str] | None = None,
+    path_column: str | None = None,
+    label_column: str | None = None,
+    split_column: str | None = None,
+    group_column: str | None = None,
+) -> ImageSource:
     """List the images of a folder, a manifest, or any input that a source of another package accepts.
 
     Args:
@@ -37,11 +51,26 @@ def open_source(data: str | Path, *, limit: int | None = None) -> ImageSource:
             manifest (``path,label[,split][,group]``); see `SOURCES`.
         limit: Keep at most this many images, evenly spaced over the sorted ids. The classes are those of the whole
             source.
+        split_folders: Split of each top-level folder: train, val, test, or ``skip`` to leave the folder out; or texts
+            such as ``Training=train,Testing=test``. ``none`` alone says that these folders are classes. By default
+            their names tell.
+        path_column: Column of a manifest with the paths; by default ``path``.
+        label_column: Column with the labels, or ``none``; by default ``label``.
+        split_column: Column with the splits, or ``none``; by default ``split``.
+        group_column: Column with the groups, or ``none``; by default ``group``.
 
     Raises:
-        SourceError: `data` doesn't exist, holds no image, or is not valid.
+        SourceError: `data` doesn't exist, holds no image, or is not valid; or it has no use for an option.
     """
-    return limited(_open(str(data)), limit)
+    options = {
+        "split_folders": split_folders,
+        "path_column": path_column,
+        "label_column": label_column,
+        "split_column": split_column,
+        "group_column": group_column,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    return limited(_open(on_disk(str(data)), given), limit)
 
 
 def limited(source: ImageSource, limit: int | None) -> ImageSource:
@@ -71,14 +100,24 @@ def _kind_name(data: str) -> str | None:
     return next((name for name in SOURCES if SOURCES[name].accepts(data)), None)
 
 
-def _open(data: str) -> ImageSource:
+def _open(data: str, options: Mapping[str, Any]) -> ImageSource:
     name = _kind_name(data)
     if name is None:
         raise SourceError(_unknown_source(data))
+    for option in options:
+        if option not in SOURCES[name].options:
+            known = [kind for kind in SOURCES if option in SOURCES[kind].options]
+            raise SourceError(
+                f"--{option.replace('_', '-')}: {data} is {SOURCES[name].expects}, and this option is for"
+                f" {' and '.join(SOURCES[kind].expects for kind in known)}"
+            )
     try:
-        return SOURCES[name].open(data)
+        source = SOURCES[name].open(data, **options)
     except OSError as error:
         raise SourceError(f"{data}: the {name} can't be read: {error.strerror or error}") from error
+    if options:
+        source.notes = replace(source.notes, options=options)
+    return source
 
 
 def _unknown_source(data: str) -> str:
@@ -88,7 +127,7 @@ def _unknown_source(data: str) -> str:
     return f"{path}: expected {', or '.join(SOURCES[name].expects for name in SOURCES)}"
 
 
-def image_paths(paths: Sequence[str | Path]) -> list[Path]:
+def open_paths(paths: Sequence[str | Path]) -> PathSource:
     """Return the named image files and the image files below the named folders, sorted within each folder.
 
     A named file is accepted with any extension. Folders are searched by extension.
@@ -97,17 +136,21 @@ def image_paths(paths: Sequence[str | Path]) -> list[Path]:
         SourceError: A path doesn't exist, or a folder has no image in it.
     """
     found: list[Path] = []
-    for path in map(Path, paths):
+    whole = Listing()
+    for path in (Path(on_disk(str(path))) for path in paths):
         if path.is_dir():
-            below = sorted(list_images(str(path)).paths)
-            if not below:
-                raise SourceError(f"{path}: no image found in this folder")
-            found += [path / name for name in below]
+            listing = list_images(str(path))
+            whole.add(listing)
+            if not listing.paths:
+                raise SourceError(
+                    ". ".join([f"{path}: no image found in this folder", *unread_formats(listing.files)])
+                )
+            found += [path / name for name in sorted(listing.paths)]
         elif path.exists():
             found.append(path)
         else:
             raise SourceError(_missing_path(path))
-    return found
+    return PathSource(found, SourceNotes(skipped=whole.skipped(), remarks=tuple(unread_formats(whole.files))))
 
 
 def _missing_path(path: Path) -> str:

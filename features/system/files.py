@@ -5,8 +5,10 @@ import errno
 import gc
 import mmap
 import os
+import stat
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 try:
@@ -19,11 +21,67 @@ _CHUNK = 1 << 24
 # Python 3.11 lacks the name; this is its value on x86-64 and ARM64.
 _MAP_NORESERVE: int = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISFIFO, "a pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+
 _seeking = threading.Lock()
 
 
+def open_regular(path: str | Path) -> int:
+    """Open a regular file for reading. Pipes, sockets and devices are not opened, so the call never blocks.
+
+    Raises:
+        IsADirectoryError: The path is a folder.
+        OSError: The path is something else than a regular file, or can't be opened.
+    """
+    check_regular(path)
+    # The file could have been replaced since: without O_NONBLOCK, opening a pipe waits for a writer.
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0))
+    try:
+        _check_mode(os.fstat(fd).st_mode, path)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def read_regular(path: str | Path) -> bytes:
+    """Return the bytes of a regular file; see `open_regular`."""
+    with open(open_regular(path), "rb", buffering=0) as file:  # a descriptor
+        return file.readall()
+
+
+def check_regular(path: str | Path, *, missing_ok: bool = False) -> None:
+    """Raise an `OSError` for a path that is not a regular file, without opening it.
+
+    Args:
+        path: Path, whose links are followed.
+        missing_ok: Whether to accept a path at which nothing exists.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  # a Path per image would be needless work
+    except FileNotFoundError:
+        if missing_ok:
+            return
+        raise
+    _check_mode(mode, path)
+
+
+def _check_mode(mode: int, path: str | Path) -> None:
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(mode):
+        kind = next((name for test, name in _KINDS if test(mode)), "something else")
+        raise OSError(errno.EINVAL, f"not a regular file but {kind}", str(path))
+
+
 def open_binary(path: Path) -> int:
-    """Open a file for reading and writing; create it if missing. Child processes don't inherit the descriptor."""
+    """Open a regular file for reading and writing; create it if missing. Child processes don't inherit the descriptor."""
+    check_regular(path, missing_ok=True)
     # Without O_BINARY, Windows writes two bytes for each byte that is a line feed in text.
     return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
 

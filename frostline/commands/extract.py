@@ -7,7 +7,7 @@ import click
 
 from frostline import pipeline
 from frostline.commands.options import PATH, example, options_of, output_options
-from frostline.commands.output import Output, Text
+from frostline.commands.output import Output, Table, Text
 from frostline.pipeline.options.extraction import ExtractOptions
 
 if TYPE_CHECKING:
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 )
 @click.argument("data", type=PATH)
 @options_of(ExtractOptions)
+@click.option("--dry-run", is_flag=True, help="Only list what would be read, and compute nothing.")
 @output_options
-def extract(*, output: Output, data: Path, part: "Part | None", **options: Any) -> None:
+def extract(*, output: Output, data: Path, part: "Part | None", dry_run: bool, **options: Any) -> None:
     """Compute the features of images and store them in a cache.
 
     DATA is an image folder (CLASS/..., or train|val|test/CLASS/...) or a CSV, TSV or Parquet manifest with the
@@ -35,12 +36,16 @@ def extract(*, output: Output, data: Path, part: "Part | None", **options: Any) 
     """
     from frostline.pipeline.hosts.torchrun import join_launcher
 
+    if dry_run:
+        plan = pipeline.plan_extraction(data, part=part, report=output.report, **options)
+        output.show(plan, _plan_text(plan))
+        return
     result = pipeline.extract(data, part=part or join_launcher(), report=output.report, **options)
     output.show(result, extraction_text(result))
 
 
 def extraction_text(result: "pipeline.ExtractResult") -> Text:
-    """Describe an extraction: what was computed, which images are unreadable, what to do next."""
+    """Describe an extraction: what was computed, which images are unreadable, what was found, what to do next."""
     if result.unchanged:
         yield f"Nothing to do: {result.cache} already holds all {result.rows} images. No image was decoded."
     else:
@@ -54,5 +59,16 @@ def extraction_text(result: "pipeline.ExtractResult") -> Text:
         yield f"{result.failed} unreadable images:"
         for name, reason in result.errors.items():
             yield f"  {name}: {reason}"
+    yield from result.found.lines()
     if result.merge_command:
         yield f"This is part {result.part}. When all parts exist, run: {result.merge_command}"
+
+
+def _plan_text(plan: "pipeline.ExtractionPlan") -> Text:
+    yield from plan.found.lines()
+    if plan.counts:
+        splits = {split: None for row in plan.counts.values() for split in row}
+        rows = [[name, *(str(row.get(split, 0)) for split in splits)] for name, row in plan.counts.items()]
+        yield Table(["class", *(split or "no split" for split in splits)], rows)
+    state = "exists" if plan.exists else "does not exist yet"
+    yield f"Nothing was computed. The cache {plan.cache} {state}."

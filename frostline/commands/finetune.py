@@ -46,4 +46,5 @@ def _finetuning_text(result: "pipeline.FinetuneResult") -> Text:
         f"; validation: {named(result.validation)} (epoch {result.best_epoch})" if result.validation else ""
     )
     yield f"images: {listed(result.counts)}{scores}"
+    yield from result.found.lines()
     yield f"Next: frostline evaluate {result.run}"

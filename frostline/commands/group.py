@@ -1,7 +1,9 @@
 """The group of all commands, which imports them on demand and turns errors into exit codes."""
 
 import importlib
+import io
 import signal
+import sys
 from collections import UserDict
 from collections.abc import Mapping
 from typing import Any, NoReturn
@@ -42,6 +44,7 @@ class CommandGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, and turn an expected error into a message and an exit code."""
         signal.signal(signal.SIGTERM, _interrupt)
+        _write_any_name()
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
@@ -52,6 +55,12 @@ class CommandGroup(click.Group):
                     click.ClickException(_message(error)).show()
                     ctx.exit(code)
             raise
+
+
+def _write_any_name() -> None:
+    """Make standard output give back the bytes of file names that are not text in its encoding."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=sys.getfilesystemencodeerrors())
 
 
 def _interrupt(_signal: int, _frame: Any) -> NoReturn:

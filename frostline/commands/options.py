@@ -1,7 +1,7 @@
 """Options and arguments that several commands share."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,7 @@ def example(*lines: str) -> str:
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def options_of(
-    options: type[Options], *, into: str = "", but: Sequence[str] = (), notes: Mapping[str, str] | None = None
-) -> Decorator:
+def options_of(options: type[Options], *, into: str = "", but: Sequence[str] = ()) -> Decorator:
     """Add the options that a dataclass declares.
 
     Args:
@@ -31,10 +29,9 @@ def options_of(
         into: Name of the argument of the command that gets an instance; by default the command gets each option
             that was declared as an argument of its own.
         but: Names of declared options to leave out.
-        notes: Help of single options by name, in place of the declared help.
     """
     declared = [each for each in options.declared() if each.name not in but]
-    added = several(*(_declared_option(each, (notes or {}).get(each.name, each.help)) for each in declared))
+    added = several(*map(_declared_option, declared))
 
     def decorate(command: Command) -> Command:
         @added
@@ -48,11 +45,14 @@ def options_of(
     return decorate
 
 
-def _declared_option(each: Option, note: str) -> Decorator:
+def _declared_option(each: Option) -> Decorator:
     """Return the option of the command line for a declared one."""
     kind = each.kind
-    unset = f"  [default: {each.unset}]" if each.unset else ""
-    settings: dict[str, Any] = {"default": each.default, "help": f"{note}{unset}"}
+    settings: dict[str, Any] = {
+        "default": each.default,
+        "help": each.help,
+        "show_default": each.unset or True,
+    }
     if kind.item is bool:
         return click.option(_flag(each), each.name, is_flag=True, **settings)
     known = each.known()
@@ -122,9 +122,6 @@ def format_option(*formats: str) -> Decorator:
     )
 
 
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace a cache made with other settings.")
-cluster_option = click.option(
-    "--cluster",
-    metavar="tcp://HOST:PORT|local:N",
-    help="Run on a Dask cluster, or on N local processes; needs frostline[dask].",
+overwrite_option = click.option(
+    "--overwrite", is_flag=True, help="Replace a cache made with other settings or of another data set."
 )

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from frostline import pipeline
-from frostline.commands.options import PATH, cluster_option, example, options_of, output_options
+from frostline.commands.options import PATH, example, options_of, output_options
 from frostline.commands.output import Output, Table, Text, listed, named, number
+from frostline.pipeline.options.cluster import ClusterOptions
 from frostline.pipeline.options.heads import FewShotOptions, LearningCurveOptions, TrainHeadOptions
 
 _caches_argument = click.argument("cache", type=PATH, metavar="CACHE[+CACHE...]")
@@ -26,7 +27,7 @@ _caches_argument = click.argument("cache", type=PATH, metavar="CACHE[+CACHE...]"
 )
 @_caches_argument
 @options_of(TrainHeadOptions)
-@cluster_option
+@options_of(ClusterOptions)
 @output_options
 def train_head(*, output: Output, cache: Path, cluster: str | None, **options: Any) -> None:
     """Train a classifier on cached features and write it as a run.

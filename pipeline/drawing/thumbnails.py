@@ -13,6 +13,7 @@ from frostline.features.errors import SourceError
 from frostline.features.images.decoders import DECODERS, DecoderError, decoder_of
 from frostline.features.images.decoding import DecodeError
 from frostline.features.sources import find_kind, open_source
+from frostline.features.system.files import read_regular
 from frostline.features.table import ImageSource
 from frostline.pipeline.drawing.lettering import legible
 from frostline.pipeline.inputs.joined_caches import AnyCache, find, members
@@ -101,7 +102,7 @@ def opened_pictures(cache: AnyCache, source: ImageSource | None = None) -> Itera
     if source is not None:
         yield Pictures(cache, _reader(source), decoder)
     elif locate:
-        yield Pictures(cache, lambda name: locate(cache.source, name).read_bytes(), decoder)
+        yield Pictures(cache, lambda name: read_regular(locate(cache.source, name)), decoder)
     elif opened is None:
         why = f"their source, {cache.source}, can't be opened by this name here"
         yield Pictures(cache, _nothing, obstacle=f"Images are not shown, because {why}.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from frostline.features.backbones import Backbone
-from frostline.features.cache import CacheWriter, FeatureCache, open_writer
+from frostline.features.cache import CacheWriter, FeatureCache, made_with, open_writer
 from frostline.features.engines import Engine
 from frostline.features.images.batches import load_batches
 from frostline.features.machine import describe_machine
@@ -64,10 +64,11 @@ def fill_cache(
         FeaturesError: The images, the backbone or the cache are not usable; the subclass identifies the cause.
     """
     computation = plan_computation(net, layers, source, path, options)
-    opened = _open(path, computation, source, net.origin, options)
+    opened = _open(path, computation, source, net, options)
     if isinstance(opened, FeatureCache):
         return FillResult(opened)
     with opened as writer:
+        _note_move(path, source, options)
         copied, resumed, computed = writer.copied, writer.resumed, len(writer.todo)
         if not computed:
             return FillResult(writer.finish(), 0, copied, resumed)
@@ -82,7 +83,7 @@ def _open(
     path: Path,
     computation: Computation,
     source: ImageSource,
-    weights: str,
+    net: Backbone,
     options: CacheOptions,
 ) -> FeatureCache | CacheWriter:
     with options.report.task("Looking for known images", len(source.table.ids)) as advance:
@@ -98,11 +99,22 @@ def _open(
             computation.spec,
             source,
             part=options.part,
-            weights=weights,
+            weights=net.origin,
+            weights_note=net.note,
             check=computation.check,
             machine=describe_machine(computation.plan.device) if computation.plan else "",
             overwrite=options.overwrite,
+            rehash=options.rehash,
             progress=progress,
+        )
+
+
+def _note_move(path: Path, source: ImageSource, options: CacheOptions) -> None:
+    """Report that an existing cache was extracted from another place, which `open_writer` accepted."""
+    earlier = made_with(path, options.part)
+    if earlier and earlier.source != source.root:
+        options.report.note(
+            f"{path} was extracted from {earlier.source}. {source.root} holds the same data set: known features are kept."
         )
 
 

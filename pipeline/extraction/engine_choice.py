@@ -93,15 +93,7 @@ def plan_computation(
         and (not options.overwrite or (kept.plan and kept.spec.digest == earlier.spec.digest))
     ):
         return kept
-    plans = plan_engines(
-        net,
-        engine=options.engine,
-        precision=options.precision,
-        device=options.device,
-        batch_size=options.batch_size,
-        images=len(source.table.ids),
-        views=options.views,
-    )
+    plans = possible_plans(net, options, len(source.table))
     report = options.report
     with report.task("Preparing the engine", None):
         pixels = _sample(net, source, options, needed=not plans[0].is_reference)
@@ -116,6 +108,19 @@ def plan_computation(
         report.note(f"Check of the engine: {check}")
     spec = _specify(net, layers, plan, options)
     return Computation(plan, spec, check, _built=choice.engine)
+
+
+def possible_plans(net: Backbone, options: CacheOptions, images: int) -> tuple[Plan, ...]:
+    """Return the plans of the engines that the options allow for a number of images, see `features.engines.plan_engines`."""
+    return plan_engines(
+        net,
+        engine=options.engine,
+        precision=options.precision,
+        device=options.device,
+        batch_size=options.batch_size,
+        images=images,
+        views=options.views,
+    )
 
 
 def engine_like(

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from frostline.features.cache import FeatureCache
 from frostline.features.fidelity import Check
+from frostline.features.sources import SourceSummary
 from frostline.features.table import ImageSource
 from frostline.pipeline.errors import LimitError, TooManyBadImagesError
 from frostline.pipeline.extraction.compute import fill_cache
 from frostline.pipeline.extraction.defaults import default_cache_path
 from frostline.pipeline.inputs.networks import load_network
-from frostline.pipeline.inputs.sources import opened_source
+from frostline.pipeline.inputs.sources import opened_source, summary_of
 from frostline.pipeline.inputs.unreadable import describe_unreadable
 from frostline.pipeline.options.extraction import ExtractOptions
 from frostline.pipeline.options.stage import stage
@@ -40,6 +41,8 @@ class ExtractResult:
         seconds: Wall time of the whole stage.
         images_per_second: Rate of the forward stage; 0 if nothing was computed.
         part: Part of the cache that `cache` holds, e.g. "2/4"; None for the whole.
+        found: What was found in the data, and what was passed over.
+        weights_note: How the weights were read and what was assumed; None for nothing to say.
     """
 
     cache: Path
@@ -58,6 +61,8 @@ class ExtractResult:
     seconds: float
     images_per_second: float
     part: str | None
+    found: SourceSummary
+    weights_note: str | None
 
     @property
     def unchanged(self) -> bool:
@@ -103,7 +108,8 @@ def extract(data: str | Path | ImageSource, options: ExtractOptions) -> ExtractR
     """
     started = time.perf_counter()
     limit = options.limit
-    with opened_source(data, limit) as source:
+    with opened_source(data, options) as source:
+        found = summary_of(source, options.report)
         net = load_network(options)
         layers = net.resolve_layers(options.layers)
         path = Path(options.cache or default_cache_path(source.root, options.backbone, limit))
@@ -128,6 +134,8 @@ def extract(data: str | Path | ImageSource, options: ExtractOptions) -> ExtractR
         seconds=time.perf_counter() - started,
         images_per_second=filled.images_per_second,
         part=str(done.part) if done.part else None,
+        found=found,
+        weights_note=net.note or None,
     )
     _check_bad(result, options.max_bad)
     return result

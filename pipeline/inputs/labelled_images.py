@@ -1,7 +1,7 @@
 """Selection of the layer and the rows of a cache for training."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,14 @@ from frostline.features.spec import Layer
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.options.splits import DEFAULT_FRACTIONS
 from frostline.splits import Split
+
+Rule = Literal[1, 2]
+
+HASH_RULE: Final = 1
+"""Version of the rule of division by which runs of earlier versions were divided: by the hash alone."""
+
+CLASS_RULE: Final = 2
+"""Version of the rule of division by which runs are divided now: by the hash within each class."""
 
 
 class LabelledImages(Protocol):
@@ -70,11 +78,21 @@ def choose_layer(cache: FeatureCache, layer: str | None) -> Layer:
 
 
 def split_rows(
-    images: LabelledImages, fractions: tuple[float, float, float] = DEFAULT_FRACTIONS
+    images: LabelledImages,
+    fractions: tuple[float, float, float] = DEFAULT_FRACTIONS,
+    *,
+    rule: Rule = CLASS_RULE,
+    known: NDArray[np.uint8] | None = None,
 ) -> tuple[NDArray[np.uint8], SplitReport]:
     """Split the labelled, readable rows of a cache or another set of images into train, val and test.
 
     The same images and fractions always give the same split; see `classifiers.protocol.splits.assign_splits`.
+
+    Args:
+        images: The rows.
+        fractions: Shares of train, val and test for data without declared splits.
+        rule: Version of the rule of division: `CLASS_RULE`, or `HASH_RULE` as in earlier versions.
+        known: (n,) codes of rows that keep the split of an earlier division; see `assign_splits`.
 
     Returns:
         (n,) uint8 codes of `Split`, `Split.NONE` for all other rows, and a report on the split.
@@ -82,14 +100,27 @@ def split_rows(
     Raises:
         SplitError: No row is labelled, or a class has no training rows.
     """
-    split = divide_rows(images, fractions)
+    split = divide_rows(images, fractions, rule=rule, known=known)
     declared = bool((images.split[split != Split.NONE] != Split.NONE).any())
     return split, check_splits(
         split, images.labels, images.classes, fractions=None if declared else fractions
     )
 
 
-def divide_rows(images: LabelledImages, fractions: tuple[float, float, float]) -> NDArray[np.uint8]:
+def divide_rows(
+    images: LabelledImages,
+    fractions: tuple[float, float, float],
+    *,
+    rule: Rule = CLASS_RULE,
+    known: NDArray[np.uint8] | None = None,
+) -> NDArray[np.uint8]:
     """Split rows like `split_rows`, without checking that there are training rows."""
-    usable = images.ok & (images.labels >= 0)
-    return assign_splits(images.split, images.content, images.groups, fractions=fractions, usable=usable)
+    return assign_splits(
+        images.split,
+        images.content,
+        images.groups,
+        labels=images.labels if rule == CLASS_RULE else None,
+        fractions=fractions,
+        usable=images.ok & (images.labels >= 0),
+        known=known,
+    )

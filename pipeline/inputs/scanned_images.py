@@ -2,6 +2,7 @@
 
 import io
 import os
+import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,8 @@ def check_images(
     Args:
         source: The images.
         transform: Image transform of the network.
-        known: File with the results of an earlier call; images with the same name and stamp are not read again.
+        known: File with the results of an earlier call; images with the same name and stamp are not read again,
+            unless they had just been changed at the time of that call.
         workers: Decoding threads; None for one per core.
         max_bad: Largest tolerated fraction of unreadable images.
         report: Receiver of progress and of warnings about unreadable images.
@@ -92,7 +94,9 @@ def check_images(
     table = source.table
     content = np.zeros((len(table), CONTENT_BYTES), np.uint8)
     ok = np.zeros(len(table), bool)
+    begun = time.time_ns()
     todo = _load_results(known, source, content, ok)
+    stamps = table.stamps.copy()
     errors: dict[str, str] = {}
     remarks: dict[str, str] = {}
     with report.task("Reading the images", len(todo)) as advance:
@@ -100,7 +104,7 @@ def check_images(
             source, todo, transform, batch_size=_BATCH, workers=workers, block_rows=max(len(table), 1)
         )
         for batch in batches:
-            content[batch.rows] = batch.content
+            content[batch.rows], stamps[batch.rows] = batch.content, batch.stamps
             ok[batch.rows] = batch.status == OK
             for row, error in zip(batch.rows.tolist(), batch.errors, strict=True):
                 if error:
@@ -108,7 +112,7 @@ def check_images(
             remarks |= {os.fsdecode(table.ids[row]): text for row, text in batch.remarks.items()}
             advance(len(batch.rows))
     if known is not None and len(todo):
-        _save_results(known, source, content, ok)
+        _save_results(known, ids=table.ids, stamps=stamps, content=content, ok=ok, begun=begun)
     _report_unreadable(source, errors, int((~ok).sum()), max_bad, report)
     report_remarks(remarks, report)
     return ImageSet(source, content, ok)
@@ -124,21 +128,20 @@ def _load_results(
         return everything
     try:
         with np.load(known, allow_pickle=False) as file:
-            earlier = {name: file[name] for name in ("ids", "stamps", "content", "ok")}
+            earlier = {name: file[name] for name in ("ids", "stamps", "content", "ok", "begun")}
     except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # missing or truncated: read the images again
         return everything
     _, mine, theirs = np.intersect1d(table.ids, earlier["ids"], return_indices=True)
     same = (table.stamps[mine] == earlier["stamps"][theirs]).all(axis=1) & earlier["ok"][theirs]
+    same &= ~source.unsettled(int(earlier["begun"]))[mine]
     mine, theirs = mine[same], theirs[same]
     content[mine], ok[mine] = earlier["content"][theirs], True
     return np.setdiff1d(everything, mine)
 
 
-def _save_results(
-    known: Path, source: ImageSource, content: NDArray[np.uint8], ok: NDArray[np.bool_]
-) -> None:
+def _save_results(known: Path, **arrays: Any) -> None:
     data = io.BytesIO()
-    np.savez(data, ids=source.table.ids, stamps=source.table.stamps, content=content, ok=ok)
+    np.savez(data, **arrays)
     replace_file(known, data.getvalue())
 
 

@@ -3,20 +3,36 @@
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 
-from frostline.features.sources import limited, open_source
+from frostline.errors import OptionError
+from frostline.features.sources import SourceSummary, limited, open_source, summarise
 from frostline.features.table import ImageSource
+from frostline.pipeline.options.sources import SourceOptions
+from frostline.pipeline.progress import Reporter
 
 
-def opened_source(data: str | Path | ImageSource, limit: int | None) -> AbstractContextManager[ImageSource]:
+def opened_source(
+    data: str | Path | ImageSource, options: SourceOptions
+) -> AbstractContextManager[ImageSource]:
     """Return a context manager that yields the image source and closes it on exit if it was opened here.
 
     Args:
         data: Image folder or manifest, see `features.sources.open_source`; or any other image source.
-        limit: Use at most this many images, evenly spaced; None for all.
+        options: How to read a folder or a manifest, and how many of the images to use.
 
     Raises:
-        SourceError: The images can't be listed, or the limit is less than 1.
+        SourceError: The images can't be listed.
+        OptionError: `data` is a source, and an option says how to read a path.
     """
     if isinstance(data, str | Path):
-        return closing(open_source(data, limit=limit))
-    return nullcontext(limited(data, limit))
+        return closing(open_source(data, limit=options.limit, **options.reading()))
+    for name in options.reading():
+        raise OptionError(f"{name}: an image source was passed, which is listed already; open it with {name}")
+    return nullcontext(limited(data, options.limit))
+
+
+def summary_of(source: ImageSource, report: Reporter) -> SourceSummary:
+    """Return what was found in a source, and report what the user should know of it as warnings."""
+    found = summarise(source)
+    for remark in found.remarks:
+        report.warn(f"{found.source}: {remark}.")
+    return found

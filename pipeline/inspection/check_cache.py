@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.classifiers.inspection.duplicates import LeakReport, check_leaks
-from frostline.classifiers.protocol.splits import assign_splits, class_problems, missing_classes
+from frostline.classifiers.protocol.splits import class_problems, missing_classes
 from frostline.features.cache import FeatureCache
 from frostline.pipeline.drawing.attempts import drawn
 from frostline.pipeline.drawing.lettering import legible
 from frostline.pipeline.drawing.plots import PicturePair, plot_pairs
 from frostline.pipeline.drawing.thumbnails import THUMBNAIL_SIDE, check_source, opened_pictures
-from frostline.pipeline.inputs.labelled_images import choose_layer
+from frostline.pipeline.inputs.labelled_images import choose_layer, divide_rows
 from frostline.pipeline.options.inspection import CheckOptions
 from frostline.pipeline.options.stage import stage
 from frostline.splits import SPLIT_NAMES, Split
@@ -107,10 +107,7 @@ def check_cache(cache: str | Path | FeatureCache, options: CheckOptions) -> Cach
         cache = FeatureCache.open(cache)
     check_source(cache, options.source)
     chosen = choose_layer(cache, options.layer)
-    usable = cache.ok & (cache.labels >= 0)
-    split = assign_splits(
-        cache.split, cache.content, cache.groups, fractions=options.fractions, usable=usable
-    )
+    split = divide_rows(cache, options.fractions)
     with options.report.task("Comparing images", None):
         found = check_leaks(
             split,

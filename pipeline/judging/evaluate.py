@@ -21,13 +21,14 @@ from frostline.pipeline.drawing.plots import Mistake, plot_confusion, plot_mista
 from frostline.pipeline.drawing.thumbnails import THUMBNAIL_SIDE, check_source, opened_pictures
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.extraction.compute import fill_cache
-from frostline.pipeline.inputs.joined_caches import AnyCache, members, open_caches
-from frostline.pipeline.inputs.labelled_images import divide_rows
+from frostline.pipeline.inputs.joined_caches import AnyCache, image_digests, members, open_caches
 from frostline.pipeline.inputs.layers import layer_features, layers_of
 from frostline.pipeline.inputs.sources import opened_source
 from frostline.pipeline.options.extraction import CacheOptions
+from frostline.pipeline.options.sources import SourceOptions
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.caches import provenance_of
+from frostline.pipeline.runs.data_changes import DataChanges, compare_data
 from frostline.pipeline.runs.evaluation import (
     CalibrationRecord,
     ClassLine,
@@ -60,6 +61,7 @@ class EvaluationResult:
         calibration: Reliability before and after temperature scaling.
         reliability: Reliability diagram; None if it could not be drawn.
         mistakes: Plot of the most confident mistakes; None without mistakes, or if it could not be drawn.
+        data: Differences between the images that the run was trained on and those of the cache.
         seconds: Wall time.
     """
 
@@ -72,6 +74,7 @@ class EvaluationResult:
     calibration: Calibration
     reliability: Path | None
     mistakes: Path | None
+    data: DataChanges
     seconds: float
 
 
@@ -107,10 +110,11 @@ def evaluate(
     opened = load_run(run)
     if cache is None and opened.tuning:
         _extract(opened, source, opened.tuning.limit, report)
-    data = open_caches(cache if cache is not None else [each.path for each in opened.caches])
+    data = _recorded_caches(opened) if cache is None else open_caches(cache)
     check_source(data, source)
+    changes = _check_data(opened, data, named=cache is not None, report=report)
     _check_specs(opened, data, report)
-    test = np.flatnonzero(divide_rows(data, opened.record.split.fractions) == Split.TEST)
+    test = np.flatnonzero(opened.divide(data) == Split.TEST)
     _check_test(opened, data, test)
     head = opened.head(trusted=trusted)
     labels = _head_labels(data, test, head.classes)
@@ -158,6 +162,7 @@ def evaluate(
         )
         if judged.wrong.size
         else None,
+        data=changes,
         seconds=time.perf_counter() - started,
     )
 
@@ -185,7 +190,8 @@ def _extract(run: Run, source: ImageSource | None, limit: int | None, report: Re
     net = run.backbone(cache)
     precision = cache.spec.precision  # the head was calibrated in this precision
     try:
-        images = opened_source(cache.source if source is None else source, limit)
+        reading = cache.reading if source is None else {}
+        images = opened_source(source or cache.source, SourceOptions(limit=limit, **reading))
     except SourceError as error:
         raise SourceError(
             f"{error}. The features of {run.path} are computed from its images: in Python, pass their source as `source`"
@@ -193,6 +199,41 @@ def _extract(run: Run, source: ImageSource | None, limit: int | None, report: Re
     with images as opened:
         options = CacheOptions(precision=precision, report=report)
         fill_cache(opened, net, net.resolve_layers(["embedding"]), Path(cache.path), options)
+
+
+def _recorded_caches(run: Run) -> AnyCache:
+    """Open the caches that a run was trained on."""
+    try:
+        return open_caches([each.path for each in run.caches])
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{error.filename}, which {run.path} was trained on, is not there{_notes(error)}. If it was moved, name its new"
+            f" place: frostline evaluate {run.path} CACHE. Otherwise extract its data again."
+        ) from error
+
+
+def _notes(error: BaseException) -> str:
+    return "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+
+
+def _check_data(run: Run, data: AnyCache, *, named: bool, report: Reporter) -> DataChanges:
+    """Report how the images differ from those of the run, and refuse those of another data set that was not named.
+
+    Images were added, removed, repaired or relabelled in many data sets since a run, and a run may be evaluated on
+    another data set on purpose. But a cache that was replaced by that of another data set is a mistake.
+    """
+    changes = compare_data(run, data)
+    if changes.is_other and not named:
+        raise RunError(
+            f"{data.path} does not hold the images that {run.path} was trained on: {changes}. If it was replaced by the"
+            " cache of another data set, extract the first one again. To evaluate on these images, name the cache:"
+            f" frostline evaluate {run.path} {data.path}"
+        )
+    if not changes.is_same:
+        report.note(
+            f"The images of {data.path} differ from those that {run.path} was trained with: {changes}."
+        )
+    return changes
 
 
 def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:
@@ -249,8 +290,7 @@ def _check_test(run: Run, cache: AnyCache, test: NDArray[np.intp]) -> None:
             f"{cache.path} has no labelled test rows to evaluate {run.path} on. Its data has only train and val"
             " splits: add a test split and run extract again."
         )
-    content = np.ascontiguousarray(cache.content[test]).view("V16").ravel()
-    leaked = np.flatnonzero(np.isin(content, run.trained_content()))
+    leaked = np.flatnonzero(np.isin(image_digests(cache.content[test]), run.split.trained))
     if len(leaked):
         names = ", ".join(cache.ids[test[leaked[:5]]])
         raise RunError(

@@ -17,7 +17,7 @@ from frostline.features.cache.file.encoding import decode, encode
 from frostline.features.engines import Engine
 from frostline.features.images.batches import Batch, load_batches
 from frostline.features.images.decoders import decoder_of
-from frostline.features.sources import PathSource, image_paths
+from frostline.features.sources import open_paths
 from frostline.features.spec import Dtype
 from frostline.features.table import ImageSource
 from frostline.pipeline.errors import RunError
@@ -27,6 +27,7 @@ from frostline.pipeline.inputs.unreadable import report_remarks
 from frostline.pipeline.options.extraction import CacheOptions
 from frostline.pipeline.options.judging import PredictOptions
 from frostline.pipeline.options.stage import stage
+from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.caches import provenance_of
 from frostline.pipeline.runs.record import CacheRecord
 from frostline.pipeline.runs.run import Run, load_run
@@ -77,6 +78,7 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
     given = _weights_per_backbone(opened, options.weights)
     layers = joined_layers(opened.layer)
     source = _source(options.images)
+    _report_skipped(source, options.report)
     count = len(source.table)
     if not count:
         return []
@@ -112,7 +114,16 @@ def _source(images: str | Path | Sequence[str | Path] | ImageSource) -> ImageSou
     """Return the image source itself, or a source of the named files."""
     if isinstance(images, str | Path):
         images = [images]
-    return PathSource(image_paths(images)) if isinstance(images, Sequence) else images
+    return open_paths(images) if isinstance(images, Sequence) else images
+
+
+def _report_skipped(source: ImageSource, report: Reporter) -> None:
+    """Report what was passed over in the folders that were named."""
+    notes = source.notes
+    if text := notes.skipped.describe():
+        report.note(f"{len(source.table)} images found; passed over: {text}")
+    for remark in notes.remarks:
+        report.warn(f"{remark}.")
 
 
 def _weights_per_backbone(run: Run, given: Sequence[str | Path]) -> Sequence[str | Path | None]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from frostline.features.spec import MIN_COSINE, Dtype, Precision
 from frostline.options import option, seed_option
+from frostline.pipeline.options.sources import SourceOptions
 from frostline.pipeline.options.stage import StageOptions
 
 if TYPE_CHECKING:
@@ -97,16 +98,20 @@ class CacheOptions(EngineOptions):
         parse="frostline.features.cache:Part.parse",
         setting=False,
     )
-    overwrite: bool = option(False, "Replace a cache made with other settings.", setting=False)
+    rehash: bool = option(
+        False, "Read every image again, and recompute those whose bytes have changed.", setting=False
+    )
+    overwrite: bool = option(
+        False,
+        "Replace a cache made with other settings or of another data set; check every byte of one made with these.",
+        setting=False,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageOptions(StageOptions):
+class ImageOptions(SourceOptions):
     """Options of the images to read."""
 
-    limit: int | None = option(
-        None, "Use only N images, evenly spaced.", low=1, unset="all images", metavar="N"
-    )
     max_bad: float = option(
         0.01, "Fail if more than this share of the images is unreadable.", low=0, high=1, metavar="SHARE"
     )

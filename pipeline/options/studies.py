@@ -6,6 +6,7 @@ from typing import Literal
 
 from frostline.errors import OptionError
 from frostline.options import option, seed_option
+from frostline.pipeline.options.cluster import ClusterOptions
 from frostline.pipeline.options.stage import StageOptions
 
 On = Literal["auto", "validation", "test"]
@@ -36,15 +37,8 @@ class PlanOptions(StageOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchOptions(PlanOptions):
+class BatchOptions(PlanOptions, ClusterOptions):
     """Options of `pipeline.batch`."""
-
-    cluster: str | None = option(
-        None,
-        "Run on a Dask cluster, or on N local processes; needs frostline[dask].",
-        metavar="tcp://HOST:PORT|local:N",
-        setting=False,
-    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

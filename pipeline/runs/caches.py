@@ -18,6 +18,7 @@ def describe_caches(cache: AnyCache) -> tuple[CacheRecord, ...]:
             spec=each.spec,
             check=each.check,
             source=each.source,
+            reading=each.notes.options,
             weights=each.weights or None,
             rows=each.rows,
         )

@@ -1,5 +1,6 @@
 """Run directories: naming, atomic writing, and validated reading of their JSON files."""
 
+import json
 import os
 import re
 import reprlib
@@ -102,7 +103,7 @@ class Document:
             RunError: The text is not JSON, is not an object, or is nested too deeply.
         """
         try:
-            document = msgspec.json.decode(text)
+            document = _decoded(text)
         except (ValueError, RecursionError) as error:  # a DecodeError is a ValueError
             raise self.error(str(error)) from error
         if not isinstance(document, dict):
@@ -139,6 +140,16 @@ class Document:
     def error(self, problem: str) -> RunError:
         """Return an error that names the file, the problem and the remedy."""
         return RunError(f"{self.where} is not {self.what}: {problem}. {self.remedy}")
+
+
+def _decoded(text: bytes) -> Any:
+    """Parse JSON. Names of files that are not UTF-8 hold lone surrogates, which msgspec refuses."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError as error:
+        if "surrogate" not in str(error):
+            raise
+        return json.loads(text)
 
 
 def with_current_names(document: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:

@@ -16,13 +16,14 @@ from msgspec import Meta, Struct
 from frostline.features.fidelity import EARLIER_CHECK_NAMES, Check
 from frostline.features.spec import FeatureSpec
 from frostline.pipeline.errors import RunError
+from frostline.pipeline.inputs.labelled_images import HASH_RULE, Rule
 from frostline.pipeline.inputs.layers import joined_layers
 from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.runs.directory import Document, to_plain, with_current_names_in
 
 RUN_FORMAT = "frostline-run"
-RUN_VERSION = 3
+RUN_VERSION = 4
 RUN_FILE = "run.json"
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
@@ -40,6 +41,7 @@ class CacheRecord(Struct, frozen=True, kw_only=True):
         spec: Specification of the features.
         check: Deviation from eager fp32; None if the features were not compared.
         source: Image folder or manifest.
+        reading: Options that said how to read it, as far as they were given.
         weights: Local weights of the backbone named by the user; None for its own.
         rows: Number of images in the cache.
     """
@@ -49,6 +51,7 @@ class CacheRecord(Struct, frozen=True, kw_only=True):
     spec: FeatureSpec
     check: Check | None = None
     source: str
+    reading: Mapping[str, Any] = {}
     weights: str | None
     rows: Count
 
@@ -74,11 +77,14 @@ class SplitRecord(Struct, frozen=True, kw_only=True):
         fractions: Fractions of train, val and test for data without declared splits.
         counts: Number of rows in each split.
         problems: Warnings about the splits, one sentence each.
+        rule: Version of the rule of division; see `pipeline.inputs.labelled_images.split_rows`. 1 in a run of
+            version 3 or earlier.
     """
 
     fractions: Fractions
     counts: Counts
     problems: tuple[str, ...]
+    rule: Rule = HASH_RULE
 
 
 class HeadRecord(Struct, frozen=True, kw_only=True):

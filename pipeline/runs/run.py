@@ -1,6 +1,6 @@
 """A trained run, loaded from its directory."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,11 +11,22 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.fitting.fitted_head import FittedHead
 from frostline.features.backbones import Backbone
+from frostline.pipeline.inputs.labelled_images import CLASS_RULE, HASH_RULE, LabelledImages, Rule, divide_rows
+from frostline.pipeline.inputs.learning_rows import Images, LearningRows
+from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.backbone import load_run_backbone
 from frostline.pipeline.runs.head import load_run_head
 from frostline.pipeline.runs.ledger import Ledger
-from frostline.pipeline.runs.record import CacheRecord, RunRecord, TunedRun, TuningRecord, read_record
-from frostline.pipeline.runs.split import read_content
+from frostline.pipeline.runs.record import (
+    RUN_FILE,
+    CacheRecord,
+    RunRecord,
+    TunedRun,
+    TuningRecord,
+    read_record,
+)
+from frostline.pipeline.runs.split import RunSplit, read_split
+from frostline.splits import Split
 
 
 @dataclass(frozen=True)
@@ -68,9 +79,23 @@ class Run:
         """Load the trained head; see `pipeline.runs.head.load_run_head`."""
         return load_run_head(self.path, trusted)
 
-    def trained_content(self) -> NDArray[np.void]:
-        """Return the (n,) void digests of 16 bytes of the images that the head was fitted or selected on."""
-        return read_content(self.path)
+    @cached_property
+    def split(self) -> RunSplit:
+        """Images that the head was fitted and selected on, and those held out.
+
+        Raises:
+            RunError: The file of the split can't be read.
+        """
+        return read_split(self.path)
+
+    def divide(self, images: LabelledImages) -> NDArray[np.uint8]:
+        """Split rows by the rule of the run. Images that the run recorded keep their split where none is declared.
+
+        Returns:
+            (n,) uint8 codes of `Split`.
+        """
+        split = self.record.split
+        return divide_rows(images, split.fractions, rule=split.rule, known=self.split.known(images))
 
 
 def load_run(path: str | Path) -> Run:
@@ -84,3 +109,37 @@ def load_run(path: str | Path) -> Run:
     """
     path = Path(path)
     return Run(path, read_record(path))
+
+
+def divide_for_training(
+    images: Images, runs: Sequence[Run], fractions: tuple[float, float, float], report: Reporter
+) -> LearningRows[Images]:
+    """Split rows for a training that starts from earlier ones, whose images keep their split.
+
+    Args:
+        images: The images.
+        runs: Runs whose heads or networks are trained further, or computed the features.
+        fractions: Shares of train, val and test for data without declared splits.
+        report: Receiver of warnings.
+
+    Raises:
+        SplitError: No row is labelled, or a class has no training rows.
+        LeakError: The same image bytes, or one group, are in more than one split.
+        RunError: The split of a run can't be read.
+    """
+    known = np.zeros(len(images.labels), np.uint8)
+    for run in runs:
+        codes = run.split.known(images)
+        known = np.where((known == Split.NONE) | ((codes > 0) & (codes < known)), codes, known)
+    by_class = all(run.record.split.rule == CLASS_RULE for run in runs)
+    rule: Rule = CLASS_RULE if by_class else HASH_RULE
+    return LearningRows.of(images, fractions, report, rule=rule, known=known)
+
+
+def tuning_runs(weights: Iterable[str]) -> list[Run]:
+    """Return the runs that fine-tuned backbones, given the files of their weights.
+
+    Weights that are no file of a run, such as pretrained ones, and runs that were moved are ignored.
+    """
+    folders = {Path(name).parent for name in weights if name and Path(name).is_file()}
+    return [load_run(folder) for folder in sorted(folders) if (folder / RUN_FILE).is_file()]

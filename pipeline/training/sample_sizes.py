@@ -19,7 +19,7 @@ from frostline.pipeline.drawing.plots import plot_few_shot, plot_learning_curve
 from frostline.pipeline.drawing.tables import write_table
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.hosts.versions import library_versions, now
-from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
+from frostline.pipeline.inputs.joined_caches import AnyCache, members, open_caches
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
 from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.pipeline.options.heads import FewShotOptions, LearningCurveOptions, SampleSizeOptions
@@ -35,6 +35,7 @@ from frostline.pipeline.runs.directory import (
     with_current_names_in,
     write_run,
 )
+from frostline.pipeline.runs.run import divide_for_training, tuning_runs
 
 
 @dataclass(frozen=True)
@@ -115,16 +116,7 @@ def few_shot(cache: str | Path | AnyCache, options: FewShotOptions) -> FewShotRe
         shots=options.shots,
         episodes=options.episodes,
     )
-    result = FewShotResult(
-        folder=study.folder,
-        head=options.head,
-        params=found.params,
-        layer=study.layer,
-        scores=found.scores,
-        rows=found.rows,
-        confidence=found.confidence,
-        seconds=study.seconds(),
-    )
+    result = FewShotResult(params=found.params, scores=found.scores, **study.common(found))
     lines = [
         {"shots": score.shots, "episode": episode, "accuracy": accuracy}
         for score in found.scores
@@ -161,16 +153,11 @@ def learning_curve(cache: str | Path | AnyCache, options: LearningCurveOptions) 
         groups=study.rows.images.groups,
     )
     result = LearningCurveResult(
-        folder=study.folder,
-        head=options.head,
         params=study.fitting.params,
-        layer=study.layer,
         points=found.points,
         forecast=found.forecast,
         answer=found.answer,
-        rows=found.rows,
-        confidence=found.confidence,
-        seconds=study.seconds(),
+        **study.common(found),
     )
     lines = [
         {"images": point.images, "draw": draw, "accuracy": accuracy}
@@ -227,12 +214,21 @@ class _Study:
         given = options.out
         folder = Path(given) if given is not None else new_run_path(cache.path, f"{options.head}-{name}")
         check_new(folder)  # before any work
-        rows = LearningRows.of(cache, options.fractions, options.report)
+        runs = tuning_runs(each.weights for each in members(cache))
+        rows = divide_for_training(cache, runs, options.fractions, options.report)
         fitting = FitOptions(params, options.seed, options.device)
         return cls(name, options, fitting, key, rows, folder, started)
 
-    def seconds(self) -> float:
-        return time.perf_counter() - self.started
+    def common(self, found: Any) -> dict[str, Any]:
+        """Return the fields that both results have."""
+        return {
+            "folder": self.folder,
+            "head": self.options.head,
+            "layer": self.layer,
+            "rows": found.rows,
+            "confidence": found.confidence,
+            "seconds": time.perf_counter() - self.started,
+        }
 
     def run(self, task: str, total: int | None, measure: Callable[..., Any], **options: Any) -> Any:
         cache, head, report = self.rows.images, self.options.head, self.options.report

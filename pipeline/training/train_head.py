@@ -20,7 +20,7 @@ from frostline.pipeline.drawing.tables import write_table
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.hosts.memory import half_of_memory
 from frostline.pipeline.hosts.versions import library_versions, now
-from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
+from frostline.pipeline.inputs.joined_caches import AnyCache, members, open_caches
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
 from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.pipeline.options.heads import TrainHeadOptions
@@ -30,8 +30,9 @@ from frostline.pipeline.runs.caches import describe_caches
 from frostline.pipeline.runs.directory import check_new, new_run_path, write_run
 from frostline.pipeline.runs.head import describe_head, describe_metrics
 from frostline.pipeline.runs.predictions import save_validation
-from frostline.pipeline.runs.record import Counts, Durations, HeadRun, SplitRecord, save_record
-from frostline.pipeline.runs.split import save_split
+from frostline.pipeline.runs.record import Durations, HeadRun, save_record
+from frostline.pipeline.runs.run import divide_for_training, tuning_runs
+from frostline.pipeline.runs.split import describe_split, save_split
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def train_head(cache: str | Path | AnyCache | Sequence[str | Path], options: Tra
     choices = layer_choices(cache, options.layer)
     path = Path(options.run) if options.run is not None else new_run_path(cache.path, options.head)
     check_new(path)  # before any work
-    rows = LearningRows.of(cache, options.fractions, options.report)
+    runs = tuning_runs(each.weights for each in members(cache))
+    rows = divide_for_training(cache, runs, options.fractions, options.report)
     if len(choices) > 1 and not len(rows.val) and options.cv is None:
         raise RunError(
             f"{cache.path} has no validation rows to choose a layer on; name one layer, or pass --cv K."
@@ -248,7 +250,7 @@ def _record(
         caches=describe_caches(cache),
         layer=result.layer,
         classes=cache.classes,
-        split=SplitRecord(fractions=options.fractions, counts=Counts(**rows.counts), problems=rows.problems),
+        split=describe_split(rows, options.fractions),
         head=describe_head(fitted, result.head),
         seed=options.seed,
         trials=tuple(result.trials),

@@ -15,6 +15,7 @@ from frostline.classifiers.saving.head_files import save_head
 from frostline.features.backbones import Backbone, load_backbone
 from frostline.features.backbones.tuned import save_tuned
 from frostline.features.engines import plan_engines
+from frostline.features.sources import SourceSummary
 from frostline.features.table import ImageSource
 from frostline.pipeline.drawing.attempts import drawn
 from frostline.pipeline.drawing.plots import plot_curve
@@ -22,10 +23,9 @@ from frostline.pipeline.errors import FinetuneError
 from frostline.pipeline.extraction.defaults import default_cache_path
 from frostline.pipeline.extraction.engine_choice import specify
 from frostline.pipeline.hosts.versions import library_versions, now
-from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.pipeline.inputs.networks import load_network
 from frostline.pipeline.inputs.scanned_images import check_images
-from frostline.pipeline.inputs.sources import opened_source
+from frostline.pipeline.inputs.sources import opened_source, summary_of
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.tuning import FinetuneOptions
 from frostline.pipeline.progress import SILENT, Reporter
@@ -34,14 +34,13 @@ from frostline.pipeline.runs.head import describe_head, describe_metrics
 from frostline.pipeline.runs.predictions import save_validation
 from frostline.pipeline.runs.record import (
     CacheRecord,
-    Counts,
     Durations,
-    SplitRecord,
     TunedRun,
     TuningRecord,
     save_record,
 )
-from frostline.pipeline.runs.split import save_split
+from frostline.pipeline.runs.run import divide_for_training, tuning_runs
+from frostline.pipeline.runs.split import describe_split, save_split
 from frostline.pipeline.tuning.preparation import Plan, Tuning, prepare
 from frostline.pipeline.tuning.start import EMBEDDING, StartRun, to_estimator
 from frostline.pipeline.tuning.trainer.logs import Logger, open_logger, write_history
@@ -73,6 +72,8 @@ class FinetuneResult:
             empty without validation images.
         seconds: Wall time of this call.
         training_seconds: Wall time of all epochs, including earlier calls.
+        found: What was found in the data, and what was passed over.
+        weights_note: How the initial weights were read and what was assumed; None for nothing to say.
     """
 
     run: Path
@@ -90,6 +91,8 @@ class FinetuneResult:
     validation: Mapping[str, float]
     seconds: float
     training_seconds: float
+    found: SourceSummary
+    weights_note: str | None
 
 
 @stage(FinetuneOptions)
@@ -115,11 +118,12 @@ def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> Finetu
     """
     started = time.perf_counter()
     start = _start(options)
-    with joined(options.device) as processes, opened_source(data, options.limit) as source:
+    with joined(options.device) as processes, opened_source(data, options) as source:
         path = Path(options.run or _run_path(source, options.backbone))
         options = dataclasses.replace(
             _named(options, start), report=options.report if processes.leads else SILENT
         )
+        found = summary_of(source, options.report)
         net = load_network(options)
         if start is not None:
             start.check(net)
@@ -136,7 +140,8 @@ def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> Finetu
             max_bad=options.max_bad,
             report=options.report,
         )
-        rows = LearningRows.of(images, options.fractions, options.report)
+        runs = [*tuning_runs([net.origin]), *([start.run] if start is not None else [])]
+        rows = divide_for_training(images, runs, options.fractions, options.report)
         tuning = prepare(Plan(net, rows, options, processes), start, folder)
         trained = _train(tuning, path.name)
         head = _head(tuning, trained)
@@ -156,6 +161,8 @@ def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> Finetu
             validation=head.validation,
             seconds=time.perf_counter() - started,
             training_seconds=head.seconds,
+            found=found,
+            weights_note=net.note or None,
         )
         if processes.leads:
             with write_run(path) as run_folder:
@@ -285,6 +292,7 @@ def _record(result: FinetuneResult, tuning: Tuning, tuned: Backbone, head: Fitte
         spec=spec,
         check=None,
         source=images.source.root,
+        reading=images.source.notes.options,
         weights=None,
         rows=len(images.ok),
     )
@@ -293,9 +301,7 @@ def _record(result: FinetuneResult, tuning: Tuning, tuned: Backbone, head: Fitte
         caches=(features,),
         layer=layers[0].key,
         classes=images.classes,
-        split=SplitRecord(
-            fractions=plan.options.fractions, counts=Counts(**plan.rows.counts), problems=plan.rows.problems
-        ),
+        split=describe_split(plan.rows, plan.options.fractions),
         head=describe_head(head, head.name),
         finetune=_tuning_record(result, plan),
         seed=plan.recipe.seed,
@@ -311,7 +317,7 @@ def _tuning_record(result: FinetuneResult, plan: Plan) -> TuningRecord:
     return TuningRecord(
         recipe=options.recipe,
         backbone=options.backbone,
-        weights=None if options.weights is None else str(options.weights),
+        weights=None if options.weights is None else plan.net.origin,
         weights_sha256=plan.net.weights_sha256,
         image_size=options.image_size,
         limit=options.limit,

@@ -26,10 +26,11 @@ from frostline.pipeline.inputs.scanned_images import ImageSet
 from frostline.pipeline.options.extraction import AnyDevice, CacheOptions
 from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.options.tuning import FinetuneOptions
+from frostline.pipeline.progress import SILENT
 from frostline.pipeline.tuning.inputs import ActivationInputs, ImageInputs, Inputs
 from frostline.pipeline.tuning.start import EMBEDDING, StartRun, fresh_head
 from frostline.pipeline.tuning.trainer.loop import Job
-from frostline.pipeline.tuning.trainer.network import FrostLine, Network
+from frostline.pipeline.tuning.trainer.network import FrostLine, Network, single_value_norms
 from frostline.pipeline.tuning.trainer.processes import Processes
 
 
@@ -169,7 +170,27 @@ def prepare(plan: Plan, start: StartRun | None, folder: Path) -> Tuning:
         key=_key(plan, head, cached=cache is not None),
         processes=plan.processes,
     )
+    _check_steps(job)
     return Tuning(plan, job, whole, cache.path if cache else None)
+
+
+def _check_steps(job: Job) -> None:
+    """Raise `FinetuneError` if batch normalisation would see one value per channel in a step of one image."""
+    processes, recipe = job.processes, job.recipe
+    together = (
+        processes.count > 1 and processes.device.type == "cuda"
+    )  # statistics are those of all processes
+    if together or job.sampler.update_rows // (recipe.accumulate * processes.count) > 1:
+        return
+    job.line.train(job.network, recipe.epochs - 1)  # the epoch with the fewest frozen stages
+    image, _ = next(job.inputs.validation(job.train[:1]))
+    if names := single_value_norms(job.network, image):
+        raise FinetuneError(
+            f"a step holds one image, and batch normalisation ({', '.join(names)}) can't be trained on the one value per"
+            f" channel that is left of it: an update of {job.sampler.update_rows} images is divided into"
+            f" {recipe.accumulate * processes.count} steps. Raise --batch-size or --image-size, lower --accumulate, or pass"
+            " --statistics frozen"
+        )
 
 
 def _wants_cache(plan: Plan) -> bool:
@@ -244,7 +265,8 @@ def _activations(plan: Plan, stages: Sequence[Stage]) -> FeatureCache:
             seed=plan.recipe.seed,
             report=options.report,
         )
-        net = load_network(options)  # an engine may change the network that it runs
+        # An engine may change the network that it runs. How its file was read is known already.
+        net = load_network(dataclasses.replace(options, report=SILENT))
         fill_cache(source, net, net.resolve_layers([layer]), path, settings)
     plan.processes.wait()
     cache = FeatureCache.open(path)

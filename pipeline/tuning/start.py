@@ -98,7 +98,13 @@ class StartRun:
 
     def _refitted(self, images: ImageSet, train: NDArray[np.int64]) -> FittedHead:
         (trained,) = self.run.caches
-        cache = FeatureCache.open(trained.path)
+        try:
+            cache = FeatureCache.open(trained.path)
+        except FileNotFoundError as error:
+            raise FinetuneError(
+                f"{trained.path}, which {self.run.path} was trained on, is not there. If it was moved, train its head again"
+                " with the new place: frostline train-head CACHE; then pass that run to --from-run"
+            ) from error
         rows = _rows_of(cache, images.content[train])
         if rows is None:
             raise FinetuneError(

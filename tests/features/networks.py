@@ -1,8 +1,7 @@
-"""Small networks, images for them, and the features of both."""
+"""Small networks, and their features."""
 
 import dataclasses
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -26,14 +25,6 @@ def resized(backbone, side):
     resize = (side, side) if isinstance(transform.resize, tuple) else side
     transform = dataclasses.replace(transform, resize=resize, crop=(side, side))
     return Backbone(backbone.name, dataclasses.replace(backbone.network, transform=transform))
-
-
-def photos(backbone, count):
-    """Smooth images with sharp edges, none like another."""
-    generator = np.random.default_rng(0)
-    height, width = backbone.transform.crop
-    coarse = generator.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
-    return np.kron(coarse, np.ones((1, -(-height // 8), -(-width // 8), 1), np.uint8))[:, :height, :width]
 
 
 def features(backbone, names, pixels, **options):

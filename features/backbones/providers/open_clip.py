@@ -8,15 +8,12 @@ from frostline.features.backbones.network import Availability, Network
 from frostline.features.backbones.readout import OutputReadout
 from frostline.features.backbones.weights import (
     download_error,
-    match,
-    read_weights,
+    load_file,
     seed_of_random_weights,
     seeded,
 )
 from frostline.features.errors import BackboneError
 from frostline.features.spec import Transform
-
-_TOWER = "visual."
 
 
 class OpenClipSource:
@@ -51,8 +48,7 @@ class OpenClipSource:
             remedy = "Download them on a machine with network access and pass --weights FILE"
             raise download_error(f"open_clip:{name}", "the location in open_clip", error, remedy) from error
         module = model.visual
-        if weights is not None and seed is None:
-            match(module, _tower(weights), where=str(weights))
+        note = load_file(module, weights).note if weights is not None and seed is None else ""
         settings = open_clip.get_model_preprocess_cfg(model) | open_clip.get_pretrained_cfg(architecture, tag)
         return Network(
             module=module,
@@ -60,6 +56,7 @@ class OpenClipSource:
             readout=OutputReadout(),
             weights=str(weights) if weights is not None else f"pretrained, open_clip {tag}",
             versions={"open_clip": open_clip.__version__},
+            note=note,
         )
 
     def availability(self, name: str) -> Availability:
@@ -84,12 +81,6 @@ class OpenClipSource:
 
 
 OPEN_CLIP = OpenClipSource()
-
-
-def _tower(weights: str | Path) -> dict[str, Any]:
-    state = read_weights(weights)
-    tower = {key.removeprefix(_TOWER): value for key, value in state.items() if key.startswith(_TOWER)}
-    return tower or state
 
 
 def _transform(settings: Mapping[str, Any]) -> Transform:

@@ -62,7 +62,10 @@ class SmallSource:
         with seeded(seed or 0):
             module: nn.Module = _NETWORKS[name]()
         readout: Readout = TimmReadout(has_logits=True)
-        if seed is None and not load_file(module, weights, classifier=readout.classifier(module)):
+        loaded = (
+            None if seed is not None else load_file(module, weights, classifier=readout.classifier(module))
+        )
+        if loaded and not loaded.classifier:
             readout = readout.without_classifier(module)
         return Network(
             module=module,
@@ -70,6 +73,7 @@ class SmallSource:
             readout=readout,
             weights=str(weights) if seed is None else f"random:{seed}",
             versions={"timm": timm.__version__},
+            note=loaded.note if loaded else "",
         )
 
     def availability(self, name: str) -> Availability:  # noqa: ARG002  # the same for every network

@@ -1,16 +1,23 @@
 """Backbones of timm: ``timm:ARCHITECTURE[.TAG]``."""
 
-from collections.abc import Iterator
+import contextlib
+import dataclasses
+import io
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from frostline.features.backbones.network import Availability, ClassTokens, Network
+from frostline.features.backbones.providers.published import Published
 from frostline.features.backbones.readout import TimmReadout
 from frostline.features.backbones.weights import download_error, load_file, seed_of_random_weights, seeded
 from frostline.features.errors import BackboneError, WeightsError
 
+_TRANSFORM = ("input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 
 
@@ -58,9 +65,15 @@ class TimmSource:
         if seed is not None:
             return network_of(module, f"random:{seed}")
         readout = _readout(module)
-        if not load_file(module, weights, classifier=readout.classifier(module)):
+        loaded = load_file(
+            module,
+            weights,
+            classifier=readout.classifier(module),
+            convert=partial(_converted, name, module),
+        )
+        if not loaded.classifier:
             readout.without_classifier(module)
-        return network_of(module, str(weights))
+        return dataclasses.replace(network_of(module, str(weights)), note=loaded.note)
 
     def _pretrained(self, name: str) -> Network:
         if self.availability(name) == "none":
@@ -76,6 +89,22 @@ class TimmSource:
             )
             raise download_error(f"timm:{name}", _location(name), error, remedy) from error
         return network_of(module, f"pretrained, {_location(name)}")
+
+    def published(self, name: str) -> Sequence[Published]:
+        """Return all sets of published weights of the network with a full name."""
+        import timm
+
+        names = timm.list_models(f"{name.partition('.')[0]}.*", pretrained=True)
+        configs = {each: timm.get_pretrained_cfg(each) for each in names}
+        return [
+            Published(
+                each,
+                config.url if isinstance(config.url, str) else "",
+                tuple(getattr(config, field) for field in _TRANSFORM),
+            )
+            for each, config in configs.items()
+            if config is not None
+        ]
 
     def availability(self, name: str) -> Availability:
         """Return whether the cache of the Hugging Face hub or of torch holds the weights."""
@@ -119,6 +148,46 @@ def create(name: str, *, pretrained: bool = False, seed: int = 0) -> nn.Module:
     except ImportError as error:
         raise BackboneError(f"backbone timm:{name} can't be built on this machine: {error}") from error
     return module
+
+
+def _converted(name: str, module: nn.Module, state: dict[str, Tensor]) -> Mapping[str, Tensor]:
+    """Convert tensors of another layout, such as that of the authors, as timm does when it downloads them."""
+    convert = _conversion(name)
+    with contextlib.redirect_stdout(io.StringIO()):  # one of the conversions prints
+        try:
+            return convert(state, module)
+        except TypeError:  # some take the tensors alone, as timm allows
+            return convert(state)
+
+
+_BUILDING = threading.Lock()
+
+
+def _conversion(name: str) -> Callable[..., Mapping[str, Tensor]]:
+    """Return the function by which timm converts downloaded weights of a model.
+
+    timm has no function that returns it. It passes it to its loader, which is replaced for this thread
+    while the model is built.
+    """
+    from timm.models import _builder
+
+    found: list[Callable[..., Mapping[str, Tensor]]] = []
+    thread = threading.get_ident()
+
+    def load(model: nn.Module, *options: Any, **more: Any) -> None:
+        if threading.get_ident() == thread:
+            found.append(more.get("filter_fn") or (lambda state: state))
+        else:
+            loader(model, *options, **more)
+
+    with _BUILDING:
+        loader = _builder.load_pretrained
+        _builder.load_pretrained = load
+        try:
+            create(name, pretrained=True)
+        finally:
+            _builder.load_pretrained = loader
+    return found[0]
 
 
 def network_of(module: nn.Module, weights: str) -> Network:

@@ -1,21 +1,25 @@
 """Backbones of torchvision (classification networks): ``torchvision:NAME[.WEIGHTS]``."""
 
+import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from frostline.features.backbones.network import Availability, ClassTokens, Network
+from frostline.features.backbones.providers.published import Published
 from frostline.features.backbones.readout import ClassifierReadout, Readout
 from frostline.features.backbones.weights import (
     download_error,
-    match,
-    read_weights,
+    load_file,
     seed_of_random_weights,
     seeded,
 )
+from frostline.features.spec import Transform
 
 # Auxiliary classifiers are used only in training. The pretrained networks of these two names renormalise the input.
 _AUXILIARY = ("googlenet", "inception_v3")
@@ -63,10 +67,25 @@ class TorchvisionSource:
         if seed is not None:
             return network_of(name, module, f"random:{seed}")
         readout: Readout = readout_of(module)
-        state = _current(name, read_weights(weights))
-        if not match(module, state, where=str(weights), classifier=readout.classifier(module)):
+        loaded = load_file(
+            module,
+            weights,
+            classifier=readout.classifier(module),
+            convert=partial(_current, name),
+        )
+        if not loaded.classifier:
             readout = readout.without_classifier(module)
-        return network_of(name, module, str(weights), readout)
+        return dataclasses.replace(network_of(name, module, str(weights), readout), note=loaded.note)
+
+    def published(self, name: str) -> Sequence[Published]:
+        """Return all sets of published weights of the network with a full name."""
+        from torchvision import models
+
+        network = name.partition(".")[0]
+        return [
+            Published(f"{network}.{each.name}", each.url, transform_of(f"{network}.{each.name}"))
+            for each in models.get_model_weights(network)
+        ]
 
     def availability(self, name: str) -> Availability:
         """Return whether torch's cache holds the weights."""
@@ -93,9 +112,19 @@ def _entry(name: str) -> Any:
 
 
 def _current(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors that the network uses, under their current names."""
+    """Return the tensors that the network uses, under their current names and for its image size."""
     unused = _AUXILIARY_KEYS if name.startswith(_AUXILIARY) else ()
-    return {_renamed(key): value for key, value in state.items() if not key.startswith(unused)}
+    current = {_renamed(key): value for key, value in state.items() if not key.startswith(unused)}
+    return _resized(name, current) if name.startswith("vit_") else current
+
+
+def _resized(name: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Interpolate the position embeddings of a vision transformer of another image size, as torchvision does."""
+    from torchvision.models.vision_transformer import interpolate_embeddings
+
+    patch = state["conv_proj.weight"].shape[-1]
+    resized = interpolate_embeddings(_entry(name).meta["min_size"][0], patch, OrderedDict(state))
+    return dict(resized)
 
 
 def _renamed(key: str) -> str:
@@ -138,16 +167,21 @@ def network_of(name: str, module: nn.Module, weights: str, readout: Readout | No
     """Return the network of a torchvision module, with the transform of the weights in the full name."""
     import torchvision
 
-    from frostline.features.images.decoding import transform_from_torchvision
-
     return Network(
         module=module,
-        transform=transform_from_torchvision(_entry(name).transforms()),
+        transform=transform_of(name),
         readout=readout or readout_of(module),
         weights=weights,
         tokens=_tokens(module),
         versions={"torchvision": torchvision.__version__},
     )
+
+
+def transform_of(name: str) -> Transform:
+    """Return the transform of the weights in a full name."""
+    from frostline.features.images.decoding import transform_from_torchvision
+
+    return transform_from_torchvision(_entry(name).transforms())
 
 
 def readout_of(module: nn.Module) -> ClassifierReadout:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from frostline.features.cache.file.part import PartOf
 from frostline.features.content import CONTENT_BYTES
 from frostline.features.fidelity import Check
+from frostline.features.notes import SourceNotes
 from frostline.features.spec import FeatureSpec
 from frostline.features.table import ImageTable
 
@@ -67,8 +68,10 @@ class Layout:
         spec: Specification of the features.
         source: Folder or manifest of the images.
         weights: Weights that the user chose for the backbone; empty for its own.
+        weights_note: How the weights were read and what was assumed; empty for nothing to say.
         check: Comparison of the engine's features with the reference's; None for the reference itself.
         machine: Description of the machine that created the file; empty if unknown.
+        notes: How the images were listed, and what was passed over.
         created: Creation time in nanoseconds since 1970, before any image was read.
         block_rows: Rows per block. Each block has its own checksums.
         table_digest: `table_digest` of the images that the file was laid out for.
@@ -80,8 +83,10 @@ class Layout:
     spec: FeatureSpec
     source: str
     weights: str
+    weights_note: str
     check: Check | None
     machine: str
+    notes: SourceNotes
     created: int
     block_rows: int
     table_digest: str

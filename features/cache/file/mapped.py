@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from frostline.features.cache.file.layout import TABLE, Array, Layout, as_bytes, columns, table_digest
 from frostline.features.cache.file.trust import read_layout
 from frostline.features.errors import CacheFormatError, ChecksumError
-from frostline.features.system.files import map_privately
+from frostline.features.system.files import map_privately, open_regular
 from frostline.features.table import FAILED, OK, ImageTable
 from frostline.splits import SPLITS
 
@@ -55,7 +55,7 @@ class MappedFile:
             CacheFormatError: The file is not a valid cache.
             ChecksumError: The table of images is damaged.
         """
-        with path.open("rb") as file:
+        with open(open_regular(path), "rb") as file:  # noqa: PTH123  # a descriptor
             return cls(path, read_layout(file, path), os.dup(file.fileno()))
 
     def close(self) -> None:

@@ -28,6 +28,7 @@ from frostline.features.cache.file.layout import (
 from frostline.features.cache.file.part import Part, PartOf
 from frostline.features.errors import CacheFormatError, PartError
 from frostline.features.fidelity import Check
+from frostline.features.notes import NO_NOTES, SourceNotes
 from frostline.features.spec import FORMAT_VERSION, FeatureSpec
 
 _MAX_BLOCK_ROWS = 1 << 20
@@ -128,8 +129,10 @@ def _read_layout(root: h5py.File, spec: FeatureSpec, size: int) -> Layout:
         spec,
         source=_text_attribute(root, "source").decode(errors="surrogateescape"),
         weights=_text_attribute(root, "weights").decode(errors="surrogateescape"),
+        weights_note=_optional_text(root, "weights_note"),
         check=_read_check(root),
-        machine=_text_attribute(root, "machine").decode(errors="replace") if "machine" in root.attrs else "",
+        machine=_optional_text(root, "machine"),
+        notes=_read_notes(root),
         created=_int_attribute(root, "created"),
         block_rows=block_rows,
         table_digest=_text_attribute(root, "table_digest").decode(),
@@ -137,6 +140,11 @@ def _read_layout(root: h5py.File, spec: FeatureSpec, size: int) -> Layout:
         extents=MappingProxyType(extents),
         size=size,
     )
+
+
+def _optional_text(root: h5py.File, name: str) -> str:
+    """Return a text attribute that is only read by people; empty if it is missing."""
+    return _text_attribute(root, name).decode(errors="replace") if name in root.attrs else ""
 
 
 def _read_part(root: h5py.File) -> PartOf | None:
@@ -156,6 +164,15 @@ def _read_check(root: h5py.File) -> Check | None:
         return Check.from_json(_text_attribute(root, "check"))
     except (ValueError, RecursionError) as error:
         raise CacheFormatError(f"the attribute 'check' is not a comparison of features: {error}") from error
+
+
+def _read_notes(root: h5py.File) -> SourceNotes:
+    if "notes" not in root.attrs:
+        return NO_NOTES
+    try:
+        return SourceNotes.from_json(_text_attribute(root, "notes"))
+    except (ValueError, RecursionError) as error:
+        raise CacheFormatError(f"the attribute 'notes' is not a description of a listing: {error}") from error
 
 
 def _check_names(group: h5py.Group, expected: set[str], *, optional: frozenset[str] = frozenset()) -> None:

@@ -29,6 +29,7 @@ from frostline.features.cache.file.layout import (
 from frostline.features.cache.file.part import PartOf
 from frostline.features.errors import LayerError
 from frostline.features.fidelity import Check
+from frostline.features.notes import NO_NOTES, SourceNotes
 from frostline.features.spec import FORMAT_VERSION, FeatureSpec
 from frostline.features.system.files import sync
 from frostline.features.table import ImageTable
@@ -44,8 +45,10 @@ def create(
     *,
     source: str,
     weights: str,
+    weights_note: str,
     check: Check | None,
     machine: str,
+    notes: SourceNotes,
     created: int,
     part: PartOf | None = None,
 ) -> Layout:
@@ -58,8 +61,10 @@ def create(
         table: Images, one per row.
         source: Folder or manifest of the images.
         weights: Weights that the user chose for the backbone; empty for its own.
+        weights_note: How the weights were read and what was assumed; empty for nothing to say.
         check: Comparison of the engine's features with the reference's; None if they were not compared.
         machine: Description of the machine.
+        notes: How the images were listed, and what was passed over.
         created: Creation time in nanoseconds since 1970, not later than the first read of an image.
         part: Part that the images form; None for a whole cache.
 
@@ -72,7 +77,16 @@ def create(
     """
     arrays = table_arrays(table)
     layout, pieces = _lay_out(
-        spec, arrays, source=source, weights=weights, check=check, machine=machine, created=created, part=part
+        spec,
+        arrays,
+        source=source,
+        weights=weights,
+        weights_note=weights_note,
+        check=check,
+        machine=machine,
+        notes=notes,
+        created=created,
+        part=part,
     )
     reserve(fd, path, layout.size)
     for name, array in arrays.items():
@@ -97,8 +111,10 @@ def _lay_out(
     *,
     source: str,
     weights: str,
+    weights_note: str,
     check: Check | None,
     machine: str,
+    notes: SourceNotes,
     created: int,
     part: PartOf | None,
 ) -> tuple[Layout, list[tuple[int, bytes]]]:
@@ -119,8 +135,12 @@ def _lay_out(
         file.attrs["created"] = np.int64(created)
         file.attrs["source"] = np.bytes_(source.encode(errors="surrogateescape"))
         file.attrs["weights"] = np.bytes_(weights.encode(errors="surrogateescape"))
+        if weights_note:
+            file.attrs["weights_note"] = np.bytes_(weights_note.encode(errors="replace"))
         if machine:
             file.attrs["machine"] = np.bytes_(machine.encode(errors="replace"))
+        if notes != NO_NOTES:
+            file.attrs["notes"] = np.bytes_(notes.to_json())
         if check:
             file.attrs["check"] = np.bytes_(check.to_json())
         file.attrs["table_digest"] = np.bytes_(digest)
@@ -131,8 +151,10 @@ def _lay_out(
         spec,
         source,
         weights,
+        weights_note,
         check,
         machine,
+        notes,
         created,
         BLOCK_ROWS,
         digest,

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from frostline.features.cache.file.mapped import MappedFile
 from frostline.features.content import CONTENT_BYTES, file_content
-from frostline.features.images.earlier_pixels import may_differ_from_earlier
-from frostline.features.table import FAILED, STAMP_BYTES, ImageSource
+from frostline.features.images.files.earlier_pixels import may_differ_from_earlier
+from frostline.features.table import FAILED, STAMP_BYTES, ImageSource, ImageTable
 
 Progress = Callable[[int, int], None]
 
@@ -23,12 +23,15 @@ class Contents:
 
     Attributes:
         source: Source of the images.
+        rehash: Whether to read every image, whatever its stamp says.
         progress: Function called with (images read, images to read).
     """
 
-    def __init__(self, source: ImageSource, progress: Progress | None = None) -> None:
+    def __init__(
+        self, source: ImageSource, *, rehash: bool = False, progress: Progress | None = None
+    ) -> None:
         rows = len(source.table.ids)
-        self.source, self.progress = source, progress
+        self.source, self.rehash, self.progress = source, rehash, progress
         self._seen = np.zeros(rows, bool)
         self._content = np.zeros((rows, CONTENT_BYTES), np.uint8)
         self._in_doubt = np.zeros(rows, bool)
@@ -59,6 +62,10 @@ class Contents:
         """
         return self._seen[rows] & (self._in_doubt[rows] | failed)
 
+    def doubtful(self, rows: NDArray[np.int64], since: int) -> NDArray[np.bool_]:
+        """Return a (k,) mask of the `rows` whose images must be read, although they have the stamp of a time."""
+        return self.source.unsettled(since)[rows] | self.rehash
+
     def stamps_of(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Return the (k, 16) uint8 stamp of each row when it was read, or when it was listed if it wasn't read."""
         return self._stamps[rows]
@@ -78,14 +85,15 @@ def _as_rows(values: Sequence[bytes]) -> NDArray[np.uint8]:
 def is_current(file: MappedFile, contents: Contents, rows: NDArray[np.int64]) -> bool:
     """Return whether rows of a file match the current images. The file must list the same images row by row.
 
-    Only images that may have changed without a new stamp, and images that were unreadable before, are read.
+    Only images that may have changed without a new stamp, and images that were unreadable before, are read, or all
+    images if `contents` reads every one.
     """
     source = contents.source
     content = file.array("content")[rows]
     unread = (file.array("status")[rows] == FAILED) & ~content.any(axis=1)
     if not ((file.stamps[rows] == source.table.stamps[rows]).all(axis=1) | unread).all():
         return False
-    doubtful = unread | source.unsettled(file.layout.created)[rows]
+    doubtful = unread | contents.doubtful(rows, file.layout.created)
     return bool((contents.of(rows[doubtful]) == content[doubtful]).all())
 
 
@@ -130,6 +138,45 @@ def find_reusable(files: Sequence[MappedFile], contents: Contents, rows: NDArray
     )
 
 
+@dataclass(frozen=True)
+class Overlap:
+    """Comparison of the images of an earlier file with those of a source, by their bytes.
+
+    Attributes:
+        images: Number of images in the file that could be read.
+        common: Number of these that the source holds.
+        agrees: Whether the source has the same labels, splits and groups for them.
+    """
+
+    images: int
+    common: int
+    agrees: bool
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the source holds all images of the file, with the same labels, splits and groups."""
+        return self.common == self.images and self.agrees
+
+
+def compare_images(file: MappedFile, contents: Contents) -> Overlap:
+    """Compare the images of an earlier file with those of the source."""
+    table = contents.source.table
+    known = find_known([file], contents, np.arange(len(table)))
+    stored, origin = _as_keys(file.array("content")), known.origin
+    readable = file.known() & file.array("content").any(axis=1)
+    agrees = (
+        np.array_equal(_labels(file.table, origin), _labels(table, known.rows))
+        and np.array_equal(file.table.split[origin], table.split[known.rows])
+        and np.array_equal(file.table.groups[origin], table.groups[known.rows])
+    )
+    return Overlap(int(readable.sum()), int(np.isin(stored[readable], stored[origin]).sum()), agrees)
+
+
+def _labels(table: ImageTable, rows: NDArray[np.int64]) -> NDArray[np.str_]:
+    """Return the (k,) name of the class of each row, empty for none."""
+    return np.array([*table.classes, ""])[table.labels[rows]]
+
+
 def find_known(files: Sequence[MappedFile], contents: Contents, rows: NDArray[np.int64]) -> KnownRows:
     """Return those of `rows` that earlier files of the same specification hold.
 
@@ -141,7 +188,7 @@ def find_known(files: Sequence[MappedFile], contents: Contents, rows: NDArray[np
     which, origin = np.full(len(rows), -1), np.full(len(rows), -1)
     for index, (file, theirs) in enumerate(zip(files, usable, strict=True)):
         left = np.flatnonzero(which < 0)
-        found = _match_stamps(file, theirs, contents.source, rows[left])
+        found = _match_stamps(file, theirs, contents, rows[left])
         which[left[found >= 0]] = index
         origin[left] = found
     left = np.flatnonzero(which < 0)
@@ -153,17 +200,18 @@ def find_known(files: Sequence[MappedFile], contents: Contents, rows: NDArray[np
 
 
 def _match_stamps(
-    file: MappedFile, theirs: NDArray[np.int64], source: ImageSource, rows: NDArray[np.int64]
+    file: MappedFile, theirs: NDArray[np.int64], contents: Contents, rows: NDArray[np.int64]
 ) -> NDArray[np.int64]:
     """Return the (k,) row in `file` with the same id and stamp, where the stamp is reliable; -1 for none."""
     if not len(theirs):
         return np.full(len(rows), -1)
+    source = contents.source
     ids, wanted = file.array("ids")[theirs], source.table.ids[rows]
     candidates = theirs[np.searchsorted(ids, wanted).clip(max=len(ids) - 1)]
     same = (
         (file.array("ids")[candidates] == wanted)
         & (file.stamps[candidates] == source.table.stamps[rows]).all(axis=1)
-        & ~source.unsettled(file.layout.created)[rows]
+        & ~contents.doubtful(rows, file.layout.created)
     )
     return np.where(same, candidates, -1)
 

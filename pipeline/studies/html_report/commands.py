@@ -52,6 +52,7 @@ def _extract(cache: CacheRecord) -> str:
         device=cast("AnyDevice", spec.device),
         decoder=decoder_of(spec.decoder),
         cache=cache.path,
+        **cache.reading,
     )
     return _command(cache.source, ["frostline", "extract", cache.source, *options.arguments()])
 
@@ -78,6 +79,7 @@ def _finetune(record: TunedRun, again: str) -> str:
         from_scratch=settings.from_scratch,
         cached=True if settings.cache else None,
         limit=settings.limit,
+        **cache.reading,
         fractions=record.split.fractions,
         recipe=settings.recipe,
         run=again,

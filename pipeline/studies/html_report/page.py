@@ -25,6 +25,7 @@ from frostline.pipeline.inputs.layers import layer_features
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.studies import MapKind, ReportOptions
 from frostline.pipeline.progress import Reporter
+from frostline.pipeline.runs.data_changes import compare_data
 from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.studies.html_report.commands import repeating_commands
 from frostline.pipeline.studies.html_report.embedding import Map, check_map, draw_map
@@ -288,14 +289,16 @@ def _map(
 
 
 def _cache(place: Place) -> AnyCache | None:
-    """Return the caches that a run was trained on; None if they are missing or have changed."""
+    """Return the caches that a run was trained on; None if they are missing, or replaced by others."""
     run = place.summary.run
     try:
         cache = open_caches([each.path for each in run.caches])
+        is_other = compare_data(run, cache).is_other
     except (OSError, FeaturesError, PipelineError):
         return None
     same = cache.key == "+".join(each.key for each in run.caches)
-    return cache if same or run.tuned else None  # the cache of a fine-tuned run may be computed by any engine
+    same = same or run.tuned  # the cache of a fine-tuned run may be computed by any engine
+    return cache if same and not is_other else None
 
 
 def _rows(cache: AnyCache, predictions: Predictions) -> NDArray[np.int64] | None:

@@ -18,13 +18,14 @@ from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.saving.head_files import save_head
 from frostline.features.backbones import Backbone, find_stage, trunk
-from frostline.features.engines import Engine, Plan, plan_engines
+from frostline.features.engines import Engine, Plan
 from frostline.features.errors import EngineError
 from frostline.features.images.batches import load_batches
 from frostline.features.sources import open_source
 from frostline.features.spec import Layer
 from frostline.features.system.resources import memory_in_use
 from frostline.pipeline.errors import StudyError
+from frostline.pipeline.extraction.engine_choice import possible_plans
 from frostline.pipeline.inputs.networks import load_network
 from frostline.pipeline.options.extraction import BackboneOptions
 from frostline.pipeline.options.tuning import FinetuneOptions
@@ -167,17 +168,9 @@ def _time_engine(job: Extraction, layers: tuple[Layer, ...]) -> tuple[float, flo
     """Return the start-up time in seconds, the seconds per image, and the memory of the process in bytes."""
     options = job.options
     net = _network(options)
-    with closing(open_source(job.data.path, limit=options.limit)) as source:
+    with closing(open_source(job.data.path, limit=options.limit, **options.reading())) as source:
         began = time.perf_counter()
-        plans = plan_engines(
-            net,
-            engine=options.engine,
-            precision=options.precision,
-            device=options.device,
-            batch_size=options.batch_size,
-            images=len(source.table),
-            views=options.views,
-        )
+        plans = possible_plans(net, options, len(source.table))
         engine = _built(net, layers, plans)
         count = min(len(source.table), _IMAGES)
         rows = np.unique(np.linspace(0, len(source.table) - 1, count, dtype=np.int64))

@@ -18,6 +18,11 @@ _ELSEWHERE: Mapping[str, str] = {
     "fractions": "set them in [batch]",
     "layer": "list the layers in [[extract]]",
     "limit": "set it in [batch]",
+    "split-folders": "set them in [batch]",
+    "path-column": "set it in [batch]",
+    "label-column": "set it in [batch]",
+    "split-column": "set it in [batch]",
+    "group-column": "set it in [batch]",
     "seed": "set seeds in [batch]",
     "cache": _OUTPUTS,
     "caches": _OUTPUTS,
@@ -27,6 +32,7 @@ _ELSEWHERE: Mapping[str, str] = {
     "memory": _SHARES,
     "workers": _SHARES,
     "overwrite": _AGAIN,
+    "rehash": _AGAIN,
     "restart": _AGAIN,
 }
 """Options of commands that are not keys of their tables, because the study sets them."""

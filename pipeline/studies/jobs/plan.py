@@ -114,7 +114,7 @@ class _Planner:
         """List a data set."""
         batch = self._study.batch
         try:
-            with closing(open_source(path, limit=batch.limit)) as source:
+            with closing(open_source(path, limit=batch.limit, **batch.reading())) as source:
                 root, table = source.root, source.table
         except FeaturesError as error:
             raise batch.place.error(str(error), path) from error
@@ -151,9 +151,10 @@ class _Planner:
             "data": data.path,
             "limit": batch.limit,
             "device": batch.device,
+            **batch.reading(),
         }
         name = f"{_stem(data, network.backbone, network.image_size)}-{_digest(document)}.h5"
-        options = replace(network, layers=layers, limit=batch.limit, device=batch.device)
+        options = replace(network, layers=layers, limit=batch.limit, device=batch.device, **batch.reading())
         return Extraction(data, options, self._study.out / "caches" / name)
 
     def _train(
@@ -188,6 +189,7 @@ class _Planner:
                 fractions=batch.fractions,
                 limit=batch.limit,
                 caches=self._study.out / "activations",
+                **batch.reading(),
             )
             label = table.name or ("scratch" if network.from_scratch else "finetune")
             about = [

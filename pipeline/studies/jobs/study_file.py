@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, TypeVar
 from frostline.options import SEEDS, Options, option
 from frostline.pipeline.options.extraction import ExtractOptions
 from frostline.pipeline.options.heads import TrainHeadOptions
+from frostline.pipeline.options.sources import SourceOptions
 from frostline.pipeline.options.splits import SplitOptions
 from frostline.pipeline.options.tuning import FinetuneOptions
 from frostline.pipeline.studies.jobs.keys import build, read_keys
@@ -42,7 +43,7 @@ T = TypeVar("T", bound=Table)
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchTable(Table, SplitOptions):
+class BatchTable(Table, SplitOptions, SourceOptions):
     """``[batch]``: settings of all jobs."""
 
     required = "data"
@@ -55,9 +56,6 @@ class BatchTable(Table, SplitOptions):
         high=SEEDS[1],
     )
     device: Literal["auto", "cpu", "cuda"] = option("auto", "Device of networks and heads.")
-    limit: int | None = option(
-        None, "Images to use of each data set, evenly spaced.", low=1, unset="all images"
-    )
     evaluate: bool = option(False, "Evaluate each run on the test split.")
 
     def problems(self) -> Iterator[tuple[str, str]]:

@@ -138,6 +138,37 @@ class FrostLine:
         return next(index for index, stage in enumerate(self.stages) if stage.owns(name))
 
 
+def single_value_norms(network: nn.Module, inputs: Tensor) -> list[str]:
+    """Return the names of the batch normalisations that would be trained on one value per channel, which torch refuses.
+
+    Args:
+        network: Network in the mode of training. It is left in evaluation mode, and its statistics stay.
+        inputs: (1, ...) inputs of one image.
+    """
+    names: list[str] = []
+
+    def look(name: str, values: Tensor) -> None:
+        if values.numel() == values.shape[1]:
+            names.append(name)
+
+    training = {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, _BatchNorm) and module.training
+    }
+    hooks = [
+        module.register_forward_pre_hook(lambda _module, given, name=name: look(name, given[0]))
+        for name, module in training.items()
+    ]
+    try:
+        with torch.inference_mode():
+            network.eval()(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return names
+
+
 def line_name(stages: Sequence[Stage], frozen: int) -> str:
     """Return the name of the frost line above the given number of frozen stages."""
     if frozen == len(stages):

@@ -1,5 +1,6 @@
 """Heads from outside: imported by name or declared by a package, and read from a file only where someone vouches."""
 
+import dataclasses
 import hashlib
 import json
 import sys
@@ -9,6 +10,7 @@ import pytest
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from frostline.classifiers import FitOptions, LabelledRows, fit_head, load_head, save_head
 from frostline.classifiers.errors import HeadError, HeadFormatError
@@ -49,6 +51,9 @@ DESCRIBED = HeadKind(
     grid=lambda _: {"power": (1.0, 2.0)},
     scores="decision",
 )
+SCALED = dataclasses.replace(
+    DESCRIBED, build=lambda params, _seed, _device: make_pipeline(StandardScaler(), Nearest(**params))
+)
 OWN = f"{__name__}:Nearest"
 TYPE = f"{__name__}.Nearest"
 
@@ -64,6 +69,7 @@ def declared(declare):
         "frostline.heads",
         nearest=OWN,
         described=f"{__name__}:DESCRIBED",
+        scaled=f"{__name__}:SCALED",
         broken="frostline.no_such_module:Head",
         wrong="json:dumps",
     )
@@ -147,6 +153,17 @@ def test_registered_head_kind_is_searched_and_loaded(blobs, tmp_path):
     assert np.array_equal(load_head(tmp_path).predict(blobs.X), head.predict(blobs.X))
     with pytest.raises(HeadError, match=r"head 'described' has no parameter 'pover' \(did you mean 'power'"):
         parse_params("described", ["pover=2"])
+
+
+@pytest.mark.usefixtures("declared")
+def test_registered_head_of_several_steps_loads_with_these_steps_alone(blobs, tmp_path):
+    head = fit("scaled", blobs)
+    save_head(head, tmp_path)
+    assert np.array_equal(load_head(tmp_path).predict_proba(blobs.X), head.predict_proba(blobs.X))
+    record = json.loads((tmp_path / "head.json").read_text())
+    (tmp_path / "head.json").write_text(json.dumps({**record, "name": "described"}))
+    with pytest.raises(HeadFormatError, match="got steps StandardScaler, Nearest, expected Nearest"):
+        load_head(tmp_path)
 
 
 @pytest.mark.usefixtures("declared")

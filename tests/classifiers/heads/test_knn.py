@@ -3,17 +3,9 @@
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from frostline.classifiers.errors import HeadError
 from frostline.classifiers.heads.knn import KNNHead
-
-
-@parametrize_with_checks(
-    [KNNHead(n_neighbors=3), KNNHead(n_neighbors=3, metric="euclidean", weights="softmax")]
-)
-def test_is_a_scikit_learn_estimator(estimator, check):
-    check(estimator)
 
 
 def vote(weights, metric="cosine", temperature=0.07):

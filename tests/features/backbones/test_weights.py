@@ -24,6 +24,11 @@ def write_safetensors(state, path):
     safetensors.torch.save_file({key: value.contiguous() for key, value in state.items()}, path)
 
 
+def other(state):
+    """Other weights of the same network."""
+    return {key: value + 1 for key, value in state.items()}
+
+
 WRAPPINGS = {
     "bare": lambda state: state,
     "state_dict": lambda state: {"state_dict": state, "epoch": 3},
@@ -31,6 +36,41 @@ WRAPPINGS = {
     "ema first": lambda state: {"model": {"fc.bias": torch.zeros(1)}, "model_ema": state},
     "data parallel": lambda state: {f"module.{key}": value for key, value in state.items()},
     "both": lambda state: {"state_dict": {f"module.{key}": value for key, value in state.items()}},
+    "compiled, then parallel": lambda state: {
+        f"module._orig_mod.{key}": value for key, value in state.items()
+    },
+    "parallel, then compiled": lambda state: {
+        f"_orig_mod.module.{key}": value for key, value in state.items()
+    },
+    "parallel below": lambda state: {key.replace("layer1.", "layer1.module."): v for key, v in state.items()},
+    "tutorial": lambda state: {
+        "epoch": 5,
+        "model_state_dict": state,
+        "optimizer_state_dict": {"state": {0: {"exp_avg": state["fc.weight"]}}, "param_groups": []},
+        "loss": 0.4,
+    },
+    "net": lambda state: {"net": state, "acc": 0.9},
+    "network in network": lambda state: {"network": {"module": {f"net.{k}": v for k, v in state.items()}}},
+    "averaged": lambda state: {"n_averaged": torch.tensor(3)} | {f"module.{k}": v for k, v in state.items()},
+    "average beside the trained": lambda state: {"network": other(state), "ema": {"module": state}},
+    "lightning": lambda state: {
+        "state_dict": {f"model.{key}": value for key, value in state.items()},
+        "loops": {},
+        "hyper_parameters": {"lr": 0.1},
+    },
+    "encoder with a head": lambda state: (
+        {f"encoder.{key}": value for key, value in state.items()} | {"head.0.weight": torch.zeros(2, 2)}
+    ),
+    "momentum contrast": lambda state: {
+        "state_dict": {f"module.encoder_q.{key}": value for key, value in state.items()}
+        | {f"module.encoder_k.{key}": value for key, value in other(state).items()}
+        | {"module.queue": torch.zeros(2, 2)}
+    },
+    "self-distillation": lambda state: {
+        "student": {f"module.backbone.{key}": value for key, value in other(state).items()},
+        "teacher": {f"backbone.{key}": v for key, v in state.items()} | {"head.mlp.0.weight": torch.zeros(1)},
+    },
+    "something beside the tensors": lambda state: {**state, "version": 3, "names": ["a"], "none": None},
     "before batches were counted": lambda state: {
         key: value for key, value in state.items() if not key.endswith("num_batches_tracked")
     },
@@ -183,6 +223,68 @@ def test_a_classifier_may_be_missing_or_of_other_classes(tmp_path, name, change)
     assert again.weights_sha256 == headless.weights_sha256  # no random classifier is left in it
 
 
+@pytest.mark.parametrize(
+    ("name", "layers"),
+    [
+        ("timm:test_resnet", ["fc.1.weight", "fc.1.bias"]),  # a sequence in place of one layer
+        ("timm:test_resnet", ["head.0.weight", "projector.2.running_mean"]),  # other names
+        ("torchvision:squeezenet1_1", ["classifier.1.0.weight", "classifier.4.bias"]),
+        (
+            "torchvision:efficientnet_b0",
+            ["classifier.weight", "classifier.bias"],
+        ),  # one layer in place of a sequence
+    ],
+)
+def test_another_classifier_does_not_matter(tmp_path, name, layers):
+    whole = load_backbone(name, weights="random:5")
+    (classifier,) = whole.network.readout.classifier(whole.module)
+    trunk = {k: v for k, v in whole.module.state_dict().items() if not k.startswith(f"{classifier}.")}
+    write_torch(trunk, tmp_path / "trunk.pth")
+    write_torch(trunk | {key: torch.zeros(7) for key in layers}, tmp_path / "other.pth")
+    bare, other = (load_backbone(name, weights=tmp_path / f"{file}.pth") for file in ("trunk", "other"))
+    assert other.weights_sha256 == bare.weights_sha256
+    assert "logits" not in other.layers()
+    assert (bare.note, all(key in other.note for key in layers)) == ("", True)
+
+
+@pytest.mark.parametrize(
+    "key", ["layer1.2.conv1.weight", "layer1.0.se.fc1.weight", "reg_token", "norm.weight"]
+)
+def test_a_part_that_the_network_lacks_is_refused(trained, tmp_path, key):
+    write_torch({**trained.module.state_dict(), key: torch.zeros(1)}, tmp_path / "more.pth")
+    with pytest.raises(WeightsError, match=rf"1 unexpected: {key}"):
+        load_backbone("timm:test_resnet", weights=tmp_path / "more.pth")
+
+
+def test_a_layer_between_embedding_and_classifier_is_refused(tmp_path):
+    state = load_backbone("torchvision:mobilenet_v3_small", weights="random").module.state_dict()
+    write_torch({**state, "classifier.1.running_mean": torch.zeros(1024)}, tmp_path / "more.pth")
+    with pytest.raises(WeightsError, match=r"1 unexpected: classifier\.1\.running_mean"):
+        load_backbone("torchvision:mobilenet_v3_small", weights=tmp_path / "more.pth")
+
+
+def test_two_networks_of_equal_standing_are_refused(trained, tmp_path):
+    state = trained.module.state_dict()
+    both = {f"{side}.{k}": v for side, each in (("a", state), ("b", other(state))) for k, v in each.items()}
+    write_torch(both, tmp_path / "two.pth")
+    with pytest.raises(WeightsError, match=r"two\.pth: several networks fit, under a\., b\.; expected one"):
+        load_backbone("timm:test_resnet", weights=tmp_path / "two.pth")
+
+
+def test_what_was_stripped_and_left_out_is_told(trained, tmp_path):
+    state = {f"module.backbone.{key}": value for key, value in trained.module.state_dict().items()}
+    write_torch(
+        {"state_dict": {**state, "module.other": torch.zeros(1)}, "epoch": 1}, tmp_path / "weights.pth"
+    )
+    backbone = load_backbone("timm:test_resnet", weights=tmp_path / "weights.pth")
+    assert backbone.note == (
+        f"Weights {tmp_path}/weights.pth: read under 'state_dict.backbone.'; without 'module.' in names; "
+        "1 tensors beside them not used."
+    )
+    resized = backbone.with_transform(backbone.transform.at_size(96))
+    assert (resized.note, resized.origin) == (backbone.note, str(tmp_path / "weights.pth"))
+
+
 def test_weights_of_another_network_are_refused_with_the_keys(trained, tmp_path):
     state = trained.module.state_dict()
     renamed = {key.replace("layer4", "stage4"): value for key, value in state.items()}
@@ -230,8 +332,7 @@ def test_code_in_a_weight_file_is_never_run(trained, tmp_path, legacy):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b"", "neither a safetensors file"),
-        (b"<html>rate limited</html>", "neither a safetensors file"),
+        (b"\1\2\3\4\5\6\7\0\1", "neither a safetensors file"),
         (b"PK\x03\x04 cut off", "damaged torch file"),
         (pickle.dumps({"fc.bias": [1.0]}), "weights"),
     ],
@@ -247,7 +348,7 @@ def test_files_that_hold_no_weights_are_refused(tmp_path, content, match):
     [
         ([torch.zeros(1)], "a list; expected a state dict"),
         ({}, "expected a state dict"),
-        ({"fc.bias": 3}, "'fc.bias' is a int; expected a state dict of tensors"),
+        ({"fc.bias": 3}, "'fc.bias' is a int, and no other entry holds tensors"),
     ],
 )
 def test_torch_files_that_hold_something_else_are_refused(tmp_path, state, match):

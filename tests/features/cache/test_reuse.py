@@ -137,6 +137,39 @@ def test_an_image_written_while_it_was_read_is_not_trusted_by_its_stat(tmp_path)
     assert reopen(path, changed) == ["class/000005.jpg"]
 
 
+def test_rehash_reads_every_image_and_keeps_the_features_of_those_that_are_the_same(path):
+    images_ = source(ROWS)
+    assert isinstance(open_writer(path, SPEC, images_, rehash=True), FeatureCache)
+    assert images_.reads == ROWS
+
+
+@pytest.mark.parametrize("option", ["rehash", "overwrite"])
+def test_rehash_and_overwrite_find_an_image_that_changed_under_its_stamp(path, option):
+    changed = labelled(images(ROWS) | {"class/000100.jpg": b"imagE 100"})
+    assert isinstance(open_writer(path, SPEC, changed), FeatureCache)
+    cache, computed = extract(path, SPEC, changed, **{option: True})
+    assert computed == 1
+    assert contents(cache) == contents(extract(path.with_name("fresh.h5"), SPEC, changed)[0])
+
+
+def test_an_interrupted_run_is_rehashed_as_well(tmp_path):
+    path = tmp_path / "c.h5"
+    interrupted(path, SPEC, source(ROWS), batches=17)
+    changed = labelled(images(ROWS) | {"class/000100.jpg": b"imagE 100"})
+    cache, _ = extract(path, SPEC, changed, rehash=True)
+    assert contents(cache) == contents(extract(tmp_path / "fresh.h5", SPEC, changed)[0])
+
+
+def test_images_of_equal_size_and_time_that_change_names_keep_their_own_features(path):
+    """A stamp proves nothing of an image under another name."""
+    files = images(ROWS)
+    one, other = "class/000100.jpg", "class/000200.jpg"
+    swapped = labelled(files | {one: files[other], other: files[one]})
+    for name in (one, other):
+        swapped.table.stamps.view("<i8")[sorted(files).index(name), 1] += 1
+    assert reopen(path, swapped) == []
+
+
 def test_a_resumed_run_does_not_keep_an_image_that_changed(tmp_path):
     path = tmp_path / "c.h5"
     interrupted(path, SPEC, source(ROWS), batches=17)

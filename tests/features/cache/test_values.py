@@ -18,6 +18,7 @@ from frostline.features.cache import CacheInfo, FeatureCache, made_with, open_wr
 from frostline.features.cache.file.encoding import decode, encode
 from frostline.features.errors import CacheFormatError, CacheMismatchError, LayerError
 from frostline.features.fidelity import Check, LayerCheck
+from frostline.features.notes import NO_NOTES
 from frostline.features.spec import Layer
 from tests.features.cache.synthetic import (
     FAILED,
@@ -306,6 +307,9 @@ def test_info(cache):
         timing=cache.timing,
         created=cache.created,
         source="/images",
+        notes=NO_NOTES,
+        weights=None,
+        weights_note=None,
         part=None,
     )
     assert "600 rows; embedding, blocks.4:avg; float32" in repr(cache)

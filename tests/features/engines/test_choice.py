@@ -8,7 +8,6 @@ import pytest
 
 from frostline import registry
 from frostline.features.engines import (
-    ENGINES,
     EngineKind,
     Plan,
     choose_engine,
@@ -154,12 +153,6 @@ def test_third_party_engine_is_built_on_request(resnet, layers):
 def test_unsupported_option_of_third_party_engine_is_refused(resnet, options, message):
     with pytest.raises(EngineError, match=message):
         plan_engines(resnet, **options)
-
-
-def test_every_engine_is_named_in_specifications_as_it_is_listed():
-    for name in ENGINES:
-        if not ENGINES.missing(name):
-            assert kind_of(ENGINES[name].label("cpu")) == name
 
 
 def test_a_specification_names_its_kind_of_engine():

@@ -1,40 +1,28 @@
-"""What holds for every engine, on every kind of network: the same vectors, in order, whatever the batches are."""
+"""The built-in engines meet the contract of engines, and OpenVINO converts every kind of network."""
 
-import dataclasses
 import os
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from frostline.features.backbones import Backbone, load_backbone
 from frostline.features.backbones.network import Network
 from frostline.features.backbones.readout import ClassifierReadout
-from frostline.features.engines import TOLERANCE, make_engine
+from frostline.features.engines import ENGINES, make_engine
 from frostline.features.errors import ConversionError
-from frostline.features.spec import Transform
-from tests.features.engines.vectors import batches, distance, vectors
-from tests.features.networks import photos
+from frostline.testing import EngineContract
+from frostline.testing.engine import TRANSFORM, TinyNetwork
+from frostline.testing.vectors import distance, photos, vectors
+from tests.helpers.contracts import covered
 from tests.helpers.needs import needs_openvino
-
-TRANSFORM = Transform(
-    resize=40,
-    resize_mode="shortest",
-    crop=(32, 40),
-    interpolation="bicubic",
-    mean=(0.4, 0.5, 0.6),
-    std=(0.2, 0.25, 0.3),
-)
-
 
 DROPPED = """
 import faulthandler, signal, threading
 faulthandler.enable()  # gives handlers a stack of their own, which the CPU plugin replaces by its own
 from frostline.features.backbones import load_backbone
-from frostline.features.engines import make_engine
+from frostline.features.engines import ENGINES, make_engine
 signal.signal(signal.SIGINT, lambda *_: print("handled"))
 backbone = load_backbone("timm:test_resnet", weights="random:0")
 engines = [make_engine(backbone, backbone.resolve_layers(["embedding"]), engine="openvino", device="cpu")]
@@ -45,150 +33,12 @@ signal.raise_signal(signal.SIGINT)
 """
 
 
-class Tiny(nn.Module):
-    """A convolution, its normalisation and a classifier: all that a compiler can take long over, left out."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = nn.Conv2d(3, 8, 5, stride=4)
-        self.norm = nn.BatchNorm2d(8)
-        self.norm.running_mean.uniform_(-0.5, 0.5)
-        self.norm.running_var.uniform_(0.5, 1.5)
-        self.head = nn.Linear(8, 5)
-
-    def forward(self, images):
-        return self.head(torch.relu(self.norm(self.conv(images))).mean((2, 3)))
-
-
-@pytest.fixture(scope="module")
-def tiny():
-    torch.manual_seed(0)
-    return Backbone("test:tiny", Network(Tiny(), TRANSFORM, ClassifierReadout("head"), "random"))
-
-
-def plain(backbone, images):
-    """The embedding as the network itself gives it, in fp32."""
-    transform = backbone.transform
-    mean, std = torch.tensor(transform.mean), torch.tensor(transform.std)
-    with torch.inference_mode():
-        batch = ((torch.from_numpy(images) / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
-        if isinstance(backbone.module, Tiny):
-            network = backbone.module
-            output = torch.relu(network.norm(network.conv(batch))).mean((2, 3))
-        else:
-            output = backbone.module.forward_head(backbone.module.forward_features(batch), pre_logits=True)
-    return {"embedding": output[:, None].numpy()}
-
-
-@pytest.fixture(scope="class")
-def make(request, tiny):
-    """Build an engine of the class's kind, each once."""
-    built = {}
-
-    def make(batch_size, layers=("embedding", "logits"), backbone=tiny):
-        key = batch_size, layers, backbone.name
-        if key not in built:
-            try:
-                built[key] = make_engine(
-                    backbone,
-                    backbone.resolve_layers(layers),
-                    engine=request.cls.kind,
-                    precision="fp32",
-                    device=request.cls.device,
-                    batch_size=batch_size,
-                )
-            except ConversionError as error:
-                if "bad combination" in str(error.__cause__) and "ONEDNN_MAX_CPU_ISA" in os.environ:
-                    pytest.skip("OpenVINO finds no kernels where oneDNN is held to fewer instructions")
-                raise
-        return built[key]
-
-    return make
-
-
-class EngineContract:
-    """Every engine's tests inherit these."""
-
-    kind: str
-    device = "cpu"
-
-    def test_attributes_describe_the_engine(self, make):
-        engine = make(4)
-        assert engine.name.startswith(self.kind)
-        assert (engine.device, engine.precision, engine.batch_size) == (self.device, "fp32", 4)
-        assert [layer.key for layer in engine.layers] == ["embedding", "logits"]
-
-    def test_fp32_equals_the_plain_network(self, make, tiny):
-        images = photos(tiny, 9)
-        found = vectors(make(4), images)
-        assert distance({"embedding": found["embedding"]}, plain(tiny, images)) < 1e-5
-
-    def test_features_depend_on_no_neighbour_no_place_and_no_padding(self, make, tiny):
-        images = photos(tiny, 11)
-        expected = vectors(make(4), images)
-        order = list(np.random.default_rng(1).permutation(11))
-        assert distance(vectors(make(4), images, order), expected) <= TOLERANCE["fp32"]
-        assert distance(vectors(make(3), images), expected) <= TOLERANCE["fp32"]
-
-    def test_batches_pass_through_in_order_with_what_they_hold(self, make, tiny):
-        engine, images = make(4), photos(tiny, 50)  # more batches than any engine has under way
-        given = list(batches(images, list(range(50)), 4))
-        returned = list(engine.run(iter(given)))
-        assert [batch is same for (batch, _), same in zip(returned, given, strict=True)] == [True] * 13
-        assert [len(outputs["embedding"]) for _, outputs in returned] == [4] * 12 + [2]
-        assert not list(engine.run([]))
-
-    def test_features_of_one_batch_survive_the_others(self, make, tiny):
-        run = make(4).run(batches(photos(tiny, 40), list(range(40)), 4))
-        _, first = next(run)
-        kept = {key: values.copy() for key, values in first.items()}
-        list(run)
-        assert all((first[key] == kept[key]).all() for key in kept)
-
-    def test_it_takes_no_more_batches_than_it_may_hold(self, make, tiny):
-        taken = 0
-
-        def counted():
-            nonlocal taken
-            for batch in batches(photos(tiny, 4), [0, 1, 2, 3], 4):
-                while True:
-                    taken += 1
-                    yield batch
-
-        run = make(4).run(counted())
-        for _ in range(3):
-            next(run)
-        limit = taken
-        assert limit <= 3 + 2 * torch.get_num_threads() + 64 // 4
-        run.close()
-        assert taken == limit
-
-    def test_a_failing_source_fails_the_run_and_the_next_run_works(self, make, tiny):
-        images = photos(tiny, 8)
-
-        def failing():
-            yield from batches(images, [0, 1, 2, 3], 4)
-            raise OSError("gone")
-
-        with pytest.raises(OSError, match="gone"):
-            list(make(4).run(failing()))
-        assert distance(vectors(make(4), images), vectors(make(4), images)) <= TOLERANCE["fp32"]
-
-    def test_backbone_is_unchanged(self, make, tiny):
-        vectors(make(4), photos(tiny, 4))
-        assert tiny.fingerprint() == tiny.weights_sha256
-        assert {parameter.device.type for parameter in tiny.module.parameters()} == {"cpu"}
-        assert isinstance(tiny.module.norm, nn.BatchNorm2d)
-
-    def test_a_batch_of_another_shape_is_an_error(self, make, tiny):
-        batch = next(batches(photos(tiny, 4), [0, 1, 2, 3], 4))
-        odd = dataclasses.replace(batch, pixels=batch.pixels[:, :1])
-        with pytest.raises(RuntimeError):
-            list(make(4).run([odd]))
-
-
 class TestEager(EngineContract):
     kind = "eager"
+
+
+class TestEagerInReducedPrecision(TestEager):
+    precision = "bf16"
 
 
 class TestCompile(EngineContract):
@@ -198,6 +48,15 @@ class TestCompile(EngineContract):
 @needs_openvino
 class TestOpenVino(EngineContract):
     kind = "openvino"
+
+    @classmethod
+    def build(cls, backbone, layers, batch_size):
+        try:
+            return super().build(backbone, layers, batch_size)
+        except ConversionError as error:
+            if "bad combination" in str(error.__cause__) and "ONEDNN_MAX_CPU_ISA" in os.environ:
+                pytest.skip("OpenVINO finds no kernels where oneDNN is held to fewer instructions")
+            raise
 
     @pytest.mark.parametrize(
         "name", ["timm:test_resnet", "timm:test_efficientnet", "timm:test_vit", "timm:test_convnext"]
@@ -211,7 +70,7 @@ class TestOpenVino(EngineContract):
         assert distance(vectors(make(2, layers, backbone), images), vectors(eager, images)) < 1e-4
 
     def test_uneven_split_keeps_short_last_chunk(self):
-        class Split(Tiny):
+        class Split(TinyNetwork):
             def forward(self, images):
                 parts = torch.split(torch.relu(self.norm(self.conv(images))), 3, dim=1)  # 3, 3 and 2
                 return self.head(torch.cat(parts[::-1], 1).mean((2, 3)))
@@ -228,7 +87,7 @@ class TestOpenVino(EngineContract):
         assert distance(ours, eager) < 1e-5
 
     def test_unsupported_operator_is_reported(self):
-        class Bessel(Tiny):
+        class Bessel(TinyNetwork):
             def forward(self, images):
                 return self.head(torch.special.bessel_j0(self.conv(images)).mean((2, 3)))
 
@@ -251,3 +110,7 @@ class TestEagerOnCuda(EngineContract):
 class TestCompileOnCuda(EngineContract):
     kind = "compile"
     device = "cuda"
+
+
+def test_every_built_in_engine_is_tested():
+    assert set(ENGINES.builtin) == covered(globals(), EngineContract, "kind")

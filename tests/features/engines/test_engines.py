@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from frostline.features.backbones import Backbone, FeatureModule, load_backbone
+from frostline.features.backbones import FeatureModule, load_backbone
 from frostline.features.backbones.weights import fingerprint
 from frostline.features.engines import TOLERANCE, cuda, make_engine, plan
 from frostline.features.errors import DeviceMemoryError, EngineError
-from tests.features.engines.vectors import batches, distance, distances, vectors
-from tests.features.networks import photos, resized
+from frostline.testing.vectors import batches, distance, distances, photos, vectors
+from tests.features.networks import resized
 
 SMALL = ("timm:test_resnet", "timm:test_efficientnet", "timm:test_vit", "timm:test_convnext")
 LAYERS = ("embedding", "logits")
@@ -116,27 +116,6 @@ def test_an_engine_in_training_mode_is_refused(resnet):
     engine.module.network.layer1.train()
     with pytest.raises(RuntimeError, match="frozen"):
         next(engine.run(batches(photos(resnet, 2), range(2), 2)))
-
-
-def test_batches_pass_through_in_order_with_what_they_hold(resnet, device):
-    given = list(batches(photos(resnet, 7), range(7), 3))
-    engine = make_engine(resnet, resnet.resolve_layers(["embedding"]), device=device, batch_size=3)
-    returned = list(engine.run(iter(given)))
-    assert [batch is same for (batch, _), same in zip(returned, given, strict=True)] == [True] * 3
-    assert [len(vectors["embedding"]) for _, vectors in returned] == [3, 3, 1]
-    assert not list(engine.run([]))
-
-
-def test_features_of_one_batch_survive_the_next(resnet, device):
-    engine = make_engine(
-        resnet, resnet.resolve_layers(["embedding", "layer4:none"]), device=device, batch_size=2
-    )
-    run = engine.run(batches(photos(resnet, 6), range(6), 2))
-    _, first = next(run)
-    kept = {key: values.copy() for key, values in first.items()}
-    list(run)
-    for key, values in kept.items():
-        np.testing.assert_array_equal(first[key], values)
 
 
 # -- choices
@@ -252,13 +231,6 @@ def test_cuda_disables_tf32_and_restores_settings(callers_tf32):
     with cuda.cuda_settings():
         assert (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark) == (False, False, True)
     assert (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark) == before
-
-
-def test_backbone_and_its_device_are_unchanged(resnet, device):
-    assert isinstance(resnet, Backbone)
-    extract(resnet, photos(resnet, 2), device=device)
-    assert {parameter.device.type for parameter in resnet.module.parameters()} == {"cpu"}
-    assert sum(isinstance(part, nn.BatchNorm2d) for part in resnet.module.modules()) > 0
 
 
 COMPILED = """

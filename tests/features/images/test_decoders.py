@@ -20,8 +20,9 @@ from frostline.features.images.decoders import (
 )
 from frostline.pipeline import extract, predict, train_head
 from frostline.pipeline.runs.run import load_run
-from tests.contracts.decoder import TRANSFORM, DecoderContract, decoded
-from tests.helpers.images import encode, photo
+from frostline.testing import DecoderContract, encode, photo
+from frostline.testing.decoder import TRANSFORM, decoded
+from tests.helpers.contracts import covered
 from tests.helpers.runner import CliRunner
 from tests.helpers.sources import DigestSource
 
@@ -36,32 +37,27 @@ DARK = DecoderKind(
 )
 
 
-class TestBuiltInDecoders(DecoderContract):
-    @pytest.fixture(params=[("exact", 0), ("fast", 3)], ids=lambda case: case[0])
-    def case(self, request):
-        return request.param
+class TestExact(DecoderContract):
+    name = "exact"
+    tolerance = 0
 
-    @pytest.fixture
-    def name(self, case):
-        return case[0]
 
-    @pytest.fixture
-    def tolerance(self, case):
-        return case[1]
+class TestFast(DecoderContract):
+    name = "fast"
+    tolerance = 3
 
 
 class TestDecoderOfAnotherPackage(DecoderContract):
+    name = "turbo"
+    tolerance = 0
+
     @pytest.fixture(autouse=True)
     def _declared(self, declare):
         declare(GROUP, turbo=f"{__name__}:TURBO")
 
-    @pytest.fixture
-    def name(self):
-        return "turbo"
 
-    @pytest.fixture
-    def tolerance(self):
-        return 0
+def test_every_built_in_decoder_is_tested():
+    assert set(DECODERS.builtin) <= covered(globals(), DecoderContract, "name")
 
 
 def test_descriptions_of_the_built_in_decoders_are_those_of_earlier_caches():

@@ -23,7 +23,7 @@ from frostline.features.images.decoding import (
     transform_from_torchvision,
 )
 from frostline.features.spec import Transform
-from tests.helpers.images import encode, photo
+from frostline.testing import encode, photo
 
 PLAIN = Transform(
     resize=32,

@@ -12,7 +12,8 @@ from frostline.features.images.decoding import decode
 from frostline.features.sources import open_source
 from frostline.features.spec import Transform
 from frostline.features.table import FAILED, NO_STAMP, OK, ImageTable, make_stamp
-from tests.helpers.images import encode, photo, write_folder
+from frostline.testing import encode, photo
+from tests.helpers.images import write_folder
 
 TRANSFORM = Transform(
     resize=20,

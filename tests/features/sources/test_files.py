@@ -6,22 +6,32 @@ from pathlib import Path
 import pytest
 
 from frostline.features.sources import open_source
-from tests.contracts.source import ImageSourceContract
-from tests.features.sources.tables import NAMES, columns, stat_of, write_manifest, write_parquet
+from frostline.features.sources.files import TICK_NS, stamps_of
+from frostline.features.sources.listing import UNREADABLE
+from frostline.features.table import NO_STAMP
+from frostline.testing import ImageSourceKindContract
 from tests.helpers.images import write_folder
+from tests.helpers.tables import NAMES, columns, write_manifest, write_parquet
 
 LONG_AGO = 1_500_000_000_000_000_000
 
 
-class FileSourceContract(ImageSourceContract):
+def wait_for_the_clock(folder):
+    """Wait until the file system's clock has ticked, by which it stamps a change."""
+    probe = folder / "probe.txt"
+    probe.touch()
+    first = probe.stat().st_ctime_ns
+    while probe.stat().st_ctime_ns == first:
+        probe.touch()
+    probe.unlink()
+
+
+class FileSourceContract(ImageSourceKindContract):
     """What also holds where the images are files; a subclass gives `source`, made over the images `NAMES`."""
 
     @pytest.fixture
     def files(self, source):
         return {name: Path(source.folder, name).read_bytes() for name in NAMES}
-
-    def reopened(self, source):
-        return open_source(source.root)
 
     def write(self, source, row, data):
         Path(source.display_name(row)).write_bytes(data)
@@ -44,26 +54,58 @@ class FileSourceContract(ImageSourceContract):
             assert Path(source.display_name(row)).is_absolute()
             assert Path(source.display_name(row)).read_bytes() == files[id_.decode()]
 
-    def test_stamp_is_size_and_time_as_stored_in_caches(self, source):
-        for row in range(len(NAMES)):
-            status = Path(source.display_name(row)).stat()
-            assert stat_of(source, row) == [status.st_size, status.st_mtime_ns]
+    def test_files_of_equal_size_and_time_that_change_places_have_other_stamps(self, source):
+        one, other = (Path(source.display_name(row)) for row in (0, 1))
+        for path in (one, other):
+            path.write_bytes(path.name.encode().ljust(20))
+            os.utime(path, ns=(LONG_AGO, LONG_AGO))
+        before = self.reopened(source).table.stamps
+        spare = one.with_suffix(".spare")
+        one.rename(spare)
+        other.rename(one)
+        spare.rename(other)
+        after = self.reopened(source).table.stamps
+        assert (after != before).any(axis=1).tolist() == [True, True, False, False, False]
+
+    def test_a_file_rewritten_with_its_size_and_time_kept_has_another_stamp(self, source):
+        path = Path(source.display_name(0))
+        before, status = source.table.stamps[0].tobytes(), path.stat()
+        wait_for_the_clock(path.parent)
+        path.write_bytes(path.read_bytes()[::-1])
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert self.reopened(source).table.stamps[0].tobytes() != before
+
+    def test_stamp_depends_on_all_that_the_system_tells_of_a_file(self):
+        fields = [7, LONG_AGO, LONG_AGO, 3]
+        for column in range(4):
+            changed = fields.copy()
+            changed[column] += 1
+            one, other = stamps_of([tuple(fields), tuple(changed)])
+            assert (one != other).any()
+        assert stamps_of([UNREADABLE]).tobytes() == NO_STAMP
 
     def test_a_file_changed_up_to_two_seconds_before_is_unsettled(self, source):
-        changed = stat_of(source, 1)[1]
         os.utime(source.display_name(0), ns=(LONG_AGO, LONG_AGO))
         again = self.reopened(source)
-        assert again.unsettled(changed).tolist() == [False] + [True] * 4
-        assert again.unsettled(changed + 10**13).tolist() == [False] * 5
+        status = [Path(again.display_name(row)).stat() for row in range(len(NAMES))]
+        assert again.changed.tolist() == [max(each.st_mtime_ns, each.st_ctime_ns) for each in status]
+        first = int(again.changed.min())
+        assert again.unsettled(first + TICK_NS).tolist() == (again.changed > first).tolist()
+        assert again.unsettled(first).tolist() == [True] * 5
+        assert again.unsettled(first + 10**13).tolist() == [False] * 5
 
 
 class TestFolderSource(FileSourceContract):
+    kind = "folder"
+
     @pytest.fixture
     def source(self, tmp_path):
         return open_source(write_folder(tmp_path, NAMES))
 
 
 class TestCsvSource(FileSourceContract):
+    kind = "manifest"
+
     @pytest.fixture
     def source(self, tmp_path):
         write_folder(tmp_path, NAMES)
@@ -72,6 +114,8 @@ class TestCsvSource(FileSourceContract):
 
 
 class TestParquetSource(FileSourceContract):
+    kind = "manifest"
+
     @pytest.fixture
     def source(self, tmp_path):
         write_folder(tmp_path, NAMES)

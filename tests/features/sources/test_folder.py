@@ -10,8 +10,8 @@ from frostline.features.sources import listing as listing_module
 from frostline.features.sources import open_source
 from frostline.features.table import NO_STAMP
 from frostline.splits import Split
-from tests.features.sources.tables import columns, stat_of
 from tests.helpers.images import write_folder, write_image
+from tests.helpers.tables import columns, stat_of
 
 
 class TestFolder:
@@ -92,7 +92,9 @@ class TestFolder:
         (tmp_path / "a" / "png").write_text("")
         source = open_source(tmp_path)
         assert [*columns(source)] == ["a/1.PNG", "a/2.JPeG"]
-        assert source.skipped == 5
+        assert source.notes.skipped.hidden == 3
+        assert source.notes.skipped.files == {"": 1, ".txt": 1}
+        assert source.notes.skipped.count == 5
 
     def test_links_to_files_and_folders_are_followed(self, tmp_path):
         write_image(tmp_path / "elsewhere" / "1.png", seed=7)
@@ -109,7 +111,9 @@ class TestFolder:
         (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a")
         (tmp_path / "a" / "top").symlink_to(tmp_path)
         (tmp_path / "a" / "self").symlink_to(tmp_path / "a" / "self")
-        assert [*columns(open_source(tmp_path))] == ["a/b/1.png"]
+        source = open_source(tmp_path)
+        assert [*columns(source)] == ["a/b/1.png"]
+        assert source.notes.skipped.loops == 2
 
     def test_dangling_link_is_listed_as_unreadable(self, tmp_path):
         write_folder(tmp_path, ["a/1.png"])
@@ -123,7 +127,9 @@ class TestFolder:
     def test_pipe_is_skipped(self, tmp_path):
         write_folder(tmp_path, ["a/1.png"])
         os.mkfifo(tmp_path / "a" / "2.png")
-        assert len(open_source(tmp_path).table) == 1
+        source = open_source(tmp_path)
+        assert len(source.table) == 1
+        assert source.notes.skipped.special == 1
 
     @pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that takes any name")
     def test_name_that_is_not_utf8_is_an_error_that_shows_it(self, tmp_path):
@@ -145,8 +151,70 @@ class TestFolder:
         with pytest.raises(SourceError, match="/b/: the folder can't be read: Permission denied"):
             open_source(tmp_path)
 
-    def test_empty_folder_error_lists_expected_layouts(self, tmp_path):
+    def test_folders_of_systems_are_passed_over_and_counted_by_name(self, tmp_path):
+        pictures = ["a/1.png", "b/2.png"]
+        made = [
+            "a/@eaDir/1.png/THUMB_SM.jpg",
+            "@eaDir/x.png",
+            "#recycle/a/3.png",
+            "$RECYCLE.BIN/4.png",
+            "lost+found/5.png",
+            "System Volume Information/6.png",
+            "a/.ipynb_checkpoints/7.png",
+            "__MACOSX/a/8.png",
+            "b/.thumbnails/9.png",
+        ]
+        source = open_source(write_folder(tmp_path, pictures + made))
+        assert [*columns(source)] == pictures
+        assert source.notes.skipped.folders == {
+            "#recycle": 1,
+            "$RECYCLE.BIN": 1,
+            ".ipynb_checkpoints": 1,
+            ".thumbnails": 1,
+            "@eaDir": 2,
+            "System Volume Information": 1,
+            "__MACOSX": 1,
+            "lost+found": 1,
+        }
+
+    def test_a_system_folder_that_cannot_be_read_is_no_error(self, tmp_path, monkeypatch):
+        write_folder(tmp_path, ["a/1.png", "lost+found/2.png"])
+        scandir = os.scandir
+
+        def deny(path):
+            if "lost+found" in str(path):
+                raise PermissionError(13, "Permission denied", path)
+            return scandir(path)
+
+        monkeypatch.setattr(listing_module.os, "scandir", deny)
+        assert len(open_source(tmp_path).table) == 1
+
+    def test_class_folders_without_an_image_are_named(self, tmp_path):
+        write_folder(tmp_path, ["train/cat/1.png", "train/dog/x/2.png", "test/cat/3.png"])
+        (tmp_path / "test" / "dog" / "deep").mkdir(parents=True)
+        (tmp_path / "train" / "dog" / "empty").mkdir()  # a folder within a class is no class
+        (tmp_path / "notes").mkdir()
+        (tmp_path / "notes" / "1.txt").write_text("")
+        assert open_source(tmp_path).notes.skipped.empty_folders == ("notes", "test/dog")
+
+    def test_formats_that_are_not_read_are_named_with_their_remedy(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("frostline.features.images.decoding.reads_heif", lambda: False)
+        write_folder(tmp_path, ["cat/1.png"])
+        for name in ("cat/2.HEIC", "cat/3.heif", "cat/4.NEF", "cat/5.svg", "cat/6.pdf", "cat/7.txt"):
+            (tmp_path / name).write_text("")
+        notes = open_source(tmp_path).notes
+        assert notes.skipped.files == dict.fromkeys((".heic", ".heif", ".nef", ".pdf", ".svg", ".txt"), 1)
+        heif, raw, drawings = notes.remarks
+        assert "1 .heic, 1 .heif; to read them: pip install 'frostline[heif]'" in heif
+        assert "1 .nef; develop" in raw
+        assert "1 .pdf, 1 .svg; render" in drawings
+
+    def test_empty_folder_error_lists_expected_layouts_and_what_was_passed_over(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("frostline.features.images.decoding.reads_heif", lambda: False)
         (tmp_path / "a").mkdir()
         (tmp_path / "a" / "1.heic").write_text("")
-        with pytest.raises(SourceError, match=r"no image found in 2 folder\(s\), where 1 .*class/….*\.jpg, "):
+        with pytest.raises(
+            SourceError,
+            match=r"no image found in 2 folder\(s\), where 1 \.heic were passed over.*class/….*\.jpg, .*pip install",
+        ):
             open_source(tmp_path)

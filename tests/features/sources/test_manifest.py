@@ -1,15 +1,14 @@
 """What a manifest, CSV or Parquet, says of its images."""
 
 import sys
-from pathlib import Path
 
 import pytest
 
 from frostline.features.errors import SourceError
 from frostline.features.sources import open_source
 from frostline.features.table import NO_STAMP
-from tests.features.sources.tables import columns, stat_of, write_manifest, write_parquet
 from tests.helpers.images import write_folder
+from tests.helpers.tables import columns, stat_of, write_manifest, write_parquet
 
 
 class TestManifest:
@@ -131,7 +130,9 @@ class TestManifest:
 
     def test_unknown_split(self, root):
         path = write_manifest(root / "set.csv", ("path", "label", "split"), ("1.png", "a", "trian"))
-        with pytest.raises(SourceError, match=r"line 2, column 'split': got 'trian'; expected train, val, "):
+        with pytest.raises(
+            SourceError, match=r"line 2, column 'split': got 'trian'; expected train, training, val, "
+        ):
             open_source(path)
 
     @pytest.mark.parametrize("content", [b"", b"path,label\n", b"\n"])
@@ -160,7 +161,7 @@ class TestManifest:
         def deny(*_, **__):
             raise PermissionError(13, "Permission denied", str(path))
 
-        monkeypatch.setattr(Path, "open", deny)
+        monkeypatch.setattr("frostline.features.sources.manifest.open_regular", deny)
         with pytest.raises(SourceError, match=r"set\.csv: the manifest can't be read: Permission denied"):
             open_source(path)
 

@@ -3,8 +3,7 @@
 import pytest
 
 from frostline.features.table import SourceRows
-from tests.contracts.source import ImageSourceContract
-from tests.helpers.images import encode, photo
+from frostline.testing import ImageSourceContract, encode, photo
 from tests.helpers.sources import DigestSource
 
 

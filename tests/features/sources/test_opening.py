@@ -6,8 +6,8 @@ from frostline.features.errors import SourceError
 from frostline.features.sources import SourceKind, open_source
 from frostline.features.sources.folder import open_folder
 from frostline.pipeline import extract
-from tests.features.sources.tables import NAMES, columns
 from tests.helpers.images import write_folder, write_image
+from tests.helpers.tables import NAMES, columns
 
 ALBUM = SourceKind(
     "album:FOLDER",

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from frostline.features.errors import SourceError
-from frostline.features.sources import PathSource, image_paths
+from frostline.features.sources import PathSource, open_paths
 from frostline.features.table import NO_STAMP
 from tests.helpers.images import write_folder, write_image
 
@@ -16,8 +16,8 @@ class TestImagePaths:
         (tmp_path / "set" / "notes.txt").write_text("")
         odd = tmp_path / "upload"
         odd.write_bytes((tmp_path / "z.png").read_bytes())
-        got = image_paths([str(tmp_path / "z.png"), tmp_path / "set", odd])
-        assert got == [
+        got = open_paths([str(tmp_path / "z.png"), tmp_path / "set", odd])
+        assert got.paths == [
             tmp_path / name for name in ("z.png", "set/a.png", "set/b/1.jpg", "set/b/2.png", "upload")
         ]
 
@@ -26,7 +26,7 @@ class TestImagePaths:
         with pytest.raises(
             SourceError, match=r"foto\.png: no such file or folder; did you mean '.*photo\.png'"
         ):
-            image_paths([tmp_path / "photo.png", tmp_path / "foto.png"])
+            open_paths([tmp_path / "photo.png", tmp_path / "foto.png"])
 
     def test_missing_relative_path_is_an_error(self, tmp_path, monkeypatch):
         write_image(tmp_path / "photo.png")
@@ -34,11 +34,11 @@ class TestImagePaths:
         with pytest.raises(
             SourceError, match=r"^foto\.png: no such file or folder; did you mean 'photo\.png'"
         ):
-            image_paths(["foto.png"])
+            open_paths(["foto.png"])
 
     def test_folder_without_images_is_an_error(self, tmp_path):
         with pytest.raises(SourceError, match="no image found in this folder"):
-            image_paths([tmp_path])
+            open_paths([tmp_path])
 
 
 class TestPathSource:

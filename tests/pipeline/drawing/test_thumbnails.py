@@ -16,7 +16,7 @@ from frostline.pipeline.drawing.thumbnails import opened_pictures
 from frostline.pipeline.progress import SILENT
 from frostline.pipeline.runs.run import load_run
 from frostline.pipeline.studies.html_report.commands import repeating_commands
-from tests.helpers.images import encode, photo
+from frostline.testing import encode, photo
 from tests.helpers.sources import DigestSource
 
 EXACT = {"engine": "eager", "precision": "fp32", "device": "cpu"}

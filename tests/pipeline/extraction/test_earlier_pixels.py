@@ -10,7 +10,8 @@ from frostline.features.images import exact
 from frostline.features.images.decoders import DecoderKind
 from frostline.features.images.decoding import DecodeError, upright_rgb
 from frostline.pipeline import extract
-from tests.helpers.images import encode, photo, tiff
+from frostline.testing.images import encode, photo
+from tests.helpers.images import tiff
 
 BACKBONE = {"backbone": "timm:test_resnet", "weights": "random", "engine": "eager", "precision": "fp32"}
 BACKBONE |= {"device": "cpu", "max_bad": 1}

@@ -6,7 +6,7 @@ import pytest
 from frostline.features.cache import CacheWriter, FeatureCache
 from frostline.features.sources import limited
 from frostline.pipeline import extract
-from tests.helpers.images import encode, photo
+from frostline.testing import encode, photo
 from tests.helpers.sources import DigestSource
 
 OPTIONS = {"backbone": "timm:test_resnet", "weights": "random", "engine": "eager", "precision": "fp32"}

@@ -9,7 +9,7 @@ from frostline.features.spec import Transform
 from frostline.pipeline import extract, predict, train_head
 from frostline.pipeline.inputs.scanned_images import check_images
 from frostline.pipeline.progress import SILENT
-from tests.helpers.images import photo
+from frostline.testing.images import photo
 
 EXACT = {"engine": "eager", "precision": "fp32", "device": "cpu"}
 WORDS = "below 1/16 of white"

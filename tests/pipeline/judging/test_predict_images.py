@@ -11,7 +11,7 @@ from frostline import cli
 from frostline.features.sources import open_source
 from frostline.pipeline import extract, predict, train_head
 from frostline.pipeline.judging.predict import write_csv
-from tests.helpers.images import encode, photo
+from frostline.testing import encode, photo
 from tests.helpers.runner import CliRunner
 from tests.helpers.sources import DigestSource
 

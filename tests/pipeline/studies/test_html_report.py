@@ -12,6 +12,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from frostline.pipeline import evaluate, extract, few_shot, learning_curve, train_head, write_report
 from frostline.pipeline.errors import ReportError, RunError
@@ -237,6 +238,25 @@ def test_missing_data_of_a_run_are_omitted(runs, tmp_path):
     assert not any(name.startswith("map-") for name in document.blocks)
     assert sum(name.startswith("confusion-") for name in document.blocks) == 1
     assert " ".join(document.words).count("frostline extract") == 1
+
+
+def test_images_of_another_data_set_under_the_path_of_a_cache_are_not_drawn(runs, whole_digits, tmp_path):
+    """The names of its images and its specification are those of the run's own."""
+    folder = tmp_path / "digits"
+    copy_digits(whole_digits, folder, classes=3, each=20, names=CLASSES)
+    for path in folder.glob("*/*"):
+        Image.open(path).rotate(180).save(path)
+    run_folder = shutil.copytree(runs[1], tmp_path / "run")
+    options = {"weights": "random", "cache": tmp_path / "a.h5", "batch_size": 8, "device": "cpu"}
+    extract(folder, backbone="timm:test_resnet", **options)
+    record = json.loads((run_folder / "run.json").read_text())
+    record["caches"][0]["path"] = str(tmp_path / "a.h5")
+    (run_folder / "run.json").write_text(json.dumps(record))
+    out = tmp_path / "report.html"
+    write_report([run_folder], out)
+    document = Document(out.read_text("utf-8"))
+    assert not document.blocks["pictures"]
+    assert not any(name.startswith("map-") for name in document.blocks)
 
 
 def test_curves_of_a_fine_tuning_are_drawn(tmp_path):

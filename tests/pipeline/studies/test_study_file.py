@@ -7,7 +7,9 @@ import pytest
 from frostline.pipeline import StudyError, batch
 from frostline.pipeline.studies.jobs.plan import plan_study
 from frostline.pipeline.studies.jobs.study_file import read_study
+from tests.helpers.images import write_folder
 from tests.helpers.paths import ROOT
+from tests.helpers.tables import write_manifest
 
 TUNE = """
 [[finetune]]
@@ -55,6 +57,11 @@ def line_of(path, text):
             '[[train-head]]\nhead = "svm"\nlayer = "a"',
             "no key 'layer': list the layers in [[extract]]",
             "layer",
+        ),
+        (
+            '[[extract]]\nbackbone = "timm:test_vit"\nlabel-column = "class"',
+            "no key 'label-column': set it in [batch]",
+            "label-column",
         ),
         ('[[train-head]]\nhead = "svm"\nparam = 3', "param: got 3, expected values by name", "param = 3"),
         (
@@ -222,6 +229,19 @@ def test_options_of_the_commands_reach_the_jobs(write_study):
         "max_bad": 0.0,
     }
     assert (training.options.log_to, training.options.max_bad, training.options.limit) == ("mlflow", 1.0, 60)
+
+
+def test_how_data_are_read_is_set_for_all_jobs(write_study, tmp_path):
+    write_manifest(tmp_path / "set.csv", ("file", "kind"), ("1.png", "a"), ("2.png", "b"))
+    write_folder(tmp_path, ["1.png", "2.png"])
+    text = '[batch]\ndata = "{data}"\npath-column = "file"\nlabel-column = "kind"\n'
+    tables = '[[extract]]\nbackbone = "timm:test_resnet"\n[[finetune]]\nbackbone = "timm:test_resnet"\n'
+    path = write_study(text, tables, data=tmp_path / "set.csv")
+    (extraction,) = jobs_of(path, "extract")
+    (training,) = jobs_of(path, "finetune")
+    reading = {"path_column": "file", "label_column": "kind"}
+    assert extraction.options.reading() == training.options.reading() == reading
+    assert (extraction.data.images, extraction.data.classes) == (2, 2)
 
 
 def test_a_table_written_once_is_refused(write_study):

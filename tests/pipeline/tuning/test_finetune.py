@@ -1,6 +1,7 @@
 """Fine-tuning from end to end: what is frozen, what is cached, and what a run holds."""
 
 import csv
+import dataclasses
 import shlex
 import shutil
 import subprocess
@@ -20,6 +21,7 @@ from frostline.features.images.batches import load_batches
 from frostline.features.sources import open_source
 from frostline.pipeline import Recipe, evaluate, extract, finetune, predict, train_head
 from frostline.pipeline.errors import FinetuneError
+from frostline.pipeline.inputs.joined_caches import image_digests
 from frostline.pipeline.inputs.labelled_images import split_rows
 from frostline.pipeline.runs.run import load_run
 from frostline.pipeline.studies.html_report.commands import repeating_commands
@@ -27,6 +29,7 @@ from frostline.pipeline.tuning.inputs import _Images
 from frostline.pipeline.tuning.trainer.network import FrostLine, Network
 from frostline.splits import Split
 from tests.helpers.network import BACKBONE
+from tests.helpers.runs import as_of_version_3
 from tests.helpers.sources import DigestSource
 from tests.pipeline.tuning.training import FP32, QUIET, SMALL, KillsAt, curve, environment, state
 
@@ -240,6 +243,48 @@ def test_lp_ft_starts_from_head_fitted_on_training_rows(digits):
         finetune(digits, recipe=recipe, run="x", from_run="mlp", **QUIET)
 
 
+def trained_names(run, cache):
+    """Names of the images that a run was trained or selected on."""
+    return {
+        str(name) for name in cache.ids[np.isin(image_digests(cache.content), load_run(run).split.trained)]
+    }
+
+
+@pytest.mark.parametrize("route", ["from a head", "from a network", "a head on the network"])
+def test_what_a_run_held_out_stays_held_out_in_training_that_starts_from_it(digits, route):
+    """Also if the run was divided by the rule of version 3."""
+    recipe = Recipe(**FP32, epochs=1, batch_size=24, lr=1e-8, augment="none", warmup=0, frost_line="all")
+    cache = FeatureCache.open(extract(digits, cache="plain.h5", **BACKBONE, **EXACT).cache)
+    if route == "from a head":
+        train_head("plain.h5", "linear", run="first", params={"l2": 0.1})
+    else:
+        finetune(digits, recipe=recipe, run="first", **QUIET)
+    by_class = trained_names("first", cache)
+    as_of_version_3("first", cache)
+    held_out = {*map(str, cache.ids)} - trained_names("first", cache)
+    assert held_out & by_class  # the rules differ
+    if route == "a head on the network":
+        tuned = extract(digits, backbone="run:first", cache="tuned.h5", **EXACT).cache
+        train_head(tuned, "linear", run="second", params={"l2": 0.1})
+    elif route == "from a head":
+        finetune(digits, recipe=recipe, run="second", from_run="first", cached=False, **QUIET)
+    else:
+        finetune(digits, recipe=recipe, run="second", from_run="first", workers=0, device="cpu")
+    assert not held_out & trained_names("second", cache)
+    assert load_run("second").record.split.rule == 1
+
+
+def test_a_head_whose_cache_was_moved_is_asked_for(digits):
+    extract(digits, cache="plain.h5", **BACKBONE, **EXACT)
+    train_head("plain.h5", "linear", run="linear", params={"l2": 0.1})
+    Path("plain.h5").rename("moved.h5")
+    recipe = Recipe(**FP32, epochs=1, batch_size=24, augment="none", frost_line="all")
+    with pytest.raises(
+        FinetuneError, match=r"plain\.h5, which linear was trained on, is not there.*train-head CACHE"
+    ):
+        finetune(digits, recipe=recipe, run="x", from_run="linear", cached=False, **QUIET)
+
+
 def test_patience_stops_early_and_keeps_best_epoch(digits):
     recipe = Recipe(
         **FP32, epochs=30, batch_size=24, lr=1e-7, patience=2, augment="none", schedule="constant", warmup=0
@@ -304,6 +349,27 @@ def test_recipe_of_another_type_is_refused(digits):
         finetune(digits, recipe={"epochs": 3})
 
 
+@pytest.mark.parametrize(
+    ("batch", "accumulate", "size", "fits"),
+    [(1, 1, 8, False), (4, 4, 8, False), (4, 2, 8, True), (1, 1, 64, True)],
+)
+def test_steps_of_one_image_are_refused_where_batch_norm_sees_one_value(
+    digits, batch, accumulate, size, fits
+):
+    recipe = Recipe(**FP32, epochs=1, batch_size=batch, accumulate=accumulate, statistics="batch")
+    options = {**QUIET, "image_size": size, "recipe": recipe, "limit": 24}
+    if fits:
+        assert finetune(digits, run="run", **options).best_epoch == 1
+        return
+    with pytest.raises(
+        FinetuneError, match=r"one image, and batch normalisation \(body\.\S+.*Raise --batch-size"
+    ):
+        finetune(digits, run="run", **options)
+    assert not Path("runs").exists()
+    frozen = dataclasses.replace(recipe, statistics="frozen")  # the statistics of the weights need no batch
+    assert finetune(digits, run="run", **(options | {"recipe": frozen})).best_epoch == 1
+
+
 def test_divergence_raises(digits):
     recipe = Recipe(**FP32, epochs=5, batch_size=24, lr=1e38, augment="none", warmup=0, frost_line="all")
     with pytest.raises(FinetuneError, match="diverged"):
@@ -362,7 +428,7 @@ def test_test_images_are_never_trained_on(digits, monkeypatch):
     own = _Images.__getitem__
     monkeypatch.setattr(_Images, "__getitem__", lambda self, key: seen.add(key[1]) or own(self, key))
     finetune(digits, recipe=Recipe(**SMALL), run="run", **QUIET)
-    trained = {row.tobytes() for row in load_run("run").trained_content()}
+    trained = {bytes(row).ljust(16, b"\0") for row in load_run("run").split.trained}
     source = open_source(digits)
     net = load_backbone(BACKBONE["backbone"], weights="random:1")
     content = {

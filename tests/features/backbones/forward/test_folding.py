@@ -7,7 +7,7 @@ from torch import nn
 from frostline.features.backbones import FeatureModule, load_backbone
 from frostline.features.backbones.forward.folding import fold_batch_norms
 from frostline.features.backbones.weights import fingerprint
-from tests.features.networks import photos
+from frostline.testing.vectors import photos
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from frostline import registry
 from frostline.features.backbones import load_backbone
 from frostline.features.errors import BackboneError
 from frostline.features.spec import Transform
+from frostline.testing import BackboneSourceContract
 from tests.features.networks import Quarters
 
 
@@ -63,3 +64,9 @@ def test_open_clip_gives_its_image_tower(tmp_path):
     )
     with pytest.raises(BackboneError, match="did you mean open_clip:ViT-T/tiny"):
         load_backbone("open_clip:ViT-T")
+
+
+@pytest.mark.usefixtures("open_clip")
+class TestOpenClip(BackboneSourceContract):
+    prefix = "open_clip"
+    name = "ViT-T/tiny"

@@ -6,7 +6,6 @@ import torch
 
 from frostline.features.backbones import count_backbones, list_backbones, load_backbone
 from frostline.features.backbones.network import Network
-from frostline.features.backbones.providers.registry import SOURCES
 from frostline.features.backbones.readout import OutputReadout
 from frostline.features.errors import BackboneError
 from frostline.features.spec import Transform
@@ -118,7 +117,3 @@ def test_source_with_wrong_prefix_is_refused(declare, place):
         BackboneError, match=r"backbone source 'large' \(.*expected an object with the attributes"
     ):
         load_backbone("large:quarters")
-
-
-def test_every_source_is_listed_by_its_prefix():
-    assert [SOURCES.load(prefix).prefix for prefix in SOURCES] == list(SOURCES)

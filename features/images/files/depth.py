@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
-from frostline.features.images.silence import silence
+from frostline.features.images.files.silence import silence
 
 FULL_BITS: Final = 16
 _SEEN_BITS = 8

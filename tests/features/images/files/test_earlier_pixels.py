@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from frostline.features.images.earlier_pixels import may_differ_from_earlier
-from tests.helpers.images import encode, photo, png_chunks, png_of, tiff
+from frostline.features.images.files.earlier_pixels import may_differ_from_earlier
+from frostline.testing.images import encode, photo
+from tests.helpers.images import png_chunks, png_of, tiff
 
 GREY = np.asarray(photo(40, 30).convert("L"))
 DEEP = GREY.astype(np.uint16) * 257

@@ -6,8 +6,8 @@ these files are computed again when an image set is read anew.
 
 from typing import Final
 
-from frostline.features.images.damage import ZEROS
-from frostline.features.images.depth import may_be_ambiguous
+from frostline.features.images.files.damage import ZEROS
+from frostline.features.images.files.depth import may_be_ambiguous
 
 _NEVER_FILLED: Final = (b"\x89PNG", b"GIF8")  # checksums and lengths told their damage before
 

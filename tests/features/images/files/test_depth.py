@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from frostline.features.images.decoding import DecodeError, remark_on, upright_rgb
-from tests.helpers.images import encode, photo, png_chunks, png_of, tiff
+from frostline.testing.images import encode, photo
+from tests.helpers.images import png_chunks, png_of, tiff
 
 BLACK_IS_ZERO, WHITE_IS_ZERO = 1, 0
 PHOTOMETRIC, BITS, SAMPLE_FORMAT, LARGEST = 262, 258, 339, 281

@@ -8,7 +8,8 @@ from PIL import Image, ImageDraw
 from PIL import features as pillow_features
 
 from frostline.features.images.decoding import DecodeError, upright_rgb
-from tests.helpers.images import encode, photo, png_chunks, png_of, tiff
+from frostline.testing.images import encode, photo
+from tests.helpers.images import png_chunks, png_of, tiff
 
 BIG = photo(317, 241, seed=3)
 SAVED = {

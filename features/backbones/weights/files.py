@@ -1,0 +1,124 @@
+"""Reading of weights files, without running code from them."""
+
+import pickle
+import re
+import shlex
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from torch import Tensor
+
+from frostline.features.backbones.weights.errors import first_line
+from frostline.features.backbones.weights.kinds import describe_kind
+from frostline.features.errors import WeightsError
+from frostline.features.system.files import open_regular
+
+_TORCH_MAGIC = (b"PK\x03\x04", b"\x80")  # zip archive, or a pickle
+_OPTIMISER = re.compile("optim|sched|scaler", re.IGNORECASE)  # parts of a checkpoint that hold no weights
+# Writes all tensors of a checkpoint, also of whole modules and as NumPy arrays, under names that keep its layout.
+_RECIPE = (
+    "import sys, torch, safetensors.torch as s; "
+    "f = lambda o, p='': {k: t for n, v in o.items() if 'optim' not in str(n) for k, t in f(v, f'{p}{n}.').items()} "
+    "if hasattr(o, 'items') else f(o.state_dict(), p) if hasattr(o, 'state_dict') else "
+    "{p[:-1]: torch.as_tensor(o).detach().clone().contiguous()} "
+    "if p and (torch.is_tensor(o) or type(o).__name__ == 'ndarray') else {}; "
+    "s.save_file(f({load}), 'weights.safetensors')"
+)
+_LOAD = "torch.load(sys.argv[1], map_location='cpu', weights_only=False)"
+_LOAD_PICKLE = (
+    "__import__('numpy').load(sys.argv[1], allow_pickle=True, encoding='latin1')"  # torch can't read it
+)
+_PICKLED_BY_TORCH = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # before 1.6: the magic number, pickled
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Read the tensors of a file that holds one network.
+
+    Returns:
+        Tensors by name.
+
+    Raises:
+        WeightsError: The file is missing, has another format, or holds no tensors.
+    """
+    return dict(read_tensors(path))
+
+
+def read_tensors(path: str | Path) -> Mapping[str, Tensor]:
+    """Read all tensors of a safetensors or torch file. No code in the file is run.
+
+    Containers of a checkpoint become parts of names, ``state_dict.conv1.weight``. What is not a tensor is left out,
+    and so is the state of an optimizer.
+
+    Raises:
+        WeightsError: The file is missing, has another format, or holds no tensors.
+    """
+    try:
+        if kind := describe_kind(path):
+            raise WeightsError(f"weights {path}: expected a safetensors or torch file, got {kind}")
+        with open(open_regular(path), "rb") as file:  # noqa: PTH123  # a descriptor
+            magic = file.read(4)
+        loaded = _read_torch(path) if magic.startswith(_TORCH_MAGIC) else _read_safetensors(path)
+    except OSError as error:
+        raise WeightsError(f"weights {path}: {error.strerror or error}; expected a file") from error
+    if not isinstance(loaded, Mapping) or not loaded:
+        raise WeightsError(
+            f"weights {path}: a {type(loaded).__name__}; expected a state dict: names to tensors"
+        )
+    tensors = dict(_tensors(loaded, ""))
+    if not tensors:
+        name, value = next(iter(loaded.items()))
+        raise WeightsError(
+            f"weights {path}: {name!r} is a {type(value).__name__}, and no other entry holds tensors; expected a state "
+            "dict of tensors, in a container or not"
+        )
+    return tensors
+
+
+def _tensors(loaded: Mapping[object, object], prefix: str) -> Iterator[tuple[str, Tensor]]:
+    for name, value in loaded.items():
+        if isinstance(value, Tensor):
+            yield f"{prefix}{name}", value
+        elif isinstance(value, Mapping) and not _OPTIMISER.search(str(name)):
+            yield from _tensors(value, f"{prefix}{name}.")
+
+
+def _read_safetensors(path: str | Path) -> object:
+    try:
+        return load_safetensors(Path(path).read_bytes())
+    except SafetensorError as error:
+        raise WeightsError(
+            f"weights {path}: neither a safetensors file ({error}) nor a torch file; expected one of the two"
+        ) from error
+
+
+def _read_torch(path: str | Path) -> object:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # about pickle protocols that torch then rejects
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(_refusal(path, error)) from error
+    except OSError:
+        raise
+    except Exception as error:  # torch's reader can raise anything for damaged bytes
+        raise WeightsError(
+            f"weights {path}: a damaged torch file ({first_line(error)}); download it again"
+        ) from error
+
+
+def _refusal(path: str | Path, error: Exception) -> str:
+    with Path(path).open("rb") as file:
+        head = file.read(len(_PICKLED_BY_TORCH))
+    by_torch = head.startswith(_TORCH_MAGIC[0]) or head == _PICKLED_BY_TORCH
+    recipe = _RECIPE.replace("{load}", _LOAD if by_torch else _LOAD_PICKLE)
+    found = re.search(r"(?:GLOBAL|global) (\S+)", str(error))
+    needs = f" ({found[1]})" if found else ""
+    return (
+        f"weights {path}: holds Python objects besides tensors{needs}, and reading those can run any code; expected "
+        "tensors only. If you trust the author of the file, convert it once with save_file of safetensors: "
+        f'python -c "{recipe}" {shlex.quote(str(path))}'
+    )

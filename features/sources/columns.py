@@ -1,0 +1,100 @@
+"""Columns of a manifest: which of them are taken for path, label, split and group."""
+
+import difflib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from frostline.features.errors import SourceError
+
+ROLES: Final = ("path", "label", "split", "group")
+"""What a column can be taken for, and its name unless the user names another."""
+
+NO_COLUMN: Final = "none"
+"""Choice for a column that the manifest doesn't have."""
+
+_WORDS: Mapping[str, frozenset[str]] = {
+    "path": frozenset({"file", "filename", "filepath", "image", "img", "name", "photo", "picture"}),
+    "label": frozenset({"category", "class", "classname", "label", "species", "target"}),
+}
+"""Words in the names of columns that probably are meant."""
+
+
+def find_columns(header: Sequence[str], chosen: Mapping[str, str | None], where: str) -> dict[str, int]:
+    """Return the index of the column of each role that the manifest has.
+
+    Args:
+        header: Names of the columns.
+        chosen: Name of the column by role as the user chose it, ``none`` for no such column; roles that are missing
+            or None have the column of their own name.
+        where: Place named in error messages.
+
+    Raises:
+        SourceError: A column is duplicated; a chosen one is missing; or there is no column of a role, while another
+            column looks like it.
+    """
+    found = {}
+    for role in ROLES:
+        name = chosen.get(role)
+        index = _chosen(header, role, name, where) if name else _own(header, role, where)
+        if index is not None:
+            found[role] = index
+    taken: dict[int, str] = {}
+    for role, index in found.items():
+        if (other := taken.setdefault(index, role)) != role:
+            raise SourceError(f"{where}: the column {header[index]!r} can't be both {other} and {role}")
+    return found
+
+
+def _own(header: Sequence[str], role: str, where: str) -> int | None:
+    """Return the index of the column that is named like a role; None without one."""
+    names = [name.strip().lower() for name in header]
+    if names.count(role) > 1:
+        raise SourceError(f"{where}: got {names.count(role)} columns named {role!r}, expected one")
+    if role in names:
+        return names.index(role)
+    option = f"--{role}-column"
+    if close := difflib.get_close_matches(role, names, n=1, cutoff=0.8):
+        found = header[names.index(close[0])]
+        raise SourceError(
+            f"{where}: no column {role!r}, but {found!r}; did you mean {role!r}? Rename the column, or name it:"
+            f" {option} {found!r}"
+        )
+    similar = [name for name in header if _words(name) & _WORDS.get(role, frozenset())]
+    if role == "path":
+        remedy = f"{option} {similar[0] if similar else 'NAME'!r}"
+        raise SourceError(
+            f"{where}: no column 'path'; got {', '.join(map(repr, header)) or 'an empty file'};"
+            f" expected a header like {','.join(ROLES)}, or the name of the column: {remedy}"
+        )
+    if similar:
+        raise SourceError(
+            f"{where}: there is no label column, but {', '.join(map(repr, similar))}"
+            f" {'look' if len(similar) > 1 else 'looks'} like one. Name it: {option} {similar[0]!r}; or, for images"
+            f" without labels: {option} {NO_COLUMN}"
+        )
+    return None
+
+
+def _chosen(header: Sequence[str], role: str, name: str, where: str) -> int | None:
+    """Return the index of the column that the user chose for a role; None if it is to have none."""
+    exact = [index for index, column in enumerate(header) if column == name]
+    alike = exact or [
+        index for index, column in enumerate(header) if column.strip().lower() == name.strip().lower()
+    ]
+    if len(alike) > 1:
+        raise SourceError(f"{where}: got {len(alike)} columns named {name!r}, expected one")
+    if alike:
+        return alike[0]
+    if name == NO_COLUMN and role != "path":
+        return None
+    close = difflib.get_close_matches(name, header, n=1)
+    raise SourceError(
+        f"{where}: --{role}-column: no column {name!r}{f'; did you mean {close[0]!r}?' if close else ''}; got"
+        f" {', '.join(map(repr, header))}"
+    )
+
+
+def _words(name: str) -> set[str]:
+    """Return the words of a column's name in lower case: those of ``className`` and ``class_name`` are the same."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}

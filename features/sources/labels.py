@@ -1,0 +1,61 @@
+"""Labels: the text that was written, and the order of classes."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+
+_WHOLE = re.compile(r"-?(0|[1-9][0-9]*)(\.0)?")
+_SHOWN = 3
+
+
+def composed(labels: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return labels in Unicode's composed form (NFC), and a remark if that joined classes."""
+    forms = defaultdict(set)
+    for label in {*labels}:
+        forms[unicodedata.normalize("NFC", label)].add(label)
+    joined = sorted(name for name, found in forms.items() if len(found) > 1)
+    remark = (
+        f"{listed(joined)} {'is' if len(joined) == 1 else 'are'} written in several Unicode forms, and each name is one"
+        " class (composed, NFC)"
+    )
+    names = {label: name for name, found in forms.items() for label in found}
+    return [names[label] for label in labels], [remark] if joined else []
+
+
+def plain_numbers(labels: Sequence[str]) -> list[str]:
+    """Return labels without the ``.0`` that tools add to a whole column of integers with gaps.
+
+    A column with any other text, such as ``1.5`` or ``01``, is returned as it is.
+    """
+    if any(label.endswith(".0") for label in labels) and all(
+        _WHOLE.fullmatch(label) for label in labels if label
+    ):
+        return [label.removesuffix(".0") for label in labels]
+    return [*labels]
+
+
+def similar(classes: Iterable[str]) -> list[tuple[str, ...]]:
+    """Return the runs of classes that differ only in case or surrounding blanks."""
+    runs = defaultdict(list)
+    for name in classes:
+        runs[" ".join(name.split()).casefold()].append(name)
+    return [tuple(run) for run in runs.values() if len(run) > 1]
+
+
+def sort_classes(names: Collection[str]) -> tuple[str, ...]:
+    """Sort class names: by value if all are integers, as text otherwise."""
+    if all(map(_is_integer, names)):
+        return tuple(sorted(names, key=lambda name: (int(name), name)))
+    return tuple(sorted(names))
+
+
+def _is_integer(text: str) -> bool:
+    return re.fullmatch(r"[+-]?[0-9]+", text) is not None
+
+
+def listed(names: Collection[str]) -> str:
+    """Return the first names of a collection in quotes, and the number of the others."""
+    shown = sorted(names)[:_SHOWN]
+    more = len(names) - len(shown)
+    return ", ".join(map(repr, shown)) + (f" and {more} more" if more else "")

@@ -1,0 +1,112 @@
+"""Summary of a source: what was found, and what was passed over."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from frostline.features.notes import Skipped, SourceNotes
+from frostline.features.sources.labels import listed, similar
+from frostline.features.table import NO_STAMP, ImageSource, ImageTable
+from frostline.splits import SPLITS, Split
+
+
+@dataclass(frozen=True)
+class SourceSummary:
+    """What was found in a source of images, and what was passed over.
+
+    Attributes:
+        source: Location of the images.
+        images: Number of images.
+        classes: Number of images of each class.
+        splits: Number of images by split, "" for none.
+        unlabelled: Number of images without a label.
+        missing: Number of images that don't exist or can't be accessed.
+        columns: Column of a manifest by what it was taken for: path, label, split or group.
+        unused_columns: The other columns of a manifest.
+        split_folders: Split by top-level folder, if these folders are splits.
+        skipped: Entries of the folder that were passed over.
+        remarks: Sentences on what the user should know: assumptions, and what may be missing.
+    """
+
+    source: str
+    images: int
+    classes: Mapping[str, int]
+    splits: Mapping[str, int]
+    unlabelled: int
+    missing: int
+    columns: Mapping[str, str]
+    unused_columns: tuple[str, ...]
+    split_folders: Mapping[str, str]
+    skipped: Skipped
+    remarks: tuple[str, ...]
+
+    def lines(self) -> Iterator[str]:
+        """Yield the summary as lines of text, without the remarks."""
+        yield f"{self.source}: {_images(self.images)}, {self._classes()}"
+        counts = [f"{count} {name or 'without a split'}" for name, count in self.splits.items()]
+        if any(self.splits):
+            folders = {name: split for name, split in self.split_folders.items() if name.lower() != split}
+            named = ", ".join(f"{folder} is {split}" for folder, split in folders.items())
+            yield f"  splits: {', '.join(counts)}" + (f" ({named})" if named else "")
+        if self.columns:
+            taken = ", ".join(f"{role} from {column!r}" for role, column in self.columns.items())
+            unused = f"; not used: {listed(self.unused_columns)}" if self.unused_columns else ""
+            yield f"  columns: {taken}{unused}"
+        if self.missing:
+            yield f"  missing or not accessible: {self.missing}"
+        if text := self.skipped.describe():
+            yield f"  passed over: {text}"
+        if self.skipped.empty_folders:
+            yield f"  folders without an image: {listed(self.skipped.empty_folders)}"
+
+    def _classes(self) -> str:
+        if not self.classes:
+            return "none with a label"
+        small = min(self.classes, key=lambda name: self.classes[name])
+        large = max(self.classes, key=lambda name: self.classes[name])
+        sizes = f"{_images(self.classes[small])} of {small!r} to {self.classes[large]} of {large!r}"
+        if self.classes[small] == self.classes[large]:
+            sizes = f"{_images(self.classes[small])} each"
+        count = f"{len(self.classes)} class{'' if len(self.classes) == 1 else 'es'}"
+        unlabelled = f", {self.unlabelled} without a label" if self.unlabelled else ""
+        return f"{count} ({sizes}){unlabelled}"
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'' if count == 1 else 's'}"
+
+
+def summarise(source: ImageSource) -> SourceSummary:
+    """Return what was found in a source."""
+    table, notes = source.table, source.notes
+    labels = np.bincount(table.labels[table.labels >= 0], minlength=len(table.classes))
+    splits = np.bincount(table.split, minlength=len(SPLITS)).tolist()
+    return SourceSummary(
+        source=source.root,
+        images=len(table),
+        classes=dict(zip(table.classes, labels.tolist(), strict=True)),
+        splits={name: count for name, count in zip(SPLITS, splits, strict=True) if count},
+        unlabelled=int((table.labels < 0).sum()),
+        missing=int((table.stamps == np.frombuffer(NO_STAMP, np.uint8)).all(axis=1).sum()),
+        columns=notes.columns,
+        unused_columns=notes.unused_columns,
+        split_folders=notes.split_folders,
+        skipped=notes.skipped,
+        remarks=(*_of_classes(table, notes), *notes.remarks),
+    )
+
+
+def _of_classes(table: ImageTable, notes: SourceNotes) -> Iterator[str]:
+    for names in similar(table.classes):
+        yield f"{listed(names)} differ only in case or blanks, and are {len(names)} classes"
+    if notes.skipped.empty_folders:
+        yield f"no image was found in {listed(notes.skipped.empty_folders)}"
+    labelled = table.labels >= 0
+    loose = int((labelled & (table.split == Split.NONE)).sum())
+    split = int((labelled & (table.split != Split.NONE)).sum())
+    if loose and split:
+        yield (
+            f"{loose} labelled images have no split, while {split} others have one; heads and networks are neither"
+            " trained nor evaluated on them"
+        )

@@ -1,0 +1,59 @@
+"""The dry run of the extract stage: what would be read, without computing anything."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from frostline.features.sources import SourceSummary
+from frostline.features.table import ImageSource, ImageTable
+from frostline.pipeline.extraction.defaults import default_cache_path
+from frostline.pipeline.inputs.sources import opened_source, summary_of
+from frostline.pipeline.options.extraction import ExtractOptions
+from frostline.pipeline.options.stage import stage
+from frostline.splits import SPLITS
+
+
+@dataclass(frozen=True)
+class ExtractionPlan:
+    """What an extraction would read.
+
+    Attributes:
+        found: What was found in the data, and what was passed over.
+        counts: Number of images by split, "" for none, of each class.
+        cache: Path of the cache.
+        exists: Whether the cache exists.
+    """
+
+    found: SourceSummary
+    counts: Mapping[str, Mapping[str, int]]
+    cache: Path
+    exists: bool
+
+
+@stage(ExtractOptions)
+def plan_extraction(data: str | Path | ImageSource, options: ExtractOptions) -> ExtractionPlan:
+    """List what `extract` would read. No image is opened, no network is loaded, and nothing is written.
+
+    Args:
+        data: Image folder or manifest, see `features.sources.open_source`; or any other image source.
+        options: Options of the extraction.
+
+    Raises:
+        SourceError: The images can't be listed.
+    """
+    with opened_source(data, options) as source:
+        found = summary_of(source, options.report)
+        path = Path(options.cache or default_cache_path(source.root, options.backbone, options.limit))
+        return ExtractionPlan(found, _counts(source.table), path, path.exists())
+
+
+def _counts(table: ImageTable) -> dict[str, dict[str, int]]:
+    labelled = table.labels >= 0
+    cells = np.zeros((len(table.classes), len(SPLITS)), np.int64)
+    np.add.at(cells, (table.labels[labelled], table.split[labelled]), 1)
+    return {
+        name: {split: count for split, count in zip(SPLITS, row, strict=True) if count}
+        for name, row in zip(table.classes, cells.tolist(), strict=True)
+    }

@@ -1,0 +1,43 @@
+"""Options of the reading of an image folder or a manifest."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from frostline.options import option
+from frostline.pipeline.options.stage import StageOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions(StageOptions):
+    """Options of the reading of an image folder or a manifest."""
+
+    limit: int | None = option(
+        None, "Use only N images of a data set, evenly spaced.", low=1, unset="all images", metavar="N"
+    )
+    split_folders: Mapping[str, str] | Sequence[str] | None = option(
+        None,
+        "Split of each top-level folder: train, val, test, or skip to leave it out; none if these folders are classes.",
+        unset="what the names of the folders tell",
+        metavar="FOLDER=SPLIT,...",
+    )
+    path_column: str | None = option(
+        None, "Column of a manifest with the paths of the images.", unset="path", metavar="NAME"
+    )
+    label_column: str | None = option(
+        None,
+        "Column of a manifest with the labels; none for unlabelled images.",
+        unset="label",
+        metavar="NAME",
+    )
+    split_column: str | None = option(
+        None, "Column of a manifest with the splits; none to ignore them.", unset="split", metavar="NAME"
+    )
+    group_column: str | None = option(
+        None, "Column of a manifest with the groups; none to ignore them.", unset="group", metavar="NAME"
+    )
+
+    def reading(self) -> dict[str, Any]:
+        """Return the options that say how a source is to be read, as far as they are given."""
+        names = ("split_folders", "path_column", "label_column", "split_column", "group_column")
+        return {name: value for name in names if (value := getattr(self, name))}
