@@ -16,7 +16,7 @@ from frostline.features.cache.file.part import Part, PartOf
 from frostline.features.cache.file.partial import PartialFile, finished_name, partial_path
 from frostline.features.cache.reader import FeatureCache
 from frostline.features.cache.writing.creation import create
-from frostline.features.cache.writing.reuse import Contents, compare_images, find_known, is_current
+from frostline.features.cache.writing.reuse import Contents, compare_images, find_reusable, is_current
 from frostline.features.cache.writing.writer import CacheWriter
 from frostline.features.errors import CacheFormatError, SourceError
 from frostline.features.fidelity import Check
@@ -198,7 +198,7 @@ class _Opening:
         try:
             known += self.earlier.relatives(self.whole)
             if known:
-                writer.reuse(find_known(known, self.contents, writer.todo))
+                writer.reuse(find_reusable(known, self.contents, writer.todo))
         except BaseException:
             writer.close()
             raise

@@ -4,9 +4,9 @@ import itertools
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,8 @@ class Batch:
         status: (k,) uint8 `OK` or `FAILED`.
         errors: One-line reason for each failed image; empty for the others.
         views: Views per image.
+        remarks: Sentence by row on each image whose pixels may not mean what its file says; see
+            `features.images.decoding.remark_on`.
     """
 
     rows: NDArray[np.int64]
@@ -41,6 +43,7 @@ class Batch:
     status: NDArray[np.uint8]
     errors: tuple[str, ...]
     views: int = 1
+    remarks: Mapping[int, str] = field(default_factory=dict)
 
 
 def load_batches(
@@ -142,10 +145,10 @@ class _Decoding:
     views: int
     seed: int
 
-    def decode_into(self, data: bytes, content: bytes, out: NDArray[np.uint8]) -> None:
-        """Decode the views of an image into `out`, (views, H, W, 3)."""
+    def decode_into(self, data: bytes, content: bytes, out: NDArray[np.uint8]) -> str:
+        """Decode the views of an image into `out`, (views, H, W, 3); return the remark on it."""
         entropy = (self.seed, int.from_bytes(content, "little"))
-        decode_views(data, self.transform, out, decoder=self.decoder, entropy=entropy)
+        return decode_views(data, self.transform, out, decoder=self.decoder, entropy=entropy)
 
 
 class _Job:
@@ -161,6 +164,7 @@ class _Job:
         self._content = np.zeros((k, CONTENT_BYTES), np.uint8)
         self._stamps = np.tile(np.frombuffer(NO_STAMP, np.uint8), (k, 1))
         self._errors = [""] * k
+        self._remarks: dict[int, str] = {}
         self._waiting = deque(range(k))
 
     def work(self, stop: threading.Event) -> None:
@@ -182,11 +186,19 @@ class _Job:
         self._content[position] = np.frombuffer(content, np.uint8)
         self._stamps[position] = np.frombuffer(stamp, np.uint8)
         views = self._decoding.views
-        self._decoding.decode_into(data, content, self._pixels[position * views : (position + 1) * views])
+        pixels = self._pixels[position * views : (position + 1) * views]
+        if remark := self._decoding.decode_into(data, content, pixels):
+            self._remarks[int(self.rows[position])] = remark
 
     def batch(self) -> Batch:
         status = np.array([FAILED if error else OK for error in self._errors], np.uint8)
-        errors = tuple(self._errors)
         return Batch(
-            self.rows, self._pixels, self._content, self._stamps, status, errors, views=self._decoding.views
+            self.rows,
+            self._pixels,
+            self._content,
+            self._stamps,
+            status,
+            tuple(self._errors),
+            views=self._decoding.views,
+            remarks=dict(sorted(self._remarks.items())),
         )

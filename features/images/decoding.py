@@ -3,7 +3,8 @@
 The pixels are bit-identical to those of timm's and torchvision's evaluation transforms on a PIL image, with two
 deliberate exceptions. The EXIF orientation is applied, so that phone photos are upright; the reference transforms
 ignore it. 16-bit grey is scaled to 8 bits; the reference clips it to white. `Image.draft`, which decodes a JPEG
-faster at a reduced size, is not used because it changes pixels.
+faster at a reduced size, is not used because it changes pixels. Files whose pixels are not whole, or whose values
+have no certain brightness, are errors.
 
 Other decoders than ``exact`` may read and resize differently; see `features.images.decoders`.
 """
@@ -18,9 +19,21 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from frostline.features.errors import BackboneError, FeaturesError
 from frostline.features.images.decoders import DECODERS, DecoderKind
+from frostline.features.images.files.damage import (
+    ZEROS,
+    avif_damage,
+    decoded,
+    is_torn,
+    jpeg_damage,
+    webp_damage,
+)
+from frostline.features.images.files.depth import colour_remark, is_deep, obstacle, to_8_bits, unreadable_tiff
+from frostline.features.images.files.metadata import without_metadata
+from frostline.features.images.files.silence import silence
 from frostline.features.images.heif import HEIF_EXTENSIONS, HEIF_REMEDY, is_heif, reads_heif, register_heif
 from frostline.features.images.views import random_box
 from frostline.features.spec import Transform
@@ -56,6 +69,7 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 _EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # keys that Pillow's getexif reads
+_REMARK = "frostline: remark"
 RESAMPLING = {name.lower(): member for name, member in Image.Resampling.__members__.items()}
 """Filters of Pillow by the name of an interpolation."""
 
@@ -103,7 +117,7 @@ def decode_views(
     *,
     decoder: DecoderKind,
     entropy: tuple[int, ...],
-) -> None:
+) -> str:
     """Decode an image into its plain view and random resized crops, half of them mirrored (Szegedy et al. 2015).
 
     Args:
@@ -112,6 +126,9 @@ def decode_views(
         out: (views, H, W, 3) uint8 array that receives the plain view, then the random crops. Unchanged on error.
         decoder: Decoder of the image. It also resizes the plain view; Pillow resizes the random crops.
         entropy: Seed of the random crops. Each crop also uses its own index.
+
+    Returns:
+        The remark on the image, see `remark_on`; empty for none.
 
     Raises:
         DecodeError: See `decode`.
@@ -124,43 +141,87 @@ def decode_views(
         box = random_box(image.width, image.height, rng)
         pixels = np.asarray(image.resize((columns, rows), RESAMPLING[transform.interpolation], box))
         out[view] = pixels[:, ::-1] if rng.random() < 0.5 else pixels
+    return remark_on(image)
 
 
 def upright_rgb(data: bytes) -> Image.Image:
     """Decode an image file's bytes to RGB and apply the EXIF orientation. Grey becomes three equal channels.
 
+    Damage to texts, colour profiles and other metadata does not matter. Only the first picture of a file with several
+    is decoded and checked.
+
+    Returns:
+        The image; `remark_on` tells whether its pixels may not mean what the file says.
+
     Raises:
-        DecodeError: The image has an unknown format, is truncated or damaged, or is too large.
+        DecodeError: The image has an unknown format, is truncated or damaged, is too large, or has values without a
+            certain brightness.
     """
     if not data:
         raise DecodeError("empty file")
-    try:
-        return _open_rgb(data)
-    except DecodeError:
-        raise
-    except UnidentifiedImageError as error:
+    with silence():
+        try:
+            return _open_rgb(data)
+        except DecodeError:
+            raise
+        except Exception as error:  # a damaged file can raise nearly anything from within Pillow's plugins
+            bare = without_metadata(data)
+            if bare != data:
+                with contextlib.suppress(Exception):
+                    return _open_rgb(bare)
+            raise _as_decode_error(error, data) from error
+
+
+def _as_decode_error(error: Exception, data: bytes) -> DecodeError:
+    if isinstance(error, UnidentifiedImageError):
         if is_heif(data) and not reads_heif():
-            raise DecodeError(f"a HEIF photo; to read it: {HEIF_REMEDY}") from error
-        raise DecodeError(f"not an image in a known format ({', '.join(FORMATS)})") from error
-    except Image.DecompressionBombError as error:
-        raise DecodeError(f"more than {MAX_PIXELS} pixels") from error
-    except Exception as error:  # a damaged file can raise nearly anything from within Pillow's plugins
-        reason = " ".join(str(error).split())
-        raise DecodeError(f"damaged image: {reason or type(error).__name__}") from error
+            return DecodeError(f"a HEIF photo; to read it: {HEIF_REMEDY}")
+        return DecodeError(unreadable_tiff(data) or f"not an image in a known format ({', '.join(FORMATS)})")
+    if isinstance(error, Image.DecompressionBombError):
+        return DecodeError(f"more than {MAX_PIXELS} pixels")
+    reason = " ".join(str(error).split())
+    return DecodeError(f"damaged image: {reason or type(error).__name__}")
+
+
+def remark_on(image: Image.Image) -> str:
+    """Return a sentence if the pixels of an image from `upright_rgb` may not mean what its file says; else empty."""
+    return str(image.info.get(_REMARK, ""))
 
 
 def _open_rgb(data: bytes) -> Image.Image:
     stream = io.BytesIO(data)
     image: Image.Image = Image.open(stream, formats=_formats())
+    if image.format == "MPO":  # the first of its pictures is a JPEG
+        image = JpegImageFile(stream := io.BytesIO(data))
     if image.width * image.height > MAX_PIXELS:
         raise DecodeError(f"{image.width} x {image.height} pixels: more than {MAX_PIXELS}")
-    if image.format == "JPEG" and data.rfind(b"\xff\xd9", stream.tell()) < 0:
-        # libjpeg decodes the zero-filled remainder of a broken download as grey
-        raise DecodeError("damaged image: truncated JPEG (no end marker)")
+    if reason := obstacle(image):
+        raise DecodeError(reason)
+    scan = stream.tell()
+    is_raw = image.format in {"BMP", "PPM"} or image.info.get("compression") == "raw"
     image.load()
+    if reason := _damage(image, data, scan, is_raw=is_raw):
+        raise DecodeError(f"damaged image: {reason}")
     orientation = _orientation(image)
-    image = _rgb(image)
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+    image, remark = _rgb(image, data)
+    image = image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+    if remark:
+        image.info[_REMARK] = remark
+    return image
+
+
+def _damage(image: Image.Image, data: bytes, scan: int, *, is_raw: bool) -> str:
+    """Return what is wrong with the pixels of a loaded image; empty for nothing."""
+    pixels = functools.partial(decoded, formats=_formats())
+    if image.format == "JPEG":
+        return jpeg_damage(data, scan, pixels)
+    if image.format == "WEBP":
+        return webp_damage(data, pixels)
+    if image.format in {"AVIF", "HEIF"}:
+        return avif_damage(data, pixels)
+    if is_raw and data.find(ZEROS) >= 0 and is_torn(np.asarray(image), upwards=image.format == "BMP"):
+        return "a row of pixels ends in its middle, and only zeros follow"
+    return ""
 
 
 @functools.cache
@@ -179,18 +240,24 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in {"PNG", "PPM"}):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))  # as Pillow reads 16-bit colour
-    elif image.mode in {"I", "F"}:
+def _rgb(image: Image.Image, data: bytes) -> tuple[Image.Image, str]:
+    """Return the image as RGB, and a remark on its values or an empty string."""
+    if is_deep(image):
+        try:
+            grey, remark = to_8_bits(image, data)
+        except ValueError as error:
+            raise DecodeError(str(error)) from error
+        return grey.convert("RGB"), remark
+    if image.mode in {"I", "F"}:
         raise DecodeError(
             f"pixels of mode {image.mode!r} have no defined white; save the image with 8 or 16 bits"
         )
-    # convert() drops it anyway, but first translates it or warns about it
-    image.info.pop("transparency", None)
-    return image.convert("RGB")
+    remark = colour_remark(image, data)
+    if image.mode != "RGB":
+        # convert() drops it anyway, but first translates it or warns about it
+        image.info.pop("transparency", None)
+        image = image.convert("RGB")
+    return image, remark
 
 
 def _resized_size(width: int, height: int, transform: Transform) -> tuple[int, int]:

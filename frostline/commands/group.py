@@ -1,5 +1,6 @@
 """The group of all commands, which imports them on demand and turns errors into exit codes."""
 
+import codecs
 import importlib
 import io
 import signal
@@ -23,6 +24,8 @@ EXIT_CODES: Mapping[type[BaseException], int] = {
 The errors of click carry their own codes: 2 for a usage error, and 1 for a `click.ClickException`, which a command raises
 for a bad outcome such as a damaged cache. Any other error is a bug and shows its traceback.
 """
+
+_ANY_NAME = "frostline-any-name"  # name of an error handler
 
 
 class LazyCommands(UserDict[str, Any]):
@@ -58,9 +61,17 @@ class CommandGroup(click.Group):
 
 
 def _write_any_name() -> None:
-    """Make standard output give back the bytes of file names that are not text in its encoding."""
+    """Make standard output take every name: bytes of file names as they are, characters it lacks as escapes."""
+    codecs.register_error(_ANY_NAME, _replacement)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors=sys.getfilesystemencodeerrors())
+        sys.stdout.reconfigure(errors=_ANY_NAME)
+
+
+def _replacement(error: UnicodeError) -> tuple[str | bytes, int]:
+    try:
+        return codecs.lookup_error(sys.getfilesystemencodeerrors())(error)
+    except UnicodeEncodeError:  # a character, such as an emoji on a terminal of one byte per character
+        return codecs.lookup_error("backslashreplace")(error)
 
 
 def _interrupt(_signal: int, _frame: Any) -> NoReturn:

@@ -53,9 +53,10 @@ def evaluation_text(result: "pipeline.EvaluationResult") -> Text:
     yield (
         f"rms calibration error: {found.before.rms_calibration_error.value:.4f} before temperature scaling,"
         f" {found.after.rms_calibration_error.value:.4f} after (temperature {found.temperature:.3g}, fitted on"
-        f" validation): {result.reliability}"
+        f" validation){f': {result.reliability}' if result.reliability else ''}"
     )
-    yield f"confusion matrix: {result.confusion}"
+    if result.confusion:
+        yield f"confusion matrix: {result.confusion}"
     if result.mistakes:
         yield f"most confident mistakes: {result.mistakes}"
 

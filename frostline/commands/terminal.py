@@ -1,6 +1,7 @@
 """Progress, notes and tables on a terminal."""
 
 import sys
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -61,6 +62,14 @@ class TerminalReporter:
             yield advance
 
 
+def visible(text: str) -> str:
+    r"""Return a text in which control characters are escapes such as ``\n``, so that a name stays on its line."""
+    return "".join(
+        char.encode("unicode_escape").decode() if unicodedata.category(char) == "Cc" else char
+        for char in text
+    )
+
+
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
     """Print a table on standard output; columns in which every cell starts with a digit are right-aligned."""
     table = Table(header_style="bold", box=None, pad_edge=False)
@@ -68,7 +77,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title
         numeric = bool(rows) and all(row[column][:1] in "0123456789-" for row in rows)
         table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(visible(text)) for text in row))
     # A pipe or a file has no width limit.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
     if title:

@@ -13,37 +13,32 @@ from frostline.classifiers.experiments.few_shot import FewShot
 from frostline.classifiers.experiments.learning_curve import LearningCurve
 from frostline.classifiers.fitting.fitted_head import Curve
 from frostline.classifiers.protocol.calibration import Calibration
+from frostline.pipeline.drawing.lettering import legible, save
 from frostline.pipeline.drawing.thumbnails import Thumbnail, draw_thumbnail
 
-DPI = 150
 _SOLVER_FACTS = {"objective", "iterations"}  # written to the CSV, not plotted
 _MAX_LABELLED_CLASSES = 40
-
-
-def _printable(text: str) -> str:
-    """Return a text that can be drawn: bytes of a file name that are not UTF-8 become question marks."""
-    return text.encode(errors="replace").decode()
 
 
 def plot_curve(curve: Curve, path: Path, *, title: str) -> None:
     """Plot a regularisation path or a learning curve, one panel per quantity."""
     panels = _panels(curve)
     figure = Figure(figsize=(5.2 * len(panels), 3.8), layout="constrained")
-    figure.suptitle(_printable(title))
-    for axes, (label, names) in zip(
+    figure.suptitle(legible(title, None))
+    for axes, (quantity, names) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):
         for name in names:
-            axes.plot(curve.x, curve.series[name], marker=".", label=name)
+            axes.plot(curve.x, curve.series[name], marker=".", label=legible(name))
         if curve.log_x:
             axes.set_xscale("log")
         if curve.chosen is not None:
             axes.axvline(curve.chosen, color="grey", linestyle="--", linewidth=1, label="chosen")
-        axes.set_xlabel(curve.x_label)
-        axes.set_ylabel(label)
+        axes.set_xlabel(legible(curve.x_label))
+        axes.set_ylabel(legible(quantity))
         axes.grid(visible=True, alpha=0.3)
         axes.legend()
-    figure.savefig(path, dpi=DPI)
+    save(figure, path)
 
 
 def _panels(curve: Curve) -> dict[str, list[str]]:
@@ -65,15 +60,16 @@ def plot_confusion(matrix: NDArray[np.int64], classes: Sequence[str], path: Path
     axes = figure.subplots()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, ax=axes, label="share of the true class", shrink=0.8)
-    axes.set(title=_printable(title), xlabel="predicted", ylabel="true")
+    axes.set(title=legible(title, None), xlabel="predicted", ylabel="true")
     if count <= _MAX_LABELLED_CLASSES:
-        axes.set_xticks(range(count), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
-        axes.set_yticks(range(count), classes)
+        names = [legible(name) for name in classes]
+        axes.set_xticks(range(count), names, rotation=90 if max(map(len, names)) > 2 else 0)
+        axes.set_yticks(range(count), names)
         for (row, column), value in np.ndenumerate(matrix):
             if value:
                 colour = "white" if shares[row, column] > 0.5 else "black"
                 axes.text(column, row, str(value), ha="center", va="center", color=colour, fontsize=7)
-    figure.savefig(path, dpi=DPI)
+    save(figure, path)
 
 
 class Mistake:
@@ -98,19 +94,19 @@ def plot_mistakes(
     columns = min(6, max(len(mistakes), 1))
     rows = max(-(-len(mistakes) // columns), 1)
     figure = Figure(figsize=(2.1 * columns, 2.5 * rows + 0.6), layout="constrained")
-    figure.suptitle(_printable(title))
+    figure.suptitle(legible(title, None))
     axes: Any = figure.subplots(rows, columns, squeeze=False)
     for cell in axes.flat:
         cell.axis("off")
     for cell, mistake in zip(axes.flat, mistakes, strict=False):
-        title = f"{mistake.predicted} {mistake.probability:.0%}\n{word}: {mistake.true}"
+        title = f"{legible(mistake.predicted)} {mistake.probability:.0%}\n{word}: {legible(mistake.true)}"
         draw_thumbnail(cell, mistake.thumbnail, title)
     _write_remark(figure, remark)
-    figure.savefig(path, dpi=DPI)
+    save(figure, path)
 
 
 class PicturePair(NamedTuple):
-    """Two images to draw next to each other, with their titles."""
+    """Two images to draw next to each other, with their titles: names in them as `lettering.legible` returns them."""
 
     thumbnail_a: Thumbnail
     thumbnail_b: Thumbnail
@@ -123,7 +119,7 @@ def plot_pairs(pairs: Sequence[PicturePair], path: Path, *, title: str, remark: 
     columns = min(3, max(len(pairs), 1))
     rows = max(-(-len(pairs) // columns), 1)
     figure = Figure(figsize=(4.0 * columns, 2.5 * rows + 0.6), layout="constrained")
-    figure.suptitle(_printable(title))
+    figure.suptitle(legible(title, None))
     axes: Any = figure.subplots(rows, 2 * columns, squeeze=False)
     for cell in axes.flat:
         cell.axis("off")
@@ -131,13 +127,13 @@ def plot_pairs(pairs: Sequence[PicturePair], path: Path, *, title: str, remark: 
         draw_thumbnail(left, pair.thumbnail_a, pair.title_a)
         draw_thumbnail(right, pair.thumbnail_b, pair.title_b)
     _write_remark(figure, remark)
-    figure.savefig(path, dpi=DPI)
+    save(figure, path)
 
 
 def _write_remark(figure: Figure, remark: str) -> None:
     if remark:
         width = int(figure.get_figwidth() * 14)  # characters of this size per inch
-        figure.supxlabel(textwrap.fill(remark, width), fontsize=8)
+        figure.supxlabel(textwrap.fill(legible(remark, None), width), fontsize=8)
 
 
 def plot_search(
@@ -146,7 +142,7 @@ def plot_search(
     """Plot the accuracy of every trial, in order and against each searched parameter."""
     panels = ["trial", *(["layer"] if "layer" in trials[0] else []), *chosen]
     figure = Figure(figsize=(4.2 * len(panels), 3.8), layout="constrained")
-    figure.suptitle(_printable(title))
+    figure.suptitle(legible(title, None))
     shares = [trial["share"] for trial in trials]
     for axes, name in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         points = _draw_trials(axes, trials, name)
@@ -157,16 +153,16 @@ def plot_search(
                 axes.set_xscale("log")
     if min(shares) < 1:
         figure.colorbar(points, label="share of the training rows")
-    figure.savefig(path, dpi=DPI)
+    save(figure, path)
 
 
 def _draw_trials(axes: Any, trials: Sequence[Mapping[str, Any]], name: str) -> Any:
     """Plot the accuracy of every trial against one parameter, or in order; return the points."""
     values = _values(trials, name)
-    x = values if _is_numeric(values) else list(map(str, values))
+    x = values if _is_numeric(values) else [legible(str(value)) for value in values]
     accuracy, shares = zip(*((trial["accuracy"], trial["share"]) for trial in trials), strict=True)
     points = axes.scatter(x, accuracy, c=shares, vmin=0, vmax=1, cmap="viridis", s=16)
-    axes.set(xlabel=name, ylabel="accuracy")
+    axes.set(xlabel=legible(name), ylabel="accuracy")
     axes.grid(visible=True, alpha=0.3)
     return points
 
@@ -190,19 +186,19 @@ def plot_few_shot(found: FewShot, path: Path, *, title: str) -> None:
         axes.plot(spread, score.episodes, ".", color="tab:blue", alpha=0.25, markersize=4)
     wide = [[score.wide_low, score.wide_high] for score in found.scores]
     narrow = [[score.low, score.high] for score in found.scores]
-    label = f"{found.confidence:.0%} interval"
+    interval = f"{found.confidence:.0%} interval"
     axes.errorbar(
-        shots, means, _reach(means, wide), color="grey", capsize=5, label=f"{label} over images as well"
+        shots, means, _reach(means, wide), color="grey", capsize=5, label=f"{interval} over images as well"
     )
     axes.errorbar(
-        shots, means, _reach(means, narrow), color="black", linewidth=2, label=f"{label} over episodes"
+        shots, means, _reach(means, narrow), color="black", linewidth=2, label=f"{interval} over episodes"
     )
     axes.set_xscale("log", base=2)
     axes.set_xticks(shots, map(str, shots))
-    axes.set(title=_printable(title), xlabel="training images per class", ylabel="validation accuracy")
+    axes.set(title=legible(title, None), xlabel="training images per class", ylabel="validation accuracy")
     axes.grid(visible=True, alpha=0.3)
     axes.legend(loc="lower right")
-    figure.savefig(path, dpi=DPI)
+    save(figure, path)
 
 
 def _reach(means: NDArray[np.float64], ends: ArrayLike) -> NDArray[np.float64]:
@@ -227,25 +223,25 @@ def plot_learning_curve(found: LearningCurve, path: Path, *, title: str) -> None
     axes.fill_between(images, low, high, alpha=0.2, label=f"{found.confidence:.0%} band")
     if found.forecast:
         law, more = found.forecast.law, np.geomspace(images[0], found.forecast.images, 100)
-        label = f"error = {law.asymptote:.3g} + {law.scale:.3g} n$^{{-{law.exponent:.2f}}}$"
-        axes.plot(more, [1 - law.error(n) for n in more], "--", color="tab:orange", label=label)
+        formula = f"error = {law.asymptote:.3g} + {law.scale:.3g} n$^{{-{law.exponent:.2f}}}$"
+        axes.plot(more, [1 - law.error(n) for n in more], "--", color="tab:orange", label=formula)
         ends = np.array([[found.forecast.low, found.forecast.high]]) + found.points[-1].accuracy
         last = np.array([found.forecast.accuracy])
         axes.errorbar(
             [found.forecast.images], last, _reach(last, ends), fmt="o", color="tab:orange", capsize=5
         )
     axes.set_xscale("log")
-    axes.set(title=_printable(title), xlabel="training images", ylabel="validation accuracy")
+    axes.set(title=legible(title, None), xlabel="training images", ylabel="validation accuracy")
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend(loc="lower right")
-    figure.supxlabel("\n".join(textwrap.wrap(found.answer, 100)), fontsize=8)
-    figure.savefig(path, dpi=DPI)
+    figure.supxlabel(textwrap.fill(legible(found.answer, None), 100), fontsize=8)
+    save(figure, path)
 
 
 def plot_reliability(found: Calibration, path: Path, *, title: str) -> None:
     """Plot accuracy against confidence before and after temperature scaling, with the number of images per bin."""
     figure = Figure(figsize=(9, 5), layout="constrained")
-    figure.suptitle(_printable(title))
+    figure.suptitle(legible(title, None))
     panels: Any = figure.subplots(2, 2, sharex=True, height_ratios=[4, 1])
     sides = {
         f"before: rms calibration error {found.before.rms_calibration_error.value:.3f}": found.before,
@@ -275,4 +271,4 @@ def plot_reliability(found: Calibration, path: Path, *, title: str) -> None:
         below.set(xlabel="probability of the predicted class", ylabel="images")
     handles = panels[0][0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=3)
-    figure.savefig(path, dpi=DPI)
+    save(figure, path)

@@ -3,17 +3,20 @@
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from frostline.features.errors import SourceError
-from frostline.features.images.decoding import DecodeError, upright_rgb
+from frostline.features.images.decoders import DECODERS, DecoderError, decoder_of
+from frostline.features.images.decoding import DecodeError
 from frostline.features.sources import find_kind, open_source
 from frostline.features.system.files import read_regular
 from frostline.features.table import ImageSource
-from frostline.pipeline.inputs.joined_caches import AnyCache, find
+from frostline.pipeline.drawing.lettering import legible
+from frostline.pipeline.inputs.joined_caches import AnyCache, find, members
 from frostline.pipeline.progress import Reporter
 
 THUMBNAIL_SIDE = 256
@@ -34,27 +37,46 @@ class Pictures:
     Attributes:
         cache: The cache.
         read: Function that returns the bytes of an image, given its name. It raises an `OSError` if it can't.
+        decoder: Name of the decoder that made the pixels of the cache's features.
         obstacle: Sentence that says why no image can be read; empty if images can be read.
     """
 
     cache: AnyCache
     read: Callable[[str], bytes]
+    decoder: str = "exact"
     obstacle: str = ""
 
     def thumbnail(self, row: int, side: int) -> Thumbnail:
         """Return the image of a row with sides of at most `side` pixels."""
         name = str(self.cache.ids[row])
         try:
-            picture = upright_rgb(self.read(name))
+            return Thumbnail(name, load_thumbnail(self.read(name), side, self.decoder))
         except (OSError, DecodeError):
             return Thumbnail(name, None)
-        picture.thumbnail((side, side))
-        return Thumbnail(name, picture)
 
     def warn(self, report: Reporter) -> None:
         """Report why there are no pictures, if there are none."""
         if self.obstacle:
             report.warn(f"{self.obstacle} In Python, pass the source as `source`.")
+
+
+def load_thumbnail(file: bytes | Path, side: int, decoder: str = "exact") -> Image.Image:
+    """Return an image with sides of at most `side` pixels, decoded as for features.
+
+    Args:
+        file: Bytes of the image file, or its path.
+        side: Longest side in pixels.
+        decoder: Name in `features.images.decoders.DECODERS`.
+
+    Raises:
+        OSError: The file can't be read.
+        DecodeError: The image is not readable.
+        DecoderError: The decoder is unknown.
+    """
+    data = file.read_bytes() if isinstance(file, Path) else file
+    picture = DECODERS[decoder].read(data)
+    picture.thumbnail((side, side))
+    return picture
 
 
 @contextmanager
@@ -68,24 +90,25 @@ def opened_pictures(cache: AnyCache, source: ImageSource | None = None) -> Itera
         cache: The cache.
         source: Source of the images; None for the one that the cache names.
     """
-    if source is not None:
-        yield Pictures(cache, _reader(source))
-        return
+    decoder = decoder_of(members(cache)[0].spec.decoder)
     try:
-        kind = find_kind(cache.source)
-        if kind and (locate := kind.locate):
-            yield Pictures(cache, lambda name: read_regular(locate(cache.source, name)))
-            return
-        opened = open_source(cache.source) if kind else None
-    except SourceError as error:
-        yield Pictures(cache, _nothing, f"Images are not shown: {error}.")
+        DECODERS[decoder]  # which may be of a package that is not installed here
+        kind = None if source is not None else find_kind(cache.source)
+        locate = kind.locate if kind else None
+        opened = open_source(cache.source) if kind and not locate else None
+    except (SourceError, DecoderError) as error:
+        yield Pictures(cache, _nothing, obstacle=f"Images are not shown: {error}.")
         return
-    if opened is None:
+    if source is not None:
+        yield Pictures(cache, _reader(source), decoder)
+    elif locate:
+        yield Pictures(cache, lambda name: read_regular(locate(cache.source, name)), decoder)
+    elif opened is None:
         why = f"their source, {cache.source}, can't be opened by this name here"
-        yield Pictures(cache, _nothing, f"Images are not shown, because {why}.")
-        return
-    with closing(opened):
-        yield Pictures(cache, _reader(opened))
+        yield Pictures(cache, _nothing, obstacle=f"Images are not shown, because {why}.")
+    else:
+        with closing(opened):
+            yield Pictures(cache, _reader(opened), decoder)
 
 
 def check_source(cache: AnyCache, source: ImageSource | None) -> None:
@@ -123,6 +146,12 @@ def draw_thumbnail(axes: Any, thumbnail: Thumbnail, title: str) -> None:
         axes.imshow(np.asarray(thumbnail.picture))
     else:
         axes.text(
-            0.5, 0.5, f"(no picture)\n{thumbnail.name}", ha="center", va="center", fontsize=7, wrap=True
+            0.5,
+            0.5,
+            f"(no picture)\n{legible(thumbnail.name)}",
+            ha="center",
+            va="center",
+            fontsize=7,
+            wrap=True,
         )
     axes.set_title(title, fontsize=9, wrap=True)

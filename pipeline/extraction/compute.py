@@ -1,7 +1,9 @@
 """Computation of the missing rows of a cache; existing rows are kept."""
 
+import os
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from frostline.features.backbones import Backbone
@@ -13,6 +15,7 @@ from frostline.features.spec import FeatureSpec, Layer
 from frostline.features.system.energy import EnergyMeter
 from frostline.features.table import ImageSource
 from frostline.pipeline.extraction.engine_choice import Computation, plan_computation
+from frostline.pipeline.inputs.unreadable import report_remarks
 from frostline.pipeline.options.extraction import CacheOptions
 
 
@@ -26,6 +29,7 @@ class FillResult:
         copied: Number of rows copied from an earlier cache because the image bytes are equal.
         resumed: Number of rows that an interrupted run had already committed.
         forward_seconds: Wall time of the forward stage alone.
+        remarks: Remark by name on each computed image whose pixels may not mean what its file says.
     """
 
     cache: FeatureCache
@@ -33,6 +37,7 @@ class FillResult:
     copied: int = 0
     resumed: int = 0
     forward_seconds: float = 0.0
+    remarks: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def images_per_second(self) -> float:
@@ -69,8 +74,9 @@ def fill_cache(
             return FillResult(writer.finish(), 0, copied, resumed)
         engine = computation.engine(net, writer.path, computed)
         started = time.perf_counter()
-        done = _fill(writer, net, engine, computation.spec, options)
-        return FillResult(done, computed, copied, resumed, time.perf_counter() - started)
+        done, remarks = _fill(writer, net, engine, computation.spec, options)
+        report_remarks(remarks, options.report)
+        return FillResult(done, computed, copied, resumed, time.perf_counter() - started, remarks)
 
 
 def _open(
@@ -114,7 +120,9 @@ def _note_move(path: Path, source: ImageSource, options: CacheOptions) -> None:
 
 def _fill(
     writer: CacheWriter, net: Backbone, engine: Engine, spec: FeatureSpec, options: CacheOptions
-) -> FeatureCache:
+) -> tuple[FeatureCache, dict[str, str]]:
+    """Compute and write the missing rows; return the cache and the remarks on their images by name."""
+    remarks: dict[str, str] = {}
     with options.report.task("Extracting", writer.rows) as advance:
         advance(writer.rows - len(writer.todo))
         batches = load_batches(
@@ -143,5 +151,8 @@ def _fill(
                 joules=meter.joules(),
             )
             began = ended
+            remarks |= {
+                os.fsdecode(writer.source.table.ids[row]): text for row, text in batch.remarks.items()
+            }
             advance(len(batch.rows))
-        return writer.finish()
+        return writer.finish(), remarks

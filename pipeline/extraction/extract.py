@@ -2,6 +2,7 @@
 
 import shlex
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class ExtractResult:
         resumed: Number of rows that an interrupted run had already committed.
         failed: Number of unreadable images.
         errors: Reason for each unreadable image, by id.
+        remarks: Remark on each image computed by this call whose pixels may not mean what its file says, by id.
         layers: Keys of the stored layers.
         engine: Engine that executed the forward pass.
         precision: Number format of the forward pass.
@@ -51,6 +53,7 @@ class ExtractResult:
     resumed: int
     failed: int
     errors: dict[str, str]
+    remarks: Mapping[str, str]
     layers: tuple[str, ...]
     engine: str
     precision: str
@@ -123,6 +126,7 @@ def extract(data: str | Path | ImageSource, options: ExtractOptions) -> ExtractR
         resumed=filled.resumed,
         failed=int((~done.ok).sum()),
         errors={str(done.ids[row]): reason for row, reason in done.errors.items()},
+        remarks=filled.remarks,
         layers=tuple(layer.key for layer in done.layers),
         engine=done.spec.engine,
         precision=done.spec.precision,

@@ -1,6 +1,7 @@
 """Images that are trained on without a cache, decoded once to find the readable ones."""
 
 import io
+import os
 import time
 import zipfile
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from frostline.features.spec import Transform
 from frostline.features.system.atomic import replace_file
 from frostline.features.table import OK, ImageSource
 from frostline.pipeline.errors import TooManyBadImagesError
-from frostline.pipeline.inputs.unreadable import describe_unreadable
+from frostline.pipeline.inputs.unreadable import describe_unreadable, report_remarks
 from frostline.pipeline.progress import Reporter
 
 _BATCH = 64
@@ -97,6 +98,7 @@ def check_images(
     todo = _load_results(known, source, content, ok)
     stamps = table.stamps.copy()
     errors: dict[str, str] = {}
+    remarks: dict[str, str] = {}
     with report.task("Reading the images", len(todo)) as advance:
         batches = load_batches(
             source, todo, transform, batch_size=_BATCH, workers=workers, block_rows=max(len(table), 1)
@@ -107,10 +109,12 @@ def check_images(
             for row, error in zip(batch.rows.tolist(), batch.errors, strict=True):
                 if error:
                     errors[table.ids[row].decode()] = error
+            remarks |= {os.fsdecode(table.ids[row]): text for row, text in batch.remarks.items()}
             advance(len(batch.rows))
     if known is not None and len(todo):
         _save_results(known, ids=table.ids, stamps=stamps, content=content, ok=ok, begun=begun)
     _report_unreadable(source, errors, int((~ok).sum()), max_bad, report)
+    report_remarks(remarks, report)
     return ImageSet(source, content, ok)
 
 

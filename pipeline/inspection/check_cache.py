@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from frostline.classifiers.inspection.duplicates import LeakReport, check_leaks
 from frostline.classifiers.protocol.splits import class_problems, missing_classes
 from frostline.features.cache import FeatureCache
+from frostline.pipeline.drawing.attempts import drawn
+from frostline.pipeline.drawing.lettering import legible
 from frostline.pipeline.drawing.plots import PicturePair, plot_pairs
-from frostline.pipeline.drawing.thumbnails import THUMBNAIL_SIDE, Pictures, check_source, opened_pictures
+from frostline.pipeline.drawing.thumbnails import THUMBNAIL_SIDE, check_source, opened_pictures
 from frostline.pipeline.inputs.labelled_images import choose_layer, divide_rows
 from frostline.pipeline.options.inspection import CheckOptions
 from frostline.pipeline.options.stage import stage
@@ -63,7 +65,8 @@ class CacheCheck:
         missing: Classes that a split lacks, by split.
         refusals: Reasons why train-head would refuse these splits; empty if it accepts them.
         warnings: Problems that should be checked by hand.
-        picture: Thumbnails of the most similar pairs; None without pairs or without an output folder.
+        picture: Thumbnails of the most similar pairs; None without pairs or without an output folder, or if they could
+            not be drawn.
         seconds: Wall time.
     """
 
@@ -119,9 +122,9 @@ def check_cache(cache: str | Path | FeatureCache, options: CheckOptions) -> Cach
     near, complete = _pairs(cache, split, found)
     picture = None
     if options.out is not None and near:
-        with opened_pictures(cache, options.source) as pictures:
-            pictures.warn(options.report)
-            picture = _draw(pictures, found, near, Path(options.out))
+        picture = drawn(
+            Path(options.out) / PICTURE, lambda path: _draw(cache, found, near, path, options), options.report
+        )
     missing = missing_classes(split, cache.labels, cache.classes)
     refusals, warnings = class_problems(missing)
     return CacheCheck(
@@ -163,23 +166,24 @@ def _pairs(
     return tuple(pairs), found.near.complete
 
 
-def _draw(pictures: Pictures, found: LeakReport, near: Sequence[NearPair], folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
+def _draw(
+    cache: FeatureCache, found: LeakReport, near: Sequence[NearPair], path: Path, options: CheckOptions
+) -> None:
     rows: Any = zip(*found.near[:2], strict=True) if found.near else ()
-    pairs = [
-        PicturePair(
-            pictures.thumbnail(int(row_a), THUMBNAIL_SIDE),
-            pictures.thumbnail(int(row_b), THUMBNAIL_SIDE),
-            f"{pair.split_a}: {pair.label_a}",
-            f"{pair.split_b}: {pair.label_b}\n{pair.cosine:.3f}",
-        )
-        for (row_a, row_b), pair in zip(rows, near[:_SHOWN_PAIRS], strict=False)
-    ]
-    path = folder / PICTURE
+    with opened_pictures(cache, options.source) as pictures:
+        pictures.warn(options.report)
+        pairs = [
+            PicturePair(
+                pictures.thumbnail(int(row_a), THUMBNAIL_SIDE),
+                pictures.thumbnail(int(row_b), THUMBNAIL_SIDE),
+                f"{pair.split_a}: {legible(pair.label_a)}",
+                f"{pair.split_b}: {legible(pair.label_b)}\n{pair.cosine:.3f}",
+            )
+            for (row_a, row_b), pair in zip(rows, near[:_SHOWN_PAIRS], strict=False)
+        ]
     plot_pairs(
         pairs,
         path,
         remark=pictures.obstacle,
         title=f"The {len(pairs)} most similar of {len(near)} pairs, with the centred cosine of their features",
     )
-    return path

@@ -1,17 +1,19 @@
 """The label-errors stage: images whose label is probably wrong."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from frostline.classifiers.errors import HeadError
 from frostline.classifiers.heads.catalog import find_head
 from frostline.classifiers.inspection.label_errors import find_label_errors
 from frostline.classifiers.protocol.splits import positions
 from frostline.features.cache import FeatureCache
+from frostline.pipeline.drawing.attempts import drawn
 from frostline.pipeline.drawing.plots import Mistake, plot_mistakes
 from frostline.pipeline.drawing.tables import write_table
 from frostline.pipeline.drawing.thumbnails import THUMBNAIL_SIDE, check_source, opened_pictures
@@ -53,8 +55,9 @@ class LabelErrors:
         rows: Number of rows whose label was scored.
         found: Probably wrong labels, the most doubtful first.
         per_class: Number of probably wrong labels per given class.
-        picture: Thumbnails of the most doubtful labels; None without findings or without an output folder.
-        table: CSV file of all findings; None under the same conditions.
+        picture: Thumbnails of the most doubtful labels; None without findings or without an output folder, or if they
+            could not be drawn.
+        table: CSV file of all findings; None without findings or without an output folder.
         seconds: Wall time.
     """
 
@@ -115,24 +118,14 @@ def label_errors(cache: str | Path | FeatureCache, options: LabelErrorOptions) -
     )
     picture = table = None
     if options.out is not None and found:
-        picture, table = Path(options.out) / PICTURE, Path(options.out) / TABLE
-        picture.parent.mkdir(parents=True, exist_ok=True)
-        with opened_pictures(cache, options.source) as pictures:
-            pictures.warn(options.report)
-            shown = [
-                Mistake(
-                    pictures.thumbnail(int(row), THUMBNAIL_SIDE), each.given, each.suggested, -each.margin
-                )
-                for row, each in zip(doubtful[:_SHOWN], found, strict=False)
-            ]
-        plot_mistakes(
-            shown,
-            picture,
-            title=f"The {len(shown)} most doubtful of {len(found)} labels, with the margin",
-            word="given",
-            remark=pictures.obstacle,
-        )
+        table = Path(options.out) / TABLE
+        table.parent.mkdir(parents=True, exist_ok=True)
         write_table([vars(each) for each in found], table)
+        picture = drawn(
+            Path(options.out) / PICTURE,
+            lambda path: _draw(cache, doubtful, found, path, options),
+            options.report,
+        )
     return LabelErrors(
         cache=cache.path,
         layer=key,
@@ -142,4 +135,26 @@ def label_errors(cache: str | Path | FeatureCache, options: LabelErrorOptions) -
         picture=picture,
         table=table,
         seconds=time.perf_counter() - started,
+    )
+
+
+def _draw(
+    cache: FeatureCache,
+    rows: NDArray[np.int64],
+    found: Sequence[DoubtfulLabel],
+    path: Path,
+    options: LabelErrorOptions,
+) -> None:
+    with opened_pictures(cache, options.source) as pictures:
+        pictures.warn(options.report)
+        shown = [
+            Mistake(pictures.thumbnail(int(row), THUMBNAIL_SIDE), each.given, each.suggested, -each.margin)
+            for row, each in zip(rows[:_SHOWN], found, strict=False)
+        ]
+    plot_mistakes(
+        shown,
+        path,
+        title=f"The {len(shown)} most doubtful of {len(found)} labels, with the margin",
+        word="given",
+        remark=pictures.obstacle,
     )

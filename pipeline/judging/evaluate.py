@@ -16,6 +16,7 @@ from frostline.features.cache.contract import Compatibility, Provenance
 from frostline.features.errors import SourceError
 from frostline.features.spec import Difference
 from frostline.features.table import ImageSource
+from frostline.pipeline.drawing.attempts import drawn
 from frostline.pipeline.drawing.plots import Mistake, plot_confusion, plot_mistakes, plot_reliability
 from frostline.pipeline.drawing.thumbnails import THUMBNAIL_SIDE, check_source, opened_pictures
 from frostline.pipeline.errors import RunError
@@ -56,10 +57,10 @@ class EvaluationResult:
         rows: Number of test rows.
         evaluation_number: Number of this evaluation in the run's ledger; only the first is unbiased by earlier ones.
         metrics: Each metric with its 95 % interval, the per-class table and the confusion matrix.
-        confusion: Plot of the confusion matrix.
+        confusion: Plot of the confusion matrix; None if it could not be drawn.
         calibration: Reliability before and after temperature scaling.
-        reliability: Reliability diagram.
-        mistakes: Plot of the most confident mistakes; None without mistakes.
+        reliability: Reliability diagram; None if it could not be drawn.
+        mistakes: Plot of the most confident mistakes; None without mistakes, or if it could not be drawn.
         data: Differences between the images that the run was trained on and those of the cache.
         seconds: Wall time.
     """
@@ -69,9 +70,9 @@ class EvaluationResult:
     rows: int
     evaluation_number: int
     metrics: Metrics
-    confusion: Path
+    confusion: Path | None
     calibration: Calibration
-    reliability: Path
+    reliability: Path | None
     mistakes: Path | None
     data: DataChanges
     seconds: float
@@ -131,33 +132,39 @@ def evaluate(
     calibration = Calibration(
         head.temperature, reliability(labels, softened(logits, 1)), reliability(labels, probabilities)
     )
-    diagram = opened.path / "reliability.png"
-    plot_reliability(calibration, diagram, title=f"{opened.path.name}: {len(test)} test images")
     judged = _TestPredictions(
         data, test, labels, probabilities.argmax(axis=1), probabilities.max(axis=1), tuple(head.classes)
     )
-    confusion = opened.path / "confusion.png"
-    plot_confusion(
-        metrics.confusion, head.classes, confusion, title=f"{opened.path.name}: {len(test)} test images"
+    save_evaluation(opened.path, _described(number, data, metrics, calibration, len(test)))
+    Predictions.of(data.ids[test], labels, judged.predicted, judged.confidence, judged.classes).write(
+        opened.path / TEST_FILE
     )
-    result = EvaluationResult(
+    title = f"{opened.path.name}: {len(test)} test images"
+    return EvaluationResult(
         run=opened.path,
         cache=data.path,
         rows=len(test),
         evaluation_number=number,
         metrics=metrics,
-        confusion=confusion,
+        confusion=drawn(
+            opened.path / "confusion.png",
+            lambda path: plot_confusion(metrics.confusion, head.classes, path, title=title),
+            report,
+        ),
         calibration=calibration,
-        reliability=diagram,
-        mistakes=_draw_mistakes(judged, source, opened.path / "mistakes.png", report),
+        reliability=drawn(
+            opened.path / "reliability.png",
+            lambda path: plot_reliability(calibration, path, title=title),
+            report,
+        ),
+        mistakes=drawn(
+            opened.path / "mistakes.png", lambda path: _draw_mistakes(judged, source, path, report), report
+        )
+        if judged.wrong.size
+        else None,
         data=changes,
         seconds=time.perf_counter() - started,
     )
-    save_evaluation(opened.path, _described(result))
-    Predictions.of(data.ids[test], labels, judged.predicted, judged.confidence, judged.classes).write(
-        opened.path / TEST_FILE
-    )
-    return result
 
 
 @dataclass(frozen=True)
@@ -170,6 +177,11 @@ class _TestPredictions:
     predicted: NDArray[np.intp]
     confidence: NDArray[np.float64]
     classes: tuple[str, ...]
+
+    @property
+    def wrong(self) -> NDArray[np.intp]:
+        """Positions of the wrong predictions."""
+        return np.flatnonzero(self.predicted != self.labels)
 
 
 def _extract(run: Run, source: ImageSource | None, limit: int | None, report: Reporter) -> None:
@@ -301,11 +313,8 @@ def _head_labels(cache: AnyCache, rows: NDArray[np.intp], classes: Sequence[str]
 
 def _draw_mistakes(
     judged: _TestPredictions, source: ImageSource | None, path: Path, report: Reporter
-) -> Path | None:
-    predicted, confidence = judged.predicted, judged.confidence
-    wrong = np.flatnonzero(predicted != judged.labels)
-    if not len(wrong):
-        return None
+) -> None:
+    predicted, confidence, wrong = judged.predicted, judged.confidence, judged.wrong
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:_SHOWN_MISTAKES]
     with opened_pictures(judged.cache, source) as pictures:
         pictures.warn(report)
@@ -320,16 +329,16 @@ def _draw_mistakes(
         ]
     title = f"The {len(worst)} most confident of {len(wrong)} mistakes on test"
     plot_mistakes(mistakes, path, title=title, remark=pictures.obstacle)
-    return path
 
 
-def _described(result: EvaluationResult) -> Evaluation:
-    """Convert a result to the record that is saved in the run."""
-    metrics, calibration = result.metrics, result.calibration
+def _described(
+    number: int, cache: AnyCache, metrics: Metrics, calibration: Calibration, rows: int
+) -> Evaluation:
+    """Return the record that is saved in the run."""
     return Evaluation(
-        evaluation_number=result.evaluation_number,
-        cache=str(result.cache),
-        rows=result.rows,
+        evaluation_number=number,
+        cache=str(cache.path),
+        rows=rows,
         metrics=MetricEstimates(**{name: IntervalRecord(*getattr(metrics, name)) for name in METRICS}),
         per_class=tuple(ClassLine(*line) for line in metrics.per_class),
         confusion=tuple(map(tuple, metrics.confusion.tolist())),

@@ -23,6 +23,7 @@ from frostline.features.table import ImageSource
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.extraction.engine_choice import engine_like
 from frostline.pipeline.inputs.layers import joined_layers, layers_of
+from frostline.pipeline.inputs.unreadable import report_remarks
 from frostline.pipeline.options.extraction import CacheOptions
 from frostline.pipeline.options.judging import PredictOptions
 from frostline.pipeline.options.stage import stage
@@ -96,13 +97,16 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
         for index in used
     ]
     predictions: list[Prediction] = []
+    remarks: dict[str, str] = {}
     with options.report.task("Predicting", count) as advance:
         for each in zip(*streams, strict=True):  # batch by batch, side by side
             outputs = {index: found for index, (_, found) in zip(used, each, strict=True)}
             features = np.concatenate([outputs[index][key] for index, key in layers], axis=1)
             batch = each[0][0]
+            remarks |= {os.fsdecode(source.table.ids[row]): text for row, text in batch.remarks.items()}
             predictions += _label(batch, features, source, head, options.top_k)
             advance(len(batch.rows))
+    report_remarks(remarks, options.report)
     return predictions
 
 

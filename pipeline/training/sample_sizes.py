@@ -14,6 +14,7 @@ from frostline.classifiers.experiments.few_shot import ShotScore
 from frostline.classifiers.experiments.learning_curve import CurvePoint, Forecast
 from frostline.classifiers.fitting.inputs import FitOptions
 from frostline.classifiers.heads.catalog import parse_params
+from frostline.pipeline.drawing.attempts import drawn
 from frostline.pipeline.drawing.plots import plot_few_shot, plot_learning_curve
 from frostline.pipeline.drawing.tables import write_table
 from frostline.pipeline.errors import RunError
@@ -267,6 +268,7 @@ class _Study:
             text = json.dumps(document, indent=2, allow_nan=False)
             (folder / f"{self.name}.json").write_text(text + "\n", encoding="utf-8")
             write_table(lines, folder / f"{self.name}.csv")
-            plot(folder / f"{self.name}.png", f"{self.options.head} on {self.layer} of {cache.path.name}")
+        title = f"{self.options.head} on {self.layer} of {cache.path.name}"
+        drawn(self.folder / f"{self.name}.png", lambda path: plot(path, title), self.options.report)
         if journal is not None:
             journal.unlink(missing_ok=True)

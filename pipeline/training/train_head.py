@@ -14,6 +14,7 @@ from frostline.classifiers.fitting.projection import ProjectedRows, ProjectionPl
 from frostline.classifiers.fitting.search import SearchPlan, SearchResult, search_head
 from frostline.classifiers.heads.catalog import parse_params
 from frostline.classifiers.saving.head_files import foreign_types, save_head
+from frostline.pipeline.drawing.attempts import drawn
 from frostline.pipeline.drawing.plots import plot_curve, plot_search
 from frostline.pipeline.drawing.tables import write_table
 from frostline.pipeline.errors import RunError
@@ -105,8 +106,9 @@ def train_head(cache: str | Path | AnyCache | Sequence[str | Path], options: Tra
         seconds=time.perf_counter() - started,
     )
     with write_run(path) as folder:
-        _write(folder, best, rows, options.head)
+        _write(folder, best, rows)
         save_record(folder, _record(result, rows, best.fitted, options))
+    _draw(path, best, rows, options)
     _drop_journals(fits)
     return result
 
@@ -212,19 +214,30 @@ class _Job:
         return found
 
 
-def _write(folder: Path, best: _Fit, rows: LearningRows[AnyCache], head: str) -> None:
-    """Write the head, its split and predictions, and the curves and tables of its selection."""
-    fitted, cache = best.fitted, rows.images
+def _write(folder: Path, best: _Fit, rows: LearningRows[AnyCache]) -> None:
+    """Write the head, its split and predictions, and the tables of its selection."""
+    fitted = best.fitted
     save_head(fitted, folder)
     save_split(folder, rows)
     save_validation(folder, rows, fitted)
     if fitted.curve is not None:
         fitted.curve.to_csv(folder / "curve.csv")
-        plot_curve(fitted.curve, folder / "curve.png", title=f"{head} on {cache.path.name}")
     if best.found:
         write_table(fitted.trials, folder / "search.csv")
-        title = f"search for {head} on {cache.path.name}"
-        plot_search(fitted.trials, best.found.params, folder / "search.png", title=title)
+
+
+def _draw(run: Path, best: _Fit, rows: LearningRows[AnyCache], options: TrainHeadOptions) -> None:
+    """Draw the curves of the selection into a run that is complete without them."""
+    curve, found, trials = best.fitted.curve, best.found, best.fitted.trials
+    title = f"{options.head} on {rows.images.path.name}"
+    if curve is not None:
+        drawn(run / "curve.png", lambda path: plot_curve(curve, path, title=title), options.report)
+    if found:
+        drawn(
+            run / "search.png",
+            lambda path: plot_search(trials, found.params, path, title=f"search for {title}"),
+            options.report,
+        )
 
 
 def _record(

@@ -18,6 +18,7 @@ from frostline.features.backbones.tuned import save_tuned
 from frostline.features.engines import plan_engines
 from frostline.features.sources import SourceSummary
 from frostline.features.table import ImageSource
+from frostline.pipeline.drawing.attempts import drawn
 from frostline.pipeline.drawing.plots import plot_curve
 from frostline.pipeline.errors import FinetuneError
 from frostline.pipeline.extraction.defaults import default_cache_path
@@ -28,7 +29,7 @@ from frostline.pipeline.inputs.scanned_images import check_images
 from frostline.pipeline.inputs.sources import opened_source, summary_of
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.tuning import FinetuneOptions
-from frostline.pipeline.progress import SILENT
+from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.directory import FEATURES, check_new, new_run_path, write_run
 from frostline.pipeline.runs.head import describe_head, describe_metrics
 from frostline.pipeline.runs.predictions import save_validation
@@ -173,6 +174,7 @@ def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> Finetu
                 tuned = load_backbone(f"run:{run_folder}")
                 save_record(run_folder, _record(result, tuning, tuned, head))
             shutil.rmtree(folder)
+            _draw(result, head, options.report)
         processes.wait()
     return result
 
@@ -258,16 +260,20 @@ def _head(tuning: Tuning, trained: TrainingResult) -> FittedHead:
 
 
 def _write(folder: Path, result: FinetuneResult, tuning: Tuning, head: FittedHead) -> None:
-    """Write the network, the head and the curves."""
+    """Write the network, the head and the numbers of its curves."""
     save_tuned(folder, tuning.plan.net, tuning.trunk, tuning.plan.net.transform)
     save_head(head, folder)
     write_history(result.history, folder / HISTORY)
-    if head.curve:
-        title = f"{result.backbone}, frost line: {result.frost_line}"
-        plot_curve(head.curve, folder / "curve.png", title=title)
     logs = tuning.job.folder / "tensorboard"
     if logs.exists():
         shutil.copytree(logs, folder / logs.name)
+
+
+def _draw(result: FinetuneResult, head: FittedHead, report: Reporter) -> None:
+    """Draw the curves of the training into a run that is complete without them."""
+    if curve := head.curve:
+        title = f"{result.backbone}, frost line: {result.frost_line}"
+        drawn(result.run / "curve.png", lambda path: plot_curve(curve, path, title=title), report)
 
 
 def _curve(trained: TrainingResult) -> Curve:

@@ -1,6 +1,7 @@
 """What commands print: JSON documents, lines and tables."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import pytest
 from frostline.commands.options import format_option, output_options
 from frostline.commands.output import Output, Table, plain
 from frostline.pipeline.progress import SILENT
-from tests.helpers.paths import DATA
+from tests.helpers.paths import DATA, ROOT
 from tests.helpers.runner import CliRunner
 
 
@@ -90,3 +91,29 @@ def test_closed_pipe_is_not_an_error():
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
+
+
+NAME = "猫 \U0001f431 قطة \x1b[31m\nred"
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_a_name_of_any_characters_is_one_line_of_a_table_in_any_encoding(encoding, tmp_path):
+    code = (
+        "import click\n"
+        "from frostline.commands.group import CommandGroup\n"
+        "from frostline.commands.terminal import print_table\n"
+        "group = CommandGroup('x')\n"
+        f"group.add_command(click.Command('y', callback=lambda: print_table(['class'], [[{NAME!r}]])))\n"
+        "group(['y'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    _heading, line = done.stdout.decode(encoding).splitlines()
+    shown = NAME.replace("\x1b", r"\x1b").replace("\n", r"\n")
+    assert line.rstrip() == shown.encode(encoding, "backslashreplace").decode(encoding)

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frostline.features.cache.file.mapped import MappedFile
 from frostline.features.content import CONTENT_BYTES, file_content
+from frostline.features.images.files.earlier_pixels import may_differ_from_earlier
 from frostline.features.table import FAILED, STAMP_BYTES, ImageSource, ImageTable
 
 Progress = Callable[[int, int], None]
@@ -33,6 +34,7 @@ class Contents:
         self.source, self.rehash, self.progress = source, rehash, progress
         self._seen = np.zeros(rows, bool)
         self._content = np.zeros((rows, CONTENT_BYTES), np.uint8)
+        self._in_doubt = np.zeros(rows, bool)
         self._stamps = source.table.stamps.copy()
 
     def of(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -43,12 +45,22 @@ class Contents:
                 for start in range(0, len(new), _CHUNK):
                     chunk = new[start : start + _CHUNK]
                     found = list(pool.map(self._read, chunk.tolist()))
-                    self._content[chunk] = _as_rows([content for content, _ in found])
-                    self._stamps[chunk] = _as_rows([stamp for _, stamp in found])
+                    self._content[chunk] = _as_rows([content for content, _, _ in found])
+                    self._stamps[chunk] = _as_rows([stamp for _, stamp, _ in found])
+                    self._in_doubt[chunk] = [in_doubt for _, _, in_doubt in found]
                     if self.progress:
                         self.progress(start + len(chunk), len(new))
             self._seen[new] = True
         return self._content[rows]
+
+    def decoded_anew(self, rows: NDArray[np.int64], failed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return a (k,) mask of the rows that were read and whose earlier decoding may have given another result.
+
+        Args:
+            rows: (k,) int64 rows.
+            failed: (k,) bool mask of the rows that could not be decoded then.
+        """
+        return self._seen[rows] & (self._in_doubt[rows] | failed)
 
     def doubtful(self, rows: NDArray[np.int64], since: int) -> NDArray[np.bool_]:
         """Return a (k,) mask of the `rows` whose images must be read, although they have the stamp of a time."""
@@ -58,12 +70,12 @@ class Contents:
         """Return the (k, 16) uint8 stamp of each row when it was read, or when it was listed if it wasn't read."""
         return self._stamps[rows]
 
-    def _read(self, row: int) -> tuple[bytes, bytes]:
+    def _read(self, row: int) -> tuple[bytes, bytes, bool]:
         try:
             data, stamp = self.source.read(row)
         except OSError:
-            return bytes(CONTENT_BYTES), self.source.table.stamps[row].tobytes()
-        return file_content(data), stamp
+            return bytes(CONTENT_BYTES), self.source.table.stamps[row].tobytes(), False
+        return file_content(data), stamp, may_differ_from_earlier(data)
 
 
 def _as_rows(values: Sequence[bytes]) -> NDArray[np.uint8]:
@@ -102,6 +114,28 @@ class KnownRows:
     file: NDArray[np.int64]
     origin: NDArray[np.int64]
     stamps: NDArray[np.uint8]
+
+
+def find_reusable(files: Sequence[MappedFile], contents: Contents, rows: NDArray[np.int64]) -> KnownRows:
+    """Return those of `find_known` that need not be computed again.
+
+    No file tells which version decoded its images. A row that is known by the stamp of its image was written since
+    stamps are what they are. A row that is known by the bytes of its image only may be older: it is computed again if
+    it failed, or if earlier versions may have decoded these bytes to other pixels.
+    """
+    known = find_known(files, contents, rows)
+    failed = np.zeros(len(known.rows), bool)
+    for index, file in enumerate(files):
+        mine = known.file == index
+        failed[mine] = file.array("status")[known.origin[mine]] == FAILED
+    kept = ~contents.decoded_anew(known.rows, failed)
+    return replace(
+        known,
+        rows=known.rows[kept],
+        file=known.file[kept],
+        origin=known.origin[kept],
+        stamps=known.stamps[kept],
+    )
 
 
 @dataclass(frozen=True)

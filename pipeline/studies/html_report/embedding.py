@@ -38,6 +38,7 @@ def draw_map(X: NDArray[Any], kind: MapKind, *, seed: int = 0) -> Map | None:
     Raises:
         RunError: UMAP is not installed.
     """
+    check_map(kind)
     if kind == "none" or len(X) < 3:
         return None
     X = np.asarray(X, np.float32)
@@ -53,13 +54,25 @@ def draw_map(X: NDArray[Any], kind: MapKind, *, seed: int = 0) -> Map | None:
     return Map(np.asarray(components.transform(scaled), np.float64), (first, second))
 
 
-def _umap(X: NDArray[np.float32], seed: int) -> Map:
+def check_map(kind: MapKind) -> None:
+    """Check that a kind of map can be drawn here.
+
+    Raises:
+        RunError: UMAP is not installed.
+    """
+    if kind != "umap":
+        return
     try:
-        from umap import UMAP
+        import umap  # noqa: F401
     except ImportError as error:
         raise RunError(
             "--map umap needs umap-learn: pip install 'frostline[umap]'. Or use --map pca."
         ) from error
+
+
+def _umap(X: NDArray[np.float32], seed: int) -> Map:
+    from umap import UMAP
+
     reducer = UMAP(
         n_neighbors=min(_NEIGHBOURS, len(X) - 1), metric="cosine", random_state=seed, n_jobs=1, init="pca"
     )

@@ -104,7 +104,7 @@ def _pareto(board: Leaderboard, key: str) -> Chart | None:
     heads = list(dict.fromkeys(point.place.summary.head for point in points))
     for number, backbone in enumerate(dict.fromkeys(point.backbone for point in points)):
         mine = [point for point in points if point.backbone == backbone]
-        figure.add_scatter(name=backbone, **_marks(mine, heads, _PALETTE[number % len(_PALETTE)]))
+        figure.add_scatter(name=_escape(backbone), **_marks(mine, heads, _PALETTE[number % len(_PALETTE)]))
     figure.update_layout(
         xaxis={"title": {"text": _UNITS[key]}, "type": "log", **_ticks([point.cost for point in points])},
         yaxis={"title": {"text": f"{board.split} accuracy"}, "tickformat": ".0%"},

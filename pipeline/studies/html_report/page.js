@@ -66,7 +66,8 @@
       card.append(image);
     }
     const share = `${Math.round(probability * 100)} %`;
-    const verdict = label === predicted ? `${label}, ${share}` : `${predicted} ${share}, true class ${label}`;
+    const own = (text) => `\u2068${text}\u2069`; /* keeps the direction of a name to itself */
+    const verdict = label === predicted ? `${own(label)}, ${share}` : `${own(predicted)} ${share}, true class ${own(label)}`;
     for (const text of [verdict, name]) {
       const line = document.createElement("div");
       line.textContent = text;

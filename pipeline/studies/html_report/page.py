@@ -2,7 +2,6 @@
 
 import base64
 import datetime
-import functools
 import io
 import json
 import time
@@ -17,6 +16,7 @@ from PIL import Image
 
 from frostline.features.errors import FeaturesError
 from frostline.features.system.atomic import replace_file
+from frostline.pipeline.drawing.attempts import attempted
 from frostline.pipeline.drawing.thumbnails import Pictures, opened_pictures
 from frostline.pipeline.errors import PipelineError, ReportError
 from frostline.pipeline.hosts.versions import library_versions
@@ -24,10 +24,11 @@ from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
 from frostline.pipeline.inputs.layers import layer_features
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.studies import MapKind, ReportOptions
+from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.data_changes import compare_data
 from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.studies.html_report.commands import repeating_commands
-from frostline.pipeline.studies.html_report.embedding import Map, draw_map
+from frostline.pipeline.studies.html_report.embedding import Map, check_map, draw_map
 from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place, compare
 from frostline.pipeline.studies.leaderboard_text import ACCURACIES, cell, known_costs
 from frostline.pipeline.training.sample_sizes import read_learning_curve
@@ -97,14 +98,14 @@ def write_report(runs: Sequence[str | Path], options: ReportOptions) -> ReportRe
     """
     started = time.perf_counter()
     render = _renderer()
+    check_map(options.map)
     board = compare(runs, on=options.on, report=options.report)
     learning = [curve for folder in runs if (curve := read_learning_curve(folder))]
-    gallery = _Gallery()
-    maps = _Maps(options.map, options.seed)
+    shared = _Shared(_Gallery(), _Maps(options.map, options.seed), options.report)
     sections = []
     with options.report.task("Drawing", len(board.places)) as advance:
         for number, place in enumerate(board.places):
-            sections.append(_section(f"run{number}", place, board, gallery, maps))
+            sections.append(_section(f"run{number}", place, board, shared))
             advance(1)
     from plotly.offline import get_plotlyjs
 
@@ -117,11 +118,11 @@ def write_report(runs: Sequence[str | Path], options: ReportOptions) -> ReportRe
         board=board,
         columns=[(key, COLUMNS[key]) for key in (*ACCURACIES, *known_costs(board))],
         cell=cell,
-        pareto=pareto(board),
-        fractions=label_fractions(learning),
+        pareto=attempted("accuracy against cost", lambda: pareto(board), options.report) or [],
+        fractions=attempted("the learning curves", lambda: label_fractions(learning), options.report) or [],
         learning=learning,
         sections=sections,
-        pictures=gallery.pictures,
+        pictures=shared.gallery.pictures,
         style=(_FOLDER / "style.css").read_text("utf-8"),
         script=(_FOLDER / "page.js").read_text("utf-8"),
         plotly=get_plotlyjs(),
@@ -202,39 +203,52 @@ class _Maps:
         return self._known[key]
 
 
-def _section(name: str, place: Place, board: Leaderboard, gallery: _Gallery, maps: _Maps) -> _Section:
-    from frostline.pipeline.studies.html_report.figures import (
-        confusion,
-        curves,
-        embedding_map,
-        reliability_diagram,
-    )
+@dataclass(frozen=True)
+class _Shared:
+    """What the sections of all runs use."""
+
+    gallery: _Gallery
+    maps: _Maps
+    report: Reporter
+
+
+def _section(name: str, place: Place, board: Leaderboard, shared: _Shared) -> _Section:
+    from frostline.pipeline.studies.html_report.figures import confusion, curves, reliability_diagram
 
     summary = place.summary
     predictions = summary.predictions(board.split)
-    charts = []
+    charts: list[Any] = []
     mistakes: list[_Mistake] = []
     remark = ""
+
+    def add(what: str, draw: Callable[[], list[Any]]) -> None:
+        charts.extend(attempted(f"{what} of {summary.name}", draw, shared.report) or [])
+
     if predictions is not None:
-        charts += [confusion(name, predictions, summary.classes), reliability_diagram(name, predictions)]
+        add("the confusion matrix", lambda: [confusion(name, predictions, summary.classes)])
+        add("the reliability diagram", lambda: [reliability_diagram(name, predictions)])
         cache = _cache(place)
         rows = None if cache is None else _rows(cache, predictions)
         if cache is None or rows is None:
             remark = "Images are not shown, because the cache of this run is missing or has changed."
             mistakes = _mistakes(predictions, lambda _: None)
         else:
-            shown = np.unique(
-                np.linspace(0, len(predictions) - 1, min(len(predictions), _MOST_POINTS)).astype(np.int64)
-            )
-            drawn = maps.of(cache, summary.layer, rows[shown])
             with opened_pictures(cache) as pictures:
-                numbers = functools.partial(gallery.add, pictures)
-                if drawn:
-                    found = [numbers(int(row)) for row in rows[shown]]
-                    charts.append(embedding_map(name, drawn, predictions.take(shown), found, summary.classes))
-                mistakes = _mistakes(predictions, lambda index: gallery.get(numbers(int(rows[index]))))
+
+                def picture(index: int) -> int | None:
+                    return shared.gallery.add(pictures, int(rows[index]))
+
+                def features(shown: NDArray[np.int64]) -> Map | None:
+                    return shared.maps.of(cache, summary.layer, rows[shown])
+
+                add("the map", lambda: _map(name, predictions, summary.classes, features, picture))
+                mistakes = attempted(
+                    f"the mistakes of {summary.name}",
+                    lambda: _mistakes(predictions, lambda index: shared.gallery.get(picture(index))),
+                    shared.report,
+                ) or _mistakes(predictions, lambda _: None)
             remark = pictures.obstacle
-    charts += curves(name, summary.run.path / "curve.csv", summary.run.record.head.params)
+    add("the curves", lambda: curves(name, summary.run.path / "curve.csv", summary.run.record.head.params))
     return _Section(
         name=name,
         place=place,
@@ -245,6 +259,33 @@ def _section(name: str, place: Place, board: Leaderboard, gallery: _Gallery, map
         remark=remark,
         commands=repeating_commands(summary.run),
     )
+
+
+def _map(
+    name: str,
+    predictions: Predictions,
+    classes: Sequence[str],
+    features: Callable[[NDArray[np.int64]], Map | None],
+    picture: Callable[[int], int | None],
+) -> list[Any]:
+    """Return the map of some of the scored images, evenly chosen; empty if no map is requested.
+
+    Args:
+        name: Name of the section.
+        predictions: The scored images.
+        classes: Names of the classes.
+        features: Function that returns the map of some of them.
+        picture: Function that returns the number of the thumbnail of one of them.
+    """
+    from frostline.pipeline.studies.html_report.figures import embedding_map
+
+    shown = np.unique(
+        np.linspace(0, len(predictions) - 1, min(len(predictions), _MOST_POINTS)).astype(np.int64)
+    )
+    drawn = features(shown)
+    if drawn is None:
+        return []
+    return [embedding_map(name, drawn, predictions.take(shown), [picture(int(i)) for i in shown], classes)]
 
 
 def _cache(place: Place) -> AnyCache | None:

@@ -1,0 +1,152 @@
+"""Signs that the pixels of an image are not whole, where Pillow decodes the rest of them as grey or black.
+
+A broken download and a failing disk leave a file that is cut, or that holds zeros from some byte on. Compressed
+pixels hardly ever contain a long run of zeros; the exceptions are flat areas. Only files with such a run are decoded
+again, with some bytes of the compressed pixels changed: in a sound file all compressed bytes matter, up to the last.
+"""
+
+import contextlib
+import io
+import re
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+ZEROS: Final = bytes(256)
+"""Run of zeros that tells of damage: a disk or a download loses at least this much."""
+
+_RUN = re.compile(rb"\0{256,}")
+_TAIL = 16  # bytes that hold the last pixels, and not only padding
+_ROWS = 8  # fewer black rows than this may be a border
+_DENSE = 0.9  # share of the pixels of a row in a photo that are not black
+_SHADES = 16  # fewer values than this in a row are a drawing or a mask, which may end anywhere
+
+_END: Final = b"\xff\xd9"  # marker of a JPEG
+_MARKER = re.compile(rb"\xff[^\0\xff]")
+_SUSPECTS = 3  # runs of zeros to look at: flat images have many, and each costs two more decodings
+
+Pixels = Callable[[bytes], bytes | None]
+
+
+def jpeg_damage(data: bytes, scan: int, pixels: Pixels) -> str:
+    """Return what is wrong with the compressed pixels of a JPEG; empty for nothing.
+
+    Args:
+        data: Bytes of the file.
+        scan: Position after the header of the first scan.
+        pixels: Function that decodes a file to the bytes of its pixels; None if it can't.
+    """
+    end = data.find(_END, scan)
+    if end < 0:
+        return "truncated JPEG (no end marker)"
+    if data.find(ZEROS, scan, end) < 0:
+        return ""
+    seen = pixels(data)
+    for stop, run in _suspects(data, scan, end):
+        # libjpeg skips bytes that are left over before a marker, and decodes grey if they end too early
+        is_enough = pixels(data[:stop] + b"\x5a" * 4096 + data[stop:]) == seen
+        if not is_enough or pixels(_changed(data, stop)) == seen:
+            return _zeros(run)
+    return ""
+
+
+def _suspects(data: bytes, scan: int, end: int) -> list[tuple[int, re.Match[bytes]]]:
+    """Return the runs of zeros of a JPEG, one per marker that follows them, with its position; the longest first."""
+    found: dict[int, re.Match[bytes]] = {}
+    for run in sorted(_RUN.finditer(data, scan, end), key=lambda run: -len(run.group()))[:_SUSPECTS]:
+        marker = _MARKER.search(data, run.end())
+        found.setdefault(marker.start() if marker else end, run)
+    return list(found.items())
+
+
+def webp_damage(data: bytes, pixels: Pixels) -> str:
+    """Return what is wrong with the compressed pixels of a WebP; empty for nothing. See `jpeg_damage`."""
+    if data.find(ZEROS) < 0:
+        return ""
+    for start, stop in _webp_pixels(data):
+        if data.find(ZEROS, start, stop) >= 0:
+            run = max(_RUN.finditer(data, start, stop), key=lambda found: len(found.group()))
+            return "" if pixels(_changed(data, stop)) != pixels(data) else _zeros(run)
+    return ""
+
+
+def _webp_pixels(data: bytes) -> list[tuple[int, int]]:
+    """Return start and end of the compressed pixels of the first frame."""
+    position = 12
+    found: list[tuple[int, int]] = []
+    while position + 8 <= len(data) and not found:
+        kind, size = (
+            data[position : position + 4],
+            int.from_bytes(data[position + 4 : position + 8], "little"),
+        )
+        if kind in {b"VP8 ", b"VP8L"}:
+            found.append((position + 8, min(position + 8 + size, len(data))))
+        position += 24 if kind == b"ANMF" else 8 + size + size % 2  # a frame of an animation holds chunks
+    return found
+
+
+def avif_damage(data: bytes, pixels: Pixels) -> str:
+    """Return what is wrong with the compressed pixels of an AVIF; empty for nothing. See `jpeg_damage`.
+
+    Its arithmetic coder never writes a long run of zeros. Other parts of the file may hold one, but no pixel depends
+    on them.
+    """
+    if data.find(ZEROS) < 0:
+        return ""
+    seen = None
+    for run in _RUN.finditer(data):
+        seen = seen or pixels(data)
+        if pixels(data[: run.start()] + b"\x5a" * len(run.group()) + data[run.end() :]) != seen:
+            return _zeros(run)
+    return ""
+
+
+def _changed(data: bytes, stop: int) -> bytes:
+    """Return the file with the last compressed bytes before `stop` changed, without a marker of JPEG among them."""
+    tail = bytes(0x2A if byte ^ 0x55 == 0xFF else byte ^ 0x55 for byte in data[stop - _TAIL : stop])
+    before = data[: stop - _TAIL]
+    return before + (b"\0" + tail[1:] if before.endswith(b"\xff") else tail) + data[stop:]
+
+
+def _zeros(run: re.Match[bytes]) -> str:
+    return f"{len(run.group())} bytes of its pixels are zeros, from byte {run.start()} on"
+
+
+def is_torn(values: NDArray[Any], *, upwards: bool) -> bool:
+    """Return whether a row of uncompressed pixels ends in its middle, and black rows follow.
+
+    The row must look like a photo, and the row before it must not be black where this one is, so that neither a mask
+    nor a dark background is taken for damage. Zeros that begin with a row can't be told from a black border.
+
+    Args:
+        values: (H, W) or (H, W, C) pixels as stored, zero where bytes are lost.
+        upwards: Whether rows may also be stored from the bottom to the top.
+    """
+    filled = np.any(values.reshape(*values.shape[:2], -1), axis=2)
+    rows = np.any(filled, axis=1)
+    if rows.all():
+        return False
+    return _is_torn(values, filled, rows) or (upwards and _is_torn(values[::-1], filled[::-1], rows[::-1]))
+
+
+def _is_torn(values: NDArray[Any], filled: NDArray[np.bool_], rows: NDArray[np.bool_]) -> bool:
+    for row in np.flatnonzero(rows[1:-_ROWS]) + 1:
+        if rows[row + 1 : row + 1 + _ROWS].any():
+            continue
+        stop = int(np.flatnonzero(filled[row])[-1]) + 1
+        here, above = filled[row, :stop], filled[row - 1, stop:]
+        is_dense = len(above) > _ROWS and min(here.mean(), above.mean(), filled[row - 1].mean()) >= _DENSE
+        if is_dense and len(np.unique(values[row, :stop])) >= _SHADES:
+            return True
+    return False
+
+
+def decoded(data: bytes, formats: tuple[str, ...]) -> bytes | None:
+    """Decode an image to the bytes of its pixels; return None if it can't be decoded."""
+    # a damaged file can raise nearly anything from within Pillow's plugins
+    with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=formats) as image:
+        return image.tobytes()
+    return None
