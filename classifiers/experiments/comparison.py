@@ -129,7 +129,7 @@ def compare_heads(
         X: (n, d) features.
         y: (n,) labels.
         heads: Unfitted scikit-learn classifiers by name, or names of heads with default parameters; see
-            `classifiers.heads.catalog.find_head`.
+            `frostline.classifiers.heads.catalog.find_head`.
         folds: Number of folds, at least 2.
         content: (n, 16) digests of the image bytes, to keep copies in one fold. Without digests, folds are
             stratified and random.

@@ -85,7 +85,7 @@ def few_shot(
     are read.
 
     Args:
-        name: Kind of head; see `classifiers.heads.catalog.find_head`.
+        name: Kind of head; see `frostline.classifiers.heads.catalog.find_head`.
         rows: Training rows to draw from, and validation rows to evaluate on.
         options: Parameters other than the defaults of the head, seed of the draws and of the heads, and device.
         content: (n, 16) digests of the image bytes.

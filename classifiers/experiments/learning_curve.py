@@ -118,7 +118,7 @@ def learning_curve(
     and val rows are read.
 
     Args:
-        name: Kind of head; see `classifiers.heads.catalog.find_head`.
+        name: Kind of head; see `frostline.classifiers.heads.catalog.find_head`.
         rows: Training rows, and validation rows to choose and to evaluate on.
         options: Fixed parameters, seed of the orders and of the heads, and device.
         content: (n, 16) digests of the image bytes.

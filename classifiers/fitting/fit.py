@@ -44,7 +44,7 @@ def fit_head(
     which keeps the network that stopped early on validation rows. No other row is read.
 
     Args:
-        name: Kind of head; see `classifiers.heads.catalog.HEADS`.
+        name: Kind of head; see `frostline.classifiers.heads.catalog.HEADS`.
         rows: Training rows, and validation rows, which may be empty if all parameters are fixed.
         options: Fixed parameters, seed, device and memory.
         refit: Whether to refit the chosen head with the validation rows.

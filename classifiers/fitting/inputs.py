@@ -85,7 +85,7 @@ class FitOptions:
     """Options of a fit that do not depend on the rows.
 
     Attributes:
-        params: Fixed parameters; see `classifiers.heads.catalog.parse_params`.
+        params: Fixed parameters; see `frostline.classifiers.heads.catalog.parse_params`.
         seed: Random seed.
         device: Device of torch heads: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
         memory: Largest size of the rows in memory in bytes. ``linear`` streams larger features in blocks; other

@@ -118,7 +118,7 @@ def fit_projection(
         raise HeadError(f"projection {plan}: the features of some training rows are not finite")
     mean = taken.mean(axis=0, dtype=np.float64).astype(np.float32)
     deviation = taken.std(axis=0, dtype=np.float64).astype(np.float32)
-    # As in `classifiers.numerics.matrices`, the deviation of a constant feature is rounding.
+    # As in `frostline.classifiers.numerics.matrices`, the deviation of a constant feature is rounding.
     limits = np.finfo(np.float32)
     deviation[deviation <= np.maximum(10 * limits.eps * np.abs(mean), limits.tiny / limits.eps)] = np.inf
     standard = (taken - mean) / deviation

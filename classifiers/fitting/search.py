@@ -91,7 +91,7 @@ def search_head(
     Only rows in a fold are read. The trials do not depend on the number of processes.
 
     Args:
-        name: Kind of head; see `classifiers.heads.catalog.find_head`.
+        name: Kind of head; see `frostline.classifiers.heads.catalog.find_head`.
         rows: Training rows and validation rows.
         plan: Method and budget of the search.
         options: Fixed parameters, seed of the search and of the heads, device, and memory of all processes

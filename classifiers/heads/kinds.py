@@ -46,7 +46,7 @@ class HeadKind:
             temperature scaling. ``distance``: negative squared distances to class centres, converted likewise.
             ``auto``: probabilities if the estimator returns them, otherwise margins.
         together: Parameters in which candidates of one batched training may differ.
-        streams: Whether the estimator accepts `classifiers.numerics.selected_rows.SelectedRows` and streams them in
+        streams: Whether the estimator accepts `frostline.classifiers.numerics.selected_rows.SelectedRows` and streams them in
             blocks if they exceed its parameter ``memory``, in bytes.
     """
 

@@ -68,7 +68,7 @@ class LinearSolution:
         gradient_norm: Euclidean norm of the gradient of the objective.
         iterations: Number of L-BFGS iterations.
         converged: Whether the objective is within the tolerance of its optimum, by a proof or an estimate.
-        excess: Proven upper bound of the objective minus its optimum; see `classifiers.numerics.lbfgs.minimise`.
+        excess: Proven upper bound of the objective minus its optimum; see `frostline.classifiers.numerics.lbfgs.minimise`.
         seconds: Wall time of this point in seconds.
     """
 
@@ -115,7 +115,7 @@ def linear_path(
         scale: ``standard`` penalises the coefficients of standardised features, ``none`` those of raw ones, ``l2``
             and ``maxnorm`` those of rows divided by their norm.
         label_smoothing: Share of each target that is spread evenly over all classes.
-        tol: Largest relative excess of the objective over its optimum; see `classifiers.numerics.lbfgs.minimise`.
+        tol: Largest relative excess of the objective over its optimum; see `frostline.classifiers.numerics.lbfgs.minimise`.
         max_iter: Largest number of iterations per strength.
         proven: Whether to iterate until the tolerance is proven and not only estimated. This takes twice as many
             iterations for weak penalties.

@@ -1,7 +1,7 @@
 """Third-party heads: any importable scikit-learn classifier, and the heads that installed packages register.
 
 ``module:Class`` is the import path of a classifier. The entry-point group ``frostline.heads`` registers a head
-under a name: each entry point refers to the class of a classifier, or to a `classifiers.heads.kinds.HeadKind`.
+under a name: each entry point refers to the class of a classifier, or to a `frostline.classifiers.heads.kinds.HeadKind`.
 """
 
 import ast

@@ -76,7 +76,7 @@ def near_duplicates(
 
     Features are centred on the mean of the training rows, or on the mean of all rows in a split if train is empty.
     Without centring, the component common to all images makes cosines large and dependent on the backbone. The
-    search is exact (`classifiers.numerics.neighbors`) and works in blocks. It takes the time of one matrix product
+    search is exact (`frostline.classifiers.numerics.neighbors`) and works in blocks. It takes the time of one matrix product
     between the splits. Rows that are not finite, e.g. of unreadable images, must not be in a split.
 
     Args:
@@ -191,7 +191,7 @@ def check_leaks(
 
     Equal images and groups in several splits are certain leaks and become refusals. Near-duplicates need a visual
     check, and conflicting labels do not inflate scores, so that both become warnings.
-    `classifiers.protocol.splits` reports classes that are missing from a split.
+    `frostline.classifiers.protocol.splits` reports classes that are missing from a split.
 
     Args:
         split: (n,) codes of `Split`.

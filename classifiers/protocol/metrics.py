@@ -66,7 +66,7 @@ class Metrics:
         macro_f1: Mean F1 over the classes that occur or are predicted.
         log_loss: Mean negative log probability of the true class, probabilities clipped at 2.2e-16.
         rms_calibration_error: Root mean square calibration error of the most probable class; see
-            `classifiers.protocol.calibration_error`.
+            `frostline.classifiers.protocol.calibration_error`.
         per_class: Precision, recall, F1 and support per class.
         confusion: (k, k) number of rows of true class i that were predicted as class j.
         confidence: Coverage of the intervals.
@@ -131,7 +131,7 @@ def score(
     """Score probabilities against labels, with confidence intervals for the population of the rows.
 
     The intervals have closed forms. Unlike the percentile bootstrap, they keep their coverage near the ends of the
-    range; see `classifiers.protocol.intervals` and `classifiers.protocol.calibration_error`. Ties between
+    range; see `frostline.classifiers.protocol.intervals` and `frostline.classifiers.protocol.calibration_error`. Ties between
     probabilities are broken in favour of the first class.
 
     Args:

@@ -33,7 +33,7 @@ _TENSORS, _SKOPS, _PROJECTION = "head.safetensors", "head.skops", "projection.sa
 # Present modules of classes in files that earlier versions wrote.
 _FORMER_MODULES = {"classifiers.knn": "frostline.classifiers.heads.knn"}
 
-# Every type in the pipelines of `classifiers.heads.catalog`: module, class and skops loader.
+# Every type in the pipelines of `frostline.classifiers.heads.catalog`: module, class and skops loader.
 # skops by itself would trust every estimator of scikit-learn.
 _TRUSTED = frozenset(
     {

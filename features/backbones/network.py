@@ -57,7 +57,7 @@ class Network:
 
 @runtime_checkable
 class Source(Protocol):
-    """Interface of a source of backbones. New sources are listed in `features.backbones.providers.registry`.
+    """Interface of a source of backbones. New sources are listed in `frostline.features.backbones.providers.registry`.
 
     Attributes:
         prefix: Prefix of the source's names, without the colon.

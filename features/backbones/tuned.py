@@ -44,7 +44,7 @@ def save_tuned(folder: str | Path, backbone: Backbone, trunk: nn.Module, transfo
     Args:
         folder: Output folder, created if missing.
         backbone: Base backbone, which defines the architecture.
-        trunk: Trained module from `features.backbones.trunk`.
+        trunk: Trained module from `frostline.features.backbones.frost_line.trunk`.
         transform: Preprocessing from image to input that was used in training.
     """
     folder = Path(folder)

@@ -306,7 +306,7 @@ class FeatureCache:
 
     @property
     def stamps(self) -> NDArray[np.uint8]:
-        """(n, 16) uint8: stamp of each image when it was read; see `features.table.ImageTable`."""
+        """(n, 16) uint8: stamp of each image when it was read; see `frostline.features.table.ImageTable`."""
         return self._metadata["stat"].view(np.uint8)
 
     @cached_property

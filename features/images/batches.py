@@ -33,7 +33,7 @@ class Batch:
         errors: One-line reason for each failed image; empty for the others.
         views: Views per image.
         remarks: Sentence by row on each image whose pixels may not mean what its file says; see
-            `features.images.decoding.remark_on`.
+            `frostline.features.images.decoding.remark_on`.
     """
 
     rows: NDArray[np.int64]
@@ -71,8 +71,8 @@ def load_batches(
         batch_size: Images per batch.
         workers: Number of threads; None for `default_workers`.
         block_rows: Rows per block of the cache.
-        decoder: Name in `features.images.decoders.DECODERS`.
-        views: Views per image: the plain image, then random crops (see `features.images.decoding.decode_views`).
+        decoder: Name in `frostline.features.images.decoders.DECODERS`.
+        views: Views per image: the plain image, then random crops (see `frostline.features.images.decoding.decode_views`).
             They depend only on the seed and the image's bytes.
         seed: Random seed of the views.
 

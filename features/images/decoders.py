@@ -34,7 +34,7 @@ class DecoderKind:
 
     Attributes:
         read: Function that decodes the bytes of an image file to an upright RGB image. It raises
-            `features.images.decoding.DecodeError` for bytes that are not a complete, readable image.
+            `frostline.features.images.decoding.DecodeError` for bytes that are not a complete, readable image.
         resize: Function that resizes such an image to (width, height) pixels, with the interpolation of a
             transform, and returns an RGB image or a (height, width, 3) uint8 array.
         label: Function that returns the libraries and versions that affect the pixels, for the specification.

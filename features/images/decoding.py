@@ -6,7 +6,7 @@ ignore it. 16-bit grey is scaled to 8 bits; the reference clips it to white. `Im
 faster at a reduced size, is not used because it changes pixels. Files whose pixels are not whole, or whose values
 have no certain brightness, are errors.
 
-Other decoders than ``exact`` may read and resize differently; see `features.images.decoders`.
+Other decoders than ``exact`` may read and resize differently; see `frostline.features.images.decoders`.
 """
 
 import contextlib
@@ -88,7 +88,7 @@ def decode(data: bytes, transform: Transform, out: NDArray[np.uint8], *, decoder
         data: Bytes of the image file.
         transform: Resizing and cropping. Its normalisation is left to the engine.
         out: (H, W, 3) uint8 array, with (H, W) = ``transform.crop``, that receives the pixels. Unchanged on error.
-        decoder: Name in `features.images.decoders.DECODERS`: ``exact``, ``fast`` for pixels within 3 of 255 of the
+        decoder: Name in `frostline.features.images.decoders.DECODERS`: ``exact``, ``fast`` for pixels within 3 of 255 of the
             exact ones, or a decoder of another package.
 
     Raises:

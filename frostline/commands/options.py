@@ -13,7 +13,18 @@ from frostline.options import Option, Options
 Command = Callable[..., Any]
 Decorator = Callable[[Command], Command]
 
-PATH = click.Path(path_type=Path)
+
+class NamedPath(click.Path):
+    """A path, which is not empty: an unset variable of a shell is no path."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path."""
+        if not str(value):
+            self.fail("expected a path, got an empty text", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = NamedPath(path_type=Path)
 
 
 def example(*lines: str) -> str:
@@ -53,14 +64,13 @@ def _declared_option(each: Option) -> Decorator:
         "help": each.help,
         "show_default": each.unset or True,
     }
+    settings["callback"] = functools.partial(_checked, each)
     if kind.item is bool:
         return click.option(_flag(each), each.name, is_flag=True, **settings)
     known = each.known()
     settings |= {"type": _type(each), "multiple": kind.length == 0, "nargs": max(1, kind.length)}
     placeholder = each.metavar or _METAVARS.get(kind.item)
     settings["metavar"] = f"[{'|'.join([*known, each.metavar or 'NAME'])}]" if each.names else placeholder
-    if each.parse:
-        settings["callback"] = functools.partial(_parsed, each)
     return click.option(f"--{each.flag}", each.name, **settings)
 
 
@@ -83,9 +93,9 @@ def _type(each: Option) -> Any:
     return number(limits.low, limits.high, min_open=limits.above, max_open=limits.below)  # type: ignore[arg-type]
 
 
-def _parsed(each: Option, _context: click.Context, _option: click.Parameter, text: str | None) -> Any:
+def _checked(each: Option, _context: click.Context, _option: click.Parameter, value: Any) -> Any:
     try:
-        return each.parser()(text) if text is not None else None
+        return each.check(value)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 

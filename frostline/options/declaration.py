@@ -61,13 +61,9 @@ class Option:
 
     def sentence(self) -> str:
         """Return the meaning, the range and the default of the option, without the final full stop."""
-        text = re.sub(
-            r"frostline [^.;]*|--([a-z][a-z-]*)",  # options of a quoted command stay
-            lambda found: f"`{found[1].replace('-', '_')}`" if found[1] else found[0],
-            self.help,
-        )
+        text = _in_python(self.help)
         bounds = f" ({self.bounds})" if self.bounds else ""
-        unset = f"; by default {self.unset}" if self.unset else ""
+        unset = f"; by default {_in_python(self.unset)}" if self.unset else ""
         return f"{text.removesuffix('.')}{bounds}{unset}"
 
     def parser(self) -> Any:
@@ -89,13 +85,17 @@ class Option:
         return None if value in self.words else _located(self.names)[value]
 
     def check(self, value: Any) -> Any:
-        """Return a value in the type of the option.
+        """Return a value in the type of the option; a text that the option can parse is parsed.
 
         Raises:
             OptionError: The value has another type, or is out of range.
         """
         values = Values(self.kind, self.bounds)
         try:
+            if self.parse and isinstance(value, str):
+                return self.parser()(value)
+            if value == "" and self.default != "":
+                raise ValueError  # noqa: TRY301  # the message below
             return values.convert(value)
         except (TypeError, ValueError, OverflowError):
             raise OptionError(f"{self.name}: got {value!r}, expected {values.expected()}") from None
@@ -204,3 +204,12 @@ def _located(location: str) -> Any:
     for name in attribute.split("."):
         found = getattr(found, name)
     return found
+
+
+def _in_python(text: str) -> str:
+    """Return a text with the names of arguments in place of those on the command line."""
+    return re.sub(
+        r"frostline [^.;]*|--([a-z][a-z-]*)",  # options of a quoted command stay
+        lambda found: f"`{found[1].replace('-', '_')}`" if found[1] else found[0],
+        text,
+    )

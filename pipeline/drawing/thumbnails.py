@@ -66,7 +66,7 @@ def load_thumbnail(file: bytes | Path, side: int, decoder: str = "exact") -> Ima
     Args:
         file: Bytes of the image file, or its path.
         side: Longest side in pixels.
-        decoder: Name in `features.images.decoders.DECODERS`.
+        decoder: Name in `frostline.features.images.decoders.DECODERS`.
 
     Raises:
         OSError: The file can't be read.

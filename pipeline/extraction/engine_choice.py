@@ -111,7 +111,7 @@ def plan_computation(
 
 
 def possible_plans(net: Backbone, options: CacheOptions, images: int) -> tuple[Plan, ...]:
-    """Return the plans of the engines that the options allow for a number of images, see `features.engines.plan_engines`."""
+    """Return the plans of the engines that the options allow for a number of images, see `frostline.features.engines.plan_engines`."""
     return plan_engines(
         net,
         engine=options.engine,

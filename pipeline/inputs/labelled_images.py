@@ -87,7 +87,7 @@ def split_rows(
 ) -> tuple[NDArray[np.uint8], SplitReport]:
     """Split the labelled, readable rows of a cache or another set of images into train, val and test.
 
-    The same images and fractions always give the same split; see `classifiers.protocol.splits.assign_splits`.
+    The same images and fractions always give the same split; see `frostline.classifiers.protocol.splits.assign_splits`.
 
     Args:
         images: The rows.

@@ -16,15 +16,17 @@ def opened_source(
     """Return a context manager that yields the image source and closes it on exit if it was opened here.
 
     Args:
-        data: Image folder or manifest, see `features.sources.open_source`; or any other image source.
+        data: Image folder or manifest, see `frostline.features.sources.open_source`; or any other image source.
         options: How to read a folder or a manifest, and how many of the images to use.
 
     Raises:
         SourceError: The images can't be listed.
-        OptionError: `data` is a source, and an option says how to read a path.
+        OptionError: `data` is neither a path nor a source; or it is a source, and an option says how to read a path.
     """
     if isinstance(data, str | Path):
         return closing(open_source(data, limit=options.limit, **options.reading()))
+    if not hasattr(data, "table"):
+        raise OptionError(f"data: got {data!r}, expected a path or an image source")
     for name in options.reading():
         raise OptionError(f"{name}: an image source was passed, which is listed already; open it with {name}")
     return nullcontext(limited(data, options.limit))

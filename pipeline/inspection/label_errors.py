@@ -97,12 +97,17 @@ def label_errors(cache: str | Path | FeatureCache, options: LabelErrorOptions) -
     rows = np.flatnonzero((split == Split.TRAIN) | (split == Split.VAL))
     together = positions(cache.content[rows], cache.groups[rows]).astype(str)
     kind = find_head(options.head)
+    estimator = kind.build(kind.complete({}), options.seed, options.device)
+    if not hasattr(estimator, "predict_proba"):
+        raise HeadError(
+            f"head {options.head!r} predicts no probabilities, which label-errors needs; choose another, such as linear"
+        )
     with options.report.task("Scoring labels", None):
         try:
             issues = find_label_errors(
                 np.asarray(layer_features(cache, key)[rows], np.float32),
                 cache.labels[rows],
-                kind.build(kind.complete({}), options.seed, options.device),
+                estimator,
                 folds=options.folds,
                 groups=together,
                 seed=options.seed,

@@ -31,7 +31,7 @@ _LOGITS = "logits"
 
 @dataclass(frozen=True)
 class RankedLayer:
-    """Scores of one layer of one cache; see `classifiers.experiments.transferability` for definitions and sources.
+    """Scores of one layer of one cache; see `frostline.classifiers.experiments.transferability` for definitions and sources.
 
     Attributes:
         cache: Path of the cache.
@@ -88,6 +88,8 @@ def rank(caches: Sequence[str | Path | FeatureCache], options: RankOptions) -> R
         FeaturesError: A cache is not usable.
         RunError: No cache is named, or a cache does not have the layer.
     """
+    if isinstance(caches, str | Path | FeatureCache):
+        caches = [caches]
     if not caches:
         raise RunError("no caches to rank; name one or more.")
     opened = [cache if isinstance(cache, FeatureCache) else FeatureCache.open(cache) for cache in caches]

@@ -97,7 +97,7 @@ def evaluate(
             backbone, which are computed and kept in the run.
         source: Source of the images, for the plot of mistakes and for the features of a fine-tuned run; required only
             for one that can't be opened by its name.
-        trusted: Types to trust when loading a third-party head; see `classifiers.saving.head_files.load_head`.
+        trusted: Types to trust when loading a third-party head; see `frostline.classifiers.saving.head_files.load_head`.
         report: Receiver of progress.
 
     Raises:

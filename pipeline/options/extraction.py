@@ -26,7 +26,7 @@ class BackboneOptions(StageOptions):
     backbone: str = option(DEFAULT_BACKBONE, "Name of the backbone; see: frostline backbones.")
     weights: str | Path | None = option(
         None,
-        "Local weights file (safetensors, or torch without pickled code).",
+        "Local weights file (safetensors, or torch without pickled code), or random:SEED.",
         unset="the pretrained weights",
         metavar="FILE",
     )
@@ -119,7 +119,7 @@ class ImageOptions(SourceOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractOptions(ImageOptions, CacheOptions, BackboneOptions):
-    """Options of `pipeline.extract`."""
+    """Options of `frostline.extract`."""
 
     layers: Sequence[str] = option(
         ("embedding",),

@@ -15,6 +15,12 @@ HEAD_DEVICES = "[auto|cpu|cuda|cuda:N|mps]"
 Search = Literal["grid", "random", "halving", "optuna"]
 
 
+def check_jobs(jobs: int | None) -> None:
+    """Raise `OptionError` for no processes."""
+    if jobs == 0:
+        raise OptionError("jobs: got 0, expected a number of processes, or -1 for one per core")
+
+
 @dataclass(frozen=True)
 class HeadOptions(StageOptions):
     """Options of a head."""
@@ -44,7 +50,7 @@ class HeadOptions(StageOptions):
 
 @dataclass(frozen=True)
 class TrainHeadOptions(SplitOptions, HeadOptions):
-    """Options of `pipeline.train_head`."""
+    """Options of `frostline.train_head`."""
 
     _: KW_ONLY
     layer: str | None = option(
@@ -73,7 +79,9 @@ class TrainHeadOptions(SplitOptions, HeadOptions):
         unset="score on val",
         metavar="K",
     )
-    jobs: int | None = option(None, "Processes of the search; -1 for one per core.", unset="1", metavar="N")
+    jobs: int | None = option(
+        None, "Processes of the search; -1 for one per core.", low=-1, unset="1", metavar="N"
+    )
     memory: int | None = option(
         None,
         "Memory limit of the features, e.g. 2GB; linear streams larger ones in blocks, other heads refuse them.",
@@ -90,6 +98,7 @@ class TrainHeadOptions(SplitOptions, HeadOptions):
         super().__post_init__()
         if (self.trials is not None or self.jobs is not None) and not self.searches:
             raise OptionError("trials and jobs need a search: add --search or --cv")
+        check_jobs(self.jobs)
 
     @property
     def searches(self) -> bool:
@@ -102,15 +111,19 @@ class SampleSizeOptions(SplitOptions, HeadOptions):
     """Options that few-shot and learning-curve share."""
 
     _: KW_ONLY
-    jobs: int | None = option(None, "Processes; -1 for one per core.", unset="1", metavar="N")
+    jobs: int | None = option(None, "Processes; -1 for one per core.", low=-1, unset="1", metavar="N")
     out: str | Path | None = option(
         None, "Output folder.", unset="a new one under runs/", metavar="DIR", setting=False
     )
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_jobs(self.jobs)
+
 
 @dataclass(frozen=True)
 class FewShotOptions(SampleSizeOptions):
-    """Options of `pipeline.few_shot`."""
+    """Options of `frostline.few_shot`."""
 
     _: KW_ONLY
     shots: Sequence[int] = option(
@@ -121,7 +134,7 @@ class FewShotOptions(SampleSizeOptions):
 
 @dataclass(frozen=True)
 class LearningCurveOptions(SampleSizeOptions):
-    """Options of `pipeline.learning_curve`."""
+    """Options of `frostline.learning_curve`."""
 
     _: KW_ONLY
     points: int = option(

@@ -17,7 +17,7 @@ Transferability = Literal["log_me", "h_score", "one_nn", "leep", "nce"]
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions(SplitOptions):
-    """Options of `pipeline.check_cache`."""
+    """Options of `frostline.check_cache`."""
 
     layer: str | None = option(
         None, "Layer to compare images in; required if the cache holds several.", metavar="L"
@@ -44,7 +44,7 @@ class CheckOptions(SplitOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelErrorOptions(SplitOptions):
-    """Options of `pipeline.label_errors`."""
+    """Options of `frostline.label_errors`."""
 
     head: str = option(
         "linear",
@@ -67,7 +67,7 @@ class LabelErrorOptions(SplitOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class RankOptions(SplitOptions):
-    """Options of `pipeline.rank`."""
+    """Options of `frostline.rank`."""
 
     layer: str | None = option(
         "all",

@@ -27,7 +27,7 @@ class TrustOptions(StageOptions):
 
 @dataclass(frozen=True)
 class PredictOptions(TrustOptions, EngineOptions):
-    """Options of `pipeline.predict`."""
+    """Options of `frostline.predict`."""
 
     images: "str | Path | Sequence[str | Path] | ImageSource" = argument(
         "Images, and folders to search for images; or an image source, whose labels are not read"

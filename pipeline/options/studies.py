@@ -29,7 +29,7 @@ MapKind = Literal["pca", "umap", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class PlanOptions(StageOptions):
-    """Options of `pipeline.plan_batch`."""
+    """Options of `frostline.plan_batch`."""
 
     jobs: int = option(
         1, "Processes, which share the cores and memory of the machine.", low=1, metavar="N", setting=False
@@ -38,7 +38,7 @@ class PlanOptions(StageOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class BatchOptions(PlanOptions, ClusterOptions):
-    """Options of `pipeline.batch`."""
+    """Options of `frostline.batch`."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,7 +57,7 @@ class ComparisonOptions(StageOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions(ComparisonOptions):
-    """Options of `pipeline.compare`."""
+    """Options of `frostline.compare`."""
 
     sort: Sort = option(
         "accuracy", "Sort key; the most accurate, the fastest or the smallest run comes first."
@@ -66,7 +66,7 @@ class CompareOptions(ComparisonOptions):
 
 @dataclass(frozen=True)
 class ReportOptions(ComparisonOptions):
-    """Options of `pipeline.write_report`."""
+    """Options of `frostline.write_report`."""
 
     out: str | Path = option(
         "report.html", "File to write; an existing one is replaced.", metavar="FILE", setting=False

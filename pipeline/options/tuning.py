@@ -56,7 +56,7 @@ class TuningOptions(StageOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneOptions(SplitOptions, ImageOptions, TuningOptions, BackboneOptions):
-    """Options of `pipeline.finetune`."""
+    """Options of `frostline.finetune`."""
 
     recipe: Recipe = nested(Recipe(), "Settings of the training")
 

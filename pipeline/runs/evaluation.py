@@ -27,7 +27,7 @@ class IntervalRecord(Struct, frozen=True):
 
 
 class MetricEstimates(Struct, frozen=True, kw_only=True):
-    """Scores on the test rows; see `classifiers.protocol.metrics.Metrics`."""
+    """Scores on the test rows; see `frostline.classifiers.protocol.metrics.Metrics`."""
 
     top1: IntervalRecord
     top5: IntervalRecord
@@ -49,7 +49,7 @@ class ClassLine(Struct, frozen=True):
 
 
 class ReliabilityRecord(Struct, frozen=True, kw_only=True):
-    """Accuracy and confidence per bin; see `classifiers.protocol.calibration.Reliability`."""
+    """Accuracy and confidence per bin; see `frostline.classifiers.protocol.calibration.Reliability`."""
 
     rms_calibration_error: IntervalRecord
     edges: tuple[float, ...]

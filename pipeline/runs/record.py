@@ -77,7 +77,7 @@ class SplitRecord(Struct, frozen=True, kw_only=True):
         fractions: Fractions of train, val and test for data without declared splits.
         counts: Number of rows in each split.
         problems: Warnings about the splits, one sentence each.
-        rule: Version of the rule of division; see `pipeline.inputs.labelled_images.split_rows`. 1 in a run of
+        rule: Version of the rule of division; see `frostline.pipeline.inputs.labelled_images.split_rows`. 1 in a run of
             version 3 or earlier.
     """
 

@@ -63,7 +63,7 @@ class Run:
 
     @property
     def layer(self) -> str:
-        """Key of the layer that the head reads; see `pipeline.runs.record.HeadRun`."""
+        """Key of the layer that the head reads; see `frostline.pipeline.runs.record.HeadRun`."""
         return self.record.layer
 
     @property
@@ -72,11 +72,11 @@ class Run:
         return Ledger(self.path)
 
     def backbone(self, trained: CacheRecord, weights: str | Path | None = None) -> Backbone:
-        """Load the backbone of one of the caches; see `pipeline.runs.backbone.load_run_backbone`."""
+        """Load the backbone of one of the caches; see `frostline.pipeline.runs.backbone.load_run_backbone`."""
         return load_run_backbone(self.path, trained, weights, tuned=self.tuned)
 
     def head(self, *, trusted: Collection[str] = ()) -> FittedHead:
-        """Load the trained head; see `pipeline.runs.head.load_run_head`."""
+        """Load the trained head; see `frostline.pipeline.runs.head.load_run_head`."""
         return load_run_head(self.path, trusted)
 
     @cached_property
@@ -98,17 +98,18 @@ class Run:
         return divide_rows(images, split.fractions, rule=split.rule, known=self.split.known(images))
 
 
-def load_run(path: str | Path) -> Run:
+def load_run(path: str | Path | Run) -> Run:
     """Read a run directory.
 
     Args:
-        path: Run directory.
+        path: Run directory; or a run, which is returned.
 
     Raises:
         RunError: `path` is not a run, or its record is malformed or of a later version.
     """
-    path = Path(path)
-    return Run(path, read_record(path))
+    if isinstance(path, Run):
+        return path
+    return Run(Path(path), read_record(Path(path)))
 
 
 def divide_for_training(

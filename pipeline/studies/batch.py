@@ -88,7 +88,7 @@ def batch(file: str | Path, options: BatchOptions) -> BatchResult:
     its output.
 
     Args:
-        file: Study file; see `pipeline.studies.jobs.study_file`. Paths in it are relative to the current folder.
+        file: Study file; see `frostline.pipeline.studies.jobs.study_file`. Paths in it are relative to the current folder.
         options: Options of the stage.
 
     Raises:

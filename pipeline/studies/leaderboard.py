@@ -159,6 +159,8 @@ def compare(runs: Sequence[str | Path], options: CompareOptions) -> Leaderboard:
     Raises:
         RunError: No run is named, a run can't be read, or a run was not scored on the requested split.
     """
+    if isinstance(runs, str | Path):
+        runs = [runs]
     runs = [path for path in runs if not is_of_sample_sizes(path)]
     if not runs:
         raise RunError("no runs to compare; name one or more run directories.")

@@ -94,7 +94,7 @@ class LearningCurveResult:
 
 @stage(FewShotOptions)
 def few_shot(cache: str | Path | AnyCache, options: FewShotOptions) -> FewShotResult:
-    """Measure the accuracy of a head trained on k images per class; see `classifiers.experiments.few_shot`.
+    """Measure the accuracy of a head trained on k images per class; see `frostline.classifiers.experiments.few_shot`.
 
     Test rows are never read. Finished episodes are kept in a journal next to the folder until it is written.
 
@@ -130,7 +130,7 @@ def few_shot(cache: str | Path | AnyCache, options: FewShotOptions) -> FewShotRe
 def learning_curve(cache: str | Path | AnyCache, options: LearningCurveOptions) -> LearningCurveResult:
     """Measure accuracy against the number of training images, and report whether more images would help.
 
-    See `classifiers.experiments.learning_curve`. Test rows are never read. Finished subsets are kept in a journal
+    See `frostline.classifiers.experiments.learning_curve`. Test rows are never read. Finished subsets are kept in a journal
     next to the folder until it is written.
 
     Args:

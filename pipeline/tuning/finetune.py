@@ -69,7 +69,7 @@ class FinetuneResult:
         history: Metrics of each epoch.
         best_epoch: Number of the epoch whose weights were kept.
         resumed: Number of epochs completed by an earlier, interrupted call.
-        validation: Scores of the best epoch on the validation images, see `classifiers.fitting.fitted_head.FittedHead`;
+        validation: Scores of the best epoch on the validation images, see `frostline.classifiers.fitting.fitted_head.FittedHead`;
             empty without validation images.
         seconds: Wall time of this call.
         training_seconds: Wall time of all epochs, including earlier calls.
@@ -105,7 +105,7 @@ def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> Finetu
     train together.
 
     Args:
-        data: Image folder or manifest, see `features.sources.open_source`; or any other image source. Grey images
+        data: Image folder or manifest, see `frostline.features.sources.open_source`; or any other image source. Grey images
             are converted to three equal channels.
         options: Options of the training.
 

@@ -89,7 +89,7 @@ def write_report(runs: Sequence[str | Path], options: ReportOptions) -> ReportRe
     evaluated. Missing data are omitted.
 
     Args:
-        runs: Run directories, and folders of `pipeline.learning_curve`, which are drawn in one chart.
+        runs: Run directories, and folders of `frostline.pipeline.learning_curve`, which are drawn in one chart.
         options: Options of the stage.
 
     Raises:
@@ -97,6 +97,8 @@ def write_report(runs: Sequence[str | Path], options: ReportOptions) -> ReportRe
         RunError: A run can't be read, or UMAP is not installed.
     """
     started = time.perf_counter()
+    if isinstance(runs, str | Path):
+        runs = [runs]
     render = _renderer()
     check_map(options.map)
     board = compare(runs, on=options.on, report=options.report)

@@ -100,7 +100,8 @@ def test_a_cache_that_another_data_set_replaced_is_refused_unless_it_is_named(ru
 def test_a_moved_cache_is_asked_for(run, tmp_path):
     (tmp_path / "c.h5").rename(tmp_path / "moved.h5")
     with pytest.raises(
-        RunError, match=r"run was trained on .*c\.h5, which does not exist.*frostline evaluate .*run NEW-PLACE\.h5"
+        RunError,
+        match=r"run was trained on .*c\.h5, which does not exist.*frostline evaluate .*run NEW-PLACE\.h5",
     ):
         evaluate(run)
     assert evaluate(run, tmp_path / "moved.h5").rows > 0
