@@ -123,11 +123,11 @@ def measure(data: Path, cache: Path, backbone: str) -> dict[str, float]:
     timed("import Frostline", lambda: __import__("frostline.pipeline.extraction.extract"))()
     from frostline.features.backbones import Backbone
     from frostline.pipeline.extraction import compute, extract
-    from frostline.pipeline.inputs import sources
+    from frostline.pipeline.inputs import networks, sources
 
     for module, name in (
         (sources, "open_source"),
-        (extract, "load_backbone"),
+        (networks, "load_backbone"),
         (compute, "plan_computation"),
         (compute, "open_writer"),
     ):
