@@ -9,7 +9,7 @@ from PIL import Image
 from frostline.features.images import decoding
 from frostline.features.images.decoding import DecodeError, extensions, upright_rgb
 from frostline.features.images.heif import is_heif
-from tests.helpers.images import encode, photo
+from frostline.testing.images import encode, photo
 
 HEADER = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(40)
 
