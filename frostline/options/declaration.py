@@ -90,10 +90,13 @@ class Option:
         Raises:
             OptionError: The value has another type, or is out of range.
         """
+        if self.parse and isinstance(value, str):
+            try:
+                return self.parser()(value)
+            except ValueError as error:
+                raise OptionError(f"{self.name}: {error}") from None
         values = Values(self.kind, self.bounds)
         try:
-            if self.parse and isinstance(value, str):
-                return self.parser()(value)
             if value == "" and self.default != "":
                 raise ValueError  # noqa: TRY301  # the message below
             return values.convert(value)

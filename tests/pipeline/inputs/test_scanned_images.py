@@ -6,7 +6,7 @@ import pytest
 from frostline.features.spec import Transform
 from frostline.pipeline.inputs.scanned_images import check_images
 from frostline.pipeline.progress import SILENT
-from tests.helpers.images import encode, photo
+from frostline.testing import encode, photo
 from tests.helpers.sources import DigestSource
 
 TRANSFORM = Transform(

@@ -13,7 +13,8 @@ from frostline.pipeline.inputs.labelled_images import divide_rows
 from frostline.pipeline.runs.predictions import TEST_FILE
 from frostline.pipeline.runs.run import load_run
 from frostline.splits import Split
-from tests.helpers.images import photo, write_image
+from frostline.testing import photo
+from tests.helpers.images import write_image
 from tests.helpers.listener import Listener
 from tests.helpers.network import BACKBONE
 from tests.helpers.runs import as_of_version_3
