@@ -16,6 +16,7 @@ from tests.helpers.paths import ROOT
 
 TESTED = {
     "dask",
+    "heif",
     "label-errors",
     "openvino",
     "optuna",
