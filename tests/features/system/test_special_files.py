@@ -68,7 +68,7 @@ def test_a_pipe_is_no_manifest(tmp_path, suffix):
 
 
 def test_a_pipe_holds_no_weights(pipe):
-    with pytest.raises(WeightsError, match="a pipe; expected a file"):
+    with pytest.raises(WeightsError, match="expected a safetensors or torch file, got a named pipe"):
         read_weights(pipe)
 
 

@@ -131,7 +131,10 @@ def test_failure_skips_only_dependent_jobs(write_study, tmp_path):
     assert states(result, "extract") == ["exists", "failed"]
     assert sorted(states(result, "train-head")) == ["exists", "exists", "skipped", "skipped"]
     (failed,) = (job for job in result.jobs if job.state == "failed")
-    assert "neither a safetensors file" in (result.errors / f"{failed.name}.txt").read_text()
+    assert (
+        "expected a safetensors or torch file, got a text"
+        in (result.errors / f"{failed.name}.txt").read_text()
+    )
     assert "WeightsError" in (result.errors / f"{failed.name}.txt").read_text()
     assert "3 of 6 jobs are not done" in ran.stderr
 
