@@ -128,7 +128,7 @@ def check_source(file: MappedFile, root: str, compare: Callable[[], Overlap]) ->
     Raises:
         CacheMismatchError: The file holds images of another data set.
     """
-    earlier = file.layout.source
+    earlier = file.layout.origin.source
     if _is_same_place(earlier, root):
         return
     found = compare()

@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from frostline.features.cache.earlier_files import EarlierFiles, check_source
-from frostline.features.cache.file.layout import Layout, table_arrays, table_digest
+from frostline.features.cache.file.layout import table_arrays, table_digest
 from frostline.features.cache.file.part import Part
 from frostline.features.cache.file.partial import PartialFile, partial_path, salvage_paths
 from frostline.features.cache.reader import FeatureCache
@@ -156,20 +157,10 @@ def _open(path: Path, caches: Sequence[FeatureCache], whole: ImageSource, *, ove
         if not overwrite:
             _check_unfinished(earlier, partial, digest)
         partial.clear()
-        layout: Layout = create(
-            partial.fd,
-            partial.path,
-            first.spec,
-            whole.table,
-            source=first.source,
-            weights=first.weights,
-            weights_note=first.weights_note,
-            check=first.check,
-            machine=first.machine,
-            notes=first.notes,
-            # The stamp of an image is reliable only for changes before its part was created.
-            created=min(cache.file.layout.created for cache in caches),
-        )
+        # The stamp of an image is reliable only for changes before its part was created.
+        created = min(cache.file.layout.origin.created for cache in caches)
+        origin = replace(first.origin, created=created)
+        layout = create(partial.fd, partial.path, first.spec, whole.table, origin)
     except BaseException:
         partial.discard_if_empty()
         raise

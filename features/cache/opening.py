@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.features.cache.earlier_files import EarlierFiles, check_source
-from frostline.features.cache.file.layout import BLOCK_ROWS, Layout, table_arrays, table_digest
+from frostline.features.cache.file.layout import BLOCK_ROWS, Layout, Origin, table_arrays, table_digest
 from frostline.features.cache.file.mapped import MappedFile
 from frostline.features.cache.file.part import Part, PartOf
 from frostline.features.cache.file.partial import PartialFile, finished_name, partial_path
@@ -86,13 +86,9 @@ def open_writer(
         whole=path,
         spec=spec,
         source=source,
-        weights=weights,
-        weights_note=weights_note,
-        check=check,
-        machine=machine,
+        origin=Origin(source.root, created, weights, weights_note, check, machine, source.notes),
         overwrite=overwrite,
         rehash=rehash or overwrite,
-        created=created,
         part=None,
         progress=progress,
     )
@@ -112,13 +108,9 @@ class _Opening:
     whole: Path
     spec: FeatureSpec
     source: ImageSource
-    weights: str
-    weights_note: str
-    check: Check | None
-    machine: str
+    origin: Origin
     overwrite: bool
     rehash: bool
-    created: int
     part: PartOf | None
     progress: Callable[[int, int], None] | None
 
@@ -232,20 +224,7 @@ class _Opening:
         return None
 
     def _create(self, partial: PartialFile) -> Layout:
-        return create(
-            partial.fd,
-            partial.path,
-            self.spec,
-            self.source.table,
-            source=self.source.root,
-            weights=self.weights,
-            weights_note=self.weights_note,
-            check=self.check,
-            machine=self.machine,
-            notes=self.source.notes,
-            created=self.created,
-            part=self.part,
-        )
+        return create(partial.fd, partial.path, self.spec, self.source.table, self.origin, part=self.part)
 
     def _is_resumable(self, file: MappedFile, valid: NDArray[np.bool_]) -> bool:
         rows = np.flatnonzero(file.rows_of(valid))

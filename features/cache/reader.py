@@ -221,22 +221,22 @@ class FeatureCache:
     @property
     def source(self) -> str:
         """Absolute path of the folder or manifest of the images."""
-        return self._file.layout.source
+        return self._file.layout.origin.source
 
     @property
     def notes(self) -> SourceNotes:
         """How the images were listed when the file was created, and what was passed over."""
-        return self._file.layout.notes
+        return self._file.layout.origin.notes
 
     @property
     def weights(self) -> str:
         """Weights that the user chose for the backbone, e.g. an absolute path; empty for its own."""
-        return self._file.layout.weights
+        return self._file.layout.origin.weights
 
     @property
     def check(self) -> Check | None:
         """Comparison of the features with those of eager fp32; None for eager fp32 itself or if not compared."""
-        return self._file.layout.check
+        return self._file.layout.origin.check
 
     @property
     def timing(self) -> Timing | None:
@@ -248,7 +248,7 @@ class FeatureCache:
         return Timing(
             len(known),
             float(known.sum(dtype=np.float64)),
-            self._file.layout.machine,
+            self._file.layout.origin.machine,
             float(joules.mean(dtype=np.float64)) if len(joules) else None,
         )
 
@@ -267,7 +267,7 @@ class FeatureCache:
     @property
     def created(self) -> datetime:
         """Creation time of the file in UTC."""
-        return datetime.fromtimestamp(self._file.layout.created / 1e9, UTC)
+        return datetime.fromtimestamp(self._file.layout.origin.created / 1e9, UTC)
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -410,7 +410,7 @@ class FeatureCache:
             source=self.source,
             notes=self.notes,
             weights=self.weights or None,
-            weights_note=self._file.layout.weights_note or None,
+            weights_note=self._file.layout.origin.weights_note or None,
             part=str(self.part) if self.part else None,
         )
 

@@ -112,9 +112,9 @@ def _open(
 def _note_move(path: Path, source: ImageSource, options: CacheOptions) -> None:
     """Report that an existing cache was extracted from another place, which `open_writer` accepted."""
     earlier = None if options.overwrite else made_with(path, options.part)
-    if earlier and earlier.source != source.root:
+    if earlier and earlier.origin.source != source.root:
         options.report.note(
-            f"{path} was extracted from {earlier.source}. {source.root} holds the same data set: known features are kept."
+            f"{path} was extracted from {earlier.origin.source}. {source.root} holds the same data set: known features are kept."
         )
 
 

@@ -194,13 +194,13 @@ def _keep(
     spec = _specify(net, layers, local, options, existing.dtype)
     differences = spec.differences(existing)
     if not _is_open(options, existing) or not all(each.is_of_computation for each in differences):
-        return Computation(plan, spec, earlier.check) if plan else None
+        return Computation(plan, spec, earlier.origin.check) if plan else None
     if plan and not differences:
-        return Computation(plan, existing, earlier.check)
+        return Computation(plan, existing, earlier.origin.check)
     obstacle = obstacle or "; ".join(
         f"{d.field} is {d.ours} here and {d.theirs} in the cache" for d in differences
     )
-    return Computation(None, existing, earlier.check, obstacle)
+    return Computation(None, existing, earlier.origin.check, obstacle)
 
 
 def _plan_or_obstacle(net: Backbone, existing: FeatureSpec, options: CacheOptions) -> tuple[Plan | None, str]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from frostline.features.cache.file.part import PartOf
 from frostline.features.content import CONTENT_BYTES
 from frostline.features.fidelity import Check
-from frostline.features.notes import SourceNotes
+from frostline.features.notes import NO_NOTES, SourceNotes
 from frostline.features.spec import FeatureSpec
 from frostline.features.table import ImageTable
 
@@ -60,19 +60,36 @@ class Extent:
         return self.stride * self.shape[0]
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Origin of the features of a cache file. The cache key does not depend on it.
+
+    Attributes:
+        source: Folder or manifest of the images.
+        created: Creation time of the file in nanoseconds since 1970, not later than the first read of an image.
+        weights: Weights that the user chose for the backbone; empty for its own.
+        weights_note: How the weights were read and what was assumed; empty for nothing to say.
+        check: Comparison of the engine's features with the reference's; None if they were not compared.
+        machine: Description of the machine that created the file; empty if unknown.
+        notes: How the images were listed, and which entries were skipped.
+    """
+
+    source: str
+    created: int
+    weights: str = ""
+    weights_note: str = ""
+    check: Check | None = None
+    machine: str = ""
+    notes: SourceNotes = NO_NOTES
+
+
 @dataclass(frozen=True, eq=False)
 class Layout:
     """Header of a cache file, known without reading a row.
 
     Attributes:
         spec: Specification of the features.
-        source: Folder or manifest of the images.
-        weights: Weights that the user chose for the backbone; empty for its own.
-        weights_note: How the weights were read and what was assumed; empty for nothing to say.
-        check: Comparison of the engine's features with the reference's; None for the reference itself.
-        machine: Description of the machine that created the file; empty if unknown.
-        notes: How the images were listed, and what was passed over.
-        created: Creation time in nanoseconds since 1970, before any image was read.
+        origin: Origin of the features.
         block_rows: Rows per block. Each block has its own checksums.
         table_digest: `table_digest` of the images that the file was laid out for.
         part: Part that the file holds; None for a whole cache.
@@ -81,13 +98,7 @@ class Layout:
     """
 
     spec: FeatureSpec
-    source: str
-    weights: str
-    weights_note: str
-    check: Check | None
-    machine: str
-    notes: SourceNotes
-    created: int
+    origin: Origin
     block_rows: int
     table_digest: str
     part: PartOf | None

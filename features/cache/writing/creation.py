@@ -21,6 +21,7 @@ from frostline.features.cache.file.layout import (
     Array,
     Extent,
     Layout,
+    Origin,
     row_schema,
     table_arrays,
     table_digest,
@@ -28,8 +29,7 @@ from frostline.features.cache.file.layout import (
 )
 from frostline.features.cache.file.part import PartOf
 from frostline.features.errors import LayerError
-from frostline.features.fidelity import Check
-from frostline.features.notes import NO_NOTES, SourceNotes
+from frostline.features.notes import NO_NOTES
 from frostline.features.spec import FORMAT_VERSION, FeatureSpec
 from frostline.features.system.files import sync
 from frostline.features.table import ImageTable
@@ -42,14 +42,8 @@ def create(
     path: Path,
     spec: FeatureSpec,
     table: ImageTable,
+    origin: Origin,
     *,
-    source: str,
-    weights: str,
-    weights_note: str,
-    check: Check | None,
-    machine: str,
-    notes: SourceNotes,
-    created: int,
     part: PartOf | None = None,
 ) -> Layout:
     """Lay out a cache in an empty file, reserve its disk space, and write the table of images.
@@ -59,13 +53,7 @@ def create(
         path: Path of the file, for error messages.
         spec: Specification of the features.
         table: Images, one per row.
-        source: Folder or manifest of the images.
-        weights: Weights that the user chose for the backbone; empty for its own.
-        weights_note: How the weights were read and what was assumed; empty for nothing to say.
-        check: Comparison of the engine's features with the reference's; None if they were not compared.
-        machine: Description of the machine.
-        notes: How the images were listed, and what was passed over.
-        created: Creation time in nanoseconds since 1970, not later than the first read of an image.
+        origin: Origin of the features.
         part: Part that the images form; None for a whole cache.
 
     Returns:
@@ -76,18 +64,7 @@ def create(
         LayerError: A layer's name is not valid for a dataset, or two layers have the same name.
     """
     arrays = table_arrays(table)
-    layout, pieces = _lay_out(
-        spec,
-        arrays,
-        source=source,
-        weights=weights,
-        weights_note=weights_note,
-        check=check,
-        machine=machine,
-        notes=notes,
-        created=created,
-        part=part,
-    )
+    layout, pieces = _lay_out(spec, arrays, origin, part)
     reserve(fd, path, layout.size)
     for name, array in arrays.items():
         write_at(fd, array, layout.extents[name].offset)
@@ -106,17 +83,7 @@ def create(
 
 
 def _lay_out(
-    spec: FeatureSpec,
-    arrays: Mapping[str, Array],
-    *,
-    source: str,
-    weights: str,
-    weights_note: str,
-    check: Check | None,
-    machine: str,
-    notes: SourceNotes,
-    created: int,
-    part: PartOf | None,
+    spec: FeatureSpec, arrays: Mapping[str, Array], origin: Origin, part: PartOf | None
 ) -> tuple[Layout, list[tuple[int, bytes]]]:
     _check_layers(spec)
     image = _Image()
@@ -132,30 +99,24 @@ def _lay_out(
         file.attrs["format"] = np.bytes_(FORMAT)
         file.attrs["format_version"] = np.int64(FORMAT_VERSION)
         file.attrs["block_rows"] = np.int64(BLOCK_ROWS)
-        file.attrs["created"] = np.int64(created)
-        file.attrs["source"] = np.bytes_(source.encode(errors="surrogateescape"))
-        file.attrs["weights"] = np.bytes_(weights.encode(errors="surrogateescape"))
-        if weights_note:
-            file.attrs["weights_note"] = np.bytes_(weights_note.encode(errors="replace"))
-        if machine:
-            file.attrs["machine"] = np.bytes_(machine.encode(errors="replace"))
-        if notes != NO_NOTES:
-            file.attrs["notes"] = np.bytes_(notes.to_json())
-        if check:
-            file.attrs["check"] = np.bytes_(check.to_json())
+        file.attrs["created"] = np.int64(origin.created)
+        file.attrs["source"] = np.bytes_(origin.source.encode(errors="surrogateescape"))
+        file.attrs["weights"] = np.bytes_(origin.weights.encode(errors="surrogateescape"))
+        if origin.weights_note:
+            file.attrs["weights_note"] = np.bytes_(origin.weights_note.encode(errors="replace"))
+        if origin.machine:
+            file.attrs["machine"] = np.bytes_(origin.machine.encode(errors="replace"))
+        if origin.notes != NO_NOTES:
+            file.attrs["notes"] = np.bytes_(origin.notes.to_json())
+        if origin.check:
+            file.attrs["check"] = np.bytes_(origin.check.to_json())
         file.attrs["table_digest"] = np.bytes_(digest)
         if part:
             file.attrs["part"] = np.bytes_(str(part.part))
             file.attrs["whole_digest"] = np.bytes_(part.whole)
     layout = Layout(
         spec,
-        source,
-        weights,
-        weights_note,
-        check,
-        machine,
-        notes,
-        created,
+        origin,
         BLOCK_ROWS,
         digest,
         part,

@@ -93,7 +93,7 @@ def is_current(file: MappedFile, contents: Contents, rows: NDArray[np.int64]) ->
     unread = (file.array("status")[rows] == FAILED) & ~content.any(axis=1)
     if not ((file.stamps[rows] == source.table.stamps[rows]).all(axis=1) | unread).all():
         return False
-    doubtful = unread | contents.doubtful(rows, file.layout.created)
+    doubtful = unread | contents.doubtful(rows, file.layout.origin.created)
     return bool((contents.of(rows[doubtful]) == content[doubtful]).all())
 
 
@@ -211,7 +211,7 @@ def _match_stamps(
     same = (
         (file.array("ids")[candidates] == wanted)
         & (file.stamps[candidates] == source.table.stamps[rows]).all(axis=1)
-        & ~contents.doubtful(rows, file.layout.created)
+        & ~contents.doubtful(rows, file.layout.origin.created)
     )
     return np.where(same, candidates, -1)
 

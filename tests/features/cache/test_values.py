@@ -325,11 +325,11 @@ def test_check_is_stored(tmp_path, check):
     path = tmp_path / "c.h5"
     assert made_with(path) is None
     interrupted(path, SPEC, source(600), 9, check=check)
-    assert made_with(path).check == check  # so that no later run compares them again
+    assert made_with(path).origin.check == check  # so that no later run compares them again
     assert made_with(path).spec == SPEC
     extract(path, SPEC, source(600))
     cache = FeatureCache.open(path)
-    assert cache.check == cache.info().check == made_with(path).check == check
+    assert cache.check == cache.info().check == made_with(path).origin.check == check
 
 
 def test_malformed_check_attribute_is_refused(tmp_path):
