@@ -15,12 +15,6 @@ HEAD_DEVICES = "[auto|cpu|cuda|cuda:N|mps]"
 Search = Literal["grid", "random", "halving", "optuna"]
 
 
-def check_jobs(jobs: int | None) -> None:
-    """Raise `OptionError` for no processes."""
-    if jobs == 0:
-        raise OptionError("jobs: got 0, expected a number of processes, or -1 for one per core")
-
-
 @dataclass(frozen=True)
 class HeadOptions(StageOptions):
     """Options of a head."""
@@ -48,8 +42,22 @@ class HeadOptions(StageOptions):
     device: str = option("auto", "Device that trains linear and mlp.", metavar=HEAD_DEVICES)
 
 
+@dataclass(frozen=True, kw_only=True)
+class JobsOptions(StageOptions):
+    """The option of a stage that fits many heads."""
+
+    jobs: int | None = option(
+        None, "Processes that fit heads; -1 for one per core.", low=-1, unset="1", metavar="N"
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.jobs == 0:
+            raise OptionError("jobs: got 0, expected a number of processes, or -1 for one per core")
+
+
 @dataclass(frozen=True)
-class TrainHeadOptions(SplitOptions, HeadOptions):
+class TrainHeadOptions(SplitOptions, JobsOptions, HeadOptions):
     """Options of `frostline.train_head`."""
 
     _: KW_ONLY
@@ -79,9 +87,6 @@ class TrainHeadOptions(SplitOptions, HeadOptions):
         unset="score on val",
         metavar="K",
     )
-    jobs: int | None = option(
-        None, "Processes of the search; -1 for one per core.", low=-1, unset="1", metavar="N"
-    )
     memory: int | None = option(
         None,
         "Memory limit of the features, e.g. 2GB; linear streams larger ones in blocks, other heads refuse them.",
@@ -98,7 +103,6 @@ class TrainHeadOptions(SplitOptions, HeadOptions):
         super().__post_init__()
         if (self.trials is not None or self.jobs is not None) and not self.searches:
             raise OptionError("trials and jobs need a search: add --search or --cv")
-        check_jobs(self.jobs)
 
     @property
     def searches(self) -> bool:
@@ -107,18 +111,13 @@ class TrainHeadOptions(SplitOptions, HeadOptions):
 
 
 @dataclass(frozen=True)
-class SampleSizeOptions(SplitOptions, HeadOptions):
+class SampleSizeOptions(SplitOptions, JobsOptions, HeadOptions):
     """Options that few-shot and learning-curve share."""
 
     _: KW_ONLY
-    jobs: int | None = option(None, "Processes; -1 for one per core.", low=-1, unset="1", metavar="N")
     out: str | Path | None = option(
         None, "Output folder.", unset="a new one under runs/", metavar="DIR", setting=False
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_jobs(self.jobs)
 
 
 @dataclass(frozen=True)
