@@ -12,7 +12,6 @@ from frostline.commands.options import (
     example,
     options_of,
     output_options,
-    overwrite_option,
 )
 from frostline.commands.output import Output, Table, Text, listed, plain
 from frostline.pipeline.options.inspection import CheckOptions, LabelErrorOptions
@@ -119,7 +118,9 @@ def _check_text(found: "pipeline.CacheCheck") -> Text:
     "--out", type=PATH, metavar="FILE", help="Cache to write.  [default: the common name of the parts]"
 )
 @click.option("--delete-parts", is_flag=True, help="Delete the parts once the cache is complete.")
-@overwrite_option
+@click.option(
+    "--overwrite", is_flag=True, help="Replace a cache made with other settings or of another data set."
+)
 @output_options
 def merge(*, output: Output, parts: tuple[Path, ...], **options: Any) -> None:
     """Merge the parts written by extract --part into one cache.

@@ -130,8 +130,3 @@ def format_option(*formats: str) -> Decorator:
     return click.option(
         "--format", "style", type=click.Choice(formats), default=formats[0], help="Output format."
     )
-
-
-overwrite_option = click.option(
-    "--overwrite", is_flag=True, help="Replace a cache made with other settings or of another data set."
-)

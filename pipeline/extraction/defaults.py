@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+from frostline.pipeline.options.extraction import ExtractOptions
+
 
 def default_cache_path(data: str | Path, backbone: str, limit: int | None = None) -> Path:
     """Return ``DATA.BACKBONE.h5`` in the current folder, or ``DATA.BACKBONE.LIMIT.h5`` for a limited extraction."""
@@ -10,3 +12,8 @@ def default_cache_path(data: str | Path, backbone: str, limit: int | None = None
     name = data.name if data.is_dir() else data.stem
     parts = [name, backbone, *([str(limit)] if limit is not None else [])]
     return Path(re.sub(r"[^\w.-]+", "-", ".".join(parts)) + ".h5")
+
+
+def cache_path(data: str, options: ExtractOptions) -> Path:
+    """Return the path of the cache that the options name, or the default path."""
+    return Path(options.cache or default_cache_path(data, options.backbone, options.limit))

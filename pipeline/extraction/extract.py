@@ -12,7 +12,7 @@ from frostline.features.sources import SourceSummary
 from frostline.features.table import ImageSource
 from frostline.pipeline.errors import LimitError, TooManyBadImagesError
 from frostline.pipeline.extraction.compute import fill_cache
-from frostline.pipeline.extraction.defaults import default_cache_path
+from frostline.pipeline.extraction.defaults import cache_path
 from frostline.pipeline.inputs.networks import load_network
 from frostline.pipeline.inputs.sources import opened_source, summary_of
 from frostline.pipeline.inputs.unreadable import describe_unreadable
@@ -112,7 +112,7 @@ def extract(data: str | Path | ImageSource, options: ExtractOptions) -> ExtractR
         found = summary_of(source, options.report)
         net = load_network(options)
         layers = net.resolve_layers(options.layers)
-        path = Path(options.cache or default_cache_path(source.root, options.backbone, limit))
+        path = cache_path(source.root, options)
         if limit is not None and not options.overwrite:
             _check_limit(path, limit)
         filled = fill_cache(source, net, layers, path, options)

@@ -8,7 +8,7 @@ import numpy as np
 
 from frostline.features.sources import SourceSummary
 from frostline.features.table import ImageSource, ImageTable
-from frostline.pipeline.extraction.defaults import default_cache_path
+from frostline.pipeline.extraction.defaults import cache_path
 from frostline.pipeline.inputs.sources import opened_source, summary_of
 from frostline.pipeline.options.extraction import ExtractOptions
 from frostline.pipeline.options.stage import stage
@@ -45,7 +45,7 @@ def plan_extraction(data: str | Path | ImageSource, options: ExtractOptions) -> 
     """
     with opened_source(data, options) as source:
         found = summary_of(source, options.report)
-        path = Path(options.cache or default_cache_path(source.root, options.backbone, options.limit))
+        path = cache_path(source.root, options)
         return ExtractionPlan(found, _counts(source.table), path, path.exists())
 
 

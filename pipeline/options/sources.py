@@ -39,5 +39,5 @@ class SourceOptions(StageOptions):
 
     def reading(self) -> dict[str, Any]:
         """Return the options that say how a source is to be read, as far as they are given."""
-        names = ("split_folders", "path_column", "label_column", "split_column", "group_column")
+        names = [each.name for each in SourceOptions.declared() if each.name != "limit"]
         return {name: value for name in names if (value := getattr(self, name))}

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from frostline.errors import OptionError
 from frostline.options import Option, Options
+from frostline.pipeline.options.sources import SourceOptions
 from frostline.pipeline.studies.jobs.places import Place
 from frostline.registry import near
 
@@ -17,12 +18,8 @@ _ELSEWHERE: Mapping[str, str] = {
     "device": "set it in [batch]",
     "fractions": "set them in [batch]",
     "layer": "list the layers in [[extract]]",
-    "limit": "set it in [batch]",
+    **{each.flag: "set it in [batch]" for each in SourceOptions.declared()},
     "split-folders": "set them in [batch]",
-    "path-column": "set it in [batch]",
-    "label-column": "set it in [batch]",
-    "split-column": "set it in [batch]",
-    "group-column": "set it in [batch]",
     "seed": "set seeds in [batch]",
     "cache": _OUTPUTS,
     "caches": _OUTPUTS,
