@@ -1,4 +1,4 @@
-"""Notes on the listing of a source: how it was read, and what was passed over."""
+"""Notes on the listing of a source: how it was read, and which entries were skipped."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _KEPT = 100
 
 @dataclass(frozen=True)
 class Skipped:
-    """Entries of a folder that were passed over.
+    """Entries of a folder that were skipped.
 
     Attributes:
         files: Number of files that are not read by extension, in lower case; "" stands for no extension.
@@ -57,7 +57,7 @@ class SourceNotes:
         columns: Column of a manifest by what it was taken for: path, label, split or group.
         unused_columns: The other columns of a manifest.
         split_folders: Split by top-level folder, if these folders are splits.
-        skipped: Entries that were passed over.
+        skipped: Entries that were skipped.
         remarks: Sentences on what the user should know: assumptions, and what may be missing.
     """
 

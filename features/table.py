@@ -77,7 +77,7 @@ class ImageSource(Protocol):
     Attributes:
         root: Location of the images as the user named it, as an absolute path if they are files.
         table: The images, in the order of the cache's rows.
-        notes: How the images were listed, and what was passed over; empty by default.
+        notes: How the images were listed, and which entries were skipped; empty by default.
     """
 
     root: str

@@ -25,7 +25,7 @@ class ClassScore(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class ScoredRows:
-    """What metrics are computed from: n rows over k classes.
+    """Inputs of the metrics: n rows over k classes.
 
     Attributes:
         y: (n,) true classes.

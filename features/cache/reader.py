@@ -90,7 +90,7 @@ class CacheInfo:
         timing: Time and energy of the computation; None if unknown.
         created: Creation time.
         source: Folder or manifest of the images.
-        notes: How the images were listed when the file was created, and what was passed over.
+        notes: How the images were listed when the file was created, and which entries were skipped.
         weights: Weights that the user chose for the backbone; None for its own.
         weights_note: How the weights were read and what was assumed; None for nothing to say.
         part: Part of a cache that the file holds, e.g. "2/4"; None for a whole cache.
@@ -225,7 +225,7 @@ class FeatureCache:
 
     @property
     def notes(self) -> SourceNotes:
-        """How the images were listed when the file was created, and what was passed over."""
+        """How the images were listed when the file was created, and which entries were skipped."""
         return self._file.layout.origin.notes
 
     @property

@@ -19,11 +19,11 @@ UNREAD: Final[Mapping[str, str]] = {
     **dict.fromkeys((".dcm", ".dicom", ".nii"), "convert these medical images to PNG or TIFF"),
     **dict.fromkeys((".jxl", ".heics", ".heifs", ".tga", ".exr", ".hdr", ".ico"), "convert them to PNG"),
 }
-"""What to do about image files of formats that are not read, by extension."""
+"""Remedy for image files of formats that are not read, by extension."""
 
 
 def unread_formats(files: Mapping[str, int]) -> Iterator[str]:
-    """Yield a remark for each remedy of the files that were passed over.
+    """Yield one remark per remedy for the skipped image files.
 
     Args:
         files: Number of files by extension.

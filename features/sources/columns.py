@@ -8,7 +8,7 @@ from typing import Final
 from frostline.features.errors import SourceError
 
 ROLES: Final = ("path", "label", "split", "group")
-"""What a column can be taken for, and its name unless the user names another."""
+"""Roles of the columns of a manifest, and their default names."""
 
 NO_COLUMN: Final = "none"
 """Choice for a column that the manifest doesn't have."""

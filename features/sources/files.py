@@ -34,7 +34,7 @@ class FileSource(ImageSource):
         table: The images.
         changed: (n,) int64 time in nanoseconds of the last modification or status change of each file, the later one.
         folder: Absolute path that the ids are relative to.
-        notes: How the images were listed, and what was passed over.
+        notes: How the images were listed, and which entries were skipped.
     """
 
     root: str
@@ -68,7 +68,7 @@ class PathSource(ImageSource):
         paths: Image files.
         root: Current working folder.
         table: The images, in the order of `paths`, not sorted by id as in a cache.
-        notes: What was passed over in the folders that the images were found in.
+        notes: Entries skipped in the folders of the images.
     """
 
     paths: Sequence[Path]

@@ -68,7 +68,7 @@ def _nothing_found(root: str, listing: Listing) -> str:
     return "".join(
         [
             f"{root}: no image found in {len(listing.folders)} folder(s)",
-            f", where {skipped} were passed over" if skipped else "",
+            f", where {skipped} were skipped" if skipped else "",
             ". Expected class/… or train|val|test/class/… with files ending in ",
             f"{', '.join(sorted(extensions()))}.",
             *(f" {remark}." for remark in unread_formats(listing.files)),

@@ -39,11 +39,11 @@ class Listing:
         paths: Paths relative to the folder, with forward slashes, in no particular order.
         stats: Stat of each path.
         folders: Paths of the folders searched, each with a trailing slash; the folder itself is "".
-        files: Number of files passed over by extension.
-        system_folders: Number of folders passed over by name.
-        hidden: Number of other entries passed over whose name starts with a dot.
-        special: Number of pipes, sockets and devices passed over that have an image extension.
-        loops: Number of links passed over that lead to a folder that contains them.
+        files: Number of skipped files by extension.
+        system_folders: Number of skipped folders by name.
+        hidden: Number of other skipped entries whose name starts with a dot.
+        special: Number of skipped pipes, sockets and devices that have an image extension.
+        loops: Number of skipped links to a folder that contains them.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Listing:
     loops: int = 0
 
     def add(self, other: "Listing") -> None:
-        """Add the counts of what was passed over in another folder."""
+        """Add the counts of the entries skipped in another folder."""
         self.files += other.files
         self.system_folders += other.system_folders
         self.hidden += other.hidden
@@ -66,7 +66,7 @@ class Listing:
     def skipped(
         self, empty_folders: Iterable[str] = (), left_out: Mapping[str, int] | None = None
     ) -> Skipped:
-        """Return what was passed over.
+        """Return the skipped entries.
 
         Args:
             empty_folders: Folders in place of a class that hold no image.
@@ -87,7 +87,7 @@ def list_images(folder: str) -> Listing:
 
     Links to files and folders are followed, except links to one of their own parent folders. A broken link is
     listed as `UNREADABLE`, so that the missing image is reported. `SYSTEM_FOLDERS`, names that start with a dot and
-    files without an image extension are passed over and counted.
+    files without an image extension are skipped and counted.
 
     Raises:
         SourceError: A folder can't be read.

@@ -1,4 +1,4 @@
-"""Summary of a source: what was found, and what was passed over."""
+"""Summary of a source: the images found and the entries skipped."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from frostline.splits import SPLITS, Split
 
 @dataclass(frozen=True)
 class SourceSummary:
-    """What was found in a source of images, and what was passed over.
+    """Images found in a source, and entries skipped.
 
     Attributes:
         source: Location of the images.
@@ -25,7 +25,7 @@ class SourceSummary:
         columns: Column of a manifest by what it was taken for: path, label, split or group.
         unused_columns: The other columns of a manifest.
         split_folders: Split by top-level folder, if these folders are splits.
-        skipped: Entries of the folder that were passed over.
+        skipped: Entries of the folder that were skipped.
         remarks: Sentences on what the user should know: assumptions, and what may be missing.
     """
 
@@ -56,7 +56,7 @@ class SourceSummary:
         if self.missing:
             yield f"  missing or not accessible: {self.missing}"
         if text := self.skipped.describe():
-            yield f"  passed over: {text}"
+            yield f"  skipped: {text}"
         if self.skipped.empty_folders:
             yield f"  folders without an image: {listed(self.skipped.empty_folders)}"
 

@@ -41,7 +41,7 @@ class ExtractResult:
         seconds: Wall time of the whole stage.
         images_per_second: Rate of the forward stage; 0 if nothing was computed.
         part: Part of the cache that `cache` holds, e.g. "2/4"; None for the whole.
-        found: What was found in the data, and what was passed over.
+        found: Summary of the data: the images found and the entries skipped.
         weights_note: How the weights were read and what was assumed; None for nothing to say.
     """
 

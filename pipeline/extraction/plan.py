@@ -17,10 +17,10 @@ from frostline.splits import SPLITS
 
 @dataclass(frozen=True)
 class ExtractionPlan:
-    """What an extraction would read.
+    """Images that an extraction would read.
 
     Attributes:
-        found: What was found in the data, and what was passed over.
+        found: Summary of the data: the images found and the entries skipped.
         counts: Number of images by split, "" for none, of each class.
         cache: Path of the cache.
         exists: Whether the cache exists.

@@ -118,10 +118,10 @@ def _source(images: str | Path | Sequence[str | Path] | ImageSource) -> ImageSou
 
 
 def _report_skipped(source: ImageSource, report: Reporter) -> None:
-    """Report what was passed over in the folders that were named."""
+    """Report the entries skipped in the named folders."""
     notes = source.notes
     if text := notes.skipped.describe():
-        report.note(f"{len(source.table)} images found; passed over: {text}")
+        report.note(f"{len(source.table)} images found; skipped: {text}")
     for remark in notes.remarks:
         report.warn(f"{remark}.")
 

@@ -73,7 +73,7 @@ class FinetuneResult:
             empty without validation images.
         seconds: Wall time of this call.
         training_seconds: Wall time of all epochs, including earlier calls.
-        found: What was found in the data, and what was passed over.
+        found: Summary of the data: the images found and the entries skipped.
         weights_note: How the initial weights were read and what was assumed; None for nothing to say.
     """
 

@@ -148,7 +148,7 @@ def match(
         classifier: Names of modules that compute class scores, whose tensors need not fit.
 
     Returns:
-        Whether the classifier was loaded as well. If not, no part of it was.
+        True if the classifier was loaded as well; otherwise no part of it was loaded.
 
     Raises:
         WeightsError: Names are missing or unexpected, or shapes differ. The message lists them, and nothing is

@@ -1,1 +1,1 @@
-"""What image files say about their pixels, and whether the pixels are whole."""
+"""Pixel formats of image files, and detection of damaged pixels."""

@@ -207,7 +207,7 @@ class _Maps:
 
 @dataclass(frozen=True)
 class _Shared:
-    """What the sections of all runs use."""
+    """State shared by the sections of all runs."""
 
     gallery: _Gallery
     maps: _Maps

@@ -215,6 +215,6 @@ class TestFolder:
         (tmp_path / "a" / "1.heic").write_text("")
         with pytest.raises(
             SourceError,
-            match=r"no image found in 2 folder\(s\), where 1 \.heic were passed over.*class/….*\.jpg, .*pip install",
+            match=r"no image found in 2 folder\(s\), where 1 \.heic were skipped.*class/….*\.jpg, .*pip install",
         ):
             open_source(tmp_path)

@@ -1,4 +1,4 @@
-"""What is said of a source: what was found, and what was passed over."""
+"""Summary of a source: the images found and the entries skipped."""
 
 from frostline.features.notes import Skipped, SourceNotes
 from frostline.features.sources import open_paths, open_source, summarise
@@ -17,7 +17,7 @@ def test_a_folder_in_a_few_lines(tmp_path):
         f"{tmp_path}: 6 images, 2 classes (1 image of 'b' to 4 of 'a'), 1 without a label",
         "  splits: 1 without a split, 4 train, 1 test (seg_test is test, seg_train is train)",
         "  missing or not accessible: 1",
-        "  passed over: 1 without extension, 1 .txt",
+        "  skipped: 1 without extension, 1 .txt",
         "  folders without an image: 'seg_test/b'",
     ]
 

@@ -1,4 +1,4 @@
-"""What extract, its dry run, finetune, predict and caches say of what was found and passed over."""
+"""Summaries of the images found and the entries skipped in extract, its dry run, finetune, predict and caches."""
 
 import json
 
@@ -31,7 +31,7 @@ def test_extract_ends_with_a_block_on_what_was_found_and_warns_first(photos, tmp
     assert [line.strip() for line in done.stdout.splitlines()[-4:]] == [
         f"{photos}: 12 images, 2 classes (6 images each)",
         "splits: 6 train, 6 test (seg_test is test, seg_train is train)",
-        "passed over: 1 .cr2",
+        "skipped: 1 .cr2",
         "folders without an image: 'seg_train/c'",
     ]
     assert "no image was found in 'seg_train/c'" in done.stderr
@@ -130,6 +130,6 @@ def test_a_head_records_how_the_images_of_its_cache_were_read(photos, tmp_path):
 
 def test_predict_tells_what_it_passed_over_in_folders(eager_run, photos):
     done = run("predict", eager_run, photos)
-    assert "12 images found; passed over: 1 .cr2" in done.stderr
+    assert "12 images found; skipped: 1 .cr2" in done.stderr
     assert "develop these raw photos" in done.stderr
     assert ".cr2" not in done.stdout.lower()

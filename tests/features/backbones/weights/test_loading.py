@@ -128,7 +128,7 @@ def randomised(module):
 
 
 def embedding_by_hooks(module, pixels, transform):
-    """What the module's own last linear layer reads."""
+    """Return the input of the module's last linear layer."""
     seen = []
     *_, last = [part for part in module.modules() if isinstance(part, nn.Linear)]
     handle = last.register_forward_pre_hook(lambda _part, inputs: seen.append(inputs[0]))
