@@ -29,7 +29,11 @@ from frostline.pipeline.options.sources import SourceOptions
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.caches import provenance_of
 from frostline.pipeline.runs.data_changes import DataChanges, compare_data
+from frostline.pipeline.runs.directory import sweep_runs
 from frostline.pipeline.runs.evaluation import (
+    CONFUSION,
+    MISTAKES,
+    RELIABILITY,
     CalibrationRecord,
     ClassLine,
     Evaluation,
@@ -38,7 +42,7 @@ from frostline.pipeline.runs.evaluation import (
     ReliabilityRecord,
     save_evaluation,
 )
-from frostline.pipeline.runs.predictions import TEST_FILE, Predictions
+from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.record import CacheRecord
 from frostline.pipeline.runs.run import Run, load_run
 from frostline.splits import Split
@@ -108,6 +112,7 @@ def evaluate(
     """
     started = time.perf_counter()
     opened = load_run(run)
+    sweep_runs([opened.path])
     if cache is None and opened.tuning:
         _extract(opened, source, opened.tuning.limit, report)
     data = _recorded_caches(opened) if cache is None else open_caches(cache)
@@ -135,9 +140,10 @@ def evaluate(
     judged = _TestPredictions(
         data, test, labels, probabilities.argmax(axis=1), probabilities.max(axis=1), tuple(head.classes)
     )
-    save_evaluation(opened.path, _described(number, data, metrics, calibration, len(test)))
-    Predictions.of(data.ids[test], labels, judged.predicted, judged.confidence, judged.classes).write(
-        opened.path / TEST_FILE
+    save_evaluation(
+        opened.path,
+        _described(number, data, metrics, calibration, len(test)),
+        Predictions.of(data.ids[test], labels, judged.predicted, judged.confidence, judged.classes),
     )
     title = f"{opened.path.name}: {len(test)} test images"
     return EvaluationResult(
@@ -147,18 +153,18 @@ def evaluate(
         evaluation_number=number,
         metrics=metrics,
         confusion=drawn(
-            opened.path / "confusion.png",
+            opened.path / CONFUSION,
             lambda path: plot_confusion(metrics.confusion, head.classes, path, title=title),
             report,
         ),
         calibration=calibration,
         reliability=drawn(
-            opened.path / "reliability.png",
+            opened.path / RELIABILITY,
             lambda path: plot_reliability(calibration, path, title=title),
             report,
         ),
         mistakes=drawn(
-            opened.path / "mistakes.png", lambda path: _draw_mistakes(judged, source, path, report), report
+            opened.path / MISTAKES, lambda path: _draw_mistakes(judged, source, path, report), report
         )
         if judged.wrong.size
         else None,
