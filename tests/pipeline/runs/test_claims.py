@@ -13,20 +13,13 @@ from frostline.pipeline.runs import directory
 from frostline.pipeline.runs.directory import claim_run, sweep_runs, update_run, write_run
 from frostline.system.atomic import replace_file
 from frostline.system.locks import FileLock
+from tests.helpers.listener import Listener
 
 TRAIN = [sys.executable, "-m", "frostline", "train-head", "--head", "linear", "--json"]
 
 
 def names(folder):
     return sorted(each.name for each in folder.iterdir())
-
-
-class Notes:
-    def __init__(self):
-        self.texts = []
-
-    def note(self, message):
-        self.texts.append(message)
 
 
 @pytest.fixture
@@ -46,11 +39,11 @@ def test_default_name_is_the_first_that_is_free(default):
 
 
 def test_second_process_takes_the_next_default_name_and_says_so(default):
-    report = Notes()
+    report = Listener()
     with claim_run(None, default, report) as first, claim_run(None, default, report) as second:
         assert (first.name, second.name) == ("c-linear", "c-linear-2")
         assert names(default.parent) == [".c-linear-2.lock", ".c-linear.lock"]
-    (note,) = report.texts
+    (note,) = report.notes
     assert note.startswith(f"{first}: process ")
     assert note.endswith(f"is writing it, so this one writes {second}.")
     assert names(default.parent) == []

@@ -11,6 +11,7 @@ import pytest
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.runs.ledger import LEDGER_FILE, Ledger
 from frostline.system import atomic, files
+from tests.helpers.listener import Listener
 
 LOOKS = int(os.environ.get("FROSTLINE_TEST_LOOKS", "30"))
 LOOK = {"cache": "a.h5", "key": "k", "rows": 10}
@@ -23,14 +24,6 @@ sys.stdin.readline()
 for _ in range(int(sys.argv[2])):
     print(ledger.record(cache="a.h5", key="k", rows=1))
 """
-
-
-class Warnings:
-    def __init__(self):
-        self.texts = []
-
-    def warn(self, message):
-        self.texts.append(message)
 
 
 def numbers(ledger):
@@ -88,17 +81,17 @@ def test_half_line_is_set_aside_and_counted(tmp_path, cut):
     ledger.file.write_bytes(first + second[:cut])
     assert numbers(ledger) == [1, 2]  # counted before it is set aside
     assert ledger.file.read_bytes() == first + second[:cut]
-    report = Warnings()
+    report = Listener()
     assert ledger.record(**LOOK, report=report) == 3
     assert numbers(ledger) == [1, 2, 3]
-    (warning,) = report.texts
+    (warning,) = report.warnings
     assert "the last line was only half written" in warning
     (aside,) = [each for each in tmp_path.iterdir() if each.name != LEDGER_FILE]
     assert aside.name in warning
     assert aside.read_bytes() == second[:cut]
     assert ledger.entries()[1].set_aside == aside.name
     assert ledger.record(**LOOK, report=report) == 4
-    assert len(report.texts) == 1
+    assert len(report.warnings) == 1
 
 
 def test_line_that_lacks_only_its_end_is_completed(tmp_path):
@@ -106,10 +99,10 @@ def test_line_that_lacks_only_its_end_is_completed(tmp_path):
     ledger.record(**LOOK)
     ledger.file.write_bytes(ledger.file.read_bytes().rstrip())
     assert numbers(ledger) == [1]
-    report = Warnings()
+    report = Listener()
     assert ledger.record(**LOOK, report=report) == 2
     assert [entry.rows for entry in ledger.entries()] == [10, 10]
-    assert not report.texts
+    assert not report.warnings
     assert [each.name for each in tmp_path.iterdir()] == [LEDGER_FILE]
 
 

@@ -14,10 +14,10 @@ from frostline.errors import OptionError
 from frostline.features.cache import FeatureCache
 from frostline.features.spec import MIN_COSINE
 from frostline.pipeline import RunError, compare, evaluate, extract, train_head
-from frostline.pipeline.progress import SILENT
 from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.summary import summarise
 from frostline.pipeline.studies.leaderboard import SORTS, _front
+from tests.helpers.listener import Listener
 from tests.helpers.network import BACKBONE
 from tests.helpers.runner import run
 
@@ -158,22 +158,6 @@ def test_invalid_arguments_are_refused(runs, tmp_path):
         compare(made, sort="beauty")
 
 
-class Warnings:
-    """Collects what a stage warns of."""
-
-    def __init__(self):
-        self.texts = []
-
-    def warn(self, message):
-        self.texts.append(message)
-
-    def note(self, message):
-        pass
-
-    def task(self, description, total):
-        return SILENT.task(description, total)
-
-
 @pytest.mark.parametrize(
     ("file", "text"),
     [
@@ -188,10 +172,10 @@ def test_run_with_a_damaged_file_is_left_out(runs, tmp_path, file, text):
     (ridge, knn, _), _ = runs
     damaged = shutil.copytree(knn, tmp_path / "damaged")
     (damaged / file).write_text(text)
-    report = Warnings()
+    report = Listener()
     board = compare([ridge, damaged], report=report)
     assert [place.summary.run.path for place in board.places] == [ridge]
-    (warning,) = report.texts
+    (warning,) = report.warnings
     assert str(damaged / file) in warning
     assert "\n" not in warning
     assert f"Left out, because a file of the run is damaged: {damaged}." in board.notes
