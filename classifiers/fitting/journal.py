@@ -13,6 +13,8 @@ import numpy as np
 from joblib import Parallel, delayed, parallel_config
 from numpy.typing import NDArray
 
+from frostline.system.files import check_regular
+
 Result = dict[str, Any]
 
 _LIBRARIES = ("frostline", "numpy", "scipy", "scikit-learn", "torch")
@@ -48,7 +50,10 @@ def in_parallel(
 
 
 class Journal:
-    """Journal of finished pieces on disk, one JSON line per piece. A truncated last line is dropped.
+    """Journal of finished pieces on disk, one JSON line per piece.
+
+    Each line has a digest. A line that was truncated or changed is dropped with those after it, and its piece is
+    computed again.
 
     Args:
         path: File of the journal; None to disable it.
@@ -65,6 +70,7 @@ class Journal:
     def __enter__(self) -> Self:
         if self._path is not None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            check_regular(self._path, missing_ok=True)
             self._file = self._path.open("a+b")
             self._file.truncate(self._read())
         return self
@@ -102,18 +108,38 @@ class Journal:
         end = 0
         self._file.seek(0)
         for line in self._file:
-            try:
-                entry = json.loads(line)
-            except ValueError:
+            found = _parsed(line)
+            if found is None:
                 break
-            if not line.endswith(b"\n"):
-                break
-            self._known[entry["piece"]] = entry["result"]
+            piece, result = found
+            self._known[piece] = result
             end += len(line)
         return end
 
     def _add(self, name: str, result: Result) -> None:
         if self._path is not None:
-            self._file.write(json.dumps({"piece": name, "result": result}).encode() + b"\n")
+            self._file.write(_line(name, result))
             self._file.flush()
             os.fsync(self._file.fileno())
+
+
+def _line(piece: str, result: Result) -> bytes:
+    """Return the line of a finished piece."""
+    entry = {"piece": piece, "result": result}
+    return json.dumps({**entry, "digest": _digest(entry)}).encode() + b"\n"
+
+
+def _parsed(line: bytes) -> tuple[str, Result] | None:
+    """Return the piece and the result of a line; None for a line that `_line` did not return."""
+    try:
+        entry = json.loads(line)
+        digest = entry.pop("digest")
+        piece, result = entry["piece"], entry["result"]
+        whole = line.endswith(b"\n") and digest == _digest(entry)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return (piece, result) if whole else None
+
+
+def _digest(entry: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(entry).encode(), digest_size=8, usedforsecurity=False).hexdigest()

@@ -8,10 +8,11 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from frostline.files.documents import MAX_BYTES, Document, to_plain
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.hosts.versions import now
-from frostline.pipeline.runs.directory import Document, to_plain
 from frostline.pipeline.runs.evaluation import EARLIER_NAMES
+from frostline.system.files import read_regular
 
 LEDGER_FILE = "ledger.jsonl"
 
@@ -54,7 +55,7 @@ class Ledger:
         """
         file = self.run / LEDGER_FILE
         try:
-            lines = file.read_bytes().splitlines()
+            lines = read_regular(file, MAX_BYTES).splitlines()
         except FileNotFoundError:
             return ()
         except OSError as error:
@@ -80,4 +81,5 @@ class Ledger:
 
 
 def _entry(line: bytes, where: str) -> LedgerEntry:
-    return Document(where, "an entry of the ledger", _REMEDY).read(line, LedgerEntry, renamed=EARLIER_NAMES)
+    document = Document(where, "an entry of the ledger", _REMEDY, RunError)
+    return document.read(line, LedgerEntry, renamed=EARLIER_NAMES)

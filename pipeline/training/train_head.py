@@ -13,7 +13,8 @@ from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.fitting.projection import ProjectedRows, ProjectionPlan, fit_projection
 from frostline.classifiers.fitting.search import SearchPlan, SearchResult, search_head
 from frostline.classifiers.heads.catalog import parse_params
-from frostline.classifiers.saving.head_files import foreign_types, save_head
+from frostline.classifiers.saving.head_files import save_head
+from frostline.classifiers.saving.skops_files import foreign_types
 from frostline.pipeline.drawing.attempts import drawn
 from frostline.pipeline.drawing.plots import plot_curve, plot_search
 from frostline.pipeline.drawing.tables import write_table

@@ -9,7 +9,7 @@ from typing import Self
 
 from filelock import lock_descriptor, unlock_descriptor
 
-from frostline.features.system.files import open_binary
+from frostline.system.files import open_binary
 
 # POSIX locks are advisory. Windows also blocks access to the locked bytes, so a separate file is locked there.
 _ADVISORY = find_spec("fcntl") is not None
