@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -271,12 +272,14 @@ def _fits(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data) -> 
 
 
 def _fit_path(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data) -> _Fits:
-    """Fit candidates that differ only in l2, each started at the previous solution."""
-    l2s = [task.params(candidate)["l2"] for candidate in candidates]
-    path = task.estimator({}).path(data.rows, data.labels, l2s)
-    for candidate, head in zip(candidates, path, strict=True):
-        facts = {"converged": head.converged_, "objective": head.objective_, "iterations": head.n_iter_}
-        yield candidate, head, facts
+    """Fit each stretch of candidates that differ only in l2 as one path, started at the previous solution."""
+    for others, stretch in groupby(candidates, key=lambda candidate: {**candidate, "l2": None}):
+        members = list(stretch)
+        estimator = task.estimator({**others, "l2": task.params(members[0])["l2"]})
+        path = estimator.path(data.rows, data.labels, [task.params(member)["l2"] for member in members])
+        for candidate, head in zip(members, path, strict=True):
+            facts = {"converged": head.converged_, "objective": head.objective_, "iterations": head.n_iter_}
+            yield candidate, head, facts
 
 
 def _fit_each(task: _Task, candidates: Sequence[Mapping[str, Any]], data: _Data) -> _Fits:

@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -13,7 +12,9 @@ import numpy as np
 from joblib import Parallel, delayed, parallel_config
 from numpy.typing import NDArray
 
-from frostline.system.files import check_regular
+from frostline.classifiers.errors import HeadError
+from frostline.system.atomic import AppendedFile
+from frostline.system.locks import LockHeldError
 
 Result = dict[str, Any]
 
@@ -66,18 +67,21 @@ class Journal:
         self.resumed = 0
         self._path = path
         self._known: dict[str, Result] = {}
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
         if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            check_regular(self._path, missing_ok=True)
-            self._file = self._path.open("a+b")
-            self._file.truncate(self._read())
+            try:
+                self._file = self._open.enter_context(AppendedFile.open(self._path))
+            except LockHeldError as error:
+                raise HeadError(
+                    f"{self._path}: {error.who} is computing the same; wait until it is done"
+                ) from None
+            self._file.cut(self._read())
         return self
 
     def __exit__(self, *_error: object) -> None:
-        if self._path is not None:
-            self._file.close()
+        self._open.close()
 
     def complete(
         self,
@@ -106,8 +110,7 @@ class Journal:
     def _read(self) -> int:
         """Read complete lines, and return the position of their end in bytes."""
         end = 0
-        self._file.seek(0)
-        for line in self._file:
+        for line in self._file.read().splitlines(keepends=True):
             found = _parsed(line)
             if found is None:
                 break
@@ -118,15 +121,13 @@ class Journal:
 
     def _add(self, name: str, result: Result) -> None:
         if self._path is not None:
-            self._file.write(_line(name, result))
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self._file.append(_line(name, result))
 
 
 def _line(piece: str, result: Result) -> bytes:
-    """Return the line of a finished piece."""
+    """Return the line of a finished piece, without its end."""
     entry = {"piece": piece, "result": result}
-    return json.dumps({**entry, "digest": _digest(entry)}).encode() + b"\n"
+    return json.dumps({**entry, "digest": _digest(entry)}).encode()
 
 
 def _parsed(line: bytes) -> tuple[str, Result] | None:

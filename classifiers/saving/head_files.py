@@ -1,7 +1,6 @@
 """Save and load fitted heads: arrays in safetensors or skops, everything else in JSON, and never a pickle."""
 
 import hashlib
-import os
 import reprlib
 from collections.abc import Collection, Mapping
 from importlib.metadata import version
@@ -25,6 +24,7 @@ from frostline.classifiers.saving.skops_files import read_estimator
 from frostline.classifiers.saving.trees import check_trees
 from frostline.files.checksums import read_listed
 from frostline.files.documents import MAX_BYTES, Document
+from frostline.system.atomic import replace_file
 from frostline.system.files import read_regular
 
 FORMAT_VERSION = 1
@@ -101,23 +101,14 @@ def save_head(fitted: FittedHead, folder: str | Path) -> None:
         projection=projection,
     )
     text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
-    _replace(folder / file, data)
-    _replace(folder / _RECORD, text)
+    replace_file(folder / file, data)
+    replace_file(folder / _RECORD, text)
 
 
 def _save_projection(projection: Projection, folder: Path) -> _ProjectionRecord:
     data = save_tensors({"mean": projection.mean, "components": projection.components})
-    _replace(folder / _PROJECTION, data)
+    replace_file(folder / _PROJECTION, data)
     return _ProjectionRecord(projection.plan, hashlib.sha256(data).hexdigest())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def load_head(folder: str | Path, *, trusted: Collection[str] = ()) -> FittedHead:

@@ -1,13 +1,12 @@
 """Run directories: naming, atomic writing, and validated reading of their JSON files."""
 
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from frostline.pipeline.errors import RunError
+from frostline.system.atomic import write_folder
 
 FEATURES = "features.h5"
 """File in a fine-tuned run that caches the features of its own backbone."""
@@ -20,7 +19,7 @@ def new_run_path(cache: Path, head: str, folder: str | Path = "runs") -> Path:
     """Return an unused path under `folder`: ``CACHE-HEAD``, then ``CACHE-HEAD-2`` and so on."""
     stem = Path(folder) / f"{cache.stem}-{head.rpartition(':')[2]}"
     path, number = stem, 1
-    while path.exists():
+    while os.path.lexists(path):
         number += 1
         path = stem.with_name(f"{stem.name}-{number}")
     return path
@@ -37,7 +36,7 @@ def check_new(path: Path) -> None:
     Raises:
         RunError: The path exists already.
     """
-    if path.exists():
+    if os.path.lexists(path):
         raise RunError(
             f"{path} exists already, and a run is never overwritten."
             " Choose another folder, omit the option for a new one, or delete it."
@@ -52,18 +51,5 @@ def write_run(path: Path) -> Iterator[Path]:
         RunError: The path exists already.
     """
     check_new(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-    try:
-        partial.chmod(0o777 & ~_umask())
-        yield partial
-        partial.rename(path)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with write_folder(path) as folder:
+        yield folder

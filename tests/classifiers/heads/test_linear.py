@@ -136,9 +136,9 @@ def test_single_precision_starts_under_a_weak_penalty():
 def test_predictions_match_scikit_learn(make_blobs, k):
     data = make_blobs(400, 10, k, dtype=np.float64)
     model, _ = reference(scaled(data.X), data.y, 0.01)
-    head = LinearHead(0.01, tol=1e-14, device="cpu").fit(data.X, data.y)
+    head = LinearHead(0.01, tol=1e-12, device="cpu").fit(data.X, data.y)
     assert head.coef_.shape == (1 if k == 2 else k, 10)
-    assert head.predict_proba(data.X) == pytest.approx(model.predict_proba(scaled(data.X)), abs=1e-6)
+    assert head.predict_proba(data.X) == pytest.approx(model.predict_proba(scaled(data.X)), abs=1e-5)
     expected = model.decision_function(scaled(data.X))
     assert head.decision_function(data.X) == pytest.approx(expected, abs=1e-5)
     assert np.array_equal(head.predict(data.X), model.predict(scaled(data.X)))
@@ -149,7 +149,7 @@ def test_raw_features_without_scale_or_intercept(blobs):
     model = LogisticRegression(C=1 / (0.1 * len(X)), tol=1e-12, max_iter=20_000, fit_intercept=False).fit(
         X, blobs.y
     )
-    head = LinearHead(0.1, scale="none", fit_intercept=False, tol=1e-13, device="cpu", max_iter=5000).fit(
+    head = LinearHead(0.1, scale="none", fit_intercept=False, tol=1e-12, device="cpu", max_iter=5000).fit(
         X, blobs.y
     )
     assert not head.intercept_.any()
@@ -158,29 +158,29 @@ def test_raw_features_without_scale_or_intercept(blobs):
 
 def test_row_weights_count_as_copies(blobs):
     weights = np.random.default_rng(0).integers(0, 4, len(blobs.y))
-    options = {"l2": 0.01, "tol": 1e-14, "dtype": "float64", "device": "cpu"}
+    options = {"l2": 0.01, "tol": 1e-12, "dtype": "float64", "device": "cpu"}
     weighed = LinearHead(**options).fit(blobs.X, blobs.y, weights)
     copied = LinearHead(**options).fit(np.repeat(blobs.X, weights, axis=0), np.repeat(blobs.y, weights))
-    assert weighed.coef_ == pytest.approx(copied.coef_, rel=1e-4, abs=1e-7)
+    assert weighed.coef_ == pytest.approx(copied.coef_, rel=1e-4, abs=1e-6)
     _, best = reference(scaled(blobs.X, weights), blobs.y, 0.01, weights)
     assert weighed.objective_ == pytest.approx(best, rel=1e-6)
 
 
 @pytest.mark.parametrize("class_weight", [None, "balanced", {0: 5.0, 1: 1.0, 2: 0.5}])
 def test_weights_are_copies_whatever_the_classes_weigh(make_blobs, class_weight):
-    """In float64. An objective within 1e-14 of its optimum, of curvature 0.01 at least, leaves coefficients within 1.4e-6."""
+    """In float64. An objective within 1e-12 of its optimum, of curvature 0.01 at least, leaves coefficients within 1.4e-5."""
     data = make_blobs(300, 6, 3, separation=0.5, dtype=np.float64)
     weights = np.where(data.y == 0, 7, 1) * np.random.default_rng(0).integers(0, 3, 300)
     copies = np.repeat(np.arange(300), weights)
     X, y = data.X[copies], data.y[copies]
-    options = {"class_weight": class_weight, "tol": 1e-14, "device": "cpu"}
+    options = {"class_weight": class_weight, "tol": 1e-12, "device": "cpu"}
     for scale in ("standard", "none"):
         head = LinearHead(0.01, scale=scale, **options)
         weighed = head.fit(data.X, data.y, weights).predict_proba(data.X)
-        assert weighed == pytest.approx(head.fit(X, y).predict_proba(data.X), abs=1e-6)
+        assert weighed == pytest.approx(head.fit(X, y).predict_proba(data.X), abs=1e-5)
     each = compute_sample_weight(class_weight, y)
     model = LogisticRegression(C=1 / (0.01 * each.sum()), solver="newton-cholesky", tol=1e-10).fit(X, y, each)
-    assert weighed == pytest.approx(model.predict_proba(data.X), abs=1e-6)
+    assert weighed == pytest.approx(model.predict_proba(data.X), abs=1e-5)
 
 
 @pytest.mark.parametrize("class_weight", [None, "balanced"])
@@ -249,7 +249,7 @@ def test_streamed_rows_give_the_same_head(blobs, monkeypatch, scale, fit_interce
     X = blobs.X[:, 6:].astype(np.float64)
     weights = np.random.default_rng(0).uniform(0.5, 2, len(X))
     options = {"scale": scale, "fit_intercept": fit_intercept, "class_weight": "balanced", "device": "cpu"}
-    options |= {"label_smoothing": 0.05, "tol": 1e-13, "l2": 0.01}
+    options |= {"label_smoothing": 0.05, "tol": 1e-12, "l2": 0.01}
     whole = LinearHead(**options).fit(X, blobs.y, weights)
     streamed = LinearHead(memory=1, **options).fit(X, blobs.y, weights)
     assert streamed.coef_ == pytest.approx(whole.coef_, rel=1e-4, abs=1e-5)
@@ -267,7 +267,7 @@ def test_wide_and_tall_rows_reach_scikit_learns_objective(make_blobs, shape):
 @pytest.mark.parametrize("fit_intercept", [True, False])
 def test_row_space_preserves_solution(make_blobs, monkeypatch, fit_intercept):
     data = make_blobs(50, 120, 3, dtype=np.float64)
-    options = {"fit_intercept": fit_intercept, "tol": 1e-13, "device": "cpu", "max_iter": 5000}
+    options = {"fit_intercept": fit_intercept, "tol": 1e-12, "device": "cpu", "max_iter": 5000}
     reduced = LinearHead(0.01, **options).fit(data.X, data.y)
     again = LinearHead(0.01, **options).fit(
         data.X, data.y, coef_init=reduced.coef_, intercept_init=reduced.intercept_
