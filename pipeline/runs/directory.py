@@ -1,10 +1,11 @@
 """Run directories: naming, atomic writing, and validated reading of their JSON files."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from frostline.files.checksums import list_files, relisted
 from frostline.pipeline.errors import RunError
 from frostline.system.atomic import write_folder
 
@@ -47,9 +48,27 @@ def check_new(path: Path) -> None:
 def write_run(path: Path) -> Iterator[Path]:
     """Yield a temporary folder next to `path` that is renamed to `path` when the block ends without an error.
 
+    The digests of its files are listed in ``SHA256SUMS``.
+
     Raises:
         RunError: The path exists already.
     """
     check_new(path)
     with write_folder(path) as folder:
         yield folder
+        list_files(folder)
+
+
+@contextmanager
+def rewriting(run: Path, names: Collection[str]) -> Iterator[None]:
+    """Lock a finished run while the block writes files into it, and list their digests when it ends without an error.
+
+    Args:
+        run: Run directory.
+        names: Files that the block writes or deletes.
+
+    Raises:
+        RunError: The list of the run's files can't be read.
+    """
+    with relisted(run, names, RunError):
+        yield

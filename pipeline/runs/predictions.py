@@ -18,8 +18,7 @@ from frostline.system.atomic import write_text_file
 
 VALIDATION_FILE = "validation_predictions.csv"
 TEST_FILE = "test_predictions.csv"
-_PROBABILITY = "probability"
-_COLUMNS = ["id", "label", "predicted", _PROBABILITY]
+_COLUMNS = ["id", "label", "predicted", "probability"]
 _MAX_BYTES = 1 << 31
 _REMEDY = "Restore the file from a copy, or train and evaluate again."
 
@@ -86,10 +85,10 @@ class Predictions:
         except FileNotFoundError:
             return None
         try:
-            header, *lines = csv.reader(io.StringIO(data.decode(), newline=""), strict=True)
+            header, *lines = csv.reader(io.StringIO(data.decode() or "\n", newline=""), strict=True)
             columns = dict(zip(header, _columns(lines, len(header)), strict=True))
-            probability = np.array(columns.pop(_PROBABILITY), np.float64)
-            ids, labels, predicted = (np.array(columns.pop(name), np.str_) for name in _COLUMNS[:3])
+            ids, labels, predicted = (np.array(columns[name], np.str_) for name in _COLUMNS[:3])
+            probability = np.array(columns[_COLUMNS[3]], np.float64)
         except KeyError as error:
             raise RunError(
                 f"{path} has no column {error}, expected {', '.join(_COLUMNS)}. {_REMEDY}"

@@ -32,6 +32,7 @@ from frostline.pipeline.runs.directory import (
     LEARNING_CURVE,
     check_new,
     new_run_path,
+    rewriting,
     write_run,
 )
 from frostline.pipeline.runs.run import divide_for_training, tuning_runs
@@ -267,6 +268,7 @@ class _Study:
                 folder / f"{self.name}.json", f"{text}\n".encode()
             )  # says that the folder is complete
         title = f"{self.options.head} on {self.layer} of {cache.path.name}"
-        drawn(self.folder / f"{self.name}.png", lambda path: plot(path, title), self.options.report)
+        with rewriting(self.folder, [f"{self.name}.png"]):
+            drawn(self.folder / f"{self.name}.png", lambda path: plot(path, title), self.options.report)
         if journal is not None:
             journal.unlink(missing_ok=True)
