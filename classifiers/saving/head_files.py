@@ -23,7 +23,7 @@ from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.saving.skops_files import read_estimator
 from frostline.classifiers.saving.trees import check_trees
 from frostline.files.checksums import read_listed
-from frostline.files.documents import MAX_BYTES, Document
+from frostline.files.documents import MAX_BYTES, Document, Name, Sha256, clipped
 from frostline.system.atomic import replace_file
 from frostline.system.files import read_regular
 
@@ -39,7 +39,7 @@ class _ProjectionRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     """Entry of head.json for projection.safetensors."""
 
     plan: ProjectionPlan
-    sha256: str
+    sha256: Sha256
 
     def __post_init__(self) -> None:
         if not 1 <= self.plan.width <= _MAX_DIM:
@@ -50,9 +50,9 @@ class HeadFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Content of head.json."""
 
     format_version: int
-    name: str
+    name: Name
     file: str
-    sha256: str
+    sha256: Sha256
     classes: Annotated[tuple[str, ...], Meta(min_length=1)]
     params: dict[str, Any]
     trials: tuple[dict[str, Any], ...]
@@ -147,7 +147,7 @@ def load_head(folder: str | Path, *, trusted: Collection[str] = ()) -> FittedHea
         Exception,
         MemoryError,
     ) as error:  # skops and estimators raise anything for attributes that don't fit
-        problem = str(error).partition("\n")[0] or type(error).__name__
+        problem = clipped(str(error)) or type(error).__name__
         raise HeadFormatError(
             f"{folder / record.file} does not fit {folder / HEAD_RECORD}: {problem}. {_REMEDY}"
         ) from error

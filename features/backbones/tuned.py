@@ -21,7 +21,7 @@ from frostline.features.backbones.weights import fingerprint, match, read_weight
 from frostline.features.errors import BackboneError, WeightsError
 from frostline.features.spec import Transform
 from frostline.files.checksums import read_listed
-from frostline.files.documents import MAX_BYTES, Document
+from frostline.files.documents import MAX_BYTES, Document, Name, Sha256
 from frostline.system.atomic import replace_file
 from frostline.system.files import resolved
 
@@ -47,9 +47,9 @@ class TunedRecord:
 
     format: str
     format_version: int
-    backbone: str
+    backbone: Name
     transform: Transform
-    weights_sha256: str
+    weights_sha256: Sha256
 
 
 def save_tuned(folder: str | Path, backbone: Backbone, trunk: nn.Module, transform: Transform) -> None:
