@@ -127,6 +127,14 @@ class Summary:
         """Return the predictions for a split; None if they were not recorded."""
         return self._predictions.get(split)
 
+    def read_predictions(self) -> None:
+        """Read the predictions that were recorded, so that later reading can't fail.
+
+        Raises:
+            RunError: A file is damaged.
+        """
+        _ = self._predictions
+
     @cached_property
     def _predictions(self) -> dict[Split, Predictions | None]:
         return {

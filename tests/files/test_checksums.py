@@ -111,6 +111,9 @@ def test_files_are_off_the_list_while_they_are_written(folder):
     assert after == before | {"a": hashlib.sha256(b"new").hexdigest()}
     with pytest.raises(KeyboardInterrupt), relisted(folder, ["a"], FrostlineError):
         raise KeyboardInterrupt
+    assert read(folder) == b"new"
+    with pytest.raises(FileNotFoundError), relisted(folder, ["a"], FrostlineError):
+        (folder / "a").write_bytes(b"half") and (folder / "none").read_bytes()
     with pytest.raises(FrostlineError, match="a is not listed"):
         read(folder)
 
