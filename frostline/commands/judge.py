@@ -8,7 +8,7 @@ import click
 
 from frostline import pipeline
 from frostline.commands.options import PATH, example, format_option, options_of, output_options
-from frostline.commands.output import Output, Table, Text
+from frostline.commands.output import Document, Output, Table, Text
 from frostline.pipeline.options.judging import PredictOptions, TrustOptions
 
 if TYPE_CHECKING:
@@ -87,4 +87,4 @@ def _predictions_text(predictions: "Sequence[pipeline.Prediction]") -> Text:
 
     text = io.StringIO()
     write_csv(predictions, text)
-    yield text.getvalue().removesuffix("\n")
+    yield Document(text.getvalue())
