@@ -9,7 +9,8 @@ import click
 from frostline import pipeline
 from frostline.commands.options import PATH, example, format_option, options_of, output_options
 from frostline.commands.output import Document, Output, Table, Text
-from frostline.pipeline.options.judging import PredictOptions, TrustOptions
+from frostline.pipeline.options.judging import PredictOptions
+from frostline.pipeline.options.trust import TrustOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

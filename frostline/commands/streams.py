@@ -69,7 +69,7 @@ def escaping() -> Iterator[None]:
     after = tuple(
         each if isinstance(each, EscapingStream | None) else EscapingStream(each) for each in before
     )
-    sys.stdout, sys.stderr = after  # type: ignore[assignment]
+    sys.stdout, sys.stderr = after
     try:
         yield
     finally:  # except where someone else has set another stream since

@@ -36,7 +36,8 @@ def batch(*, output: Output, jobs_file: Path, dry_run: bool, **options: Any) -> 
     not stop the others; the exit code is then 1.
     """
     if dry_run:
-        plan = pipeline.plan_batch(jobs_file, jobs=options["jobs"], report=output.report)
+        jobs, trusted = options["jobs"], options["trusted"]
+        plan = pipeline.plan_batch(jobs_file, jobs=jobs, trusted=trusted, report=output.report)
         output.show(plan, _plan_text(plan))
         return
     result = pipeline.batch(jobs_file, report=output.report, **options)

@@ -98,7 +98,7 @@ def evaluate(
             backbone, which are computed and kept in the run.
         source: Source of the images, for the plot of mistakes and for the features of a fine-tuned run; required only
             for one that can't be opened by its name.
-        trusted: Types to trust when loading a third-party head; see `frostline.classifiers.saving.head_files.load_head`.
+        trusted: Modules or types to trust when loading a third-party head; see `frostline.classifiers.saving.head_files.load_head`.
         report: Receiver of progress.
 
     Raises:
@@ -120,7 +120,7 @@ def evaluate(
     head = opened.head(trusted=trusted)
     labels = _head_labels(data, test, head.classes)
 
-    number = opened.ledger.record(cache=str(data.path), key=data.key, rows=len(test))
+    number = opened.ledger.record(cache=str(data.path), key=data.key, rows=len(test), report=report)
     if number > 1:
         report.warn(
             f"{opened.path} has now been evaluated on the test split {number} times. Choosing between runs, or changing"
