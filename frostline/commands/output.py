@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from frostline.commands.streams import underlying
+from frostline.escapes import underlying
 
 if TYPE_CHECKING:
     from frostline.pipeline.progress import Reporter

@@ -16,8 +16,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from frostline.commands.streams import escaping, underlying
-from frostline.escapes import visible
+from frostline.escapes import escaping, underlying, visible
 from frostline.pipeline.progress import Advance
 
 _UNBOUNDED = 10_000
@@ -76,7 +75,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title
     table = Table(header_style="bold", box=None, pad_edge=False)
     for column, heading in enumerate(headings):
         numeric = bool(rows) and all(row[column][:1] in "0123456789-" for row in rows)
-        table.add_column(heading, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(Text(visible(heading)), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(visible(text)) for text in row))
     # A pipe or a file has no width limit.
