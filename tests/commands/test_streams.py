@@ -88,7 +88,7 @@ WAYS = {
     "usage": misuse,
     "log lines": lambda _output: logging.getLogger("anyone").warning(NAME),
     "warnings of Python": lambda _output: warnings.warn(NAME, stacklevel=1),
-    "JSON": lambda output: Output("json").show({NAME: NAME}, ()),
+    "JSON": lambda _output: Output("json").show({NAME: NAME}, ()),
     "documents": lambda output: output.show({}, [Document(f"{NAME}\n")]),
     "tracebacks": crash,
 }
