@@ -25,6 +25,19 @@ def from_cell(text: str) -> str:
     return text[1:] if _WRITTEN.match(text) else text
 
 
+class _LineFeeds:
+    """Receiver of lines from `csv.writer`, which end with a line feed in the file.
+
+    Only a writer of lines that end with both characters quotes a cell that contains either.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, line: str) -> None:
+        self._file.write(line.removesuffix("\r\n") + "\n")
+
+
 class CsvWriter:
     """Writer of CSV lines that end with a line feed.
 
@@ -34,7 +47,7 @@ class CsvWriter:
     """
 
     def __init__(self, file: TextIO, columns: Sequence[str]) -> None:
-        self._writer = csv.writer(file, lineterminator="\n")
+        self._writer = csv.writer(_LineFeeds(file))
         self.write(columns)
 
     def write(self, row: Iterable[Any]) -> None:
