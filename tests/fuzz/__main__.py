@@ -21,38 +21,42 @@ SECONDS, MEGABYTES = 2, 3000  # of one input; of the whole process, of which PyT
 _DONE = re.compile(r"Done (\d+) (?:runs )?in (\d+) second|stat::number_of_executed_units:\s*(\d+)")
 
 
-def fuzz(name: str, runs: int, seed: int) -> None:
-    """Fuzz one reader in this process, which ends with it."""
+def fuzz(name: str, runs: int, seed: int, folder: Path) -> None:
+    """Fuzz one reader in this process, which ends with it.
+
+    Args:
+        name: Name of the target.
+        runs: Number of executions.
+        seed: Seed of the fuzzer.
+        folder: Empty folder for the files that are read. libFuzzer ends the process, so the caller deletes it.
+    """
     import atheris
 
     with atheris.instrument_imports(include=["frostline"]):
         from tests.fuzz.targets import make_targets
-    memory = Path("/dev/shm")  # noqa: S108  # the folder made in it has a name of its own
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        target = make_targets(Path(folder))[name]
-        corpus = Path(folder) / "corpus"
-        corpus.mkdir()
-        for number, data in enumerate([*target.seeds, *(path.read_bytes() for path in found(name))]):
-            (corpus / str(number)).write_bytes(data)
+    target = make_targets(folder)[name]
+    corpus = folder / "corpus"
+    corpus.mkdir()
+    for number, data in enumerate([*target.seeds, *(path.read_bytes() for path in found(name))]):
+        (corpus / str(number)).write_bytes(data)
 
-        def mutate(data: bytes, size: int, number: int) -> bytes:
-            if number % 2:
-                return target.mutate(data, random.Random(number))[:size]  # noqa: S311
-            return atheris.Mutate(data, size)
+    def mutate(data: bytes, size: int, number: int) -> bytes:
+        if number % 2:
+            return target.mutate(data, random.Random(number))[:size]  # noqa: S311
+        return atheris.Mutate(data, size)
 
-        longest = max(map(len, target.seeds))
-        arguments = [
-            f"-runs={runs}",
-            f"-seed={seed}",
-            f"-timeout={SECONDS}",
-            f"-rss_limit_mb={MEGABYTES}",
-            f"-max_len={2 * longest + 1000}",
-            f"-artifact_prefix={FINDINGS / folder_name(name)}/",
-            "-print_final_stats=1",
-        ]
-        (FINDINGS / folder_name(name)).mkdir(parents=True, exist_ok=True)
-        atheris.Setup([sys.argv[0], *arguments, str(corpus)], target.run_quietly, custom_mutator=mutate)
-        atheris.Fuzz()
+    arguments = [
+        f"-runs={runs}",
+        f"-seed={seed}",
+        f"-timeout={SECONDS}",
+        f"-rss_limit_mb={MEGABYTES}",
+        f"-max_len={2 * max(map(len, target.seeds)) + 1000}",
+        f"-artifact_prefix={FINDINGS / folder_name(name)}/",
+        "-print_final_stats=1",
+    ]
+    (FINDINGS / folder_name(name)).mkdir(parents=True, exist_ok=True)
+    atheris.Setup([sys.argv[0], *arguments, str(corpus)], target.run_quietly, custom_mutator=mutate)
+    atheris.Fuzz()
 
 
 def folder_name(name: str) -> str:
@@ -71,37 +75,32 @@ def main() -> None:
     parser.add_argument("targets", nargs="*", help="all by default")
     parser.add_argument("--runs", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--one", action="store_true", help="in this process")
+    parser.add_argument("--folder", type=Path, help="fuzz one reader in this process, in this folder")
     given = parser.parse_args()
-    if given.one:
-        fuzz(given.targets[0], given.runs, given.seed)
+    if given.folder:
+        fuzz(given.targets[0], given.runs, given.seed, given.folder)
         return
-    failed = False
-    for name in given.targets or _names():
-        started = time.perf_counter()
-        command = [
-            sys.executable,
-            "-m",
-            "tests.fuzz",
-            "--one",
-            name,
-            "--runs",
-            str(given.runs),
-            "--seed",
-            str(given.seed),
-        ]
-        before = len(found(name))
+    failures = [name for name in given.targets or _names() if not _succeeds(name, given.runs, given.seed)]
+    sys.exit(bool(failures))
+
+
+def _succeeds(name: str, runs: int, seed: int) -> bool:
+    """Fuzz one reader in a process of its own, and write its counts; return whether nothing was found."""
+    memory = Path("/dev/shm")  # noqa: S108  # the folder made in it has a name of its own
+    started, before = time.perf_counter(), len(found(name))
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        options = ["--runs", str(runs), "--seed", str(seed), "--folder", folder]
+        command = [sys.executable, "-m", "tests.fuzz", name, *options]
         done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        text = done.stdout.decode(errors="replace")
-        executed = max([0, *(int(match[1] or match[3]) for match in _DONE.finditer(text))])
-        findings = len(found(name)) - before
-        failed |= bool(findings or done.returncode)
-        _record(name, executed, findings, time.perf_counter() - started)
-        sys.stdout.write(f"{name}: {executed:,} executions, {findings} findings, exit {done.returncode}\n")
-        if findings or done.returncode:
-            sys.stdout.write(text[-4000:])
-        sys.stdout.flush()
-    sys.exit(failed)
+    text = done.stdout.decode(errors="replace")
+    executed = max([0, *(int(match[1] or match[3]) for match in _DONE.finditer(text))])
+    findings = len(found(name)) - before
+    _record(name, executed, findings, time.perf_counter() - started)
+    sys.stdout.write(f"{name}: {executed:,} executions, {findings} findings, exit {done.returncode}\n")
+    if findings or done.returncode:
+        sys.stdout.write(text[-4000:])
+    sys.stdout.flush()
+    return not findings and not done.returncode
 
 
 def _names() -> list[str]:
