@@ -6,6 +6,7 @@ written to ``tests/fuzz/findings/``, from where the tests read it again. The cou
 
 import argparse
 import datetime
+import hashlib
 import json
 import random
 import re
@@ -18,6 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 FINDINGS, COUNTS = HERE / "findings", HERE / "counts.json"
 SECONDS, MEGABYTES = 2, 3000  # of one input; of the whole process, of which PyTorch takes several hundred
+_LAST = "last"  # name of the file with the input that is read
 _DONE = re.compile(r"Done (\d+) (?:runs )?in (\d+) second|stat::number_of_executed_units:\s*(\d+)")
 
 
@@ -40,6 +42,10 @@ def fuzz(name: str, runs: int, seed: int, folder: Path) -> None:
     for number, data in enumerate([*target.seeds, *(path.read_bytes() for path in found(name))]):
         (corpus / str(number)).write_bytes(data)
 
+    def test(data: bytes) -> None:
+        (folder / _LAST).write_bytes(data)  # for the caller, if the process ends here in whatever way
+        target.run_quietly(data)
+
     def mutate(data: bytes, size: int, number: int) -> bytes:
         if number % 2:
             return target.mutate(data, random.Random(number))[:size]  # noqa: S311
@@ -51,11 +57,10 @@ def fuzz(name: str, runs: int, seed: int, folder: Path) -> None:
         f"-timeout={SECONDS}",
         f"-rss_limit_mb={MEGABYTES}",
         f"-max_len={2 * max(map(len, target.seeds)) + 1000}",
-        f"-artifact_prefix={FINDINGS / folder_name(name)}/",
+        f"-artifact_prefix={folder}/",
         "-print_final_stats=1",
     ]
-    (FINDINGS / folder_name(name)).mkdir(parents=True, exist_ok=True)
-    atheris.Setup([sys.argv[0], *arguments, str(corpus)], target.run_quietly, custom_mutator=mutate)
+    atheris.Setup([sys.argv[0], *arguments, str(corpus)], test, custom_mutator=mutate)
     atheris.Fuzz()
 
 
@@ -92,6 +97,10 @@ def _succeeds(name: str, runs: int, seed: int) -> bool:
         options = ["--runs", str(runs), "--seed", str(seed), "--folder", folder]
         command = [sys.executable, "-m", "tests.fuzz", name, *options]
         done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        if done.returncode and (last := Path(folder) / _LAST).exists():
+            data = last.read_bytes()
+            (FINDINGS / folder_name(name)).mkdir(parents=True, exist_ok=True)
+            (FINDINGS / folder_name(name) / hashlib.sha256(data).hexdigest()[:16]).write_bytes(data)
     text = done.stdout.decode(errors="replace")
     executed = max([0, *(int(match[1] or match[3]) for match in _DONE.finditer(text))])
     findings = len(found(name)) - before

@@ -148,8 +148,12 @@ def _protobuf(head: bytes) -> str:
     """Return the kind of a message of Protocol Buffers that begins with a version number: SavedModel or ONNX."""
     if head.startswith(b"\x08\x01\x12"):
         return f"a SavedModel of TensorFlow; {_CONVERT}"
-    field = head[2:3]
-    if head[:1] == b"\x08" and 3 <= head[1] < 32 and field in {b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42"}:
+    version, field = head[1:2], head[2:3]
+    if (
+        head[:1] == b"\x08"
+        and b"\x03" <= version < b"\x20"
+        and field in {b"\x12", b"\x1a", b"\x22", b"\x3a", b"\x42"}
+    ):
         return f"an ONNX network; {_EXPORT}"
     return ""
 
