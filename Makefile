@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 MADE := .made-by-$(notdir $(PYTHON))
 make_venv = $(PYTHON) -m venv $(1) || { $(PYTHON) -m pip install --user virtualenv && $(PYTHON) -m virtualenv $(1); }
 
-.PHONY: demo test test-processors test-min test-latest test-browser lint bench clean
+.PHONY: demo test test-processors test-min test-latest test-browser lint audit fuzz bench clean
 
 # Environment variables that hold PyTorch, oneDNN, MKL, OpenBLAS and NumPy to fewer instructions than the processor has.
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell
@@ -40,6 +40,16 @@ lint: $(VENV)/.installed
 	$(BIN)/mypy
 	$(BIN)/mypy benchmarks examples
 	$(BIN)/lint-imports --no-logo
+
+# Known vulnerabilities of the installed packages, from the advisory database of PyPI; needs the network.
+audit: $(VENV)/.installed
+	$(BIN)/python -m pip install --editable '.[audit]'
+	$(BIN)/python -m pip_audit --local --skip-editable
+
+# 100,000 executions of every reader of files; an hour or two. Needs a Python for which atheris has a wheel.
+fuzz: $(VENV)/.installed
+	$(BIN)/python -m pip install --editable '.[fuzz]'
+	$(BIN)/python -m tests.fuzz
 
 bench: $(VENV)/.installed
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done

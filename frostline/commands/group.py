@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from frostline.errors import FrostlineError, OptionError
+from frostline.escapes import escaping
 
 EXIT_CODES: Mapping[type[BaseException], int] = {
     OptionError: 2,
@@ -42,12 +43,17 @@ class LazyCommands(UserDict[str, Any]):
 
 
 class CommandGroup(click.Group):
-    """A group whose commands end with the exit codes of `EXIT_CODES`."""
+    """A group whose commands print through `frostline.escapes` and end with the exit codes of `EXIT_CODES`."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command on streams that show control characters as escapes."""
+        _write_any_name()
+        with escaping(after_errors=True):
+            return super().main(*args, color=True, **extra)  # click drops colours from names otherwise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, and turn an expected error into a message and an exit code."""
         signal.signal(signal.SIGTERM, _interrupt)
-        _write_any_name()
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):

@@ -22,8 +22,11 @@ def drawn(path: Path, draw: Callable[[Path], None], report: Reporter) -> Path | 
     """
 
     def redraw() -> Path:
+        from matplotlib import style
+
         path.unlink(missing_ok=True)
-        draw(path)
+        with style.context("default"):  # whatever a file matplotlibrc in the current folder sets, such as TeX
+            draw(path)
         return path
 
     return attempted(str(path), redraw, report)

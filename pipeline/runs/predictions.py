@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.classifiers.fitting.fitted_head import FittedHead
+from frostline.csv_cells import CsvWriter, from_cell
 from frostline.files.checksums import read_listed
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.learning_rows import LearningRows
@@ -68,10 +69,9 @@ class Predictions:
     def encode(self) -> bytes:
         """Return the predictions as CSV, one line per image."""
         file = io.StringIO(newline="")
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_COLUMNS)
         probabilities = (f"{value:.6f}" for value in self.probability)
-        writer.writerows(zip(self.ids, self.labels, self.predicted, probabilities, strict=True))
+        rows = zip(self.ids, self.labels, self.predicted, probabilities, strict=True)
+        CsvWriter(file, _COLUMNS).write_all(rows)
         return file.getvalue().encode()
 
     @classmethod
@@ -90,8 +90,10 @@ class Predictions:
                 raise ValueError("it has a null character")  # noqa: TRY301  # as the other problems
             header, *lines = csv.reader(io.StringIO(data.decode() or "\n", newline=""), strict=True)
             columns = dict(zip(header, _columns(lines, len(header)), strict=True))
-            ids, labels, predicted = (np.array(columns[name], np.str_) for name in _COLUMNS[:3])
-            probability = np.array(columns[_COLUMNS[3]], np.float64)
+            probability = np.array(columns.pop(_COLUMNS[3]), np.float64)
+            ids, labels, predicted = (
+                np.array([*map(from_cell, columns.pop(name))], np.str_) for name in _COLUMNS[:3]
+            )
         except KeyError as error:
             raise RunError(
                 f"{path} has no column {error}, expected {', '.join(_COLUMNS)}. {_REMEDY}"

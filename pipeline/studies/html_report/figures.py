@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from frostline.classifiers.protocol.calibration_error import BINS, bin_of, rms_calibration_error
+from frostline.csv_cells import from_cell
 from frostline.files.checksums import read_listed
 from frostline.files.documents import MAX_BYTES
 from frostline.pipeline.errors import RunError
@@ -387,7 +388,7 @@ def _columns(path: Path) -> dict[str, NDArray[np.float64]]:
     columns = {}
     for label, *texts in cells:
         with contextlib.suppress(ValueError):  # not a numeric column
-            words = label.replace("_", " ").replace("val ", "validation ")
+            words = from_cell(label).replace("_", " ").replace("val ", "validation ")
             columns[words] = np.array([float(text or "nan") for text in texts])
     return columns
 

@@ -12,7 +12,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from frostline.classifiers import FitOptions, LabelledRows, fit_head, load_head, save_head
+from frostline.classifiers import FitOptions, LabelledRows, compare_heads, fit_head, load_head, save_head
 from frostline.classifiers.errors import HeadError, HeadFormatError
 from frostline.classifiers.heads.catalog import find_head, parse_params
 from frostline.classifiers.heads.kinds import HeadKind
@@ -60,7 +60,7 @@ TYPE = f"{__name__}.Nearest"
 
 def fit(name, data, **params):
     rows = LabelledRows(data.X, data.y, np.arange(200), np.arange(200, 300), data.classes)
-    return fit_head(name, rows, FitOptions(params))
+    return fit_head(name, rows, FitOptions(params, trusted=[__name__]))
 
 
 @pytest.fixture
@@ -108,10 +108,13 @@ def test_user_defined_head_loads_only_if_trusted(blobs, tmp_path):
     head = fit(OWN, blobs, power=1)
     assert foreign_types(head.estimator) == (TYPE,)
     save_head(head, tmp_path)
-    with pytest.raises(HeadFormatError, match=f"--trust {TYPE}"):
+    with pytest.raises(HeadFormatError, match=f"--trust-module {TYPE}"):
         load_head(tmp_path)
-    loaded = load_head(tmp_path, trusted=[TYPE])
-    assert np.array_equal(loaded.predict_proba(blobs.X), head.predict_proba(blobs.X))
+    for trusted in (TYPE, __name__, __name__.partition(".")[0]):
+        loaded = load_head(tmp_path, trusted=[trusted])
+        assert np.array_equal(loaded.predict_proba(blobs.X), head.predict_proba(blobs.X))
+    with pytest.raises(HeadFormatError, match=f"--trust-module {TYPE}"):
+        load_head(tmp_path, trusted=[TYPE[:-1], f"{TYPE}s", "", "numpy"])
 
 
 def test_file_cannot_mark_itself_as_trusted(blobs, tmp_path):
@@ -133,6 +136,44 @@ def test_the_named_module_of_a_file_is_not_imported(blobs, tmp_path):
     assert "antigravity" not in sys.modules
     assert isinstance(head.estimator[-1], GaussianNB)
     head.predict_proba(blobs.X)
+
+
+@pytest.fixture
+def stranger(tmp_path, monkeypatch):
+    """A module whose import leaves a file."""
+    folder = tmp_path / "modules"
+    (folder / "stranger").mkdir(parents=True)
+    (folder / "stranger" / "__init__.py").write_text("")
+    mark = tmp_path / "imported"
+    code = "from sklearn.naive_bayes import GaussianNB as Head\nimport pathlib\n"
+    (folder / "stranger" / "heads.py").write_text(f"{code}pathlib.Path({str(mark)!r}).touch()\n")
+    monkeypatch.syspath_prepend(folder)
+    for name in ("stranger", "stranger.heads"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    return mark
+
+
+@pytest.mark.parametrize("trusted", [(), ("strange",), ("stranger.head",), ("stranger.heads.Heads",), ("",)])
+def test_a_module_that_is_not_trusted_is_not_imported(trusted, stranger, blobs):
+    rows = LabelledRows(blobs.X, blobs.y, np.arange(200), np.arange(200, 300), blobs.classes)
+    message = r"module 'stranger.heads' runs its code.*--trust-module stranger\.heads; in Python, trusted="
+    with pytest.raises(HeadError, match=message):
+        fit_head("stranger.heads:Head", rows, FitOptions(trusted=trusted))
+    with pytest.raises(HeadError, match=message):
+        compare_heads(blobs.X, blobs.y, ["stranger.heads:Head"], trusted=trusted)
+    assert not stranger.exists()
+
+
+@pytest.mark.parametrize("trusted", ["stranger", "stranger.heads", "stranger.heads.Head"])
+def test_a_module_is_imported_if_it_its_package_or_the_class_is_trusted(trusted, stranger):
+    assert find_head("stranger.heads:Head", [trusted]).build({}, 0, "cpu")
+    assert stranger.exists()
+
+
+def test_a_declared_class_is_imported_by_its_path(stranger, declare):
+    declare("frostline.heads", strange="stranger.heads:Head")
+    assert find_head("stranger.heads:Head").build({}, 0, "cpu")
+    assert stranger.exists()
 
 
 @pytest.mark.usefixtures("declared")
@@ -188,9 +229,12 @@ def test_unregistered_head_is_not_loaded(blobs, tmp_path):
 
 
 def test_parameters_are_literals_or_text():
-    params = parse_params(OWN, ["power=3", "metric=manhattan"])
+    params = parse_params(OWN, ["power=3", "metric=manhattan"], [__name__])
     assert params == {"power": 3, "metric": "manhattan"}
-    assert find_head(OWN).check({"power": (1,), "metric": "None"}) == {"power": (1,), "metric": None}
+    assert find_head(OWN, [__name__]).check({"power": (1,), "metric": "None"}) == {
+        "power": (1,),
+        "metric": None,
+    }
 
 
 @pytest.mark.parametrize(
@@ -206,7 +250,7 @@ def test_parameters_are_literals_or_text():
 )
 def test_non_classifier_raises(name, texts, message):
     with pytest.raises(HeadError, match=message):
-        parse_params(name, texts)
+        parse_params(name, texts, ["no.such", "pathlib", "json", __name__])
 
 
 def test_classifier_without_scores_raises(blobs):

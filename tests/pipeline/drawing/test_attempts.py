@@ -4,6 +4,8 @@ import json
 import shutil
 from importlib.util import find_spec
 
+import matplotlib as mpl
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -19,6 +21,8 @@ from frostline.pipeline import (
     train_head,
     write_report,
 )
+from frostline.pipeline.drawing.attempts import drawn
+from frostline.pipeline.drawing.plots import plot_confusion
 from frostline.pipeline.progress import SILENT
 from frostline.pipeline.runs.evaluation import read_evaluation
 from frostline.pipeline.runs.run import load_run
@@ -155,3 +159,14 @@ def test_report(run, monkeypatch, tmp_path):
     assert "Leaderboard" in text
     assert "Reliability" in text
     assert "most confident" in text
+
+
+def test_settings_of_the_current_folder_change_no_picture(tmp_path):
+    def draw(path):
+        plot_confusion(np.eye(2, dtype=np.int64), ["a", "b"], path, title="t")
+
+    plain = drawn(tmp_path / "plain.png", draw, SILENT)
+    with mpl.rc_context({"text.usetex": True, "figure.facecolor": "red", "font.size": 30}):
+        changed = drawn(tmp_path / "changed.png", draw, SILENT)
+        assert mpl.rcParams["text.usetex"]
+    assert changed.read_bytes() == plain.read_bytes()

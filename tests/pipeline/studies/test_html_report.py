@@ -1,5 +1,6 @@
 """The HTML report: whole without a network, true to the runs, and alive in a browser."""
 
+import dataclasses
 import json
 import os
 import re
@@ -10,6 +11,7 @@ import sys
 from html.parser import HTMLParser
 from importlib.util import find_spec
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -450,3 +452,15 @@ def test_dark_mode_small_screens_and_print(page):
         == 0
     )
     assert page.messages() == []
+
+
+def test_a_command_of_a_run_of_someone_else_runs_nothing_but_frostline(runs):
+    run = load_run(runs[0])
+    hostile = "memory:set\ntouch pwned #"
+    caches = tuple(
+        msgspec.structs.replace(cache, source=hostile, path="-x\ny.h5") for cache in run.record.caches
+    )
+    changed = dataclasses.replace(run, record=msgspec.structs.replace(run.record, caches=caches))
+    lines = [line for command in repeating_commands(changed) for line in command.splitlines()]
+    assert all(line.startswith(("# ", "frostline ")) for line in lines)
+    assert not any("pwned" in line for line in lines if line.startswith("frostline "))

@@ -1,5 +1,6 @@
 """A study file: what is wrong in it is told with its line, before anything is computed."""
 
+import sys
 from collections import Counter
 
 import pytest
@@ -9,6 +10,7 @@ from frostline.pipeline.studies.jobs.plan import plan_study
 from frostline.pipeline.studies.jobs.study_file import read_study
 from tests.helpers.images import write_folder
 from tests.helpers.paths import ROOT
+from tests.helpers.runner import run
 from tests.helpers.tables import write_manifest
 
 TUNE = """
@@ -53,6 +55,16 @@ def line_of(path, text):
         ('[[train-head]]\nhead = "svm"\ntrials = 3', "trials and jobs need a search", "trials = 3"),
         ('[[train-head]]\nhead = "svm"\ntrails = 3', "no key 'trails' (did you mean 'trials'?)", "trails"),
         ('[[train-head]]\nhead = "svm"\ncv = 1', "cv: got 1, expected a whole number, at least 2", "cv = 1"),
+        (
+            '[[train-head]]\nhead = "stranger.heads:Head"',
+            "importing the module 'stranger.heads' runs its code",
+            "stranger",
+        ),
+        (
+            '[[train-head]]\nhead = "svm"\ntrust-module = "stranger"',
+            "no key 'trust-module': a study file trusts no module; pass --trust-module to frostline batch",
+            "trust-module",
+        ),
         (
             '[[train-head]]\nhead = "svm"\nlayer = "a"',
             "no key 'layer': list the layers in [[extract]]",
@@ -331,3 +343,35 @@ def test_a_file_too_large_is_not_read(tmp_path):
         file.truncate(1 << 40)
     with pytest.raises(OSError, match="has 1099511627776 bytes; expected at most"):
         read_study(path)
+
+
+@pytest.fixture
+def stranger(tmp_path, monkeypatch):
+    """A module whose import leaves a file."""
+    (tmp_path / "modules").mkdir()
+    code = "from sklearn.naive_bayes import GaussianNB as Head\nimport pathlib\n"
+    mark = tmp_path / "imported"
+    (tmp_path / "modules" / "stranger.py").write_text(f"{code}pathlib.Path({str(mark)!r}).touch()\n")
+    monkeypatch.syspath_prepend(tmp_path / "modules")
+    monkeypatch.delitem(sys.modules, "stranger", raising=False)
+    return mark
+
+
+STRANGE = '[[extract]]\nbackbone = "timm:test_resnet"\n[[train-head]]\nhead = ["ridge", "stranger:Head"]\n'
+
+
+def test_a_study_imports_a_module_only_if_the_user_trusts_it(write_study, stranger):
+    path = write_study('[batch]\ndata = "{data}"\nout = "{out}"\n' + STRANGE)
+    for command in ([], ["--dry-run"], ["--trust-module", "strang"], ["--trust-module", "stranger.head"]):
+        told = run("batch", path, *command, code=1).stderr
+        assert f"{path}, line {line_of(path, 'stranger')}" in told
+        assert "--trust-module stranger" in told
+        assert not stranger.exists()
+    plan = plan_study(read_study(path), trusted=["stranger"])
+    assert stranger.exists()
+    heads = [job.options for job in plan.jobs if job.stage == "train-head"]
+    assert {options.head: options.trusted for options in heads} == dict.fromkeys(
+        ("ridge", "stranger:Head"), ("stranger",)
+    )
+    names = {job.path.name for job in plan.jobs}
+    assert names == {job.path.name for job in plan_study(read_study(path), trusted=["stranger", "x"]).jobs}

@@ -1,0 +1,1 @@
+"""Fuzzing of everything that reads a file: whatever the bytes, an error of Frostline or a result, and nothing else."""

@@ -1,0 +1,207 @@
+"""The readers that are fuzzed: where each gets its bytes, its seeds, and how a change of them stays well-formed."""
+
+import contextlib
+import hashlib
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from frostline.classifiers import load_head
+from frostline.errors import FrostlineError
+from frostline.features.backbones.weights.files import read_weights
+from frostline.features.cache import FeatureCache
+from frostline.features.images.decoding import decode, upright_rgb
+from frostline.features.sources.manifest import open_manifest
+from frostline.features.spec import Transform
+from frostline.files.checksums import digest_of_file, format_sums, read_sums
+from frostline.pipeline.errors import RunError
+from frostline.pipeline.runs.evaluation import read_evaluation
+from frostline.pipeline.runs.ledger import Ledger
+from frostline.pipeline.runs.predictions import VALIDATION_FILE, Predictions
+from frostline.pipeline.runs.run import load_run
+from frostline.pipeline.studies.jobs.options import read_heads, read_recipes
+from frostline.pipeline.studies.jobs.study_file import read_study
+from tests.fuzz import seeds
+from tests.fuzz.mutations import (
+    Mutation,
+    mutate_bytes,
+    mutate_hdf5,
+    mutate_json,
+    mutate_lines,
+    mutate_safetensors,
+    mutate_zip,
+)
+
+_TRANSFORM = Transform(32, "shortest", (32, 32), "bilinear", (0.5,) * 3, (0.5,) * 3)
+
+
+NAMES = (
+    "cache",
+    "manifest",
+    "manifest in Parquet",
+    "study file",
+    "run.json",
+    "head.json",
+    "head.skops",
+    "head.safetensors",
+    "evaluation.json",
+    "split.safetensors",
+    "ledger.jsonl",
+    "validation_predictions.csv",
+    "SHA256SUMS",
+    "image",
+    "weights, safetensors",
+    "weights, torch",
+)
+"""Names of the targets."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A reader.
+
+    Attributes:
+        name: Name of the target.
+        seeds: Valid inputs.
+        read: Function that reads some bytes, and raises nothing but `FrostlineError`.
+        mutate: Changes that keep the input well-formed.
+    """
+
+    name: str
+    seeds: Sequence[bytes]
+    read: Callable[[bytes], Any]
+    mutate: Mutation
+
+    def run(self, data: bytes) -> bool:
+        """Read some bytes; return whether they were accepted."""
+        with contextlib.suppress(FrostlineError), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # numbers near the largest overflow in products
+            self.read(data)
+            return True
+        return False
+
+    def run_quietly(self, data: bytes) -> None:
+        """Read some bytes, for a fuzzer that takes no result."""
+        self.run(data)
+
+
+def make_targets(folder: Path) -> Mapping[str, Target]:
+    """Return all targets by name. They read files in a folder, which is best on a disk in memory."""
+    whole = seeds.write_run(folder)
+    run, linear = (seeds.copy_run(path, folder / "records") for path in (whole, whole.with_name("linear")))
+    sums = format_sums({path.name: digest_of_file(path) for path in whole.iterdir()})
+    made = [
+        _in_file(folder / "x.h5", "cache", [(folder / "cache.h5").read_bytes()], _read_cache, mutate_hdf5),
+        _in_file(folder / "x.csv", "manifest", [seeds.MANIFEST.encode()], open_manifest, mutate_bytes),
+        _in_file(folder / "x.parquet", "manifest in Parquet", seeds.tables(), open_manifest, mutate_bytes),
+        _in_file(folder / "x.toml", "study file", [seeds.STUDY.encode()], _read_study, mutate_bytes),
+        _record(run, "run.json", lambda: _read_run(run), mutate_json),
+        _record(run, "head.json", lambda: load_head(run), mutate_json),
+        _head(run, "head.skops", mutate_zip),
+        _head(linear, "head.safetensors", mutate_safetensors),
+        _record(run, "evaluation.json", lambda: read_evaluation(run), mutate_json),
+        _record(run, "split.safetensors", lambda: load_run(run).split, mutate_safetensors),
+        _record(run, "ledger.jsonl", lambda: Ledger(run).entries(), mutate_lines),
+        _record(run, VALIDATION_FILE, lambda: Predictions.read(run / VALIDATION_FILE), mutate_bytes),
+        _in_file(
+            folder / "sums" / "SHA256SUMS",
+            "SHA256SUMS",
+            [sums],
+            lambda path: read_sums(path.parent, RunError),
+            mutate_bytes,
+        ),
+        Target("image", seeds.images(), _decode, mutate_bytes),
+        _in_file(
+            folder / "x.safetensors",
+            "weights, safetensors",
+            seeds.safetensors(),
+            read_weights,
+            mutate_safetensors,
+        ),
+        _in_file(folder / "x.pth", "weights, torch", seeds.checkpoints(), read_weights, mutate_zip),
+    ]
+    return {target.name: target for target in made}
+
+
+def _in_file(
+    path: Path, name: str, found: Sequence[bytes], read: Callable[[Path], Any], mutate: Mutation
+) -> Target:
+    """Return a target that reads a file."""
+    path.parent.mkdir(exist_ok=True)
+
+    def read_bytes(data: bytes) -> None:
+        path.write_bytes(data)
+        read(path)
+
+    return Target(name, found, read_bytes, mutate)
+
+
+def _record(run: Path, name: str, read: Callable[[], Any], mutate: Mutation) -> Target:
+    """Return a target that reads a file of a run."""
+    whole = (run / name).read_bytes()
+
+    def read_bytes(data: bytes) -> None:
+        (run / name).write_bytes(data)
+        try:
+            read()
+        finally:
+            (run / name).write_bytes(whole)
+
+    return Target(name, [whole], read_bytes, mutate)
+
+
+def _head(run: Path, name: str, mutate: Mutation) -> Target:
+    """Return a target that reads the arrays of a head, whose digest is right."""
+    whole, record = (run / name).read_bytes(), (run / "head.json").read_bytes()
+
+    def read_bytes(data: bytes) -> None:
+        changed = {**json.loads(record), "sha256": hashlib.sha256(data).hexdigest()}
+        (run / name).write_bytes(data)
+        (run / "head.json").write_text(json.dumps(changed))
+        try:
+            head = load_head(run)
+            head.predict_proba(np.zeros((2, head.dim), np.float32))
+        finally:
+            (run / name).write_bytes(whole)
+            (run / "head.json").write_bytes(record)
+
+    return Target(name, [whole], read_bytes, mutate)
+
+
+def _read_cache(path: Path) -> None:
+    cache = FeatureCache.open(path)
+    try:
+        cache.info()
+        cache.verify()
+        _ = (cache.ids, cache.labels, cache.classes, cache.split, cache.groups, cache.errors)
+        for layer in cache.layers:
+            np.asarray(cache.features(layer.key)).sum()
+    finally:
+        cache.close()
+
+
+def _read_study(path: Path) -> None:
+    study = read_study(path)
+    for table in study.train_head:
+        read_heads(table)
+    for tuned in study.finetune:
+        read_recipes(tuned, study.batch.seeds[0])
+
+
+def _read_run(run: Path) -> None:
+    from frostline.pipeline.runs.summary import summarise
+
+    found = load_run(run)
+    _ = (found.split, found.caches, found.tuned)
+    found.head()
+    summarise(run)
+
+
+def _decode(data: bytes) -> None:
+    upright_rgb(data).close()
+    decode(data, _TRANSFORM, np.zeros((32, 32, 3), np.uint8))
