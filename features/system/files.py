@@ -49,10 +49,27 @@ def open_regular(path: str | Path) -> int:
     return fd
 
 
-def read_regular(path: str | Path) -> bytes:
-    """Return the bytes of a regular file; see `open_regular`."""
-    with open(open_regular(path), "rb", buffering=0) as file:  # a descriptor
+def read_regular(path: str | Path, *, limit: int | None = None) -> bytes:
+    """Return the bytes of a regular file; see `open_regular`.
+
+    Args:
+        path: Path of the file.
+        limit: Largest number of bytes to read; None for any number.
+
+    Raises:
+        OSError: The file is larger than the limit; none of it was read.
+    """
+    fd = open_regular(path)
+    with open(fd, "rb", buffering=0) as file:  # noqa: PTH123  # a descriptor
+        check_size(fd, path, limit)
         return file.readall()
+
+
+def check_size(fd: int, path: str | Path, limit: int | None) -> None:
+    """Raise an `OSError` for an open file that is larger than a limit."""
+    size = os.fstat(fd).st_size
+    if limit is not None and size > limit:
+        raise OSError(errno.EFBIG, f"the file has {size:,} bytes; expected at most {limit:,}", str(path))
 
 
 def check_regular(path: str | Path, *, missing_ok: bool = False) -> None:
