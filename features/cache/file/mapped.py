@@ -11,13 +11,13 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from frostline.features.cache.file.layout import TABLE, Array, Layout, as_bytes, columns, table_digest
+from frostline.features.cache.file.layout import TABLE, Array, Layout, as_bytes, table_digest
 from frostline.features.cache.file.trust import read_layout
 from frostline.features.errors import CacheFormatError, ChecksumError
-from frostline.features.system.files import map_privately, open_regular
-from frostline.features.system.truncation import TruncatedError, check_size, watch
 from frostline.features.table import FAILED, OK, ImageTable
 from frostline.splits import SPLITS
+from frostline.system.files import map_privately, open_regular
+from frostline.system.truncation import TruncatedError, check_size, watch
 
 
 def checksum(*parts: memoryview | bytes) -> int:
@@ -42,7 +42,7 @@ class MappedFile:
         self._close_fd = weakref.finalize(self, os.close, fd)
         self._memory = mmap.mmap(fd, layout.size, access=mmap.ACCESS_READ)
         watch(self._memory, path)
-        self._columns = columns(layout.spec)
+        self._columns = layout.columns
         self._verdicts = np.zeros(
             (layout.blocks, len(self._columns)), np.int8
         )  # 1 valid, -1 invalid, 0 unchecked
@@ -72,7 +72,7 @@ class MappedFile:
     def check_size(self) -> None:
         """Raise `ChecksumError` if another program has truncated the file.
 
-        Reading a page that was cut off ends the process; `frostline.features.system.truncation` explains it then.
+        Reading a page that was cut off ends the process; `frostline.system.truncation` explains it then.
         """
         try:
             check_size(self._memory, self.path)

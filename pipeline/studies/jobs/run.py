@@ -19,6 +19,7 @@ from frostline.interrupts import children_ignore_interrupts, end_with_parent
 from frostline.pipeline.hosts.memory import half_of_memory
 from frostline.pipeline.progress import SILENT, Advance, Reporter
 from frostline.pipeline.studies.jobs.kinds import Job, Share
+from frostline.system.atomic import replace_file
 
 _KILLED = "its process was killed, most likely because the memory ran out; run the same command again, with a lower --jobs"
 _WAIT = 1.0  # seconds between attempts to open a cache that another process writes
@@ -194,7 +195,6 @@ class _JobReporter:
 
 def write_error(folder: Path, outcome: Outcome) -> Path:
     """Write the error message and the traceback of a failed job to a file."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{outcome.job}.txt"
-    path.write_text(f"{outcome.error}\n\n{outcome.details}", encoding="utf-8")
+    replace_file(path, f"{outcome.error}\n\n{outcome.details}".encode(errors="surrogateescape"))
     return path
