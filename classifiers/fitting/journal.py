@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +11,10 @@ from typing import Any, Self
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
 from numpy.typing import NDArray
+
+from frostline.classifiers.errors import HeadError
+from frostline.system.atomic import AppendedFile
+from frostline.system.locks import LockHeldError
 
 Result = dict[str, Any]
 
@@ -48,7 +51,10 @@ def in_parallel(
 
 
 class Journal:
-    """Journal of finished pieces on disk, one JSON line per piece. A truncated last line is dropped.
+    """Journal of finished pieces on disk, one JSON line per piece.
+
+    Each line has a digest. A line that was truncated or changed is dropped with those after it, and its piece is
+    computed again.
 
     Args:
         path: File of the journal; None to disable it.
@@ -61,17 +67,21 @@ class Journal:
         self.resumed = 0
         self._path = path
         self._known: dict[str, Result] = {}
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
         if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("a+b")
-            self._file.truncate(self._read())
+            try:
+                self._file = self._open.enter_context(AppendedFile.open(self._path))
+            except LockHeldError as error:
+                raise HeadError(
+                    f"{self._path}: {error.who} is computing the same; wait until it is done"
+                ) from None
+            self._file.cut(self._read())
         return self
 
     def __exit__(self, *_error: object) -> None:
-        if self._path is not None:
-            self._file.close()
+        self._open.close()
 
     def complete(
         self,
@@ -100,20 +110,37 @@ class Journal:
     def _read(self) -> int:
         """Read complete lines, and return the position of their end in bytes."""
         end = 0
-        self._file.seek(0)
-        for line in self._file:
-            try:
-                entry = json.loads(line)
-            except ValueError:
+        for line in self._file.read().splitlines(keepends=True):
+            found = _parsed(line)
+            if found is None:
                 break
-            if not line.endswith(b"\n"):
-                break
-            self._known[entry["piece"]] = entry["result"]
+            piece, result = found
+            self._known[piece] = result
             end += len(line)
         return end
 
     def _add(self, name: str, result: Result) -> None:
         if self._path is not None:
-            self._file.write(json.dumps({"piece": name, "result": result}).encode() + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self._file.append(_line(name, result))
+
+
+def _line(piece: str, result: Result) -> bytes:
+    """Return the line of a finished piece, without its end."""
+    entry = {"piece": piece, "result": result}
+    return json.dumps({**entry, "digest": _digest(entry)}).encode()
+
+
+def _parsed(line: bytes) -> tuple[str, Result] | None:
+    """Return the piece and the result of a line; None for a line that `_line` did not return."""
+    try:
+        entry = json.loads(line)
+        digest = entry.pop("digest")
+        piece, result = entry["piece"], entry["result"]
+        whole = line.endswith(b"\n") and digest == _digest(entry)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return (piece, result) if whole else None
+
+
+def _digest(entry: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(entry).encode(), digest_size=8, usedforsecurity=False).hexdigest()

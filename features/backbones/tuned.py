@@ -6,6 +6,7 @@ transform and digest).
 """
 
 import dataclasses
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,10 @@ from frostline.features.backbones.providers.registry import find
 from frostline.features.backbones.weights import fingerprint, match, read_weights
 from frostline.features.errors import BackboneError, WeightsError
 from frostline.features.spec import Transform
-from frostline.features.system.atomic import replace_file
+from frostline.files.checksums import read_listed
+from frostline.files.documents import MAX_BYTES, Document
+from frostline.system.atomic import replace_file
+from frostline.system.files import resolved
 
 TUNED = "run:"  # prefix of the folder
 
@@ -27,6 +31,7 @@ _FORMAT = "frostline backbone"
 _FORMAT_VERSION = 1
 _RECORD = "backbone.json"
 _WEIGHTS = "backbone.safetensors"
+_REMEDY = "Restore the file from a copy, or train again."
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,7 @@ def load_tuned(folder: str | Path) -> Backbone:
     file = folder / _WEIGHTS
     match(network.module, read_weights(file), where=str(file))
     tuned = dataclasses.replace(network, readout=readout, transform=record.transform, weights=str(file))
-    backbone = Backbone(f"{source.prefix}:{name}", tuned, origin=str(file.resolve()))
+    backbone = Backbone(f"{source.prefix}:{name}", tuned, origin=str(resolved(file)))
     if backbone.weights_sha256 != record.weights_sha256:
         raise WeightsError(
             f"weights {file}: their SHA-256 is {backbone.weights_sha256}, expected {record.weights_sha256} of {_RECORD}; "
@@ -85,19 +90,18 @@ def load_tuned(folder: str | Path) -> Backbone:
 def _read(folder: Path) -> _Record:
     path = folder / _RECORD
     try:
-        text = path.read_bytes()
-    except OSError as error:
+        text = read_listed(folder, _RECORD, raises=BackboneError, remedy=_REMEDY, limit=MAX_BYTES)
+    except FileNotFoundError as error:
         raise BackboneError(
             f"backbone {TUNED}{folder}: no {_RECORD} found ({error.strerror}); expected an output folder of frostline finetune. "
             "A run of train-head has no backbone of its own: use the backbone of its cache"
         ) from error
-    try:
-        record = msgspec.json.decode(text, type=_Record)
-    except msgspec.DecodeError as error:
-        raise BackboneError(f"{path}: not the record of a backbone: {error}") from error
-    if (record.format, record.format_version) != (_FORMAT, _FORMAT_VERSION):
+    described = Document(path, "the record of a backbone", _REMEDY, BackboneError)
+    document = described.parse(text)
+    found = document.get("format"), document.get("format_version")
+    if found != (_FORMAT, _FORMAT_VERSION) or isinstance(found[1], bool):
         raise BackboneError(
-            f"{path}: format {record.format!r} {record.format_version}; expected {_FORMAT!r} {_FORMAT_VERSION}. Update "
+            f"{path}: format {reprlib.repr(found[0])} {reprlib.repr(found[1])}; expected {_FORMAT!r} {_FORMAT_VERSION}. Update "
             "Frostline if a newer version wrote it"
         )
-    return record
+    return described.convert(document, _Record)

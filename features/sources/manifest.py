@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from frostline.csv_cells import from_cell
 from frostline.features.errors import SourceError
 from frostline.features.notes import SourceNotes
 from frostline.features.sources.columns import ROLES, find_columns
@@ -17,8 +18,8 @@ from frostline.features.sources.kinds import SourceKind
 from frostline.features.sources.labels import composed, plain_numbers
 from frostline.features.sources.listing import UNREADABLE, Stat, file_stat
 from frostline.features.sources.split_names import SPLIT_CODES
-from frostline.features.system.files import check_regular, open_regular
 from frostline.splits import Split
+from frostline.system.files import check_regular, open_regular
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
 """Ends of the names of manifests, in lower case."""
@@ -172,7 +173,7 @@ def _read_text(file: str, chosen: Mapping[str, str | None]) -> _Sheet:
                         f" ({delimiter.join(header)}); a path or label that contains {delimiter!r} must be quoted"
                     )
                 lines.append(reader.line_num)
-                rows.append([cells[index] for index in wanted.values()])
+                rows.append([from_cell(cells[index]) for index in wanted.values()])
         except csv.Error as error:
             raise SourceError(
                 f"{file}, line {reader.line_num}: {error}; expected quoting as in RFC 4180"

@@ -96,7 +96,7 @@ def label_errors(cache: str | Path | FeatureCache, options: LabelErrorOptions) -
     split, _ = split_rows(cache, options.fractions)
     rows = np.flatnonzero((split == Split.TRAIN) | (split == Split.VAL))
     together = positions(cache.content[rows], cache.groups[rows]).astype(str)
-    kind = find_head(options.head)
+    kind = find_head(options.head, options.trusted)
     estimator = kind.build(kind.complete({}), options.seed, options.device)
     if not hasattr(estimator, "predict_proba"):
         raise HeadError(
@@ -124,7 +124,6 @@ def label_errors(cache: str | Path | FeatureCache, options: LabelErrorOptions) -
     picture = table = None
     if options.out is not None and found:
         table = Path(options.out) / TABLE
-        table.parent.mkdir(parents=True, exist_ok=True)
         write_table([vars(each) for each in found], table)
         picture = drawn(
             Path(options.out) / PICTURE,

@@ -4,7 +4,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from frostline.classifiers.fitting.fitted_head import FittedHead
-from frostline.classifiers.saving.head_files import foreign_types, load_head
+from frostline.classifiers.saving.head_files import load_head
+from frostline.classifiers.saving.skops_files import foreign_types
 from frostline.pipeline.runs.record import HeadRecord, Metrics, Scores
 
 
@@ -28,7 +29,7 @@ def load_run_head(folder: Path, trusted: Collection[str] = ()) -> FittedHead:
 
     Args:
         folder: Run directory.
-        trusted: Types to trust when loading a third-party head; see `frostline.classifiers.saving.head_files.load_head`.
+        trusted: Modules or types to trust when loading a third-party head; see `frostline.classifiers.saving.head_files.load_head`.
 
     Raises:
         HeadFormatError: Files of the head are missing or modified, or contain types that are not trusted.

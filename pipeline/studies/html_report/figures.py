@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from frostline.classifiers.protocol.calibration_error import BINS, bin_of, rms_calibration_error
+from frostline.csv_cells import from_cell
 from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.summary import Accuracy
 from frostline.pipeline.studies.html_report.embedding import Map
@@ -375,7 +376,7 @@ def _columns(path: Path) -> dict[str, NDArray[np.float64]]:
     columns = {}
     for label, *texts in zip(header, *lines, strict=False):
         with contextlib.suppress(ValueError):  # not a numeric column
-            words = label.replace("_", " ").replace("val ", "validation ")
+            words = from_cell(label).replace("_", " ").replace("val ", "validation ")
             columns[words] = np.array([float(text or "nan") for text in texts])
     return columns
 

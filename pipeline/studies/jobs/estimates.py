@@ -23,7 +23,6 @@ from frostline.features.errors import EngineError
 from frostline.features.images.batches import load_batches
 from frostline.features.sources import open_source
 from frostline.features.spec import Layer
-from frostline.features.system.resources import memory_in_use
 from frostline.pipeline.errors import StudyError
 from frostline.pipeline.extraction.engine_choice import possible_plans
 from frostline.pipeline.inputs.networks import load_network
@@ -37,6 +36,7 @@ from frostline.pipeline.studies.jobs.kinds import (
     HeadTraining,
     Job,
 )
+from frostline.system.resources import memory_in_use
 
 _IMAGES = 32
 _ROWS = 400
@@ -232,11 +232,12 @@ def _time_fit(job: HeadTraining, width: int, rows: int) -> tuple[float, float, f
     train = np.arange(rows * 3 // 4)
     options, params = job.options, dict(job.options.params or {})
     if options.searches:
-        params |= find_head(options.head).candidates(params, len(train))[0]
+        params |= find_head(options.head, options.trusted).candidates(params, len(train))[0]
     names = [str(number) for number in range(classes)]
     synthetic = LabelledRows(X, y, train, np.arange(len(train), rows), names)
     started = time.perf_counter()
-    fitted = fit_head(options.head, synthetic, FitOptions(params, options.seed, options.device))
+    fitting = FitOptions(params, options.seed, options.device, trusted=options.trusted)
+    fitted = fit_head(options.head, synthetic, fitting)
     seconds = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as folder:
         save_head(fitted, Path(folder))
@@ -249,7 +250,7 @@ def _trials(job: HeadTraining, rows: int) -> int:
     options = job.options
     if not options.searches:
         return 1
-    grid = len(find_head(options.head).candidates(options.params or {}, rows))
+    grid = len(find_head(options.head, options.trusted).candidates(options.params or {}, rows))
     count = options.trials or (grid if options.search in {None, "grid"} else 30)
     return count * (options.cv or 1) + 1
 
