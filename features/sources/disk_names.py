@@ -1,4 +1,4 @@
-"""Files whose names are written in another way than on disk: another Unicode form, or back-slashes."""
+"""Files whose names are written in another way than on disk: another Unicode form, back-slashes, or blanks around it."""
 
 import os
 import unicodedata
@@ -8,7 +8,7 @@ from pathlib import PureWindowsPath
 
 def may_differ(path: str) -> bool:
     """Return whether an existing file may have another path than the written one."""
-    return "\\" in path or not path.isascii()
+    return "\\" in path or not path.isascii() or path != path.strip()
 
 
 class DiskNames:
@@ -23,9 +23,11 @@ class DiskNames:
 
         Args:
             folder: Absolute path.
-            path: Path relative to the folder, or absolute. Its back-slashes may separate folders.
+            path: Path relative to the folder, or absolute. Its back-slashes may separate folders, and blanks may
+                surround it.
         """
-        for candidate in (path, PureWindowsPath(path).as_posix()) if "\\" in path else (path,):
+        forms = (path, PureWindowsPath(path).as_posix()) if "\\" in path else (path,)
+        for candidate in dict.fromkeys((*forms, *(form.strip() for form in forms))):
             if os.path.lexists(os.path.join(folder, candidate)):  # noqa: PTH118  # strings, as ids are
                 return candidate
             if not candidate.isascii() and (found := self._in_another_form(folder, candidate)):

@@ -1,5 +1,6 @@
 """Manifests: CSV, TSV or Parquet tables of ``path,label[,split][,group]``, one image per row."""
 
+import codecs
 import csv
 import math
 import os
@@ -12,7 +13,7 @@ from typing import Any, TextIO
 from frostline.csv_cells import from_cell
 from frostline.features.errors import SourceError
 from frostline.features.notes import SourceNotes
-from frostline.features.sources.columns import ROLES, find_columns
+from frostline.features.sources.columns import ROLES, column_remarks, find_columns
 from frostline.features.sources.disk_names import DiskNames, may_differ, on_disk
 from frostline.features.sources.file_stats import file_stats
 from frostline.features.sources.files import FileSource, absolute, make_table
@@ -91,7 +92,7 @@ def open_manifest(
     if all(stat == UNREADABLE for stat in files.values()):
         first = Path(folder, next(iter(files)))
         raise SourceError(
-            f"{root}: none of its {len(files)} files exists; {sheet.at(0)} points to {first}."
+            f"{root}: none of its {len(files)} files exists; {sheet.at(0)} points to {str(first)!r}."
             " Expected absolute paths, or paths relative to the manifest's folder."
         )
     labels, remarks = _labels(sheet.column("label"))
@@ -103,7 +104,13 @@ def open_manifest(
         groups=[group.strip() for group in sheet.column("group")],
         where=root,
     )
-    return FileSource(root, table, changed, folder=folder, notes=sheet.notes(remarks))
+    return FileSource(
+        root,
+        table,
+        changed,
+        folder=folder,
+        notes=sheet.notes([*column_remarks(sheet.header, chosen, sheet.taken), *remarks]),
+    )
 
 
 MANIFEST = SourceKind(
@@ -119,13 +126,13 @@ def _find_files(sheet: _Sheet, folder: str) -> dict[str, Stat]:
     """Return the stat of each file by id: its path as on disk, or as written if it is missing."""
     names = DiskNames()
     ids = [_id(cell, sheet, row) for row, cell in enumerate(sheet.columns["path"])]
-    seen: dict[str, int] = {}
+    seen: dict[str, int] = {}  # by path without "." and ".."
     stats = {}
     found_stats = file_stats([os.path.join(folder, id_) for id_ in ids])  # noqa: PTH118  # ids are strings
     for row, (id_, stat) in enumerate(zip(ids, found_stats, strict=True)):
         if stat == UNREADABLE and may_differ(id_) and (found := names.find(folder, id_)):
             id_, stat = found, file_stat(os.path.join(folder, found))  # noqa: PLW2901, PTH118
-        if (first := seen.setdefault(id_, row)) != row:
+        if (first := seen.setdefault(_spelt_once(folder, id_), row)) != row:
             raise SourceError(
                 f"{sheet.at(row, 'path')}: {sheet.columns['path'][row]!r} is already in {sheet.unit} {sheet.lines[first]};"
                 " expected each image once"
@@ -140,6 +147,13 @@ def _id(cell: str, sheet: _Sheet, row: int) -> str:
         raise SourceError(f"{sheet.at(row, 'path')}: got {cell!r}; expected an image file's path")
     # Parsing takes longer than reading the file's stat, and most paths are written as they would be afterwards.
     return PurePath(cell).as_posix() if os.name == "nt" or _NEEDLESS.search(cell) else cell
+
+
+def _spelt_once(folder: str, id_: str) -> str:
+    """Return the absolute path of an id without ``..``, so that two spellings of one path are equal."""
+    if id_.startswith("/") or ".." in id_:
+        return os.path.normpath(os.path.join(folder, id_))  # noqa: PTH118  # strings, as ids are
+    return f"{folder}/{id_}"
 
 
 def _labels(cells: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -189,8 +203,11 @@ def _read_text(file: str, chosen: Mapping[str, str | None]) -> _Sheet:
             ) from error
         except UnicodeDecodeError as error:
             byte = error.object[error.start]
+            is_utf_16 = error.object[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE} and not reader.line_num
             raise SourceError(
-                f"{file}, after line {reader.line_num}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8"
+                f"{file} is UTF-16 text; save the file as UTF-8"
+                if is_utf_16
+                else f"{file}, after line {reader.line_num}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8"
             ) from error
     columns = zip(*rows, strict=True) if rows else ([] for _ in wanted)
     return _Sheet(file, header, wanted, dict(zip(wanted, columns, strict=True)), lines, "line")
@@ -221,7 +238,7 @@ def _read_parquet(file: str, chosen: Mapping[str, str | None]) -> _Sheet:
             header = opened.schema_arrow.names
             wanted = find_columns(header, chosen, f"{file}, its schema")
             _check_types(opened.schema_arrow, wanted, file)
-            table = opened.read(columns=[header[index] for index in wanted.values()])
+            table = _with_shortest_floats(opened.read(columns=[header[index] for index in wanted.values()]))
     except SourceError:
         raise
     except (OSError, ValueError) as error:  # pyarrow raises both
@@ -247,6 +264,17 @@ def _check_types(schema: Any, wanted: Mapping[str, int], file: str) -> None:
                 f"{file}, its schema: the column {column.name!r} holds {str(column.type)[:_SHOWN]}; expected one text or"
                 f" number per row as {role}. Write images that lie in the table to files, and a list to one column"
             )
+
+
+def _with_shortest_floats(table: Any) -> Any:
+    """Return a table in which a float of fewer bits is the float64 of the same shortest text: 0.1, not 0.10000000149."""
+    import pyarrow
+
+    for index, column in enumerate(table.schema):
+        if pyarrow.types.is_floating(column.type) and not pyarrow.types.is_float64(column.type):
+            values = [float(str(value)) for value in table[index].to_numpy()]
+            table = table.set_column(index, column.name, pyarrow.array(values, pyarrow.float64()))
+    return table
 
 
 def _place(file: str, unit: str, line: int, column: str = "") -> str:
