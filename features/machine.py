@@ -1,6 +1,6 @@
 """Description of the machine that computes features, recorded next to measured times."""
 
-from frostline.features.system.resources import processor_name, usable_cores
+from frostline.system.resources import processor_name, usable_cores
 
 
 def describe_machine(device: str) -> str:

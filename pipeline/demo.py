@@ -1,5 +1,6 @@
 """Demonstration of the main workflow on real images, from an empty folder to an evaluated classifier."""
 
+import io
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from frostline.pipeline.judging.evaluate import EvaluationResult, evaluate
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.directory import new_run_path
 from frostline.pipeline.training.train_head import TrainResult, train_head
+from frostline.system.atomic import replace_file
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,12 @@ def write_digits(folder: Path) -> None:
     digits = load_digits()
     for number, (pixels, label) in enumerate(zip(digits.images, digits.target, strict=True)):
         path = folder / str(label) / f"{number:04}.png"
-        if not path.exists():  # rewriting would change its time stamp
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_suffix(".partial")
-            Image.fromarray(np.round(pixels * (255 / 16)).astype(np.uint8)).save(partial, format="png")
-            partial.replace(path)
+        image = io.BytesIO()
+        Image.fromarray(np.round(pixels * (255 / 16)).astype(np.uint8)).save(image, format="png")
+        if (
+            not path.exists() or path.read_bytes() != image.getvalue()
+        ):  # rewriting would change its time stamp
+            replace_file(path, image.getvalue(), durable=False)
 
 
 def run_demo(folder: str | Path = "frostline-demo", *, report: Reporter = SILENT) -> DemoResult:

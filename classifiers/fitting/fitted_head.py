@@ -16,6 +16,7 @@ from frostline.classifiers.fitting.projection import Projection
 from frostline.classifiers.heads.catalog import recorded_head
 from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.numerics.selected_rows import as_floats, release, spans
+from frostline.system.atomic import write_text_file
 
 _LEAST = 1e-12  # added to probabilities before the logarithm, as in scikit-learn
 
@@ -40,7 +41,7 @@ class Curve:
 
     def to_csv(self, path: str | Path) -> None:
         """Write a CSV file with one line per position: x, then each series."""
-        with Path(path).open("w", newline="", encoding="utf-8") as file:
+        with write_text_file(Path(path)) as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow([self.x_label, *self.series])
             writer.writerows(zip(self.x, *self.series.values(), strict=True))

@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +11,10 @@ from typing import Any, Self
 import numpy as np
 from joblib import Parallel, delayed, parallel_config
 from numpy.typing import NDArray
+
+from frostline.classifiers.errors import HeadError
+from frostline.system.atomic import AppendedFile
+from frostline.system.locks import LockHeldError
 
 Result = dict[str, Any]
 
@@ -61,17 +64,21 @@ class Journal:
         self.resumed = 0
         self._path = path
         self._known: dict[str, Result] = {}
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
         if self._path is not None:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("a+b")
-            self._file.truncate(self._read())
+            try:
+                self._file = self._open.enter_context(AppendedFile.open(self._path))
+            except LockHeldError as error:
+                raise HeadError(
+                    f"{self._path}: {error.who} is computing the same; wait until it is done"
+                ) from None
+            self._file.cut(self._read())
         return self
 
     def __exit__(self, *_error: object) -> None:
-        if self._path is not None:
-            self._file.close()
+        self._open.close()
 
     def complete(
         self,
@@ -100,8 +107,7 @@ class Journal:
     def _read(self) -> int:
         """Read complete lines, and return the position of their end in bytes."""
         end = 0
-        self._file.seek(0)
-        for line in self._file:
+        for line in self._file.read().splitlines(keepends=True):
             try:
                 entry = json.loads(line)
             except ValueError:
@@ -114,6 +120,4 @@ class Journal:
 
     def _add(self, name: str, result: Result) -> None:
         if self._path is not None:
-            self._file.write(json.dumps({"piece": name, "result": result}).encode() + b"\n")
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            self._file.append(json.dumps({"piece": name, "result": result}).encode())

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import zipfile
 from collections.abc import Collection, Iterator, Mapping
 from importlib.metadata import version
@@ -24,6 +23,7 @@ from frostline.classifiers.fitting.projection import Projection, ProjectionPlan
 from frostline.classifiers.heads.catalog import HEADS, recorded_head
 from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.saving.trees import check_trees
+from frostline.system.atomic import replace_file
 
 FORMAT_VERSION = 1
 
@@ -147,23 +147,14 @@ def save_head(fitted: FittedHead, folder: str | Path) -> None:
         projection=projection,
     )
     text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
-    _replace(folder / file, data)
-    _replace(folder / _RECORD, text)
+    replace_file(folder / file, data)
+    replace_file(folder / _RECORD, text)
 
 
 def _save_projection(projection: Projection, folder: Path) -> _ProjectionRecord:
     data = save_tensors({"mean": projection.mean, "components": projection.components})
-    _replace(folder / _PROJECTION, data)
+    replace_file(folder / _PROJECTION, data)
     return _ProjectionRecord(projection.plan, hashlib.sha256(data).hexdigest())
-
-
-def _replace(path: Path, data: bytes) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def foreign_types(estimator: Any) -> tuple[str, ...]:

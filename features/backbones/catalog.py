@@ -20,7 +20,7 @@ from frostline.features.backbones.stages import Stage, derive_stages
 from frostline.features.backbones.tuned import TUNED, load_tuned
 from frostline.features.errors import BackboneError
 from frostline.features.spec import Layer
-from frostline.features.system.atomic import replace_file
+from frostline.system.atomic import replace_file
 
 
 @dataclass(frozen=True)

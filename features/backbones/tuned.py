@@ -19,7 +19,7 @@ from frostline.features.backbones.providers.registry import find
 from frostline.features.backbones.weights import fingerprint, match, read_weights
 from frostline.features.errors import BackboneError, WeightsError
 from frostline.features.spec import Transform
-from frostline.features.system.atomic import replace_file
+from frostline.system.atomic import replace_file
 
 TUNED = "run:"  # prefix of the folder
 

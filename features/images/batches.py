@@ -15,8 +15,8 @@ from frostline.features.content import CONTENT_BYTES, file_content
 from frostline.features.images.decoders import DECODERS, DecoderKind
 from frostline.features.images.decoding import DecodeError, decode_views
 from frostline.features.spec import Transform
-from frostline.features.system.resources import usable_cores
 from frostline.features.table import FAILED, NO_STAMP, OK, ImageSource
+from frostline.system.resources import usable_cores
 
 
 @dataclass(frozen=True, eq=False)

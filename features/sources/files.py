@@ -13,9 +13,9 @@ from frostline.features.errors import SourceError
 from frostline.features.notes import NO_NOTES, SourceNotes
 from frostline.features.sources.labels import sort_classes
 from frostline.features.sources.listing import Stat, file_stat, stat_fields
-from frostline.features.system.files import open_regular
 from frostline.features.table import ImageSource, ImageTable
 from frostline.splits import Split
+from frostline.system.files import open_regular
 
 # A file can change without a change of its size and times within one tick of the file system's clock, at most 2 s
 # (FAT). As in git, they identify only files last changed more than one tick before they were read.

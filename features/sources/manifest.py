@@ -17,8 +17,8 @@ from frostline.features.sources.kinds import SourceKind
 from frostline.features.sources.labels import composed, plain_numbers
 from frostline.features.sources.listing import UNREADABLE, Stat, file_stat
 from frostline.features.sources.split_names import SPLIT_CODES
-from frostline.features.system.files import check_regular, open_regular
 from frostline.splits import Split
+from frostline.system.files import check_regular, open_regular
 
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
 """Ends of the names of manifests, in lower case."""

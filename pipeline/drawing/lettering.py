@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontEntry, FontProperties, findfont, fontManager, get_font
 from matplotlib.text import Text
 
-from frostline.features.system.atomic import replace_file
+from frostline.system.atomic import replace_file
 
 DPI = 150
 _LONGEST = 40  # characters of a name

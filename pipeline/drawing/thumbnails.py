@@ -13,11 +13,11 @@ from frostline.features.errors import SourceError
 from frostline.features.images.decoders import DECODERS, DecoderError, decoder_of
 from frostline.features.images.decoding import DecodeError
 from frostline.features.sources import find_kind, open_source
-from frostline.features.system.files import read_regular
 from frostline.features.table import ImageSource
 from frostline.pipeline.drawing.lettering import legible
 from frostline.pipeline.inputs.joined_caches import AnyCache, find, members
 from frostline.pipeline.progress import Reporter
+from frostline.system.files import read_regular
 
 THUMBNAIL_SIDE = 256
 """Longest side of a thumbnail in a plot, in pixels."""

@@ -12,11 +12,11 @@ from frostline.features.engines import Engine
 from frostline.features.images.batches import load_batches
 from frostline.features.machine import describe_machine
 from frostline.features.spec import FeatureSpec, Layer
-from frostline.features.system.energy import EnergyMeter
 from frostline.features.table import ImageSource
 from frostline.pipeline.extraction.engine_choice import Computation, plan_computation
 from frostline.pipeline.inputs.unreadable import report_remarks
 from frostline.pipeline.options.extraction import CacheOptions
+from frostline.system.energy import EnergyMeter
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import re
 
-from frostline.features.system.resources import total_memory
+from frostline.system.resources import total_memory
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from frostline.features.content import CONTENT_BYTES
 from frostline.features.images.batches import load_batches
 from frostline.features.spec import Transform
-from frostline.features.system.atomic import replace_file
 from frostline.features.table import OK, ImageSource
 from frostline.pipeline.errors import TooManyBadImagesError
 from frostline.pipeline.inputs.unreadable import describe_unreadable, report_remarks
 from frostline.pipeline.progress import Reporter
+from frostline.system.atomic import replace_file
 
 _BATCH = 64
 

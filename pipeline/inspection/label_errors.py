@@ -124,7 +124,6 @@ def label_errors(cache: str | Path | FeatureCache, options: LabelErrorOptions) -
     picture = table = None
     if options.out is not None and found:
         table = Path(options.out) / TABLE
-        table.parent.mkdir(parents=True, exist_ok=True)
         write_table([vars(each) for each in found], table)
         picture = drawn(
             Path(options.out) / PICTURE,

@@ -119,7 +119,7 @@ def evaluate(
     head = opened.head(trusted=trusted)
     labels = _head_labels(data, test, head.classes)
 
-    number = opened.ledger.record(cache=str(data.path), key=data.key, rows=len(test))
+    number = opened.ledger.record(cache=str(data.path), key=data.key, rows=len(test), report=report)
     if number > 1:
         report.warn(
             f"{opened.path} has now been evaluated on the test split {number} times. Choosing between runs, or changing"

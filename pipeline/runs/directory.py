@@ -4,8 +4,6 @@ import json
 import os
 import re
 import reprlib
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from frostline.pipeline.errors import RunError
+from frostline.system.atomic import write_folder
 
 FEATURES = "features.h5"
 """File in a fine-tuned run that caches the features of its own backbone."""
@@ -33,7 +32,7 @@ def new_run_path(cache: Path, head: str, folder: str | Path = "runs") -> Path:
     """Return an unused path under `folder`: ``CACHE-HEAD``, then ``CACHE-HEAD-2`` and so on."""
     stem = Path(folder) / f"{cache.stem}-{head.rpartition(':')[2]}"
     path, number = stem, 1
-    while path.exists():
+    while os.path.lexists(path):
         number += 1
         path = stem.with_name(f"{stem.name}-{number}")
     return path
@@ -50,7 +49,7 @@ def check_new(path: Path) -> None:
     Raises:
         RunError: The path exists already.
     """
-    if path.exists():
+    if os.path.lexists(path):
         raise RunError(
             f"{path} exists already, and a run is never overwritten."
             " Choose another folder, omit the option for a new one, or delete it."
@@ -65,21 +64,8 @@ def write_run(path: Path) -> Iterator[Path]:
         RunError: The path exists already.
     """
     check_new(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
-    try:
-        partial.chmod(0o777 & ~_umask())
-        yield partial
-        partial.rename(path)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+    with write_folder(path) as folder:
+        yield folder
 
 
 @dataclass(frozen=True)

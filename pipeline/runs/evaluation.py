@@ -6,9 +6,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from frostline.features.system.atomic import replace_file
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.runs.directory import Document, to_plain
+from frostline.system.atomic import replace_file
 
 EVALUATION_FILE = "evaluation.json"
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from frostline.classifiers.fitting.fitted_head import FittedHead
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.learning_rows import LearningRows
+from frostline.system.atomic import write_text_file
 
 VALIDATION_FILE = "validation_predictions.csv"
 TEST_FILE = "test_predictions.csv"
@@ -62,7 +63,7 @@ class Predictions:
 
     def write(self, path: Path) -> None:
         """Write the predictions as CSV, one line per image."""
-        with path.open("w", newline="", encoding="utf-8") as file:
+        with write_text_file(path) as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(_COLUMNS)
             probabilities = (f"{value:.6f}" for value in self.probability)

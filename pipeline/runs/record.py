@@ -21,6 +21,7 @@ from frostline.pipeline.inputs.layers import joined_layers
 from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.runs.directory import Document, to_plain, with_current_names_in
+from frostline.system.atomic import replace_file
 
 RUN_FORMAT = "frostline-run"
 RUN_VERSION = 4
@@ -269,7 +270,8 @@ RunRecord: TypeAlias = HeadRun | TunedRun
 def save_record(folder: Path, record: RunRecord) -> None:
     """Write ``run.json`` into a folder."""
     document = {"format": RUN_FORMAT, "format_version": RUN_VERSION, **to_plain(record)}
-    (folder / RUN_FILE).write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    replace_file(folder / RUN_FILE, text.encode())
 
 
 def read_record(folder: Path) -> RunRecord:

@@ -16,6 +16,7 @@ from frostline.pipeline.inputs.labelled_images import LabelledImages
 from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.pipeline.runs.record import Counts, SplitRecord
 from frostline.splits import Split
+from frostline.system.atomic import replace_file
 
 SPLIT_FILE = "split.safetensors"
 
@@ -76,7 +77,7 @@ def save_split(folder: Path, rows: LearningRows[Any]) -> None:
         "positions": positions(images.content[order], images.groups[order]),
     }
     data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
-    (folder / SPLIT_FILE).write_bytes(data)  # safetensors writes to paths in UTF-8 alone
+    replace_file(folder / SPLIT_FILE, data)
 
 
 def read_split(folder: Path) -> RunSplit:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from frostline.features.system.locks import FileLock, LockHeldError
 from frostline.pipeline.errors import StudyError
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.studies import BatchOptions, PlanOptions
@@ -16,6 +15,7 @@ from frostline.pipeline.studies.jobs.kinds import STAGES, Job, Share, Stage, mis
 from frostline.pipeline.studies.jobs.plan import Plan, plan_study
 from frostline.pipeline.studies.jobs.run import Outcome, perform_all, shares, write_error
 from frostline.pipeline.studies.jobs.study_file import read_study
+from frostline.system.locks import FileLock, LockHeldError
 
 if TYPE_CHECKING:
     from frostline.pipeline.studies.jobs.estimates import Estimate

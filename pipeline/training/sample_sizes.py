@@ -36,6 +36,7 @@ from frostline.pipeline.runs.directory import (
     write_run,
 )
 from frostline.pipeline.runs.run import divide_for_training, tuning_runs
+from frostline.system.atomic import replace_file
 
 
 @dataclass(frozen=True)
@@ -266,8 +267,10 @@ class _Study:
         }
         with write_run(self.folder) as folder:
             text = json.dumps(document, indent=2, allow_nan=False)
-            (folder / f"{self.name}.json").write_text(text + "\n", encoding="utf-8")
             write_table(lines, folder / f"{self.name}.csv")
+            replace_file(
+                folder / f"{self.name}.json", f"{text}\n".encode()
+            )  # says that the folder is complete
         title = f"{self.options.head} on {self.layer} of {cache.path.name}"
         drawn(self.folder / f"{self.name}.png", lambda path: plot(path, title), self.options.report)
         if journal is not None:

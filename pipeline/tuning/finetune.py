@@ -47,6 +47,7 @@ from frostline.pipeline.tuning.start import EMBEDDING, StartRun, to_estimator
 from frostline.pipeline.tuning.trainer.logs import Logger, open_logger, write_history
 from frostline.pipeline.tuning.trainer.loop import Epoch, TrainingResult, train
 from frostline.pipeline.tuning.trainer.processes import joined
+from frostline.system.atomic import copy_folder
 
 HISTORY = "curve.csv"
 _KNOWN = "images.npz"
@@ -266,7 +267,7 @@ def _write(folder: Path, result: FinetuneResult, tuning: Tuning, head: FittedHea
     write_history(result.history, folder / HISTORY)
     logs = tuning.job.folder / "tensorboard"
     if logs.exists():
-        shutil.copytree(logs, folder / logs.name)
+        copy_folder(logs, folder / logs.name)
 
 
 def _draw(result: FinetuneResult, head: FittedHead, report: Reporter) -> None:

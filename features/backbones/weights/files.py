@@ -15,7 +15,7 @@ from torch import Tensor
 from frostline.features.backbones.weights.errors import first_line
 from frostline.features.backbones.weights.kinds import describe_kind
 from frostline.features.errors import WeightsError
-from frostline.features.system.files import open_regular
+from frostline.system.files import open_regular
 
 _TORCH_MAGIC = (b"PK\x03\x04", b"\x80")  # zip archive, or a pickle
 _OPTIMISER = re.compile(

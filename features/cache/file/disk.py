@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from frostline.features.cache.file.layout import Array, as_bytes
-from frostline.features.system.files import allocate, write_all
+from frostline.system.files import allocate, write_all
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 

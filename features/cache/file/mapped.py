@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from frostline.features.cache.file.layout import TABLE, Array, Layout, as_bytes, columns, table_digest
 from frostline.features.cache.file.trust import read_layout
 from frostline.features.errors import CacheFormatError, ChecksumError
-from frostline.features.system.files import map_privately, open_regular
 from frostline.features.table import FAILED, OK, ImageTable
 from frostline.splits import SPLITS
+from frostline.system.files import map_privately, open_regular
 
 
 def checksum(*parts: memoryview | bytes) -> int:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Self
 
 from frostline.features.errors import CacheBusyError
-from frostline.features.system.files import open_binary, rename, sync
-from frostline.features.system.locks import FileLock, LockHeldError
+from frostline.system.files import open_binary, rename, sync
+from frostline.system.locks import FileLock, LockHeldError
 
 _UNFINISHED = re.compile(r"\.(partial|salvage\d+)$")
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from frostline.features.cache.file.disk import write_at
 from frostline.features.cache.file.layout import Array, Layout, columns
 from frostline.features.cache.file.mapped import checksum
-from frostline.features.system.files import read_at, sync_data
+from frostline.system.files import read_at, sync_data
 
 _QUEUE = 8  # waiting submissions; bounds the memory and the number of submissions per sync
 

@@ -31,8 +31,8 @@ from frostline.features.cache.file.part import PartOf
 from frostline.features.errors import LayerError
 from frostline.features.notes import NO_NOTES
 from frostline.features.spec import FORMAT_VERSION, FeatureSpec
-from frostline.features.system.files import sync
 from frostline.features.table import ImageTable
+from frostline.system.files import sync
 
 _ALIGNMENT = 64  # bytes: a cache line, and sufficient for memory-mapping any dtype
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from frostline.features.errors import FeaturesError
-from frostline.features.system.atomic import replace_file
 from frostline.pipeline.drawing.attempts import attempted
 from frostline.pipeline.drawing.thumbnails import Pictures, opened_pictures
 from frostline.pipeline.errors import PipelineError, ReportError
@@ -32,6 +31,7 @@ from frostline.pipeline.studies.html_report.embedding import Map, check_map, dra
 from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place, compare
 from frostline.pipeline.studies.leaderboard_text import ACCURACIES, cell, known_costs
 from frostline.pipeline.training.sample_sizes import read_learning_curve
+from frostline.system.atomic import replace_file
 
 _FOLDER = Path(__file__).parent
 _MOST_POINTS = 1000  # per map, because each point has a thumbnail

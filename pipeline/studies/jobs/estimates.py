@@ -23,7 +23,6 @@ from frostline.features.errors import EngineError
 from frostline.features.images.batches import load_batches
 from frostline.features.sources import open_source
 from frostline.features.spec import Layer
-from frostline.features.system.resources import memory_in_use
 from frostline.pipeline.errors import StudyError
 from frostline.pipeline.extraction.engine_choice import possible_plans
 from frostline.pipeline.inputs.networks import load_network
@@ -37,6 +36,7 @@ from frostline.pipeline.studies.jobs.kinds import (
     HeadTraining,
     Job,
 )
+from frostline.system.resources import memory_in_use
 
 _IMAGES = 32
 _ROWS = 400

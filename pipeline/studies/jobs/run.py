@@ -18,6 +18,7 @@ from frostline.features.errors import CacheBusyError
 from frostline.pipeline.hosts.memory import half_of_memory
 from frostline.pipeline.progress import SILENT, Advance, Reporter
 from frostline.pipeline.studies.jobs.kinds import Job, Share
+from frostline.system.atomic import replace_file
 
 _WAIT = 1.0  # seconds between attempts to open a cache that another process writes
 
@@ -188,7 +189,6 @@ class _JobReporter:
 
 def write_error(folder: Path, outcome: Outcome) -> Path:
     """Write the error message and the traceback of a failed job to a file."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{outcome.job}.txt"
-    path.write_text(f"{outcome.error}\n\n{outcome.details}", encoding="utf-8")
+    replace_file(path, f"{outcome.error}\n\n{outcome.details}".encode(errors="surrogateescape"))
     return path

@@ -13,8 +13,8 @@ from safetensors.torch import save
 from torch import Tensor
 from torch.optim import Optimizer
 
-from frostline.features.system.atomic import replace_file
 from frostline.pipeline.errors import FinetuneError
+from frostline.system.atomic import replace_file
 
 _STATE = "state"
 

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from frostline.features.system.atomic import replace_file
 from frostline.pipeline.errors import FinetuneError
 from frostline.pipeline.options.tuning import LogTo
 from frostline.pipeline.tuning.trainer.loop import Epoch
+from frostline.system.atomic import replace_file
 
 
 class Logger(Protocol):

@@ -8,7 +8,7 @@ import pytest
 
 from frostline.features.cache import open_writer
 from frostline.features.spec import Layer
-from frostline.features.system import files
+from frostline.system import files
 from tests.features.cache.synthetic import SPEC, contents, extract, interrupted, names, source, spec
 from tests.helpers.paths import ROOT
 

@@ -5,8 +5,8 @@ import pytest
 
 from frostline.features.cache import Part, merge_parts, open_writer
 from frostline.features.machine import describe_machine
-from frostline.features.system import energy
-from frostline.features.system.energy import EnergyMeter
+from frostline.system import energy
+from frostline.system.energy import EnergyMeter
 from tests.features.cache.synthetic import (
     SPEC,
     MemorySource,

@@ -28,7 +28,7 @@ def test_other_amounts_are_refused(text):
 
 def test_half_of_memory_respects_container_limit(tmp_path, monkeypatch):
     limit = tmp_path / "memory.max"
-    monkeypatch.setattr("frostline.features.system.resources._CGROUP", limit)
+    monkeypatch.setattr("frostline.system.resources._CGROUP", limit)
     whole = half_of_memory()
     limit.write_text("max\n")
     assert half_of_memory() == whole

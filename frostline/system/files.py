@@ -18,6 +18,9 @@ except ImportError:  # Windows
 
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 _CHUNK = 1 << 24
+# Without O_BINARY, Windows writes two bytes for each byte that is a line feed in text. A link that replaces the file
+# between a check and the opening is not followed, and a pipe doesn't block.
+_WRITING = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 # Python 3.11 lacks the name; this is its value on x86-64 and ARM64.
 _MAP_NORESERVE: int = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
@@ -80,10 +83,47 @@ def _check_mode(mode: int, path: str | Path) -> None:
 
 
 def open_binary(path: Path) -> int:
-    """Open a regular file for reading and writing; create it if missing. Child processes don't inherit the descriptor."""
+    """Open a regular file for reading and writing; create it if missing. Child processes don't inherit the descriptor.
+
+    A symbolic link is refused, because writing to it would change a file elsewhere.
+
+    Raises:
+        OSError: The path is a link or something else than a regular file, or can't be opened.
+    """
+    _check_unlinked(path)
     check_regular(path, missing_ok=True)
-    # Without O_BINARY, Windows writes two bytes for each byte that is a line feed in text.
-    return os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+    return os.open(path, os.O_RDWR | os.O_CREAT | _WRITING, 0o666)
+
+
+def create_new(path: Path) -> None:
+    """Create an empty file.
+
+    Raises:
+        FileExistsError: The path exists already, be it a link to nothing.
+    """
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | _WRITING, 0o666))
+
+
+def open_folder(path: Path) -> int:
+    """Open a folder itself, never what a link leads to (POSIX)."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+
+
+def create_folders(path: Path) -> None:
+    """Create a folder and the missing ones above it, and sync each to the disk."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for each in reversed(missing):
+        sync_folder(each.parent)
+
+
+def _check_unlinked(path: Path) -> None:
+    if path.is_symlink():
+        raise OSError(
+            errno.ELOOP,
+            "is a symbolic link, and Frostline does not write through it to another file; delete the link",
+            str(path),
+        )
 
 
 def write_all(fd: int, view: memoryview, offset: int) -> None:
@@ -167,12 +207,21 @@ def rename(old: Path, new: Path) -> None:
     except PermissionError:
         gc.collect()  # close unreferenced memory maps of this process
         old.replace(new)
-    if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(new.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+    sync_folder(new.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the names in a folder are on the disk, where the system and the file system support it."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+    finally:
+        os.close(fd)
 
 
 def map_privately(fd: int, size: int) -> mmap.mmap:

@@ -10,7 +10,7 @@ from frostline.features.backbones.weights import read_weights
 from frostline.features.cache import FeatureCache
 from frostline.features.errors import SourceError, WeightsError
 from frostline.features.sources import PathSource, open_source
-from frostline.features.system.files import open_binary, open_regular, read_regular
+from frostline.system.files import open_binary, open_regular, read_regular
 from tests.helpers.images import write_folder
 from tests.helpers.network import BACKBONE_OPTIONS
 from tests.helpers.runner import run

@@ -1,6 +1,7 @@
-"""Exclusive file lock. The system releases it when the process ends for any reason."""
+"""Exclusive lock of a file or folder. The system releases it when the process ends for any reason."""
 
 import contextlib
+import errno
 import os
 import weakref
 from importlib.util import find_spec
@@ -9,10 +10,12 @@ from typing import Self
 
 from filelock import lock_descriptor, unlock_descriptor
 
-from frostline.features.system.files import open_binary
+from frostline.system.files import open_binary, open_folder
 
 # POSIX locks are advisory. Windows also blocks access to the locked bytes, so a separate file is locked there.
 _ADVISORY = find_spec("fcntl") is not None
+
+_UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 
 
 class LockHeldError(Exception):
@@ -23,14 +26,23 @@ class LockHeldError(Exception):
     """
 
     def __init__(self, path: Path, holder: int | None) -> None:
-        super().__init__(f"{path}: {f'process {holder}' if holder else 'another process'} has locked it")
         self.holder = holder
+        super().__init__(f"{path}: {self.who} has locked it")
+
+    @property
+    def who(self) -> str:
+        """The holder, for messages."""
+        return f"process {self.holder}" if self.holder else "another process"
+
+
+class LocksUnsupportedError(OSError):
+    """The file system doesn't support locks."""
 
 
 class FileLock:
-    """Exclusive lock on a file.
+    """Exclusive lock on a file or folder.
 
-    The lock is `flock` on the file itself, or ``LockFileEx`` on ``NAME.lock`` next to it on Windows. Child
+    The lock is `flock` on the file or folder itself, or ``LockFileEx`` on ``NAME.lock`` next to it on Windows. Child
     processes don't inherit the lock, whether forked or spawned.
     """
 
@@ -39,18 +51,24 @@ class FileLock:
         _held.add(self)
 
     @classmethod
-    def acquire(cls, path: Path) -> Self:
-        """Lock a file; create it if missing.
+    def acquire(cls, path: Path, *, folder: bool = False, wait: bool = False) -> Self:
+        """Lock a file, which is created if it is missing, or a folder.
+
+        Args:
+            path: The file or folder. A link is not followed.
+            folder: Whether it is a folder.
+            wait: Whether to wait while another process holds the lock.
 
         Raises:
             LockHeldError: The file is already locked.
-            OSError: The file can't be opened, or its file system doesn't support locks.
+            LocksUnsupportedError: The file system doesn't support locks.
+            OSError: The file can't be opened.
         """
         path = path if _ADVISORY else path.with_name(f"{path.name}.lock")
         while True:
-            fd = open_binary(path)
+            fd = open_folder(path) if folder and _ADVISORY else open_binary(path)
             try:
-                _lock(fd, path)
+                _lock(fd, path, wait=wait)
             except BaseException:
                 os.close(fd)
                 raise
@@ -58,10 +76,18 @@ class FileLock:
                 return cls(path, fd)
             os.close(fd)
 
-    def release(self) -> None:
-        """Release the lock. Repeated calls are allowed."""
+    def release(self, *, delete: bool = False) -> None:
+        """Release the lock. Repeated calls are allowed.
+
+        Args:
+            delete: Whether to delete the file, which has no other use than to be locked.
+        """
         if self._fd < 0:
             return
+        if (
+            delete and _ADVISORY
+        ):  # while it is locked, so that no other process takes a file that is then deleted
+            self._path.unlink(missing_ok=True)
         # A forked child may hold the descriptor too, so closing ours would not be enough.
         unlock_descriptor(self._fd)
         self._close()
@@ -88,11 +114,16 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_close_in_child)
 
 
-def _lock(fd: int, path: Path) -> None:
+def _lock(fd: int, path: Path, *, wait: bool) -> None:
     try:
-        locked = lock_descriptor(fd, blocking=False)
+        locked = lock_descriptor(fd, blocking=wait)
     except OSError as error:
-        error.add_note(f"{path}: can't be locked; choose a folder on a file system with locks")
+        message = f"{path}: can't be locked; choose a folder on a file system with locks"
+        if error.errno in _UNSUPPORTED:
+            unsupported = LocksUnsupportedError(*error.args)
+            unsupported.add_note(message)
+            raise unsupported from error
+        error.add_note(message)
         raise
     if not locked:
         raise LockHeldError(path, _holder(fd))

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from frostline.features.system import files, locks, resources
+from frostline.system import files, locks, resources
 
 
 def test_a_file_is_synced_to_the_disk_itself_where_fsync_does_not(tmp_path, monkeypatch):

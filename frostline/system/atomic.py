@@ -1,0 +1,300 @@
+"""Output files and folders: each is complete under its own name, or not there.
+
+A file or folder is written beside its place as ``.NAME.RANDOM.partial``, synced to the disk and renamed. It is locked
+while it is written, so that what a killed process left can be told from what another process is writing. Leftovers are
+deleted by the next process that writes the same file or folder.
+"""
+
+import contextlib
+import errno
+import io
+import os
+import re
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO, Self, TextIO
+
+from frostline.system.files import (
+    check_regular,
+    create_folders,
+    create_new,
+    open_binary,
+    rename,
+    sync,
+    sync_folder,
+    write_all,
+)
+from frostline.system.locks import FileLock, LockHeldError, LocksUnsupportedError
+
+# The second form was written by earlier versions.
+_LEFTOVER = re.compile(r"([a-z0-9_]{8}|\d+-\d+)\.partial")
+
+
+def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a file atomically; see `write_file`."""
+    with write_file(path, durable=durable) as file:
+        file.write(data)
+
+
+@contextmanager
+def write_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """Yield a file that takes its place at `path` when the block ends without an error.
+
+    The folder is created if needed. If the process is killed at any moment, either the whole old file or the whole
+    new file remains. Of several concurrent writers, the last to finish wins. A symbolic link at `path` is replaced;
+    what it leads to is not changed.
+
+    Args:
+        path: The file.
+        durable: Whether to wait until the file is on the disk. If not, a power failure may leave an empty file, which
+            its reader has to detect.
+
+    Raises:
+        OSError: The file can't be written, or something else than a file is there. An existing file is unchanged.
+    """
+    with _Unpublished.at(path) as unpublished:
+        yield unpublished.file
+        unpublished.finish(durable=durable)
+        unpublished.publish(durable=durable)
+
+
+@contextmanager
+def write_text_file(path: Path) -> Iterator[TextIO]:
+    """Yield a text file in UTF-8 without translation of line ends; see `write_file`."""
+    with write_file(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        yield text
+        text.detach()
+
+
+def replace_files(files: Mapping[Path, bytes], *, outdated: Iterable[Path] = ()) -> None:
+    """Write files of one folder that belong together, of which the last says that all are there.
+
+    All are on the disk before the first takes its place, so that a full disk changes nothing. The last is not there
+    while the others change.
+
+    Args:
+        files: Content of each file.
+        outdated: Files that belong to the earlier content, and are deleted.
+
+    Raises:
+        OSError: A file can't be written.
+    """
+    with ExitStack() as stack:
+        found = [stack.enter_context(_Unpublished.at(path)) for path in files]
+        for unpublished, data in zip(found, files.values(), strict=True):
+            unpublished.file.write(data)
+            unpublished.finish()
+        last = found[-1].path
+        last.unlink(missing_ok=True)
+        for path in outdated:
+            path.unlink(missing_ok=True)
+        sync_folder(last.parent)
+        for unpublished in found:
+            unpublished.publish()
+
+
+@contextmanager
+def write_folder(path: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `path` when the block ends without an error.
+
+    The files in it are written with the other functions of this module.
+
+    Raises:
+        FileExistsError: Something is at `path`.
+        OSError: The folder can't be written.
+    """
+    create_folders(path.parent)
+    sweep(path)
+    partial, lock = _new_partial(path, Path.mkdir, folder=True)
+    try:
+        yield partial
+        for folder, _, _ in os.walk(partial, topdown=False):
+            sync_folder(Path(folder))
+        _rename_new(partial, path)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    finally:
+        if lock:
+            lock.release()
+
+
+def _rename_new(old: Path, new: Path) -> None:
+    if os.path.lexists(new):  # an empty folder would be replaced
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new))
+    rename(old, new)
+
+
+def copy_folder(source: Path, target: Path) -> None:
+    """Copy a folder with all files in it."""
+    for folder, _, names in os.walk(source):
+        for name in names:
+            file = Path(folder) / name
+            with file.open("rb") as content, write_file(target / file.relative_to(source)) as copy:
+                shutil.copyfileobj(content, copy)
+
+
+def sweep(path: Path) -> None:
+    """Delete what killed processes left of a file or folder that they were writing to `path`."""
+    prefix = f".{path.name}."
+    try:
+        names = os.listdir(path.parent)  # noqa: PTH208  # names are enough
+    except OSError:
+        return
+    for name in names:
+        if name.startswith(prefix) and _LEFTOVER.fullmatch(name, len(prefix)):
+            delete_unused(path.with_name(name))
+
+
+def delete_unused(path: Path) -> None:
+    """Delete a file or folder unless a process has locked it, or that can't be known. A link is not followed."""
+    with contextlib.suppress(OSError, LockHeldError):
+        mode = path.lstat().st_mode
+        folder = stat.S_ISDIR(mode)
+        if not folder and not stat.S_ISREG(mode):
+            return
+        lock = FileLock.acquire(path, folder=folder)
+        try:
+            if folder:
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        finally:
+            lock.release()
+
+
+class AppendedFile:
+    """File to which lines are appended, each as a whole or not at all. It is locked while it is open."""
+
+    def __init__(self, path: Path, fd: int) -> None:
+        self._path, self._fd = path, fd
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, *, wait: bool = False) -> Iterator[Self]:
+        """Open a file, which is created with its folder if it is missing.
+
+        A file system without locks is accepted.
+
+        Args:
+            path: The file. A link is refused.
+            wait: Whether to wait while another process has the file open.
+
+        Raises:
+            LockHeldError: Another process has the file open.
+            OSError: The file can't be opened.
+        """
+        create_folders(path.parent)
+        lock = _lock_where_supported(path, wait=wait)
+        try:
+            fd = open_binary(path)
+            try:
+                yield cls(path, fd)
+            finally:
+                os.close(fd)
+        finally:
+            if lock:
+                lock.release()
+
+    def read(self) -> bytes:
+        """Return the whole content."""
+        return self._path.read_bytes()
+
+    def cut(self, size: int) -> None:
+        """Drop everything after the first `size` bytes."""
+        os.ftruncate(self._fd, size)
+
+    def overwrite(self, line: bytes, start: int) -> None:
+        """Write a line over everything from byte `start` on.
+
+        Raises:
+            OSError: The line can't be written. What the file holds from `start` on is then undefined, but not nothing.
+        """
+        write_all(self._fd, memoryview(line + b"\n"), start)
+        self.cut(start + len(line) + 1)
+        sync(self._fd)
+
+    def append(self, line: bytes) -> None:
+        """Append a line, and wait until it is on the disk. If that fails, the file is as before.
+
+        Raises:
+            OSError: The line can't be written.
+        """
+        end = os.fstat(self._fd).st_size
+        try:
+            write_all(self._fd, memoryview(line + b"\n"), end)
+            sync(self._fd)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                self.cut(end)
+            raise
+        if not end:
+            sync_folder(self._path.parent)
+
+
+class _Unpublished:
+    """A file that is being written beside its place."""
+
+    def __init__(self, path: Path, partial: Path, lock: FileLock | None, file: BinaryIO) -> None:
+        self.path, self._partial, self._lock, self.file = path, partial, lock, file
+
+    @classmethod
+    @contextmanager
+    def at(cls, path: Path) -> Iterator[Self]:
+        create_folders(path.parent)
+        check_regular(path, missing_ok=True)
+        sweep(path)
+        partial, lock = _new_partial(path, create_new)
+        try:
+            with contextlib.closing(cls(path, partial, lock, os.fdopen(open_binary(partial), "wb"))) as found:
+                yield found
+        finally:
+            partial.unlink(missing_ok=True)
+            if lock:
+                lock.release()
+
+    def finish(self, *, durable: bool = True) -> None:
+        """Close the file, with all content on the disk."""
+        self.file.flush()
+        if durable:
+            sync(self.file.fileno())
+        self.file.close()  # Windows renames no open file
+
+    def publish(self, *, durable: bool = True) -> None:
+        """Give the file its name."""
+        if durable:
+            rename(self._partial, self.path)
+        else:
+            self._partial.replace(self.path)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # writes what is buffered, which failed before
+            self.file.close()
+
+
+def _new_partial(
+    path: Path, create: Callable[[Path], None], *, folder: bool = False
+) -> tuple[Path, FileLock | None]:
+    """Create and lock a file or folder beside `path`."""
+    while True:
+        partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+        try:
+            create(partial)
+        except FileExistsError:
+            continue
+        try:
+            return partial, _lock_where_supported(partial, folder=folder)
+        except (LockHeldError, FileNotFoundError):
+            continue  # another process took it for a leftover before it was locked
+
+
+def _lock_where_supported(path: Path, *, folder: bool = False, wait: bool = False) -> FileLock | None:
+    try:
+        return FileLock.acquire(path, folder=folder, wait=wait)
+    except LocksUnsupportedError:
+        return None
