@@ -138,8 +138,11 @@ def main():
 
     for change in sys.argv[1:]:
         module, _, rest = change.partition(":")
-        name, _, value = rest.partition("=")
-        setattr(importlib.import_module(module), name, json.loads(value))
+        name, is_value, value = rest.partition("=")
+        if is_value:
+            setattr(importlib.import_module(module), name, json.loads(value))
+        else:
+            getattr(importlib.import_module(module), name)()
     with open(pipes[0], encoding="utf-8", closefd=False) as requests:  # noqa: PTH123  # a descriptor
         while line := requests.readline():
             request = json.loads(line)

@@ -14,11 +14,12 @@ from tests.helpers.paths import ROOT
 HANG = 120
 """Seconds after which a command of a fraction of a second counts as hanging."""
 
-SMALL_BLOCKS = (
+QUICK = (
     "frostline.features.cache.writing.creation:BLOCK_ROWS=8",
     "frostline.features.cache.opening:BLOCK_ROWS=8",
+    "tests.faults.patches:quick_plots",
 )
-"""Changes that let a few images fill several blocks; readers accept blocks of any size."""
+"""Changes that let a few images fill several blocks, which readers accept of any size, and draw no plots."""
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -86,10 +87,10 @@ class Server:
 
     Args:
         root: Folder in which commands run, and whose changes are watched. Its parent is a scratch folder.
-        changes: Attributes to set in the server, as ``module:name=JSON``.
+        changes: Attributes to set in the server, as ``module:name=JSON``, and functions to call, as ``module:name``.
     """
 
-    def __init__(self, root, changes=SMALL_BLOCKS):
+    def __init__(self, root, changes=QUICK):
         library = compiled()
         if isinstance(library, str):
             raise RuntimeError(library)
@@ -167,6 +168,7 @@ class Server:
     def close(self):
         self._process.stdin.close()
         self._process.wait()
+        self._process.stdout.close()
 
 
 def with_fault(command, **fault):
