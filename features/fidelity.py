@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from frostline.files.documents import convert, parse_json, with_current_names
 
 EARLIER_CHECK_NAMES = {"passed_over": "rejected"}
 """Fields of checks that earlier versions wrote under another name."""
@@ -88,10 +90,10 @@ class Check:
         Raises:
             ValueError: The text is not such a JSON document.
         """
-        document = msgspec.json.decode(text, type=dict[str, Any])
-        return msgspec.convert(
-            {EARLIER_CHECK_NAMES.get(name, name): value for name, value in document.items()}, cls
-        )
+        document = parse_json(text)
+        if isinstance(document, dict):
+            document = with_current_names(document, EARLIER_CHECK_NAMES)
+        return convert(document, cls)
 
 
 def _compared(found: NDArray[np.float32], expected: NDArray[np.float32]) -> LayerCheck:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, TypeVar
 
-import msgspec
+from frostline.files.documents import convert, parse_json
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ class SourceNotes:
         Raises:
             ValueError: The text is not JSON of notes.
         """
-        return msgspec.convert(json.loads(text), cls)
+        return convert(parse_json(text), cls)
 
 
 NO_NOTES: Final = SourceNotes()

@@ -5,9 +5,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeAlias
 
 import msgspec
+
+from frostline.files.documents import convert, parse_json
 
 FORMAT_VERSION = 1
 
@@ -19,6 +21,11 @@ MIN_COSINE = 0.999
 computed in different ways may be combined. It is also the default threshold of ``auto``."""
 
 _COMPUTATION = frozenset({"engine", "device", "precision", "versions.torch"})
+
+
+_MAX_SIZE = 2**31
+Size: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=_MAX_SIZE)]
+Whole: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class Difference(NamedTuple):
@@ -46,7 +53,7 @@ class Layer:
 
     name: str
     pool: str
-    dim: int
+    dim: Size
 
     @property
     def key(self) -> str:
@@ -68,12 +75,16 @@ class Transform:
         std: Per-channel divisor.
     """
 
-    resize: int | tuple[int, int]
+    resize: int | tuple[Size, Size]  # msgspec 0.22 crashes for a bounded number in a union with a tuple
     resize_mode: Literal["shortest", "longest", "squash"]
-    crop: tuple[int, int]
+    crop: tuple[Size, Size]
     interpolation: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.resize, int) and not 1 <= self.resize <= _MAX_SIZE:
+            raise ValueError(f"expected resize to be 1 to {_MAX_SIZE}, it is {self.resize}")
 
     def at_size(self, side: int) -> "Transform":
         """Return this transform for an input of (side, side) pixels. The ratio of resize to crop is kept.
@@ -113,7 +124,7 @@ class FeatureSpec:
         versions: Versions of the libraries that affect the numbers.
         views: Augmented passes per image; 1 is the plain image.
         seed: Random seed of the views.
-        format_version: Version of the file layout.
+        format_version: Version of the specification.
     """
 
     backbone: str
@@ -126,8 +137,8 @@ class FeatureSpec:
     device: str
     decoder: str
     versions: Mapping[str, str] = field(hash=False)
-    views: int = 1
-    seed: int = 0
+    views: Size = 1
+    seed: Whole = 0
     format_version: int = FORMAT_VERSION
 
     def to_json(self) -> str:
@@ -141,7 +152,7 @@ class FeatureSpec:
         Raises:
             ValueError: The text is not such a JSON document; the message names the field.
         """
-        spec = msgspec.json.decode(text, type=cls)
+        spec = convert(parse_json(text), cls)
         if spec.to_json() != text:
             raise ValueError(f"not a canonical specification; got {text!r}, expected {spec.to_json()!r}")
         return spec

@@ -51,7 +51,10 @@ def in_parallel(
 
 
 class Journal:
-    """Journal of finished pieces on disk, one JSON line per piece. A truncated last line is dropped.
+    """Journal of finished pieces on disk, one JSON line per piece.
+
+    Each line has a digest. A line that was truncated or changed is dropped with those after it, and its piece is
+    computed again.
 
     Args:
         path: File of the journal; None to disable it.
@@ -108,16 +111,36 @@ class Journal:
         """Read complete lines, and return the position of their end in bytes."""
         end = 0
         for line in self._file.read().splitlines(keepends=True):
-            try:
-                entry = json.loads(line)
-            except ValueError:
+            found = _parsed(line)
+            if found is None:
                 break
-            if not line.endswith(b"\n"):
-                break
-            self._known[entry["piece"]] = entry["result"]
+            piece, result = found
+            self._known[piece] = result
             end += len(line)
         return end
 
     def _add(self, name: str, result: Result) -> None:
         if self._path is not None:
-            self._file.append(json.dumps({"piece": name, "result": result}).encode())
+            self._file.append(_line(name, result))
+
+
+def _line(piece: str, result: Result) -> bytes:
+    """Return the line of a finished piece, without its end."""
+    entry = {"piece": piece, "result": result}
+    return json.dumps({**entry, "digest": _digest(entry)}).encode()
+
+
+def _parsed(line: bytes) -> tuple[str, Result] | None:
+    """Return the piece and the result of a line; None for a line that `_line` did not return."""
+    try:
+        entry = json.loads(line)
+        digest = entry.pop("digest")
+        piece, result = entry["piece"], entry["result"]
+        whole = line.endswith(b"\n") and digest == _digest(entry)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None
+    return (piece, result) if whole else None
+
+
+def _digest(entry: Mapping[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(entry).encode(), digest_size=8, usedforsecurity=False).hexdigest()

@@ -485,9 +485,11 @@ class LinearHead(ClassifierMixin, BaseEstimator):
             raise HeadError(f"got tensors {sorted(tensors)}, expected classes, coef and intercept")
         coef, intercept, classes = tensors["coef"], tensors["intercept"], tensors["classes"]
         outputs = 1 if len(classes) == 2 else len(classes)
-        if coef.ndim != 2 or coef.shape[0] != outputs or intercept.shape != (outputs,):
+        kinds = {coef.dtype.kind, intercept.dtype.kind}
+        if coef.ndim != 2 or coef.shape[0] != outputs or intercept.shape != (outputs,) or kinds != {"f"}:
             raise HeadError(
-                f"got coef {coef.shape} and intercept {intercept.shape}, expected ({outputs}, d) and ({outputs},)"
+                f"got coef {coef.dtype} {coef.shape} and intercept {intercept.dtype} {intercept.shape}, expected floats"
+                f" ({outputs}, d) and ({outputs},)"
             )
         self.coef_, self.intercept_, self.classes_ = coef, intercept, classes
         self.n_features_in_ = coef.shape[1]

@@ -277,7 +277,6 @@ class MLPHead(ClassifierMixin, BaseEstimator):
         mean, scale, self.classes_ = tensors["mean"], tensors["scale"], tensors["classes"]
         if mean.ndim != 1 or mean.shape != scale.shape:
             raise HeadError(f"got mean {mean.shape} and scale {scale.shape}, expected (d,) for both")
-        network = build_network(self, len(mean), len(self.classes_))
         own = {"mean", "scale", "classes"}
         state = {
             name.removeprefix("network."): torch.as_tensor(value)
@@ -285,6 +284,9 @@ class MLPHead(ClassifierMixin, BaseEstimator):
             if name not in own
         }
         try:
+            with torch.device("meta"):  # allocates nothing, whatever the options claim
+                build_network(self, len(mean), len(self.classes_)).load_state_dict(state, assign=True)
+            network = build_network(self, len(mean), len(self.classes_))
             network.load_state_dict(state)
         except RuntimeError as error:
             raise HeadError(f"the tensors do not match an MLP with hidden={self.hidden}: {error}") from None

@@ -7,9 +7,10 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self, TypeAlias
 
 import torch
+from msgspec import Meta, Struct
 from torch.utils.flop_counter import FlopCounterMode
 
 from frostline.features.backbones.layers import discover, resolve
@@ -20,7 +21,9 @@ from frostline.features.backbones.stages import Stage, derive_stages
 from frostline.features.backbones.tuned import TUNED, load_tuned
 from frostline.features.errors import BackboneError
 from frostline.features.spec import Layer
+from frostline.files.documents import MAX_BYTES, convert, parse_json
 from frostline.system.atomic import replace_file
+from frostline.system.files import read_regular
 
 
 @dataclass(frozen=True)
@@ -127,6 +130,18 @@ def _matches(pattern: str, prefix: str, name: str) -> bool:
     return pattern in full
 
 
+_Size: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class _Measurement(Struct, frozen=True):
+    """Measurement of one network, as stored."""
+
+    parameters: _Size
+    gflops: Annotated[float, Meta(ge=0)]
+    dim: _Size
+    input_size: tuple[_Size, _Size]
+
+
 class _Measurements:
     """Earlier measurements, stored in the user's cache folder by backbone and library versions.
 
@@ -135,7 +150,7 @@ class _Measurements:
 
     def __init__(self) -> None:
         self._path = _cache_folder() / "backbones.json"
-        self._known: dict[str, dict[str, Any]] = {}
+        self._known: dict[str, Any] = {}
         self._measured: dict[str, dict[str, Any]] = {}
 
     def __enter__(self) -> Self:
@@ -153,26 +168,23 @@ class _Measurements:
         key = f"{full}, {source.version()}, torch {torch.__version__}"
         key += f", {size[0]} x {size[1]} pixels" if size else ""
         try:
-            return self._info(self._known[key], full, source, name)
-        except (KeyError, TypeError, ValueError):  # unknown, or not written by this class
+            measured = convert(self._known[key], _Measurement)
+        except (KeyError, ValueError):  # unknown, or not written by this class
             self._known[key] = self._measured[key] = _measure(source, name, size)
-        return self._info(self._known[key], full, source, name)
-
-    def _info(self, measured: dict[str, Any], full: str, source: Source, name: str) -> BackboneInfo:
-        height, width = measured["input_size"]
+            measured = convert(self._known[key], _Measurement)
         return BackboneInfo(
             name=full,
             source=source.prefix,
-            parameters=int(measured["parameters"]),
-            gflops=float(measured["gflops"]),
-            dim=int(measured["dim"]),
-            input_size=(int(height), int(width)),
+            parameters=measured.parameters,
+            gflops=measured.gflops,
+            dim=measured.dim,
+            input_size=measured.input_size,
             weights=source.availability(name),
         )
 
-    def _read(self) -> dict[str, dict[str, Any]]:
+    def _read(self) -> dict[str, Any]:
         with contextlib.suppress(OSError, ValueError):
-            found = json.loads(self._path.read_text("utf-8"))
+            found = parse_json(read_regular(self._path, MAX_BYTES))
             if isinstance(found, dict):
                 return found
         return {}

@@ -17,6 +17,7 @@ from frostline.features.cache.writing.reuse import Contents, KnownRows, compare_
 from frostline.features.cache.writing.writer import CacheWriter
 from frostline.features.errors import CacheMismatchError, ChecksumError, PartError
 from frostline.features.table import ImageSource, ImageTable
+from frostline.system.files import resolved
 
 
 def merge_parts(
@@ -50,7 +51,7 @@ def merge_parts(
         OSError: The disk is full, or another file operation failed.
     """
     caches = _in_order([FeatureCache.open(path) for path in parts])
-    path = Path(out).resolve() if out is not None else _common_name(caches)
+    path = resolved(out) if out is not None else _common_name(caches)
     whole = _Whole(caches)
     with _open(path, caches, whole, overwrite=overwrite) as writer:
         writer.reuse(_all_rows(caches))

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]*)(\.0)?")
 _SHOWN = 3
+_REVERSED = str.maketrans("0123456789", "9876543210")
 
 
 def composed(labels: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -46,8 +47,17 @@ def similar(classes: Iterable[str]) -> list[tuple[str, ...]]:
 def sort_classes(names: Collection[str]) -> tuple[str, ...]:
     """Sort class names: by value if all are integers, as text otherwise."""
     if all(map(_is_integer, names)):
-        return tuple(sorted(names, key=lambda name: (int(name), name)))
+        return tuple(sorted(names, key=_by_value))
     return tuple(sorted(names))
+
+
+def _by_value(text: str) -> tuple[int, int, str, str]:
+    """Return a key that sorts texts of integers by value, of any length, and then as text."""
+    digits = text.lstrip("+-").lstrip("0")
+    sign = (-1 if text.startswith("-") else 1) if digits else 0
+    # Of numbers of one length, texts compare like values; negative ones in reverse.
+    order = digits if sign >= 0 else digits.translate(_REVERSED)
+    return sign, sign * len(digits), order, text
 
 
 def _is_integer(text: str) -> bool:

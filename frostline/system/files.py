@@ -52,10 +52,23 @@ def open_regular(path: str | Path) -> int:
     return fd
 
 
-def read_regular(path: str | Path) -> bytes:
-    """Return the bytes of a regular file; see `open_regular`."""
+def read_regular(path: str | Path, limit: int | None = None) -> bytes:
+    """Return the bytes of a regular file; see `open_regular`.
+
+    Args:
+        path: Path of the file.
+        limit: Largest number of bytes to read, which is checked before the first is read; None for no limit.
+
+    Raises:
+        OSError: The file can't be opened or read, or is larger than `limit`.
+    """
     with open(open_regular(path), "rb", buffering=0) as file:  # a descriptor
-        return file.readall()
+        if limit is None:
+            return file.readall()
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise OSError(errno.EFBIG, f"the file has {size} bytes; expected at most {limit}", str(path))
+        return file.read(size) or b""
 
 
 def check_regular(path: str | Path, *, missing_ok: bool = False) -> None:
@@ -71,7 +84,25 @@ def check_regular(path: str | Path, *, missing_ok: bool = False) -> None:
         if missing_ok:
             return
         raise
+    except ValueError as error:  # a null character, or text that no file name can hold
+        raise _no_path(path, error) from None
     _check_mode(mode, path)
+
+
+def resolved(path: str | Path) -> Path:
+    """Return the absolute path without links. Unlike `Path.resolve`, it accepts links that form a loop.
+
+    Raises:
+        OSError: The text can't be a path.
+    """
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError as error:
+        raise _no_path(path, error) from None
+
+
+def _no_path(path: str | Path, error: ValueError) -> OSError:
+    return OSError(errno.EINVAL, f"not a path ({error})", ascii(os.fspath(path)))
 
 
 def _check_mode(mode: int, path: str | Path) -> None:

@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 from frostline.features.content import CONTENT_BYTES
 from frostline.features.images.batches import load_batches
 from frostline.features.spec import Transform
-from frostline.features.table import OK, ImageSource
+from frostline.features.table import OK, STAMP_BYTES, ImageSource
+from frostline.files.archives import check_stored
 from frostline.pipeline.errors import TooManyBadImagesError
 from frostline.pipeline.inputs.unreadable import describe_unreadable, report_remarks
 from frostline.pipeline.progress import Reporter
 from frostline.system.atomic import replace_file
+from frostline.system.files import read_regular
 
 _BATCH = 64
+_MAX_BYTES = 1 << 33
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,10 +129,8 @@ def _load_results(
     everything = np.arange(len(table))
     if known is None:
         return everything
-    try:
-        with np.load(known, allow_pickle=False) as file:
-            earlier = {name: file[name] for name in ("ids", "stamps", "content", "ok", "begun")}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # missing or truncated: read the images again
+    earlier = _read_results(known)
+    if earlier is None:
         return everything
     _, mine, theirs = np.intersect1d(table.ids, earlier["ids"], return_indices=True)
     same = (table.stamps[mine] == earlier["stamps"][theirs]).all(axis=1) & earlier["ok"][theirs]
@@ -137,6 +138,30 @@ def _load_results(
     mine, theirs = mine[same], theirs[same]
     content[mine], ok[mine] = earlier["content"][theirs], True
     return np.setdiff1d(everything, mine)
+
+
+def _read_results(known: Path) -> dict[str, NDArray[Any]] | None:
+    """Return the arrays that `_save_results` wrote; None if they are missing or not as written."""
+    try:
+        data = read_regular(known, _MAX_BYTES)
+        check_stored(data)
+        with np.load(io.BytesIO(data), allow_pickle=False) as file:
+            found = {name: file[name] for name in ("ids", "stamps", "content", "ok", "begun")}
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+    rows = found["ids"].shape[:1]
+    expected = {
+        "ids": ("S", rows),
+        "stamps": ("u1", (*rows, STAMP_BYTES)),
+        "content": ("u1", (*rows, CONTENT_BYTES)),
+        "ok": ("b1", rows),
+        "begun": ("i8", ()),
+    }
+    for name, (kind, shape) in expected.items():
+        array = found[name]
+        if array.shape != shape or kind not in {array.dtype.kind, array.dtype.str[1:]}:
+            return None
+    return found
 
 
 def _save_results(known: Path, **arrays: Any) -> None:

@@ -1,7 +1,7 @@
 """The evaluate stage: score a run on the test split and record the evaluation in its ledger."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,9 @@ from frostline.pipeline.options.sources import SourceOptions
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.caches import provenance_of
 from frostline.pipeline.runs.data_changes import DataChanges, compare_data
+from frostline.pipeline.runs.directory import rewriting
 from frostline.pipeline.runs.evaluation import (
+    EVALUATION_FILE,
     CalibrationRecord,
     ClassLine,
     Evaluation,
@@ -44,6 +46,7 @@ from frostline.pipeline.runs.run import Run, load_run
 from frostline.splits import Split
 
 _SHOWN_MISTAKES = 24
+_PICTURES = _CONFUSION, _RELIABILITY, _MISTAKES = ("confusion.png", "reliability.png", "mistakes.png")
 _NETWORK = ("backbone", "layers", "transform", "weights_sha256")
 
 
@@ -135,33 +138,22 @@ def evaluate(
     judged = _TestPredictions(
         data, test, labels, probabilities.argmax(axis=1), probabilities.max(axis=1), tuple(head.classes)
     )
-    save_evaluation(opened.path, _described(number, data, metrics, calibration, len(test)))
-    Predictions.of(data.ids[test], labels, judged.predicted, judged.confidence, judged.classes).write(
-        opened.path / TEST_FILE
-    )
-    title = f"{opened.path.name}: {len(test)} test images"
+    with rewriting(opened.path, [TEST_FILE, EVALUATION_FILE]):
+        Predictions.of(data.ids[test], labels, judged.predicted, judged.confidence, judged.classes).write(
+            opened.path / TEST_FILE
+        )
+        save_evaluation(opened.path, _described(number, data, metrics, calibration, len(test)))
+    pictures = _draw(opened.path, judged, metrics, calibration, source=source, report=report)
     return EvaluationResult(
         run=opened.path,
         cache=data.path,
         rows=len(test),
         evaluation_number=number,
         metrics=metrics,
-        confusion=drawn(
-            opened.path / "confusion.png",
-            lambda path: plot_confusion(metrics.confusion, head.classes, path, title=title),
-            report,
-        ),
+        confusion=pictures[_CONFUSION],
         calibration=calibration,
-        reliability=drawn(
-            opened.path / "reliability.png",
-            lambda path: plot_reliability(calibration, path, title=title),
-            report,
-        ),
-        mistakes=drawn(
-            opened.path / "mistakes.png", lambda path: _draw_mistakes(judged, source, path, report), report
-        )
-        if judged.wrong.size
-        else None,
+        reliability=pictures[_RELIABILITY],
+        mistakes=pictures[_MISTAKES],
         data=changes,
         seconds=time.perf_counter() - started,
     )
@@ -182,6 +174,30 @@ class _TestPredictions:
     def wrong(self) -> NDArray[np.intp]:
         """Positions of the wrong predictions."""
         return np.flatnonzero(self.predicted != self.labels)
+
+
+def _draw(
+    run: Path,
+    judged: _TestPredictions,
+    metrics: Metrics,
+    calibration: Calibration,
+    *,
+    source: ImageSource | None,
+    report: Reporter,
+) -> dict[str, Path | None]:
+    """Draw the pictures of an evaluation into its run, which is complete without them; None for those that failed."""
+    title, classes = f"{run.name}: {len(judged.rows)} test images", judged.classes
+    draw: dict[str, Callable[[Path], None]] = {
+        _CONFUSION: lambda path: plot_confusion(metrics.confusion, classes, path, title=title),
+        _RELIABILITY: lambda path: plot_reliability(calibration, path, title=title),
+        _MISTAKES: lambda path: _draw_mistakes(judged, source, path, report),
+    }
+    if not judged.wrong.size:
+        del draw[_MISTAKES]
+    with rewriting(run, _PICTURES):
+        return dict.fromkeys(_PICTURES) | {
+            name: drawn(run / name, plot, report) for name, plot in draw.items()
+        }
 
 
 def _extract(run: Run, source: ImageSource | None, limit: int | None, report: Reporter) -> None:

@@ -6,8 +6,9 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from frostline.files.checksums import read_listed, read_sums
+from frostline.files.documents import MAX_BYTES, Document, to_plain
 from frostline.pipeline.errors import RunError
-from frostline.pipeline.runs.directory import Document, to_plain
 from frostline.system.atomic import replace_file
 
 EVALUATION_FILE = "evaluation.json"
@@ -95,16 +96,35 @@ def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
 
 
 def read_evaluation(folder: Path) -> Evaluation | None:
-    """Read the evaluation of a run; return None if the run was not evaluated.
+    """Read the evaluation of a run; return None if the run was not evaluated, or if the evaluation was interrupted.
 
     Raises:
         RunError: The file can't be read.
     """
-    file = folder / EVALUATION_FILE
+    if is_unfinished(folder):
+        return None
     try:
-        text = file.read_bytes()
+        text = read_listed(folder, EVALUATION_FILE, raises=RunError, remedy=_REMEDY, limit=MAX_BYTES)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise RunError(f"{file} can't be read: {error}. {_REMEDY}") from error
-    return Document(file, "an evaluation", _REMEDY).read(text, Evaluation, renamed=EARLIER_NAMES)
+    document = Document(folder / EVALUATION_FILE, "an evaluation", _REMEDY, RunError)
+    return document.read(text, Evaluation, renamed=EARLIER_NAMES)
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Return whether the latest evaluation of a run was interrupted: its file is there, and the run does not list it.
+
+    Raises:
+        RunError: The list of the run's files can't be read.
+    """
+    sums = read_sums(folder, RunError)
+    return sums is not None and EVALUATION_FILE not in sums and (folder / EVALUATION_FILE).exists()
+
+
+def is_evaluated(folder: Path) -> bool:
+    """Return whether a run was evaluated on test, and the evaluation was not interrupted.
+
+    Raises:
+        RunError: The list of the run's files can't be read.
+    """
+    return (folder / EVALUATION_FILE).exists() and not is_unfinished(folder)

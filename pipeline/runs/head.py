@@ -4,7 +4,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from frostline.classifiers.fitting.fitted_head import FittedHead
-from frostline.classifiers.saving.head_files import foreign_types, load_head
+from frostline.classifiers.saving.head_files import load_head
+from frostline.classifiers.saving.skops_files import foreign_types
 from frostline.pipeline.runs.record import HeadRecord, Metrics, Scores
 
 

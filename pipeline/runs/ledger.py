@@ -9,12 +9,13 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from frostline.files.documents import MAX_BYTES, Document, to_plain
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.hosts.versions import now
 from frostline.pipeline.progress import SILENT, Reporter
-from frostline.pipeline.runs.directory import Document, to_plain
 from frostline.pipeline.runs.evaluation import EARLIER_NAMES
 from frostline.system.atomic import AppendedFile, replace_file
+from frostline.system.files import read_regular
 
 LEDGER_FILE = "ledger.jsonl"
 
@@ -67,7 +68,7 @@ class Ledger:
             RunError: The ledger can't be read.
         """
         try:
-            content = self.file.read_bytes()
+            content = read_regular(self.file, MAX_BYTES)
             if not _is_whole(content):  # perhaps another process is writing the line
                 with contextlib.suppress(OSError), AppendedFile.open(self.file, wait=True) as file:
                     content = file.read()
@@ -158,4 +159,5 @@ def _line(entry: LedgerEntry) -> bytes:
 
 
 def _entry(line: bytes, where: str) -> LedgerEntry:
-    return Document(where, "an entry of the ledger", _REMEDY).read(line, LedgerEntry, renamed=EARLIER_NAMES)
+    document = Document(where, "an entry of the ledger", _REMEDY, RunError)
+    return document.read(line, LedgerEntry, renamed=EARLIER_NAMES)

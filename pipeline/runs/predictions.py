@@ -1,6 +1,7 @@
 """Predictions and true labels of the images of a split, as CSV files of a run."""
 
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.classifiers.fitting.fitted_head import FittedHead
+from frostline.files.checksums import read_listed
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.system.atomic import write_text_file
@@ -17,6 +19,8 @@ from frostline.system.atomic import write_text_file
 VALIDATION_FILE = "validation_predictions.csv"
 TEST_FILE = "test_predictions.csv"
 _COLUMNS = ["id", "label", "predicted", "probability"]
+_MAX_BYTES = 1 << 31
+_REMEDY = "Restore the file from a copy, or train and evaluate again."
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,25 +75,43 @@ class Predictions:
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """Read a file written by `write`; return None if it does not exist or has no rows.
+        """Read a file of a run that `write` wrote; return None if it does not exist or has no rows.
 
         Raises:
-            RunError: The file is malformed.
+            RunError: The file is malformed, or was changed since the run was written.
         """
         try:
-            with path.open(newline="", encoding="utf-8") as file:
-                lines = list(csv.DictReader(file, strict=True))
-            ids, labels, predicted = (
-                np.array([line[name] for line in lines], np.str_) for name in _COLUMNS[:3]
-            )
-            probability = np.array([line[_COLUMNS[3]] for line in lines], np.float64)
+            data = read_listed(path.parent, path.name, raises=RunError, remedy=_REMEDY, limit=_MAX_BYTES)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, csv.Error) as error:
-            raise RunError(f"{path} can't be read: {error}") from error
+        try:
+            header, *lines = csv.reader(io.StringIO(data.decode() or "\n", newline=""), strict=True)
+            columns = dict(zip(header, _columns(lines, len(header)), strict=True))
+            ids, labels, predicted = (np.array(columns[name], np.str_) for name in _COLUMNS[:3])
+            probability = np.array(columns[_COLUMNS[3]], np.float64)
         except KeyError as error:
-            raise RunError(f"{path} has no column {error}, expected {', '.join(_COLUMNS)}") from None
+            raise RunError(
+                f"{path} has no column {error}, expected {', '.join(_COLUMNS)}. {_REMEDY}"
+            ) from None
+        except (ValueError, csv.Error) as error:
+            raise RunError(f"{path} can't be read: {error}. {_REMEDY}") from error
+        outside = np.flatnonzero(~((probability >= 0) & (probability <= 1)))  # also NaN
+        if len(outside):
+            where = f"{path}, image {ids[outside[0]]}"
+            raise RunError(f"{where}: got probability {probability[outside[0]]}, expected 0 to 1. {_REMEDY}")
         return cls(ids, labels, predicted, probability) if lines else None
+
+
+def _columns(lines: Sequence[Sequence[str]], count: int) -> list[tuple[str, ...]]:
+    """Return the cells of each column.
+
+    Raises:
+        ValueError: A line has another number of cells.
+    """
+    for number, line in enumerate(lines, 2):
+        if len(line) != count:
+            raise ValueError(f"line {number} has {len(line)} cells, expected {count}")
+    return list(zip(*lines, strict=True)) if lines else [()] * count
 
 
 def save_validation(folder: Path, rows: LearningRows[Any], head: FittedHead) -> None:

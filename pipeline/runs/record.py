@@ -15,17 +15,20 @@ from msgspec import Meta, Struct
 
 from frostline.features.fidelity import EARLIER_CHECK_NAMES, Check
 from frostline.features.spec import FeatureSpec
+from frostline.files.checksums import read_listed
+from frostline.files.documents import MAX_BYTES, Document, to_plain, with_current_names_in
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.labelled_images import HASH_RULE, Rule
 from frostline.pipeline.inputs.layers import joined_layers
 from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.options.recipe import Recipe
-from frostline.pipeline.runs.directory import Document, to_plain, with_current_names_in
 from frostline.system.atomic import replace_file
 
 RUN_FORMAT = "frostline-run"
 RUN_VERSION = 4
 RUN_FILE = "run.json"
+
+_REMEDY = "Restore the file from a copy, or train again."
 
 Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
 Share: TypeAlias = Annotated[float, Meta(ge=0, le=1)]
@@ -281,21 +284,25 @@ def read_record(folder: Path) -> RunRecord:
         RunError: The file is missing, malformed or of a later version.
     """
     file = folder / RUN_FILE
+    if not folder.is_dir():
+        raise _no_run(folder)
     try:
-        text = file.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        raise RunError(
-            f"{folder} is not a run directory: it holds no {RUN_FILE}. Create one with: frostline train-head CACHE"
-        ) from None
-    except OSError as error:
-        raise RunError(f"{file} can't be read: {error}") from error
-    described = Document(file, "the record of a run", "Restore the file from a copy, or train again.")
+        text = read_listed(folder, RUN_FILE, raises=RunError, remedy=_REMEDY, limit=MAX_BYTES)
+    except FileNotFoundError:
+        raise _no_run(folder) from None
+    described = Document(file, "the record of a run", _REMEDY, RunError)
     document = described.parse(text)
     if document.get("format") != RUN_FORMAT:
         raise described.error(f"format: expected {RUN_FORMAT!r}, got {reprlib.repr(document.get('format'))}")
     upgraded = _upgrade(document, _version(document, described))
     record: RunRecord = described.convert(upgraded, RunRecord)  # type: ignore[arg-type]  # a union is no type
     return record
+
+
+def _no_run(folder: Path) -> RunError:
+    return RunError(
+        f"{folder} is not a run directory: it holds no {RUN_FILE}. Create one with: frostline train-head CACHE"
+    )
 
 
 def _version(document: Mapping[str, Any], described: Document) -> int:

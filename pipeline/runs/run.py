@@ -86,7 +86,7 @@ class Run:
         Raises:
             RunError: The file of the split can't be read.
         """
-        return read_split(self.path)
+        return read_split(self.path, self.record.split.counts, len(self.record.classes))
 
     def divide(self, images: LabelledImages) -> NDArray[np.uint8]:
         """Split rows by the rule of the run. Images that the run recorded keep their split where none is declared.

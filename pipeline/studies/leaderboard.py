@@ -17,6 +17,7 @@ from frostline.pipeline.options.studies import CompareOptions, On, Sort
 from frostline.pipeline.runs.directory import is_of_sample_sizes
 from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.summary import Accuracy, Split, Summary, summarise
+from frostline.system.files import resolved
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ def compare(runs: Sequence[str | Path], options: CompareOptions) -> Leaderboard:
         for path in runs:
             summaries.append(summarise(path))
             advance(1)
-    names = [summary.run.path.resolve() for summary in summaries]
+    names = [resolved(summary.run.path) for summary in summaries]
     if len(set(names)) < len(names):
         raise RunError("a run is named twice.")
     split: Split = _choose_split(summaries, options.on)
@@ -224,6 +225,12 @@ def _notes(summaries: Sequence[Summary], split: Split) -> list[str]:
         notes.append(f"Extraction was timed on different machines: {'; '.join(sorted(map(str, machines)))}.")
     if len({summary.classes for summary in summaries}) > 1:
         notes.append("The runs have different classes: their accuracies can't be compared.")
+    interrupted = [summary.name for summary in summaries if summary.interrupted]
+    if interrupted:
+        notes.append(
+            f"The evaluation of {', '.join(interrupted)} on test was interrupted, and its result is unknown. Run evaluate"
+            " again."
+        )
     return notes + _computations(summaries)
 
 

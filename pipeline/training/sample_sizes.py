@@ -14,6 +14,8 @@ from frostline.classifiers.experiments.few_shot import ShotScore
 from frostline.classifiers.experiments.learning_curve import CurvePoint, Forecast
 from frostline.classifiers.fitting.inputs import FitOptions
 from frostline.classifiers.heads.catalog import parse_params
+from frostline.files.checksums import read_listed
+from frostline.files.documents import MAX_BYTES, Document, to_plain, with_current_names_in
 from frostline.pipeline.drawing.attempts import drawn
 from frostline.pipeline.drawing.plots import plot_few_shot, plot_learning_curve
 from frostline.pipeline.drawing.tables import write_table
@@ -28,11 +30,9 @@ from frostline.pipeline.runs.caches import describe_caches
 from frostline.pipeline.runs.directory import (
     FEW_SHOT,
     LEARNING_CURVE,
-    Document,
     check_new,
     new_run_path,
-    to_plain,
-    with_current_names_in,
+    rewriting,
     write_run,
 )
 from frostline.pipeline.runs.run import divide_for_training, tuning_runs
@@ -178,16 +178,12 @@ def read_learning_curve(folder: str | Path) -> LearningCurveResult | None:
         RunError: The file can't be read.
     """
     folder = Path(folder)
-    file = folder / f"{LEARNING_CURVE}.json"
+    name, remedy = f"{LEARNING_CURVE}.json", "Restore the file from a copy, or run learning-curve again."
     try:
-        text = file.read_bytes()
+        text = read_listed(folder, name, raises=RunError, remedy=remedy, limit=MAX_BYTES)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise RunError(f"{file} can't be read: {error}") from error
-    described = Document(
-        file, "a learning curve", "Restore the file from a copy, or run learning-curve again."
-    )
+    described = Document(folder / name, "a learning curve", remedy, RunError)
     document = with_current_names_in(described.parse(text), "forecast", {"missed": "last_point_error"})
     return described.convert({**document, "folder": folder}, LearningCurveResult)
 
@@ -272,6 +268,7 @@ class _Study:
                 folder / f"{self.name}.json", f"{text}\n".encode()
             )  # says that the folder is complete
         title = f"{self.options.head} on {self.layer} of {cache.path.name}"
-        drawn(self.folder / f"{self.name}.png", lambda path: plot(path, title), self.options.report)
+        with rewriting(self.folder, [f"{self.name}.png"]):
+            drawn(self.folder / f"{self.name}.png", lambda path: plot(path, title), self.options.report)
         if journal is not None:
             journal.unlink(missing_ok=True)

@@ -13,7 +13,8 @@ from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.fitting.projection import ProjectedRows, ProjectionPlan, fit_projection
 from frostline.classifiers.fitting.search import SearchPlan, SearchResult, search_head
 from frostline.classifiers.heads.catalog import parse_params
-from frostline.classifiers.saving.head_files import foreign_types, save_head
+from frostline.classifiers.saving.head_files import save_head
+from frostline.classifiers.saving.skops_files import foreign_types
 from frostline.pipeline.drawing.attempts import drawn
 from frostline.pipeline.drawing.plots import plot_curve, plot_search
 from frostline.pipeline.drawing.tables import write_table
@@ -27,7 +28,7 @@ from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.caches import describe_caches
-from frostline.pipeline.runs.directory import check_new, new_run_path, write_run
+from frostline.pipeline.runs.directory import check_new, new_run_path, rewriting, write_run
 from frostline.pipeline.runs.head import describe_head, describe_metrics
 from frostline.pipeline.runs.predictions import save_validation
 from frostline.pipeline.runs.record import Durations, HeadRun, save_record
@@ -230,14 +231,15 @@ def _draw(run: Path, best: _Fit, rows: LearningRows[AnyCache], options: TrainHea
     """Draw the curves of the selection into a run that is complete without them."""
     curve, found, trials = best.fitted.curve, best.found, best.fitted.trials
     title = f"{options.head} on {rows.images.path.name}"
-    if curve is not None:
-        drawn(run / "curve.png", lambda path: plot_curve(curve, path, title=title), options.report)
-    if found:
-        drawn(
-            run / "search.png",
-            lambda path: plot_search(trials, found.params, path, title=f"search for {title}"),
-            options.report,
-        )
+    with rewriting(run, ["curve.png", "search.png"]):
+        if curve is not None:
+            drawn(run / "curve.png", lambda path: plot_curve(curve, path, title=title), options.report)
+        if found:
+            drawn(
+                run / "search.png",
+                lambda path: plot_search(trials, found.params, path, title=f"search for {title}"),
+                options.report,
+            )
 
 
 def _record(

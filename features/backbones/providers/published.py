@@ -1,6 +1,5 @@
 """Published weights of a network, and which of them a file holds."""
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from frostline.features.backbones.weights.errors import some
+from frostline.files.checksums import digest_of_file
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,7 @@ def recognise(name: str, published: Sequence[Published], file: Path, *, named: b
     others = [each.name for each in published if each.transform != transforms.get(name)]
     if name not in transforms or not others:
         return name, ""
-    with file.open("rb") as content:
-        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+    sha256 = digest_of_file(file)
     known = next((each.name for each in published if each.is_digest(sha256)), None)
     if known is None:
         remedy = f"name another tag if it was trained with another one ({some(others, 3)})"

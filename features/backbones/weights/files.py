@@ -15,9 +15,10 @@ from torch import Tensor
 from frostline.features.backbones.weights.errors import first_line
 from frostline.features.backbones.weights.kinds import describe_kind
 from frostline.features.errors import WeightsError
-from frostline.system.files import open_regular
+from frostline.system.files import open_regular, read_regular
 
 _TORCH_MAGIC = (b"PK\x03\x04", b"\x80")  # zip archive, or a pickle
+_MAX_LEVELS = 32  # of containers; checkpoints have a few
 _OPTIMISER = re.compile(
     "optim(?!al)|sched|scaler", re.IGNORECASE
 )  # parts of a checkpoint that hold no weights
@@ -61,7 +62,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         raise WeightsError(
             f"weights {path}: a {type(loaded).__name__}; expected a state dict: names to tensors"
         )
-    tensors = dict(_tensors(loaded, ""))
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in _tensors(loaded, "", path):
+        if name in tensors:
+            raise WeightsError(
+                f"weights {path}: two tensors have the name {name!r}, as a text and as a number; expected each name once"
+            )
+        tensors[name] = _with_values(name, tensor, path)
     if not tensors:
         name, value = next(iter(loaded.items()))
         raise WeightsError(
@@ -71,18 +78,41 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _tensors(loaded: Mapping[object, object], prefix: str) -> Iterator[tuple[str, Tensor]]:
+def _tensors(
+    loaded: Mapping[object, object], prefix: str, path: str | Path, level: int = 1
+) -> Iterator[tuple[str, Tensor]]:
+    if level > _MAX_LEVELS:  # also a container that holds itself
+        raise WeightsError(
+            f"weights {path}: its containers are nested more than {_MAX_LEVELS} levels deep; expected a state dict"
+        )
     for name, value in loaded.items():
         if isinstance(value, Tensor):
             yield f"{prefix}{name}", value
         elif isinstance(value, Mapping) and not _OPTIMISER.search(str(name)):
-            yield from _tensors(value, f"{prefix}{name}.")
+            yield from _tensors(value, f"{prefix}{name}.", path, level + 1)
+
+
+def _with_values(name: str, tensor: Tensor, path: str | Path) -> Tensor:
+    """Return a tensor as one of plain numbers."""
+    if tensor.is_meta or tensor.is_nested:
+        kind = "has a shape but no values (device 'meta')" if tensor.is_meta else "is nested"
+        raise WeightsError(
+            f"weights {path}: {name} {kind}; expected numbers. Save the state_dict() of the network after its weights"
+            " are loaded"
+        )
+    return tensor.dequantize() if tensor.is_quantized else tensor
 
 
 def _read_safetensors(path: str | Path) -> object:
     try:
-        return load_safetensors(Path(path).read_bytes())
-    except SafetensorError as error:
+        return load_safetensors(read_regular(path))
+    except (
+        SafetensorError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+    ) as error:  # also of unknown types
         raise WeightsError(
             f"weights {path}: neither a safetensors file ({error}) nor a torch file; expected one of the two"
         ) from error

@@ -1,6 +1,5 @@
 """Recognition of files that hold no weights that can be loaded: other formats, archives and failed downloads."""
 
-import json
 import shlex
 import stat
 import zipfile
@@ -8,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from frostline.features.backbones.weights.errors import some
+from frostline.files.documents import MAX_BYTES, parse_json
+from frostline.system.files import open_regular, read_regular
 
 _HEAD = 512  # bytes that tell the kind of a file
 _SHOWN = 3
@@ -59,7 +60,7 @@ def describe_kind(path: str | Path) -> str:
         return _folder(path)
     if not stat.S_ISREG(mode):
         return f"{_special(mode)}; copy its content to a regular file"
-    with path.open("rb") as file:
+    with open(open_regular(path), "rb") as file:  # noqa: PTH123  # a descriptor
         head = file.read(_HEAD)
     return _by_content(path, head) or _by_name(path)
 
@@ -100,7 +101,7 @@ def _zip(path: Path) -> str:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except (zipfile.BadZipFile, OSError):
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
         return ""
     ends = {name.rpartition("/")[2] for name in names}
     if "constants.pkl" in ends and any("/code/" in name for name in names):
@@ -137,8 +138,8 @@ def _text(path: Path, head: bytes) -> str:
 
 def _is_index(path: Path) -> bool:
     try:
-        found = json.loads(path.read_bytes())
-    except ValueError:
+        found = parse_json(read_regular(path, MAX_BYTES))
+    except (OSError, ValueError):
         return False
     return isinstance(found, dict) and "weight_map" in found
 

@@ -214,8 +214,6 @@ def usable(state: Mapping[str, Tensor], ours: Mapping[str, Tensor], *, where: st
 
 
 def _usable(key: str, tensor: Tensor, ours: Tensor, where: str) -> Tensor:
-    if tensor.is_quantized:
-        tensor = tensor.dequantize()
     if tensor.layout != torch.strided:
         raise WeightsError(
             f"weights {where}: {key} is a sparse tensor; expected a dense one: save {key}.to_dense()"

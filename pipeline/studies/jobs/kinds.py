@@ -12,7 +12,7 @@ from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.options.tuning import FinetuneOptions
 from frostline.pipeline.progress import Reporter
-from frostline.pipeline.runs.evaluation import EVALUATION_FILE
+from frostline.pipeline.runs.evaluation import is_evaluated
 
 if TYPE_CHECKING:
     from frostline.pipeline.runs.record import Scores
@@ -248,12 +248,12 @@ def _finetune(job: Candidate | FineTuning, options: FinetuneOptions, share: Shar
 
 
 def _complete(run: Path, *, evaluate: bool) -> bool:
-    return (run / EVALUATION_FILE if evaluate else run).exists()
+    return is_evaluated(run) if evaluate else run.exists()
 
 
 def _judged(run: Path, *, evaluate: bool, report: Reporter) -> float | None:
     """Evaluate a run on test if requested and not done yet; return its validation accuracy."""
-    if evaluate and not (run / EVALUATION_FILE).exists():
+    if evaluate and not is_evaluated(run):
         from frostline.pipeline.judging.evaluate import evaluate as judge
 
         judge(run, report=report)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 from frostline.options import SEEDS, Options, option
+from frostline.pipeline.errors import StudyError
 from frostline.pipeline.options.extraction import ExtractOptions
 from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.options.sources import SourceOptions
@@ -18,6 +19,7 @@ from frostline.pipeline.options.tuning import FinetuneOptions
 from frostline.pipeline.studies.jobs.keys import build, read_keys
 from frostline.pipeline.studies.jobs.places import Lines, Place
 from frostline.registry import near
+from frostline.system.files import read_regular
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,6 +181,7 @@ class Study:
         return Path(self.batch.out or self.file.stem).absolute()
 
 
+_MAX_BYTES = 1 << 24
 _TABLES = ("batch", "extract", "train-head", "finetune")
 
 
@@ -190,12 +193,21 @@ def read_study(file: str | Path) -> Study:
         OSError: The file can't be read.
     """
     file = Path(file)
-    text = file.read_text(encoding="utf-8")
+    try:
+        text = read_regular(file, _MAX_BYTES).decode()
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        byte = error.object[error.start]
+        raise StudyError(
+            f"{file}, line {line}: byte 0x{byte:02x} is not UTF-8; expected TOML, which is UTF-8: save the file as such"
+        ) from error
     lines = Lines(file, text)
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:  # the message contains the line
+    except ValueError as error:  # the message contains the line
         raise lines.error(f"not TOML: {error}") from error
+    except RecursionError as error:
+        raise lines.error("not a study: its values are nested too deeply") from error
     for name in document.keys() - set(_TABLES):
         known = ", ".join(_TABLES)
         raise lines.error(f"no table {name!r}{near(name, _TABLES)}; expected one of {known}", name, 0, name)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import torch
+from msgspec import Meta, Struct
 from numpy.typing import NDArray
 from timm.utils.model_ema import ModelEmaV3
 from torch import Tensor, nn
@@ -19,11 +20,13 @@ from torch.nn.parallel import DistributedDataParallel
 
 from frostline.features.backbones.weights import load_tensors
 from frostline.features.engines.compiler import compile_network
+from frostline.files.documents import convert
 from frostline.pipeline.errors import FinetuneError
 from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.tuning.inputs import BatchSampler, Inputs
 from frostline.pipeline.tuning.trainer.checkpoint import (
     Checkpoint,
+    damaged,
     load_checkpoint,
     optimizer_tensors,
     restore_optimizer,
@@ -143,6 +146,21 @@ class _Progress:
     history: list[Epoch] = field(default_factory=list)
     best: int = 0  # number of the best epoch so far
     scale: dict[str, Any] = field(default_factory=dict)  # state of the gradient scaler, for fp16
+
+
+_Count: TypeAlias = Annotated[int, Meta(ge=0, le=2**53)]
+
+
+class _State(Struct, frozen=True, kw_only=True):
+    """State of a training as a checkpoint holds it; see `_Progress`."""
+
+    epoch: _Count
+    update: _Count
+    sums: tuple[float, float, float]
+    seconds: float
+    history: tuple[Epoch, ...]
+    best: _Count
+    scale: Mapping[str, Any]
 
 
 Advance = Callable[[int, str], None]
@@ -395,35 +413,46 @@ class _Training:
         self.saved = time.monotonic()
 
     def _restore(self) -> None:
-        saved = load_checkpoint(self.job.folder / CHECKPOINT)
+        path = self.job.folder / CHECKPOINT
+        saved = load_checkpoint(path)
         if saved is None:
             return
         _check_key(saved, self.job)
-        state = saved.state
-        load_tensors(self.network, saved.part("network"))
-        restore_optimizer(self.optimizer, saved.part("optimizer"))
-        if self.ema:
-            load_tensors(self.ema.module, saved.part("ema"))
-        if state["scale"]:
-            self.scaler.load_state_dict(dict(state["scale"]))
+        try:
+            state = convert(saved.state, _State)
+            load_tensors(self.network, saved.part("network"))
+            restore_optimizer(self.optimizer, saved.part("optimizer"))
+            if self.ema:
+                load_tensors(self.ema.module, saved.part("ema"))
+            if state.scale:
+                self.scaler.load_state_dict(dict(state.scale))
+        except (ValueError, LookupError, TypeError, RuntimeError) as error:
+            raise damaged(path, str(error).partition("\n")[0]) from error
+        if state.update > self.sampler.updates or state.epoch > self.job.recipe.epochs:
+            raise damaged(
+                path, f"epoch {state.epoch}, update {state.update} is beyond the end of the training"
+            )
         self.progress = _Progress(
-            epoch=state["epoch"],
-            update=state["update"],
-            sums=list(state["sums"]) if self.job.processes.leads else [0.0] * 3,
-            seconds=state["seconds"],
-            history=[Epoch(**epoch) for epoch in state["history"]],
-            best=state["best"],
+            epoch=state.epoch,
+            update=state.update,
+            sums=list(state.sums) if self.job.processes.leads else [0.0] * 3,
+            seconds=state.seconds,
+            history=list(state.history),
+            best=state.best,
         )
         replay(self.schedule, self.progress.epoch * self.sampler.updates + self.progress.update)
 
     def _load_best(self) -> None:
         self.job.processes.wait()
         best = load_checkpoint(self.job.folder / BEST)
-        if best is None or best.state["epoch"] != self.progress.best:
+        if best is None or best.state.get("epoch") != self.progress.best:
             raise FinetuneError(
                 f"{self.job.folder / BEST} is missing or of another epoch; start over with --restart"
             )
-        load_tensors(self.network, best.tensors)
+        try:
+            load_tensors(self.network, best.tensors)
+        except RuntimeError as error:
+            raise damaged(self.job.folder / BEST, str(error).partition("\n")[0]) from error
 
 
 def _score_key(epoch: Epoch) -> tuple[float, float, int]:
@@ -442,7 +471,7 @@ def _without_sync(steps: nn.Module, *, last: bool) -> AbstractContextManager[obj
 
 
 def _check_key(saved: Checkpoint, job: Job) -> None:
-    if saved.state["key"] != job.key:
+    if saved.state.get("key") != job.key:
         raise FinetuneError(
             f"{job.folder} holds an unfinished training with other settings, data or weights. Choose another --run,"
             " use the original settings to resume it, or pass --restart to discard it."

@@ -17,7 +17,7 @@ from frostline.classifiers.errors import HeadError, HeadFormatError
 from frostline.classifiers.heads.catalog import find_head, parse_params
 from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.heads.parameters import Parameter, by_name, number
-from frostline.classifiers.saving.head_files import foreign_types
+from frostline.classifiers.saving.skops_files import foreign_types
 from frostline.classifiers.saving.trees import check_trees
 
 

@@ -123,9 +123,9 @@ def test_saving_again_replaces(blobs, saved):
         ({"params": {"l2": "strong"}}, "l2: got 'strong'"),
         ({"dim": 13}, "length of a feature vector: got 12, expected 13"),
         ({"classes": ["a"]}, "labels: got"),
-        ({"temperature": 0}, "temperature: got 0"),
-        ({"temperature": "hot"}, "not a valid head record.*temperature"),
-        ({"surprise": 1}, "not a valid head record.*surprise"),
+        ({"temperature": 0}, "temperature: expected float > 0.0, got 0"),
+        ({"temperature": "hot"}, "is not the record of a head: temperature"),
+        ({"surprise": 1}, "is not the record of a head.*surprise"),
     ],
 )
 def test_a_record_that_does_not_fit_is_refused(changes, message, saved):
@@ -141,7 +141,7 @@ def test_missing_and_truncated_files_are_refused(saved, tmp_path):
     folder = saved("linear")
     record = (folder / "head.json").read_bytes()
     (folder / "head.json").write_bytes(record[:-20])
-    with pytest.raises(HeadFormatError, match="not a valid head record"):
+    with pytest.raises(HeadFormatError, match="is not the record of a head"):
         load_head(folder)
 
 
@@ -172,7 +172,7 @@ def test_a_function_in_a_file_is_refused_and_not_run(saved):
 @pytest.mark.parametrize(
     ("schema", "compression", "message"),
     [
-        ("{}", zipfile.ZIP_DEFLATED, "it is compressed"),
+        ("{}", zipfile.ZIP_DEFLATED, "is compressed"),
         ("[" * 200_000, zipfile.ZIP_STORED, "it is not a skops file"),
         ("{", zipfile.ZIP_STORED, "it is not a skops file"),
         ("{}", zipfile.ZIP_STORED, "skops can't read it"),

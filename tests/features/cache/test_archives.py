@@ -32,7 +32,7 @@ ARCHIVES = sorted((DATA / "archives").glob("v*/*.h5"))
 
 
 def test_every_version_has_archives():
-    assert {path.parent.name for path in ARCHIVES} == {"v1"}
+    assert {path.parent.name for path in ARCHIVES} == {"v1", "v2"}
 
 
 @pytest.mark.parametrize("path", ARCHIVES, ids=lambda path: f"{path.parent.name}/{path.name}")

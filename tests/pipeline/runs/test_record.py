@@ -182,7 +182,7 @@ MALFORMED = {
     "a list": ([1, 2], r"got \[1, 2\], expected a JSON object"),
     "NaN": ('{"format": NaN}', "JSON is malformed: invalid character"),
     "too large a number": ('{"format": 1e999}', "out of range"),
-    "deep": ("[" * 100_000, "recursion"),
+    "deep": ("[" * 100_000, "nested more than 32 levels deep"),
     "rather deep": ('{"a":' * 50 + "1" + "}" * 50, "nested more than 32 levels deep"),
     "another format": ({"format": "other"}, "format: expected 'frostline-run', got 'other'"),
 }
