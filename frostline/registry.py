@@ -123,6 +123,10 @@ class Registry(Generic[T]):
             entry.dist.name: entry.dist.version for entry in self._declared().select(name=name) if entry.dist
         }
 
+    def declares(self, location: str) -> bool:
+        """Return whether an installed package declares the object at a location ``module:attribute``."""
+        return any(entry.value.replace(" ", "") == location for entry in self._declared())
+
     def _declared(self) -> EntryPoints:
         return entry_points(group=self.group)
 

@@ -1,7 +1,7 @@
 """Comparison of heads on the same folds: accuracies, times, and significance tests of the differences."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
@@ -118,6 +118,7 @@ def compare_heads(
     confidence: float = 0.95,
     seed: int = 0,
     device: str = "auto",
+    trusted: Collection[str] = (),
 ) -> Comparison:
     """Cross-validate heads on the same folds.
 
@@ -137,6 +138,7 @@ def compare_heads(
         confidence: Coverage of the intervals.
         seed: Seed of random folds, and of heads given by name.
         device: Device of torch heads given by name.
+        trusted: Modules that heads given as ``module:Class`` may import; passing a classifier itself needs no trust.
 
     Returns:
         Scores of all heads, and tests of all pairs.
@@ -153,7 +155,9 @@ def compare_heads(
             "at least one head"
         )
     estimators = (
-        dict(heads) if isinstance(heads, Mapping) else {name: _named(name, seed, device) for name in heads}
+        dict(heads)
+        if isinstance(heads, Mapping)
+        else {name: _named(name, seed, device, trusted) for name in heads}
     )
     parts = _folds(y, folds, content, groups, seed)
     ratio = 1 / (folds - 1)
@@ -165,8 +169,8 @@ def compare_heads(
     return Comparison(tuple(scores), _test_pairs(scores, ratio, confidence), confidence)
 
 
-def _named(name: str, seed: int, device: str) -> Any:
-    kind = find_head(name)
+def _named(name: str, seed: int, device: str, trusted: Collection[str]) -> Any:
+    kind = find_head(name, trusted)
     return kind.build(kind.complete({}), seed, device)
 
 

@@ -105,7 +105,7 @@ def few_shot(
         HeadError: The head or a parameter is unknown, or a number is out of range.
         SplitError: There are no validation rows, or a class has fewer different training images than shots.
     """
-    kind = find_head(name)
+    kind = find_head(name, options.trusted)
     options = replace(options, params=kind.complete(kind.check(options.params)))
     sizes = sorted(set(shots))
     _check(sizes, episodes, rows.val, confidence)

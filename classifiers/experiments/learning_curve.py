@@ -139,7 +139,7 @@ def learning_curve(
         HeadError: The head or a parameter is unknown, or a number is out of range.
         SplitError: There are too few validation rows, or training images of one class only.
     """
-    kind = find_head(name)
+    kind = find_head(name, options.trusted)
     options = options.checked(kind)
     if points < 2 or draws < 2 or not 0 < confidence < 1:
         raise HeadError(

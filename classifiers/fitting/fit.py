@@ -142,7 +142,7 @@ class _Task:
 
     @classmethod
     def of(cls, name: str, options: FitOptions) -> "_Task":
-        kind = find_head(name)
+        kind = find_head(name, options.trusted)
         return cls(kind, options.checked(kind))
 
     def params(self, searched: Mapping[str, Any]) -> dict[str, Any]:

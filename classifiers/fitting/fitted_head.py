@@ -1,6 +1,5 @@
 """Fitted heads: prediction of calibrated class probabilities in bounded memory."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from frostline.classifiers.fitting.projection import Projection
 from frostline.classifiers.heads.catalog import recorded_head
 from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.numerics.selected_rows import as_floats, release, spans
+from frostline.csv_cells import CsvWriter
 from frostline.system.atomic import write_text_file
 
 _LEAST = 1e-12  # added to probabilities before the logarithm, as in scikit-learn
@@ -42,9 +42,8 @@ class Curve:
     def to_csv(self, path: str | Path) -> None:
         """Write a CSV file with one line per position: x, then each series."""
         with write_text_file(Path(path)) as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow([self.x_label, *self.series])
-            writer.writerows(zip(self.x, *self.series.values(), strict=True))
+            rows = zip(self.x, *self.series.values(), strict=True)
+            CsvWriter(file, [self.x_label, *self.series]).write_all(rows)
 
 
 @dataclass(frozen=True, eq=False)

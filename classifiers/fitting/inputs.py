@@ -1,6 +1,6 @@
 """Inputs of a fit: labelled rows and options."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -90,12 +90,14 @@ class FitOptions:
         device: Device of torch heads: ``auto``, ``cpu``, ``cuda[:N]`` or ``mps``.
         memory: Largest size of the rows in memory in bytes. ``linear`` streams larger features in blocks; other
             heads raise HeadError. None means no limit.
+        trusted: Modules that a head ``module:Class`` may import; see `frostline.classifiers.heads.catalog.find_head`.
     """
 
     params: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     device: str = "auto"
     memory: int | None = None
+    trusted: Collection[str] = ()
 
     def checked(self, kind: HeadKind) -> "FitOptions":
         """Return the same options with parsed parameters.

@@ -111,7 +111,7 @@ def search_head(
             number of trials, or optuna is requested and not installed.
         SplitError: The folds cannot be used.
     """
-    kind = find_head(name)
+    kind = find_head(name, options.trusted)
     options = options.checked(kind)
     fixed = options.params
     space = {

@@ -1,6 +1,6 @@
 """Registry of the heads. A new built-in head is a module with a `HeadKind`, and one entry in `HEADS`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from frostline.classifiers.errors import HeadError
@@ -33,14 +33,21 @@ HEADS: Registry[HeadKind] = Registry(
 """Registry of the built-in heads and of those that installed packages register."""
 
 
-def find_head(name: str) -> HeadKind:
+def find_head(name: str, trusted: Collection[str] = ()) -> HeadKind:
     """Return the kind of head with a name in `HEADS`, or that of a scikit-learn classifier ``module:Class``.
 
+    Args:
+        name: Name of the head.
+        trusted: Modules that ``module:Class`` may import, beside those of scikit-learn and of declared heads.
+
     Raises:
-        HeadError: The name is unknown (the message lists near matches and all names), the import fails, or the
-            imported object is not a classifier.
+        HeadError: The name is unknown (the message lists near matches and all names), the module is not trusted, the
+            import fails, or the imported object is not a classifier.
     """
-    return import_head(name) if ":" in name and name not in HEADS else HEADS[name]
+    if ":" not in name or name in HEADS:
+        return HEADS[name]
+    declared = [name.replace(":", ".")] if HEADS.declares(name) else []
+    return import_head(name, (*trusted, *declared))
 
 
 def recorded_head(name: str) -> HeadKind:
@@ -52,13 +59,16 @@ def recorded_head(name: str) -> HeadKind:
     return recorded_kind(name) if ":" in name and name not in HEADS else HEADS[name]
 
 
-def parse_params(head: str, given: Mapping[str, Any] | Iterable[str]) -> dict[str, Any]:
+def parse_params(
+    head: str, given: Mapping[str, Any] | Iterable[str], trusted: Collection[str] = ()
+) -> dict[str, Any]:
     """Parse parameters of a head.
 
     Args:
         head: Kind of head; see `find_head`.
         given: Values or texts by name of the parameter; or texts of the form ``NAME=VALUE``, such as ``l2=1e-3`` or
             ``hidden=256,128``.
+        trusted: Modules that the head may import; see `find_head`.
 
     Returns:
         Parsed values by parameter name.
@@ -67,7 +77,7 @@ def parse_params(head: str, given: Mapping[str, Any] | Iterable[str]) -> dict[st
         HeadError: The head or a parameter is unknown (the message lists near matches and defaults), a value is
             invalid, or a parameter is given twice.
     """
-    kind = find_head(head)
+    kind = find_head(head, trusted)
     return kind.check(given if isinstance(given, Mapping) else _pairs(kind, given))
 
 

@@ -1,13 +1,14 @@
 """Third-party heads: any importable scikit-learn classifier, and the heads that installed packages register.
 
-``module:Class`` is the import path of a classifier. The entry-point group ``frostline.heads`` registers a head
+``module:Class`` is the import path of a classifier. It is imported only if its module is trusted, because an import
+runs code. The entry-point group ``frostline.heads`` registers a head
 under a name: each entry point refers to the class of a classifier, or to a `frostline.classifiers.heads.kinds.HeadKind`.
 """
 
 import ast
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 from frostline.classifiers.errors import HeadError
 from frostline.classifiers.heads.kinds import Classifier, HeadKind
 from frostline.classifiers.heads.parameters import Parameter, Values
+from frostline.classifiers.heads.trust import ALWAYS, is_trusted, trust_option
 from frostline.registry import near
 
 
@@ -25,12 +27,22 @@ def adopt(name: str, found: object) -> HeadKind | None:
     return _kind(name, found) if _is_classifier(found) else None
 
 
-def import_head(name: str) -> HeadKind:
+def import_head(name: str, trusted: Collection[str] = ()) -> HeadKind:
     """Import a classifier by its path ``module:Class``, and return its kind of head.
 
+    Args:
+        name: Path of the classifier.
+        trusted: Modules that may be imported, beside scikit-learn's; see `frostline.classifiers.heads.trust`.
+
     Raises:
-        HeadError: The import fails, or the imported object is not a classifier.
+        HeadError: The module is not trusted, the import fails, or the imported object is not a classifier.
     """
+    module = name.partition(":")[0]
+    if not is_trusted(name.replace(":", "."), (*ALWAYS, *trusted)):
+        raise HeadError(
+            f"head {name!r} is not imported, because importing the module {module!r} runs its code. If you know the module, "
+            f"add {trust_option(module)}; in Python, trusted=[{module!r}]"
+        )
     found = _import(name)
     if not _is_classifier(found):
         raise HeadError(f"head {name!r} is {found!r}, expected the class of a scikit-learn classifier")

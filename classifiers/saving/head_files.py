@@ -121,7 +121,8 @@ def load_head(folder: str | Path, *, trusted: Collection[str] = ()) -> FittedHea
 
     Args:
         folder: Folder that the head was saved to.
-        trusted: Full names of types that a third-party head may contain, e.g. ``mypackage.heads.MyHead``.
+        trusted: Modules of the types that a third-party head may contain, or full names of types, e.g.
+            ``mypackage.heads.MyHead``.
 
     Returns:
         The fitted head. A torch head uses the device ``auto``.

@@ -12,6 +12,7 @@ from skops.io.exceptions import UntrustedTypesFoundException
 from frostline.classifiers.errors import HeadError
 from frostline.classifiers.heads.catalog import HEADS
 from frostline.classifiers.heads.kinds import HeadKind
+from frostline.classifiers.heads.trust import is_trusted, trust_option
 from frostline.files.archives import check_stored
 
 # Present modules of classes in files that earlier versions wrote.
@@ -89,7 +90,7 @@ def read_estimator(kind: HeadKind, params: Mapping[str, Any], data: bytes, trust
         kind: Kind of the head.
         params: All parameters of the head.
         data: The file.
-        trusted: Full names of types that a third-party head may contain.
+        trusted: Modules of the types that a third-party head may contain, or full names of types.
 
     Raises:
         HeadError: The data is not such a file, contains an untrusted type, or is another estimator.
@@ -136,15 +137,17 @@ def _foreign_types(
 ) -> list[str]:
     """Return the types for skops to trust in the file of a third-party head."""
     _types(data)  # raises HeadError if this is not a skops file
-    vouched = set(trusted)
+    vouched: set[str] = set()
     if kind.name in HEADS:
         vouched |= {f"{type(step).__module__}.{type(step).__qualname__}" for step in _steps(kind, params)}
-    unknown = sorted(set(skops_io.get_untrusted_types(data=data)) - vouched)
+    found = set(skops_io.get_untrusted_types(data=data))
+    vouched |= {name for name in found if is_trusted(name, trusted)}
+    unknown = sorted(found - vouched)
     if unknown:
-        options = " ".join(f"--trust {name}" for name in unknown)
+        options = trust_option(*unknown)
         raise HeadError(
             f"head {kind.name!r} holds types that skops doesn't trust by default: {', '.join(unknown)}. Reading them runs "
-            f"their code; if you know where the file is from, allow it with {options}, or load_head(trusted=[...])"
+            f"their code; if you know where the file is from, allow it with {options}; in Python, trusted={unknown!r}"
         )
     return sorted(vouched)
 

@@ -21,6 +21,7 @@ from frostline.features.fidelity import Check
 from frostline.features.notes import SourceNotes
 from frostline.features.spec import FeatureSpec, Layer
 from frostline.features.table import FAILED, OK, ImageTable
+from frostline.shell import shell_command
 from frostline.splits import SPLITS
 from frostline.system.files import resolved
 
@@ -154,7 +155,8 @@ class FeatureCache:
                 )
             else:
                 error.add_note(
-                    f"If the cache was moved, name its new place; to compute one: frostline extract DATA --cache {path.name}"
+                    "If the cache was moved, name its new place; to compute one: "
+                    + shell_command("frostline", "extract", "DATA", "--cache", Path(path.name))
                 )
             raise
         if not file.committed().all():

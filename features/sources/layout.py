@@ -51,8 +51,8 @@ def find_layout(
     """Find out which folders are splits and which are classes. Only folders that hold images count.
 
     The top-level folders are splits if all have names of splits, or if all have names that contain one and some hold
-    sub-folders. If all hold the same two or more sub-folders, these are the classes. Anything else that looks like
-    splits is refused, because a wrong guess would give every image a wrong label. A single folder named like a split
+    sub-folders. If all hold two or more sub-folders of the same names, and at least half of all names are in each,
+    these are the classes: a test set often lacks some. Anything else that looks like splits is refused, because a wrong guess would give every image a wrong label. A single folder named like a split
     among others, such as ``train`` among vehicles, is a class if it contains images directly.
 
     Args:
@@ -101,14 +101,18 @@ def _tops(paths: Sequence[Sequence[str]]) -> dict[str, _Top]:
 
 
 def _classes_in_common(tops: Mapping[str, _Top]) -> list[str]:
-    """Return the names of the sub-folders if all top-level folders hold the same two or more, else nothing."""
+    """Return the sub-folders in all top-level folders, if there are two or more and half of all; else nothing."""
     if len(tops) < 2 or any(top.direct for top in tops.values()):
         return []
-    sets = {
-        frozenset(unicodedata.normalize("NFC", name).casefold() for name in top.below)
-        for top in tops.values()
-    }
-    return sorted(tops[min(tops)].below) if len(sets) == 1 and len(*sets) > 1 else []
+    names = [{_plain(name) for name in top.below} for top in tops.values()]
+    common, all_ = set.intersection(*names), set.union(*names)
+    if len(common) < 2 or 2 * len(common) < len(all_):
+        return []
+    return sorted(name for name in tops[min(tops)].below if _plain(name) in common)
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _with_depths(splits: Mapping[str, Split | None], paths: Sequence[Sequence[str]]) -> Layout:
@@ -145,14 +149,15 @@ def _check_chosen(root: str, tops: Mapping[str, _Top], chosen: Mapping[str, Spli
 def _choice(tops: Mapping[str, _Top], told: Mapping[str, Split | None]) -> str:
     """Return an example of the option that names the split of each folder."""
     names = written(told)
-    return "--split-folders " + ",".join(f"{name}={names.get(name, '...')}" for name in sorted(tops))
+    choice = ",".join(f"{name}={names.get(name, '...')}" for name in sorted(tops))
+    return f"--split-folders {quoted(choice)}"
 
 
 def _unclear(
     root: str, tops: Mapping[str, _Top], told: Mapping[str, Split | None], alike: Sequence[str]
 ) -> str:
     return (
-        f"{root}: its folders {listed(tops)} all hold the same sub-folders ({listed(alike)}), so these look like the"
+        f"{root}: its folders {listed(tops)} all hold the sub-folders {listed(alike)}, so these look like the"
         " classes and the folders above like splits, but their names don't tell which. Name the splits (train, val,"
         f" test, or {LEFT_OUT}): {_choice(tops, told)}; or, if the folders above are the classes:"
         f" --split-folders {NO_SPLITS}"
@@ -174,7 +179,7 @@ def _mixture(
     told: Mapping[str, Split | None],
 ) -> str:
     return (
-        f"{root}: {listed(splits)} look like splits, but the folder also contains {listed(tops.keys() - splits.keys())}."
+        f"{root}: {listed(splits)} {'look like splits' if len(splits) > 1 else 'looks like a split'}, but the folder also contains {listed(tops.keys() - splits.keys())}."
         f" Expected only {', '.join(SPLIT_CODES)} at the top level, or only classes. Say what each folder is (train, val,"
         f" test, or {LEFT_OUT}): {_choice(tops, told)}; or, if all are classes: --split-folders {NO_SPLITS}; or list the"
         " images in a manifest (path,label,split)."

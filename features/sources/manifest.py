@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
+from frostline.csv_cells import from_cell
 from frostline.features.errors import SourceError
 from frostline.features.notes import SourceNotes
 from frostline.features.sources.columns import ROLES, find_columns
@@ -172,7 +173,7 @@ def _read_text(file: str, chosen: Mapping[str, str | None]) -> _Sheet:
                         f" ({delimiter.join(header)}); a path or label that contains {delimiter!r} must be quoted"
                     )
                 lines.append(reader.line_num)
-                rows.append([cells[index] for index in wanted.values()])
+                rows.append([from_cell(cells[index]) for index in wanted.values()])
         except csv.Error as error:
             raise SourceError(
                 f"{file}, line {reader.line_num}: {error}; expected quoting as in RFC 4180"

@@ -25,6 +25,7 @@ LEFT_OUT: Final = "skip"
 NO_SPLITS: Final = "none"
 """Choice for top-level folders that are classes, whatever their names."""
 
+_SEPARATOR = re.compile(r"(?<==)([^=,]*),")  # replaced below
 _SUFFIX = re.compile(r"(set|data|images?|imgs?|pics|photos?|files?|folder|dir)$")
 
 
@@ -40,18 +41,23 @@ def read_split_folders(given: Mapping[str, str] | Sequence[str]) -> dict[str, Sp
 
     Args:
         given: Split by folder; or texts such as ``Training=train,Testing=test``. ``none`` alone says that no folder
-            is a split.
+            is a split. A comma separates two folders only after a split, so that the name of a folder may contain it.
 
     Raises:
-        SourceError: A text has another form, or names no split.
+        SourceError: A text has another form, names no split, or names a folder twice.
     """
     if isinstance(given, Mapping):
         pairs = [(str(folder), str(name)) for folder, name in given.items()]
-    elif list(given) == [NO_SPLITS]:
+    elif [text.strip().lower() for text in given] == [NO_SPLITS]:
         pairs = []
     else:
-        pairs = [_pair(text) for line in given for text in line.split(",")]
-    return {folder: _code(folder, name) for folder, name in pairs}
+        pairs = [_pair(text) for line in given for text in _SEPARATOR.split(line)]
+    chosen: dict[str, Split | None] = {}
+    for folder, name in pairs:
+        if folder in chosen:
+            raise SourceError(f"--split-folders: got the folder {folder!r} twice; expected each folder once")
+        chosen[folder] = _code(folder, name)
+    return chosen
 
 
 def written(splits: Mapping[str, Split | None]) -> dict[str, str]:
@@ -63,6 +69,7 @@ def written(splits: Mapping[str, Split | None]) -> dict[str, str]:
 
 def _pair(text: str) -> tuple[str, str]:
     folder, equals, name = text.rpartition("=")
+    folder, name = folder.strip().rstrip("/\\"), name.strip()
     if not equals or not folder:
         raise SourceError(
             f"--split-folders: got {text!r}; expected FOLDER=SPLIT, such as Training=train,Testing=test,"

@@ -10,6 +10,7 @@ from frostline.commands.options import PATH, example, options_of, output_options
 from frostline.commands.output import Output, Text, listed, named
 from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.options.tuning import FinetuneOptions
+from frostline.shell import shell_command
 
 
 @click.command(
@@ -47,4 +48,4 @@ def _finetuning_text(result: "pipeline.FinetuneResult") -> Text:
     )
     yield f"images: {listed(result.counts)}{scores}"
     yield from result.found.lines()
-    yield f"Next: frostline evaluate {result.run}"
+    yield f"Next: {shell_command('frostline', 'evaluate', result.run)}"

@@ -7,10 +7,12 @@ import signal
 import sys
 from collections import UserDict
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Any, NoReturn
 
 import click
 
+from frostline.commands.streams import escaping
 from frostline.errors import FrostlineError, OptionError
 
 EXIT_CODES: Mapping[type[BaseException], int] = {
@@ -42,12 +44,22 @@ class LazyCommands(UserDict[str, Any]):
 
 
 class CommandGroup(click.Group):
-    """A group whose commands end with the exit codes of `EXIT_CODES`."""
+    """A group whose commands print through `frostline.commands.streams` and end with the exit codes of `EXIT_CODES`."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run a command on streams that show control characters as escapes."""
+        _write_any_name()
+        with ExitStack() as streams:
+            streams.enter_context(escaping())
+            try:
+                return super().main(*args, color=True, **extra)  # click drops colours from names otherwise
+            except Exception:
+                streams.pop_all()  # Python writes the traceback, which quotes names as well
+                raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, and turn an expected error into a message and an exit code."""
         signal.signal(signal.SIGTERM, _interrupt)
-        _write_any_name()
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):

@@ -8,8 +8,9 @@ import click
 
 from frostline import pipeline
 from frostline.commands.options import PATH, example, format_option, options_of, output_options
-from frostline.commands.output import Output, Table, Text
-from frostline.pipeline.options.judging import PredictOptions, TrustOptions
+from frostline.commands.output import Document, Output, Table, Text
+from frostline.pipeline.options.judging import PredictOptions
+from frostline.pipeline.options.trust import TrustOptions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -87,4 +88,4 @@ def _predictions_text(predictions: "Sequence[pipeline.Prediction]") -> Text:
 
     text = io.StringIO()
     write_csv(predictions, text)
-    yield text.getvalue().removesuffix("\n")
+    yield Document(text.getvalue())

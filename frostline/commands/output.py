@@ -3,11 +3,14 @@
 import dataclasses
 import functools
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from frostline.commands.streams import underlying
 
 if TYPE_CHECKING:
     from frostline.pipeline.progress import Reporter
@@ -28,7 +31,19 @@ class Table:
     title: str | None = None
 
 
-Text = Iterator[str | Table]
+@dataclass(frozen=True)
+class Document:
+    """A text in a file format, such as CSV. On anything but a terminal it is printed to the last byte.
+
+    Attributes:
+        text: The text, which ends with a line feed.
+    """
+
+    text: str
+
+
+Block = str | Table | Document
+Text = Iterator[Block]
 
 
 @dataclass(frozen=True)
@@ -54,7 +69,7 @@ class Output:
 
         return TerminalReporter()
 
-    def show(self, result: Any, text: Iterable[str | Table]) -> None:
+    def show(self, result: Any, text: Iterable[Block]) -> None:
         """Print a result on standard output.
 
         Args:
@@ -62,15 +77,27 @@ class Output:
             text: The result as lines and tables, printed in any other style.
         """
         if self.style == "json":
-            click.echo(json.dumps(plain(result), indent=2, allow_nan=False))
+            document = json.dumps(plain(result), indent=2, allow_nan=False)
+            click.echo(
+                document.replace("\x7f", "\\u007f")
+            )  # the one control character that JSON does not escape
             return
         for block in text:
             if isinstance(block, Table):
                 from frostline.commands.terminal import print_table
 
                 print_table(block.headings, block.rows, title=block.title)
+            elif isinstance(block, Document):
+                _print_document(block.text)
             else:
-                click.echo(block)
+                click.echo(block, color=True)  # the stream escapes what click would drop
+
+
+def _print_document(text: str) -> None:
+    """Print a document on standard output; only a terminal gets escapes in place of control characters."""
+    stream = sys.stdout if sys.stdout.isatty() else underlying(sys.stdout)
+    stream.write(text)
+    stream.flush()
 
 
 def plain(value: Any) -> Any:

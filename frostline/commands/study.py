@@ -7,8 +7,9 @@ import click
 
 from frostline import pipeline
 from frostline.commands.options import PATH, example, format_option, options_of, output_options
-from frostline.commands.output import Output, Table, Text
+from frostline.commands.output import Document, Output, Table, Text
 from frostline.pipeline.options.studies import BatchOptions, CompareOptions, ReportOptions
+from frostline.shell import shell_command
 
 
 @click.command(
@@ -35,7 +36,8 @@ def batch(*, output: Output, jobs_file: Path, dry_run: bool, **options: Any) -> 
     not stop the others; the exit code is then 1.
     """
     if dry_run:
-        plan = pipeline.plan_batch(jobs_file, jobs=options["jobs"], report=output.report)
+        jobs, trusted = options["jobs"], options["trusted"]
+        plan = pipeline.plan_batch(jobs_file, jobs=jobs, trusted=trusted, report=output.report)
         output.show(plan, _plan_text(plan))
         return
     result = pipeline.batch(jobs_file, report=output.report, **options)
@@ -88,7 +90,7 @@ def _batch_text(result: "pipeline.BatchResult") -> Text:
     counts = f"{len(rows)} jobs" if rows else "Nothing to do"
     yield f"{counts} in {result.seconds:.1f} s; {existing} of {len(result.jobs)} existed already."
     if result.runs:
-        yield f"Next: frostline compare {result.out}/runs/*"
+        yield f"Next: {shell_command('frostline', 'compare', result.out / 'runs')}/*"
 
 
 _runs_argument = click.argument("runs", type=PATH, nargs=-1, required=True, metavar="RUN...")
@@ -126,7 +128,7 @@ def _board_text(board: "pipeline.Leaderboard", style: str) -> Text:
     )
 
     if style == "csv":
-        yield as_csv(board).removesuffix("\n")
+        yield Document(as_csv(board))
     elif style == "markdown":
         yield as_markdown(board).removesuffix("\n")
     else:

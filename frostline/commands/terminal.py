@@ -1,7 +1,6 @@
 """Progress, notes and tables on a terminal."""
 
 import sys
-import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -17,6 +16,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from frostline.commands.streams import escaping, underlying
+from frostline.escapes import visible
 from frostline.pipeline.progress import Advance
 
 _UNBOUNDED = 10_000
@@ -26,48 +27,48 @@ class TerminalReporter:
     """Reporter that writes to standard error; progress is shown only on a terminal."""
 
     def __init__(self) -> None:
-        self.console = Console(file=sys.stderr, highlight=False)
+        self.console = Console(file=underlying(sys.stderr), highlight=False)
 
     def note(self, message: str) -> None:
         """Print a note."""
-        self.console.print(Text(message), soft_wrap=True)
+        self.console.print(_text(message), soft_wrap=True)
 
     def warn(self, message: str) -> None:
         """Print a warning."""
-        self.console.print(Text(f"Warning: {message}", style="yellow"), soft_wrap=True)
+        self.console.print(_text(f"Warning: {message}", "yellow"), soft_wrap=True)
 
     @contextmanager
     def task(self, description: str, total: int | None) -> Iterator[Advance]:
         """Show a progress bar, or a spinner if `total` is None, that disappears when the block ends."""
-        columns = [SpinnerColumn(), TextColumn("{task.description}")]
+        columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
         if total is not None:
             columns += [
                 BarColumn(),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[rate]}"),
+                TextColumn("{task.fields[rate]}", markup=False),
                 TimeRemainingColumn(),
-                TextColumn("{task.fields[status]}"),
+                TextColumn("{task.fields[status]}", markup=False),
             ]
-        with Progress(
-            *columns, console=self.console, transient=True, disable=not self.console.is_terminal
-        ) as progress:
-            task = progress.add_task(description, total=total, rate="", status="")
+        with (
+            Progress(
+                *columns, console=self.console, transient=True, disable=not self.console.is_terminal
+            ) as progress,
+            escaping(),  # what others write meanwhile goes through the streams of Rich, which act on colours
+        ):
+            task = progress.add_task(visible(description), total=total, rate="", status="")
 
             def advance(done: int, status: str = "", /) -> None:
                 progress.advance(task, done)
                 speed = progress.tasks[task].speed
-                said = status or progress.tasks[task].fields["status"]
+                said = visible(status) or progress.tasks[task].fields["status"]
                 progress.update(task, rate=f"{speed:,.0f}/s" if speed else "", status=said)
 
             yield advance
 
 
-def visible(text: str) -> str:
-    r"""Return a text in which control characters are escapes such as ``\n``, so that a name stays on its line."""
-    return "".join(
-        char.encode("unicode_escape").decode() if unicodedata.category(char) == "Cc" else char
-        for char in text
-    )
+def _text(message: str, style: str = "") -> Text:
+    """Return a message of one or more lines for Rich, which writes to the terminal itself."""
+    return Text(visible(message, keep="\n\t"), style)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:
@@ -79,7 +80,9 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title
     for row in rows:
         table.add_row(*(Text(visible(text)) for text in row))
     # A pipe or a file has no width limit.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED)
+    console = Console(
+        file=underlying(sys.stdout), highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED
+    )
     if title:
-        console.print(Text(title))
+        console.print(_text(title))
     console.print(table)

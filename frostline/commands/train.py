@@ -13,6 +13,7 @@ from frostline.commands.options import PATH, example, options_of, output_options
 from frostline.commands.output import Output, Table, Text, listed, named, number
 from frostline.pipeline.options.cluster import ClusterOptions
 from frostline.pipeline.options.heads import FewShotOptions, LearningCurveOptions, TrainHeadOptions
+from frostline.shell import shell_command
 
 _caches_argument = click.argument("cache", type=PATH, metavar="CACHE[+CACHE...]")
 
@@ -77,7 +78,7 @@ def training_text(result: "pipeline.TrainResult") -> Text:
     yield f"{result.run}: {result.head} on {result.layer} ({chosen}) in {result.seconds:.1f} s"
     scores = f"; validation: {named(result.validation)}" if result.validation else ""
     yield f"rows: {listed(result.counts)}{scores}"
-    yield f"Next: frostline evaluate {result.run}"
+    yield f"Next: {shell_command('frostline', 'evaluate', result.run)}"
 
 
 @click.command(epilog=example("frostline few-shot photos.h5 --shots 1 --shots 5 --episodes 200"))

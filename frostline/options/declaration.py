@@ -27,6 +27,7 @@ class Option:
         help: One sentence on its meaning.
         bounds: Range of a number, or of each number of a sequence.
         unset: What None stands for, such as ``one per core``.
+        earlier_flag: Name that the command line takes as well, because earlier versions had it.
         metavar: Placeholder of the value in help.
         parse: ``module:function`` that converts a text, and raises ValueError if it is invalid.
         names: ``module:REGISTRY`` of the implementations that the value names.
@@ -42,6 +43,7 @@ class Option:
     bounds: Bounds | None
     unset: str
     _flag: str
+    earlier_flag: str
     metavar: str
     parse: str
     names: str
@@ -126,6 +128,7 @@ def option(
     below: float | None = None,
     unset: str = "",
     flag: str = "",
+    earlier_flag: str = "",
     metavar: str = "",
     parse: str = "",
     names: str = "",
@@ -144,6 +147,7 @@ def option(
         below: Number that exceeds valid ones.
         unset: What None stands for, such as ``one per core``.
         flag: Name on the command line and in study files; by default the name of the field.
+        earlier_flag: Name that the command line takes as well, because earlier versions had it.
         metavar: Placeholder of the value in help; by default derived from the type.
         parse: ``module:function`` that converts a text, and raises ValueError if it is invalid.
         names: ``module:REGISTRY`` of the implementations that the value names.
@@ -160,6 +164,7 @@ def option(
         "bounds": bounds if bounded else None,
         "unset": unset,
         "_flag": flag,
+        "earlier_flag": earlier_flag,
         "metavar": metavar,
         "parse": parse,
         "names": names,

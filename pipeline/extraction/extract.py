@@ -1,6 +1,5 @@
 """The extract stage: compute the features of a data set once with a frozen backbone and store them in a cache."""
 
-import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from frostline.pipeline.inputs.sources import opened_source, summary_of
 from frostline.pipeline.inputs.unreadable import describe_unreadable
 from frostline.pipeline.options.extraction import ExtractOptions
 from frostline.pipeline.options.stage import stage
+from frostline.shell import shell_command
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class ExtractResult:
         if self.part is None:
             return None
         number, count = self.part.split("/")
-        whole = str(self.cache).removesuffix(f"{number}-of-{count}")
-        return f"frostline cache merge {shlex.quote(whole)}*-of-{count}"
+        whole = Path(str(self.cache).removesuffix(f"{number}-of-{count}"))
+        return shell_command("frostline", "cache", "merge", whole) + f"*-of-{count}"
 
 
 def _check_limit(path: Path, limit: int) -> None:

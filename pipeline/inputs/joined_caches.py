@@ -1,6 +1,5 @@
 """Several caches of the same images, read as one."""
 
-import shlex
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from frostline.features.sources import open_source
 from frostline.features.sources.manifest import MANIFEST_SUFFIXES
 from frostline.features.spec import Layer
 from frostline.pipeline.errors import RunError
+from frostline.shell import shell_command
 
 _JOIN = "+"
 _EXAMPLES = 3
@@ -171,7 +171,7 @@ def _describe_manifest(manifest: Path, cache: Path) -> str:
         open_source(manifest).close()
     except SourceError as error:
         return f"{manifest.name} beside it can't be extracted like this: {error}"
-    return f"To extract {manifest.name} beside it: {shlex.join(['frostline', 'extract', str(manifest), '--cache', str(cache)])}"
+    return f"To extract {manifest.name} beside it: {shell_command('frostline', 'extract', manifest, '--cache', cache)}"
 
 
 def members(cache: AnyCache) -> tuple[FeatureCache, ...]:

@@ -7,6 +7,7 @@ from frostline.classifiers.inspection.duplicates import check_leaks
 from frostline.features.cache import FeatureCache
 from frostline.pipeline.errors import LeakError
 from frostline.pipeline.inputs.labelled_images import LabelledImages
+from frostline.shell import shell_command
 from frostline.splits import Split
 
 _SHOWN_NAMES = 5
@@ -29,7 +30,7 @@ def refuse_leaks(images: LabelledImages, split: NDArray[np.uint8]) -> tuple[str,
         raise LeakError(
             f"{images.path}: these splits leak, so scores on them would be meaningless:\n{refusals}\n{names}"
             + (
-                f"\nList all of them with: frostline cache check {images.path}"
+                f"\nList all of them with: {shell_command('frostline', 'cache', 'check', images.path)}"
                 if isinstance(images, FeatureCache)
                 else ""
             )

@@ -96,7 +96,7 @@ def label_errors(cache: str | Path | FeatureCache, options: LabelErrorOptions) -
     split, _ = split_rows(cache, options.fractions)
     rows = np.flatnonzero((split == Split.TRAIN) | (split == Split.VAL))
     together = positions(cache.content[rows], cache.groups[rows]).astype(str)
-    kind = find_head(options.head)
+    kind = find_head(options.head, options.trusted)
     estimator = kind.build(kind.complete({}), options.seed, options.device)
     if not hasattr(estimator, "predict_proba"):
         raise HeadError(

@@ -43,6 +43,7 @@ from frostline.pipeline.runs.evaluation import (
 from frostline.pipeline.runs.predictions import TEST_FILE, Predictions
 from frostline.pipeline.runs.record import CacheRecord
 from frostline.pipeline.runs.run import Run, load_run
+from frostline.shell import shell_command
 from frostline.splits import Split
 
 _SHOWN_MISTAKES = 24
@@ -100,7 +101,7 @@ def evaluate(
             backbone, which are computed and kept in the run.
         source: Source of the images, for the plot of mistakes and for the features of a fine-tuned run; required only
             for one that can't be opened by its name.
-        trusted: Types to trust when loading a third-party head; see `frostline.classifiers.saving.head_files.load_head`.
+        trusted: Modules or types to trust when loading a third-party head; see `frostline.classifiers.saving.head_files.load_head`.
         report: Receiver of progress.
 
     Raises:
@@ -224,9 +225,10 @@ def _recorded_caches(run: Run) -> AnyCache:
     except FileNotFoundError as error:
         lost = [each.path for each in run.caches if not Path(each.path).exists()]
         places = "+".join(["NEW-PLACE.h5"] * len(run.caches))
+        command = shell_command("frostline", "evaluate", run.path, places)
         raise RunError(
             f"{run.path} was trained on {', '.join(lost)}, which {'does' if len(lost) == 1 else 'do'} not exist. If it was"
-            f" moved, name its new place: frostline evaluate {run.path} {places}; else extract its images again."
+            f" moved, name its new place: {command}; else extract its images again."
         ) from error
 
 
@@ -241,7 +243,7 @@ def _check_data(run: Run, data: AnyCache, *, named: bool, report: Reporter) -> D
         raise RunError(
             f"{data.path} does not hold the images that {run.path} was trained on: {changes}. If it was replaced by the"
             " cache of another data set, extract the first one again. To evaluate on these images, name the cache:"
-            f" frostline evaluate {run.path} {data.path}"
+            f" {shell_command('frostline', 'evaluate', run.path, data.path)}"
         )
     if not changes.is_same:
         report.note(

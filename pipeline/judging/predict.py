@@ -1,6 +1,5 @@
 """The predict stage: label new images with the backbone, transform, layer and head of a run."""
 
-import csv
 import dataclasses
 import os
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.classifiers.fitting.fitted_head import FittedHead
+from frostline.csv_cells import CsvWriter
 from frostline.features.backbones import Backbone
 from frostline.features.cache.file.encoding import decode, encode
 from frostline.features.engines import Engine
@@ -197,12 +197,11 @@ def write_csv(predictions: Sequence[Prediction], file: TextIO) -> None:
     named = "image" if any(prediction.path is None for prediction in predictions) else "path"
     depth = max((len(prediction.top) for prediction in predictions), default=0)
     top = [f"{name}_{rank}" for rank in range(1, depth + 1) for name in ("label", "probability")]
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([named, "label", "probability", *top, "error"])
+    writer = CsvWriter(file, [named, "label", "probability", *top, "error"])
     for prediction in predictions:
         cells = [cell for name, probability in prediction.top for cell in (name, f"{probability:.6f}")]
         cells += [""] * (2 * depth - len(cells))
         probability = "" if prediction.probability is None else f"{prediction.probability:.6f}"
-        writer.writerow(
+        writer.write(
             [getattr(prediction, named), prediction.label or "", probability, *cells, prediction.error or ""]
         )

@@ -9,6 +9,7 @@ from frostline.errors import OptionError
 from frostline.options import option, seed_option
 from frostline.pipeline.options.splits import SplitOptions
 from frostline.pipeline.options.stage import StageOptions
+from frostline.pipeline.options.trust import TrustOptions
 
 HEAD_DEVICES = "[auto|cpu|cuda|cuda:N|mps]"
 
@@ -16,12 +17,12 @@ Search = Literal["grid", "random", "halving", "optuna"]
 
 
 @dataclass(frozen=True)
-class HeadOptions(StageOptions):
+class HeadOptions(TrustOptions):
     """Options of a head."""
 
     head: str = option(
         "linear",
-        "Kind of head; module:Class is any scikit-learn classifier.",
+        "Kind of head; module:Class is any scikit-learn classifier, of a module named with --trust-module.",
         names="frostline.classifiers.heads.catalog:HEADS",
         metavar="module:Class",
     )

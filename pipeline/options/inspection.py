@@ -8,6 +8,7 @@ from frostline.classifiers.inspection.near import NEAR
 from frostline.options import argument, option, seed_option
 from frostline.pipeline.options.heads import HEAD_DEVICES
 from frostline.pipeline.options.splits import SplitOptions
+from frostline.pipeline.options.trust import TrustOptions
 
 if TYPE_CHECKING:
     from frostline.features.table import ImageSource
@@ -43,7 +44,7 @@ class CheckOptions(SplitOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelErrorOptions(SplitOptions):
+class LabelErrorOptions(SplitOptions, TrustOptions):
     """Options of `frostline.label_errors`."""
 
     head: str = option(

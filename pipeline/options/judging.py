@@ -7,22 +7,10 @@ from typing import TYPE_CHECKING
 
 from frostline.options import argument, option
 from frostline.pipeline.options.extraction import AnyPrecision, EngineOptions
-from frostline.pipeline.options.stage import StageOptions
+from frostline.pipeline.options.trust import TrustOptions
 
 if TYPE_CHECKING:
     from frostline.features.table import ImageSource
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrustOptions(StageOptions):
-    """Options of the loading of a head."""
-
-    trusted: Sequence[str] = option(
-        (),
-        "Trust this type when loading a third-party head; train-head lists the types. Repeat to trust several.",
-        flag="trust",
-        metavar="TYPE",
-    )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from frostline.errors import OptionError
 from frostline.options import option, seed_option
 from frostline.pipeline.options.cluster import ClusterOptions
 from frostline.pipeline.options.stage import StageOptions
+from frostline.pipeline.options.trust import TrustOptions
 
 On = Literal["auto", "validation", "test"]
 Sort = Literal[
@@ -28,7 +29,7 @@ MapKind = Literal["pca", "umap", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanOptions(StageOptions):
+class PlanOptions(TrustOptions):
     """Options of `frostline.plan_batch`."""
 
     jobs: int = option(

@@ -29,7 +29,7 @@ def load_run_head(folder: Path, trusted: Collection[str] = ()) -> FittedHead:
 
     Args:
         folder: Run directory.
-        trusted: Types to trust when loading a third-party head; see `frostline.classifiers.saving.head_files.load_head`.
+        trusted: Modules or types to trust when loading a third-party head; see `frostline.classifiers.saving.head_files.load_head`.
 
     Raises:
         HeadFormatError: Files of the head are missing or modified, or contain types that are not trusted.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.classifiers.fitting.fitted_head import FittedHead
+from frostline.csv_cells import CsvWriter, from_cell
 from frostline.files.checksums import read_listed
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.learning_rows import LearningRows
@@ -18,7 +19,8 @@ from frostline.system.atomic import write_text_file
 
 VALIDATION_FILE = "validation_predictions.csv"
 TEST_FILE = "test_predictions.csv"
-_COLUMNS = ["id", "label", "predicted", "probability"]
+_PROBABILITY = "probability"
+_COLUMNS = ["id", "label", "predicted", _PROBABILITY]
 _MAX_BYTES = 1 << 31
 _REMEDY = "Restore the file from a copy, or train and evaluate again."
 
@@ -68,10 +70,9 @@ class Predictions:
     def write(self, path: Path) -> None:
         """Write the predictions as CSV, one line per image."""
         with write_text_file(path) as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(_COLUMNS)
             probabilities = (f"{value:.6f}" for value in self.probability)
-            writer.writerows(zip(self.ids, self.labels, self.predicted, probabilities, strict=True))
+            rows = zip(self.ids, self.labels, self.predicted, probabilities, strict=True)
+            CsvWriter(file, _COLUMNS).write_all(rows)
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
@@ -85,10 +86,12 @@ class Predictions:
         except FileNotFoundError:
             return None
         try:
-            header, *lines = csv.reader(io.StringIO(data.decode() or "\n", newline=""), strict=True)
+            header, *lines = csv.reader(io.StringIO(data.decode(), newline=""), strict=True)
             columns = dict(zip(header, _columns(lines, len(header)), strict=True))
-            ids, labels, predicted = (np.array(columns[name], np.str_) for name in _COLUMNS[:3])
-            probability = np.array(columns[_COLUMNS[3]], np.float64)
+            probability = np.array(columns.pop(_PROBABILITY), np.float64)
+            ids, labels, predicted = (
+                np.array([*map(from_cell, columns.pop(name))], np.str_) for name in _COLUMNS[:3]
+            )
         except KeyError as error:
             raise RunError(
                 f"{path} has no column {error}, expected {', '.join(_COLUMNS)}. {_REMEDY}"

@@ -99,7 +99,7 @@ def batch(file: str | Path, options: BatchOptions) -> BatchResult:
     jobs, cluster = options.jobs, options.cluster
     study = read_study(file)
     with _connected(cluster) as workers:
-        plan = plan_study(study, parts=workers or 1)
+        plan = plan_study(study, parts=workers or 1, trusted=options.trusted)
         todo = missing(plan.jobs)
         outcomes: dict[str, Outcome] = {}
         skipped: dict[str, str] = {}
@@ -186,7 +186,7 @@ def plan_batch(file: str | Path, options: PlanOptions) -> BatchPlan:
         StudyError: The file names something that does not exist; the message gives the line.
     """
     study = read_study(file)
-    plan = plan_study(study)
+    plan = plan_study(study, trusted=options.trusted)
     todo = missing(plan.jobs)
     found: dict[str, Estimate] = {}
     if todo:

@@ -1,9 +1,9 @@
 """Text formats of a leaderboard: table cells, CSV and Markdown."""
 
-import csv
 import io
 from collections.abc import Sequence
 
+from frostline.csv_cells import CsvWriter
 from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place
 
 ACCURACIES = ("run", "validation", "test", "pvalue", "front")
@@ -54,9 +54,9 @@ def cell(place: Place, key: str) -> str:
 def as_csv(board: Leaderboard) -> str:
     """Return all columns as CSV, with unformatted numbers and empty cells for unknown values."""
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(COLUMNS), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(board.records())
+    CsvWriter(buffer, list(COLUMNS)).write_all(
+        [record[name] for name in COLUMNS] for record in board.records()
+    )
     return buffer.getvalue()
 
 

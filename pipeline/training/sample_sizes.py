@@ -207,13 +207,13 @@ class _Study:
         key, *others = layer_choices(cache, options.layer)
         if others:
             raise RunError(f"{name} reads one layer, or several joined layers: pass e.g. --layer a+b.")
-        params = parse_params(options.head, options.params or {})
+        params = parse_params(options.head, options.params or {}, options.trusted)
         given = options.out
         folder = Path(given) if given is not None else new_run_path(cache.path, f"{options.head}-{name}")
         check_new(folder)  # before any work
         runs = tuning_runs(each.weights for each in members(cache))
         rows = divide_for_training(cache, runs, options.fractions, options.report)
-        fitting = FitOptions(params, options.seed, options.device)
+        fitting = FitOptions(params, options.seed, options.device, trusted=options.trusted)
         return cls(name, options, fitting, key, rows, folder, started)
 
     def common(self, found: Any) -> dict[str, Any]:

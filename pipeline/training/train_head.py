@@ -13,6 +13,7 @@ from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.fitting.projection import ProjectedRows, ProjectionPlan, fit_projection
 from frostline.classifiers.fitting.search import SearchPlan, SearchResult, search_head
 from frostline.classifiers.heads.catalog import parse_params
+from frostline.classifiers.heads.trust import trust_option
 from frostline.classifiers.saving.head_files import save_head
 from frostline.classifiers.saving.skops_files import foreign_types
 from frostline.pipeline.drawing.attempts import drawn
@@ -80,7 +81,7 @@ def train_head(cache: str | Path | AnyCache | Sequence[str | Path], options: Tra
     """
     started = time.perf_counter()
     cache = open_caches(cache)
-    params = parse_params(options.head, options.params or {})
+    params = parse_params(options.head, options.params or {}, options.trusted)
     options = dataclasses.replace(options, params=params)
     choices = layer_choices(cache, options.layer)
     path = Path(options.run) if options.run is not None else new_run_path(cache.path, options.head)
@@ -92,7 +93,8 @@ def train_head(cache: str | Path | AnyCache | Sequence[str | Path], options: Tra
             f"{cache.path} has no validation rows to choose a layer on; name one layer, or pass --cv K."
         )
     memory = half_of_memory() if options.memory is None else options.memory
-    job = _Job(options, FitOptions(params, options.seed, options.device, memory), rows, path)
+    fitting = FitOptions(params, options.seed, options.device, memory, options.trusted)
+    job = _Job(options, fitting, rows, path)
     fits = [job.fit(choice) for choice in choices]
     best = _best(fits)
     _note_foreign_types(best.fitted, options.report)
@@ -120,7 +122,7 @@ def _note_foreign_types(fitted: FittedHead, report: Reporter) -> None:
     if foreign:
         report.note(
             f"The head contains types that skops does not trust by default: {', '.join(foreign)}. To use the run,"
-            f" pass {' '.join(f'--trust {name}' for name in foreign)}"
+            f" pass {trust_option(*foreign)}"
         )
 
 

@@ -2,7 +2,6 @@
 
 import pickle
 import re
-import shlex
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from frostline.features.backbones.weights.errors import first_line
 from frostline.features.backbones.weights.kinds import describe_kind
 from frostline.features.errors import WeightsError
+from frostline.shell import shell_command
 from frostline.system.files import open_regular, read_regular
 
 _TORCH_MAGIC = (b"PK\x03\x04", b"\x80")  # zip archive, or a pickle
@@ -143,5 +143,5 @@ def _refusal(path: str | Path, error: Exception) -> str:
     return (
         f"weights {path}: holds Python objects besides tensors{needs}, and reading those can run any code; expected "
         "tensors only. If you trust the author of the file, convert it once with save_file of safetensors: "
-        f'python -c "{recipe}" {shlex.quote(str(path))}'
+        f"{shell_command('python', '-c', recipe, Path(path))}"
     )

@@ -1,6 +1,5 @@
 """Recognition of files that hold no weights that can be loaded: other formats, archives and failed downloads."""
 
-import shlex
 import stat
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -8,6 +7,7 @@ from pathlib import Path
 
 from frostline.features.backbones.weights.errors import some
 from frostline.files.documents import MAX_BYTES, parse_json
+from frostline.shell import shell_command
 from frostline.system.files import open_regular, read_regular
 
 _HEAD = 512  # bytes that tell the kind of a file
@@ -107,7 +107,7 @@ def _zip(path: Path) -> str:
     if "constants.pkl" in ends and any("/code/" in name for name in names):
         return (
             "a TorchScript program, which holds code; expected its tensors only. If you trust the author of the file, "
-            f'convert it once: python -c "{_TORCHSCRIPT}" {shlex.quote(str(path))}'
+            f"convert it once: {shell_command('python', '-c', _TORCHSCRIPT, path)}"
         )
     if "data.pkl" in ends:
         return ""

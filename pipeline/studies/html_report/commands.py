@@ -2,10 +2,10 @@
 
 import contextlib
 import dataclasses
-import shlex
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import cast
 
+from frostline.escapes import visible
 from frostline.features.engines import kind_of
 from frostline.features.errors import SourceError
 from frostline.features.images.decoders import decoder_of
@@ -15,6 +15,7 @@ from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.options.tuning import FinetuneOptions
 from frostline.pipeline.runs.record import CacheRecord, HeadRun, TunedRun
 from frostline.pipeline.runs.run import Run
+from frostline.shell import as_argument, shell_command
 
 
 def repeating_commands(run: Run) -> list[str]:
@@ -30,9 +31,12 @@ def repeating_commands(run: Run) -> list[str]:
         options = record.train_options() or _selected_settings(record)
         caches = "+".join(cache.path for cache in run.caches)
         words = dataclasses.replace(options, run=again).arguments()
-        lines = [*map(_extract, run.caches), shlex.join(["frostline", "train-head", caches, *words])]
+        lines = [
+            *map(_extract, run.caches),
+            shell_command("frostline", "train-head", as_argument(caches), *words),
+        ]
     if run.ledger.entries():
-        lines.append(shlex.join(["frostline", "evaluate", again]))
+        lines.append(shell_command("frostline", "evaluate", as_argument(again)))
     return lines
 
 
@@ -54,7 +58,7 @@ def _extract(cache: CacheRecord) -> str:
         cache=cache.path,
         **cache.reading,
     )
-    return _command(cache.source, ["frostline", "extract", cache.source, *options.arguments()])
+    return _command(cache.source, ["frostline", "extract", as_argument(cache.source), *options.arguments()])
 
 
 def _selected_settings(record: HeadRun) -> TrainHeadOptions:
@@ -84,15 +88,15 @@ def _finetune(record: TunedRun, again: str) -> str:
         recipe=settings.recipe,
         run=again,
     )
-    return _command(cache.source, ["frostline", "finetune", cache.source, *options.arguments()])
+    return _command(cache.source, ["frostline", "finetune", as_argument(cache.source), *options.arguments()])
 
 
 def _command(source: str, words: list[str]) -> str:
     """Return a shell command, or a comment if it can't open the source of the images by its name."""
-    line = shlex.join(words)
+    line = shell_command(*words)
     if _is_known_by_name(source):
         return line
-    return f"# In Python, with the source {source} and these options:\n# {line}"
+    return f"# In Python, with the source {visible(source)} and these options:\n# {line}"
 
 
 def _is_known_by_name(source: str) -> bool:

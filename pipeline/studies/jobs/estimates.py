@@ -232,11 +232,12 @@ def _time_fit(job: HeadTraining, width: int, rows: int) -> tuple[float, float, f
     train = np.arange(rows * 3 // 4)
     options, params = job.options, dict(job.options.params or {})
     if options.searches:
-        params |= find_head(options.head).candidates(params, len(train))[0]
+        params |= find_head(options.head, options.trusted).candidates(params, len(train))[0]
     names = [str(number) for number in range(classes)]
     synthetic = LabelledRows(X, y, train, np.arange(len(train), rows), names)
     started = time.perf_counter()
-    fitted = fit_head(options.head, synthetic, FitOptions(params, options.seed, options.device))
+    fitting = FitOptions(params, options.seed, options.device, trusted=options.trusted)
+    fitted = fit_head(options.head, synthetic, fitting)
     seconds = time.perf_counter() - started
     with tempfile.TemporaryDirectory() as folder:
         save_head(fitted, Path(folder))
@@ -249,7 +250,7 @@ def _trials(job: HeadTraining, rows: int) -> int:
     options = job.options
     if not options.searches:
         return 1
-    grid = len(find_head(options.head).candidates(options.params or {}, rows))
+    grid = len(find_head(options.head, options.trusted).candidates(options.params or {}, rows))
     count = options.trials or (grid if options.search in {None, "grid"} else 30)
     return count * (options.cv or 1) + 1
 

@@ -25,6 +25,7 @@ _ELSEWHERE: Mapping[str, str] = {
     "caches": _OUTPUTS,
     "run": _OUTPUTS,
     "part": "a study divides a cache among the workers of a cluster, see: frostline batch --cluster",
+    "trust-module": "a study file trusts no module; pass --trust-module to frostline batch",
     "jobs": _SHARES,
     "memory": _SHARES,
     "workers": _SHARES,

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from types import GenericAlias
 from typing import Any
@@ -18,8 +18,12 @@ from frostline.pipeline.studies.jobs.keys import build, read_keys
 from frostline.pipeline.studies.jobs.study_file import FinetuneTable, TrainHeadTable
 
 
-def read_heads(table: TrainHeadTable) -> tuple[TrainHeadOptions, ...]:
+def read_heads(table: TrainHeadTable, trusted: Collection[str] = ()) -> tuple[TrainHeadOptions, ...]:
     """Validate a ``[[train-head]]`` table and return the options of each head.
+
+    Args:
+        table: The table.
+        trusted: Modules that heads may import. The file can't name them, because it may come from someone else.
 
     Raises:
         StudyError: A head, parameter or projection is invalid; the message gives the line.
@@ -27,7 +31,7 @@ def read_heads(table: TrainHeadTable) -> tuple[TrainHeadOptions, ...]:
     options, heads = table.options, []
     for head in table.head:
         try:
-            params = parse_params(head, options.params or {})
+            params = parse_params(head, options.params or {}, trusted)
             if options.project is not None:
                 ProjectionPlan.parse(options.project)
         except ClassifiersError as error:
@@ -37,7 +41,7 @@ def read_heads(table: TrainHeadTable) -> tuple[TrainHeadOptions, ...]:
                 if word and word in str(error)
             ]
             raise table.place.error(str(error), *words) from error
-        heads.append(dataclasses.replace(options, head=head, params=params))
+        heads.append(dataclasses.replace(options, head=head, params=params, trusted=tuple(trusted)))
     return tuple(heads)
 
 

@@ -4,7 +4,7 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -64,7 +64,7 @@ class Plan:
         return self.places[job.path.name].error(message, *words)
 
 
-def plan_study(study: Study, *, parts: int = 1) -> Plan:
+def plan_study(study: Study, *, parts: int = 1, trusted: Collection[str] = ()) -> Plan:
     """Plan all jobs of a study. The images are listed, and nothing else is read.
 
     Each name contains a digest of everything that the result depends on: the listing of the data, the settings and
@@ -73,24 +73,25 @@ def plan_study(study: Study, *, parts: int = 1) -> Plan:
     Args:
         study: The study file.
         parts: Number of parts to divide a missing cache into.
+        trusted: Modules that heads may import.
 
     Raises:
         StudyError: Data, a head, a parameter or an option is unknown; the message gives the line.
     """
-    return _Planner(study, parts).plan()
+    return _Planner(study, parts, trusted).plan()
 
 
 class _Planner:
     """Collector of jobs, each added once."""
 
-    def __init__(self, study: Study, parts: int) -> None:
-        self._study, self._parts = study, parts
+    def __init__(self, study: Study, parts: int, trusted: Collection[str]) -> None:
+        self._study, self._parts, self._trusted = study, parts, trusted
         self._jobs: dict[str, Job] = {}
         self._places: dict[str, Place] = {}
 
     def plan(self) -> Plan:
         study = self._study
-        heads = [(table, read_heads(table)) for table in study.train_head]
+        heads = [(table, read_heads(table, self._trusted)) for table in study.train_head]
         recipes = [read_recipes(table, study.batch.seeds[0]) for table in study.finetune]
         sets = [self._data(path) for path in study.batch.data]  # lists every image
         for data in sets:

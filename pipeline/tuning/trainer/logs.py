@@ -1,6 +1,5 @@
 """Logs of a training: a CSV table, and optionally TensorBoard or MLflow."""
 
-import csv
 import dataclasses
 import io
 import math
@@ -8,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from frostline.csv_cells import CsvWriter
 from frostline.pipeline.errors import FinetuneError
 from frostline.pipeline.options.tuning import LogTo
 from frostline.pipeline.tuning.trainer.loop import Epoch
@@ -84,7 +84,6 @@ class _MLflow:
 def write_history(history: Sequence[Epoch], path: Path) -> None:
     """Write the metrics of each epoch as CSV; the file is replaced atomically."""
     table = io.StringIO(newline="")
-    writer = csv.DictWriter(table, [field.name for field in dataclasses.fields(Epoch)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(map(dataclasses.asdict, history))
+    columns = [field.name for field in dataclasses.fields(Epoch)]
+    CsvWriter(table, columns).write_all([getattr(epoch, name) for name in columns] for epoch in history)
     replace_file(path, table.getvalue().encode())
