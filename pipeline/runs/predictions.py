@@ -86,7 +86,7 @@ class Predictions:
         except FileNotFoundError:
             return None
         try:
-            header, *lines = csv.reader(io.StringIO(data.decode(), newline=""), strict=True)
+            header, *lines = csv.reader(io.StringIO(data.decode() or "\n", newline=""), strict=True)
             columns = dict(zip(header, _columns(lines, len(header)), strict=True))
             probability = np.array(columns.pop(_PROBABILITY), np.float64)
             ids, labels, predicted = (
