@@ -42,7 +42,7 @@ CASES = (
         "parts",
         ("cache", "merge", "d.h5.part-1-of-2", "d.h5.part-2-of-2", "--delete-parts", "--quiet"),
     ),
-    Case("cache check --out", "cache", ("cache", "check", "d.h5", "--threshold", "0.5", "--out", "found", "--quiet")),
+    Case("cache check --out", "cache", ("cache", "check", "d.h5", "--threshold", "0.5", "--out", "found")),
     Case("train-head", "cache", ("train-head", "d.h5", "--run", "run", "--quiet")),
     Case("train-head with the default name", "cache", ("train-head", "d.h5", "--head", "ridge", "--quiet")),
     Case(
@@ -79,7 +79,7 @@ CASES = (
     Case(
         "label-errors",
         "mislabelled",
-        ("label-errors", "d.h5", "--head", "logreg", "--folds", "2", "--out", "doubtful", "--quiet"),
+        ("label-errors", "d.h5", "--head", "logreg", "--folds", "2", "--out", "doubtful"),
     ),
     Case("report", "two runs", ("report", "run", "other", "--out", "report.html", "--quiet")),
     Case("batch", "study", ("batch", "study.toml", "--quiet"), long=True),
