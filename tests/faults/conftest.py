@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults.interposition import compiled
+from tests.faults.harness.interposition import compiled
 
 
 @pytest.fixture(scope="session")
@@ -10,7 +10,7 @@ def world():
     library = compiled()
     if isinstance(library, str):
         pytest.skip(library)
-    from tests.faults.world import World
+    from tests.faults.harness.world import World
 
     made = World()
     yield made

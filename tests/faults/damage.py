@@ -3,8 +3,8 @@
 import json
 from dataclasses import dataclass
 
-from tests.faults.folders import differences, state_of
-from tests.faults.trials import Command
+from tests.faults.harness.folders import differences, state_of
+from tests.faults.harness.trials import Command
 
 PAGE = 4096
 

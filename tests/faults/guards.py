@@ -178,8 +178,8 @@ GUARDS = (
     Guard(
         "changed files of a run",
         "frostline/files/checksums.py",
-        "        if sums is None:\n            return",
-        "        if True:\n            return",
+        "    if sums[name] != digest:",
+        "    if False:",
         ("tests/files", "tests/pipeline/runs"),
     ),
     Guard(

@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from tests.faults.cases import CASES
-from tests.faults.folders import is_leftover, state_of
-from tests.faults.interposition import Fault
-from tests.faults.records import record
-from tests.faults.trials import Command
-from tests.faults.world import EXTRACT, EXTRACTION, TUNE
+from tests.faults.harness.cases import CASES
+from tests.faults.harness.folders import is_leftover, state_of
+from tests.faults.harness.interposition import Fault
+from tests.faults.harness.records import record
+from tests.faults.harness.trials import Command
+from tests.faults.harness.world import EXTRACT, EXTRACTION, TUNE
 
 _MERGE = ("cache", "merge", "d.h5.part-1-of-2", "d.h5.part-2-of-2", "--delete-parts", "--quiet")
 _GROW = ("extract", "../more", "--cache", "d.h5", *EXTRACT)
@@ -94,7 +94,7 @@ def stop_all(world, pair, count):
 
 
 @pytest.mark.parametrize(
-    "pair", [pair for pair in PAIRS if pair[1][0] not in LONG_PAIRS][::3], ids=name_of
+    "pair", [pair for pair in PAIRS if pair[1][0] not in LONG_PAIRS][::4], ids=name_of
 )
 def test_a_command_runs_while_another_stands_still(world, pair):
     stop_all(world, pair, 2)
@@ -128,7 +128,7 @@ def test_looks_of_processes_at_the_same_time_have_numbers_of_their_own(world):
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP], ids=lambda code: errno.errorcode[code])
-@pytest.mark.parametrize("case", [case for case in CASES if not case.long][::4], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", [case for case in CASES if not case.long][::6], ids=lambda case: case.name)
 def test_file_systems_without_locks(world, case, code):
     check_without_locks(world, case, code)
 

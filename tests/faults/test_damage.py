@@ -3,8 +3,8 @@
 import pytest
 
 from tests.faults.damage import Read, Reading, flipped, flips, structural
-from tests.faults.records import record
-from tests.faults.world import EXTRACTION
+from tests.faults.harness.records import record
+from tests.faults.harness.world import EXTRACTION
 
 SHARDS = 3
 FLIPS = 500

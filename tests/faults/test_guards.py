@@ -14,8 +14,8 @@ from frostline.pipeline.errors import LeakError
 from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.pipeline.progress import SILENT
 from tests.faults.guards import GUARDS
-from tests.faults.records import record
-from tests.faults.world import EXTRACTION
+from tests.faults.harness.records import record
+from tests.faults.harness.world import EXTRACTION
 from tests.features.cache.synthetic import SPEC
 from tests.helpers.paths import ROOT
 

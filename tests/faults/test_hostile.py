@@ -6,9 +6,9 @@ import shutil
 import pytest
 
 from tests.faults.hostile import of_kind
-from tests.faults.records import record
-from tests.faults.trials import Command
-from tests.faults.world import EXTRACT
+from tests.faults.harness.records import record
+from tests.faults.harness.trials import Command
+from tests.faults.harness.world import EXTRACT
 
 _EVALUATE = ("evaluate", "run")
 _COMPARE = ("compare", "run", "other")

@@ -15,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-from tests.faults.interposition import Fault, Library
+from tests.faults.harness.interposition import Fault, Library
 
 TICK = 0.001
 

@@ -3,8 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from tests.faults.folders import differences, is_leftover, state_of
-from tests.faults.trials import Command, with_fault
+from tests.faults.harness.folders import differences, is_leftover, state_of
+from tests.faults.harness.trials import Command, with_fault
 
 WRITING = ("open", "write", "pwrite", "ftruncate", "fallocate", "fsync", "rename", "mkdir", "link", "symlink")
 """Events that a full or failing disk refuses."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.faults.interposition import Fault
-from tests.faults.trials import Server
+from tests.faults.harness.interposition import Fault
+from tests.faults.harness.trials import Server
 
 NETWORK = ("--backbone", "timm:test_resnet", "--weights", "random", "--image-size", "32")
 EXACT = ("--engine", "eager", "--precision", "fp32", "--device", "cpu", "--workers", "1", "--batch-size", "8")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tests.faults.world import EXTRACT, EXTRACTION, TUNE
+from tests.faults.harness.world import EXTRACT, EXTRACTION, TUNE
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ CASES = (
     ),
     Case("report", "two runs", ("report", "run", "other", "--out", "report.html", "--quiet")),
     Case("batch", "study", ("batch", "study.toml", "--quiet"), long=True),
-    Case("demo", "empty", ("demo", "--quiet"), patches=("tests.faults.patches:small_demo",), long=True),
+    Case("demo", "empty", ("demo", "--quiet"), patches=("tests.faults.harness.patches:small_demo",), long=True),
 )
 
 READERS = (

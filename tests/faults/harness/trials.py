@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from tests.faults.interposition import Event, Fault, compiled
+from tests.faults.harness.interposition import Event, Fault, compiled
 from tests.helpers.paths import ROOT
 
 HANG = 120
@@ -17,7 +17,7 @@ HANG = 120
 QUICK = (
     "frostline.features.cache.writing.creation:BLOCK_ROWS=8",
     "frostline.features.cache.opening:BLOCK_ROWS=8",
-    "tests.faults.patches:quick_plots",
+    "tests.faults.harness.patches:quick_plots",
 )
 """Changes that let a few images fill several blocks, which readers accept of any size, and draw no plots."""
 
@@ -98,7 +98,7 @@ class Server:
         self._scratch = Path(tempfile.mkdtemp(prefix="frostline-trials-"))
         paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.server", *changes],
+            [sys.executable, "-m", "tests.faults.harness.server", *changes],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,

@@ -30,3 +30,10 @@ def quick_plots():
     picture = io.BytesIO()
     Image.new("L", (8, 8)).save(picture, format="png")
     Figure.savefig = lambda _figure, file, **_options: file.write(picture.getvalue())
+
+
+def sleep_for_ever():
+    """Let a command hang."""
+    import threading
+
+    threading.Event().wait()
