@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 
 from tests.faults.harness.folders import differences, state_of
 from tests.faults.harness.trials import Command
@@ -29,7 +30,7 @@ def structural(data):
     made["zeros"] = bytes(size)
     pages = [data[start : start + PAGE] for start in range(0, size, PAGE)]
     whole = [number for number, page in enumerate(pages) if len(page) == PAGE]
-    for first, second in zip(whole, whole[1:], strict=False):
+    for first, second in pairwise(whole):
         if pages[first] != pages[second]:
             swapped = list(pages)
             swapped[first], swapped[second] = pages[second], pages[first]
@@ -82,7 +83,9 @@ class Reading:
         outcome, result = self._run()
         if outcome.traceback or outcome.hung:
             return f"{name}: {outcome}"
-        warned = any(line.startswith("Warning: ") and self.path.name in line for line in outcome.stderr.splitlines())
+        warned = any(
+            line.startswith("Warning: ") and self.path.name in line for line in outcome.stderr.splitlines()
+        )
         if outcome.code == self.outcome.code and not self.read.finds:
             if warned:
                 return ""
@@ -90,7 +93,10 @@ class Reading:
             return f"{name}: changed in silence: {'; '.join(unlike)}" if unlike else ""
         if outcome.code != 1 or len(outcome.errors) != 1:
             return f"{name}: no single error: {outcome}"
-        names = (self.path.name, self.path.parent.name if self.path.parent != self.world.root else self.path.name)
+        names = (
+            self.path.name,
+            self.path.parent.name if self.path.parent != self.world.root else self.path.name,
+        )
         text = outcome.stderr + outcome.stdout
         return "" if any(each in text for each in names) else f"{name}: the file is not named: {outcome}"
 

@@ -28,7 +28,17 @@ class Guard:
 _SPEC = "features/spec.py"
 _CANONICAL = "dataclasses.asdict(self), sort_keys=True"
 _FIELDS = (
-    *("backbone", "weights_sha256", "transform", "layers", "precision", "dtype", "engine", "device", "decoder"),
+    *(
+        "backbone",
+        "weights_sha256",
+        "transform",
+        "layers",
+        "precision",
+        "dtype",
+        "engine",
+        "device",
+        "decoder",
+    ),
     *("versions", "views", "seed"),
 )
 
@@ -131,7 +141,11 @@ GUARDS = (
         "features/cache/file/mapped.py",
         "                == checksum(",
         "                is not checksum(",
-        ("tests/features/cache/test_trust.py", "tests/features/cache/test_resume.py", "tests/features/cache/test_values.py"),
+        (
+            "tests/features/cache/test_trust.py",
+            "tests/features/cache/test_resume.py",
+            "tests/features/cache/test_values.py",
+        ),
     ),
     Guard(
         "a damaged table of images",

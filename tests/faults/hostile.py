@@ -73,7 +73,12 @@ def _png(width, height, rows=b"", chunk=b"IDAT"):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + piece(b"IHDR", header) + piece(chunk, zlib.compress(rows)) + piece(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + piece(b"IHDR", header)
+        + piece(chunk, zlib.compress(rows))
+        + piece(b"IEND", b"")
+    )
 
 
 def _npz(path):
@@ -121,11 +126,27 @@ HOSTILE = (
     Hostile("image", "10 gigapixels", content(_png(100_000, 100_000))),
     Hostile("image", "no pixels", content(_png(0, 0))),
     Hostile("image", "cut after its header", content(_png(8, 8)[:40])),
-    Hostile("image", "a text chunk that expands", content(_png(8, 8, b"x\0\0" + zlib.compress(bytes(1 << 26)), b"zTXt"))),
-    Hostile("image", "markup", content(b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>")),
+    Hostile(
+        "image",
+        "a text chunk that expands",
+        content(_png(8, 8, b"x\0\0" + zlib.compress(bytes(1 << 26)), b"zTXt")),
+    ),
+    Hostile(
+        "image",
+        "markup",
+        content(b"<svg xmlns='http://www.w3.org/2000/svg'><image href='file:///etc/passwd'/></svg>"),
+    ),
     Hostile("cache", "HDF5 of something else", content(_hdf5(title="x"))),
-    Hostile("cache", "of a later version", content(_hdf5(format=np.bytes_("frostline-cache"), format_version=np.int64(99)))),
-    Hostile("cache", "no data sets", content(_hdf5(format=np.bytes_("frostline-cache"), format_version=np.int64(1)))),
+    Hostile(
+        "cache",
+        "of a later version",
+        content(_hdf5(format=np.bytes_("frostline-cache"), format_version=np.int64(99))),
+    ),
+    Hostile(
+        "cache",
+        "no data sets",
+        content(_hdf5(format=np.bytes_("frostline-cache"), format_version=np.int64(1))),
+    ),
     Hostile("cache", "a link to another file", _hdf5_external),
     Hostile("cache", "a signature alone", content(b"\x89HDF\r\n\x1a\n" + b"\xff" * 200)),
     Hostile("record", "nested 100,000 deep", content(DEEP)),
@@ -135,8 +156,16 @@ HOSTILE = (
     Hostile("record", "not a number", content(b'{"format_version": NaN}')),
     Hostile("record", "lone surrogates", content(b'{"\\ud800": "\\udfff"}')),
     Hostile("tensors", "a header of 8 EiB", content(struct.pack("<Q", 1 << 63) + b"{}")),
-    Hostile("tensors", "offsets beyond the end", content(_tensors({"x": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}}))),
-    Hostile("tensors", "a shape of 2**62", content(_tensors({"x": {"dtype": "U8", "shape": [1 << 62], "data_offsets": [0, 0]}}))),
+    Hostile(
+        "tensors",
+        "offsets beyond the end",
+        content(_tensors({"x": {"dtype": "F32", "shape": [4], "data_offsets": [0, 16]}})),
+    ),
+    Hostile(
+        "tensors",
+        "a shape of 2**62",
+        content(_tensors({"x": {"dtype": "U8", "shape": [1 << 62], "data_offsets": [0, 0]}})),
+    ),
     Hostile("tensors", "no tensors", content(_tensors({}))),
     Hostile("tensors", "a header nested deep", content(_tensors(DEEP[:20_000]))),
     Hostile("tensors", "a pickle", content(b"\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x02id\x85R.")),

@@ -26,7 +26,9 @@ def count(lines):
     found = {}
     for line in lines:
         entry = json.loads(line)
-        found.setdefault(entry["suite"], {}).setdefault(entry["subject"], Counter())[entry["detail"]] += entry["count"]
+        found.setdefault(entry["suite"], {}).setdefault(entry["subject"], Counter())[entry["detail"]] += (
+            entry["count"]
+        )
     return found
 
 
@@ -48,7 +50,9 @@ def table(counts):
 def tables(lines):
     """All tables of a record, under their headings."""
     found = count(lines)
-    return "\n\n".join(f"### {heading}\n\n{table(found[suite])}" for suite, heading in HEADINGS.items() if suite in found)
+    return "\n\n".join(
+        f"### {heading}\n\n{table(found[suite])}" for suite, heading in HEADINGS.items() if suite in found
+    )
 
 
 def insert(document, text):

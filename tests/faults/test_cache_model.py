@@ -65,7 +65,9 @@ class CacheModel(RuleBasedStateMachine):
 
     @rule(at=st.integers(0, 200))
     def extract_in_parts_and_merge(self, at):
-        outcome = self.world.server.run(*EXTRACTION, "--part", "1/2", "--overwrite", fault=Fault("before", at))
+        outcome = self.world.server.run(
+            *EXTRACTION, "--part", "1/2", "--overwrite", fault=Fault("before", at)
+        )
         assert outcome.killed or outcome.code in {0, 1}, str(outcome)
         for number in (1, 2):
             outcome = self.world.server.run(*EXTRACTION, "--part", f"{number}/2", "--overwrite")
@@ -87,7 +89,9 @@ class CacheModel(RuleBasedStateMachine):
         cache = FeatureCache.open(self.world.root / "d.h5")
         assert cache.verify().ok
         assert list(cache.ids) == sorted(self.files)
-        assert cache.content.tobytes() == b"".join(file_content(self.files[name]) for name in sorted(self.files))
+        assert cache.content.tobytes() == b"".join(
+            file_content(self.files[name]) for name in sorted(self.files)
+        )
         classes = [cache.classes[label] for label in cache.labels]
         assert classes == [name[:6] for name in sorted(self.files)]
         for name, row in zip(sorted(self.files), cache.features(), strict=True):

@@ -17,7 +17,19 @@ _GROW = ("extract", "../more", "--cache", "d.h5", *EXTRACT)
 _TRAIN = ("train-head", "d.h5", "--head", "centroid", "--quiet")
 _NAMED = (*_TRAIN, "--run", "run")
 _SEARCH = (*_TRAIN[:2], "--head", "ridge", "--search", "random", "--trials", "3", "--run", "found", "--quiet")
-_SHOTS = ("few-shot", "d.h5", "--head", "centroid", "--shots", "1", "--episodes", "3", "--out", "s", "--quiet")
+_SHOTS = (
+    "few-shot",
+    "d.h5",
+    "--head",
+    "centroid",
+    "--shots",
+    "1",
+    "--episodes",
+    "3",
+    "--out",
+    "s",
+    "--quiet",
+)
 _EVALUATE = ("evaluate", "run", "--quiet")
 _COMPARE = ("compare", "run", "other")
 _REPORT = ("report", "run", "other", "--out", "r.html", "--quiet")
@@ -56,13 +68,18 @@ def name_of(pair):
 def problems_of(outcomes, root):
     """What is wrong after commands that ran at the same time."""
     found = [f"hangs: {outcome}" for outcome in outcomes if outcome.hung]
-    for outcome in outcomes:
-        if not outcome.hung and (
-            outcome.traceback or (outcome.code and (outcome.code != 1 or len(outcome.errors) != 1))
-        ):
-            found.append(str(outcome))
+    found += [
+        str(outcome)
+        for outcome in outcomes
+        if not outcome.hung
+        and (outcome.traceback or (outcome.code and (outcome.code != 1 or len(outcome.errors) != 1)))
+    ]
     state = state_of(root)
-    found += [f"{name}: {content}" for name, content in state.items() if "not readable" in content and not is_leftover(name)]
+    found += [
+        f"{name}: {content}"
+        for name, content in state.items()
+        if "not readable" in content and not is_leftover(name)
+    ]
     found += [f"left {name}" for name in state if ".partial" in name and not name.endswith(".h5.partial")]
     for ledger in root.rglob("ledger.jsonl"):
         numbers = [json.loads(line)["evaluation_number"] for line in ledger.read_text().splitlines()]
@@ -93,9 +110,7 @@ def stop_all(world, pair, count):
     assert not found, f"{len(found)}:\n" + "\n".join(found)
 
 
-@pytest.mark.parametrize(
-    "pair", [pair for pair in PAIRS if pair[1][0] not in LONG_PAIRS][::4], ids=name_of
-)
+@pytest.mark.parametrize("pair", [pair for pair in PAIRS if pair[1][0] not in LONG_PAIRS][::4], ids=name_of)
 def test_a_command_runs_while_another_stands_still(world, pair):
     stop_all(world, pair, 2)
 

@@ -46,7 +46,8 @@ _readings = {}
 
 def marked(reads):
     return [
-        pytest.param(read, marks=EMPTIED_LEDGER) if read.file.endswith("ledger.jsonl") else read for read in reads
+        pytest.param(read, marks=EMPTIED_LEDGER) if read.file.endswith("ledger.jsonl") else read
+        for read in reads
     ]
 
 
@@ -62,7 +63,9 @@ def damage_all(reading, kinds):
     assert not found, f"{len(found)} of {len(kinds)}:\n" + "\n".join(found[:20])
 
 
-SHORT = tuple(read for read in READS if read.arguments in {_EVALUATE, _COMPARE, _TRAIN} and read.stage != "run")
+SHORT = tuple(
+    read for read in READS if read.arguments in {_EVALUATE, _COMPARE, _TRAIN} and read.stage != "run"
+)
 
 
 @pytest.mark.parametrize("read", marked(SHORT), ids=str)

@@ -11,9 +11,9 @@ from tests.faults.harness.cases import CASES
 from tests.faults.harness.folders import state_of
 from tests.faults.harness.records import record
 from tests.faults.harness.replay import WRITING
-from tests.faults.test_kills import SHARDS, replay_of
 from tests.faults.harness.trials import Command
 from tests.faults.harness.world import copy
+from tests.faults.test_kills import SHARDS, replay_of
 
 ERRORS = {
     "ENOSPC": {"error": errno.ENOSPC, "mode": "short", "sticky": True},
@@ -102,7 +102,10 @@ def test_a_full_disk_loses_nothing(world, small_disk, case):
         subprocess.run(["mount", "-o", "remount,size=256m", world.root], check=True)  # noqa: S607
         (again,) = world.server.run_all([command])
         after = state_of(world.root)
-        if all((again.code, after) != (each.code, each.state) for each in (replay.reference.once, replay.reference.twice)):
+        if all(
+            (again.code, after) != (each.code, each.state)
+            for each in (replay.reference.once, replay.reference.twice)
+        ):
             missing = replay.reference.once.state.keys() - after.keys()
             if outcome.code or not all(name.endswith(".png") for name in missing):
                 found.append(f"{pages} pages: the next run differs: {again}, missing {missing}")

@@ -58,7 +58,7 @@ class Images:
 
 
 def test_copies_across_declared_splits_are_refused():
-    with pytest.raises(LeakError, match="0.png"):
+    with pytest.raises(LeakError, match=r"0\.png"):
         LearningRows.of(Images([1, 2, 3, 4, 1, 2], [1, 1, 2, 2, 3, 3]), (0.6, 0.2, 0.2), SILENT)
 
 

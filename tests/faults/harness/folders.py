@@ -13,7 +13,17 @@ from frostline.errors import FrostlineError
 from frostline.features.cache import FeatureCache
 
 TIMES = frozenset(
-    ("seconds", "time", "created", "joules", "training_seconds", "images_per_second", "machine", "bytes", "sha256")
+    (
+        "seconds",
+        "time",
+        "created",
+        "joules",
+        "training_seconds",
+        "images_per_second",
+        "machine",
+        "bytes",
+        "sha256",
+    )
 )
 """Keys of JSON documents and columns of tables that tell when something happened, how long it took, or depend on that."""
 

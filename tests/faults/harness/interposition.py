@@ -48,6 +48,10 @@ class Fault:
     locks: int = 0
 
 
+WATCHED = Fault()
+"""Nothing happens, and events are counted."""
+
+
 @dataclass(frozen=True)
 class Event:
     """A call that changes the file system.

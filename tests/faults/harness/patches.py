@@ -32,6 +32,13 @@ def quick_plots():
     Figure.savefig = lambda _figure, file, **_options: file.write(picture.getvalue())
 
 
+def limit_memory():
+    """Let a command that reads a file of any size whole end in a MemoryError, and not in the end of other processes."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))
+
+
 def sleep_for_ever():
     """Let a command hang."""
     import threading

@@ -18,6 +18,8 @@ from pathlib import Path
 from tests.faults.harness.interposition import Fault, Library
 
 TICK = 0.001
+PATIENCE = 2
+"""Seconds that a command may wait for one that was stopped."""
 
 
 def _import_all(names):
@@ -77,17 +79,23 @@ class _Child:
         self.status, self.stopped, self.pid = None, False, os.fork()
 
     def poll(self):
-        """Note that the child stopped or ended."""
+        """Note that the child stopped or ended; returns its status, None while it runs."""
         if self.status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED)
             if pid and os.WIFSTOPPED(status):
                 self.stopped = True
             elif pid:
                 self.status = status
+        return self.status
+
+    def wait_until_stopped(self):
+        while self.poll() is None and not self.stopped:
+            time.sleep(TICK)
 
     def go_on(self):
-        self.stopped = False
-        os.kill(self.pid, signal.SIGCONT)
+        if self.stopped:
+            self.stopped = False
+            os.kill(self.pid, signal.SIGCONT)
 
     def kill(self):
         os.kill(self.pid, signal.SIGKILL)
@@ -111,19 +119,13 @@ def _run(requests, library, limit, pipes):
             _become(request, library, child.state)
         children.append(child)
         if request["fault"]["mode"] == "stop":
-            while child.status is None and not child.stopped:
-                child.poll()
-                time.sleep(TICK)
-    end, patience = time.monotonic() + limit, time.monotonic() + min(limit, 2)
-    while any(child.status is None for child in children):
-        for child in children:
-            child.poll()
-        left = [child for child in children if child.status is None]
+            child.wait_until_stopped()
+    end, patience = time.monotonic() + limit, time.monotonic() + min(limit, PATIENCE)
+    while left := [child for child in children if child.poll() is None]:
         # What still runs may wait for what was stopped.
-        if left and (all(child.stopped for child in left) or time.monotonic() > patience):
+        if all(child.stopped for child in left) or time.monotonic() > patience:
             for child in left:
-                if child.stopped:
-                    child.go_on()
+                child.go_on()
         if time.monotonic() > end:
             for child in left:
                 child.kill()
@@ -143,7 +145,7 @@ def main():
             setattr(importlib.import_module(module), name, json.loads(value))
         else:
             getattr(importlib.import_module(module), name)()
-    with open(pipes[0], encoding="utf-8", closefd=False) as requests:  # noqa: PTH123  # a descriptor
+    with open(pipes[0], encoding="utf-8", closefd=False) as requests:  # a descriptor
         while line := requests.readline():
             request = json.loads(line)
             if "imports" in request:

@@ -61,7 +61,9 @@ def test_a_torn_write_writes_half(world):
     world.start("run")
     arguments = ("evaluate", "run", "--quiet")
     whole = events(world.run(*arguments))
-    place = next(at for at, (kind, path) in enumerate(whole) if "write" in kind and path.endswith("ledger.jsonl"))
+    place = next(
+        at for at, (kind, path) in enumerate(whole) if "write" in kind and path.endswith("ledger.jsonl")
+    )
     size = (world.root / "run" / "ledger.jsonl").stat().st_size
     world.start("run")
     assert world.server.run(*arguments, fault=Fault("torn", place)).killed
@@ -127,11 +129,15 @@ def test_the_kernel_sees_the_same_events(world, tmp_path):
     """An interpreter of its own under strace makes the calls that the library counted."""
     world.start("two runs")
     arguments = ("report", "run", "other", "--out", "r.html", "--quiet")
-    ours = [event.kind for event in world.run(*arguments).events if event.path.endswith((".html", ".partial"))]
+    ours = [
+        event.kind for event in world.run(*arguments).events if event.path.endswith((".html", ".partial"))
+    ]
     (world.root / "r.html").unlink()
     ran = subprocess.run(
-        ["strace", "-f", "-y", "-o", tmp_path / "calls", "-e", f"trace={','.join(_KINDS)}"]  # noqa: S607
-        + [sys.executable, "-m", "frostline", *arguments],
+        [
+            *("strace", "-f", "-y", "-o", tmp_path / "calls", "-e", f"trace={','.join(_KINDS)}"),
+            *(sys.executable, "-m", "frostline", *arguments),
+        ],
         check=False,
         capture_output=True,
         text=True,
@@ -142,6 +148,10 @@ def test_the_kernel_sees_the_same_events(world, tmp_path):
         pytest.skip("strace may not trace here")
     assert ran.returncode == 0, ran.stderr
     lines = (tmp_path / "calls").read_text(errors="replace").splitlines()
-    about = [line for line in lines if "r.html" in line.split(" = ")[0] and "O_RDONLY" not in line and "(1<" not in line]
+    about = [
+        line
+        for line in lines
+        if "r.html" in line.split(" = ")[0] and "O_RDONLY" not in line and "(1<" not in line
+    ]
     theirs = [_KINDS[found[1]] for line in about if (found := _SEEN.match(line))]
     assert theirs == [kind for kind in ours if kind in set(_KINDS.values())]

@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from tests.faults.harness.interposition import Event, Fault, compiled
+from tests.faults.harness.interposition import WATCHED, Event, Fault, compiled
 from tests.helpers.paths import ROOT
 
 HANG = 120
@@ -36,7 +36,7 @@ class Command:
     """
 
     arguments: tuple[str, ...]
-    fault: Fault = Fault()
+    fault: Fault = WATCHED
     environment: tuple[tuple[str, str], ...] = ()
     patches: tuple[str, ...] = ()
 
@@ -93,7 +93,7 @@ class Server:
     def __init__(self, root, changes=QUICK):
         library = compiled()
         if isinstance(library, str):
-            raise RuntimeError(library)
+            raise RuntimeError(library)  # noqa: TRY004  # the reason why there is none
         self.root, self._known = Path(root), set()
         self._scratch = Path(tempfile.mkdtemp(prefix="frostline-trials-"))
         paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -135,7 +135,11 @@ class Server:
 
     def _request(self, number, command):
         kind = command.arguments[:2] if command.arguments[:1] == ("cache",) else command.arguments[:1]
-        modules = "" if kind in self._known or command.fault.mode != "watch" else self._scratch / f"modules-{number}"
+        modules = (
+            ""
+            if kind in self._known or command.fault.mode != "watch"
+            else self._scratch / f"modules-{number}"
+        )
         self._known.add(kind)
         return {
             "arguments": command.arguments,

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.faults.harness.interposition import Fault
+from tests.faults.harness.interposition import WATCHED, Fault
 from tests.faults.harness.trials import Server
 
 NETWORK = ("--backbone", "timm:test_resnet", "--weights", "random", "--image-size", "32")
@@ -52,7 +52,7 @@ class World:
         self.server = Server(self.root)
         self._kept = {}
 
-    def run(self, *arguments, fault=Fault(), code=0):
+    def run(self, *arguments, fault=WATCHED, code=0):
         """Run a command that must end with a code."""
         outcome = self.server.run(*arguments, fault=fault)
         if outcome.code != code:
