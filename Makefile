@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 MADE := .made-by-$(notdir $(PYTHON))
 make_venv = $(PYTHON) -m venv $(1) || { $(PYTHON) -m pip install --user virtualenv && $(PYTHON) -m virtualenv $(1); }
 
-.PHONY: demo test test-processors test-min test-latest test-browser lint audit fuzz bench clean
+.PHONY: demo test test-processors test-min test-latest test-browser test-faults lint audit fuzz bench clean
 
 # Environment variables that hold PyTorch, oneDNN, MKL, OpenBLAS and NumPy to fewer instructions than the processor has.
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell
@@ -21,6 +21,12 @@ test-processors: $(VENV)/.installed
 	$(AVX2) FROSTLINE_TEST_BF16=0 $(BIN)/python -m pytest --numprocesses auto
 	FROSTLINE_TEST_BF16=1 $(BIN)/python -m pytest --numprocesses auto
 	$(SSE4) FROSTLINE_TEST_BF16=0 $(BIN)/python -m pytest --numprocesses auto
+
+# The long form of tests/faults: every event of every command, about an hour on two cores. It leaves what it counted.
+test-faults: $(VENV)/.installed
+	rm -f faults.jsonl
+	FROSTLINE_FAULTS_RECORD=$(CURDIR)/faults.jsonl $(BIN)/python -m pytest -m long --numprocesses auto tests/faults
+	$(BIN)/python -m tests.faults.table faults.jsonl docs/reliability.md
 
 # The lowest and the newest versions that the metadata allows; another Python by PYTHON=python3.13.
 test-min: .venv-min/.installed

@@ -19,7 +19,8 @@ from frostline.system.atomic import replace_file
 
 VALIDATION_FILE = "validation_predictions.csv"
 TEST_FILE = "test_predictions.csv"
-_COLUMNS = ["id", "label", "predicted", "probability"]
+_PROBABILITY = "probability"
+_COLUMNS = ["id", "label", "predicted", _PROBABILITY]
 _MAX_BYTES = 1 << 31
 _REMEDY = "Restore the file from a copy, or train and evaluate again."
 

@@ -102,6 +102,18 @@ def test_no_content_or_group_ever_lies_in_two_splits(rows):
             assert len(set(split[column == value].tolist())) == 1
 
 
+ROWS = st.lists(st.integers(0, 40), min_size=1, max_size=30)
+
+
+@given(ROWS, ROWS, st.randoms(use_true_random=False))
+def test_no_image_moves_when_others_come_or_their_order_changes(keys, added, draw):
+    before = dict(zip(keys, split_of(keys).tolist(), strict=True))
+    grown = [*keys, *added]
+    draw.shuffle(grown)
+    after = dict(zip(grown, split_of(grown).tolist(), strict=True))
+    assert {key: after[key] for key in before} == before
+
+
 def test_declared_splits_are_kept_and_the_rest_stays_unused():
     declared = np.array([1, 2, 3, 0, 0], np.uint8)
     assert np.array_equal(assign_splits(declared, digests(range(5)), no_groups(5)), declared)

@@ -1,0 +1,1 @@
+"""Commands in forked processes that are disturbed at their file-system events."""

@@ -1,0 +1,144 @@
+"""Replay of a command with a disturbance at one of its events, and of what the next run makes of it."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from tests.faults.harness.folders import differences, is_leftover, state_of
+from tests.faults.harness.trials import Command, with_fault
+
+WRITING = ("open", "write", "pwrite", "ftruncate", "fallocate", "fsync", "rename", "mkdir", "link", "symlink")
+"""Events that a full or failing disk refuses."""
+
+_WEIGHTS = {
+    "rename": 0,
+    "unlink": 1,
+    "rmdir": 1,
+    "mkdir": 2,
+    "ftruncate": 2,
+    "open": 3,
+    "write": 3,
+    "fsync": 4,
+}
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a command ended: its exit code, and the folder then."""
+
+    code: int | None
+    state: dict
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A case that nothing disturbs.
+
+    Attributes:
+        before: The folder before.
+        once: After one run.
+        twice: After another one.
+        events: What the first run did.
+    """
+
+    before: dict
+    once: Ending
+    twice: Ending
+    events: tuple
+
+
+class Replay:
+    """A case, and what it does without a disturbance."""
+
+    def __init__(self, world, case):
+        self.world, self.case = world, case
+        self.command = Command(case.arguments, patches=case.patches)
+        world.start(case.stage)
+        before = state_of(world.root)
+        self._run()  # the server imports what it needed
+        world.start(case.stage)
+        first, once = self._run()
+        _, twice = self._run()
+        if first.code != 0:
+            raise AssertionError(str(first))
+        self.reference = Reference(before, once, twice, first.events)
+
+    def _run(self, **fault):
+        command = with_fault(self.command, **fault) if fault else self.command
+        (outcome,) = self.world.server.run_all([command])
+        return outcome, Ending(outcome.code, state_of(self.world.root))
+
+    def kill(self, at, mode):
+        """Kill the command at an event and run it again; returns what is wrong, and whether it was killed."""
+        self.world.start(self.case.stage)
+        outcome, torn = self._run(mode=mode, at=at)
+        if not outcome.killed:  # threads had fewer events this time
+            return ([] if outcome.code == 0 else [str(outcome)]), None
+        event = outcome.events[-1]
+        where = f"killed at event {at} ({mode} {event.kind} {event.path}): "
+        found = [where + each for each in self._torn(torn.state)]
+        return found + [where + each for each in self._next()], event
+
+    def fail(self, at, error, **fault):
+        """Let the calls from an event on fail, then run the command again without a disturbance."""
+        self.world.start(self.case.stage)
+        outcome, left = self._run(at=at, error=error, kinds=WRITING, **fault)
+        if not outcome.disturbed:
+            return [], None
+        event = outcome.events[at] if at < len(outcome.events) else outcome.events[-1]
+        where = f"error {error} from event {at} on ({event.kind} {event.path}): "
+        found = [where + each for each in self._torn(left.state)]
+        if outcome.code == 0:  # pictures and measurements are optional, if that is said
+            missing = self.reference.once.state.keys() - left.state.keys()
+            if missing and "Warning: " not in outcome.stderr:
+                found.append(where + f"ended well and in silence, without {sorted(missing)}")
+            optional = all(name.endswith(".png") for name in missing)
+            return found + ([] if missing and optional else [where + each for each in self._next()]), event
+        if outcome.traceback or outcome.code != 1 or len(outcome.errors) != 1:
+            found.append(where + f"no single error: {outcome}")
+        names = [name for name in left.state.keys() - self.reference.before.keys() if is_leftover(name)]
+        if not all(_is_wanted(name) for name in names):
+            found.append(where + f"left {names}")
+        return found + [where + each for each in self._next()], event
+
+    def _torn(self, state):
+        """Files in place that are neither as before nor as after."""
+        references = (self.reference.before, self.reference.once.state, self.reference.twice.state)
+        return [
+            f"{name} is neither as before nor as after: {content}"
+            for name, content in state.items()
+            if not is_leftover(name)
+            and not (name.endswith("SHA256SUMS") and "not readable" not in content)  # lists what is complete
+            and content != "folder"
+            and not any(is_leftover(part) for part in name.split("/"))
+            and all(reference.get(name) != content for reference in references)
+        ]
+
+    def _next(self):
+        """What is wrong after the next run, which must complete the work."""
+        again, after = self._run()
+        references = (self.reference.once, self.reference.twice)
+        if any(after == reference for reference in references):
+            return []
+        unlike = min((differences(after.state, each.state) for each in references), key=len)
+        return [
+            f"the next run ended with {again.code} and differs: {'; '.join(unlike)}\n{again.stderr[-1500:]}"
+        ]
+
+    def sample(self, count, kinds=None):
+        """Indices of telling events: those that change names first, spread over the files."""
+        events = self.reference.events
+        wanted = [at for at, event in enumerate(events) if kinds is None or event.kind in kinds]
+        seen = Counter()
+        keys = {}
+        for at in wanted:
+            event = events[at]
+            seen[event.kind] += 1
+            keys[at] = (seen[event.kind], _WEIGHTS.get(event.kind, 5), at)
+        return sorted(sorted(wanted, key=keys.get)[:count])
+
+
+def _is_wanted(name):
+    """Whether something unfinished holds committed work that the next run goes on from."""
+    return name.endswith((".h5.partial", ".jsonl", ".lock")) or any(
+        part in name for part in (".salvage", ".tuning", ".h5.part-")
+    )

@@ -1,0 +1,170 @@
+"""A small task in a folder: images, the states that commands start from, and a server that runs them there."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.faults.harness.interposition import WATCHED, Fault
+from tests.faults.harness.trials import Server
+
+NETWORK = ("--backbone", "timm:test_resnet", "--weights", "random", "--image-size", "32")
+EXACT = ("--engine", "eager", "--precision", "fp32", "--device", "cpu", "--workers", "1", "--batch-size", "8")
+EXTRACT = (*NETWORK, *EXACT, "--quiet")
+TUNE = (
+    *NETWORK,
+    *("--epochs", "2", "--batch-size", "16", "--precision", "fp32", "--device", "cpu", "--workers", "0"),
+    *("--augment", "flip", "--run", "tuned", "--quiet"),
+)
+STUDY = """
+[batch]
+data = "../data"
+out = "study"
+evaluate = true
+[[extract]]
+backbone = "timm:test_resnet"
+weights = "random"
+image-size = 32
+[[train-head]]
+head = ["centroid", "ridge"]
+"""
+
+
+class World:
+    """Folders of one task.
+
+    Attributes:
+        base: Folder of everything.
+        root: Folder that commands run in, and that is watched.
+        server: Server of the commands.
+    """
+
+    def __init__(self):
+        memory = Path("/dev/shm")  # noqa: S108  # the folder made in it has a name of its own
+        self.base = Path(tempfile.mkdtemp(prefix="frostline-world-", dir=memory if memory.is_dir() else None))
+        self.root = self.base / "task"
+        self.root.mkdir()
+        write_images(self.base / "data", each=16)
+        write_images(self.base / "more", each=18)
+        self.server = Server(self.root)
+        self._kept = {}
+
+    def run(self, *arguments, fault=WATCHED, code=0):
+        """Run a command that must end with a code."""
+        outcome = self.server.run(*arguments, fault=fault)
+        if outcome.code != code:
+            raise AssertionError(str(outcome))
+        return outcome
+
+    def start(self, stage):
+        """Put the folder into the state of a stage."""
+        if stage not in self._kept:
+            before, steps = STAGES[stage]
+            if before:
+                self.start(before)
+            else:
+                empty(self.root)
+            for step in steps:
+                if callable(step):
+                    step(self)
+                else:
+                    self.run(*step)
+            kept = self.base / f"stage-{stage}"
+            copy(self.root, kept)
+            self._kept[stage] = kept
+        else:
+            copy(self._kept[stage], self.root)
+
+    def close(self):
+        self.server.close()
+        shutil.rmtree(self.base)
+
+
+def write_images(folder, *, each, classes=3):
+    """Small noisy images, each class of a colour, the same in every call."""
+    for label in range(classes):
+        for number in range(each):
+            draw = np.random.default_rng(1000 * label + number)
+            pixels = draw.integers(0, 200, (8, 8, 3)).astype(np.uint8)
+            pixels[..., label] += 40
+            path = folder / f"class{label}" / f"{number:02}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+            os.utime(path, (1_500_000_000, 1_500_000_000))
+
+
+def empty(folder):
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def copy(source, target):
+    """Make a folder hold what another holds."""
+    target.mkdir(exist_ok=True)
+    empty(target)
+    shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
+
+
+def _interrupt(*arguments, share):
+    """A step that kills a command after a share of its events."""
+
+    def step(world):
+        kept = world.base / "aside"
+        copy(world.root, kept)
+        count = len(world.run(*arguments).events)
+        copy(kept, world.root)
+        outcome = world.server.run(*arguments, fault=Fault("before", int(count * share)))
+        if not outcome.killed:
+            raise AssertionError(str(outcome))
+
+    return step
+
+
+def _change_images(world):
+    write_images(world.root / "images", each=17)
+    (world.root / "images" / "class0" / "03.png").unlink()
+    shutil.copy(world.root / "images" / "class1" / "16.png", world.root / "images" / "class1" / "02.png")
+
+
+def _mislabel_images(world):
+    write_images(world.root / "images", each=16)
+    for number in range(4):
+        shutil.copy(
+            world.root / "images" / "class1" / f"{number:02}.png",
+            world.root / "images" / "class0" / f"9{number}.png",
+        )
+
+
+EXTRACTION = ("extract", "../data", "--cache", "d.h5", *EXTRACT)
+
+STAGES = {
+    "empty": (None, ()),
+    "cache": (None, (EXTRACTION,)),
+    "interrupted": (None, (_interrupt(*EXTRACTION, share=0.7),)),
+    "own images": (None, (lambda world: write_images(world.root / "images", each=16),)),
+    "changed": (
+        "own images",
+        (("extract", "images", "--cache", "d.h5", *EXTRACT), _change_images),
+    ),
+    "mislabelled": (None, (_mislabel_images, ("extract", "images", "--cache", "d.h5", *EXTRACT))),
+    "parts": (None, tuple((*EXTRACTION, "--part", f"{number}/2") for number in (1, 2))),
+    "run": ("cache", (("train-head", "d.h5", "--run", "run", "--quiet"),)),
+    "evaluated": ("run", (("evaluate", "run", "--quiet"),)),
+    "two runs": (
+        "evaluated",
+        (
+            ("train-head", "d.h5", "--head", "centroid", "--run", "other", "--quiet"),
+            ("evaluate", "other", "--quiet"),
+        ),
+    ),
+    "tuned": (None, (("finetune", "../data", *TUNE),)),
+    "study": (None, (lambda world: (world.root / "study.toml").write_text(STUDY, encoding="utf-8"),)),
+    "studied": ("study", (("batch", "study.toml", "--quiet"),)),
+}
+"""Stages by name: the stage before, and what is done then, commands or functions of the world."""

@@ -1,0 +1,91 @@
+"""A command killed at any file-system event leaves all as before, or is completed by the same command to the same bytes."""
+
+from collections import Counter
+
+import pytest
+
+from tests.faults.harness.cases import CASES, KNOWN, READERS, known_at
+from tests.faults.harness.folders import is_leftover, state_of
+from tests.faults.harness.records import record
+from tests.faults.harness.replay import Replay
+
+SHARDS = 4
+
+_replays = {}
+
+
+def replay_of(world, case):
+    if case.name not in _replays:
+        _replays[case.name] = Replay(world, case)
+    return _replays[case.name]
+
+
+def kill_all(replay, trials):
+    """Everything that goes wrong when the command is killed there."""
+    found, counts, events = [], Counter(), replay.reference.events
+    for at, mode in trials:
+        if known_at(replay.case, events, at):
+            continue
+        problems, event = replay.kill(at, mode)
+        found += problems
+        if event:
+            counts[event.kind] += 1
+    for kind, count in counts.items():
+        record("kills", replay.case.name, kind, count)
+    assert not found, f"{len(found)} of {len(trials)}:\n" + "\n".join(found)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if not case.long], ids=lambda case: case.name)
+def test_killed_commands_are_completed_by_the_next_run(world, case):
+    replay = replay_of(world, case)
+    kill_all(replay, [(at, "before") for at in replay.sample(3)])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("shard", range(SHARDS))
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_commands_killed_at_every_event_are_completed_by_the_next_run(world, case, shard):
+    replay = replay_of(world, case)
+    events = replay.reference.events
+    trials = [(at, "before") for at in range(len(events))]
+    trials += [(at, "torn") for at, event in enumerate(events) if event.kind in {"write", "pwrite"}]
+    trials.append((len(events) - 1, "after"))
+    kill_all(replay, trials[shard::SHARDS])
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        pytest.param(
+            each,
+            marks=[pytest.mark.xfail(reason=each.reason), *([pytest.mark.long] if case.long else [])],
+            id=each.case,
+        )
+        for each in KNOWN
+        for case in CASES
+        if case.name == each.case
+    ],
+)
+def test_known_moments_that_no_run_makes_good(world, known):
+    case = next(case for case in CASES if case.name == known.case)
+    replay = replay_of(world, case)
+    problems, event = replay.kill(known.first(replay.reference.events), "before")
+    assert event is not None
+    assert problems == []
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_undisturbed_commands_leave_nothing_unfinished(world, case):
+    if case.long:
+        pytest.skip("in the long form")
+    left = [name for name in replay_of(world, case).reference.once.state if is_leftover(name)]
+    assert left == []
+
+
+@pytest.mark.parametrize("case", READERS, ids=lambda case: case.name)
+def test_commands_that_read_change_nothing(world, case):
+    world.start(case.stage)
+    before = state_of(world.root)
+    outcome = world.run(*case.arguments)
+    assert outcome.events == ()
+    assert state_of(world.root) == before
