@@ -26,7 +26,7 @@ class DiskNames:
             path: Path relative to the folder, or absolute. Its back-slashes may separate folders, and blanks may
                 surround it.
         """
-        forms = (path, PureWindowsPath(path).as_posix()) if "\\" in path else (path,)
+        forms = [path, PureWindowsPath(path).as_posix()] if "\\" in path else [path]
         for candidate in dict.fromkeys((*forms, *(form.strip() for form in forms))):
             if os.path.lexists(os.path.join(folder, candidate)):  # noqa: PTH118  # strings, as ids are
                 return candidate

@@ -91,7 +91,7 @@ class Predictions:
                 raise ValueError("it has a null character")  # noqa: TRY301  # as the other problems
             header, *lines = csv.reader(io.StringIO(data.decode() or "\n", newline=""), strict=True)
             columns = dict(zip(header, _columns(lines, len(header)), strict=True))
-            probability = np.array(columns.pop(_COLUMNS[3]), np.float64)
+            probability = np.array(columns.pop(_PROBABILITY), np.float64)
             ids, labels, predicted = (
                 np.array([*map(from_cell, columns.pop(name))], np.str_) for name in _COLUMNS[:3]
             )
