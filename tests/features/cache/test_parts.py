@@ -102,7 +102,7 @@ def test_interrupted_deletion_of_parts_is_continued(parts, tmp_path, left, out):
 
 def test_parts_that_the_cache_does_not_hold_are_not_deleted(parts, tmp_path):
     merge_parts(parts, delete_parts=True)
-    changed = images(ROWS) | {"class/000003.jpg": b"changed"}
+    changed = images(ROWS) | {"class/000300.jpg": b"changed"}
     again = write_parts(tmp_path / "other.h5", labelled(changed))
     for part in again[:1] + again[2:]:
         part.unlink()

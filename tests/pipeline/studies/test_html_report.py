@@ -24,6 +24,7 @@ from frostline.pipeline.studies.html_report.embedding import draw_map
 from frostline.pipeline.training.sample_sizes import read_learning_curve
 from tests.browser import browser, find_browser, find_driver
 from tests.helpers.digits import copy_digits
+from tests.helpers.listener import Listener
 from tests.helpers.runner import run
 from tests.helpers.runs import rewrite_record
 
@@ -177,8 +178,11 @@ def test_a_damaged_learning_curve_is_named(runs, sizes, tmp_path):
         file.write_text(text)
         with pytest.raises(RunError, match=f"{file} (was changed|is not a learning curve)"):
             read_learning_curve(damaged)
-        write_report([runs[0], damaged], tmp_path / "report.html")
-        assert "Accuracy against" not in (tmp_path / "report.html").read_text()
+        report = Listener()
+        assert write_report([runs[0], damaged], tmp_path / "report.html", report=report).runs == 1
+        (warning,) = report.warnings
+        assert warning.startswith(f"{file} is not a learning curve")
+    (tmp_path / "report.html").unlink()
     with pytest.raises(RunError, match="no runs to compare"):
         write_report([sizes[0]], tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
