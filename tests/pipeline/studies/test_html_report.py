@@ -174,9 +174,10 @@ def test_a_damaged_learning_curve_is_named(runs, sizes, tmp_path):
     damaged = tmp_path / "damaged"
     shutil.copytree(sizes[0], damaged)
     file = damaged / "learning-curve.json"
+    (damaged / "SHA256SUMS").unlink()  # as in folders of earlier versions
     for text in ("{", "[]", file.read_text().replace('"accuracy"', '"precision"')):
         file.write_text(text)
-        with pytest.raises(RunError, match=f"{file} (was changed|is not a learning curve)"):
+        with pytest.raises(RunError, match=f"{file} is not a learning curve"):
             read_learning_curve(damaged)
         report = Listener()
         assert write_report([runs[0], damaged], tmp_path / "report.html", report=report).runs == 1
