@@ -132,7 +132,7 @@ def test_working_files_of_a_finished_run_are_swept_and_those_of_others_kept(tmp_
     (run / ".search.png.0123abcd.partial").write_bytes(b"")
     sweep_runs([run, tmp_path / "run2"])
     assert names(tmp_path) == sorted([*kept, "run"])
-    assert names(run) == ["run.json"]
+    assert names(run) == ["SHA256SUMS", "run.json"]
 
 
 def test_working_files_of_a_run_that_is_being_finished_are_kept(tmp_path):
@@ -160,4 +160,4 @@ def test_run_is_updated_by_one_process_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(directory, "replace_files", look)
     update_run(tmp_path / "run", {"a": b"1", "b": b"2"}, outdated=["picture"])
     assert taken
-    assert names(tmp_path / "run") == ["a", "b"]
+    assert names(tmp_path / "run") == ["SHA256SUMS", "a", "b"]

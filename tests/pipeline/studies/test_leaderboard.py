@@ -20,6 +20,7 @@ from frostline.pipeline.studies.leaderboard import SORTS, _front
 from tests.helpers.listener import Listener
 from tests.helpers.network import BACKBONE
 from tests.helpers.runner import run
+from tests.helpers.runs import rewrite_record
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +66,7 @@ def test_unknown_values_are_none(runs, tmp_path):
     moved.mkdir()
     record = json.loads((ridge / "run.json").read_text())
     record["caches"][0]["path"] = str(tmp_path / "gone.h5")
-    (moved / "run.json").write_text(json.dumps(record))
+    rewrite_record(moved, record)
     found = summarise(moved)
     assert found.cost.extraction_seconds is found.cost.cache_bytes is found.cost.total_seconds is None
     assert found.predictions("validation") is None
