@@ -4,7 +4,6 @@ import ast
 import json
 import logging
 import os
-import pty
 import subprocess
 import sys
 import unicodedata
@@ -110,6 +109,8 @@ for way, write in WAYS.items():  # the last one ends the process
 
 def in_terminal(*words):
     """Return what a process writes to a terminal."""
+    import pty
+
     master, slave = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "2000", "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
@@ -130,6 +131,7 @@ def in_terminal(*words):
     return written.decode("utf-8", "surrogateescape")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo-terminal")
 def test_a_terminal_gets_escapes_whoever_writes():
     found = in_terminal("-c", PROGRAM.format(root=str(ROOT))).split("==== ")[1:]
     written = dict(each.split("\r\n", 1) for each in found)
