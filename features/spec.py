@@ -124,7 +124,7 @@ class FeatureSpec:
         versions: Versions of the libraries that affect the numbers.
         views: Augmented passes per image; 1 is the plain image.
         seed: Random seed of the views.
-        format_version: Version of the file layout.
+        format_version: Version of the specification.
     """
 
     backbone: str

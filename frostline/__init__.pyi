@@ -71,6 +71,8 @@ from .pipeline.studies.html_report import ReportResult as ReportResult
 from .pipeline.studies.html_report import write_report as write_report
 from .pipeline.studies.leaderboard import Leaderboard as Leaderboard
 from .pipeline.studies.leaderboard import compare as compare
+from .pipeline.studies.verify import Verification as Verification
+from .pipeline.studies.verify import verify as verify
 from .pipeline.training.sample_sizes import FewShotResult as FewShotResult
 from .pipeline.training.sample_sizes import LearningCurveResult as LearningCurveResult
 from .pipeline.training.sample_sizes import few_shot as few_shot

@@ -32,6 +32,9 @@ from .studies.html_report import ReportResult as ReportResult
 from .studies.html_report import write_report as write_report
 from .studies.leaderboard import Leaderboard as Leaderboard
 from .studies.leaderboard import compare as compare
+from .studies.verify import FileCheck as FileCheck
+from .studies.verify import Verification as Verification
+from .studies.verify import verify as verify
 from .training.sample_sizes import FewShotResult as FewShotResult
 from .training.sample_sizes import LearningCurveResult as LearningCurveResult
 from .training.sample_sizes import few_shot as few_shot

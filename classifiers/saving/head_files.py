@@ -23,36 +23,36 @@ from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.saving.skops_files import read_estimator
 from frostline.classifiers.saving.trees import check_trees
 from frostline.files.checksums import read_listed
-from frostline.files.documents import MAX_BYTES, Document
+from frostline.files.documents import MAX_BYTES, Document, Name, Sha256, clipped
 from frostline.system.atomic import replace_file
 from frostline.system.files import read_regular
 
 FORMAT_VERSION = 1
 
-_RECORD = "head.json"
+HEAD_RECORD = "head.json"
 _REMEDY = "Restore the file from a copy, or train the head again."
 _MAX_DIM = 1 << 31
-_TENSORS, _SKOPS, _PROJECTION = "head.safetensors", "head.skops", "projection.safetensors"
+HEAD_FILES = _TENSORS, _SKOPS, _PROJECTION = "head.safetensors", "head.skops", "projection.safetensors"
 
 
 class _ProjectionRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Entry of head.json for projection.safetensors."""
 
     plan: ProjectionPlan
-    sha256: str
+    sha256: Sha256
 
     def __post_init__(self) -> None:
         if not 1 <= self.plan.width <= _MAX_DIM:
             raise ValueError(f"expected a width of 1 to {_MAX_DIM}, width is {self.plan.width}")
 
 
-class _Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class HeadFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Content of head.json."""
 
     format_version: int
-    name: str
+    name: Name
     file: str
-    sha256: str
+    sha256: Sha256
     classes: Annotated[tuple[str, ...], Meta(min_length=1)]
     params: dict[str, Any]
     trials: tuple[dict[str, Any], ...]
@@ -83,7 +83,7 @@ def save_head(fitted: FittedHead, folder: str | Path) -> None:
     else:
         file, data = _SKOPS, skops_io.dumps(fitted.estimator)
     projection = _save_projection(fitted.projection, folder) if fitted.projection else None
-    record = _Record(
+    record = HeadFile(
         format_version=FORMAT_VERSION,
         name=fitted.name,
         file=file,
@@ -102,7 +102,7 @@ def save_head(fitted: FittedHead, folder: str | Path) -> None:
     )
     text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
     replace_file(folder / file, data)
-    replace_file(folder / _RECORD, text)
+    replace_file(folder / HEAD_RECORD, text)
 
 
 def _save_projection(projection: Projection, folder: Path) -> _ProjectionRecord:
@@ -131,7 +131,7 @@ def load_head(folder: str | Path, *, trusted: Collection[str] = ()) -> FittedHea
         HeadFormatError: A file is missing, was changed, has another format version or contains an untrusted type.
     """
     folder = Path(folder)
-    record = _read_record(folder / _RECORD)
+    record = read_head_record(folder)
     data = _read_numbers(folder / record.file, record.sha256)
     try:
         kind = recorded_head(record.name)
@@ -148,9 +148,9 @@ def load_head(folder: str | Path, *, trusted: Collection[str] = ()) -> FittedHea
         Exception,
         MemoryError,
     ) as error:  # skops and estimators raise anything for attributes that don't fit
-        problem = str(error).partition("\n")[0] or type(error).__name__
+        problem = clipped(str(error)) or type(error).__name__
         raise HeadFormatError(
-            f"{folder / record.file} does not fit {folder / _RECORD}: {problem}. {_REMEDY}"
+            f"{folder / record.file} does not fit {folder / HEAD_RECORD}: {problem}. {_REMEDY}"
         ) from error
     projection = _load_projection(record.projection, record.dim, folder) if record.projection else None
     return FittedHead(
@@ -169,7 +169,7 @@ def load_head(folder: str | Path, *, trusted: Collection[str] = ()) -> FittedHea
     )
 
 
-def _inner_dim(record: _Record) -> int:
+def _inner_dim(record: HeadFile) -> int:
     """Return the length of the vectors that the estimator reads."""
     return record.projection.plan.width if record.projection else record.dim
 
@@ -189,7 +189,25 @@ def _load_projection(record: _ProjectionRecord, dim: int, folder: Path) -> Proje
     return Projection(record.plan, mean, components)
 
 
-def _read_record(path: Path) -> _Record:
+def check_head_files(folder: Path) -> None:
+    """Check the files of a head against the digests in head.json, without loading the head.
+
+    Raises:
+        HeadFormatError: A file is missing or was changed.
+    """
+    record = read_head_record(folder)
+    _read_numbers(folder / record.file, record.sha256)
+    if record.projection:
+        _read_numbers(folder / _PROJECTION, record.projection.sha256)
+
+
+def read_head_record(folder: Path) -> HeadFile:
+    """Read head.json.
+
+    Raises:
+        HeadFormatError: The file is missing, malformed, of another version, or was changed.
+    """
+    path = folder / HEAD_RECORD
     try:
         text = read_listed(path.parent, path.name, raises=HeadFormatError, remedy=_REMEDY, limit=MAX_BYTES)
     except FileNotFoundError:
@@ -199,7 +217,7 @@ def _read_record(path: Path) -> _Record:
     version = document.get("format_version")
     if type(version) is not int or version != FORMAT_VERSION:  # True is an int as well
         _refuse(path, "format_version", version, FORMAT_VERSION)
-    record = described.convert(document, _Record)
+    record = described.convert(document, HeadFile)
     if record.file not in {_TENSORS, _SKOPS}:
         _refuse(path, "file", record.file, f"{_TENSORS} or {_SKOPS}")
     if len(set(record.classes)) < len(record.classes):
@@ -223,7 +241,7 @@ def _read_numbers(path: Path, sha256: str) -> bytes:
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise HeadFormatError(
-            f"{path} does not match {_RECORD}: got SHA-256 {found}, expected {sha256}; "
+            f"{path} does not match {HEAD_RECORD}: got SHA-256 {found}, expected {sha256}; "
             "restore it, or train the head again"
         )
     return data
@@ -236,7 +254,7 @@ def _from_tensors(kind: HeadKind, params: Mapping[str, Any], data: bytes) -> Any
     return estimator.from_tensors(load_tensors(data))
 
 
-def _check_estimator(estimator: Any, record: _Record) -> None:
+def _check_estimator(estimator: Any, record: HeadFile) -> None:
     if estimator.n_features_in_ != _inner_dim(record):
         raise HeadError(
             f"length of a feature vector: got {estimator.n_features_in_}, expected {_inner_dim(record)}"
@@ -255,6 +273,6 @@ def _check_estimator(estimator: Any, record: _Record) -> None:
         raise HeadError(f"labels: got {reprlib.repr(classes.tolist())}, expected each once")
 
 
-def _check_scores(kind: HeadKind, estimator: Any, record: _Record) -> None:
+def _check_scores(kind: HeadKind, estimator: Any, record: HeadFile) -> None:
     """Score one vector, which fails if the shapes of the estimator's arrays contradict each other."""
     logits(kind, estimator, np.zeros((1, _inner_dim(record)), np.float32), len(record.classes))

@@ -11,6 +11,7 @@ from frostline.features.backbones.providers.registry import find
 from frostline.features.backbones.tuned import TUNED, load_tuned
 from frostline.features.backbones.weights import seed_of_random_weights
 from frostline.features.errors import WeightsError
+from frostline.system.files import resolved
 
 
 def load_backbone(name: str, *, weights: str | Path | None = None) -> Backbone:
@@ -60,4 +61,4 @@ def _recognised(source: Source, name: str, weights: str | Path | None, *, named:
 def _origin(weights: str | Path | None) -> str:
     if weights is None:
         return ""
-    return str(Path(weights).resolve()) if Path(weights).exists() else str(weights)
+    return str(resolved(weights)) if Path(weights).exists() else str(weights)

@@ -21,7 +21,7 @@ from frostline.features.backbones.weights import fingerprint, match, read_weight
 from frostline.features.errors import BackboneError, WeightsError
 from frostline.features.spec import Transform
 from frostline.files.checksums import read_listed
-from frostline.files.documents import MAX_BYTES, Document
+from frostline.files.documents import MAX_BYTES, Document, Name, Sha256
 from frostline.system.atomic import replace_file
 from frostline.system.files import resolved
 
@@ -29,18 +29,27 @@ TUNED = "run:"  # prefix of the folder
 
 _FORMAT = "frostline backbone"
 _FORMAT_VERSION = 1
-_RECORD = "backbone.json"
-_WEIGHTS = "backbone.safetensors"
+TUNED_RECORD, TUNED_WEIGHTS = "backbone.json", "backbone.safetensors"
 _REMEDY = "Restore the file from a copy, or train again."
 
 
 @dataclass(frozen=True)
-class _Record:
+class TunedRecord:
+    """Content of ``backbone.json``.
+
+    Attributes:
+        format: ``frostline backbone``.
+        format_version: Version of the format.
+        backbone: Name of the base.
+        transform: Preprocessing from image to input.
+        weights_sha256: Digest of the weights.
+    """
+
     format: str
     format_version: int
-    backbone: str
+    backbone: Name
     transform: Transform
-    weights_sha256: str
+    weights_sha256: Sha256
 
 
 def save_tuned(folder: str | Path, backbone: Backbone, trunk: nn.Module, transform: Transform) -> None:
@@ -58,9 +67,9 @@ def save_tuned(folder: str | Path, backbone: Backbone, trunk: nn.Module, transfo
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in trunk.state_dict().items()
     }
-    record = _Record(_FORMAT, _FORMAT_VERSION, backbone.name, transform, fingerprint(trunk))
-    replace_file(folder / _WEIGHTS, save(state))
-    replace_file(folder / _RECORD, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    record = TunedRecord(_FORMAT, _FORMAT_VERSION, backbone.name, transform, fingerprint(trunk))
+    replace_file(folder / TUNED_WEIGHTS, save(state))
+    replace_file(folder / TUNED_RECORD, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
 
 
 def load_tuned(folder: str | Path) -> Backbone:
@@ -71,29 +80,34 @@ def load_tuned(folder: str | Path) -> Backbone:
         WeightsError: The weights differ from the saved ones, or don't fit the base.
     """
     folder = Path(folder)
-    record = _read(folder)
+    record = read_tuned_record(folder)
     source, name = find(record.backbone)
     network = source.build(name, "random")
     readout = network.readout.without_classifier(network.module)
-    file = folder / _WEIGHTS
+    file = folder / TUNED_WEIGHTS
     match(network.module, read_weights(file), where=str(file))
     tuned = dataclasses.replace(network, readout=readout, transform=record.transform, weights=str(file))
     backbone = Backbone(f"{source.prefix}:{name}", tuned, origin=str(resolved(file)))
     if backbone.weights_sha256 != record.weights_sha256:
         raise WeightsError(
-            f"weights {file}: their SHA-256 is {backbone.weights_sha256}, expected {record.weights_sha256} of {_RECORD}; "
+            f"weights {file}: their SHA-256 is {backbone.weights_sha256}, expected {record.weights_sha256} of {TUNED_RECORD}; "
             "they were changed or damaged after training. Copy the folder again, or train again"
         )
     return backbone
 
 
-def _read(folder: Path) -> _Record:
-    path = folder / _RECORD
+def read_tuned_record(folder: Path) -> TunedRecord:
+    """Read ``backbone.json``.
+
+    Raises:
+        BackboneError: The file is missing, malformed or of a later version, or was changed.
+    """
+    path = folder / TUNED_RECORD
     try:
-        text = read_listed(folder, _RECORD, raises=BackboneError, remedy=_REMEDY, limit=MAX_BYTES)
+        text = read_listed(folder, TUNED_RECORD, raises=BackboneError, remedy=_REMEDY, limit=MAX_BYTES)
     except FileNotFoundError as error:
         raise BackboneError(
-            f"backbone {TUNED}{folder}: no {_RECORD} found ({error.strerror}); expected an output folder of frostline finetune. "
+            f"backbone {TUNED}{folder}: no {TUNED_RECORD} found ({error.strerror}); expected an output folder of frostline finetune. "
             "A run of train-head has no backbone of its own: use the backbone of its cache"
         ) from error
     described = Document(path, "the record of a backbone", _REMEDY, BackboneError)
@@ -104,4 +118,4 @@ def _read(folder: Path) -> _Record:
             f"{path}: format {reprlib.repr(found[0])} {reprlib.repr(found[1])}; expected {_FORMAT!r} {_FORMAT_VERSION}. Update "
             "Frostline if a newer version wrote it"
         )
-    return described.convert(document, _Record)
+    return described.convert(document, TunedRecord)

@@ -15,6 +15,7 @@ from frostline.features.cache.reader import FeatureCache
 from frostline.features.cache.writing.reuse import Overlap
 from frostline.features.errors import CacheFormatError, CacheMismatchError, ChecksumError, FeaturesError
 from frostline.features.spec import FeatureSpec
+from frostline.system.files import resolved
 
 _log = logging.getLogger(__name__)
 
@@ -162,7 +163,7 @@ def made_with(path: str | Path, part: Part | None = None) -> Layout | None:
     Returns:
         The header, or None if no file holds a committed row.
     """
-    path = Path(path).resolve()
+    path = resolved(path)
     if not path.parent.is_dir():
         return None
     target = part.path(path) if part else path

@@ -23,6 +23,7 @@ from frostline.features.fidelity import Check
 from frostline.features.spec import FeatureSpec
 from frostline.features.table import ImageSource, SourceRows
 from frostline.splits import SPLITS
+from frostline.system.files import resolved
 
 
 def open_writer(
@@ -75,7 +76,7 @@ def open_writer(
         OSError: The disk is full, or another file operation failed.
     """
     created = time.time_ns()
-    path = Path(path).resolve()
+    path = resolved(path)
     if finished_name(path.name) != path.name:
         raise CacheFormatError(
             f"{path}: this name is reserved for unfinished caches; choose another with --cache"

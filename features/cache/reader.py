@@ -23,6 +23,7 @@ from frostline.features.spec import FeatureSpec, Layer
 from frostline.features.table import FAILED, OK, ImageTable
 from frostline.shell import shell_command
 from frostline.splits import SPLITS
+from frostline.system.files import resolved
 
 if TYPE_CHECKING:
     import torch
@@ -58,7 +59,7 @@ class VerifyReport:
         rows: Number of images.
         blocks: Number of blocks, which are ranges of rows with common checksums.
         damaged: (dataset, first row, last row) of every damaged range. The dataset is a layer's key, "metadata"
-            (content, stamps, status and errors) or "table" (ids, labels, splits, groups and classes).
+            (content, stamps, status, errors, and since version 2 of the file times and energies) or "table" (ids, labels, splits, groups and classes).
     """
 
     rows: int
@@ -139,7 +140,7 @@ class FeatureCache:
             CacheFormatError: The file is not a valid finished cache of this version.
             ChecksumError: The ids, labels, splits, groups or classes are damaged.
         """
-        path = Path(path).resolve()
+        path = resolved(path)
         if finished_name(path.name) != path.name:
             raise CacheFormatError(
                 f"{path}: is an unfinished cache; run the same extract again, which resumes it, and then open "
@@ -242,7 +243,11 @@ class FeatureCache:
 
     @property
     def timing(self) -> Timing | None:
-        """Time and energy of the computation; None if they were not recorded."""
+        """Time and energy of the computation; None if they were not recorded.
+
+        Raises:
+            ChecksumError: They are damaged.
+        """
         known = self._measured("seconds")
         if not len(known):
             return None
@@ -255,9 +260,11 @@ class FeatureCache:
         )
 
     def _measured(self, name: str) -> Array:
-        """Return the known measurements per row."""
+        """Return the known measurements per row, whose checksum is that of the metadata."""
         if name not in self._file.layout.extents:
             return np.empty(0, np.float32)
+        if self._file.layout.version > 1:
+            self._verify(-1)
         values = self._file.array(name)
         return values[np.isfinite(values) & (values > 0)]
 

@@ -14,10 +14,11 @@ from frostline.commands.options import (
     output_options,
 )
 from frostline.commands.output import Output, Table, Text, listed, plain
+from frostline.commands.verify import verify
 from frostline.pipeline.options.inspection import CheckOptions, LabelErrorOptions
 
 if TYPE_CHECKING:
-    from frostline.features.cache import CacheInfo, VerifyReport
+    from frostline.features.cache import CacheInfo
 
 _file_argument = click.argument("file", type=PATH)
 
@@ -43,28 +44,7 @@ def _info_text(found: "CacheInfo") -> Text:
         yield f"{name}: {json.dumps(value) if isinstance(value, dict | list) else value}"
 
 
-@cache.command(epilog=example("frostline cache verify photos.h5"))
-@_file_argument
-@output_options
-def verify(*, output: Output, file: Path) -> None:
-    """Verify every checksum of a cache.
-
-    The exit code is 1 if one is wrong.
-    """
-    from frostline.features.cache import FeatureCache
-
-    checked = FeatureCache.open(file).verify()
-    output.show(checked, _verified_text(file, checked))
-    if not checked.ok:
-        damage = "\n".join(f"  {layer}: rows {first} to {last}" for layer, first, last in checked.damaged)
-        raise click.ClickException(
-            f"{file} is damaged:\n{damage}\nRestore it from a backup, or delete it and run extract again."
-        )
-
-
-def _verified_text(file: Path, checked: "VerifyReport") -> Text:
-    if checked.ok:
-        yield f"{file}: {checked.rows} rows in {checked.blocks} blocks, all checksums are correct."
+cache.add_command(verify)
 
 
 @cache.command(epilog=example("frostline cache check photos.h5 --out report/"))

@@ -6,11 +6,13 @@ A folder without the file, as earlier versions wrote it, is read without checks.
 import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 from frostline.errors import FrostlineError
+from frostline.system.atomic import locked, replace_file
 from frostline.system.files import open_regular, read_regular
 
 SUMS_FILE = "SHA256SUMS"
@@ -50,6 +52,77 @@ def parse_sums(text: bytes) -> dict[str, str]:
             raise ValueError(f"line {number} names {name!r} again")
         digests[name] = found[2].decode()
     return digests
+
+
+def list_files(folder: Path, *, besides: Collection[str] = ()) -> None:
+    """List the files of a folder and of the folders in it, hidden ones left out.
+
+    Args:
+        folder: The folder. It gets the list, or a new one.
+        besides: Names of further files in it that are left out: those that grow or have checksums of their own.
+
+    Raises:
+        OSError: A file can't be read, or the list can't be written.
+    """
+    digests = {name: digest_of_file(folder / name) for name in files_in(folder) if name not in besides}
+    replace_file(folder / SUMS_FILE, format_sums(digests))
+
+
+def files_in(folder: Path) -> list[str]:
+    """Return the path of each file in a folder and the folders in it, without the list itself and hidden ones."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if (
+            not path.is_dir()
+            and name.as_posix() != SUMS_FILE
+            and not any(p.startswith(".") for p in name.parts)
+        ):
+            found.append(name.as_posix())
+    return found
+
+
+@contextmanager
+def relisted(folder: Path, names: Collection[str], raises: type[FrostlineError]) -> Iterator[None]:
+    """Take files off the list of a folder, and list them again when the block, which writes them, ends without an error.
+
+    After an error, files that are as before are listed again. A folder without a list stays without one. The folder is locked:
+    another process that writes to it waits.
+
+    Args:
+        folder: The folder.
+        names: Files that the block writes or deletes.
+        raises: Class of the error if the list can't be read.
+
+    Raises:
+        FrostlineError: The list can't be read; of the class `raises`.
+        OSError: The list can't be written.
+    """
+    with locked(folder, folder=True, wait=True):
+        sums = read_sums(folder, raises)
+        if sums is None:
+            yield
+            return
+        others = {name: digest for name, digest in sums.items() if name not in names}
+        _replace_list(folder, sums, others)
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):  # on a full disk, for example, nothing may have changed
+                found = _digests(folder, names)
+                unchanged = {name: digest for name, digest in found.items() if sums.get(name) == digest}
+                _replace_list(folder, others, others | unchanged)
+            raise
+        _replace_list(folder, others, others | _digests(folder, names))
+
+
+def _digests(folder: Path, names: Collection[str]) -> dict[str, str]:
+    return {name: digest_of_file(folder / name) for name in names if (folder / name).is_file()}
+
+
+def _replace_list(folder: Path, old: Digests, new: Digests) -> None:
+    if new != old:
+        replace_file(folder / SUMS_FILE, format_sums(new))
 
 
 def read_sums(folder: Path, raises: type[FrostlineError]) -> dict[str, str] | None:

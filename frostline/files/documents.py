@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeAlias, TypeVar
 
 import msgspec
 
@@ -15,11 +15,18 @@ from frostline.errors import FrostlineError
 MAX_BYTES = 1 << 27
 """Largest JSON document that is read. Those of Frostline have a few megabytes at most."""
 
+_READ, _SHOWN = 10_000, 300  # characters of a message
 _MAX_LEVELS = 32  # levels of nesting; documents of Frostline have fewer than ten
 _MESSAGE = re.compile(r"(.*) - at `\$(.*)`", re.DOTALL)
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 T = TypeVar("T")
+
+Name: TypeAlias = Annotated[str, msgspec.Meta(max_length=4096)]
+"""Field with a name or a path, which messages may show."""
+
+Sha256: TypeAlias = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+"""Field with a SHA-256 in hexadecimal."""
 
 
 def parse_json(text: bytes | str) -> Any:
@@ -106,7 +113,13 @@ class Document:
 
     def error(self, problem: str) -> FrostlineError:
         """Return an error that names the file, the problem and the remedy."""
-        return self.raises(f"{self.where} is not {self.what}: {problem}. {self.remedy}")
+        return self.raises(f"{self.where} is not {self.what}: {clipped(problem)}. {self.remedy}")
+
+
+def clipped(text: str) -> str:
+    """Return a text of a file, or of an error about one, in one line of at most 300 characters."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text[:_READ]).split())
+    return line if len(line) <= _SHOWN else f"{line[: _SHOWN // 2]}...{line[-_SHOWN // 2 :]}"
 
 
 def with_current_names(document: Mapping[str, Any], renamed: Mapping[str, str]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from frostline.system.locks import FileLock, LockHeldError, LocksUnsupportedErro
 
 # The second form was written by earlier versions.
 _LEFTOVER = re.compile(r"([a-z0-9_]{8}|\d+-\d+)\.partial")
+_ANY_LEFTOVER = re.compile(rf"\..+\.{_LEFTOVER.pattern}", re.DOTALL)
 
 
 def replace_file(path: Path, data: bytes, *, durable: bool = True) -> None:
@@ -142,13 +143,24 @@ def copy_folder(source: Path, target: Path) -> None:
 def sweep(path: Path) -> None:
     """Delete what killed processes left of a file or folder that they were writing to `path`."""
     prefix = f".{path.name}."
-    try:
-        names = os.listdir(path.parent)  # noqa: PTH208  # names are enough
-    except OSError:
-        return
-    for name in names:
+    for name in names_in(path.parent):
         if name.startswith(prefix) and _LEFTOVER.fullmatch(name, len(prefix)):
             delete_unused(path.with_name(name))
+
+
+def sweep_folder(folder: Path) -> None:
+    """Delete what killed processes left of files and folders that they were writing to a folder."""
+    for name in names_in(folder):
+        if name.startswith(".") and _ANY_LEFTOVER.fullmatch(name):
+            delete_unused(folder / name)
+
+
+def names_in(folder: Path) -> list[str]:
+    """Return the names in a folder; none if it can't be read."""
+    try:
+        return os.listdir(folder)  # noqa: PTH208  # names are enough
+    except OSError:
+        return []
 
 
 def delete_unused(path: Path) -> None:
@@ -166,6 +178,28 @@ def delete_unused(path: Path) -> None:
                 path.unlink(missing_ok=True)
         finally:
             lock.release()
+
+
+@contextmanager
+def locked(path: Path, *, folder: bool = False, wait: bool = False, delete: bool = False) -> Iterator[None]:
+    """Lock a file or folder for the duration of the block; see `FileLock`. A file system without locks is accepted.
+
+    Args:
+        path: The file, created if it is missing, or the folder.
+        folder: Whether it is a folder.
+        wait: Whether to wait while another process holds the lock.
+        delete: Whether to delete the file afterwards, which has no other use than to be locked.
+
+    Raises:
+        LockHeldError: Another process holds the lock.
+        OSError: The file can't be opened.
+    """
+    lock = _lock_where_supported(path, folder=folder, wait=wait)
+    try:
+        yield
+    finally:
+        if lock:
+            lock.release(delete=delete)
 
 
 class AppendedFile:
@@ -190,16 +224,12 @@ class AppendedFile:
             OSError: The file can't be opened.
         """
         create_folders(path.parent)
-        lock = _lock_where_supported(path, wait=wait)
-        try:
+        with locked(path, wait=wait):
             fd = open_binary(path)
             try:
                 yield cls(path, fd)
             finally:
                 os.close(fd)
-        finally:
-            if lock:
-                lock.release()
 
     def read(self) -> bytes:
         """Return the whole content."""

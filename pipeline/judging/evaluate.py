@@ -1,7 +1,7 @@
 """The evaluate stage: score a run on the test split and record the evaluation in its ledger."""
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,12 @@ from frostline.pipeline.options.sources import SourceOptions
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.caches import provenance_of
 from frostline.pipeline.runs.data_changes import DataChanges, compare_data
+from frostline.pipeline.runs.directory import rewriting, sweep_runs
 from frostline.pipeline.runs.evaluation import (
+    CONFUSION,
+    EVALUATION_PICTURES,
+    MISTAKES,
+    RELIABILITY,
     CalibrationRecord,
     ClassLine,
     Evaluation,
@@ -38,7 +43,7 @@ from frostline.pipeline.runs.evaluation import (
     ReliabilityRecord,
     save_evaluation,
 )
-from frostline.pipeline.runs.predictions import TEST_FILE, Predictions
+from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.record import CacheRecord
 from frostline.pipeline.runs.run import Run, load_run
 from frostline.shell import shell_command
@@ -109,6 +114,7 @@ def evaluate(
     """
     started = time.perf_counter()
     opened = load_run(run)
+    sweep_runs([opened.path])
     if cache is None and opened.tuning:
         _extract(opened, source, opened.tuning.limit, report)
     data = _recorded_caches(opened) if cache is None else open_caches(cache)
@@ -136,33 +142,22 @@ def evaluate(
     judged = _TestPredictions(
         data, test, labels, probabilities.argmax(axis=1), probabilities.max(axis=1), tuple(head.classes)
     )
-    save_evaluation(opened.path, _described(number, data, metrics, calibration, len(test)))
-    Predictions.of(data.ids[test], labels, judged.predicted, judged.confidence, judged.classes).write(
-        opened.path / TEST_FILE
+    save_evaluation(
+        opened.path,
+        _described(number, data, metrics, calibration, len(test)),
+        Predictions.of(data.ids[test], labels, judged.predicted, judged.confidence, judged.classes),
     )
-    title = f"{opened.path.name}: {len(test)} test images"
+    pictures = _draw(opened.path, judged, metrics, calibration, source=source, report=report)
     return EvaluationResult(
         run=opened.path,
         cache=data.path,
         rows=len(test),
         evaluation_number=number,
         metrics=metrics,
-        confusion=drawn(
-            opened.path / "confusion.png",
-            lambda path: plot_confusion(metrics.confusion, head.classes, path, title=title),
-            report,
-        ),
+        confusion=pictures[CONFUSION],
         calibration=calibration,
-        reliability=drawn(
-            opened.path / "reliability.png",
-            lambda path: plot_reliability(calibration, path, title=title),
-            report,
-        ),
-        mistakes=drawn(
-            opened.path / "mistakes.png", lambda path: _draw_mistakes(judged, source, path, report), report
-        )
-        if judged.wrong.size
-        else None,
+        reliability=pictures[RELIABILITY],
+        mistakes=pictures[MISTAKES],
         data=changes,
         seconds=time.perf_counter() - started,
     )
@@ -183,6 +178,30 @@ class _TestPredictions:
     def wrong(self) -> NDArray[np.intp]:
         """Positions of the wrong predictions."""
         return np.flatnonzero(self.predicted != self.labels)
+
+
+def _draw(
+    run: Path,
+    judged: _TestPredictions,
+    metrics: Metrics,
+    calibration: Calibration,
+    *,
+    source: ImageSource | None,
+    report: Reporter,
+) -> dict[str, Path | None]:
+    """Draw the pictures of an evaluation into its run, which is complete without them; None for those that failed."""
+    title, classes = f"{run.name}: {len(judged.rows)} test images", judged.classes
+    draw: dict[str, Callable[[Path], None]] = {
+        CONFUSION: lambda path: plot_confusion(metrics.confusion, classes, path, title=title),
+        RELIABILITY: lambda path: plot_reliability(calibration, path, title=title),
+        MISTAKES: lambda path: _draw_mistakes(judged, source, path, report),
+    }
+    if not judged.wrong.size:
+        del draw[MISTAKES]
+    with rewriting(run, EVALUATION_PICTURES):
+        return dict.fromkeys(EVALUATION_PICTURES) | {
+            name: drawn(run / name, plot, report) for name, plot in draw.items()
+        }
 
 
 def _extract(run: Run, source: ImageSource | None, limit: int | None, report: Reporter) -> None:

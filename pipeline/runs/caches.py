@@ -7,13 +7,14 @@ from frostline.features.cache.contract import Provenance
 from frostline.features.errors import FeaturesError
 from frostline.pipeline.inputs.joined_caches import AnyCache, members
 from frostline.pipeline.runs.record import CacheRecord
+from frostline.system.files import resolved
 
 
 def describe_caches(cache: AnyCache) -> tuple[CacheRecord, ...]:
     """Return the record of a cache, or of each of several joined caches."""
     return tuple(
         CacheRecord(
-            path=str(each.path.resolve()),
+            path=str(resolved(each.path)),
             key=each.key,
             spec=each.spec,
             check=each.check,

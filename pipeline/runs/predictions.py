@@ -15,12 +15,11 @@ from frostline.csv_cells import CsvWriter, from_cell
 from frostline.files.checksums import read_listed
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.learning_rows import LearningRows
-from frostline.system.atomic import write_text_file
+from frostline.system.atomic import replace_file
 
 VALIDATION_FILE = "validation_predictions.csv"
 TEST_FILE = "test_predictions.csv"
-_PROBABILITY = "probability"
-_COLUMNS = ["id", "label", "predicted", _PROBABILITY]
+_COLUMNS = ["id", "label", "predicted", "probability"]
 _MAX_BYTES = 1 << 31
 _REMEDY = "Restore the file from a copy, or train and evaluate again."
 
@@ -67,16 +66,17 @@ class Predictions:
         """Return the predictions of the given rows."""
         return Predictions(self.ids[rows], self.labels[rows], self.predicted[rows], self.probability[rows])
 
-    def write(self, path: Path) -> None:
-        """Write the predictions as CSV, one line per image."""
-        with write_text_file(path) as file:
-            probabilities = (f"{value:.6f}" for value in self.probability)
-            rows = zip(self.ids, self.labels, self.predicted, probabilities, strict=True)
-            CsvWriter(file, _COLUMNS).write_all(rows)
+    def encode(self) -> bytes:
+        """Return the predictions as CSV, one line per image."""
+        file = io.StringIO(newline="")
+        probabilities = (f"{value:.6f}" for value in self.probability)
+        rows = zip(self.ids, self.labels, self.predicted, probabilities, strict=True)
+        CsvWriter(file, _COLUMNS).write_all(rows)
+        return file.getvalue().encode()
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """Read a file of a run that `write` wrote; return None if it does not exist or has no rows.
+        """Read a file of a run with the bytes of `encode`; return None if it does not exist or has no rows.
 
         Raises:
             RunError: The file is malformed, or was changed since the run was written.
@@ -86,12 +86,14 @@ class Predictions:
         except FileNotFoundError:
             return None
         try:
-            header, *lines = csv.reader(io.StringIO(data.decode(), newline=""), strict=True)
+            if b"\0" in data:
+                raise ValueError("it has a null character")  # noqa: TRY301  # as the other problems
+            header, *lines = csv.reader(io.StringIO(data.decode() or "\n", newline=""), strict=True)
             columns = dict(zip(header, _columns(lines, len(header)), strict=True))
-            probability = np.array(columns.pop(_PROBABILITY), np.float64)
             ids, labels, predicted = (
-                np.array([*map(from_cell, columns.pop(name))], np.str_) for name in _COLUMNS[:3]
+                np.array([*map(from_cell, columns[name])], np.str_) for name in _COLUMNS[:3]
             )
+            probability = np.array(columns[_COLUMNS[3]], np.float64)
         except KeyError as error:
             raise RunError(
                 f"{path} has no column {error}, expected {', '.join(_COLUMNS)}. {_REMEDY}"
@@ -126,4 +128,4 @@ def save_validation(folder: Path, rows: LearningRows[Any], head: FittedHead) -> 
     predictions = Predictions.of(
         images.ids[val], images.labels[val], found.predicted, found.probability, images.classes
     )
-    predictions.write(folder / VALIDATION_FILE)
+    replace_file(folder / VALIDATION_FILE, predictions.encode())

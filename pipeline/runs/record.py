@@ -16,7 +16,7 @@ from msgspec import Meta, Struct
 from frostline.features.fidelity import EARLIER_CHECK_NAMES, Check
 from frostline.features.spec import FeatureSpec
 from frostline.files.checksums import read_listed
-from frostline.files.documents import MAX_BYTES, Document, to_plain, with_current_names_in
+from frostline.files.documents import MAX_BYTES, Document, Name, Sha256, to_plain, with_current_names_in
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.labelled_images import HASH_RULE, Rule
 from frostline.pipeline.inputs.layers import joined_layers
@@ -50,13 +50,13 @@ class CacheRecord(Struct, frozen=True, kw_only=True):
         rows: Number of images in the cache.
     """
 
-    path: str
-    key: str
+    path: Name
+    key: Sha256
     spec: FeatureSpec
     check: Check | None = None
-    source: str
+    source: Name
     reading: Mapping[str, Any] = {}
-    weights: str | None
+    weights: Name | None
     rows: Count
 
     def __post_init__(self) -> None:
@@ -101,7 +101,7 @@ class HeadRecord(Struct, frozen=True, kw_only=True):
         width: Number of features that the head reads; None in a run of version 1.
     """
 
-    kind: str
+    kind: Name
     params: Mapping[str, Any]
     types: tuple[str, ...]
     width: Count | None = None
@@ -163,17 +163,17 @@ class TuningRecord(Struct, frozen=True, kw_only=True):
     """
 
     recipe: Recipe
-    backbone: str
-    weights: str | None
-    weights_sha256: str
+    backbone: Name
+    weights: Name | None
+    weights_sha256: Sha256
     image_size: Count | None
     limit: Count | None
     from_scratch: bool
-    from_run: str | None
-    cache: str | None
+    from_run: Name | None
+    cache: Name | None
     trained: Count
     frozen: Count
-    frozen_sha256: str
+    frozen_sha256: Sha256
     best_epoch: Count
 
 
@@ -184,7 +184,7 @@ class _Record(Struct, frozen=True, kw_only=True, tag_field="kind"):
     classes: Annotated[tuple[str, ...], Meta(min_length=1)]
     split: SplitRecord
     head: HeadRecord
-    seed: int
+    seed: Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
     trials: tuple[Mapping[str, Any], ...]
     metrics: Metrics
     seconds: Durations

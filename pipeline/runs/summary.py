@@ -13,10 +13,11 @@ from frostline.features.cache.contract import Provenance
 from frostline.features.errors import FeaturesError
 from frostline.pipeline.inputs.layers import layers_of
 from frostline.pipeline.runs.caches import open_unchanged, provenance_of
-from frostline.pipeline.runs.evaluation import read_evaluation
+from frostline.pipeline.runs.evaluation import is_unfinished, read_evaluation
 from frostline.pipeline.runs.predictions import TEST_FILE, VALIDATION_FILE, Predictions
 from frostline.pipeline.runs.record import CacheRecord, HeadRun, RunRecord
 from frostline.pipeline.runs.run import Run, load_run
+from frostline.system.files import resolved
 
 Split = Literal["validation", "test"]
 
@@ -88,6 +89,7 @@ class Summary:
         seed: Random seed.
         validation: Accuracy on validation rows, with a Wilson interval (Wilson 1927).
         test: Accuracy on test rows, with a Wilson interval; None if the run was not evaluated.
+        interrupted: Whether the latest evaluation was interrupted, so that its result is unknown.
         cost: Costs of the run.
     """
 
@@ -101,6 +103,7 @@ class Summary:
     seed: int
     validation: Accuracy | None
     test: Accuracy | None
+    interrupted: bool
     cost: Cost
 
     @property
@@ -122,11 +125,23 @@ class Summary:
 
     def predictions(self, split: Split) -> Predictions | None:
         """Return the predictions for a split; None if they were not recorded."""
-        return self._predictions[split] if self.accuracy(split) else None
+        return self._predictions.get(split)
+
+    def read_predictions(self) -> None:
+        """Read the predictions that were recorded, so that later reading can't fail.
+
+        Raises:
+            RunError: A file is damaged.
+        """
+        _ = self._predictions
 
     @cached_property
     def _predictions(self) -> dict[Split, Predictions | None]:
-        return {split: Predictions.read(self.run.path / file) for split, file in _FILES.items()}
+        return {
+            split: Predictions.read(self.run.path / file)
+            for split, file in _FILES.items()
+            if self.accuracy(split)
+        }
 
 
 def summarise(path: str | Path) -> Summary:
@@ -139,7 +154,7 @@ def summarise(path: str | Path) -> Summary:
     record = run.record
     return Summary(
         run=run,
-        name=run.path.resolve().name,
+        name=resolved(run.path).name,
         kind="finetune" if run.tuned else "head",
         backbones=_backbones(run),
         layer=run.layer,
@@ -148,6 +163,7 @@ def summarise(path: str | Path) -> Summary:
         seed=record.seed,
         validation=_validation(run),
         test=_test(run),
+        interrupted=is_unfinished(run.path),
         cost=_cost(run),
     )
 

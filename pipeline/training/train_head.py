@@ -29,7 +29,7 @@ from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.caches import describe_caches
-from frostline.pipeline.runs.directory import check_new, new_run_path, write_run
+from frostline.pipeline.runs.directory import claim_run, default_run_path, rewriting, write_run
 from frostline.pipeline.runs.head import describe_head, describe_metrics
 from frostline.pipeline.runs.predictions import save_validation
 from frostline.pipeline.runs.record import Durations, HeadRun, save_record
@@ -84,8 +84,14 @@ def train_head(cache: str | Path | AnyCache | Sequence[str | Path], options: Tra
     params = parse_params(options.head, options.params or {}, options.trusted)
     options = dataclasses.replace(options, params=params)
     choices = layer_choices(cache, options.layer)
-    path = Path(options.run) if options.run is not None else new_run_path(cache.path, options.head)
-    check_new(path)  # before any work
+    default = default_run_path(cache.path, options.head)
+    with claim_run(options.run, default, options.report) as path:  # before any work
+        return _train(cache, choices, path, options, started)
+
+
+def _train(
+    cache: AnyCache, choices: Sequence[str], path: Path, options: TrainHeadOptions, started: float
+) -> TrainResult:
     runs = tuning_runs(each.weights for each in members(cache))
     rows = divide_for_training(cache, runs, options.fractions, options.report)
     if len(choices) > 1 and not len(rows.val) and options.cv is None:
@@ -93,7 +99,7 @@ def train_head(cache: str | Path | AnyCache | Sequence[str | Path], options: Tra
             f"{cache.path} has no validation rows to choose a layer on; name one layer, or pass --cv K."
         )
     memory = half_of_memory() if options.memory is None else options.memory
-    fitting = FitOptions(params, options.seed, options.device, memory, options.trusted)
+    fitting = FitOptions(options.params or {}, options.seed, options.device, memory, options.trusted)
     job = _Job(options, fitting, rows, path)
     fits = [job.fit(choice) for choice in choices]
     best = _best(fits)
@@ -233,14 +239,15 @@ def _draw(run: Path, best: _Fit, rows: LearningRows[AnyCache], options: TrainHea
     """Draw the curves of the selection into a run that is complete without them."""
     curve, found, trials = best.fitted.curve, best.found, best.fitted.trials
     title = f"{options.head} on {rows.images.path.name}"
-    if curve is not None:
-        drawn(run / "curve.png", lambda path: plot_curve(curve, path, title=title), options.report)
-    if found:
-        drawn(
-            run / "search.png",
-            lambda path: plot_search(trials, found.params, path, title=f"search for {title}"),
-            options.report,
-        )
+    with rewriting(run, ["curve.png", "search.png"]):
+        if curve is not None:
+            drawn(run / "curve.png", lambda path: plot_curve(curve, path, title=title), options.report)
+        if found:
+            drawn(
+                run / "search.png",
+                lambda path: plot_search(trials, found.params, path, title=f"search for {title}"),
+                options.report,
+            )
 
 
 def _record(

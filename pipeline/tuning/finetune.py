@@ -5,7 +5,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from frostline.pipeline.inputs.sources import opened_source, summary_of
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.tuning import FinetuneOptions
 from frostline.pipeline.progress import SILENT, Reporter
-from frostline.pipeline.runs.directory import FEATURES, check_new, new_run_path, write_run
+from frostline.pipeline.runs.directory import FEATURES, claim_run, default_run_path, rewriting, write_run
 from frostline.pipeline.runs.head import describe_head, describe_metrics
 from frostline.pipeline.runs.predictions import save_validation
 from frostline.pipeline.runs.record import (
@@ -46,8 +47,9 @@ from frostline.pipeline.tuning.preparation import Plan, Tuning, prepare
 from frostline.pipeline.tuning.start import EMBEDDING, StartRun, to_estimator
 from frostline.pipeline.tuning.trainer.logs import Logger, open_logger, write_history
 from frostline.pipeline.tuning.trainer.loop import Epoch, TrainingResult, train
-from frostline.pipeline.tuning.trainer.processes import joined
+from frostline.pipeline.tuning.trainer.processes import Processes, joined
 from frostline.system.atomic import copy_folder
+from frostline.system.files import resolved
 
 HISTORY = "curve.csv"
 _KNOWN = "images.npz"
@@ -120,9 +122,11 @@ def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> Finetu
     """
     started = time.perf_counter()
     start = _start(options)
-    with joined(options.device) as processes, opened_source(data, options) as source:
-        path = Path(options.run or _run_path(source, options.backbone))
-        _check_name(path)
+    with (
+        joined(options.device) as processes,
+        opened_source(data, options) as source,
+        _claimed(options, source, processes) as path,
+    ):
         options = dataclasses.replace(
             _named(options, start), report=options.report if processes.leads else SILENT
         )
@@ -130,7 +134,6 @@ def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> Finetu
         net = load_network(options)
         if start is not None:
             start.check(net)
-        check_new(path)
         folder = path.with_name(f".{path.name}.tuning")
         if options.restart and processes.leads:
             shutil.rmtree(folder, ignore_errors=True)
@@ -208,9 +211,16 @@ def _named(options: FinetuneOptions, start: StartRun | None) -> FinetuneOptions:
     return options
 
 
-def _run_path(source: ImageSource, backbone: str) -> Path:
-    """Return ``runs/DATA.BACKBONE-finetune``, numbered if it exists already."""
-    return new_run_path(default_cache_path(source.root, backbone), "finetune")
+@contextmanager
+def _claimed(options: FinetuneOptions, source: ImageSource, processes: Processes) -> Iterator[Path]:
+    """Claim the path of the run, by default ``runs/DATA.BACKBONE-finetune``, for all processes of the training."""
+    default = default_run_path(default_cache_path(source.root, options.backbone), "finetune")
+    _check_name(Path(options.run or default))
+    if not processes.leads:
+        yield processes.shared(None)
+        return
+    with claim_run(options.run, default, options.report) as path:
+        yield processes.shared(path)
 
 
 def _train(tuning: Tuning, name: str) -> TrainingResult:
@@ -274,7 +284,8 @@ def _draw(result: FinetuneResult, head: FittedHead, report: Reporter) -> None:
     """Draw the curves of the training into a run that is complete without them."""
     if curve := head.curve:
         title = f"{result.backbone}, frost line: {result.frost_line}"
-        drawn(result.run / "curve.png", lambda path: plot_curve(curve, path, title=title), report)
+        with rewriting(result.run, ["curve.png"]):
+            drawn(result.run / "curve.png", lambda path: plot_curve(curve, path, title=title), report)
 
 
 def _curve(trained: TrainingResult) -> Curve:
@@ -335,8 +346,8 @@ def _tuning_record(result: FinetuneResult, plan: Plan) -> TuningRecord:
         image_size=options.image_size,
         limit=options.limit,
         from_scratch=options.from_scratch,
-        from_run=None if options.from_run is None else str(Path(options.from_run).resolve()),
-        cache=None if result.cache is None else str(result.cache.resolve()),
+        from_run=None if options.from_run is None else str(resolved(options.from_run)),
+        cache=None if result.cache is None else str(resolved(result.cache)),
         trained=result.trained,
         frozen=result.frozen,
         frozen_sha256=result.frozen_sha256,

@@ -20,6 +20,9 @@ from frostline.features.table import ImageTable
 Array = NDArray[Any]
 
 FORMAT = b"frostline-cache"
+FILE_VERSION = 2
+"""Version of the file layout. Version 1 has no checksums of the datasets of `MEASURED`, which its early files lack."""
+
 BLOCK_ROWS = 256
 ERROR_BYTES = 128
 
@@ -27,10 +30,10 @@ TABLE = ("ids", "labels", "split", "groups", "classes")
 """Datasets that are known before the first image is read. One digest covers all of them."""
 
 METADATA = ("content", "stat", "status", "errors")
-"""Datasets that are written with a row's features. One checksum per block covers all four."""
+"""Datasets that are written with a row's features. One checksum per block covers them and those of `MEASURED`."""
 
 MEASURED = ("seconds", "joules")
-"""Datasets with the time and energy per row. They have no checksum, and early files lack them."""
+"""Datasets with the time and energy per row. Files of version 1 have no checksum of them, and early ones lack them."""
 
 _STORED = {"float32": "<f4", "float16": "<f2", "bfloat16": "<u2"}
 
@@ -88,6 +91,7 @@ class Layout:
     """Header of a cache file, known without reading a row.
 
     Attributes:
+        version: Version of the file layout.
         spec: Specification of the features.
         origin: Origin of the features.
         block_rows: Rows per block. Each block has its own checksums.
@@ -97,6 +101,7 @@ class Layout:
         size: Size of the file in bytes.
     """
 
+    version: int
     spec: FeatureSpec
     origin: Origin
     block_rows: int
@@ -115,6 +120,12 @@ class Layout:
         """Number of blocks in the file."""
         return self.extents["blocks"].shape[0]
 
+    @property
+    def columns(self) -> tuple[tuple[str, ...], ...]:
+        """Datasets of each column of ``/blocks``: one column per layer, then one for the metadata."""
+        metadata = METADATA if self.version == 1 else (*METADATA, *MEASURED)
+        return (*((feature_name(layer.key),) for layer in self.spec.layers), metadata)
+
 
 def as_bytes(array: Array) -> memoryview:
     """Return the bytes of a C-contiguous array without a copy."""
@@ -124,11 +135,6 @@ def as_bytes(array: Array) -> memoryview:
 def feature_name(key: str) -> str:
     """Return the name of the dataset that holds a layer's features."""
     return f"features/{key}"
-
-
-def columns(spec: FeatureSpec) -> tuple[tuple[str, ...], ...]:
-    """Return the datasets of each column of ``/blocks``: one column per layer, then one for the metadata."""
-    return (*((feature_name(layer.key),) for layer in spec.layers), METADATA)
 
 
 def stored_dtype(spec: FeatureSpec) -> np.dtype[Any]:
@@ -154,7 +160,7 @@ def row_schema(
         "status": ((rows,), np.dtype("u1")),
         "errors": ((rows,), text_dtype(ERROR_BYTES)),
         **{name: ((rows,), np.dtype("<f4")) for name in MEASURED},
-        "blocks": ((block_count(rows, block_rows), len(columns(spec))), np.dtype("<u8")),
+        "blocks": ((block_count(rows, block_rows), len(spec.layers) + 1), np.dtype("<u8")),
     }
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from frostline.features.cache.file.layout import TABLE, Array, Layout, as_bytes, columns, table_digest
+from frostline.features.cache.file.layout import TABLE, Array, Layout, as_bytes, table_digest
 from frostline.features.cache.file.trust import read_layout
 from frostline.features.errors import CacheFormatError, ChecksumError
 from frostline.features.table import FAILED, OK, ImageTable
@@ -40,7 +40,7 @@ class MappedFile:
         self.path, self.layout, self._fd = path, layout, fd
         self._close_fd = weakref.finalize(self, os.close, fd)
         self._memory = mmap.mmap(fd, layout.size, access=mmap.ACCESS_READ)
-        self._columns = columns(layout.spec)
+        self._columns = layout.columns
         self._verdicts = np.zeros(
             (layout.blocks, len(self._columns)), np.int8
         )  # 1 valid, -1 invalid, 0 unchecked

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from frostline.features.cache.file.layout import (
+    FILE_VERSION,
     FORMAT,
     MEASURED,
     TABLE,
@@ -30,7 +31,7 @@ from frostline.features.cache.file.part import Part, PartOf
 from frostline.features.errors import CacheFormatError, PartError
 from frostline.features.fidelity import Check
 from frostline.features.notes import NO_NOTES, SourceNotes
-from frostline.features.spec import FORMAT_VERSION, FeatureSpec
+from frostline.features.spec import FeatureSpec
 
 _MAX_BLOCK_ROWS = 1 << 20
 _TABLE_DTYPES = {"labels": "<i8", "split": "u1"}
@@ -52,9 +53,9 @@ def read_layout(file: BinaryIO, path: Path) -> Layout:
     """
     size = file.seek(0, 2)
     with _naming(path), h5py.File(file, "r") as root:
-        _check_version(root)
+        version = _read_version(root)
         spec = _read_spec(root, file, size)
-        return _read_layout(root, spec, size)
+        return _read_layout(root, version, spec, size)
 
 
 @contextmanager
@@ -73,16 +74,17 @@ def _naming(path: Path) -> Iterator[None]:
         raise CacheFormatError(f"{path}: not an HDF5 file, or a damaged one ({error})") from error
 
 
-def _check_version(root: h5py.File) -> None:
+def _read_version(root: h5py.File) -> int:
     if "format" not in root.attrs or _text_attribute(root, "format") != FORMAT:
         raise CacheFormatError("not a Frostline cache: the attribute 'format' is missing or different")
     version = _int_attribute(root, "format_version")
-    if version > FORMAT_VERSION:
+    if version > FILE_VERSION:
         raise NewerFormatError(
-            f"has format version {version}, and this Frostline reads up to {FORMAT_VERSION}; update Frostline"
+            f"has format version {version}, and this Frostline reads up to {FILE_VERSION}; update Frostline"
         )
     if version < 1:
-        raise CacheFormatError(f"has format version {version}; expected 1 to {FORMAT_VERSION}")
+        raise CacheFormatError(f"has format version {version}; expected 1 to {FILE_VERSION}")
+    return version
 
 
 def _read_spec(root: h5py.File, file: BinaryIO, size: int) -> FeatureSpec:
@@ -99,7 +101,7 @@ def _read_spec(root: h5py.File, file: BinaryIO, size: int) -> FeatureSpec:
     return spec
 
 
-def _read_layout(root: h5py.File, spec: FeatureSpec, size: int) -> Layout:
+def _read_layout(root: h5py.File, version: int, spec: FeatureSpec, size: int) -> Layout:
     block_rows = _int_attribute(root, "block_rows")
     if not 1 <= block_rows <= _MAX_BLOCK_ROWS:
         raise CacheFormatError(f"has blocks of {block_rows} rows; expected 1 to {_MAX_BLOCK_ROWS}")
@@ -107,7 +109,7 @@ def _read_layout(root: h5py.File, spec: FeatureSpec, size: int) -> Layout:
     _check_names(
         root,
         {*TABLE, *row_schema(spec, 1, 1), "spec", "features"} - {feature_name(k) for k in keys},
-        optional=frozenset(MEASURED),
+        optional=frozenset(MEASURED if version == 1 else ()),
     )
     if not isinstance(root["features"], h5py.Group):
         raise CacheFormatError("/features is not a group")
@@ -127,6 +129,7 @@ def _read_layout(root: h5py.File, spec: FeatureSpec, size: int) -> Layout:
             f"/features/{key} has dtype", _text_attribute(root["features"][key], "dtype").decode(), spec.dtype
         )
     return Layout(
+        version,
         spec,
         Origin(
             source=_text_attribute(root, "source").decode(errors="surrogateescape"),

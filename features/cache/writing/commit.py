@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.features.cache.file.disk import write_at
-from frostline.features.cache.file.layout import Array, Layout, columns
+from frostline.features.cache.file.layout import Array, Layout
 from frostline.features.cache.file.mapped import checksum
 from frostline.system.files import read_at, sync_data
 
@@ -48,7 +48,7 @@ class Committer:
 
     def __init__(self, fd: int, layout: Layout, committed: NDArray[np.bool_]) -> None:
         self._fd, self._layout = fd, layout
-        self._columns = columns(layout.spec)
+        self._columns = layout.columns
         ends = np.minimum((np.arange(layout.blocks) + 1) * layout.block_rows, layout.rows)
         self._missing = np.where(committed, 0, np.diff(ends, prepend=0))
         self.committed = committed.copy()

@@ -17,6 +17,7 @@ import numpy as np
 from frostline.features.cache.file.disk import reserve, write_at
 from frostline.features.cache.file.layout import (
     BLOCK_ROWS,
+    FILE_VERSION,
     FORMAT,
     Array,
     Extent,
@@ -30,7 +31,7 @@ from frostline.features.cache.file.layout import (
 from frostline.features.cache.file.part import PartOf
 from frostline.features.errors import LayerError
 from frostline.features.notes import NO_NOTES
-from frostline.features.spec import FORMAT_VERSION, FeatureSpec
+from frostline.features.spec import FeatureSpec
 from frostline.features.table import ImageTable
 from frostline.system.files import sync
 
@@ -97,7 +98,7 @@ def _lay_out(
             layer.attrs["dtype"] = np.bytes_(spec.dtype)
         file["spec"].attrs["digest"] = np.bytes_(spec.digest)
         file.attrs["format"] = np.bytes_(FORMAT)
-        file.attrs["format_version"] = np.int64(FORMAT_VERSION)
+        file.attrs["format_version"] = np.int64(FILE_VERSION)
         file.attrs["block_rows"] = np.int64(BLOCK_ROWS)
         file.attrs["created"] = np.int64(origin.created)
         file.attrs["source"] = np.bytes_(origin.source.encode(errors="surrogateescape"))
@@ -115,6 +116,7 @@ def _lay_out(
             file.attrs["part"] = np.bytes_(str(part.part))
             file.attrs["whole_digest"] = np.bytes_(part.whole)
     layout = Layout(
+        FILE_VERSION,
         spec,
         origin,
         BLOCK_ROWS,

@@ -35,7 +35,7 @@ def repeating_commands(run: Run) -> list[str]:
             *map(_extract, run.caches),
             shell_command("frostline", "train-head", as_argument(caches), *words),
         ]
-    if run.ledger.entries():
+    if run.ledger.file.exists():
         lines.append(shell_command("frostline", "evaluate", as_argument(again)))
     return lines
 

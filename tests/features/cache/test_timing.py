@@ -3,7 +3,9 @@
 import h5py
 import pytest
 
-from frostline.features.cache import Part, merge_parts, open_writer
+from frostline.features.cache import FeatureCache, Part, merge_parts, open_writer
+from frostline.features.cache.file.partial import partial_path
+from frostline.features.errors import ChecksumError
 from frostline.features.machine import describe_machine
 from frostline.system import energy
 from frostline.system.energy import EnergyMeter
@@ -16,6 +18,7 @@ from tests.features.cache.synthetic import (
     labels_of,
     source,
 )
+from tests.helpers.caches import rewrite_as_version_1
 
 
 def extract(path, images_, *, seconds, joules=0.0, batches=None, batch=32, **options):
@@ -93,6 +96,7 @@ def test_file_without_timing_is_read_and_resumed(tmp_path):
     """As versions before it was recorded wrote them."""
     path = tmp_path / "a.h5"
     partial = interrupted(path, SPEC, source(600), 9).partial_path
+    rewrite_as_version_1(partial)
     with h5py.File(partial, "r+") as file:
         del file["seconds"], file["joules"]
     done = extract(path, source(600), seconds=1.0)
@@ -100,6 +104,30 @@ def test_file_without_timing_is_read_and_resumed(tmp_path):
     assert done.timing is None
     grown = extract(path, source(601), seconds=1.0)  # copies from the one without
     assert (grown.timing.images, grown.timing.seconds) == (1, 1.0)
+
+
+def test_a_file_without_checksums_of_the_timing_is_resumed_without_them(tmp_path):
+    path = tmp_path / "a.h5"
+    extract(path, source(600), seconds=0.5, batches=9)
+    rewrite_as_version_1(partial_path(path))
+    done = extract(path, source(600), seconds=0.25)
+    assert done.verify().ok
+    assert done.timing.seconds == pytest.approx(256 * 0.5 + 344 * 0.25)
+    assert done.file.layout.version == 1
+
+
+@pytest.mark.parametrize("name", ["seconds", "joules"])
+def test_a_changed_time_or_energy_is_noticed(tmp_path, name):
+    path = extract(tmp_path / "a.h5", source(600), seconds=0.5, joules=3.0).path
+    with h5py.File(path, "r+") as file:
+        file[name][300] = 7.0
+    changed = FeatureCache.open(path)
+    assert changed.verify().damaged == (("metadata", 256, 511),)
+    with pytest.raises(ChecksumError, match="the metadata of rows 256-511 is damaged"):
+        _ = changed.timing
+    done = extract(path, source(600), seconds=0.25, joules=1.0, overwrite=True)
+    assert done.verify().ok
+    assert done.timing.seconds == pytest.approx(344 * 0.5 + 256 * 0.25)
 
 
 def test_the_machine_is_named():

@@ -177,7 +177,9 @@ def test_a_damaged_learning_curve_is_named(runs, sizes, tmp_path):
     for text in ("{", "[]", file.read_text().replace('"accuracy"', '"precision"')):
         file.write_text(text)
         with pytest.raises(RunError, match=f"{file} is not a learning curve"):
-            write_report([runs[0], damaged], tmp_path / "report.html")
+            read_learning_curve(damaged)
+        write_report([runs[0], damaged], tmp_path / "report.html")
+        assert "Accuracy against" not in (tmp_path / "report.html").read_text()
     with pytest.raises(RunError, match="no runs to compare"):
         write_report([sizes[0]], tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
