@@ -15,6 +15,10 @@ class HeadFormatError(ClassifiersError, ValueError):
     """A saved head that cannot be read or must not be trusted."""
 
 
+class ProcessError(ClassifiersError, RuntimeError):
+    """A process that computes pieces of a search or of an experiment was killed."""
+
+
 class MetricsError(ClassifiersError, ValueError):
     """Labels and probabilities that cannot be scored against each other."""
 

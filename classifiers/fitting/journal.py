@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, nullcontext
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 from joblib import Parallel, delayed, parallel_config
 from numpy.typing import NDArray
 
-from frostline.classifiers.errors import HeadError
+from frostline.classifiers.errors import HeadError, ProcessError
+from frostline.interrupts import children_ignore_interrupts
 from frostline.system.atomic import AppendedFile
 from frostline.system.locks import LockHeldError
 
@@ -44,10 +46,28 @@ def in_parallel(
         function: Function to call.
         calls: Positional arguments of each call.
         jobs: Number of processes; None for the setting of joblib's `parallel_config`.
+
+    Raises:
+        ProcessError: A process was killed. It is raised by the iteration.
     """
-    with parallel_config(n_jobs=jobs) if jobs is not None else nullcontext():
+    with parallel_config(n_jobs=jobs) if jobs is not None else nullcontext(), children_ignore_interrupts():
         results: Iterable[Any] = Parallel(return_as="generator")(delayed(function)(*call) for call in calls)
-        return results
+    return _explained(results)
+
+
+def _explained(results: Iterable[Any]) -> Iterator[Any]:
+    try:
+        yield from results
+    except BrokenProcessPool as error:
+        reason = (
+            "another program truncated a file that it was reading, or /dev/shm is full"
+            if "SIGBUS" in str(error)
+            else "the memory ran out"
+        )
+        raise ProcessError(
+            f"a process was killed, most likely because {reason}. Finished pieces are kept: run the same command"
+            " again, with a lower --jobs"
+        ) from error
 
 
 class Journal:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from frostline.features.content import CONTENT_BYTES, file_content
 from frostline.features.images.decoders import DECODERS, DecoderKind
-from frostline.features.images.decoding import DecodeError, decode_views
+from frostline.features.images.decoding import DecodeError, decode_views, reason_of
 from frostline.features.spec import Transform
 from frostline.features.table import FAILED, NO_STAMP, OK, ImageSource
 from frostline.system.resources import usable_cores
@@ -175,10 +175,8 @@ class _Job:
                 return
             try:
                 self._load(position)
-            except OSError as error:
-                self._errors[position] = error.strerror or str(error) or type(error).__name__
-            except DecodeError as error:
-                self._errors[position] = str(error)
+            except (OSError, DecodeError, MemoryError) as error:
+                self._errors[position] = reason_of(error)
 
     def _load(self, position: int) -> None:
         data, stamp = self._source.read(int(self.rows[position]))

@@ -58,6 +58,9 @@ def extensions() -> frozenset[str]:
 MAX_PIXELS: Final = 178_956_970
 """Limit on the pixels of an image and its resized copy: Pillow's limit for decompression bombs, 0.7 GB in memory."""
 
+MAX_FILE_BYTES: Final = 12 * MAX_PIXELS
+"""Limit on the size of an image file, which is not read beyond it: 2.1 GB, the most pixels as three channels of 32 bits."""
+
 _ORIENTATION = 0x0112  # EXIF tag
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -76,6 +79,15 @@ RESAMPLING = {name.lower(): member for name, member in Image.Resampling.__member
 
 class DecodeError(FeaturesError, ValueError):
     """Bytes that are not a complete, readable image. The message is one short line."""
+
+
+def reason_of(error: OSError | DecodeError | MemoryError) -> str:
+    """Return why an image can't be read, in one line."""
+    if isinstance(error, MemoryError):
+        return "the image doesn't fit into the free memory of this machine"
+    if isinstance(error, OSError):
+        return error.strerror or str(error) or type(error).__name__
+    return str(error)
 
 
 def decode(data: bytes, transform: Transform, out: NDArray[np.uint8], *, decoder: str = "exact") -> None:
@@ -162,13 +174,17 @@ def upright_rgb(data: bytes) -> Image.Image:
     with silence():
         try:
             return _open_rgb(data)
-        except DecodeError:
+        except (DecodeError, MemoryError):
             raise
         except Exception as error:  # a damaged file can raise nearly anything from within Pillow's plugins
             bare = without_metadata(data)
             if bare != data:
-                with contextlib.suppress(Exception):
+                try:
                     return _open_rgb(bare)
+                except MemoryError:
+                    raise
+                except Exception:  # noqa: BLE001, S110  # the first error tells more
+                    pass
             raise _as_decode_error(error, data) from error
 
 

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.features.errors import SourceError
+from frostline.features.images.decoding import MAX_FILE_BYTES
 from frostline.features.notes import NO_NOTES, SourceNotes
 from frostline.features.sources.labels import sort_classes
 from frostline.features.sources.listing import Stat, file_stat, stat_fields
 from frostline.features.table import ImageSource, ImageTable
 from frostline.splits import Split
-from frostline.system.files import open_regular
+from frostline.system.files import check_size, open_regular
 
 # A file can change without a change of its size and times within one tick of the file system's clock, at most 2 s
 # (FAT). As in git, they identify only files last changed more than one tick before they were read.
@@ -107,8 +108,10 @@ def absolute(path: str) -> str:
 
 
 def _read(location: str) -> tuple[bytes, bytes]:
-    with open(open_regular(location), "rb", buffering=0) as file:  # noqa: PTH123  # a descriptor
-        status = os.fstat(file.fileno())
+    fd = open_regular(location)
+    with open(fd, "rb", buffering=0) as file:  # noqa: PTH123  # a descriptor
+        check_size(fd, location, MAX_FILE_BYTES)
+        status = os.fstat(fd)
         return file.readall(), stamps_of([stat_fields(status)]).tobytes()
 
 

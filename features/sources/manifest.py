@@ -3,16 +3,18 @@
 import csv
 import math
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TextIO
 
 from frostline.csv_cells import from_cell
 from frostline.features.errors import SourceError
 from frostline.features.notes import SourceNotes
 from frostline.features.sources.columns import ROLES, find_columns
-from frostline.features.sources.disk_names import DiskNames, on_disk
+from frostline.features.sources.disk_names import DiskNames, may_differ, on_disk
+from frostline.features.sources.file_stats import file_stats
 from frostline.features.sources.files import FileSource, absolute, make_table
 from frostline.features.sources.kinds import SourceKind
 from frostline.features.sources.labels import composed, plain_numbers
@@ -24,6 +26,8 @@ from frostline.system.files import check_regular, open_regular
 MANIFEST_SUFFIXES = (".csv", ".tsv", ".parquet")
 """Ends of the names of manifests, in lower case."""
 
+_NEEDLESS = re.compile(r"(^|/)(\./|\.?$|/)")
+_LONGEST = 1 << 20  # characters of a line
 _SHOWN = 80  # characters of the type of a column
 
 
@@ -114,23 +118,28 @@ MANIFEST = SourceKind(
 def _find_files(sheet: _Sheet, folder: str) -> dict[str, Stat]:
     """Return the stat of each file by id: its path as on disk, or as written if it is missing."""
     names = DiskNames()
+    ids = [_id(cell, sheet, row) for row, cell in enumerate(sheet.columns["path"])]
     seen: dict[str, int] = {}
     stats = {}
-    for row, cell in enumerate(sheet.columns["path"]):
-        if not cell.strip() or "\0" in cell:
-            raise SourceError(f"{sheet.at(row, 'path')}: got {cell!r}; expected an image file's path")
-        id_ = PurePath(cell).as_posix()
-        stat = file_stat(os.path.join(folder, id_))  # noqa: PTH118
-        if stat == UNREADABLE and (found := names.find(folder, id_)):
-            id_ = found
-            stat = file_stat(os.path.join(folder, id_))  # noqa: PTH118
+    found_stats = file_stats([os.path.join(folder, id_) for id_ in ids])  # noqa: PTH118  # ids are strings
+    for row, (id_, stat) in enumerate(zip(ids, found_stats, strict=True)):
+        if stat == UNREADABLE and may_differ(id_) and (found := names.find(folder, id_)):
+            id_, stat = found, file_stat(os.path.join(folder, found))  # noqa: PLW2901, PTH118
         if (first := seen.setdefault(id_, row)) != row:
             raise SourceError(
-                f"{sheet.at(row, 'path')}: {cell!r} is already in {sheet.unit} {sheet.lines[first]};"
+                f"{sheet.at(row, 'path')}: {sheet.columns['path'][row]!r} is already in {sheet.unit} {sheet.lines[first]};"
                 " expected each image once"
             )
         stats[id_] = stat
     return stats
+
+
+def _id(cell: str, sheet: _Sheet, row: int) -> str:
+    """Return the path in a cell with forward slashes, and without needless slashes and dots."""
+    if not cell.strip() or "\0" in cell:
+        raise SourceError(f"{sheet.at(row, 'path')}: got {cell!r}; expected an image file's path")
+    # Parsing takes longer than reading the file's stat, and most paths are written as they would be afterwards.
+    return PurePath(cell).as_posix() if os.name == "nt" or _NEEDLESS.search(cell) else cell
 
 
 def _labels(cells: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -159,7 +168,7 @@ def _splits(sheet: _Sheet) -> list[Split]:
 def _read_text(file: str, chosen: Mapping[str, str | None]) -> _Sheet:
     delimiter = "\t" if file.lower().endswith(".tsv") else ","
     with open(open_regular(file), encoding="utf-8-sig", newline="") as stream:  # noqa: PTH123  # a descriptor
-        reader = csv.reader(stream, delimiter=delimiter, strict=True)
+        reader = csv.reader(_lines(stream, file), delimiter=delimiter, strict=True)
         try:
             header = next(reader, [])
             wanted = find_columns(header, chosen, f"{file}, line 1")
@@ -185,6 +194,18 @@ def _read_text(file: str, chosen: Mapping[str, str | None]) -> _Sheet:
             ) from error
     columns = zip(*rows, strict=True) if rows else ([] for _ in wanted)
     return _Sheet(file, header, wanted, dict(zip(wanted, columns, strict=True)), lines, "line")
+
+
+def _lines(stream: TextIO, file: str) -> Iterator[str]:
+    """Yield the lines of a text file, none of which is read if it can't be the line of a manifest."""
+    number = 0
+    while line := stream.readline(_LONGEST):
+        number += 1
+        if len(line) == _LONGEST and not line.endswith("\n"):
+            raise SourceError(
+                f"{file}, line {number}: is longer than {_LONGEST:,} characters; expected a table as text, one image per line"
+            )
+        yield line
 
 
 def _read_parquet(file: str, chosen: Mapping[str, str | None]) -> _Sheet:

@@ -3,22 +3,22 @@
 import codecs
 import importlib
 import io
-import signal
 import sys
 from collections import UserDict
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
 from frostline.errors import FrostlineError, OptionError
 from frostline.escapes import escaping
+from frostline.interrupts import INTERRUPTS, MESSAGE
 
 EXIT_CODES: Mapping[type[BaseException], int] = {
     OptionError: 2,
     FrostlineError: 1,
     OSError: 1,
-    KeyboardInterrupt: 1,
+    KeyboardInterrupt: 130,
 }
 """Exit code of each class of expected errors; the first that fits counts.
 
@@ -53,12 +53,17 @@ class CommandGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, and turn an expected error into a message and an exit code."""
-        signal.signal(signal.SIGTERM, _interrupt)
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click exits quietly on a closed pipe
         except (Exception, KeyboardInterrupt) as error:
+            if INTERRUPTS.received:  # some libraries turn the exception of a signal into an error of theirs
+                INTERRUPTS.tell()
+                ctx.exit(INTERRUPTS.exit_code)
+            if isinstance(error, KeyboardInterrupt):
+                click.echo(MESSAGE, err=True)
+                ctx.exit(EXIT_CODES[KeyboardInterrupt])
             for kind, code in EXIT_CODES.items():
                 if isinstance(error, kind):
                     click.ClickException(_message(error)).show()
@@ -80,11 +85,5 @@ def _replacement(error: UnicodeError) -> tuple[str | bytes, int]:
         return codecs.lookup_error("backslashreplace")(error)
 
 
-def _interrupt(_signal: int, _frame: Any) -> NoReturn:
-    raise KeyboardInterrupt
-
-
 def _message(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt):
-        return "Interrupted. Committed results are kept; run the same command to resume."
     return "\n".join([str(error), *getattr(error, "__notes__", ())])

@@ -62,13 +62,17 @@ def read_regular(path: str | Path, limit: int | None = None) -> bytes:
     Raises:
         OSError: The file can't be opened or read, or is larger than `limit`.
     """
-    with open(open_regular(path), "rb", buffering=0) as file:  # a descriptor
-        if limit is None:
-            return file.readall()
-        size = os.fstat(file.fileno()).st_size
-        if size > limit:
-            raise OSError(errno.EFBIG, f"the file has {size} bytes; expected at most {limit}", str(path))
-        return file.read(size) or b""
+    fd = open_regular(path)
+    with open(fd, "rb", buffering=0) as file:  # noqa: PTH123  # a descriptor
+        return file.readall() if limit is None else file.read(check_size(fd, path, limit)) or b""
+
+
+def check_size(fd: int, path: str | Path, limit: int) -> int:
+    """Return the size of an open file, or raise an `OSError` if it is larger than a limit."""
+    size = os.fstat(fd).st_size
+    if size > limit:
+        raise OSError(errno.EFBIG, f"the file has {size:,} bytes; expected at most {limit:,}", str(path))
+    return size
 
 
 def check_regular(path: str | Path, *, missing_ok: bool = False) -> None:

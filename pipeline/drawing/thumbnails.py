@@ -11,7 +11,7 @@ from PIL import Image
 
 from frostline.features.errors import SourceError
 from frostline.features.images.decoders import DECODERS, DecoderError, decoder_of
-from frostline.features.images.decoding import DecodeError
+from frostline.features.images.decoding import MAX_FILE_BYTES, DecodeError
 from frostline.features.sources import find_kind, open_source
 from frostline.features.table import ImageSource
 from frostline.pipeline.drawing.lettering import legible
@@ -51,7 +51,7 @@ class Pictures:
         name = str(self.cache.ids[row])
         try:
             return Thumbnail(name, load_thumbnail(self.read(name), side, self.decoder))
-        except (OSError, DecodeError):
+        except (OSError, DecodeError, MemoryError):
             return Thumbnail(name, None)
 
     def warn(self, report: Reporter) -> None:
@@ -73,10 +73,19 @@ def load_thumbnail(file: bytes | Path, side: int, decoder: str = "exact") -> Ima
         DecodeError: The image is not readable.
         DecoderError: The decoder is unknown.
     """
-    data = file.read_bytes() if isinstance(file, Path) else file
+    data = read_image(file) if isinstance(file, Path) else file
     picture = DECODERS[decoder].read(data)
     picture.thumbnail((side, side))
     return picture
+
+
+def read_image(path: Path) -> bytes:
+    """Return the bytes of an image file.
+
+    Raises:
+        OSError: The file can't be read, or is too large for an image.
+    """
+    return read_regular(path, limit=MAX_FILE_BYTES)
 
 
 @contextmanager
@@ -102,7 +111,7 @@ def opened_pictures(cache: AnyCache, source: ImageSource | None = None) -> Itera
     if source is not None:
         yield Pictures(cache, _reader(source), decoder)
     elif locate:
-        yield Pictures(cache, lambda name: read_regular(locate(cache.source, name)), decoder)
+        yield Pictures(cache, lambda name: read_image(locate(cache.source, name)), decoder)
     elif opened is None:
         why = f"their source, {cache.source}, can't be opened by this name here"
         yield Pictures(cache, _nothing, obstacle=f"Images are not shown, because {why}.")

@@ -9,6 +9,7 @@ from typing import Any
 
 import joblib
 
+from frostline.interrupts import children_ignore_interrupts
 from frostline.pipeline.errors import ClusterError
 
 _PATIENCE = 30  # seconds for a scheduler to answer, and for its first worker
@@ -44,8 +45,10 @@ def connected(address: str) -> Iterator[int]:
         return
     options: dict[str, Any] = {"n_workers": int(local[1]), "threads_per_worker": 1, "dashboard_address": None}
     options["silence_logs"] = logging.ERROR  # it warns about every worker that ends slowly
+    with children_ignore_interrupts():
+        local_cluster = distributed.LocalCluster(processes=True, **options)
     with (
-        distributed.LocalCluster(processes=True, **options) as cluster,
+        local_cluster as cluster,
         distributed.Client(cluster) as client,
         joblib.parallel_config(backend="dask", client=client),
     ):

@@ -1,7 +1,7 @@
 """Training inputs of a network: augmented images, or activations from a cache."""
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
 
-from frostline.features.images.decoding import decode, upright_rgb
+from frostline.features.images.decoding import DecodeError, decode, reason_of, upright_rgb
 from frostline.features.spec import Transform
 from frostline.features.table import ImageSource
 from frostline.pipeline.options.recipe import Recipe
+from frostline.pipeline.tuning.loading import ImageLoader, Unreadable
 from frostline.pipeline.tuning.trainer.processes import Processes
 
 _EVAL_BATCH = 64
@@ -89,6 +90,7 @@ class ImageInputs:
         recipe: Settings of the augmentation.
         workers: Decoding processes; 0 decodes in the main process.
         pin: Whether to place batches in page-locked memory, for CUDA.
+        warn: Receiver of a warning if the system kills decoding processes.
     """
 
     def __init__(
@@ -100,58 +102,20 @@ class ImageInputs:
         *,
         workers: int,
         pin: bool = False,
+        warn: Callable[[str], None],
     ) -> None:
-        self._chunks = _Chunks()
-        self._train = _loader(
-            _Images(source, labels, _Augmented(transform, recipe), recipe.seed),
-            self._chunks,
-            workers,
-            pin=pin,
-        )
-        self._validation_chunks = _Chunks()
-        self._validation_loader = _loader(
-            _Images(source, labels, _Plain(transform), recipe.seed), self._validation_chunks, workers, pin=pin
-        )
+        training = _Images(source, labels, _Augmented(transform, recipe), recipe.seed)
+        validation = _Images(source, labels, _Plain(transform), recipe.seed)
+        self._train = ImageLoader(training, workers, pin=pin, warn=warn)
+        self._validation = ImageLoader(validation, workers, pin=pin, warn=warn)
 
     def train(self, chunks: Sequence[NDArray[np.int64]], epoch: int) -> Iterator[Batch]:
         """Yield (b, 3, h, w) uint8 augmented images and their labels."""
-        self._chunks.keys = [[(epoch, row) for row in chunk.tolist()] for chunk in chunks]
-        yield from self._train
+        return self._train.batches([[(epoch, row) for row in chunk.tolist()] for chunk in chunks])
 
     def validation(self, rows: NDArray[np.int64]) -> Iterator[Batch]:
         """Yield (b, 3, h, w) uint8 images, exactly as for feature extraction, and their labels."""
-        self._validation_chunks.keys = [[(0, row) for row in part.tolist()] for part in _eval_batches(rows)]
-        yield from self._validation_loader
-
-
-class _Chunks:
-    """Batch sampler whose batches are set before each pass."""
-
-    def __init__(self) -> None:
-        self.keys: list[list[tuple[int, int]]] = []
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return iter(self.keys)
-
-
-def _loader(dataset: "_Images", chunks: _Chunks, workers: int, *, pin: bool) -> DataLoader[Any]:
-    sampler: Any = chunks
-    return DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        num_workers=workers,
-        pin_memory=pin,
-        persistent_workers=workers > 0,
-        generator=torch.Generator(),  # otherwise the unused worker seeds would be drawn from the global generator
-        worker_init_fn=_one_thread,
-    )
-
-
-def _one_thread(_worker: int) -> None:
-    torch.set_num_threads(1)
+        return self._validation.batches([[(0, row) for row in part.tolist()] for part in _eval_batches(rows)])
 
 
 class _Images(Dataset[Any]):
@@ -162,8 +126,13 @@ class _Images(Dataset[Any]):
     ) -> None:
         self._source, self._labels, self._view, self._seed = source, labels, view, seed
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int]:
-        epoch, row = key
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | Unreadable:
+        try:
+            return self._item(*key)
+        except (OSError, DecodeError, MemoryError) as error:
+            return Unreadable(self._source.display_name(key[1]), reason_of(error))
+
+    def _item(self, epoch: int, row: int) -> tuple[Tensor, int]:
         data, _ = self._source.read(row)
         with torch.random.fork_rng(devices=[]):
             # torchvision's transforms draw only from torch's generator.

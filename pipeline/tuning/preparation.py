@@ -289,6 +289,7 @@ def _inputs(plan: Plan, stages: Sequence[Stage], cache: FeatureCache | None) -> 
             plan.recipe,
             workers=default_workers() if workers is None else workers,
             pin=plan.processes.device.type == "cuda",
+            warn=plan.options.report.warn,
         )
     shape = stages[plan.frozen - 1].shape
     views = [cache.features(view=view) for view in range(cache.spec.views)]

@@ -17,6 +17,7 @@ from frostline.features.errors import CacheFormatError, ChecksumError
 from frostline.features.table import FAILED, OK, ImageTable
 from frostline.splits import SPLITS
 from frostline.system.files import map_privately, open_regular
+from frostline.system.truncation import TruncatedError, check_size, watch
 
 
 def checksum(*parts: memoryview | bytes) -> int:
@@ -40,6 +41,7 @@ class MappedFile:
         self.path, self.layout, self._fd = path, layout, fd
         self._close_fd = weakref.finalize(self, os.close, fd)
         self._memory = mmap.mmap(fd, layout.size, access=mmap.ACCESS_READ)
+        watch(self._memory, path)
         self._columns = layout.columns
         self._verdicts = np.zeros(
             (layout.blocks, len(self._columns)), np.int8
@@ -67,6 +69,16 @@ class MappedFile:
         for name in ("table", "_memory", "_private_memory"):
             self.__dict__.pop(name, None)
 
+    def check_size(self) -> None:
+        """Raise `ChecksumError` if another program has truncated the file, before some of it is read.
+
+        Reading a page that was cut off ends the process; `frostline.system.truncation` explains it then.
+        """
+        try:
+            check_size(self._memory, self.path)
+        except TruncatedError as error:
+            raise ChecksumError(error.strerror) from None
+
     def array(self, name: str) -> Array:
         """Return a dataset as a read-only view of the file."""
         return self._view(self._memory, name)
@@ -81,13 +93,16 @@ class MappedFile:
         return self._view(self._private_memory, name)
 
     def _view(self, memory: mmap.mmap, name: str) -> Array:
+        self.check_size()
         extent = self.layout.extents[name]
         count = extent.nbytes // extent.dtype.itemsize
         return np.frombuffer(memory, extent.dtype, count, extent.offset).reshape(extent.shape)
 
     @cached_property
     def _private_memory(self) -> mmap.mmap:
-        return map_privately(self._fd, self.layout.size)
+        memory = map_privately(self._fd, self.layout.size)
+        watch(memory, self.path)
+        return memory
 
     def committed(self) -> NDArray[np.bool_]:
         """Return a (blocks,) bool mask of the blocks whose checksums have all been written."""
@@ -96,6 +111,8 @@ class MappedFile:
 
     def check(self, column: int, blocks: NDArray[np.int64] | None = None) -> NDArray[np.bool_]:
         """Verify the checksums of blocks. Each block is read at most once per object.
+
+        Raises `ChecksumError` if another program has truncated the file.
 
         Args:
             column: Column of ``/blocks``: the index of a layer, or -1 for the metadata.
@@ -115,14 +132,12 @@ class MappedFile:
         """Verify the checksums of blocks like `check`, but always read the file again."""
         rows, stored = self.layout.block_rows, self.array("blocks")[:, column]
         arrays = [self.array(name) for name in self._columns[column]]
-        return np.array(
-            [
-                stored[block]
-                == checksum(*(as_bytes(array[block * rows : (block + 1) * rows]) for array in arrays))
-                for block in blocks.tolist()
-            ],
-            bool,
-        )
+        valid = np.zeros(len(blocks), bool)
+        for index, block in enumerate(blocks.tolist()):
+            self.check_size()
+            parts = (as_bytes(array[block * rows : (block + 1) * rows]) for array in arrays)
+            valid[index] = stored[block] == checksum(*parts)
+        return valid
 
     def valid_blocks(self) -> NDArray[np.bool_]:
         """Return a (blocks,) bool mask of the committed blocks whose checksums are all correct."""

@@ -5,7 +5,6 @@ pixels hardly ever contain a long run of zeros; the exceptions are flat areas. O
 again, with some bytes of the compressed pixels changed: in a sound file all compressed bytes matter, up to the last.
 """
 
-import contextlib
 import io
 import re
 from collections.abc import Callable
@@ -146,7 +145,10 @@ def _is_torn(values: NDArray[Any], filled: NDArray[np.bool_], rows: NDArray[np.b
 
 def decoded(data: bytes, formats: tuple[str, ...]) -> bytes | None:
     """Decode an image to the bytes of its pixels; return None if it can't be decoded."""
-    # a damaged file can raise nearly anything from within Pillow's plugins
-    with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=formats) as image:
-        return image.tobytes()
-    return None
+    try:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
+            return image.tobytes()
+    except MemoryError:
+        raise
+    except Exception:  # noqa: BLE001  # a damaged file can raise nearly anything from within Pillow's plugins
+        return None

@@ -15,11 +15,13 @@ import joblib
 from threadpoolctl import threadpool_limits
 
 from frostline.features.errors import CacheBusyError
+from frostline.interrupts import children_ignore_interrupts, end_with_parent
 from frostline.pipeline.hosts.memory import half_of_memory
 from frostline.pipeline.progress import SILENT, Advance, Reporter
 from frostline.pipeline.studies.jobs.kinds import Job, Share
 from frostline.system.atomic import replace_file
 
+_KILLED = "its process was killed, most likely because the memory ran out; run the same command again, with a lower --jobs"
 _WAIT = 1.0  # seconds between attempts to open a cache that another process writes
 
 
@@ -83,13 +85,16 @@ def _in_processes(jobs: Sequence[Job], workers: int, share: Share) -> Iterator[O
     pool = _Processes(share)
     try:
         calls = (joblib.delayed(pool.run)(job) for job in jobs)
-        yield from joblib.Parallel(
+        threads = joblib.Parallel(
             n_jobs=workers,
             backend="threading",
             return_as="generator_unordered",
             batch_size=1,
             pre_dispatch="all",
-        )(calls)
+        )
+        with children_ignore_interrupts():
+            outcomes = threads(calls)
+        yield from outcomes
     finally:
         pool.close()
 
@@ -110,11 +115,12 @@ class _Processes:
         except BrokenProcessPool as error:  # killed by the system for its memory, or by the user
             del self._thread.process
             seconds = time.perf_counter() - started
-            return Outcome(job.path.name, seconds, error="its process was killed", details=str(error))
+            return Outcome(job.path.name, seconds, error=_KILLED, details=str(error))
 
     def _process(self) -> ProcessPoolExecutor:
         if not hasattr(self._thread, "process"):
-            self._thread.process = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"))
+            context = multiprocessing.get_context("spawn")
+            self._thread.process = ProcessPoolExecutor(1, mp_context=context, initializer=end_with_parent)
             self._all.append(self._thread.process)
         found: ProcessPoolExecutor = self._thread.process
         return found

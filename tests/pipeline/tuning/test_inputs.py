@@ -53,7 +53,7 @@ def test_set_smaller_than_a_batch_is_one_update():
 def images(digits, workers=0, **recipe):
     source = open_source(digits)
     labels = source.table.labels
-    return source, ImageInputs(source, labels, TRANSFORM, Recipe(**recipe), workers=workers)
+    return source, ImageInputs(source, labels, TRANSFORM, Recipe(**recipe), workers=workers, warn=pytest.fail)
 
 
 def first_batch(inputs, epoch, rows=(3, 50, 7)):
