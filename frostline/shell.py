@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import PurePath
 
-from frostline.escapes import visible
+from frostline.escapes import UNDECODABLE, visible
 
 _QUOTED = str.maketrans({"\\": r"\\", "'": r"\'"})
 
@@ -42,6 +42,9 @@ def _escaped(text: str) -> str:
     return "".join(
         char.translate(_QUOTED)
         if visible(char) == char
-        else "".join(f"\\{byte:03o}" for byte in char.encode("utf-8", "surrogateescape"))
+        else "".join(
+            f"\\{byte:03o}"
+            for byte in char.encode("utf-8", "surrogateescape" if char in UNDECODABLE else "surrogatepass")
+        )
         for char in text
     )

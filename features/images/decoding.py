@@ -213,6 +213,8 @@ def _open_rgb(data: bytes) -> Image.Image:
         raise DecodeError(f"{image.width} x {image.height} pixels: more than {MAX_PIXELS}")
     if reason := obstacle(image):
         raise DecodeError(reason)
+    if image.format == "TIFF" and (reason := _gap(image)):
+        raise DecodeError(f"damaged image: {reason}")
     scan = stream.tell()
     is_raw = image.format in {"BMP", "PPM"} or image.info.get("compression") == "raw"
     image.load()
@@ -224,6 +226,15 @@ def _open_rgb(data: bytes) -> Image.Image:
     if remark:
         image.info[_REMARK] = remark
     return image
+
+
+def _gap(image: Any) -> str:
+    """Return how much of a TIFF its strips and tiles leave out, which Pillow shows as black; empty for nothing."""
+    width, height = int(image.tag_v2[256]), int(image.tag_v2[257])  # as stored, before it is turned
+    parts = [part.extents or (0, 0, width, height) for part in image.tile]
+    found = sum((min(right, width) - left) * (min(low, height) - top) for left, top, right, low in parts)
+    missing = width * height - found
+    return f"its strips hold {found} of {width * height} pixels" if parts and missing > 0 else ""
 
 
 def _damage(image: Image.Image, data: bytes, scan: int, *, is_raw: bool) -> str:

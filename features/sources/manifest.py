@@ -239,6 +239,7 @@ def _read_parquet(file: str, chosen: Mapping[str, str | None]) -> _Sheet:
             wanted = find_columns(header, chosen, f"{file}, its schema")
             _check_types(opened.schema_arrow, wanted, file)
             table = _with_shortest_floats(opened.read(columns=[header[index] for index in wanted.values()]))
+            cells = {role: table[header[index]].to_pylist() for role, index in wanted.items()}
     except SourceError:
         raise
     except (OSError, ValueError) as error:  # pyarrow raises both
@@ -246,7 +247,7 @@ def _read_parquet(file: str, chosen: Mapping[str, str | None]) -> _Sheet:
     columns = {
         role: [
             _text(value, _place(file, "row", row, header[index]), whole=role != "label")
-            for row, value in enumerate(table[header[index]].to_pylist(), 1)
+            for row, value in enumerate(cells[role], 1)
         ]
         for role, index in wanted.items()
     }

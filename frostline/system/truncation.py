@@ -13,6 +13,7 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from frostline.escapes import visible
 from frostline.interrupts import INTERRUPTS, end_children, silence
 
 _maps: "weakref.WeakKeyDictionary[mmap.mmap, Path]" = weakref.WeakKeyDictionary()
@@ -67,7 +68,7 @@ def _handle_bus_errors() -> None:
         if path is None:  # returning repeats the access, which then ends the process
             libc.signal(number, None)
             return
-        os.write(2, f"Error: {explain(path)}\n".encode(errors="surrogateescape"))
+        os.write(2, f"Error: {visible(explain(path))}\n".encode())
         silence()
         end_children()
         os._exit(1)

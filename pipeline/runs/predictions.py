@@ -19,8 +19,8 @@ from frostline.system.atomic import replace_file
 
 VALIDATION_FILE = "validation_predictions.csv"
 TEST_FILE = "test_predictions.csv"
-_PROBABILITY = "probability"
-_COLUMNS = ["id", "label", "predicted", _PROBABILITY]
+
+_COLUMNS = ["id", "label", "predicted", "probability"]
 _MAX_BYTES = 1 << 31
 _REMEDY = "Restore the file from a copy, or train and evaluate again."
 
@@ -91,10 +91,10 @@ class Predictions:
                 raise ValueError("it has a null character")  # noqa: TRY301  # as the other problems
             header, *lines = csv.reader(io.StringIO(data.decode() or "\n", newline=""), strict=True)
             columns = dict(zip(header, _columns(lines, len(header)), strict=True))
-            probability = np.array(columns.pop(_PROBABILITY), np.float64)
             ids, labels, predicted = (
-                np.array([*map(from_cell, columns.pop(name))], np.str_) for name in _COLUMNS[:3]
+                np.array([*map(from_cell, columns[name])], np.str_) for name in _COLUMNS[:3]
             )
+            probability = np.array(columns[_COLUMNS[3]], np.float64)
         except KeyError as error:
             raise RunError(
                 f"{path} has no column {error}, expected {', '.join(_COLUMNS)}. {_REMEDY}"

@@ -23,7 +23,7 @@ _KILLED = re.compile(
     r"DataLoader worker \(pid(?:\(s\))? [^)]*\) (?:exited unexpectedly|is killed by signal: ([\w ]+))"
 )
 _NO_SHARED_MEMORY = re.compile(r"shared memory|\bshm\b|unable to (open|mmap|allocate)", re.IGNORECASE)
-_NO_PROCESS = {errno.EAGAIN, errno.ENOMEM, errno.ENOSPC}
+_NO_PROCESS = {errno.EAGAIN, errno.ENOMEM}
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,12 @@ def _problem(error: Exception) -> tuple[str, str, bool] | None:
     """Return what happened to the processes, a remedy, and whether fewer processes help; None for another error."""
     text = str(error)
     killed = _KILLED.search(text)
-    if "Bus error" in text or (
-        not killed and isinstance(error, RuntimeError) and _NO_SHARED_MEMORY.search(text)
-    ):
+    is_shared_memory = (
+        error.errno == errno.ENOSPC
+        if isinstance(error, OSError)
+        else "Bus error" in text or (not killed and _NO_SHARED_MEMORY.search(text))
+    )
+    if is_shared_memory:
         return (
             "The shared memory (/dev/shm) is too small for the processes that load images",
             "enlarge it (docker run --shm-size=8g), or pass --workers 0",

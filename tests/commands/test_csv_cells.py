@@ -76,7 +76,8 @@ def harmless(text):
 def test_predictions_of_a_run_are_read_back(tmp_path):
     texts = np.array(TEXTS)
     written = Predictions(texts, texts[::-1], texts, np.linspace(0, 1, len(texts)))
-    written.write(path := tmp_path / "predictions.csv")
+    path = tmp_path / "predictions.csv"
+    path.write_bytes(written.encode())
     found = Predictions.read(path)
     assert harmless(path.read_text("utf-8"))
     assert found.ids.tolist() == TEXTS

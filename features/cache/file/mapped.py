@@ -70,7 +70,7 @@ class MappedFile:
             self.__dict__.pop(name, None)
 
     def check_size(self) -> None:
-        """Raise `ChecksumError` if another program has truncated the file.
+        """Raise `ChecksumError` if another program has truncated the file, before some of it is read.
 
         Reading a page that was cut off ends the process; `frostline.system.truncation` explains it then.
         """
@@ -93,6 +93,7 @@ class MappedFile:
         return self._view(self._private_memory, name)
 
     def _view(self, memory: mmap.mmap, name: str) -> Array:
+        self.check_size()
         extent = self.layout.extents[name]
         count = extent.nbytes // extent.dtype.itemsize
         return np.frombuffer(memory, extent.dtype, count, extent.offset).reshape(extent.shape)
@@ -120,7 +121,6 @@ class MappedFile:
         Returns:
             (k,) bool, True for valid blocks.
         """
-        self.check_size()
         verdicts = self._verdicts[:, column]
         wanted = np.arange(self.layout.blocks) if blocks is None else blocks
         new = np.unique(wanted[verdicts[wanted] == 0])
@@ -130,7 +130,6 @@ class MappedFile:
 
     def recheck(self, column: int, blocks: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Verify the checksums of blocks like `check`, but always read the file again."""
-        self.check_size()
         rows, stored = self.layout.block_rows, self.array("blocks")[:, column]
         arrays = [self.array(name) for name in self._columns[column]]
         valid = np.zeros(len(blocks), bool)

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.protocol.calibration_error import BINS, bin_of, rms_calibration_error
 from frostline.csv_cells import from_cell
+from frostline.files.checksums import read_listed
+from frostline.files.documents import MAX_BYTES
+from frostline.pipeline.errors import RunError
 from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.summary import Accuracy
 from frostline.pipeline.studies.html_report.embedding import Map
@@ -367,14 +371,22 @@ def curves(name: str, path: Path, chosen: Mapping[str, Any]) -> list[Chart]:
 
 
 def _columns(path: Path) -> dict[str, NDArray[np.float64]]:
-    """Return the numeric columns of a CSV file, by name; empty if the file is missing."""
+    """Return the numeric columns of a CSV file of a run, by name; empty if the file is missing.
+
+    Raises:
+        RunError: The file can't be read, or was changed.
+    """
+    remedy = "Restore the file from a copy, or train again."
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *lines = csv.reader(file)
-    except (OSError, ValueError):
+        data = read_listed(path.parent, path.name, raises=RunError, remedy=remedy, limit=MAX_BYTES)
+        header, *lines = csv.reader(io.StringIO(data.decode() or "\n", newline=""), strict=True)
+        cells = list(zip(header, *lines, strict=True))
+    except FileNotFoundError:
         return {}
+    except (ValueError, csv.Error) as error:
+        raise RunError(f"{path} is not a table: {error}. {remedy}") from error
     columns = {}
-    for label, *texts in zip(header, *lines, strict=False):
+    for label, *texts in cells:
         with contextlib.suppress(ValueError):  # not a numeric column
             words = from_cell(label).replace("_", " ").replace("val ", "validation ")
             columns[words] = np.array([float(text or "nan") for text in texts])

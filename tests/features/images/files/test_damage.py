@@ -202,3 +202,17 @@ class TestMetadata:
         data = encode(photo(40, 30), "JPEG")
         whole = np.asarray(Image.open(io.BytesIO(data)))
         np.testing.assert_array_equal(np.asarray(upright_rgb(data[:2] + junk + data[2:])), whole)
+
+
+@pytest.mark.parametrize(("height", "lines"), [(10, 5), (11, 10), (11_000_000, 10)])
+def test_a_tiff_whose_strips_leave_out_lines_is_damaged(height, lines):
+    samples = np.arange(10 * 12, dtype=np.uint16).reshape(10, 12)
+    data = tiff(samples, {257: height, 262: 1, 278: lines})
+    with pytest.raises(DecodeError, match=rf"its strips hold \d+ of {height * 12} pixels"):
+        upright_rgb(data)
+
+
+@pytest.mark.parametrize("lines", [10, 11, 2**31 - 1])
+def test_a_tiff_whose_strip_has_room_for_more_lines_is_whole(lines):
+    samples = np.arange(10 * 12, dtype=np.uint8).reshape(10, 12)
+    assert upright_rgb(tiff(samples, {262: 1, 278: lines})).size == (12, 10)
