@@ -27,7 +27,8 @@ def connected(address: str) -> Iterator[int]:
             machine that end with the block.
 
     Raises:
-        ClusterError: Dask is not installed, or the cluster can't be reached or has no workers.
+        ClusterError: Dask is not installed, or the cluster can't be reached or has no workers, or workers are killed
+            again and again.
     """
     try:
         distributed: Any = importlib.import_module("distributed")  # only partly typed
@@ -36,23 +37,29 @@ def connected(address: str) -> Iterator[int]:
     local = re.fullmatch(r"local:([1-9]\d*)", address)
     if not local and not re.fullmatch(r"(tcp|tls|ucx)://.+:\d+", address):
         raise ClusterError(f"cluster {address!r}: expected tcp://HOST:PORT of a Dask scheduler, or local:N")
-    if not local:
+    try:
         with (
-            _connect(distributed.Client, address) as client,
-            joblib.parallel_config(backend="dask", client=client),
+            _started(distributed, int(local[1])) if local else _connect(distributed.Client, address) as client
         ):
-            yield _slots(client, address)
-        return
-    options: dict[str, Any] = {"n_workers": int(local[1]), "threads_per_worker": 1, "dashboard_address": None}
+            with joblib.parallel_config(backend="dask", client=client):
+                yield _slots(client, address)
+    except distributed.KilledWorker as error:
+        raise ClusterError(
+            f"cluster {address}: a task was given up after the workers that ran it had been killed, most likely because"
+            " the memory of a worker ran out. Finished jobs are kept: run the same command again, with more memory per"
+            f" worker ({error})"
+        ) from error
+
+
+@contextmanager
+def _started(distributed: Any, workers: int) -> Iterator[Any]:
+    """Start a cluster of processes on this machine that ends with the block; yield its client."""
+    options: dict[str, Any] = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
     options["silence_logs"] = logging.ERROR  # it warns about every worker that ends slowly
     with children_ignore_interrupts():
-        local_cluster = distributed.LocalCluster(processes=True, **options)
-    with (
-        local_cluster as cluster,
-        distributed.Client(cluster) as client,
-        joblib.parallel_config(backend="dask", client=client),
-    ):
-        yield _slots(client, address)
+        started = distributed.LocalCluster(processes=True, **options)
+    with started as cluster, distributed.Client(cluster) as client:
+        yield client
 
 
 def _connect(connect: Any, address: str) -> Any:

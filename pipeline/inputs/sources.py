@@ -24,7 +24,8 @@ def opened_source(
         OptionError: `data` is neither a path nor a source; or it is a source, and an option says how to read a path.
     """
     if isinstance(data, str | Path):
-        return closing(open_source(data, limit=options.limit, **options.reading()))
+        with options.report.task("Listing the images", None):
+            return closing(open_source(data, limit=options.limit, **options.reading()))
     if not hasattr(data, "table"):
         raise OptionError(f"data: got {data!r}, expected a path or an image source")
     for name in options.reading():

@@ -1,6 +1,8 @@
 """Searches: reproducible, resumable, and blind to every row that is not in a fold."""
 
 import json
+import os
+import signal
 import sys
 from importlib.util import find_spec
 
@@ -8,9 +10,10 @@ import numpy as np
 import pytest
 
 from frostline.classifiers import FitOptions, LabelledRows
-from frostline.classifiers.errors import HeadError
+from frostline.classifiers.errors import HeadError, ProcessError
 from frostline.classifiers.fitting import search
 from frostline.classifiers.fitting.fit import score_candidates
+from frostline.classifiers.fitting.journal import in_parallel
 from frostline.classifiers.fitting.search import SearchPlan, search_head
 from frostline.classifiers.heads import linear
 from frostline.classifiers.heads.catalog import find_head
@@ -191,3 +194,13 @@ def test_invalid_search_raises(data, monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(HeadError, match=r"pip install 'frostline\[optuna\]'"):
         run(data, SearchPlan("optuna", 2))
+
+
+def end_of_its_process(_number):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills by a signal")
+def test_a_killed_process_is_named_with_a_remedy():
+    with pytest.raises(ProcessError, match=r"a process was killed.*the memory ran out.*a lower --jobs"):
+        list(in_parallel(end_of_its_process, [(0,), (1,)], 2))

@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pytest
 
@@ -18,6 +19,7 @@ from frostline.pipeline.hosts.dask_cluster import connected
 from tests.helpers.runner import run
 
 distributed = pytest.importorskip("distributed", reason="needs the extra dask")
+dask = pytest.importorskip("dask")
 
 STUDY = """
 [batch]
@@ -124,6 +126,19 @@ def test_dying_worker_does_not_change_results(write_study, many, tmp_path, monke
     assert ours.key == theirs.key
     np.testing.assert_array_equal(ours.ids, theirs.ids)
     np.testing.assert_array_equal(ours.features(), theirs.features())
+
+
+def end():
+    os._exit(1)
+
+
+def test_a_task_that_kills_every_worker_is_an_error_of_the_cluster():
+    with (
+        pytest.raises(ClusterError, match="most likely because the memory of a worker ran out"),
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        connected("local:1"),
+    ):
+        joblib.Parallel()([joblib.delayed(end)()])
 
 
 def held_by(file, pids):
