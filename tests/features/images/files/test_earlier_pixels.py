@@ -10,6 +10,7 @@ from tests.helpers.images import png_chunks, png_of, tiff
 
 GREY = np.asarray(photo(40, 30).convert("L"))
 DEEP = GREY.astype(np.uint16) * 257
+PNG, GIF = encode(photo(40, 30)), encode(photo(40, 30), "GIF")
 HEADER, *REST = png_chunks(encode(Image.fromarray(DEEP)))
 
 
@@ -24,8 +25,12 @@ HEADER, *REST = png_chunks(encode(Image.fromarray(DEEP)))
         png_of([HEADER, (b"sBIT", b"\x0c"), *REST]),
         encode(photo(40, 30), "JPEG")[:500] + bytes(4000) + b"\xff\xd9",
         encode(Image.new("RGB", (40, 30)), "BMP"),
+        PNG[: len(PNG) // 2] + bytes(len(PNG) - len(PNG) // 2),
+        PNG[:-200] + bytes(100) + PNG[-100:],
+        GIF[:900] + bytes(300) + GIF[1200:],
+        encode(photo(40, 30), "WEBP")[:-60] + bytes(60),
     ],
-    ids=range(8),
+    ids=range(12),
 )
 def test_files_in_doubt(data):
     assert may_differ_from_earlier(data)
@@ -41,10 +46,13 @@ def test_files_in_doubt(data):
         encode(photo(40, 30), "TIFF", compression="tiff_lzw"),
         encode(photo(40, 30), "JPEG"),
         encode(photo(40, 30), "BMP"),
+        PNG,
+        GIF,
+        encode(Image.new("RGB", (2000, 1500))),
         b"",
         b"no image",
     ],
-    ids=range(9),
+    ids=range(12),
 )
 def test_other_files(data):
     assert not may_differ_from_earlier(data)
