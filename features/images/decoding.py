@@ -13,7 +13,7 @@ import contextlib
 import functools
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -162,7 +162,7 @@ def upright_rgb(data: bytes) -> Image.Image:
     """
     if not data:
         raise DecodeError("empty file")
-    with silence():
+    with silence() as said:
         try:
             return _open_rgb(data)
         except DecodeError:
@@ -172,10 +172,17 @@ def upright_rgb(data: bytes) -> Image.Image:
             if bare != data:
                 with contextlib.suppress(Exception):
                     return _open_rgb(bare)
-            raise _as_decode_error(error, data) from error
+            raise _as_decode_error(error, data, said) from error
 
 
-def _as_decode_error(error: Exception, data: bytes) -> DecodeError:
+def _as_decode_error(error: Exception, data: bytes, said: Sequence[str]) -> DecodeError:
+    """Return the error in words.
+
+    Args:
+        error: Error of Pillow.
+        data: Bytes of the file.
+        said: Messages of libtiff, for which Pillow has only a number.
+    """
     if isinstance(error, UnidentifiedImageError):
         if is_heif(data) and not reads_heif():
             return DecodeError(f"a HEIF photo; to read it: {HEIF_REMEDY}")
@@ -183,7 +190,7 @@ def _as_decode_error(error: Exception, data: bytes) -> DecodeError:
         return DecodeError(reason or f"not an image in a known format ({', '.join(FORMATS)})")
     if isinstance(error, Image.DecompressionBombError):
         return DecodeError(f"more than {MAX_PIXELS} pixels")
-    return DecodeError(f"damaged image: {_one_line(error)}")
+    return DecodeError(f"damaged image: {said[0] if said else _one_line(error)}")
 
 
 def _unopened(data: bytes) -> str:
