@@ -31,7 +31,14 @@ from frostline.features.images.files.damage import (
     is_torn,
     webp_damage,
 )
-from frostline.features.images.files.depth import colour_remark, is_deep, obstacle, to_8_bits, unreadable_tiff
+from frostline.features.images.files.depth import (
+    colour_remark,
+    is_deep,
+    obstacle,
+    to_8_bits,
+    unreadable_tiff,
+    with_scaled_palette,
+)
 from frostline.features.images.files.jpeg import jpeg_damage
 from frostline.features.images.files.metadata import without_metadata
 from frostline.features.images.files.png import png_damage
@@ -285,6 +292,7 @@ def _rgb(image: Image.Image, data: bytes) -> tuple[Image.Image, str]:
         raise DecodeError(
             f"pixels of mode {image.mode!r} have no defined white; save the image with 8 or 16 bits"
         )
+    with_scaled_palette(image)
     remark = colour_remark(image, data)
     if image.mode != "RGB":
         # convert() drops it anyway, but first translates it or warns about it

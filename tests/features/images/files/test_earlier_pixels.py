@@ -19,6 +19,9 @@ HEADER, *REST = png_chunks(encode(Image.fromarray(DEEP)))
     [
         tiff(DEEP, {262: 0}),
         tiff(DEEP >> 4, {262: 1, 281: 4095}),
+        tiff(GREY.astype(np.uint16), {262: 1, 281: 255}),
+        tiff(DEEP >> 6, {262: 1, 281: 1000}),
+        tiff(GREY, {262: 3, 320: (*range(256),) * 3}),
         tiff(GREY, {}),
         tiff(GREY, {262: 1, 339: 2}),
         tiff(np.repeat((DEEP >> 4)[..., None], 3, axis=2), {262: 2, 281: 4095}),
@@ -30,7 +33,7 @@ HEADER, *REST = png_chunks(encode(Image.fromarray(DEEP)))
         GIF[:900] + bytes(300) + GIF[1200:],
         encode(photo(40, 30), "WEBP")[:-60] + bytes(60),
     ],
-    ids=range(12),
+    ids=range(15),
 )
 def test_files_in_doubt(data):
     assert may_differ_from_earlier(data)
@@ -42,6 +45,8 @@ def test_files_in_doubt(data):
         tiff(DEEP, {262: 1}),
         tiff(GREY, {262: 0}),
         tiff(GREY, {262: 1, 281: 255}),
+        tiff(DEEP, {262: 1, 281: 40_000}),
+        tiff(GREY, {262: 3, 320: (*range(0, 65536, 257),) * 3}),
         encode(Image.fromarray(DEEP)),
         encode(photo(40, 30), "TIFF", compression="tiff_lzw"),
         encode(photo(40, 30), "JPEG"),
@@ -52,7 +57,7 @@ def test_files_in_doubt(data):
         b"",
         b"no image",
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_other_files(data):
     assert not may_differ_from_earlier(data)
