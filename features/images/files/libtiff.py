@@ -9,8 +9,7 @@ import atexit
 import contextlib
 import ctypes
 import threading
-from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from PIL import _imaging
 
@@ -20,27 +19,28 @@ _UNNAMED = "tempfile.tif"  # name that Pillow gives to bytes in memory
 
 
 class _Messages(threading.local):
-    """Messages heard in this thread; None outside of `kept_messages`."""
+    """What libtiff has said in this thread.
+
+    Attributes:
+        heard: Messages, one line each; None to have them printed.
+    """
 
     heard: list[str] | None = None
 
 
-_messages = _Messages()
+messages: Final = _Messages()
+"""Where a thread asks for messages and finds them. What libtiff says in other threads is handled as before."""
+
 _installing = threading.Lock()
 _installed: list[Any] = []  # the handler, and the one before it
 
 
-@contextlib.contextmanager
-def kept_messages() -> Iterator[list[str]]:
-    """Keep what libtiff says in this thread, in a list. What it says in other threads is handled as before."""
-    with _installing:
-        if not _installed:
-            _install()
-    outer, _messages.heard = _messages.heard, []
-    try:
-        yield _messages.heard
-    finally:
-        _messages.heard = outer
+def keep_messages() -> None:
+    """Install the handler of messages, once in a process."""
+    if not _installed:
+        with _installing:
+            if not _installed:
+                _install()
 
 
 def _install() -> None:
@@ -51,19 +51,19 @@ def _install() -> None:
         format_text.argtypes = [ctypes.c_char_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_void_p]
 
         def handle(module: bytes | None, template: bytes, values: int) -> None:
-            if _messages.heard is None:
-                if before := _installed[1]:
-                    _Handler(before)(module, template, values)
+            if messages.heard is None:
+                if len(_installed) > 1 and _installed[1]:
+                    _Handler(_installed[1])(module, template, values)
                 return
             text = ctypes.create_string_buffer(_LONGEST)
             format_text(text, _LONGEST, template, values)
             source = (module or b"").decode(errors="replace")
             prefix = "" if source in {"", _UNNAMED} else f"{source}: "
-            _messages.heard.append(prefix + text.value.decode(errors="replace").strip().rstrip("."))
+            messages.heard.append(prefix + text.value.decode(errors="replace").strip().rstrip("."))
 
         handler = _Handler(handle)
-        _installed.extend((handler, None))
-        _installed[1] = set_handler(ctypes.cast(handler, ctypes.c_void_p))
-        atexit.register(set_handler, _installed[1])
+        before = set_handler(ctypes.cast(handler, ctypes.c_void_p))
+        _installed.extend((handler, before))
+        atexit.register(set_handler, before)
     if not _installed:
-        _installed.append(None)
+        _installed.append(None)  # libtiff can't be reached

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
-from frostline.features.images.files.libtiff import kept_messages
+from frostline.features.images.files.libtiff import keep_messages, messages
 
 _FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 _lock = threading.Lock()
@@ -29,14 +29,16 @@ def silence() -> Iterator[list[str]]:
         What libtiff has said of the image.
     """
     global _inside  # noqa: PLW0603
+    keep_messages()
     with _lock:
         _inside += 1
         _drop()
         _filters().insert(0, _FILTER)
+    outer, messages.heard = messages.heard, []
     try:
-        with kept_messages() as said:
-            yield said
+        yield messages.heard
     finally:
+        messages.heard = outer
         with _lock:
             _inside -= 1
             if not _inside:
