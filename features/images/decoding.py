@@ -13,7 +13,7 @@ import contextlib
 import functools
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -27,12 +27,21 @@ from frostline.features.images.files.damage import (
     ZEROS,
     avif_damage,
     decoded,
+    gif_damage,
     is_torn,
-    jpeg_damage,
     webp_damage,
 )
-from frostline.features.images.files.depth import colour_remark, is_deep, obstacle, to_8_bits, unreadable_tiff
+from frostline.features.images.files.depth import (
+    colour_remark,
+    is_deep,
+    obstacle,
+    to_8_bits,
+    unreadable_tiff,
+    with_scaled_palette,
+)
+from frostline.features.images.files.jpeg import jpeg_damage
 from frostline.features.images.files.metadata import without_metadata
+from frostline.features.images.files.png import png_damage
 from frostline.features.images.files.silence import silence
 from frostline.features.images.heif import HEIF_EXTENSIONS, HEIF_REMEDY, is_heif, reads_heif, register_heif
 from frostline.features.images.views import random_box
@@ -73,6 +82,7 @@ _UPRIGHT = {
 }
 _EXIF_KEYS = {"exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp"}  # keys that Pillow's getexif reads
 _REMARK = "frostline: remark"
+_SHORT_SIGNATURES = {"BMP", "PPM"}  # two letters, with which texts begin too
 RESAMPLING = {name.lower(): member for name, member in Image.Resampling.__members__.items()}
 """Filters of Pillow by the name of an interpolation."""
 
@@ -171,7 +181,7 @@ def upright_rgb(data: bytes) -> Image.Image:
     """
     if not data:
         raise DecodeError("empty file")
-    with silence():
+    with silence() as said:
         try:
             return _open_rgb(data)
         except (DecodeError, MemoryError):
@@ -185,18 +195,44 @@ def upright_rgb(data: bytes) -> Image.Image:
                     raise
                 except Exception:  # noqa: BLE001, S110  # the first error tells more
                     pass
-            raise _as_decode_error(error, data) from error
+            raise _as_decode_error(error, data, said) from error
 
 
-def _as_decode_error(error: Exception, data: bytes) -> DecodeError:
+def _as_decode_error(error: Exception, data: bytes, said: Sequence[str]) -> DecodeError:
+    """Return the error in words.
+
+    Args:
+        error: Error of Pillow.
+        data: Bytes of the file.
+        said: Messages of libtiff, for which Pillow has only a number.
+    """
     if isinstance(error, UnidentifiedImageError):
         if is_heif(data) and not reads_heif():
             return DecodeError(f"a HEIF photo; to read it: {HEIF_REMEDY}")
-        return DecodeError(unreadable_tiff(data) or f"not an image in a known format ({', '.join(FORMATS)})")
+        reason = unreadable_tiff(data) or _unopened(data)
+        return DecodeError(reason or f"not an image in a known format ({', '.join(FORMATS)})")
     if isinstance(error, Image.DecompressionBombError):
         return DecodeError(f"more than {MAX_PIXELS} pixels")
-    reason = " ".join(str(error).split())
-    return DecodeError(f"damaged image: {reason or type(error).__name__}")
+    return DecodeError(f"damaged image: {said[0] if said else _one_line(error)}")
+
+
+def _unopened(data: bytes) -> str:
+    """Return why a file that begins like one of a known format can't be opened; empty if it doesn't begin so."""
+    for name in set(_formats()) - _SHORT_SIGNATURES:
+        factory, accept = Image.OPEN[name]
+        accepted = accept(data[:16]) if accept else False
+        if isinstance(accepted, str):  # why this Pillow can't read the format
+            return accepted
+        if accepted:
+            try:
+                factory(io.BytesIO(data), "")
+            except Exception as error:  # noqa: BLE001  # as in `upright_rgb`
+                return f"damaged image: {name}: {_one_line(error)}"
+    return ""
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def remark_on(image: Image.Image) -> str:
@@ -242,6 +278,10 @@ def _damage(image: Image.Image, data: bytes, scan: int, *, is_raw: bool) -> str:
     pixels = functools.partial(decoded, formats=_formats())
     if image.format == "JPEG":
         return jpeg_damage(data, scan, pixels)
+    if image.format == "PNG":
+        return png_damage(data)
+    if image.format == "GIF":
+        return gif_damage(data)
     if image.format == "WEBP":
         return webp_damage(data, pixels)
     if image.format in {"AVIF", "HEIF"}:
@@ -279,6 +319,7 @@ def _rgb(image: Image.Image, data: bytes) -> tuple[Image.Image, str]:
         raise DecodeError(
             f"pixels of mode {image.mode!r} have no defined white; save the image with 8 or 16 bits"
         )
+    with_scaled_palette(image)
     remark = colour_remark(image, data)
     if image.mode != "RGB":
         # convert() drops it anyway, but first translates it or warns about it

@@ -16,6 +16,10 @@ from frostline.system.atomic import replace_file
 DPI = 150
 _LONGEST = 40  # characters of a name
 _JOINERS = "\u200c\u200d"
+_KEYCAP = "\u20e3"
+_VARIATIONS = {*range(0x180B, 0x180E), 0x180F, *range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)}
+# Characters without ink that are letters, marks or symbols: fillers, grapheme joiner, inherent vowels, braille blank.
+_WITHOUT_INK = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0}
 
 
 def legible(text: str, longest: int | None = _LONGEST) -> str:
@@ -23,6 +27,7 @@ def legible(text: str, longest: int | None = _LONGEST) -> str:
 
     Dollar signs begin no formula. Control characters are shown as escapes such as ``\n``. A character that no
     installed font has is shown by its number, such as ``[U+732B]``, and a symbol by its name, such as ``[cat face]``.
+    So are characters that draw nothing, such as ``[U+200B]``, and those of a name that consists of blanks.
 
     Args:
         text: Name of a class, image, run or the like; or a sentence that contains names.
@@ -30,20 +35,37 @@ def legible(text: str, longest: int | None = _LONGEST) -> str:
     """
     if longest is not None and len(text) > longest:
         text = f"{text[: longest * 2 // 3]}\u2026{text[-(longest // 3) :]}"
-    return "".join(map(_shown, text)).replace("$", r"\$")
+    if all(unicodedata.category(char) == "Zs" for char in text):
+        return "".join(map(_numbered, text))
+    around = zip(text, f" {text}", f"{text[1:]} ", strict=False)
+    return "".join(_shown(char, before, after) for char, before, after in around).replace("$", r"\$")
 
 
-def _shown(char: str) -> str:
+def _numbered(char: str) -> str:
+    return f"[U+{ord(char):04X}]"
+
+
+def _shown(char: str, before: str, after: str) -> str:
+    """Return what is drawn for a character between two others."""
     if " " <= char <= "~":
         return char
     kind = unicodedata.category(char)
     if kind in {"Cc", "Zl", "Zp", "Cs"}:
         return char.encode("unicode_escape").decode()
-    if (kind == "Cf" and char not in _JOINERS) or not _is_known(char):
-        # a mark or a format character alone says nothing; a missing emoji or ideograph does
-        name = unicodedata.name(char, "").lower()
-        return "" if kind in {"Cf", "Mn", "Me"} else f"[{name}]" if kind == "So" else f"[U+{ord(char):04X}]"
+    joins = char in _JOINERS and _is_letter(before) and _is_letter(after)
+    varies = ord(char) in _VARIATIONS and (_is_letter(before) or after == _KEYCAP)
+    if joins or varies:  # a part of a word or an emoji
+        return char if _is_known(char) else ""
+    if kind == "Cf" or ord(char) in _WITHOUT_INK | _VARIATIONS:
+        return _numbered(char)
+    if not _is_known(char):
+        return f"[{unicodedata.name(char, '').lower()}]" if kind == "So" else _numbered(char)
     return char
+
+
+def _is_letter(char: str) -> bool:
+    """Return whether a character is one beyond ASCII that can be joined or varied."""
+    return not char.isascii() and unicodedata.category(char) not in {"Cf", "Zs", "Zl", "Zp"}
 
 
 def _is_known(char: str) -> bool:

@@ -3,8 +3,10 @@
 import pickle
 import re
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from safetensors import SafetensorError
@@ -54,8 +56,9 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
         if kind := describe_kind(path):
             raise WeightsError(f"weights {path}: expected a safetensors or torch file, got {kind}")
         with open(open_regular(path), "rb") as file:  # noqa: PTH123  # a descriptor
-            magic = file.read(4)
-        loaded = _read_torch(path) if magic.startswith(_TORCH_MAGIC) else _read_safetensors(path)
+            head, size = file.read(9), file.seek(0, 2)
+            is_torch = head.startswith(_TORCH_MAGIC) and not _is_safetensors(head, size)
+            loaded = _read_torch(file, path) if is_torch else _read_safetensors(path)
     except OSError as error:
         raise WeightsError(f"weights {path}: {error.strerror or error}; expected a file") from error
     if not isinstance(loaded, Mapping) or not loaded:
@@ -68,6 +71,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             raise WeightsError(
                 f"weights {path}: two tensors have the name {name!r}, as a text and as a number; expected each name once"
             )
+        _check_numbers(name, tensor, path, size)
         tensors[name] = _with_values(name, tensor, path)
     if not tensors:
         name, value = next(iter(loaded.items()))
@@ -76,6 +80,11 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             "dict of tensors, in a container or not"
         )
     return tensors
+
+
+def _is_safetensors(head: bytes, size: int) -> bool:
+    """Return whether a file begins as safetensors does, with the length of a JSON object; it may look like a pickle."""
+    return head[8:] == b"{" and int.from_bytes(head[:8], "little") < size
 
 
 def _tensors(
@@ -90,6 +99,16 @@ def _tensors(
             yield f"{prefix}{name}", value
         elif isinstance(value, Mapping) and not _OPTIMISER.search(str(name)):
             yield from _tensors(value, f"{prefix}{name}.", path, level + 1)
+
+
+def _check_numbers(name: str, tensor: Tensor, path: str | Path, size: int) -> None:
+    """Refuse a tensor with more numbers than its file has bits: computing with it could take any amount of memory."""
+    is_plain = tensor.layout == torch.strided and not tensor.is_meta
+    if is_plain and tensor.numel() > 8 * size:
+        raise WeightsError(
+            f"weights {path}: {name} has {tensor.numel():,} numbers in a file of {size:,} bytes, so it repeats them; expected"
+            f" a plain tensor: save {name}.contiguous()"
+        )
 
 
 def _with_values(name: str, tensor: Tensor, path: str | Path) -> Tensor:
@@ -118,19 +137,47 @@ def _read_safetensors(path: str | Path) -> object:
         ) from error
 
 
-def _read_torch(path: str | Path) -> object:
+def _read_torch(file: BinaryIO, path: str | Path) -> object:
+    """Read a torch file. An open file is read by its content; by its path, torch would go by its suffix."""
     try:
+        _check_records(file, path)
+        file.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about pickle protocols that torch then rejects
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise WeightsError(_refusal(path, error)) from error
-    except OSError:
+    except (OSError, WeightsError):
         raise
     except Exception as error:  # torch's reader can raise anything for damaged bytes
         raise WeightsError(
             f"weights {path}: a damaged torch file ({first_line(error)}); download it again"
         ) from error
+
+
+def _check_records(file: BinaryIO, path: str | Path) -> None:
+    """Compare the parts of a torch file with their checksums, which torch writes, but does not look at.
+
+    Files before torch 1.6 have none, and `torch.serialization.set_crc32_options` leaves them out as zeros.
+    """
+    file.seek(0)
+    try:
+        archive = zipfile.ZipFile(file)
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        NotImplementedError,
+    ):  # of the earlier format, or damaged: torch says how
+        return
+    if not any(record.CRC for record in archive.infolist()):
+        return
+    try:
+        damaged = archive.testzip()
+        reason = f"{damaged} doesn't have its checksum" if damaged else ""
+    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, NotImplementedError) as error:
+        reason = first_line(error)
+    if reason:
+        raise WeightsError(f"weights {path}: a damaged torch file ({reason}); download it again")
 
 
 def _refusal(path: str | Path, error: Exception) -> str:

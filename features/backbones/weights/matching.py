@@ -32,6 +32,7 @@ _TRAINING_ONLY = (
     "prototypes",
     "queue",
 )
+_VARIANCE = "running_var"  # of batch normalisation
 
 
 @dataclass(frozen=True)
@@ -230,11 +231,22 @@ def _usable(key: str, tensor: Tensor, ours: Tensor, where: str) -> Tensor:
             f"weights {where}: {key} holds integers ({tensor.dtype}) without their scale; expected floating-point "
             "numbers. Save the weights before they are quantised, or multiplied by their scales"
         )
-    numbers = tensor.to(ours.dtype)
+    try:
+        numbers = tensor.to(ours.dtype)
+    except (NotImplementedError, RuntimeError) as error:
+        raise WeightsError(
+            f"weights {where}: {key} has numbers of the type {tensor.dtype}, which this PyTorch can't convert to {ours.dtype};"
+            " expected floating-point numbers. Save the weights as float32"
+        ) from error
     if not numbers.isfinite().all():
         bad = int((~numbers.isfinite()).sum())
         raise WeightsError(
             f"weights {where}: {key}: {bad} of {numbers.numel()} numbers are NaN or infinite; expected finite ones. The "
             "training diverged, or the file is damaged: use an earlier checkpoint, or copy the file again"
+        )
+    if key.rpartition(".")[2] == _VARIANCE and (numbers < 0).any():
+        raise WeightsError(
+            f"weights {where}: {key}: {int((numbers < 0).sum())} of {numbers.numel()} variances are negative, and features"
+            " would be NaN; expected zero or more. The file is damaged, or not of this network: copy it again"
         )
     return numbers

@@ -17,59 +17,39 @@ from PIL import Image
 ZEROS: Final = bytes(256)
 """Run of zeros that tells of damage: a disk or a download loses at least this much."""
 
-_RUN = re.compile(rb"\0{256,}")
+RUN: Final = re.compile(rb"\0{256,}")
+"""Such a run, as long as it is."""
+
+_ANY = re.compile(rb"\0+")
+
 _TAIL = 16  # bytes that hold the last pixels, and not only padding
 _ROWS = 8  # fewer black rows than this may be a border
 _DENSE = 0.9  # share of the pixels of a row in a photo that are not black
 _SHADES = 16  # fewer values than this in a row are a drawing or a mask, which may end anywhere
 
-_END: Final = b"\xff\xd9"  # marker of a JPEG
-_MARKER = re.compile(rb"\xff[^\0\xff]")
-_SUSPECTS = 3  # runs of zeros to look at: flat images have many, and each costs two more decodings
-
 Pixels = Callable[[bytes], bytes | None]
+"""Function that decodes a file to the bytes of its pixels; None if it can't."""
 
 
-def jpeg_damage(data: bytes, scan: int, pixels: Pixels) -> str:
-    """Return what is wrong with the compressed pixels of a JPEG; empty for nothing.
-
-    Args:
-        data: Bytes of the file.
-        scan: Position after the header of the first scan.
-        pixels: Function that decodes a file to the bytes of its pixels; None if it can't.
-    """
-    end = data.find(_END, scan)
-    if end < 0:
-        return "truncated JPEG (no end marker)"
-    if data.find(ZEROS, scan, end) < 0:
-        return ""
-    seen = pixels(data)
-    for stop, run in _suspects(data, scan, end):
-        # libjpeg skips bytes that are left over before a marker, and decodes grey if they end too early
-        is_enough = pixels(data[:stop] + b"\x5a" * 4096 + data[stop:]) == seen
-        if not is_enough or pixels(_changed(data, stop)) == seen:
-            return _zeros(run)
-    return ""
-
-
-def _suspects(data: bytes, scan: int, end: int) -> list[tuple[int, re.Match[bytes]]]:
-    """Return the runs of zeros of a JPEG, one per marker that follows them, with its position; the longest first."""
-    found: dict[int, re.Match[bytes]] = {}
-    for run in sorted(_RUN.finditer(data, scan, end), key=lambda run: -len(run.group()))[:_SUSPECTS]:
-        marker = _MARKER.search(data, run.end())
-        found.setdefault(marker.start() if marker else end, run)
-    return list(found.items())
+def holds_zeros(data: bytes) -> bool:
+    """Return whether a file holds a run of zeros, or ends in zeros, so that a part of its pixels may be lost."""
+    return data.find(ZEROS) >= 0 or data.endswith(bytes(_TAIL))
 
 
 def webp_damage(data: bytes, pixels: Pixels) -> str:
-    """Return what is wrong with the compressed pixels of a WebP; empty for nothing. See `jpeg_damage`."""
-    if data.find(ZEROS) < 0:
-        return ""
-    for start, stop in _webp_pixels(data):
-        if data.find(ZEROS, start, stop) >= 0:
-            run = max(_RUN.finditer(data, start, stop), key=lambda found: len(found.group()))
-            return "" if pixels(_changed(data, stop)) != pixels(data) else _zeros(run)
+    """Return what is wrong with the compressed pixels of a WebP; empty for nothing."""
+    for start, stop in _webp_pixels(data) if holds_zeros(data) else ():
+        found = list(RUN.finditer(data, start, stop)) or _last_zeros(data, start, stop)
+        if found and pixels(changed(data, stop)) == pixels(data):
+            return description_of(max(found, key=lambda run: len(run.group())))
     return ""
+
+
+def _last_zeros(data: bytes, start: int, stop: int) -> list[re.Match[bytes]]:
+    """Return the run of zeros before `stop`, if it is longer than a coder writes to fill its last bytes."""
+    first = start + len(data[start:stop].rstrip(b"\0"))
+    run = _ANY.match(data, first, stop) if stop - first >= _TAIL else None
+    return [run] if run else []
 
 
 def _webp_pixels(data: bytes) -> list[tuple[int, int]]:
@@ -88,29 +68,56 @@ def _webp_pixels(data: bytes) -> list[tuple[int, int]]:
 
 
 def avif_damage(data: bytes, pixels: Pixels) -> str:
-    """Return what is wrong with the compressed pixels of an AVIF; empty for nothing. See `jpeg_damage`.
+    """Return what is wrong with the compressed pixels of an AVIF; empty for nothing.
 
     Its arithmetic coder never writes a long run of zeros. Other parts of the file may hold one, but no pixel depends
     on them.
     """
-    if data.find(ZEROS) < 0:
+    if not holds_zeros(data):
         return ""
-    seen = None
-    for run in _RUN.finditer(data):
-        seen = seen or pixels(data)
+    seen = pixels(data)
+    for run in list(RUN.finditer(data)) or _last_zeros(data, 0, len(data)):
         if pixels(data[: run.start()] + b"\x5a" * len(run.group()) + data[run.end() :]) != seen:
-            return _zeros(run)
+            return description_of(run)
     return ""
 
 
-def _changed(data: bytes, stop: int) -> bytes:
+def gif_damage(data: bytes) -> str:
+    """Return what is wrong with the compressed pixels of the first picture of a GIF; empty for nothing.
+
+    They lie in blocks of up to 255 bytes, each behind its length, so a long run of zeros ends them.
+    """
+    if data.find(ZEROS) < 0:
+        return ""
+    position = 13 + _colours(data[10:11])
+    while data[position : position + 1] == b"!":  # extensions
+        position = _blocks_end(data, position + 2) + 1
+    start = position + 11 + _colours(data[position + 9 : position + 10])
+    end = _blocks_end(data, start)
+    return next((description_of(run) for run in RUN.finditer(data, start) if end in range(*run.span())), "")
+
+
+def _colours(flags: bytes) -> int:
+    """Return the bytes of the colour table of a GIF that flags announce."""
+    return 3 * (2 << (flags[0] & 7)) if flags and flags[0] & 0x80 else 0
+
+
+def _blocks_end(data: bytes, position: int) -> int:
+    """Return the position of the zero length that ends the blocks of a GIF, or the end of the file."""
+    while position < len(data) and data[position]:
+        position += 1 + data[position]
+    return position
+
+
+def changed(data: bytes, stop: int) -> bytes:
     """Return the file with the last compressed bytes before `stop` changed, without a marker of JPEG among them."""
     tail = bytes(0x2A if byte ^ 0x55 == 0xFF else byte ^ 0x55 for byte in data[stop - _TAIL : stop])
     before = data[: stop - _TAIL]
     return before + (b"\0" + tail[1:] if before.endswith(b"\xff") else tail) + data[stop:]
 
 
-def _zeros(run: re.Match[bytes]) -> str:
+def description_of(run: re.Match[bytes]) -> str:
+    """Return a description of a run of zeros."""
     return f"{len(run.group())} bytes of its pixels are zeros, from byte {run.start()} on"
 
 

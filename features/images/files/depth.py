@@ -21,19 +21,17 @@ _SEEN_BITS = 8
 _DARK = 1 << (FULL_BITS - 4)  # 1/16 of the range: the first value that 12 bits can't hold
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO = 0, 1  # values of the tag PhotometricInterpretation
+_BY_PALETTE = 3  # another of these values
 _FAX = {2, 3, 4}  # compressions in which white is zero
 _UNSIGNED = 1  # value of the tag SampleFormat
 _KINDS = {2: "signed integer", 3: "floating point", 5: "complex integer", 6: "complex floating point"}
 
 _TIFF = {b"II*\0", b"MM\0*"}
 _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 258, 259, 262, 277
-_LARGEST, _SAMPLE_FORMAT = 281, 339
-
-DARK_REMARK: Final = (
-    "all of its 16-bit values are below 1/16 of white, so it is nearly black. If its values have 12 bits or fewer,"
-    " multiply them to the full 16 bits, or convert the image to 8 bits"
-)
-"""Remark about an image whose file does not say that its values have fewer bits, although they look like it."""
+_LARGEST, _PALETTE, _SAMPLE_FORMAT = 281, 320, 339
+_NEEDED = {"width": {256}, "height": {257}, "position of the pixels": {273, 324}}  # without a default
+_READ_PHOTOMETRICS = {0, 1, 2, 3, 5, 6, 8}
+_ALPHA = {"A", "a", "X"}  # bands that are no colours
 
 
 def obstacle(image: Image.Image) -> str:
@@ -52,6 +50,12 @@ def obstacle(image: Image.Image) -> str:
         return (
             "the TIFF does not say whether zero is black or white (it has no tag PhotometricInterpretation);"
             " save the image again with another program"
+        )
+    largest, deepest = max(_all(tags, _LARGEST, 0)), max(bits)
+    if deepest > _SEEN_BITS and 0 < largest < 1 << (deepest - 4) and not _told_by_largest(tags):
+        return (
+            f"{deepest}-bit values of which {largest} is the largest (tag MaxSampleValue), which may be white or nearly"
+            " black; scale them and save the image with 8 bits, or with 16 bits and without this tag"
         )
     if (
         _is_colour(image)
@@ -84,10 +88,14 @@ def may_be_ambiguous(data: bytes) -> bool:
         tags = _tags(data)
         formats, bits = _all(tags, _SAMPLE_FORMAT, _UNSIGNED), max(_all(tags, _BITS, 1))
         is_certain = set(formats) == {_UNSIGNED} and _PHOTOMETRIC in tags
+        largest = max(_all(tags, _LARGEST, 0))
         is_plain = bits <= _SEEN_BITS or (
-            bits == FULL_BITS and tags[_PHOTOMETRIC] != _WHITE_IS_ZERO and not _told_by_largest(tags)
+            bits == FULL_BITS
+            and tags[_PHOTOMETRIC] != _WHITE_IS_ZERO
+            and not _told_by_largest(tags)
+            and (largest == 0 or largest >= _DARK)
         )
-        return not (is_certain and is_plain)
+        return not (is_certain and is_plain) or _palette_of_8_bits(tags) is not None
     return True
 
 
@@ -104,11 +112,19 @@ def _described(tags: Any) -> str:
     formats, bits = _all(tags, _SAMPLE_FORMAT, _UNSIGNED), _all(tags, _BITS, 1)
     if set(formats) != {_UNSIGNED} or max(bits) > FULL_BITS:
         return _without_white(formats, bits)
-    samples = int(tags.get(_SAMPLES, 1))
-    white = ", white is zero" if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else ""
+    if missing := [name for name, either in _NEEDED.items() if not any(tag in tags for tag in either)]:
+        return f"damaged image: the TIFF does not say its {' or its '.join(missing)}"
+    samples, photometric = int(tags.get(_SAMPLES, 1)), tags.get(_PHOTOMETRIC)
+    kind = f"{samples} channel{'s' * (samples != 1)} of {max(bits)} bit{'s' * (max(bits) != 1)}"
+    details = {
+        ", white is zero": photometric == _WHITE_IS_ZERO,
+        f", PhotometricInterpretation {photometric}": photometric not in {None, *_READ_PHOTOMETRICS},
+        ", big-endian": tags.prefix == b"MM",
+    }
+    kind += "".join(detail for detail, is_so in details.items() if is_so)
     return (
-        f"a kind of TIFF that can't be read: {samples} channel{'s' * (samples != 1)} of {max(bits)} bits{white};"
-        " save the image as PNG, or as TIFF with 8 or 16 bits in which zero is black"
+        f"a kind of TIFF that can't be read: {kind}; save the image as PNG, or as TIFF with 8 or 16 bits in which zero"
+        " is black"
     )
 
 
@@ -155,11 +171,19 @@ def to_8_bits(image: Image.Image, data: bytes) -> tuple[Image.Image, str]:
         raise ValueError(
             f"values up to {largest}, while the file says that they have {bits} bits; save the image with 8 or 16 bits"
         )
-    remark = DARK_REMARK if bits == FULL_BITS and 0 < largest < _DARK else ""
+    is_inverted = is_white_zero(image)
+    remark = _remark(is_inverted=is_inverted) if bits == FULL_BITS and 0 < largest < _DARK else ""
     grey = (values >> (bits - _SEEN_BITS)).astype(np.uint8)
-    if is_white_zero(image):
-        grey = np.invert(grey)
-    return Image.fromarray(grey), remark
+    return Image.fromarray(np.invert(grey) if is_inverted else grey), remark
+
+
+def _remark(*, is_inverted: bool) -> str:
+    """Return the remark about an image whose file does not say that its values have fewer bits, although they may."""
+    low, high = ("white", "black") if is_inverted else ("black", "white")
+    return (
+        f"all of its 16-bit values are below 1/16 of {high}, so it is nearly {low}. If its values have 12 bits or"
+        " fewer, multiply them to the full 16 bits, or convert the image to 8 bits"
+    )
 
 
 def is_white_zero(image: Image.Image) -> bool:
@@ -188,19 +212,19 @@ def told_bits(image: Image.Image, data: bytes, values: NDArray[Any]) -> int:
 
 
 def _told_by_largest(tags: Any) -> int:
-    """Return the bits that TIFF's MaxSampleValue tells; 0 for a value that is no end of a range."""
+    """Return the bits that TIFF's MaxSampleValue tells, 8 or more; 0 for a value that is no end of a range."""
     largest = max(_all(tags, _LARGEST, 0))
     bits = largest.bit_length()
-    return bits if bits > _SEEN_BITS and largest == (1 << bits) - 1 else 0
+    return bits if bits >= _SEEN_BITS and largest == (1 << bits) - 1 else 0
 
 
 def _significant_bits(data: bytes) -> int:
-    """Return what the chunk sBIT of a grey PNG says, 9 to 15; else 0."""
+    """Return what the chunk sBIT of a grey PNG says, 8 to 15; else 0."""
     position = 8
     while (kind := data[position + 4 : position + 8]) not in {b"IDAT", b""}:
         if kind == b"sBIT":
             bits = data[position + 8]
-            return bits if _SEEN_BITS < bits < FULL_BITS else 0
+            return bits if _SEEN_BITS <= bits < FULL_BITS else 0
         position += 12 + struct.unpack(">I", data[position : position + 4])[0]
     return 0
 
@@ -212,12 +236,35 @@ def _is_scaled(values: NDArray[Any], bits: int) -> bool:
 
 
 def colour_remark(image: Image.Image, data: bytes) -> str:
-    """Return the remark about a loaded colour image of 16 bits per channel that is nearly black; else an empty string."""
+    """Return the remark about a loaded image of 16 bits per channel whose values are very low; else an empty string.
+
+    Such an image holds the 8 high bits, so values of 8 bits are black.
+    """
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         deep = max(_all(image.tag_v2, _BITS, 1)) == FULL_BITS
     else:
         deep = image.format == "PNG" and data[24:25] == bytes([FULL_BITS])
     if not deep:
         return ""
-    largest = int(np.asarray(image)[..., :3].max())
-    return DARK_REMARK if 0 < largest < _DARK >> _SEEN_BITS else ""
+    colours = [index for index, band in enumerate(image.getbands()) if band not in _ALPHA]
+    values = np.asarray(image).reshape(image.height, image.width, -1)
+    if int(values[..., colours].max()) >= _DARK >> _SEEN_BITS:
+        return ""
+    return _remark(is_inverted=image.mode == "CMYK")
+
+
+def with_scaled_palette(image: Image.Image) -> None:
+    """Scale the palette of a TIFF in place, if its 16-bit numbers hold 8 bits, as early programs wrote them.
+
+    libtiff knows such a palette in the same way: all of its numbers are below 256.
+    """
+    if isinstance(image, TiffImagePlugin.TiffImageFile) and image.mode in {"P", "PA"}:
+        palette = _palette_of_8_bits(image.tag_v2)
+        if palette:
+            image.putpalette(palette, "RGB;L")
+
+
+def _palette_of_8_bits(tags: Any) -> bytes | None:
+    """Return the reds, greens and blues of a palette that holds 8-bit values; None for any other."""
+    numbers = tags.get(_PALETTE) if tags.get(_PHOTOMETRIC) == _BY_PALETTE else None
+    return bytes(numbers) if numbers and 0 < max(numbers) < 1 << _SEEN_BITS else None

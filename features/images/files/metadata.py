@@ -1,8 +1,10 @@
 """Image files without their texts, colour profiles and other data about the picture, which may be damaged."""
 
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
+
+from frostline.features.images.files.png import END_OF_PNG, png_chunks
 
 _XMP = b"XML:com.adobe.xmp"
 _PNG_HEADER = 8
@@ -13,21 +15,14 @@ _WEBP_METADATA = 0x2C  # flags of VP8X: colour profile, Exif, XMP
 
 def _bare_png(data: bytes) -> bytes:
     """Keep the chunks that pixels depend on, and the orientation in sound Exif and XMP data."""
-    kept = [data[:_PNG_HEADER]]
-    for kind, chunk in _png_chunks(data):
-        needed = kind[:1].isupper() or kind == b"tRNS"
+    kept, end = [data[:_PNG_HEADER]], END_OF_PNG if END_OF_PNG in data else b""
+    for kind, start, stop in png_chunks(data):
+        chunk = data[start:stop]
         oriented = kind == b"eXIf" or (kind == b"iTXt" and chunk[8:].startswith(_XMP))
+        needed = kind[:1].isupper() and kind != b"IEND"
         if needed or (oriented and zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:])):
             kept.append(chunk)
-    return b"".join(kept)
-
-
-def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    position = _PNG_HEADER
-    while position < len(data):
-        length = int.from_bytes(data[position : position + 4])
-        yield data[position + 4 : position + 8], data[position : position + 12 + length]
-        position += 12 + length
+    return b"".join([*kept, end])  # which a damaged length hides
 
 
 def _bare_jpeg(data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Silence about what Pillow warns of: it concerns metadata, and its errors say what concerns pixels."""
+"""Silence about what Pillow and libtiff print: it concerns metadata, or their errors say it."""
 
 import logging
 import re
@@ -7,6 +7,8 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, cast
+
+from frostline.features.images.files.libtiff import keep_messages, messages
 
 _FILTER = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 _lock = threading.Lock()
@@ -18,19 +20,25 @@ logging.getLogger("PIL").addHandler(
 
 
 @contextmanager
-def silence() -> Iterator[None]:
+def silence() -> Iterator[list[str]]:
     """Ignore the warnings of Pillow's modules while an image is decoded, in any number of threads at once.
 
     `warnings.catch_warnings` is not thread-safe: of two that overlap, one would undo the other for good.
+
+    Yields:
+        What libtiff has said of the image.
     """
     global _inside  # noqa: PLW0603
+    keep_messages()
     with _lock:
         _inside += 1
         _drop()
         _filters().insert(0, _FILTER)
+    outer, messages.heard = messages.heard, []
     try:
-        yield
+        yield messages.heard
     finally:
+        messages.heard = outer
         with _lock:
             _inside -= 1
             if not _inside:

@@ -70,6 +70,53 @@ def test_control_characters_are_escapes_on_one_line():
     assert legible("a\nb\tc\x1b[31m") == r"a\nb\tc\x1b[31m"
 
 
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("\u200b", "[U+200B]"),
+        ("\u202eevil", "[U+202E]evil"),
+        ("cat\u200b", "cat[U+200B]"),
+        ("cat\u200d", "cat[U+200D]"),
+        ("ca\u200ct", "ca[U+200C]t"),
+        ("soft\u00adhyphen", "soft[U+00AD]hyphen"),
+        ("\ufeffcat", "[U+FEFF]cat"),
+        ("\u2066a\u2069", "[U+2066]a[U+2069]"),
+        ("\ufe0f", "[U+FE0F]"),
+        ("cat\ufe0f", "cat[U+FE0F]"),
+        ("a\u034fb", "a[U+034F]b"),
+        ("\u3164", "[U+3164]"),
+        ("\u2800", "[U+2800]"),
+        (" ", "[U+0020]"),
+        ("\u00a0 \u3000", "[U+00A0][U+0020][U+3000]"),
+        ("\u200d\u200d", "[U+200D][U+200D]"),
+        ("", ""),
+        ("two words", "two words"),
+    ],
+)
+def test_what_draws_nothing_is_shown_by_its_number(name, shown):
+    assert legible(name) == shown
+
+
+@pytest.mark.parametrize(
+    "name", ["\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "\u0915\u094d\u200d\u0937"]
+)
+def test_joiners_within_words_stay(name):
+    assert "[U+200" not in legible(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["\U0001f468\u200d\U0001f469\u200d\U0001f467", "\u2764\ufe0f\u200d\U0001f525", "1\ufe0f\u20e3"]
+)
+def test_emoji_show_no_joiners(name):
+    assert "[U+200D]" not in legible(name)
+    assert "[U+FE0F]" not in legible(name)
+
+
+def test_marks_without_a_font_are_shown_by_their_number(monkeypatch):
+    monkeypatch.setattr(lettering, "_is_known", str.isascii)
+    assert legible("e\u0301") == "e[U+0301]"
+
+
 def test_long_name_keeps_its_begin_and_end():
     text = legible("begin" + "x" * 300 + "end")
     assert len(text) < 45

@@ -15,7 +15,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import nn
 
 from frostline.features.backbones import load_backbone
@@ -242,3 +242,139 @@ def test_numbers_that_are_no_weights_are_refused(tmp_path, state, change, match)
 def test_numbers_of_an_unused_classifier_are_not_checked(tmp_path, state):
     torch.save({**state, "fc.weight": torch.full((3, 2), torch.nan)}, tmp_path / "weights.pth")
     assert "logits" not in load_backbone(NAME, weights=tmp_path / "weights.pth").layers()
+
+
+class TestDamage:
+    def test_every_part_of_a_torch_file_has_its_checksum(self, tmp_path, state):
+        torch.save(state, tmp_path / "weights.pth")
+        data = (tmp_path / "weights.pth").read_bytes()
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            part = max(archive.infolist(), key=lambda record: record.file_size)
+        middle = data.index(part.filename.encode()) + 200
+        for hole in (bytes(64), bytes([data[middle] ^ 1])):
+            changed = data[:middle] + hole + data[middle + len(hole) :]
+            assert changed != data
+            (tmp_path / "damaged.pth").write_bytes(changed)
+            refused(
+                tmp_path / "damaged.pth",
+                rf"a damaged torch file \({part.filename} doesn't have its checksum\)",
+            )
+
+    def test_damage_to_the_pickle_is_not_called_python_objects(self, tmp_path, state):
+        torch.save(state, tmp_path / "weights.pth")
+        data = (tmp_path / "weights.pth").read_bytes()
+        at = data.index(b"_rebuild_tensor_v2")
+        (tmp_path / "weights.pth").write_bytes(data[:at] + b"X" + data[at + 1 :])
+        refused(tmp_path / "weights.pth", r"a damaged torch file \(.*data\.pkl doesn't have its checksum\)")
+
+    def test_a_torch_file_without_checksums_is_read(self, tmp_path, state):
+        torch.serialization.set_crc32_options(False)
+        try:
+            torch.save(state, tmp_path / "weights.pth")
+        finally:
+            torch.serialization.set_crc32_options(True)
+        loaded = load_backbone(NAME, weights=tmp_path / "weights.pth").module.state_dict()
+        assert all(torch.equal(value, state[key]) for key, value in loaded.items())
+
+    @pytest.mark.parametrize("share", [0.3, 0.99])
+    def test_a_cut_torch_file(self, tmp_path, state, share):
+        torch.save(state, tmp_path / "weights.pth")
+        data = (tmp_path / "weights.pth").read_bytes()
+        (tmp_path / "weights.pth").write_bytes(data[: int(share * len(data))])
+        refused(tmp_path / "weights.pth", "a damaged torch file")
+
+
+def save_early(state, path):
+    torch.save(state, path, _use_new_zipfile_serialization=False)
+
+
+@pytest.mark.parametrize("write", [torch.save, save_early, save_file])
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pt", "weights.bin", "weights"])
+def test_the_content_counts_whatever_the_name(tmp_path, state, write, name):
+    write(state, str(tmp_path / "written"))
+    (tmp_path / "written").rename(tmp_path / name)
+    loaded = load_backbone(NAME, weights=tmp_path / name).module.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in loaded.items())
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "weights.pt"])
+def test_safetensors_whose_length_looks_like_a_pickle(tmp_path, state, name):
+    notes = next(
+        notes
+        for notes in ("x" * count for count in range(256))
+        if save(state, {"note": notes})[:1] == b"\x80"
+    )
+    (tmp_path / name).write_bytes(save(state, {"note": notes}))
+    loaded = load_backbone(NAME, weights=tmp_path / name).module.state_dict()
+    assert all(torch.equal(value, state[key]) for key, value in loaded.items())
+
+
+class TestUnusualTensors:
+    KEY = "conv1.0.weight"
+
+    def write(self, state, folder, changed, key=KEY):
+        torch.save({**state, key: changed}, folder / "weights.pth")
+        return folder / "weights.pth"
+
+    def test_without_values(self, tmp_path, state):
+        path = self.write(state, tmp_path, state[self.KEY].to("meta"))
+        refused(path, r"conv1\.0\.weight has a shape but no values \(device 'meta'\)")
+
+    @pytest.mark.filterwarnings("ignore:.*nested tensors:UserWarning")
+    @pytest.mark.parametrize("layout", [torch.strided, torch.jagged])
+    def test_nested(self, tmp_path, state, layout):
+        nested = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)], layout=layout)
+        refused(self.write(state, tmp_path, nested), r"conv1\.0\.weight is nested")
+
+    def test_repeated_without_end(self, tmp_path, state):
+        path = self.write(state, tmp_path, torch.ones(1).expand(10**6, 10**6))
+        refused(path, r"conv1\.0\.weight has 1,000,000,000,000 numbers in a file of [\d,]+ bytes")
+
+    def test_repeated_as_often_as_the_network_needs(self, tmp_path, state):
+        path = self.write(state, tmp_path, torch.ones(1).expand(state[self.KEY].shape))
+        assert (load_backbone(NAME, weights=path).module.state_dict()[self.KEY] == 1).all()
+
+    @pytest.mark.parametrize("key", ["bn1.running_var", "layer1.0.bn1.running_var"])
+    def test_negative_variance(self, tmp_path, state, key):
+        changed = state[key].clone()
+        changed[1] = -0.5
+        refused(self.write(state, tmp_path, changed, key), rf"{key}: 1 of \d+ variances are negative")
+
+    def test_variance_of_zero(self, tmp_path, state):
+        path = self.write(state, tmp_path, torch.zeros_like(state["bn1.running_var"]), "bn1.running_var")
+        assert not load_backbone(NAME, weights=path).module.state_dict()["bn1.running_var"].any()
+
+    def test_a_name_as_text_and_as_number(self, tmp_path, state):
+        torch.save({**state, 1: torch.ones(2), "1": torch.zeros(2)}, tmp_path / "weights.pth")
+        refused(tmp_path / "weights.pth", "two tensors have the name '1'")
+
+    def test_containers_in_themselves(self, tmp_path, state):
+        deep = dict(state)
+        for _ in range(100):
+            deep = {"model": deep}
+        torch.save(deep, tmp_path / "weights.pth")
+        refused(tmp_path / "weights.pth", "nested more than 32 levels deep")
+
+    @pytest.mark.skipif(not hasattr(torch, "float4_e2m1fn_x2"), reason="needs the type")
+    def test_floating_point_that_torch_cannot_convert(self, tmp_path, state):
+        shape = state[self.KEY].shape
+        path = self.write(state, tmp_path, torch.ones(shape, dtype=torch.uint8).view(torch.float4_e2m1fn_x2))
+        refused(path, r"conv1\.0\.weight has numbers of the type torch\.float4_e2m1fn_x2")
+
+    @pytest.mark.filterwarnings("ignore:.*quantize:UserWarning")
+    def test_quantised_by_channel(self, tmp_path, state):
+        weight = state[self.KEY]
+        scales, zeros = torch.full((len(weight),), 0.02), torch.zeros(len(weight))
+        quantised = torch.quantize_per_channel(weight, scales, zeros, 0, torch.qint8)
+        path = self.write(state, tmp_path, quantised)
+        loaded = load_backbone(NAME, weights=path).module.state_dict()
+        assert torch.equal(loaded[self.KEY], quantised.dequantize())
+
+    def test_parameters_and_views(self, tmp_path, state):
+        held = {
+            key: nn.Parameter(value) if value.is_floating_point() else value for key, value in state.items()
+        }
+        held[self.KEY] = torch._neg_view(-state[self.KEY]).transpose(0, 1).contiguous().transpose(0, 1)
+        torch.save(held, tmp_path / "weights.pth")
+        loaded = load_backbone(NAME, weights=tmp_path / "weights.pth").module.state_dict()
+        assert all(torch.equal(value, state[key]) for key, value in loaded.items())

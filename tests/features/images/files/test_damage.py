@@ -83,6 +83,28 @@ def test_hole_in_the_pixels_is_refused(name):
     assert is_refused(zeroed(data, middle, end - 2))
 
 
+@pytest.mark.parametrize("name", ["webp", "webp-lossless", "avif"])
+@pytest.mark.parametrize("count", [250, 200])
+def test_few_zeros_at_the_end_are_refused(name, count):
+    data = saved(name)
+    assert not is_refused(data)
+    assert is_refused(zeroed(data, len(data) - count))
+
+
+@pytest.mark.parametrize("image", [BIG, photo(32, 32, seed=1)])
+def test_hole_in_a_gif_is_refused(image):
+    data = saved("gif", image)
+    for position in range(790, len(data) - 300, len(data) // 40):
+        assert is_refused(zeroed(data, position, position + 300))
+
+
+def test_damage_to_a_later_picture_of_a_gif_does_not_matter():
+    frames = [photo(60, 40, seed=seed) for seed in (1, 2, 3)]
+    data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    middle = len(data) // 2
+    assert not is_refused(zeroed(data, middle, middle + 300))
+
+
 def test_uncompressed_tiff_is_refused():
     data = tiff(np.asarray(BIG), {262: 2})
     assert not is_refused(data)

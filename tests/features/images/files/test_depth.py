@@ -178,3 +178,113 @@ def test_warnings_of_pillow_are_silent_and_those_of_others_stay():
         warnings.warn("another", stacklevel=1)
         Image.open(io.BytesIO(data)).getexif()
     assert len(heard) >= 2
+
+
+class TestLargestValue:
+    """TIFF's MaxSampleValue is the range of the values, if it is one; where it may be either, the file is refused."""
+
+    @pytest.mark.parametrize("order", ["<", ">"])
+    def test_8_in_16_bits(self, order):
+        data = tiff(RAMP.astype(np.uint16), {PHOTOMETRIC: BLACK_IS_ZERO, LARGEST: 255}, order=order)
+        np.testing.assert_array_equal(grey_of(data), RAMP)
+        assert not remark_on(upright_rgb(data))
+
+    def test_8_in_16_bits_whose_zero_is_white(self):
+        data = tiff((255 - RAMP).astype(np.uint16), {PHOTOMETRIC: WHITE_IS_ZERO, LARGEST: 255})
+        np.testing.assert_array_equal(grey_of(data), RAMP)
+
+    @pytest.mark.parametrize("largest", [255, 1023])
+    def test_colour_of_few_bits_is_refused(self, largest):
+        samples = np.repeat(RAMP.astype(np.uint16)[..., None], 3, axis=2)
+        data = tiff(samples, {PHOTOMETRIC: 2, LARGEST: (largest,) * 3})
+        assert f"whose values have {largest.bit_length()} bits" in refusal_of(data)
+
+    @pytest.mark.parametrize("largest", [1, 100, 1000, 4094])
+    @pytest.mark.parametrize("photometric", [BLACK_IS_ZERO, WHITE_IS_ZERO])
+    def test_a_low_value_that_is_no_range_is_refused(self, largest, photometric):
+        samples = (RAMP.astype(int) * largest // 255).astype(np.uint16)
+        reason = refusal_of(tiff(samples, {PHOTOMETRIC: photometric, LARGEST: largest}))
+        assert f"{largest} is the largest (tag MaxSampleValue)" in reason
+        colour = np.repeat(samples[..., None], 3, axis=2)
+        assert "MaxSampleValue" in refusal_of(tiff(colour, {PHOTOMETRIC: 2, LARGEST: (largest,) * 3}))
+
+    def test_it_says_nothing_about_8_bits(self):
+        data = tiff(RAMP // 4, {PHOTOMETRIC: BLACK_IS_ZERO, LARGEST: 63})
+        np.testing.assert_array_equal(grey_of(data), RAMP // 4)
+
+    def test_8_significant_bits_of_a_png(self):
+        data = with_significant_bits(encode(Image.fromarray(RAMP.astype(np.uint16))), 8)
+        np.testing.assert_array_equal(grey_of(data), RAMP)
+        scaled = with_significant_bits(encode(Image.fromarray(DEEP)), 8)
+        np.testing.assert_array_equal(grey_of(scaled), RAMP)
+
+
+class TestRemarkOnColours:
+    @pytest.mark.parametrize("largest", [30, 255, 300, 4095])
+    @pytest.mark.parametrize("order", ["<", ">"])
+    def test_colours_of_few_bits(self, largest, order):
+        values = (RAMP.astype(int) * largest // 255).astype(np.uint16)
+        data = tiff(np.repeat(values[..., None], 3, axis=2), {PHOTOMETRIC: 2}, order=order)
+        assert "nearly black" in remark_on(upright_rgb(data))
+
+    def test_grey_with_alpha(self):
+        rows = np.stack([DEEP >> 4, DEEP * 0 + 65535], axis=2).astype(">u2").reshape(30, -1)
+        scanlines = b"".join(b"\0" + row.tobytes() for row in rows)
+        header = encode(photo(40, 30))[16:24] + bytes([16, 4, 0, 0, 0])
+        data = png_of([(b"IHDR", header), (b"IDAT", zlib.compress(scanlines)), (b"IEND", b"")])
+        assert "nearly black" in remark_on(upright_rgb(data))
+
+    def test_low_values_are_white_where_zero_is(self):
+        image = upright_rgb(tiff(DEEP >> 4, {PHOTOMETRIC: WHITE_IS_ZERO}))
+        assert np.asarray(image).min() >= 240
+        assert "nearly white" in remark_on(image)
+        inks = np.repeat((DEEP >> 4)[..., None], 4, axis=2)
+        image = upright_rgb(tiff(inks, {PHOTOMETRIC: 5, 332: 1}))
+        assert np.asarray(image).min() >= 200
+        assert "nearly white" in remark_on(image)
+
+
+class TestPalette:
+    RED, GREEN, BLUE = np.arange(256), np.arange(256)[::-1], np.arange(256) // 2
+
+    @pytest.mark.parametrize("scale", [1, 256, 257])
+    def test_numbers_of_8_bits_are_known_as_libtiff_does(self, scale):
+        palette = np.concatenate([self.RED, self.GREEN, self.BLUE]) * scale
+        data = tiff(RAMP, {PHOTOMETRIC: 3, 320: tuple(map(int, palette))})
+        expected = np.stack([self.RED[RAMP], self.GREEN[RAMP], self.BLUE[RAMP]], axis=2)
+        np.testing.assert_array_equal(np.asarray(upright_rgb(data)), expected)
+
+    def test_of_4_bits(self):
+        values = RAMP >> 4
+        palette = tuple(map(int, np.concatenate([np.arange(16) * 17] * 3)))
+        data = tiff(packed(values, 4), {256: 40, BITS: 4, PHOTOMETRIC: 3, 320: palette})
+        np.testing.assert_array_equal(grey_of(data), values * 17)
+
+    def test_a_black_palette_stays_black(self):
+        assert not np.asarray(upright_rgb(tiff(RAMP, {PHOTOMETRIC: 3, 320: (0,) * 768}))).any()
+
+
+class TestKindsThatAreNamed:
+    @pytest.mark.parametrize("bits", [6, 10, 12, 14])
+    def test_packed_white_is_zero(self, bits):
+        data = tiff(packed(DEEP.astype(int) >> (16 - bits), bits), {256: 40, BITS: bits, PHOTOMETRIC: 0})
+        assert f"1 channel of {bits} bits, white is zero;" in refusal_of(data)
+
+    def test_big_endian(self):
+        data = tiff(packed(DEEP.astype(int) >> 4, 12), {256: 40, BITS: 12, PHOTOMETRIC: 1}, order=">")
+        assert "1 channel of 12 bits, big-endian;" in refusal_of(data)
+
+    def test_other_meanings_of_the_values(self):
+        data = tiff(packed(RAMP >> 7, 1), {256: 40, BITS: 1, PHOTOMETRIC: 4})
+        assert "1 channel of 1 bit, PhotometricInterpretation 4;" in refusal_of(data)
+
+    @pytest.mark.parametrize("order", ["<", ">"])
+    def test_a_directory_of_zeros_is_damage(self, order):
+        data = tiff(RAMP, {PHOTOMETRIC: BLACK_IS_ZERO}, order=order)
+        assert refusal_of(data[: 8 + RAMP.size] + bytes(len(data) - 8 - RAMP.size)).startswith(
+            "damaged image"
+        )
+
+    @pytest.mark.parametrize("cut", [4, 8, 8 + RAMP.size, 8 + RAMP.size + 30])
+    def test_a_cut_directory_is_damage(self, cut):
+        assert refusal_of(tiff(RAMP, {PHOTOMETRIC: BLACK_IS_ZERO})[:cut]).startswith("damaged image")
