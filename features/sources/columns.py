@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from frostline.features.errors import SourceError
+from frostline.features.sources.labels import listed
 
 ROLES: Final = ("path", "label", "split", "group")
 """Roles of the columns of a manifest, and their default names."""
@@ -16,6 +17,7 @@ NO_COLUMN: Final = "none"
 _WORDS: Mapping[str, frozenset[str]] = {
     "path": frozenset({"file", "filename", "filepath", "image", "img", "name", "photo", "picture"}),
     "label": frozenset({"category", "class", "classname", "label", "species", "target"}),
+    "split": frozenset({"partition", "phase", "set", "split", "subset", "usage"}),
 }
 """Words in the names of columns that probably are meant."""
 
@@ -46,6 +48,25 @@ def find_columns(header: Sequence[str], chosen: Mapping[str, str | None], where:
     return found
 
 
+def column_remarks(
+    header: Sequence[str], chosen: Mapping[str, str | None], taken: Mapping[str, int]
+) -> list[str]:
+    """Return sentences about columns that may be meant and were not taken; see `find_columns`."""
+    unused = [name for index, name in enumerate(header) if index not in taken.values()]
+    remarks = []
+    if unused and "label" not in taken and not chosen.get("label"):
+        remarks.append(
+            f"no column of labels among {listed(unused)}, so the images are unlabelled; name one with --label-column"
+        )
+    similar = [name for name in unused if _words(name) & _WORDS["split"]]
+    if similar and "split" not in taken and not chosen.get("split"):
+        remarks.append(
+            f"the column {similar[0]!r} looks like splits, but is not used; name it with --split-column, or say that it"
+            f" tells no split with --split-column {NO_COLUMN}"
+        )
+    return remarks
+
+
 def _own(header: Sequence[str], role: str, where: str) -> int | None:
     """Return the index of the column that is named like a role; None without one."""
     names = [name.strip().lower() for name in header]
@@ -62,12 +83,17 @@ def _own(header: Sequence[str], role: str, where: str) -> int | None:
         )
     similar = [name for name in header if _words(name) & _WORDS.get(role, frozenset())]
     if role == "path":
+        if separator := _separator(header):
+            raise SourceError(
+                f"{where}: no column 'path', because {separator!r} separates the columns; expected commas in a CSV file"
+                " and tabs in a TSV file. Save the table as one of the two"
+            )
         remedy = f"{option} {similar[0] if similar else 'NAME'!r}"
         raise SourceError(
             f"{where}: no column 'path'; got {', '.join(map(repr, header)) or 'an empty file'};"
             f" expected a header like {','.join(ROLES)}, or the name of the column: {remedy}"
         )
-    if similar:
+    if similar and role == "label":
         raise SourceError(
             f"{where}: there is no label column, but {', '.join(map(repr, similar))}"
             f" {'look' if len(similar) > 1 else 'looks'} like one. Name it: {option} {similar[0]!r}; or, for images"
@@ -93,6 +119,13 @@ def _chosen(header: Sequence[str], role: str, name: str, where: str) -> int | No
         f"{where}: --{role}-column: no column {name!r}{f'; did you mean {close[0]!r}?' if close else ''}; got"
         f" {', '.join(map(repr, header))}"
     )
+
+
+def _separator(header: Sequence[str]) -> str:
+    """Return the character that separates the names of columns that were read as one; empty if there is none."""
+    if len(header) != 1:
+        return ""
+    return next((char for char in ";\t,|" if char in header[0]), "")
 
 
 def _words(name: str) -> set[str]:

@@ -17,9 +17,11 @@ class DiskNames:
 
         Args:
             folder: Absolute path.
-            path: Path relative to the folder, or absolute. Its back-slashes may separate folders.
+            path: Path relative to the folder, or absolute. Its back-slashes may separate folders, and blanks may
+                surround it.
         """
-        for candidate in dict.fromkeys((path, PureWindowsPath(path).as_posix())):
+        forms = (path, PureWindowsPath(path).as_posix())
+        for candidate in dict.fromkeys((*forms, *(form.strip() for form in forms))):
             if os.path.lexists(os.path.join(folder, candidate)):  # noqa: PTH118  # strings, as ids are
                 return candidate
             if not candidate.isascii() and (found := self._in_another_form(folder, candidate)):

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -158,7 +159,7 @@ def make_table(
     Raises:
         SourceError: An id is not Unicode text.
     """
-    encoded = np.array([_encode(id_, where) for id_ in ids], dtype=np.bytes_)
+    encoded = np.array(_encode(ids, where), dtype=np.bytes_)
     order = np.argsort(encoded, kind="stable")
     classes = sort_classes({*labels} - {""})
     number = {"": -1} | {name: index for index, name in enumerate(classes)}
@@ -174,10 +175,14 @@ def make_table(
     return table, changed[order]
 
 
-def _encode(id_: str, where: str) -> bytes:
+def _encode(ids: Sequence[str], where: str) -> list[bytes]:
     try:
-        return id_.encode()
-    except UnicodeEncodeError as error:
-        raise SourceError(
-            f"{where}: the file name {os.fsencode(id_)!r} is not UTF-8 text; rename the file (convmv renames whole folders)"
-        ) from error
+        return [id_.encode() for id_ in ids]
+    except UnicodeEncodeError:
+        names = sorted(id_ for id_ in ids if re.search(r"[\ud800-\udfff]", id_))
+    shown = ", ".join(repr(os.fsencode(name)) for name in names[:3])
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    raise SourceError(
+        f"{where}: {'1 file name is' if len(names) == 1 else f'{len(names)} file names are'} not UTF-8 text:"
+        f" {shown}{more}; rename the files (convmv renames whole folders)"
+    )

@@ -14,7 +14,7 @@ from frostline.features.sources.kinds import SourceKind
 from frostline.features.sources.labels import composed, listed
 from frostline.features.sources.layout import Layout, find_layout
 from frostline.features.sources.listing import Listing, list_images
-from frostline.features.sources.split_names import read_split_folders, written
+from frostline.features.sources.split_names import SPLIT_CODES, read_split_folders, written
 
 
 def open_folder(root: str, *, split_folders: Mapping[str, str] | Sequence[str] | None = None) -> FileSource:
@@ -55,7 +55,13 @@ def open_folder(root: str, *, split_folders: Mapping[str, str] | Sequence[str] |
     notes = SourceNotes(
         split_folders=written(layout.splits),
         skipped=skipped,
-        remarks=(*remarks, *_only_class(root, paths, layout), *unread_formats(skipped.files)),
+        remarks=(
+            *remarks,
+            *_only_class(root, paths, layout),
+            *_nested_splits(root, paths, layout),
+            *_twice(listing),
+            *unread_formats(skipped.files),
+        ),
     )
     return FileSource(root, table, changed, folder=root, notes=notes)
 
@@ -89,6 +95,26 @@ def _empty_folders(listing: Listing, layout: Layout) -> Iterator[str]:
             yield folder.removesuffix("/")
 
 
+def _twice(listing: Listing) -> Iterator[str]:
+    """Yield a remark for each folder whose images are listed twice."""
+    for first, second in listing.same:
+        yield f"{first!r} and {second!r} are one folder, because of a link, and its images are listed twice"
+
+
+def _nested_splits(root: str, paths: Sequence[Sequence[str]], layout: Layout) -> Iterator[str]:
+    """Yield a remark for each class whose sub-folders have names of splits."""
+    below: dict[str, set[str]] = {}
+    for path in paths:
+        depth = layout.depths.get(path[0], 0)
+        if len(path) > depth + 2 and path[depth + 1].lower() in SPLIT_CODES:
+            below.setdefault("/".join(path[: depth + 1]), set()).add(path[depth + 1])
+    for folder, names in sorted(below.items()):
+        yield (
+            f"{folder!r} is a class, and its sub-folders {listed(names)} are named like splits; if they are splits, name"
+            f" it instead: {root}/{folder}"
+        )
+
+
 def _only_class(root: str, paths: Sequence[Sequence[str]], layout: Layout) -> Iterator[str]:
     """Yield a remark if a single class has sub-folders, which may be the classes: an unpacked archive, for example."""
     classes = {label for path in paths if (label := layout.label(path))}
@@ -97,6 +123,8 @@ def _only_class(root: str, paths: Sequence[Sequence[str]], layout: Layout) -> It
     depths = [layout.depths.get(path[0], 0) + 1 for path in paths]
     below = {path[depth] for path, depth in zip(paths, depths, strict=True) if len(path) > depth + 1}
     (only,) = classes
+    if {name.lower() for name in below} & SPLIT_CODES.keys():
+        return  # `_nested_splits` says it
     if below and layout.splits:
         yield f"the only class is {only!r}, with the sub-folders {listed(below)}; if these are the classes, move them up"
     elif below:

@@ -8,6 +8,7 @@ from frostline.features.errors import SourceError
 from frostline.features.sources.labels import listed
 from frostline.features.sources.split_names import LEFT_OUT, NO_SPLITS, SPLIT_CODES, split_of, written
 from frostline.registry import near
+from frostline.shell import shell_command
 from frostline.splits import Split
 
 
@@ -150,7 +151,7 @@ def _choice(tops: Mapping[str, _Top], told: Mapping[str, Split | None]) -> str:
     """Return an example of the option that names the split of each folder."""
     names = written(told)
     choice = ",".join(f"{name}={names.get(name, '...')}" for name in sorted(tops))
-    return f"--split-folders {quoted(choice)}"
+    return shell_command("--split-folders", choice)
 
 
 def _unclear(

@@ -19,8 +19,9 @@ UNREADABLE: Final[Stat] = (-1, -1, -1, -1)
 
 # fmt: off
 SYSTEM_FOLDERS: Final = frozenset({
-    "$recycle.bin", "#recycle", "#snapshot", "@eadir", "@recycle", ".@__thumb", ".appledouble", ".ipynb_checkpoints",
-    ".spotlight-v100", ".thumbnails", ".trash", ".trashes", "__macosx", "lost+found", "system volume information",
+    "$recycle.bin", "#recycle", "#snapshot", "#trash", "@eadir", "@recycle", "@tmp", ".@__thumb", ".appledouble",
+    ".ipynb_checkpoints", ".spotlight-v100", ".thumbnails", ".trash", ".trashes", "__macosx", "found.000", "lost+found",
+    "recycler", "system volume information",
 })
 # fmt: on
 """Names, in lower case, of folders that systems and programs make: thumbnails, deleted files and indices."""
@@ -44,6 +45,7 @@ class Listing:
         hidden: Number of other skipped entries whose name starts with a dot.
         special: Number of skipped pipes, sockets and devices that have an image extension.
         loops: Number of skipped links to a folder that contains them.
+        same: Pairs of folders searched that are one folder on disk, because a link names it a second time.
     """
 
     paths: list[str] = field(default_factory=list)
@@ -54,6 +56,7 @@ class Listing:
     hidden: int = 0
     special: int = 0
     loops: int = 0
+    same: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, other: "Listing") -> None:
         """Add the counts of the entries skipped in another folder."""
@@ -94,12 +97,16 @@ def list_images(folder: str) -> Listing:
     """
     listing = Listing()
     pending: list[_Folder] = [("", frozenset())]
+    seen: dict[tuple[int, int], str] = {}
     while pending:
         prefix, ancestors = pending.pop()
         path = f"{folder}/{prefix}"
         try:
             status = os.stat(path)  # noqa: PTH116  # strings are faster than paths for large sets
-            ancestors |= {(status.st_dev, status.st_ino)}
+            identity = (status.st_dev, status.st_ino)
+            ancestors |= {identity}
+            if (first := seen.setdefault(identity, prefix)) != prefix:
+                listing.same.append((first.rstrip("/"), prefix.rstrip("/")))
             with os.scandir(path) as entries:
                 pending += [(name, ancestors) for name in _collect(entries, prefix, ancestors, listing)]
         except OSError as error:

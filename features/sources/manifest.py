@@ -1,5 +1,6 @@
 """Manifests: CSV, TSV or Parquet tables of ``path,label[,split][,group]``, one image per row."""
 
+import codecs
 import csv
 import math
 import os
@@ -11,7 +12,7 @@ from typing import Any
 from frostline.csv_cells import from_cell
 from frostline.features.errors import SourceError
 from frostline.features.notes import SourceNotes
-from frostline.features.sources.columns import ROLES, find_columns
+from frostline.features.sources.columns import ROLES, column_remarks, find_columns
 from frostline.features.sources.disk_names import DiskNames, on_disk
 from frostline.features.sources.files import FileSource, absolute, make_table
 from frostline.features.sources.kinds import SourceKind
@@ -87,7 +88,7 @@ def open_manifest(
     if all(stat == UNREADABLE for stat in files.values()):
         first = Path(folder, next(iter(files)))
         raise SourceError(
-            f"{root}: none of its {len(files)} files exists; {sheet.at(0)} points to {first}."
+            f"{root}: none of its {len(files)} files exists; {sheet.at(0)} points to {str(first)!r}."
             " Expected absolute paths, or paths relative to the manifest's folder."
         )
     labels, remarks = _labels(sheet.column("label"))
@@ -99,7 +100,13 @@ def open_manifest(
         groups=[group.strip() for group in sheet.column("group")],
         where=root,
     )
-    return FileSource(root, table, changed, folder=folder, notes=sheet.notes(remarks))
+    return FileSource(
+        root,
+        table,
+        changed,
+        folder=folder,
+        notes=sheet.notes([*column_remarks(sheet.header, chosen, sheet.taken), *remarks]),
+    )
 
 
 MANIFEST = SourceKind(
@@ -114,7 +121,7 @@ MANIFEST = SourceKind(
 def _find_files(sheet: _Sheet, folder: str) -> dict[str, Stat]:
     """Return the stat of each file by id: its path as on disk, or as written if it is missing."""
     names = DiskNames()
-    seen: dict[str, int] = {}
+    seen: dict[str, int] = {}  # by path without "." and ".."
     stats = {}
     for row, cell in enumerate(sheet.columns["path"]):
         if not cell.strip() or "\0" in cell:
@@ -124,7 +131,7 @@ def _find_files(sheet: _Sheet, folder: str) -> dict[str, Stat]:
         if stat == UNREADABLE and (found := names.find(folder, id_)):
             id_ = found
             stat = file_stat(os.path.join(folder, id_))  # noqa: PTH118
-        if (first := seen.setdefault(id_, row)) != row:
+        if (first := seen.setdefault(os.path.normpath(os.path.join(folder, id_)), row)) != row:  # noqa: PTH118
             raise SourceError(
                 f"{sheet.at(row, 'path')}: {cell!r} is already in {sheet.unit} {sheet.lines[first]};"
                 " expected each image once"
@@ -180,8 +187,11 @@ def _read_text(file: str, chosen: Mapping[str, str | None]) -> _Sheet:
             ) from error
         except UnicodeDecodeError as error:
             byte = error.object[error.start]
+            is_utf_16 = error.object[:2] in {codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE} and not reader.line_num
             raise SourceError(
-                f"{file}, after line {reader.line_num}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8"
+                f"{file} is UTF-16 text; save the file as UTF-8"
+                if is_utf_16
+                else f"{file}, after line {reader.line_num}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8"
             ) from error
     columns = zip(*rows, strict=True) if rows else ([] for _ in wanted)
     return _Sheet(file, header, wanted, dict(zip(wanted, columns, strict=True)), lines, "line")
@@ -200,7 +210,7 @@ def _read_parquet(file: str, chosen: Mapping[str, str | None]) -> _Sheet:
             header = opened.schema_arrow.names
             wanted = find_columns(header, chosen, f"{file}, its schema")
             _check_types(opened.schema_arrow, wanted, file)
-            table = opened.read(columns=[header[index] for index in wanted.values()])
+            table = _with_shortest_floats(opened.read(columns=[header[index] for index in wanted.values()]))
     except SourceError:
         raise
     except (OSError, ValueError) as error:  # pyarrow raises both
@@ -226,6 +236,17 @@ def _check_types(schema: Any, wanted: Mapping[str, int], file: str) -> None:
                 f"{file}, its schema: the column {column.name!r} holds {str(column.type)[:_SHOWN]}; expected one text or"
                 f" number per row as {role}. Write images that lie in the table to files, and a list to one column"
             )
+
+
+def _with_shortest_floats(table: Any) -> Any:
+    """Return a table in which a float of fewer bits is the float64 of the same shortest text: 0.1, not 0.10000000149."""
+    import pyarrow
+
+    for index, column in enumerate(table.schema):
+        if pyarrow.types.is_floating(column.type) and not pyarrow.types.is_float64(column.type):
+            values = [float(str(value)) for value in table[index].to_numpy()]
+            table = table.set_column(index, column.name, pyarrow.array(values, pyarrow.float64()))
+    return table
 
 
 def _place(file: str, unit: str, line: int, column: str = "") -> str:

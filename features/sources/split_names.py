@@ -25,7 +25,6 @@ LEFT_OUT: Final = "skip"
 NO_SPLITS: Final = "none"
 """Choice for top-level folders that are classes, whatever their names."""
 
-_SEPARATOR = re.compile(r"(?<==)([^=,]*),")  # replaced below
 _SUFFIX = re.compile(r"(set|data|images?|imgs?|pics|photos?|files?|folder|dir)$")
 
 
@@ -51,7 +50,7 @@ def read_split_folders(given: Mapping[str, str] | Sequence[str]) -> dict[str, Sp
     elif [text.strip().lower() for text in given] == [NO_SPLITS]:
         pairs = []
     else:
-        pairs = [_pair(text) for line in given for text in _SEPARATOR.split(line)]
+        pairs = [_pair(text) for line in given for text in _texts(line)]
     chosen: dict[str, Split | None] = {}
     for folder, name in pairs:
         if folder in chosen:
@@ -65,6 +64,17 @@ def written(splits: Mapping[str, Split | None]) -> dict[str, str]:
     return {
         folder: LEFT_OUT if code is None else SPLIT_NAMES[code] for folder, code in sorted(splits.items())
     }
+
+
+def _texts(line: str) -> list[str]:
+    """Split a text at the commas that follow a split; a comma before the equals sign belongs to the folder."""
+    texts, begun = [], ""
+    for piece in line.split(","):
+        begun = f"{begun},{piece}" if begun else piece
+        if "=" in piece:
+            texts.append(begun)
+            begun = ""
+    return [*texts, begun] if begun else texts
 
 
 def _pair(text: str) -> tuple[str, str]:

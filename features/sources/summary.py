@@ -10,6 +10,8 @@ from frostline.features.sources.labels import listed, similar
 from frostline.features.table import NO_STAMP, ImageSource, ImageTable
 from frostline.splits import SPLITS, Split
 
+_NAMED = 3
+
 
 @dataclass(frozen=True)
 class SourceSummary:
@@ -22,6 +24,7 @@ class SourceSummary:
         splits: Number of images by split, "" for none.
         unlabelled: Number of images without a label.
         missing: Number of images that don't exist or can't be accessed.
+        missing_names: The first of them.
         columns: Column of a manifest by what it was taken for: path, label, split or group.
         unused_columns: The other columns of a manifest.
         split_folders: Split by top-level folder, if these folders are splits.
@@ -35,6 +38,7 @@ class SourceSummary:
     splits: Mapping[str, int]
     unlabelled: int
     missing: int
+    missing_names: tuple[str, ...]
     columns: Mapping[str, str]
     unused_columns: tuple[str, ...]
     split_folders: Mapping[str, str]
@@ -54,7 +58,9 @@ class SourceSummary:
             unused = f"; not used: {listed(self.unused_columns)}" if self.unused_columns else ""
             yield f"  columns: {taken}{unused}"
         if self.missing:
-            yield f"  missing or not accessible: {self.missing}"
+            names = ", ".join(map(repr, self.missing_names))
+            more = self.missing - len(self.missing_names)
+            yield f"  missing or not accessible: {self.missing} ({names}{f' and {more} more' if more else ''})"
         if text := self.skipped.describe():
             yield f"  skipped: {text}"
         if self.skipped.empty_folders:
@@ -67,7 +73,7 @@ class SourceSummary:
         large = max(self.classes, key=lambda name: self.classes[name])
         sizes = f"{_images(self.classes[small])} of {small!r} to {self.classes[large]} of {large!r}"
         if self.classes[small] == self.classes[large]:
-            sizes = f"{_images(self.classes[small])} each"
+            sizes = f"{_images(self.classes[small])}{' each' * (len(self.classes) > 1)}"
         count = f"{len(self.classes)} class{'' if len(self.classes) == 1 else 'es'}"
         unlabelled = f", {self.unlabelled} without a label" if self.unlabelled else ""
         return f"{count} ({sizes}){unlabelled}"
@@ -81,6 +87,7 @@ def summarise(source: ImageSource) -> SourceSummary:
     """Return what was found in a source."""
     table, notes = source.table, source.notes
     labels = np.bincount(table.labels[table.labels >= 0], minlength=len(table.classes))
+    missing = np.flatnonzero((table.stamps == np.frombuffer(NO_STAMP, np.uint8)).all(axis=1))
     splits = np.bincount(table.split, minlength=len(SPLITS)).tolist()
     return SourceSummary(
         source=source.root,
@@ -88,7 +95,8 @@ def summarise(source: ImageSource) -> SourceSummary:
         classes=dict(zip(table.classes, labels.tolist(), strict=True)),
         splits={name: count for name, count in zip(SPLITS, splits, strict=True) if count},
         unlabelled=int((table.labels < 0).sum()),
-        missing=int((table.stamps == np.frombuffer(NO_STAMP, np.uint8)).all(axis=1).sum()),
+        missing=len(missing),
+        missing_names=tuple(table.ids[row].decode() for row in missing[:_NAMED]),
         columns=notes.columns,
         unused_columns=notes.unused_columns,
         split_folders=notes.split_folders,

@@ -45,11 +45,16 @@ class DataChanges:
         if not self.common:
             found.append(f"none of its {self.images} images is there")
         elif self.common < self.images:
-            found.append(f"{self.images - self.common} of its {self.images} images are gone or changed")
+            gone = self.images - self.common
+            found.append(f"{gone} of its {self.images} images {'is' if gone == 1 else 'are'} gone or changed")
         if self.added:
-            found.append(f"{self.added} images are new")
+            found.append("1 image is new" if self.added == 1 else f"{self.added} images are new")
         if self.relabelled:
-            found.append(f"{self.relabelled} images have another class")
+            found.append(
+                "1 image has another class"
+                if self.relabelled == 1
+                else f"{self.relabelled} images have another class"
+            )
         if self.source != self.trained_source:
             found.append(f"they are from {self.source}, not {self.trained_source}")
         return ", ".join(found)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -66,7 +67,7 @@ class TestFolder:
         ],
     )
     def test_splits_mixed_with_others_are_an_error(self, tmp_path, names):
-        with pytest.raises(SourceError, match=r"'train' look like splits|'test', 'train' look like splits"):
+        with pytest.raises(SourceError, match=r"'train' looks like a split|'test', 'train' look like splits"):
             open_source(write_folder(tmp_path, names))
 
     def test_folder_without_images_does_not_make_a_mixture_or_a_class(self, tmp_path):
@@ -135,7 +136,13 @@ class TestFolder:
     def test_name_that_is_not_utf8_is_an_error_that_shows_it(self, tmp_path):
         write_folder(tmp_path, ["a/1.png"])
         os.rename(tmp_path / "a" / "1.png", os.fsencode(tmp_path) + b"/a/caf\xe9.png")  # noqa: PTH104
-        with pytest.raises(SourceError, match=r"b'a/caf\\xe9.png' is not UTF-8"):
+        with pytest.raises(SourceError, match=r": 1 file name is not UTF-8 text: b'a/caf\\xe9.png'; rename"):
+            open_source(tmp_path)
+        for number in range(4):
+            Path(os.fsdecode(os.fsencode(tmp_path) + b"/a/%d\xe9.png" % number)).write_bytes(b"")
+        with pytest.raises(
+            SourceError, match=r": 5 file names are not UTF-8 text: b'a/0.* and 2 more; rename"
+        ):
             open_source(tmp_path)
 
     def test_folder_that_cannot_be_read_is_an_error(self, tmp_path, monkeypatch):

@@ -63,7 +63,7 @@ def test_the_same_classes_below_unclear_names_are_refused_with_the_option(tmp_pa
     names = [f"{first}/cat/1.png", f"{first}/Dog/2.png", f"{second}/cat/3.png", f"{second}/dog/4.png"]
     with pytest.raises(
         SourceError,
-        match=rf"same sub-folders \('(Dog', 'cat|cat', 'dog)'\).*--split-folders .*{second}=\.\.\.",
+        match=rf"all hold the sub-folders '(Dog', 'cat|cat', 'dog)', so .*--split-folders .*{second}=\.\.\.",
     ):
         open_source(write_folder(tmp_path, names))
     chosen = labelled(tmp_path, names, split_folders=[f"{first}=train,{second}=test"])
@@ -129,3 +129,59 @@ def test_a_single_top_folder_with_sub_folders_is_told(tmp_path):
 
 def test_a_class_alone_is_not_doubted(tmp_path):
     assert open_source(write_folder(tmp_path, ["flowers/1.png", "flowers/2.png"])).notes.remarks == ()
+
+
+def test_a_class_may_be_missing_from_some_of_the_splits(tmp_path):
+    names = ["entrainement/chat/1.png", "entrainement/chien/2.png", "entrainement/lapin/3.png"]
+    names += ["essai/chat/4.png", "essai/chien/5.png"]
+    with pytest.raises(
+        SourceError, match=r"all hold the sub-folders 'chat', 'chien', so these look like the classes"
+    ):
+        open_source(write_folder(tmp_path, names))
+
+
+def test_sub_folders_that_are_mostly_other_ones_belong_to_classes(tmp_path):
+    names = [f"cat/{day}/1.png" for day in ("mon", "tue", "wed")] + [
+        f"dog/{day}/1.png" for day in ("tue", "wed", "thu", "fri")
+    ]
+    assert {label for label, _ in labelled(tmp_path, names).values()} == {"cat", "dog"}
+
+
+def test_folders_with_commas_blanks_and_slashes_are_named_as_they_are(tmp_path):
+    names = [f"day 1, morning/{kind}/1.png" for kind in ("a", "b")] + [
+        f"x/{kind}/2.png" for kind in ("a", "b")
+    ]
+    with pytest.raises(SourceError, match=r"--split-folders '?day 1, morning=\.\.\.,x=\.\.\.'"):
+        open_source(write_folder(tmp_path, names))
+    for texts in (
+        ["day 1, morning=train,x=test"],
+        ["day 1, morning=train", "x=test"],
+        ["day 1, morning/ = train, x=test"],
+    ):
+        found = labelled(tmp_path, names, split_folders=texts)
+        assert found["day 1, morning/a/1.png"] == ("a", "train")
+        assert found["x/b/2.png"] == ("b", "test")
+
+
+def test_a_folder_is_named_once(tmp_path):
+    root = write_folder(tmp_path, ["train/a/1.png", "holdout/a/2.png"])
+    with pytest.raises(SourceError, match=r"the folder 'train' twice"):
+        open_source(root, split_folders=["train=train,train=test,holdout=test"])
+
+
+def test_sub_folders_of_a_class_that_are_named_like_splits_are_told(tmp_path):
+    found = open_source(write_folder(tmp_path, ["raw/train/a/1.png", "raw/test/a/2.png", "about/3.png"]))
+    (remark,) = found.notes.remarks
+    assert remark.startswith("'raw' is a class, and its sub-folders 'test', 'train' are named like splits")
+    assert f"{tmp_path}/raw" in remark
+
+
+def test_a_folder_listed_twice_through_a_link_is_told(tmp_path):
+    root = write_folder(tmp_path, ["cat/1.png", "dog/2.png"])
+    (root / "dog" / "more").symlink_to(root / "cat", target_is_directory=True)
+    source = open_source(root)
+    assert len(source.table) == 3
+    (remark,) = source.notes.remarks
+    assert "'cat'" in remark
+    assert "'dog/more'" in remark
+    assert "listed twice" in remark

@@ -2,6 +2,7 @@
 
 import sys
 
+import numpy as np
 import pytest
 
 from frostline.features.errors import SourceError
@@ -109,7 +110,7 @@ class TestManifest:
             (("pth", "label"), "line 1: no column 'path', but 'pth'; did you mean 'path'"),
             (("path", "label", "Groups"), "no column 'group', but 'Groups'"),
             (("filename", "class"), "line 1: no column 'path'; got 'filename', 'class'"),
-            (("path;label",), "line 1: no column 'path'; got 'path;label'"),
+            (("path;label",), "line 1: no column 'path', because ';' separates the columns"),
             (("path", "label", "Path"), "line 1: got 2 columns named 'path'"),
         ],
     )
@@ -145,7 +146,7 @@ class TestManifest:
         ("content", "message"),
         [
             (b"path,label\n1.png,caf\xe9\n", "byte 0xe9 is not UTF-8"),
-            ("path,label\n1.png,a\n".encode("utf-16"), "byte 0xff is not UTF-8"),
+            ("path,label\n1.png,a\n".encode("utf-16"), "is UTF-16 text; save the file as UTF-8"),
             (b'path,label\n1.png,"a" b\n', "line 2: .*RFC 4180"),
             (b'path,label\n1.png,"a\n', "line 2: .*RFC 4180"),
         ],
@@ -164,6 +165,37 @@ class TestManifest:
         monkeypatch.setattr("frostline.features.sources.manifest.open_regular", deny)
         with pytest.raises(SourceError, match=r"set\.csv: the manifest can't be read: Permission denied"):
             open_source(path)
+
+
+def test_blanks_around_a_path_are_dropped_where_the_file_has_none(tmp_path):
+    root = write_folder(tmp_path, ["im/1.png", "im/ 2.png"])
+    (root / "set.csv").write_text("label, path\ncat, im/1.png\ndog,im/ 2.png \n")
+    assert columns(open_source(root / "set.csv")).keys() == {"im/1.png", "im/ 2.png"}
+
+
+@pytest.mark.parametrize("second", ["im/../im/1.png", "./im/1.png", "im//1.png"])
+def test_another_spelling_of_a_path_is_the_same_image(tmp_path, second):
+    root = write_folder(tmp_path, ["im/1.png"])
+    (root / "set.csv").write_text(f"path,label\nim/1.png,cat\n{second},dog\n")
+    with pytest.raises(
+        SourceError, match=r"line 3, column 'path'.* is already in line 2; expected each image once"
+    ):
+        open_source(root / "set.csv")
+
+
+def test_tables_of_spreadsheets_say_what_is_wrong(tmp_path):
+    root = write_folder(tmp_path, ["1.png"])
+    (root / "semicolon.csv").write_text("path;label\n1.png;a\n")
+    with pytest.raises(
+        SourceError, match=r"no column 'path', because ';' separates the columns; expected commas"
+    ):
+        open_source(root / "semicolon.csv")
+    (root / "commas.tsv").write_text("path,label\n1.png,a\n")
+    with pytest.raises(SourceError, match=r"because ',' separates the columns.* tabs in a TSV"):
+        open_source(root / "commas.tsv")
+    (root / "wide.csv").write_text("path,label\n1.png,a\n", encoding="utf-16")
+    with pytest.raises(SourceError, match=r"UTF-16 text; save the file as UTF-8"):
+        open_source(root / "wide.csv")
 
 
 class TestParquet:
@@ -221,3 +253,8 @@ class TestParquet:
         monkeypatch.setitem(sys.modules, "pyarrow", None)
         with pytest.raises(SourceError, match=r"pip install 'frostline\[parquet\]'"):
             open_source(root / "set.parquet")
+
+    @pytest.mark.parametrize("kind", ["float32", "float16"])
+    def test_short_floats_are_the_text_that_csv_has(self, root, kind):
+        path = write_parquet(root / "set.parquet", path=["1.png", "2.png"], label=np.array([0.1, 2.5], kind))
+        assert open_source(path).table.classes == ("0.1", "2.5")

@@ -16,7 +16,7 @@ def test_a_folder_in_a_few_lines(tmp_path):
     assert [*summarise(open_source(tmp_path)).lines()] == [
         f"{tmp_path}: 6 images, 2 classes (1 image of 'b' to 4 of 'a'), 1 without a label",
         "  splits: 1 without a split, 4 train, 1 test (seg_test is test, seg_train is train)",
-        "  missing or not accessible: 1",
+        "  missing or not accessible: 1 ('seg_train/a/lost.png')",
         "  skipped: 1 without extension, 1 .txt",
         "  folders without an image: 'seg_test/b'",
     ]
@@ -68,3 +68,27 @@ def test_notes_survive_json_in_a_bounded_size():
     assert SourceNotes.from_json(few.to_json()) == few
     many = SourceNotes(skipped=Skipped(empty_folders=tuple(map(str, range(10**5)))))
     assert len(SourceNotes.from_json(many.to_json()).skipped.empty_folders) == 100
+
+
+def test_missing_files_are_named(tmp_path):
+    write_folder(tmp_path, ["1.png"])
+    rows = [("1.png", "a"), *((f"{number}.png", "a") for number in range(4, 8))]
+    found = summarise(open_source(write_manifest(tmp_path / "set.csv", ("path", "label"), *rows)))
+    assert (found.missing, found.missing_names) == (4, ("4.png", "5.png", "6.png"))
+    assert "  missing or not accessible: 4 ('4.png', '5.png', '6.png' and 1 more)" in list(found.lines())
+
+
+def test_one_class_has_no_each(tmp_path):
+    write_folder(tmp_path, ["a/1.png", "a/2.png"])
+    assert next(summarise(open_source(tmp_path)).lines()).endswith(": 2 images, 1 class (2 images)")
+
+
+def test_columns_that_may_be_labels_or_splits_are_told(tmp_path):
+    write_folder(tmp_path, ["1.png"])
+    manifest = write_manifest(tmp_path / "set.csv", ("path", "diagnosis", "Subset"), ("1.png", "a", "train"))
+    assert [remark.partition(";")[0] for remark in summarise(open_source(manifest)).remarks] == [
+        "no column of labels among 'Subset', 'diagnosis', so the images are unlabelled",
+        "the column 'Subset' looks like splits, but is not used",
+    ]
+    chosen = open_source(manifest, label_column="diagnosis", split_column="none")
+    assert not chosen.notes.remarks
