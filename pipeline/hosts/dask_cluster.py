@@ -39,10 +39,12 @@ def connected(address: str) -> Iterator[int]:
         raise ClusterError(f"cluster {address!r}: expected tcp://HOST:PORT of a Dask scheduler, or local:N")
     try:
         with (
-            _started(distributed, int(local[1])) if local else _connect(distributed.Client, address) as client
+            _started(distributed, int(local[1]))
+            if local
+            else _connect(distributed.Client, address) as client,
+            joblib.parallel_config(backend="dask", client=client),
         ):
-            with joblib.parallel_config(backend="dask", client=client):
-                yield _slots(client, address)
+            yield _slots(client, address)
     except distributed.KilledWorker as error:
         raise ClusterError(
             f"cluster {address}: a task was given up after the workers that ran it had been killed, most likely because"

@@ -74,7 +74,7 @@ class Reading:
         (outcome,) = self.world.server.run_all([Command(self.read.arguments)])
         state = state_of(self.world.root)
         state.pop(self.read.file, None)
-        return outcome, {"standard output": _without_times(outcome.stdout), **state}
+        return outcome, {"standard output": _result(outcome), **state}
 
     def problem(self, name, content):
         """What is wrong with how the command takes a damaged file; empty if nothing is."""
@@ -101,11 +101,17 @@ class Reading:
         return "" if any(each in text for each in names) else f"{name}: the file is not named: {outcome}"
 
 
-def _without_times(text):
+def _without_times(value):
+    if isinstance(value, dict):
+        return {key: _without_times(each) for key, each in value.items() if key != "seconds"}
+    return [_without_times(each) for each in value] if isinstance(value, list) else value
+
+
+def _result(outcome):
+    """Standard output, without how long it took where the command itself computed."""
+    if outcome.arguments[0] == "compare":
+        return outcome.stdout
     try:
-        document = json.loads(text)
+        return json.dumps(_without_times(json.loads(outcome.stdout)))
     except ValueError:
-        return text
-    if isinstance(document, dict):
-        document.pop("seconds", None)
-    return json.dumps(document)
+        return outcome.stdout

@@ -80,7 +80,8 @@ def problems_of(outcomes, root):
         for name, content in state.items()
         if "not readable" in content and not is_leftover(name)
     ]
-    found += [f"left {name}" for name in state if ".partial" in name and not name.endswith(".h5.partial")]
+    partials = [root / name for name in state if ".partial" in name]
+    found += [f"left {path}" for path in partials if ".h5" not in path.name or not path.stat().st_size]
     for ledger in root.rglob("ledger.jsonl"):
         numbers = [json.loads(line)["evaluation_number"] for line in ledger.read_text().splitlines()]
         if numbers != list(range(1, len(numbers) + 1)):

@@ -7,7 +7,7 @@ from typing import Self
 
 from frostline.features.errors import CacheBusyError
 from frostline.system.files import open_binary, rename, sync
-from frostline.system.locks import FileLock, LockHeldError
+from frostline.system.locks import FileLock, LockHeldError, LocksUnsupportedError
 
 _UNFINISHED = re.compile(r"\.(partial|salvage\d+)$")
 
@@ -129,6 +129,10 @@ def _open_locked(path: Path) -> tuple[FileLock, int]:
         raise CacheBusyError(
             f"{path}: {who} is writing this cache; wait until it is done, or choose another file with --cache"
         ) from None
+    except LocksUnsupportedError:
+        if path.stat().st_size == 0:  # it was created for the lock, and no other process can lock it either
+            path.unlink()
+        raise
     try:
         return lock, open_binary(path)
     except BaseException:

@@ -12,6 +12,7 @@ from tests.faults.harness.folders import content_of, differences, is_leftover, s
 from tests.faults.harness.interposition import Fault
 from tests.faults.harness.records import VARIABLE, record
 from tests.faults.harness.world import EXTRACTION
+from tests.faults.table import END, START, insert, tables
 from tests.helpers.paths import ROOT
 
 _SEEN = re.compile(r"^\d+ +(?:\[pid \d+\] )?(\w+)\(")
@@ -121,6 +122,21 @@ def test_records_are_lines_of_json(tmp_path, monkeypatch):
     record("kills", "extract", "rename", 3)
     record("kills", "extract", "rename", 0)
     assert (tmp_path / "r.jsonl").read_text().count("\n") == 1
+
+
+def test_counts_become_tables_between_the_marks_of_a_document(tmp_path, monkeypatch):
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "r.jsonl"))
+    record("kills", "extract", "rename", 3)
+    record("kills", "extract", "rename", 2)
+    record("kills", "merge", "unlink", 1)
+    made = tables((tmp_path / "r.jsonl").read_text().splitlines())
+    assert "| extract | 5 |  | 5 |" in made
+    assert "| all | 5 | 1 | 6 |" in made
+    once = insert(f"before\n{START}\nold\n{END}\nafter\n", made)
+    assert once.startswith("before\n")
+    assert once.endswith("after\n")
+    assert "old" not in once
+    assert insert(once, made) == once
 
 
 @pytest.mark.long
