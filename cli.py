@@ -25,7 +25,7 @@ from frostline.commands.options import example
             "rank": "backbones:rank",
             "report": "study:report",
             "train-head": "train:train_head",
-            "verify": "verify:verify",
+            "verify": "cache:verify",
         }
     ),
     context_settings={

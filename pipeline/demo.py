@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from frostline.pipeline.extraction.extract import ExtractResult, extract
 from frostline.pipeline.judging.evaluate import EvaluationResult, evaluate
 from frostline.pipeline.progress import SILENT, Reporter
-from frostline.pipeline.runs.directory import new_run_path
+from frostline.pipeline.runs.directory import default_run_path, new_run_path
 from frostline.pipeline.training.train_head import TrainResult, train_head
 from frostline.system.atomic import replace_file
 
@@ -61,7 +61,10 @@ def run_demo(folder: str | Path = "frostline-demo", *, report: Reporter = SILENT
         write_digits(images)
     extraction = extract(images, cache=folder / "digits.h5", report=report)
     training = train_head(
-        extraction.cache, "linear", run=new_run_path(extraction.cache, "linear", folder), report=report
+        extraction.cache,
+        "linear",
+        run=new_run_path(default_run_path(extraction.cache, "linear", folder)),
+        report=report,
     )
     evaluation = evaluate(training.run, report=report)
     return DemoResult(images, extraction, training, evaluation, time.perf_counter() - started)

@@ -1,21 +1,21 @@
 """Merging of the parts of a cache into the file that a single process would have written."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from frostline.features.cache.earlier_files import EarlierFiles, check_source
-from frostline.features.cache.file.layout import table_arrays, table_digest
-from frostline.features.cache.file.part import Part
+from frostline.features.cache.file.layout import BLOCK_ROWS, table_arrays, table_digest
+from frostline.features.cache.file.part import Part, whole_path
 from frostline.features.cache.file.partial import PartialFile, partial_path, salvage_paths
 from frostline.features.cache.reader import FeatureCache
 from frostline.features.cache.writing.creation import create
 from frostline.features.cache.writing.reuse import Contents, KnownRows, compare_images
 from frostline.features.cache.writing.writer import CacheWriter
-from frostline.features.errors import CacheMismatchError, ChecksumError, PartError
+from frostline.features.errors import CacheMismatchError, ChecksumError, FeaturesError, PartError
 from frostline.features.table import ImageSource, ImageTable
 from frostline.system.files import resolved
 
@@ -29,7 +29,8 @@ def merge_parts(
 ) -> FeatureCache:
     """Merge finished parts into one cache. Every checksum is verified, and no feature is computed.
 
-    An interrupted merge starts over in the next call.
+    An interrupted merge starts over in the next call. If it was interrupted while parts were deleted, the next call
+    deletes the others, after a check that the merged cache holds their rows.
 
     Args:
         parts: Files written by ``extract --part``, each once, in any order.
@@ -50,6 +51,10 @@ def merge_parts(
         CacheBusyError: Another process is writing `out`.
         OSError: The disk is full, or another file operation failed.
     """
+    merged = _merged_before(parts, out) if delete_parts else None
+    if merged:
+        _delete(each for each in map(Path, parts) if each.exists())
+        return merged
     caches = _in_order([FeatureCache.open(path) for path in parts])
     path = resolved(out) if out is not None else _common_name(caches)
     whole = _Whole(caches)
@@ -61,8 +66,42 @@ def merge_parts(
     if delete_parts:
         for cache in caches:
             cache.close()
-            cache.path.unlink()
+        _delete(cache.path for cache in caches)
     return merged
+
+
+def _delete(parts: Iterable[Path]) -> None:
+    for part in parts:
+        part.unlink()
+
+
+def _merged_before(parts: Sequence[str | Path], out: str | Path | None) -> FeatureCache | None:
+    """Return the merged cache if an earlier call completed it and deleted some of the parts; else None."""
+    paths = [Path(part) for part in parts]
+    found = [FeatureCache.open(path) for path in paths if path.exists()]
+    counts = {cache.part.count for cache in found if cache.part}
+    if len(found) == len(paths) and counts <= {len(found)}:
+        return None  # all are there
+    names = {whole_path(path) for path in paths}
+    if out is None and len(names) != 1:
+        return None
+    try:
+        whole = FeatureCache.open(Path(out) if out is not None else names.pop())
+    except (OSError, FeaturesError):
+        return None
+    merged = whole.part is None and all(_holds(whole, cache) for cache in found)
+    for cache in found:
+        cache.close()
+    return whole if merged else None
+
+
+def _holds(whole: FeatureCache, cache: FeatureCache) -> bool:
+    """Return whether a merged cache has the rows of a part."""
+    part = cache.file.layout.part
+    if part is None or whole.key != cache.key or part.whole != table_digest(table_arrays(whole.table)):
+        return False
+    rows = part.part.rows(whole.rows, BLOCK_ROWS)
+    return np.array_equal(whole.content[rows], cache.content) and np.array_equal(whole.ok[rows], cache.ok)
 
 
 class _Whole(ImageSource):

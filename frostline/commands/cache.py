@@ -1,4 +1,4 @@
-"""Commands that inspect a cache: ``cache info``, ``verify``, ``check`` and ``merge``, and ``label-errors``."""
+"""Commands that inspect a cache: ``cache info``, ``check`` and ``merge``, ``verify``, and ``label-errors``."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,6 @@ from frostline.commands.options import (
     output_options,
 )
 from frostline.commands.output import Output, Table, Text, listed, plain
-from frostline.commands.verify import verify
 from frostline.pipeline.options.inspection import CheckOptions, LabelErrorOptions
 
 if TYPE_CHECKING:
@@ -42,6 +41,30 @@ def info(*, output: Output, file: Path) -> None:
 def _info_text(found: "CacheInfo") -> Text:
     for name, value in plain(found).items():
         yield f"{name}: {json.dumps(value) if isinstance(value, dict | list) else value}"
+
+
+@click.command(
+    epilog=example(
+        "frostline verify runs/photos-linear photos.h5",
+        "frostline verify study/",
+        "frostline cache verify photos.h5   # the same command",
+    )
+)
+@click.argument("paths", type=PATH, nargs=-1, required=True, metavar="PATH...")
+@output_options
+def verify(*, output: Output, paths: tuple[Path, ...]) -> None:
+    """Verify every digest and checksum of runs and caches.
+
+    A PATH is a run, a cache, or a folder that holds them, such as that of a study. All records of a run are read as
+    well. Files without a digest, as earlier versions wrote them, are named. The exit code is 1 if a file was changed,
+    is missing or can't be read.
+    """
+    found = pipeline.verify(paths, report=output.report)
+    output.show(
+        found, [f"{each.state}: {each.path}{each.detail and f': {each.detail}'}" for each in found.files]
+    )
+    if found.wrong:
+        raise click.ClickException(f"{found.wrong} of {len(found.files)} files are not as they were written.")
 
 
 cache.add_command(verify)

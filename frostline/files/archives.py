@@ -3,6 +3,7 @@
 import io
 import math
 import zipfile
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
@@ -50,7 +51,15 @@ def _check_array(name: str, content: bytes) -> None:
     stream = io.BytesIO(content)
     try:
         shape, dtype = _header(stream)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError, OverflowError) as error:
+    except (
+        ValueError,
+        TypeError,
+        SyntaxError,
+        TokenError,
+        RecursionError,
+        MemoryError,
+        OverflowError,
+    ) as error:
         raise ValueError(
             f"the array {name!r} has no valid header ({str(error).partition(chr(10))[0]})"
         ) from error

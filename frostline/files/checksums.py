@@ -7,7 +7,7 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
@@ -86,7 +86,7 @@ def files_in(folder: Path) -> list[str]:
 def relisted(folder: Path, names: Collection[str], raises: type[FrostlineError]) -> Iterator[None]:
     """Take files off the list of a folder, and list them again when the block, which writes them, ends without an error.
 
-    So a file that was written by halves is not listed. A folder without a list stays without one. The folder is locked:
+    After an error, files that are as before are listed again. A folder without a list stays without one. The folder is locked:
     another process that writes to it waits.
 
     Args:
@@ -104,12 +104,25 @@ def relisted(folder: Path, names: Collection[str], raises: type[FrostlineError])
             yield
             return
         others = {name: digest for name, digest in sums.items() if name not in names}
-        if others != sums:
-            replace_file(folder / SUMS_FILE, format_sums(others))
-        yield
-        written = {name: digest_of_file(folder / name) for name in names if (folder / name).is_file()}
-        if written or others != sums:
-            replace_file(folder / SUMS_FILE, format_sums(others | written))
+        _replace_list(folder, sums, others)
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):  # on a full disk, for example, nothing may have changed
+                found = _digests(folder, names)
+                unchanged = {name: digest for name, digest in found.items() if sums.get(name) == digest}
+                _replace_list(folder, others, others | unchanged)
+            raise
+        _replace_list(folder, others, others | _digests(folder, names))
+
+
+def _digests(folder: Path, names: Collection[str]) -> dict[str, str]:
+    return {name: digest_of_file(folder / name) for name in names if (folder / name).is_file()}
+
+
+def _replace_list(folder: Path, old: Digests, new: Digests) -> None:
+    if new != old:
+        replace_file(folder / SUMS_FILE, format_sums(new))
 
 
 def read_sums(folder: Path, raises: type[FrostlineError]) -> dict[str, str] | None:

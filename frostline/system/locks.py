@@ -116,7 +116,7 @@ if hasattr(os, "register_at_fork"):
 
 def _lock(fd: int, path: Path, *, wait: bool) -> None:
     try:
-        locked = lock_descriptor(fd, blocking=wait)
+        locked = lock_descriptor(fd, blocking=wait, poll_interval=0.01)
     except OSError as error:
         message = f"{path}: can't be locked; choose a folder on a file system with locks"
         if error.errno in _UNSUPPORTED:

@@ -29,9 +29,12 @@ from frostline.pipeline.options.sources import SourceOptions
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.caches import provenance_of
 from frostline.pipeline.runs.data_changes import DataChanges, compare_data
-from frostline.pipeline.runs.directory import rewriting
+from frostline.pipeline.runs.directory import rewriting, sweep_runs
 from frostline.pipeline.runs.evaluation import (
-    EVALUATION_FILE,
+    CONFUSION,
+    EVALUATION_PICTURES,
+    MISTAKES,
+    RELIABILITY,
     CalibrationRecord,
     ClassLine,
     Evaluation,
@@ -40,13 +43,12 @@ from frostline.pipeline.runs.evaluation import (
     ReliabilityRecord,
     save_evaluation,
 )
-from frostline.pipeline.runs.predictions import TEST_FILE, Predictions
+from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.record import CacheRecord
 from frostline.pipeline.runs.run import Run, load_run
 from frostline.splits import Split
 
 _SHOWN_MISTAKES = 24
-_PICTURES = _CONFUSION, _RELIABILITY, _MISTAKES = ("confusion.png", "reliability.png", "mistakes.png")
 _NETWORK = ("backbone", "layers", "transform", "weights_sha256")
 
 
@@ -111,6 +113,7 @@ def evaluate(
     """
     started = time.perf_counter()
     opened = load_run(run)
+    sweep_runs([opened.path])
     if cache is None and opened.tuning:
         _extract(opened, source, opened.tuning.limit, report)
     data = _recorded_caches(opened) if cache is None else open_caches(cache)
@@ -138,11 +141,11 @@ def evaluate(
     judged = _TestPredictions(
         data, test, labels, probabilities.argmax(axis=1), probabilities.max(axis=1), tuple(head.classes)
     )
-    with rewriting(opened.path, [TEST_FILE, EVALUATION_FILE]):
-        Predictions.of(data.ids[test], labels, judged.predicted, judged.confidence, judged.classes).write(
-            opened.path / TEST_FILE
-        )
-        save_evaluation(opened.path, _described(number, data, metrics, calibration, len(test)))
+    save_evaluation(
+        opened.path,
+        _described(number, data, metrics, calibration, len(test)),
+        Predictions.of(data.ids[test], labels, judged.predicted, judged.confidence, judged.classes),
+    )
     pictures = _draw(opened.path, judged, metrics, calibration, source=source, report=report)
     return EvaluationResult(
         run=opened.path,
@@ -150,10 +153,10 @@ def evaluate(
         rows=len(test),
         evaluation_number=number,
         metrics=metrics,
-        confusion=pictures[_CONFUSION],
+        confusion=pictures[CONFUSION],
         calibration=calibration,
-        reliability=pictures[_RELIABILITY],
-        mistakes=pictures[_MISTAKES],
+        reliability=pictures[RELIABILITY],
+        mistakes=pictures[MISTAKES],
         data=changes,
         seconds=time.perf_counter() - started,
     )
@@ -188,14 +191,14 @@ def _draw(
     """Draw the pictures of an evaluation into its run, which is complete without them; None for those that failed."""
     title, classes = f"{run.name}: {len(judged.rows)} test images", judged.classes
     draw: dict[str, Callable[[Path], None]] = {
-        _CONFUSION: lambda path: plot_confusion(metrics.confusion, classes, path, title=title),
-        _RELIABILITY: lambda path: plot_reliability(calibration, path, title=title),
-        _MISTAKES: lambda path: _draw_mistakes(judged, source, path, report),
+        CONFUSION: lambda path: plot_confusion(metrics.confusion, classes, path, title=title),
+        RELIABILITY: lambda path: plot_reliability(calibration, path, title=title),
+        MISTAKES: lambda path: _draw_mistakes(judged, source, path, report),
     }
     if not judged.wrong.size:
-        del draw[_MISTAKES]
-    with rewriting(run, _PICTURES):
-        return dict.fromkeys(_PICTURES) | {
+        del draw[MISTAKES]
+    with rewriting(run, EVALUATION_PICTURES):
+        return dict.fromkeys(EVALUATION_PICTURES) | {
             name: drawn(run / name, plot, report) for name, plot in draw.items()
         }
 

@@ -9,9 +9,12 @@ from msgspec import Meta, Struct
 from frostline.files.checksums import read_listed, read_sums
 from frostline.files.documents import MAX_BYTES, Document, to_plain
 from frostline.pipeline.errors import RunError
-from frostline.system.atomic import replace_file
+from frostline.pipeline.runs.directory import update_run
+from frostline.pipeline.runs.predictions import TEST_FILE, Predictions
 
 EVALUATION_FILE = "evaluation.json"
+CONFUSION, RELIABILITY, MISTAKES = EVALUATION_PICTURES = ("confusion.png", "reliability.png", "mistakes.png")
+"""Pictures of an evaluation, drawn after it was written."""
 
 EARLIER_NAMES = {"look": "evaluation_number"}
 """Fields of evaluations and ledgers that earlier versions wrote under another name."""
@@ -89,10 +92,15 @@ class Evaluation(Struct, frozen=True, kw_only=True):
     calibration: CalibrationRecord | None = None
 
 
-def save_evaluation(folder: Path, evaluation: Evaluation) -> None:
-    """Write ``evaluation.json`` into a run directory, replacing that of an earlier evaluation."""
+def save_evaluation(folder: Path, evaluation: Evaluation, predictions: Predictions) -> None:
+    """Write the predictions and ``evaluation.json`` into a run directory, replacing those of an earlier evaluation.
+
+    ``evaluation.json`` says that the run was evaluated, and is there only with the predictions that it describes. The
+    pictures of an earlier evaluation are deleted.
+    """
     text = json.dumps(to_plain(evaluation), indent=2) + "\n"
-    replace_file(folder / EVALUATION_FILE, text.encode())  # the file marks a run as evaluated
+    files = {TEST_FILE: predictions.encode(), EVALUATION_FILE: text.encode()}
+    update_run(folder, files, outdated=EVALUATION_PICTURES)
 
 
 def read_evaluation(folder: Path) -> Evaluation | None:
@@ -119,12 +127,3 @@ def is_unfinished(folder: Path) -> bool:
     """
     sums = read_sums(folder, RunError)
     return sums is not None and EVALUATION_FILE not in sums and (folder / EVALUATION_FILE).exists()
-
-
-def is_evaluated(folder: Path) -> bool:
-    """Return whether a run was evaluated on test, and the evaluation was not interrupted.
-
-    Raises:
-        RunError: The list of the run's files can't be read.
-    """
-    return (folder / EVALUATION_FILE).exists() and not is_unfinished(folder)

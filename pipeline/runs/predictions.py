@@ -14,7 +14,7 @@ from frostline.classifiers.fitting.fitted_head import FittedHead
 from frostline.files.checksums import read_listed
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.learning_rows import LearningRows
-from frostline.system.atomic import write_text_file
+from frostline.system.atomic import replace_file
 
 VALIDATION_FILE = "validation_predictions.csv"
 TEST_FILE = "test_predictions.csv"
@@ -65,17 +65,18 @@ class Predictions:
         """Return the predictions of the given rows."""
         return Predictions(self.ids[rows], self.labels[rows], self.predicted[rows], self.probability[rows])
 
-    def write(self, path: Path) -> None:
-        """Write the predictions as CSV, one line per image."""
-        with write_text_file(path) as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(_COLUMNS)
-            probabilities = (f"{value:.6f}" for value in self.probability)
-            writer.writerows(zip(self.ids, self.labels, self.predicted, probabilities, strict=True))
+    def encode(self) -> bytes:
+        """Return the predictions as CSV, one line per image."""
+        file = io.StringIO(newline="")
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_COLUMNS)
+        probabilities = (f"{value:.6f}" for value in self.probability)
+        writer.writerows(zip(self.ids, self.labels, self.predicted, probabilities, strict=True))
+        return file.getvalue().encode()
 
     @classmethod
     def read(cls, path: Path) -> Self | None:
-        """Read a file of a run that `write` wrote; return None if it does not exist or has no rows.
+        """Read a file of a run with the bytes of `encode`; return None if it does not exist or has no rows.
 
         Raises:
             RunError: The file is malformed, or was changed since the run was written.
@@ -125,4 +126,4 @@ def save_validation(folder: Path, rows: LearningRows[Any], head: FittedHead) -> 
     predictions = Predictions.of(
         images.ids[val], images.labels[val], found.predicted, found.probability, images.classes
     )
-    predictions.write(folder / VALIDATION_FILE)
+    replace_file(folder / VALIDATION_FILE, predictions.encode())

@@ -125,11 +125,23 @@ class Summary:
 
     def predictions(self, split: Split) -> Predictions | None:
         """Return the predictions for a split; None if they were not recorded."""
-        return self._predictions[split] if self.accuracy(split) else None
+        return self._predictions.get(split)
+
+    def read_predictions(self) -> None:
+        """Read the predictions that were recorded, so that later reading can't fail.
+
+        Raises:
+            RunError: A file is damaged.
+        """
+        _ = self._predictions
 
     @cached_property
     def _predictions(self) -> dict[Split, Predictions | None]:
-        return {split: Predictions.read(self.run.path / file) for split, file in _FILES.items()}
+        return {
+            split: Predictions.read(self.run.path / file)
+            for split, file in _FILES.items()
+            if self.accuracy(split)
+        }
 
 
 def summarise(path: str | Path) -> Summary:

@@ -11,10 +11,12 @@ from frostline.pipeline.errors import StudyError
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.studies import BatchOptions, PlanOptions
 from frostline.pipeline.progress import SILENT, Reporter
+from frostline.pipeline.runs.directory import sweep_runs
 from frostline.pipeline.studies.jobs.kinds import STAGES, Job, Share, Stage, missing, reads_lost
 from frostline.pipeline.studies.jobs.plan import Plan, plan_study
 from frostline.pipeline.studies.jobs.run import Outcome, perform_all, shares, write_error
 from frostline.pipeline.studies.jobs.study_file import read_study
+from frostline.system.atomic import delete_unused, sweep_folder
 from frostline.system.locks import FileLock, LockHeldError
 
 if TYPE_CHECKING:
@@ -83,8 +85,8 @@ class BatchResult:
 def batch(file: str | Path, options: BatchOptions) -> BatchResult:
     """Run every unfinished job of a study: data sets x backbones x layers x heads x seeds, and networks to train.
 
-    The name of each output depends on all of its settings, and an output that exists is complete. The same call
-    therefore runs only missing jobs and resumes an interrupted batch. A failed job skips only the jobs that read
+    The name of each output depends on all of its settings, and an output that exists and can be read is complete. The
+    same call therefore runs only missing jobs and resumes an interrupted batch. A failed job skips only the jobs that read
     its output.
 
     Args:
@@ -100,6 +102,7 @@ def batch(file: str | Path, options: BatchOptions) -> BatchResult:
     study = read_study(file)
     with _connected(cluster) as workers:
         plan = plan_study(study, parts=workers or 1)
+        _sweep(plan)
         todo = missing(plan.jobs)
         outcomes: dict[str, Outcome] = {}
         skipped: dict[str, str] = {}
@@ -109,6 +112,13 @@ def batch(file: str | Path, options: BatchOptions) -> BatchResult:
                 _Batch(plan, todo, None if cluster else jobs, share, outcomes, skipped, options.report).run()
     results = tuple(_result(job, outcomes, skipped) for job in sorted(plan.jobs, key=_stage))
     return BatchResult(study.out, results, _errors(study.out), time.perf_counter() - started)
+
+
+def _sweep(plan: Plan) -> None:
+    """Delete what killed processes left and no job needs."""
+    sweep_runs(job.path for job in plan.jobs)
+    sweep_folder(_errors(plan.study.out))
+    delete_unused(_lock_path(plan.study.out))
 
 
 def _stage(job: Job) -> int:
@@ -225,7 +235,7 @@ def _locked(out: Path) -> Iterator[None]:
     """Lock the output folder against other batches; the lock is released when the process ends."""
     out.mkdir(parents=True, exist_ok=True)
     try:
-        lock = FileLock.acquire(out / ".lock")
+        lock = FileLock.acquire(_lock_path(out))
     except LockHeldError:
         raise StudyError(
             f"{out}: another batch is writing to this folder; wait for it, or set another folder: out = ... in [batch]"
@@ -233,7 +243,11 @@ def _locked(out: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        lock.release(delete=True)
+
+
+def _lock_path(out: Path) -> Path:
+    return out / ".lock"
 
 
 @dataclass

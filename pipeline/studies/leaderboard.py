@@ -14,8 +14,10 @@ from frostline.features.spec import MIN_COSINE
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.studies import CompareOptions, On, Sort
+from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.directory import is_of_sample_sizes
 from frostline.pipeline.runs.predictions import Predictions
+from frostline.pipeline.runs.record import RUN_FILE
 from frostline.pipeline.runs.summary import Accuracy, Split, Summary, summarise
 from frostline.system.files import resolved
 
@@ -153,29 +155,29 @@ SORTS: Mapping[Sort, tuple[str, bool]] = MappingProxyType(
 def compare(runs: Sequence[str | Path], options: CompareOptions) -> Leaderboard:
     """Compare runs by accuracy, size and time. Only the run directories are read; nothing is evaluated.
 
+    A run with a damaged file is left out with a warning, if there are others.
+
     Args:
         runs: Run directories. Folders of few-shot and learning-curve among them are ignored.
         options: Options of the stage.
 
     Raises:
-        RunError: No run is named, a run can't be read, or a run was not scored on the requested split.
+        RunError: No run is named or can be read, a folder is not a run, or a run was not scored on the requested split.
     """
     if isinstance(runs, str | Path):
         runs = [runs]
     runs = [path for path in runs if not is_of_sample_sizes(path)]
     if not runs:
         raise RunError("no runs to compare; name one or more run directories.")
-    summaries = []
-    with options.report.task("Reading runs", len(runs)) as advance:
-        for path in runs:
-            summaries.append(summarise(path))
-            advance(1)
+    summaries, damaged = _summaries(runs, options.report)
     names = [resolved(summary.run.path) for summary in summaries]
     if len(set(names)) < len(names):
         raise RunError("a run is named twice.")
     split: Split = _choose_split(summaries, options.on)
     best = _best(summaries, split)
     notes = _notes(summaries, split)
+    if damaged:
+        notes.append(f"Left out, because a file of the run is damaged: {', '.join(damaged)}.")
     pvalues = _pvalues(summaries, best, split, notes)
     scores = [_value(summary, split) for summary in summaries]
     time_front = _front(scores, [summary.cost.total_seconds for summary in summaries])
@@ -185,6 +187,24 @@ def compare(runs: Sequence[str | Path], options: CompareOptions) -> Leaderboard:
         for summary, pvalue, fast, small in zip(summaries, pvalues, time_front, size_front, strict=True)
     ]
     return Leaderboard(split, tuple(_sorted(places, split, options.sort)), tuple(notes))
+
+
+def _summaries(runs: Sequence[str | Path], report: Reporter) -> tuple[list[Summary], list[str]]:
+    """Return the summaries of the runs that can be read, and the paths of those with a damaged file."""
+    summaries, damaged = list[Summary](), list[str]()
+    with report.task("Reading runs", len(runs)) as advance:
+        for path in runs:
+            try:
+                summary = summarise(path)
+                summary.read_predictions()
+                summaries.append(summary)
+            except RunError as error:
+                if not (Path(path) / RUN_FILE).exists() or len(damaged) == len(runs) - 1:
+                    raise
+                report.warn(f"{error} The run is left out.")
+                damaged.append(str(path))
+            advance(1)
+    return summaries, damaged
 
 
 def _choose_split(summaries: Sequence[Summary], on: On) -> Split:

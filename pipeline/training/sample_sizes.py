@@ -3,7 +3,8 @@
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ from frostline.pipeline.runs.caches import describe_caches
 from frostline.pipeline.runs.directory import (
     FEW_SHOT,
     LEARNING_CURVE,
-    check_new,
-    new_run_path,
+    claim_run,
+    default_run_path,
     rewriting,
     write_run,
 )
@@ -109,22 +110,22 @@ def few_shot(cache: str | Path | AnyCache, options: FewShotOptions) -> FewShotRe
         LeakError: The same image bytes, or one group, are in more than one split.
         RunError: The folder exists already, or the layer does not exist.
     """
-    study = _Study.open(FEW_SHOT, cache, options)
-    found = study.run(
-        f"Drawing {' and '.join(map(str, sorted(set(options.shots))))} shots",
-        options.episodes * len(set(options.shots)),
-        few_shots.few_shot,
-        shots=options.shots,
-        episodes=options.episodes,
-    )
-    result = FewShotResult(params=found.params, scores=found.scores, **study.common(found))
-    lines = [
-        {"shots": score.shots, "episode": episode, "accuracy": accuracy}
-        for score in found.scores
-        for episode, accuracy in enumerate(score.episodes, 1)
-    ]
-    study.write(result, lines, lambda path, title: plot_few_shot(found, path, title=title), found.journal)
-    return result
+    with _Study.open(FEW_SHOT, cache, options) as study:
+        found = study.run(
+            f"Drawing {' and '.join(map(str, sorted(set(options.shots))))} shots",
+            options.episodes * len(set(options.shots)),
+            few_shots.few_shot,
+            shots=options.shots,
+            episodes=options.episodes,
+        )
+        result = FewShotResult(params=found.params, scores=found.scores, **study.common(found))
+        lines = [
+            {"shots": score.shots, "episode": episode, "accuracy": accuracy}
+            for score in found.scores
+            for episode, accuracy in enumerate(score.episodes, 1)
+        ]
+        study.write(result, lines, lambda path, title: plot_few_shot(found, path, title=title), found.journal)
+        return result
 
 
 @stage(LearningCurveOptions)
@@ -144,31 +145,31 @@ def learning_curve(cache: str | Path | AnyCache, options: LearningCurveOptions) 
         LeakError: The same image bytes, or one group, are in more than one split.
         RunError: The folder exists already, or the layer does not exist.
     """
-    study = _Study.open(LEARNING_CURVE, cache, options)
-    found = study.run(
-        "Learning from subsets",
-        None,
-        curves.learning_curve,
-        points=options.points,
-        draws=options.draws,
-        groups=study.rows.images.groups,
-    )
-    result = LearningCurveResult(
-        params=study.fitting.params,
-        points=found.points,
-        forecast=found.forecast,
-        answer=found.answer,
-        **study.common(found),
-    )
-    lines = [
-        {"images": point.images, "draw": draw, "accuracy": accuracy}
-        for point in found.points
-        for draw, accuracy in enumerate(point.draws, 1)
-    ]
-    study.write(
-        result, lines, lambda path, title: plot_learning_curve(found, path, title=title), found.journal
-    )
-    return result
+    with _Study.open(LEARNING_CURVE, cache, options) as study:
+        found = study.run(
+            "Learning from subsets",
+            None,
+            curves.learning_curve,
+            points=options.points,
+            draws=options.draws,
+            groups=study.rows.images.groups,
+        )
+        result = LearningCurveResult(
+            params=study.fitting.params,
+            points=found.points,
+            forecast=found.forecast,
+            answer=found.answer,
+            **study.common(found),
+        )
+        lines = [
+            {"images": point.images, "draw": draw, "accuracy": accuracy}
+            for point in found.points
+            for draw, accuracy in enumerate(point.draws, 1)
+        ]
+        study.write(
+            result, lines, lambda path, title: plot_learning_curve(found, path, title=title), found.journal
+        )
+        return result
 
 
 def read_learning_curve(folder: str | Path) -> LearningCurveResult | None:
@@ -201,20 +202,20 @@ class _Study:
     started: float
 
     @classmethod
-    def open(cls, name: str, cache: str | Path | AnyCache, options: SampleSizeOptions) -> "_Study":
+    @contextmanager
+    def open(cls, name: str, cache: str | Path | AnyCache, options: SampleSizeOptions) -> Iterator["_Study"]:
         started = time.perf_counter()
         cache = open_caches(cache)
         key, *others = layer_choices(cache, options.layer)
         if others:
             raise RunError(f"{name} reads one layer, or several joined layers: pass e.g. --layer a+b.")
         params = parse_params(options.head, options.params or {})
-        given = options.out
-        folder = Path(given) if given is not None else new_run_path(cache.path, f"{options.head}-{name}")
-        check_new(folder)  # before any work
-        runs = tuning_runs(each.weights for each in members(cache))
-        rows = divide_for_training(cache, runs, options.fractions, options.report)
-        fitting = FitOptions(params, options.seed, options.device)
-        return cls(name, options, fitting, key, rows, folder, started)
+        default = default_run_path(cache.path, f"{options.head}-{name}")
+        with claim_run(options.out, default, options.report) as folder:  # before any work
+            runs = tuning_runs(each.weights for each in members(cache))
+            rows = divide_for_training(cache, runs, options.fractions, options.report)
+            fitting = FitOptions(params, options.seed, options.device)
+            yield cls(name, options, fitting, key, rows, folder, started)
 
     def common(self, found: Any) -> dict[str, Any]:
         """Return the fields that both results have."""

@@ -28,7 +28,7 @@ from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.caches import describe_caches
-from frostline.pipeline.runs.directory import check_new, new_run_path, rewriting, write_run
+from frostline.pipeline.runs.directory import claim_run, default_run_path, rewriting, write_run
 from frostline.pipeline.runs.head import describe_head, describe_metrics
 from frostline.pipeline.runs.predictions import save_validation
 from frostline.pipeline.runs.record import Durations, HeadRun, save_record
@@ -83,8 +83,14 @@ def train_head(cache: str | Path | AnyCache | Sequence[str | Path], options: Tra
     params = parse_params(options.head, options.params or {})
     options = dataclasses.replace(options, params=params)
     choices = layer_choices(cache, options.layer)
-    path = Path(options.run) if options.run is not None else new_run_path(cache.path, options.head)
-    check_new(path)  # before any work
+    default = default_run_path(cache.path, options.head)
+    with claim_run(options.run, default, options.report) as path:  # before any work
+        return _train(cache, choices, path, options, started)
+
+
+def _train(
+    cache: AnyCache, choices: Sequence[str], path: Path, options: TrainHeadOptions, started: float
+) -> TrainResult:
     runs = tuning_runs(each.weights for each in members(cache))
     rows = divide_for_training(cache, runs, options.fractions, options.report)
     if len(choices) > 1 and not len(rows.val) and options.cv is None:
@@ -92,7 +98,7 @@ def train_head(cache: str | Path | AnyCache | Sequence[str | Path], options: Tra
             f"{cache.path} has no validation rows to choose a layer on; name one layer, or pass --cv K."
         )
     memory = half_of_memory() if options.memory is None else options.memory
-    job = _Job(options, FitOptions(params, options.seed, options.device, memory), rows, path)
+    job = _Job(options, FitOptions(options.params or {}, options.seed, options.device, memory), rows, path)
     fits = [job.fit(choice) for choice in choices]
     best = _best(fits)
     _note_foreign_types(best.fitted, options.report)

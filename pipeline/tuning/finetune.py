@@ -5,7 +5,8 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from frostline.pipeline.inputs.sources import opened_source, summary_of
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.tuning import FinetuneOptions
 from frostline.pipeline.progress import SILENT, Reporter
-from frostline.pipeline.runs.directory import FEATURES, check_new, new_run_path, rewriting, write_run
+from frostline.pipeline.runs.directory import FEATURES, claim_run, default_run_path, rewriting, write_run
 from frostline.pipeline.runs.head import describe_head, describe_metrics
 from frostline.pipeline.runs.predictions import save_validation
 from frostline.pipeline.runs.record import (
@@ -46,7 +47,7 @@ from frostline.pipeline.tuning.preparation import Plan, Tuning, prepare
 from frostline.pipeline.tuning.start import EMBEDDING, StartRun, to_estimator
 from frostline.pipeline.tuning.trainer.logs import Logger, open_logger, write_history
 from frostline.pipeline.tuning.trainer.loop import Epoch, TrainingResult, train
-from frostline.pipeline.tuning.trainer.processes import joined
+from frostline.pipeline.tuning.trainer.processes import Processes, joined
 from frostline.system.atomic import copy_folder
 from frostline.system.files import resolved
 
@@ -121,9 +122,11 @@ def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> Finetu
     """
     started = time.perf_counter()
     start = _start(options)
-    with joined(options.device) as processes, opened_source(data, options) as source:
-        path = Path(options.run or _run_path(source, options.backbone))
-        _check_name(path)
+    with (
+        joined(options.device) as processes,
+        opened_source(data, options) as source,
+        _claimed(options, source, processes) as path,
+    ):
         options = dataclasses.replace(
             _named(options, start), report=options.report if processes.leads else SILENT
         )
@@ -131,7 +134,6 @@ def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> Finetu
         net = load_network(options)
         if start is not None:
             start.check(net)
-        check_new(path)
         folder = path.with_name(f".{path.name}.tuning")
         if options.restart and processes.leads:
             shutil.rmtree(folder, ignore_errors=True)
@@ -209,9 +211,16 @@ def _named(options: FinetuneOptions, start: StartRun | None) -> FinetuneOptions:
     return options
 
 
-def _run_path(source: ImageSource, backbone: str) -> Path:
-    """Return ``runs/DATA.BACKBONE-finetune``, numbered if it exists already."""
-    return new_run_path(default_cache_path(source.root, backbone), "finetune")
+@contextmanager
+def _claimed(options: FinetuneOptions, source: ImageSource, processes: Processes) -> Iterator[Path]:
+    """Claim the path of the run, by default ``runs/DATA.BACKBONE-finetune``, for all processes of the training."""
+    default = default_run_path(default_cache_path(source.root, options.backbone), "finetune")
+    _check_name(Path(options.run or default))
+    if not processes.leads:
+        yield processes.shared(None)
+        return
+    with claim_run(options.run, default, options.report) as path:
+        yield processes.shared(path)
 
 
 def _train(tuning: Tuning, name: str) -> TrainingResult:

@@ -6,8 +6,15 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
+from frostline.files.checksums import SUMS_FILE
 from frostline.pipeline.inputs.labelled_images import divide_rows
 from frostline.splits import Split
+
+
+def rewrite_record(run, record, name="run.json"):
+    """Replace a record of a run, whose digests are then no longer listed, as in runs of earlier versions."""
+    (run / name).write_text(json.dumps(record))
+    (run / SUMS_FILE).unlink(missing_ok=True)
 
 
 def as_of_version_3(run, cache):
@@ -19,8 +26,10 @@ def as_of_version_3(run, cache):
     record = json.loads((run / "run.json").read_text())
     codes = divide_rows(cache, tuple(record["split"]["fractions"]), rule=1)
     del record["split"]["rule"]
+    for name, code in {"train": Split.TRAIN, "val": Split.VAL, "test": Split.TEST}.items():
+        record["split"]["counts"][name] = int((codes == code).sum())
     record["format_version"] = 3
-    (run / "run.json").write_text(json.dumps(record))
+    rewrite_record(run, record)
     kept = np.flatnonzero((codes == Split.TRAIN) | (codes == Split.VAL))
     save_file({"content": cache.content[kept], "split": codes[kept]}, run / "split.safetensors")
     return {str(name) for name in cache.ids[codes == Split.TEST]}

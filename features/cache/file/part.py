@@ -92,6 +92,11 @@ def part_paths(cache: Path) -> list[Path]:
     )
 
 
+def whole_path(part: Path) -> Path:
+    """Return the path of the cache that a part with this path belongs to; see `Part.path`."""
+    return part.with_name(re.sub(r"\.part-\d+-of-\d+$", "", part.name))
+
+
 @dataclass(frozen=True)
 class PartOf:
     """Part that a file holds, and the cache that it belongs to.

@@ -31,7 +31,7 @@ def repeating_commands(run: Run) -> list[str]:
         caches = "+".join(cache.path for cache in run.caches)
         words = dataclasses.replace(options, run=again).arguments()
         lines = [*map(_extract, run.caches), shlex.join(["frostline", "train-head", caches, *words])]
-    if run.ledger.entries():
+    if run.ledger.file.exists():
         lines.append(shlex.join(["frostline", "evaluate", again]))
     return lines
 

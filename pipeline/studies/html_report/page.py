@@ -17,7 +17,7 @@ from PIL import Image
 from frostline.features.errors import FeaturesError
 from frostline.pipeline.drawing.attempts import attempted
 from frostline.pipeline.drawing.thumbnails import Pictures, opened_pictures
-from frostline.pipeline.errors import PipelineError, ReportError
+from frostline.pipeline.errors import PipelineError, ReportError, RunError
 from frostline.pipeline.hosts.versions import library_versions
 from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
 from frostline.pipeline.inputs.layers import layer_features
@@ -30,7 +30,7 @@ from frostline.pipeline.studies.html_report.commands import repeating_commands
 from frostline.pipeline.studies.html_report.embedding import Map, check_map, draw_map
 from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place, compare
 from frostline.pipeline.studies.leaderboard_text import ACCURACIES, cell, known_costs
-from frostline.pipeline.training.sample_sizes import read_learning_curve
+from frostline.pipeline.training.sample_sizes import LearningCurveResult, read_learning_curve
 from frostline.system.atomic import replace_file
 
 _FOLDER = Path(__file__).parent
@@ -102,7 +102,7 @@ def write_report(runs: Sequence[str | Path], options: ReportOptions) -> ReportRe
     render = _renderer()
     check_map(options.map)
     board = compare(runs, on=options.on, report=options.report)
-    learning = [curve for folder in runs if (curve := read_learning_curve(folder))]
+    learning = _learning_curves(runs, options.report)
     shared = _Shared(_Gallery(), _Maps(options.map, options.seed), options.report)
     sections = []
     with options.report.task("Drawing", len(board.places)) as advance:
@@ -132,6 +132,19 @@ def write_report(runs: Sequence[str | Path], options: ReportOptions) -> ReportRe
     path = Path(options.out)
     replace_file(path, text.encode(errors="replace"))
     return ReportResult(path, len(sections), path.stat().st_size, time.perf_counter() - started)
+
+
+def _learning_curves(folders: Sequence[str | Path], report: Reporter) -> list[LearningCurveResult]:
+    """Return the learning curves among the folders, without damaged ones."""
+    found = []
+    for folder in folders:
+        try:
+            curve = read_learning_curve(folder)
+        except RunError as error:
+            report.warn(f"{error} It is left out.")
+            continue
+        found += [curve] if curve else []
+    return found
 
 
 def _renderer() -> Any:

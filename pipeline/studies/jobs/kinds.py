@@ -1,18 +1,19 @@
-"""Kinds of jobs of a study. Each job writes one output under a unique name and is done if that output exists."""
+"""Kinds of jobs of a study. Each job writes one output under a unique name and is done if that output can be read."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-from frostline.pipeline.errors import StudyError
+from frostline.features.errors import FeaturesError
+from frostline.pipeline.errors import RunError, StudyError
 from frostline.pipeline.options.extraction import ExtractOptions
 from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.options.tuning import FinetuneOptions
 from frostline.pipeline.progress import Reporter
-from frostline.pipeline.runs.evaluation import is_evaluated
 
 if TYPE_CHECKING:
     from frostline.pipeline.runs.record import Scores
@@ -70,7 +71,7 @@ class Job(Protocol):
         """Names of the jobs whose outputs the job reads."""
 
     def done(self) -> bool:
-        """Return whether the output exists (by name; no file is opened)."""
+        """Return whether the output is complete: it exists and can be read."""
 
     def run(self, share: Share, report: Reporter) -> float | None:
         """Run or resume the job; return its validation accuracy, if any."""
@@ -93,8 +94,8 @@ class Extraction:
         return part.path(self.cache) if part else self.cache
 
     def done(self) -> bool:
-        """Return whether the file exists, which implies that it is complete."""
-        return self.path.exists()
+        """Return whether the file is a finished cache."""
+        return _is_cache(self.path)
 
     def run(self, share: Share, report: Reporter) -> None:
         """Compute the missing features."""
@@ -124,8 +125,8 @@ class Merge:
         return tuple(part.name for part in self.parts)
 
     def done(self) -> bool:
-        """Return whether the cache exists."""
-        return self.cache.exists()
+        """Return whether the file is a finished cache."""
+        return _is_cache(self.cache)
 
     def run(self, share: Share, report: Reporter) -> None:  # noqa: ARG002  # signature of `Job`
         """Merge the parts, unless the whole existed already, in which case no parts are written."""
@@ -178,7 +179,7 @@ class Candidate:
 
     def done(self) -> bool:
         """Return whether the run exists."""
-        return self.path.exists()
+        return _is_run(self.path)
 
     def run(self, share: Share, report: Reporter) -> float | None:
         """Train the candidate, resuming an interrupted training."""
@@ -247,13 +248,41 @@ def _finetune(job: Candidate | FineTuning, options: FinetuneOptions, share: Shar
     )
 
 
+def _is_cache(path: Path) -> bool:
+    """Return whether a file is a finished cache, by its header."""
+    from frostline.features.cache import FeatureCache
+
+    with contextlib.suppress(FeaturesError, OSError):
+        FeatureCache.open(path).close()
+        return True
+    return False
+
+
+def _is_run(path: Path) -> bool:
+    from frostline.pipeline.runs.record import read_record
+
+    with contextlib.suppress(RunError):
+        read_record(path)
+        return True
+    return False
+
+
+def _is_evaluated(run: Path) -> bool:
+    from frostline.pipeline.runs.evaluation import read_evaluation
+    from frostline.pipeline.runs.predictions import TEST_FILE
+
+    with contextlib.suppress(RunError):
+        return read_evaluation(run) is not None and (run / TEST_FILE).is_file()
+    return False
+
+
 def _complete(run: Path, *, evaluate: bool) -> bool:
-    return is_evaluated(run) if evaluate else run.exists()
+    return _is_run(run) and (_is_evaluated(run) or not evaluate)
 
 
 def _judged(run: Path, *, evaluate: bool, report: Reporter) -> float | None:
     """Evaluate a run on test if requested and not done yet; return its validation accuracy."""
-    if evaluate and not is_evaluated(run):
+    if evaluate and not _is_evaluated(run):
         from frostline.pipeline.judging.evaluate import evaluate as judge
 
         judge(run, report=report)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, distributed, nn
@@ -12,6 +12,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from frostline.features.spec import Precision
 from frostline.pipeline.errors import FinetuneError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,13 @@ class Processes:
         """Wait until all processes have reached this point."""
         if self.count > 1:
             distributed.barrier()
+
+    def shared(self, value: T | None) -> T:
+        """Return the value of the process that leads."""
+        values = [value]
+        if self.count > 1:
+            distributed.broadcast_object_list(values)
+        return cast("T", values[0])
 
     def total(self, sums: Tensor) -> Tensor:
         """Return the sum over all processes."""

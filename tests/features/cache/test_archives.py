@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from frostline.features.cache import FeatureCache, open_writer
+from frostline.features.errors import CacheFormatError, ChecksumError
 from frostline.features.table import ImageSource
 from tests.helpers.paths import DATA
 
@@ -67,3 +68,39 @@ def test_an_archive_is_not_complete_once_a_file_has_another_time(path, tmp_path)
     images.table.stamps.view("<i8")[3, 1] += 1
     with open_writer(copy, FeatureCache.open(path).spec, images) as writer:
         assert (writer.copied, writer.todo.tolist()) == (4, [3])
+
+
+def test_one_flipped_bit_of_the_header_is_noticed_or_without_meaning(tmp_path):
+    """Of a header as Frostline writes it, whose parts have checksums of HDF5."""
+    original = DATA / "archives" / "v2" / "float32.h5"
+    data = original.read_bytes()
+    known = FeatureCache.open(original)
+    expected = replace(known.info(), path=tmp_path)
+    is_header = np.ones(len(data), bool)
+    for extent in known.file.layout.extents.values():
+        is_header[extent.offset : extent.offset + extent.nbytes] = False
+    refused = 0
+    for position in np.flatnonzero(is_header)[::61].tolist():
+        path = tmp_path / "c.h5"
+        path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
+        try:
+            found = FeatureCache.open(path)
+        except CacheFormatError:
+            refused += 1
+            continue
+        assert replace(found.info(), path=tmp_path) == expected, position
+        assert found.verify().ok
+    assert refused > 50
+
+
+def test_one_flipped_bit_of_the_data_is_noticed(tmp_path):
+    original = DATA / "archives" / "v2" / "float32.h5"
+    data = original.read_bytes()
+    path = tmp_path / "c.h5"
+    for name, extent in FeatureCache.open(original).file.layout.extents.items():
+        position = extent.offset + extent.nbytes // 2
+        path.write_bytes(data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :])
+        try:
+            assert not FeatureCache.open(path).verify().ok, name
+        except (CacheFormatError, ChecksumError):
+            continue

@@ -111,3 +111,19 @@ def test_a_link_to_a_cache_stays_a_link(tmp_path):
     extract(link, SPEC, source(5))
     assert link.is_symlink()
     assert names(tmp_path / "elsewhere") == ["real.h5"]
+
+
+@pytest.mark.parametrize("name", ["c.h5.partial", "new/c.h5.partial"])
+def test_partial_file_that_is_a_link_is_not_followed(tmp_path, name):
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    partial = tmp_path / name
+    partial.parent.mkdir(exist_ok=True)
+    for target in (precious, tmp_path / "missing"):
+        partial.unlink(missing_ok=True)
+        partial.symlink_to(target)
+        with pytest.raises(OSError, match="is a symbolic link, and Frostline does not write through it"):
+            extract(partial.with_suffix(""), SPEC, source(3))
+        assert partial.is_symlink()
+    assert precious.read_bytes() == b"precious"
+    assert not (tmp_path / "missing").exists()

@@ -83,6 +83,37 @@ def test_parts_are_deleted_only_on_request(parts, tmp_path):
     assert names(tmp_path / "sub") == ["other.h5"]
 
 
+@pytest.mark.parametrize("left", [3, 1, 0])
+@pytest.mark.parametrize("out", [None, "other.h5"])
+def test_interrupted_deletion_of_parts_is_continued(parts, tmp_path, left, out):
+    out = None if out is None else tmp_path / out
+    merge_parts(parts, out)
+    for part in parts[: COUNT - left]:  # as a kill leaves them
+        part.unlink()
+    before = (out or tmp_path / "c.h5").read_bytes()
+    again = (
+        parts if left != 1 else parts[-1:]
+    )  # all that were named, or those that a pattern of the shell finds
+    merged = merge_parts(again, out, delete_parts=True)
+    assert merged.rows == ROWS
+    assert [each.name for each in tmp_path.iterdir()] == [merged.path.name]
+    assert merged.path.read_bytes() == before
+
+
+def test_parts_that_the_cache_does_not_hold_are_not_deleted(parts, tmp_path):
+    merge_parts(parts, delete_parts=True)
+    changed = images(ROWS) | {"class/000300.jpg": b"changed"}
+    again = write_parts(tmp_path / "other.h5", labelled(changed))
+    for part in again[:1] + again[2:]:
+        part.unlink()
+    other = again[1].rename(parts[1])
+    with pytest.raises(FileNotFoundError):
+        merge_parts(parts, delete_parts=True)
+    with pytest.raises(PartError, match="3 of 4 parts are missing"):
+        merge_parts([other], delete_parts=True)
+    assert other.exists()
+
+
 def test_an_unchanged_part_is_recognised_and_an_interrupted_one_resumed(tmp_path):
     path, images_ = tmp_path / "c.h5", source(ROWS)
     with open_writer(path, SPEC, images_, part=Part(2, 2)) as writer:

@@ -6,6 +6,7 @@ import pytest
 
 from frostline.features.errors import SourceError
 from frostline.features.sources import open_source, summarise
+from frostline.features.sources.labels import sort_classes
 from tests.helpers.images import write_folder
 from tests.helpers.tables import columns, write_manifest, write_parquet
 
@@ -36,6 +37,18 @@ def test_numbers_keep_their_text(root, labels):
 
 def test_integers_are_sorted_by_value(root):
     assert csv_labels(root, "010", "9", "10").table.classes == ("9", "010", "10")
+    some = ["-12", "-2", "-02", "+1", "-0", "0", "00", "1", "3", "10", "+20"]
+    assert sort_classes(some[::-1]) == tuple(sorted(some, key=lambda name: (int(name), name)))
+
+
+def test_integers_of_any_length_are_sorted_by_value(root):
+    large, larger = "9" * 5000, "1" + "0" * 5000
+    assert csv_labels(root, larger, large, f"-{larger}", f"-{large}").table.classes == (
+        f"-{larger}",
+        f"-{large}",
+        large,
+        larger,
+    )
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_sample_sizes(stage, options, cache, no_ink, tmp_path):
     seen = no_ink(lambda: names(path))
     stage(cache, "centroid", out=path, report=report, **options)
     name = stage.__name__.replace("_", "-")
-    assert seen == [{f"{name}.json", f"{name}.csv"}]
+    assert seen == [{f"{name}.json", f"{name}.csv", "SHA256SUMS"}]
     assert len(report.of_pictures()) == 1
     assert json.loads((path / f"{name}.json").read_text())
 

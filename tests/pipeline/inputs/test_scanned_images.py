@@ -53,3 +53,48 @@ def test_results_of_an_earlier_version_are_read_anew(tmp_path):
     again = DigestSource(files())
     checked(again, known)
     assert again.reads == 4
+
+
+CHANGED = {
+    "other names": {"ids": np.arange(4)},
+    "fewer rows": {"ok": np.ones(2, bool)},
+    "another shape": {"stamps": np.zeros((4, 3), np.uint8)},
+    "another type": {"content": np.zeros((4, 16), np.int64)},
+    "a list of times": {"begun": np.arange(3)},
+    "a time of text": {"begun": np.array("now")},
+}
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_results_of_another_shape_are_read_anew(tmp_path, change):
+    known = tmp_path / "known.npz"
+    checked(DigestSource(files()), known)
+    with np.load(known) as file:
+        np.savez(known, **{**{name: file[name] for name in file}, **CHANGED[change]})
+    again = DigestSource(files())
+    checked(again, known)
+    assert again.reads == 4
+
+
+@pytest.mark.parametrize("kind", ["a bomb", "a folder", "truncated", "empty"])
+def test_results_that_are_no_archive_are_read_anew(tmp_path, kind):
+    known = tmp_path / "known.npz"
+    checked(DigestSource(files()), known)
+    with np.load(known) as file:
+        arrays = {name: file[name] for name in file}
+    data = known.read_bytes()
+    if kind == "a bomb":
+        np.savez_compressed(known, **arrays, more=np.zeros(10_000_000))
+    elif kind == "a folder":
+        known.unlink()
+        known.mkdir()
+    else:
+        known.write_bytes(data[:-20] if kind == "truncated" else b"")
+    again = DigestSource(files())
+    if kind == "a folder":
+        with pytest.raises(OSError, match="known"):
+            checked(again, known)  # which can't be written either
+        known.rmdir()
+        return
+    checked(again, known)
+    assert again.reads == 4

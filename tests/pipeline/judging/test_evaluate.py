@@ -14,6 +14,7 @@ from frostline.pipeline.runs.run import load_run
 from tests.helpers.caches import rewrite_check
 from tests.helpers.listener import Listener
 from tests.helpers.network import BACKBONE
+from tests.helpers.runs import rewrite_record
 
 pytestmark = pytest.mark.usefixtures("cpu")
 
@@ -65,7 +66,7 @@ def test_check_of_older_run_is_read_from_cache(ten_digits, tmp_path):
     assert load_run(run).caches[0].check == done.check
     record = json.loads((run / "run.json").read_text())
     del record["caches"][0]["check"]
-    (run / "run.json").write_text(json.dumps(record))
+    rewrite_record(run, record)
     assert evaluate(run, reference).rows > 0
     done.cache.unlink()
     with pytest.raises(RunError, match="bf16 on cpu was not compared with eager fp32"):
@@ -78,3 +79,61 @@ def test_different_features_are_refused(ten_digits, eager_run, tmp_path):
     )
     with pytest.raises(RunError, match="dtype: trained on 'float32', the cache has 'float16'"):
         evaluate(eager_run, half.cache)
+
+
+@pytest.fixture
+def run_copy(eager_run, tmp_path):
+    """A run that was evaluated once, and the sizes of its files."""
+    run = shutil.copytree(eager_run, tmp_path / "run")
+    evaluate(run)
+    return run
+
+
+def test_failure_to_write_predictions_leaves_no_evaluation(eager_run, tmp_path):
+    run = shutil.copytree(eager_run, tmp_path / "run")
+    (run / "test_predictions.csv").mkdir()
+    with pytest.raises(OSError, match="directory"):
+        evaluate(run)
+    assert not (run / "evaluation.json").exists()
+    assert len(load_run(run).ledger.entries()) == 1  # a look is counted all the same
+
+
+def test_failed_evaluation_keeps_the_earlier_one(run_copy, monkeypatch):
+    before = {path.name: path.read_bytes() for path in run_copy.iterdir() if path.name != "ledger.jsonl"}
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("frostline.pipeline.runs.ledger.Ledger.record", lambda *_, **__: 2)
+    monkeypatch.setattr("frostline.system.atomic.sync", full)
+    with pytest.raises(OSError, match="No space left"):
+        evaluate(run_copy)
+    assert {
+        path.name: path.read_bytes() for path in run_copy.iterdir() if path.name != "ledger.jsonl"
+    } == before
+
+
+def test_numbers_are_complete_before_anything_is_drawn(run_copy, monkeypatch):
+    """An interruption there leaves an evaluation without pictures, and none of the earlier one."""
+    assert (run_copy / "confusion.png").exists()
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("frostline.pipeline.judging.evaluate.plot_confusion", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(run_copy)
+    assert json.loads((run_copy / "evaluation.json").read_text())["evaluation_number"] == 2
+    assert not list(run_copy.glob("*.png"))
+    assert not [path.name for path in run_copy.iterdir() if ".partial" in path.name]
+
+
+def test_evaluation_sweeps_what_killed_processes_left(run_copy):
+    before = sorted(path.name for path in run_copy.iterdir())
+    for name in (".confusion.png.0123abcd.partial", ".evaluation.json.4711-1402.partial"):
+        (run_copy / name).write_bytes(b"half")
+    beside = run_copy.with_name(f".{run_copy.name}.search.0123456789abcdef.jsonl")
+    beside.write_bytes(b"")
+    evaluate(run_copy)
+    assert sorted(path.name for path in run_copy.iterdir()) == before
+    assert not beside.exists()

@@ -206,6 +206,65 @@ def test_evaluate_scores_each_run_once(write_study):
     assert len(load_run(run).ledger.entries()) == 2
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda run: (run / "evaluation.json").write_bytes(b""),
+        lambda run: (run / "evaluation.json").write_bytes((run / "evaluation.json").read_bytes()[:200]),
+        lambda run: (run / "test_predictions.csv").unlink(),
+    ],
+    ids=["empty", "half", "without predictions"],
+)
+def test_torn_evaluation_is_made_again(write_study, damage):
+    study = HEADS.replace("[[extract]]", "evaluate = true\n[[extract]]")
+    path = write_study(study, '[[train-head]]\nhead = "knn"')
+    (run,) = batch(path).runs
+    files = {file.name: file.read_bytes() for file in run.iterdir() if "ledger" not in file.name}
+    damage(run)
+    assert states(batch(path), "train-head") == ["done"]
+    for name in (
+        "evaluation.json",
+        "SHA256SUMS",
+    ):  # the number of the evaluation, and the digest of that file
+        del files[name]
+    assert {name: (run / name).read_bytes() for name in files} == files
+    assert load_run(run).ledger.entries()[-1].evaluation_number == 2
+    assert states(batch(path), "train-head") == ["exists"]
+
+
+def test_damaged_run_is_named(write_study):
+    path = write_study(HEADS, '[[train-head]]\nhead = "knn"')
+    (run,) = batch(path).runs
+    (run / "run.json").write_bytes(b"")
+    result = batch(path)
+    assert states(result, "train-head") == ["failed"]
+    assert str(run / "run.json") in result.unfinished[0].error
+
+
+def test_leftovers_are_swept_even_if_nothing_is_to_do(write_study):
+    path = write_study(HEADS, '[[train-head]]\nhead = "knn"')
+    result = batch(path)
+    (run,) = result.runs
+    before = sorted(result.out.rglob("*"))
+    for name in (
+        ".{}.lock",
+        ".{}.0123abcd.partial",
+        ".{}.search.0123456789abcdef.jsonl",
+        ".{}.0123456789abcdef.jsonl",
+    ):
+        run.with_name(name.format(run.name)).write_bytes(b"")
+    left = run.with_name(f".{run.name}.tuning")
+    left.mkdir()
+    (left / "best.safetensors").write_bytes(b"")
+    (run / ".curve.png.0123abcd.partial").write_bytes(b"")
+    (result.out / ".lock").write_bytes(b"")
+    result.errors.mkdir(exist_ok=True)
+    (result.errors / ".job.txt.0123abcd.partial").write_bytes(b"")
+    assert states(batch(path)) == ["exists", "exists"]
+    result.errors.rmdir()
+    assert sorted(result.out.rglob("*")) == before
+
+
 @pytest.mark.real_processor
 def test_killed_batch_resumes_with_the_same_result(write_study, tmp_path):
     path = write_study(HEADS, '[[train-head]]\nhead = ["linear", "knn", "lda", "ridge"]')

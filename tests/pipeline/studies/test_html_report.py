@@ -24,7 +24,9 @@ from frostline.pipeline.studies.html_report.embedding import draw_map
 from frostline.pipeline.training.sample_sizes import read_learning_curve
 from tests.browser import browser, find_browser, find_driver
 from tests.helpers.digits import copy_digits
+from tests.helpers.listener import Listener
 from tests.helpers.runner import run
+from tests.helpers.runs import rewrite_record
 
 pytest.importorskip("plotly", reason="needs the extra report")
 
@@ -164,7 +166,7 @@ def test_forecast_of_an_earlier_version_is_read(sizes, tmp_path):
     law = {"asymptote": 0.1, "scale": 1.0, "exponent": 0.5}
     numbers = {"accuracy": 0.9, "gain": 0.1, "low": 0.0, "high": 0.2, "missed": 0.25}
     document["forecast"] = {"law": law, "images": 100, **numbers}
-    (folder / "learning-curve.json").write_text(json.dumps(document))
+    rewrite_record(folder, document, "learning-curve.json")
     assert read_learning_curve(folder).forecast.last_point_error == 0.25
 
 
@@ -172,10 +174,16 @@ def test_a_damaged_learning_curve_is_named(runs, sizes, tmp_path):
     damaged = tmp_path / "damaged"
     shutil.copytree(sizes[0], damaged)
     file = damaged / "learning-curve.json"
+    (damaged / "SHA256SUMS").unlink()  # as in folders of earlier versions
     for text in ("{", "[]", file.read_text().replace('"accuracy"', '"precision"')):
         file.write_text(text)
         with pytest.raises(RunError, match=f"{file} is not a learning curve"):
-            write_report([runs[0], damaged], tmp_path / "report.html")
+            read_learning_curve(damaged)
+        report = Listener()
+        assert write_report([runs[0], damaged], tmp_path / "report.html", report=report).runs == 1
+        (warning,) = report.warnings
+        assert warning.startswith(f"{file} is not a learning curve")
+    (tmp_path / "report.html").unlink()
     with pytest.raises(RunError, match="no runs to compare"):
         write_report([sizes[0]], tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
@@ -224,12 +232,12 @@ def test_missing_data_of_a_run_are_omitted(runs, tmp_path):
     numbers = {"trained": 1, "frozen": 0, "best": 1, "weights_sha256": "0" * 64, "frozen_sha256": "0" * 64}
     settings = {"backbone": "timm:test_resnet", "from_scratch": True, "recipe": {}, **nothing, **numbers}
     record |= {"kind": "finetune", "finetune": settings}
-    (other / "run.json").write_text(json.dumps(record))
+    rewrite_record(other, record)
     gone = tmp_path / "gone"
     shutil.copytree(runs[1], gone)
     record = json.loads((gone / "run.json").read_text())
     record["caches"][0]["path"] = str(tmp_path / "gone.h5")
-    (gone / "run.json").write_text(json.dumps(record))
+    rewrite_record(gone, record)
     out = tmp_path / "report.html"
     done = run("report", other, gone, "--out", out, "--json")
     assert json.loads(done.stdout)["bytes"] == out.stat().st_size
@@ -251,7 +259,7 @@ def test_images_of_another_data_set_under_the_path_of_a_cache_are_not_drawn(runs
     extract(folder, backbone="timm:test_resnet", **options)
     record = json.loads((run_folder / "run.json").read_text())
     record["caches"][0]["path"] = str(tmp_path / "a.h5")
-    (run_folder / "run.json").write_text(json.dumps(record))
+    rewrite_record(run_folder, record)
     out = tmp_path / "report.html"
     write_report([run_folder], out)
     document = Document(out.read_text("utf-8"))

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -16,8 +17,10 @@ from frostline.pipeline import RunError, compare, evaluate, extract, train_head
 from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.summary import summarise
 from frostline.pipeline.studies.leaderboard import SORTS, _front
+from tests.helpers.listener import Listener
 from tests.helpers.network import BACKBONE
 from tests.helpers.runner import run
+from tests.helpers.runs import rewrite_record
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,7 @@ def test_unknown_values_are_none(runs, tmp_path):
     moved.mkdir()
     record = json.loads((ridge / "run.json").read_text())
     record["caches"][0]["path"] = str(tmp_path / "gone.h5")
-    (moved / "run.json").write_text(json.dumps(record))
+    rewrite_record(moved, record)
     found = summarise(moved)
     assert found.cost.extraction_seconds is found.cost.cache_bytes is found.cost.total_seconds is None
     assert found.predictions("validation") is None
@@ -156,13 +159,45 @@ def test_invalid_arguments_are_refused(runs, tmp_path):
         compare(made, sort="beauty")
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("evaluation.json", ""),
+        ("evaluation.json", "{"),
+        ("run.json", ""),
+        ("run.json", "{}"),
+        ("validation_predictions.csv", "id,label\n1,2\n"),
+    ],
+)
+def test_run_with_a_damaged_file_is_left_out(runs, tmp_path, file, text):
+    (ridge, knn, _), _ = runs
+    damaged = shutil.copytree(knn, tmp_path / "damaged")
+    (damaged / file).write_text(text)
+    report = Listener()
+    board = compare([ridge, damaged], report=report)
+    assert [place.summary.run.path for place in board.places] == [ridge]
+    (warning,) = report.warnings
+    assert str(damaged / file) in warning
+    assert "\n" not in warning
+    assert f"Left out, because a file of the run is damaged: {damaged}." in board.notes
+    with pytest.raises(RunError, match=file):
+        compare([damaged])
+
+
+def test_folder_that_is_no_run_is_refused_beside_runs(runs, tmp_path):
+    (ridge, *_), _ = runs
+    with pytest.raises(RunError, match="is not a run directory"):
+        compare([ridge, tmp_path])
+
+
 def test_predictions_round_trip(tmp_path):
     path = tmp_path / "predictions.csv"
     classes = ("a, b", 'c"d', "é\n")
     ids = np.array(["x/1.png", "x,2.png", "3"])
-    Predictions.of(ids, np.array([0, 1, 2]), np.array([0, 2, 2]), np.array([0.5, 0.25, 1.0]), classes).write(
-        path
+    written = Predictions.of(
+        ids, np.array([0, 1, 2]), np.array([0, 2, 2]), np.array([0.5, 0.25, 1.0]), classes
     )
+    path.write_bytes(written.encode())
     found = Predictions.read(path)
     assert found.ids.tolist() == ids.tolist()
     assert found.labels.tolist() == list(classes)

@@ -297,3 +297,37 @@ def test_example_file_is_a_valid_study(tmp_path, digits):
     path.write_text(example.replace('"cifar10/"', f'"{digits}"').replace('"study"', f'"{tmp_path / "out"}"'))
     counts = Counter(job.stage for job in plan_study(read_study(path)).jobs)
     assert counts == {"extract": 3, "train-head": 3 * 3 * 3, "search": 4 * 6, "finetune": 4 * 3}
+
+
+HOSTILE = {
+    "not UTF-8": (b'[batch]\ndata = "\xff"\n', "line 2: byte 0xff is not UTF-8"),
+    "deep": (b"[batch]\ndata = " + b"[" * 100_000, "nested too deeply"),
+    "5,000 digits": (b"[batch]\nseeds = [" + b"1" * 5000 + b"]\n", "not TOML"),
+    "a null character": (b"[batch]\ndata = '\0'\n", "not TOML"),
+    "empty": b"",
+    "data of a number": b"[batch]\ndata = 5\n",
+    "a batch of a list": b"[[batch]]\ndata = 'a'\n",
+    "an extract of a number": b"extract = 5\n[batch]\ndata = 'a'\n",
+    "an extract of numbers": b"extract = [5]\n[batch]\ndata = 'a'\n",
+    "a date": b"[batch]\ndata = 2020-01-01\n",
+    "a huge seed": b"[batch]\ndata = 'a'\nseeds = [" + b"1" * 400 + b"]\n",
+    "not a number": b"[batch]\ndata = 'a'\nfractions = [nan, inf, 0.5]\n",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_file_of_other_things_is_refused(tmp_path, name):
+    content = HOSTILE[name]
+    content, message = content if isinstance(content, tuple) else (content, "")
+    path = tmp_path / "study.toml"
+    path.write_bytes(content)
+    with pytest.raises(StudyError, match=rf"(?s)study\.toml.*{message}"):
+        read_study(path)
+
+
+def test_a_file_too_large_is_not_read(tmp_path):
+    path = tmp_path / "study.toml"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(OSError, match="has 1099511627776 bytes; expected at most"):
+        read_study(path)

@@ -26,7 +26,7 @@ class TestSampleSizes:
         assert {name: value for name, value in told.items() if name != "folder"}.items() <= written.items()
         assert written["split"]["counts"]["val"] == told["rows"] > 0
         assert sorted(path.name for path in tmp_path.iterdir()) == ["found"]  # and no journal
-        assert {path.suffix for path in (tmp_path / "found").iterdir()} == {".json", ".csv", ".png"}
+        assert {path.suffix for path in (tmp_path / "found").iterdir()} == {".json", ".csv", ".png", ""}
         assert "a run is never overwritten" in run(*arguments, code=1).stderr
 
     def test_tables_are_printed_and_a_wrong_layer_is_refused(self, ten_cache, tmp_path):

@@ -1,6 +1,7 @@
 """A killed training resumes as if it had not been killed."""
 
 import json
+import os
 import signal
 import subprocess
 import time
@@ -8,12 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from frostline.features.backbones import load_backbone
+from frostline.files.documents import convert
 from frostline.pipeline import Recipe, finetune
 from frostline.pipeline.errors import FinetuneError, RunError
-from frostline.pipeline.tuning.trainer.checkpoint import load_checkpoint
+from frostline.pipeline.tuning.trainer.checkpoint import load_checkpoint, save_checkpoint
+from frostline.pipeline.tuning.trainer.loop import _State
 from tests.pipeline.tuning.training import (
     FP32,
     QUIET,
@@ -140,3 +144,63 @@ def test_unfinished_training_with_other_settings_is_refused(digits):
     assert result.resumed == 0
     with pytest.raises(RunError, match="run exists already"):
         finetune(digits, recipe=Recipe(**SMALL), run="run", **QUIET)
+
+
+STATE = {
+    "epoch": 0,
+    "update": 1,
+    "sums": [0.5, 1.0, 2.0],
+    "seconds": 1.0,
+    "history": [],
+    "best": 0,
+    "scale": {},
+    "key": "k",
+}
+
+
+def flipped(path):
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_changed_number_in_a_checkpoint_is_noticed(tmp_path):
+    path = tmp_path / "checkpoint.safetensors"
+    save_checkpoint(path, {"network.a": torch.ones(3), "network.b": torch.tensor(1.0)}, STATE)
+    found = load_checkpoint(path)
+    assert found.state == STATE
+    assert torch.equal(found.part("network")["a"], torch.ones(3))
+    flipped(path)
+    with pytest.raises(FinetuneError, match=r"is damaged \(its digest differs.*--restart"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("text", ["[1]", "5", '"text"', "{", "[" * 100_000, "1" * 5000])
+def test_a_state_of_another_kind_is_refused(tmp_path, text):
+    path = tmp_path / "checkpoint.safetensors"
+    save_file({"network.a": torch.ones(3)}, path, metadata={"state": text})
+    with pytest.raises(FinetuneError, match=r"is damaged .*--restart"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("kind", ["folder", "loop", "pipe"])
+def test_what_is_no_file_is_no_checkpoint(tmp_path, kind):
+    path = tmp_path / "checkpoint.safetensors"
+    make = {"folder": path.mkdir, "loop": lambda: path.symlink_to(path.name), "pipe": lambda: os.mkfifo(path)}
+    make[kind]()
+    with pytest.raises(FinetuneError, match=r"is damaged .*--restart"):
+        load_checkpoint(path)
+    path.rmdir() if kind == "folder" else path.unlink()
+    assert load_checkpoint(path) is None
+
+
+@pytest.mark.parametrize("field", STATE)
+@pytest.mark.parametrize("value", [None, "text", -1, 10**40, [], {"a": 1}])
+def test_fields_of_a_state_are_typed(field, value):
+    try:
+        found = convert({**STATE, field: value}, _State)
+    except ValueError as error:
+        assert field in str(error)  # noqa: PT017  # either of the two
+    else:
+        assert field == "key" or isinstance(value, int | dict | list)
+        assert found.epoch >= 0
