@@ -42,7 +42,7 @@ def connected(address: str) -> Iterator[int]:
             _started(distributed, int(local[1]))
             if local
             else _connect(distributed.Client, address) as client,
-            joblib.parallel_config(backend="dask", client=client),
+            joblib.parallel_config(backend=_backend(client)),
         ):
             yield _slots(client, address)
     except distributed.KilledWorker as error:
@@ -51,6 +51,27 @@ def connected(address: str) -> Iterator[int]:
             " the memory of a worker ran out. Finished jobs are kept: run the same command again, with more memory per"
             f" worker ({error})"
         ) from error
+
+
+def _backend(client: Any) -> Any:
+    """Return joblib's backend for Dask, which also passes on the error of a task whose workers were killed.
+
+    joblib's own waits for such a task for ever.
+    """
+    backend: Any = importlib.import_module("joblib._dask").DaskDistributedBackend
+
+    class Backend(backend):  # type: ignore[misc]  # the package is optional
+        def submit(self, func: Any, callback: Any = None) -> Any:
+            future = super().submit(func, callback)
+
+            def report(done: Any) -> None:
+                if (error := done.exception()) is not None and callback is not None:
+                    callback(error)  # joblib raises a result that is an exception
+
+            future.add_done_callback(report)
+            return future
+
+    return Backend(client=client)
 
 
 @contextmanager

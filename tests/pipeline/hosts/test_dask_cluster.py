@@ -128,17 +128,19 @@ def test_dying_worker_does_not_change_results(write_study, many, tmp_path, monke
     np.testing.assert_array_equal(ours.features(), theirs.features())
 
 
-def end():
-    os._exit(1)
+def end_of_a_worker(tests):
+    if os.getpid() != tests:
+        os._exit(1)
 
 
 def test_a_task_that_kills_every_worker_is_an_error_of_the_cluster():
     with (
         pytest.raises(ClusterError, match="most likely because the memory of a worker ran out"),
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        connected("local:1"),
+        connected("local:2"),
     ):
-        joblib.Parallel()([joblib.delayed(end)()])
+        calls = [joblib.delayed(end_of_a_worker)(os.getpid()) for _ in range(2)]
+        list(joblib.Parallel(return_as="generator")(calls))
 
 
 def held_by(file, pids):
