@@ -106,7 +106,10 @@ def mutate_json(data: bytes, rng: random.Random) -> bytes:
         return mutate_bytes(data, rng)
     for _ in range(rng.choice((1, 1, 2))):
         document = _changed(document, rng)
-    return json.dumps(document).encode()
+    try:
+        return json.dumps(document).encode()
+    except RecursionError:  # a deep list in a deep list
+        return mutate_bytes(data, rng)
 
 
 def _changed(value: Any, rng: random.Random) -> Any:
