@@ -139,8 +139,11 @@ def test_a_task_that_kills_every_worker_is_an_error_of_the_cluster():
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         connected("local:2"),
     ):
-        calls = [joblib.delayed(end_of_a_worker)(os.getpid()) for _ in range(2)]
-        list(joblib.Parallel(return_as="generator")(calls))
+        list(
+            joblib.Parallel(return_as="generator")(
+                joblib.delayed(end_of_a_worker)(os.getpid()) for _ in range(2)
+            )
+        )
 
 
 def held_by(file, pids):
