@@ -23,14 +23,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from frostline.features.errors import BackboneError, FeaturesError
 from frostline.features.images.decoders import DECODERS, DecoderKind
-from frostline.features.images.files.damage import (
-    ZEROS,
-    avif_damage,
-    decoded,
-    gif_damage,
-    is_torn,
-    webp_damage,
-)
+from frostline.features.images.files.checks import damage
+from frostline.features.images.files.damage import decoded
 from frostline.features.images.files.depth import (
     colour_remark,
     is_deep,
@@ -39,10 +33,9 @@ from frostline.features.images.files.depth import (
     unreadable_tiff,
     with_scaled_palette,
 )
-from frostline.features.images.files.jpeg import jpeg_damage
 from frostline.features.images.files.metadata import without_metadata
-from frostline.features.images.files.png import png_damage
 from frostline.features.images.files.silence import silence
+from frostline.features.images.files.tiff_strips import left_out
 from frostline.features.images.heif import HEIF_EXTENSIONS, HEIF_REMEDY, is_heif, reads_heif, register_heif
 from frostline.features.images.views import random_box
 from frostline.features.spec import Transform
@@ -249,12 +242,11 @@ def _open_rgb(data: bytes) -> Image.Image:
         raise DecodeError(f"{image.width} x {image.height} pixels: more than {MAX_PIXELS}")
     if reason := obstacle(image):
         raise DecodeError(reason)
-    if image.format == "TIFF" and (reason := _gap(image)):
+    if image.format == "TIFF" and (reason := left_out(image)):
         raise DecodeError(f"damaged image: {reason}")
     scan = stream.tell()
-    is_raw = image.format in {"BMP", "PPM"} or image.info.get("compression") == "raw"
     image.load()
-    if reason := _damage(image, data, scan, is_raw=is_raw):
+    if reason := damage(image, data, scan, _pixels):
         raise DecodeError(f"damaged image: {reason}")
     orientation = _orientation(image)
     image, remark = _rgb(image, data)
@@ -264,31 +256,8 @@ def _open_rgb(data: bytes) -> Image.Image:
     return image
 
 
-def _gap(image: Any) -> str:
-    """Return how much of a TIFF its strips and tiles leave out, which Pillow shows as black; empty for nothing."""
-    width, height = int(image.tag_v2[256]), int(image.tag_v2[257])  # as stored, before it is turned
-    parts = [part.extents or (0, 0, width, height) for part in image.tile]
-    found = sum((min(right, width) - left) * (min(low, height) - top) for left, top, right, low in parts)
-    missing = width * height - found
-    return f"its strips hold {found} of {width * height} pixels" if parts and missing > 0 else ""
-
-
-def _damage(image: Image.Image, data: bytes, scan: int, *, is_raw: bool) -> str:
-    """Return what is wrong with the pixels of a loaded image; empty for nothing."""
-    pixels = functools.partial(decoded, formats=_formats())
-    if image.format == "JPEG":
-        return jpeg_damage(data, scan, pixels)
-    if image.format == "PNG":
-        return png_damage(data)
-    if image.format == "GIF":
-        return gif_damage(data)
-    if image.format == "WEBP":
-        return webp_damage(data, pixels)
-    if image.format in {"AVIF", "HEIF"}:
-        return avif_damage(data, pixels)
-    if is_raw and data.find(ZEROS) >= 0 and is_torn(np.asarray(image), upwards=image.format == "BMP"):
-        return "a row of pixels ends in its middle, and only zeros follow"
-    return ""
+def _pixels(data: bytes) -> bytes | None:
+    return decoded(data, _formats())
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """Damage in PNGs: Pillow decodes the pixels without a look at their checksums."""
 
+import struct
 import zlib
 from collections.abc import Iterator
 from typing import Final
@@ -12,6 +13,7 @@ END_OF_PNG: Final = b"\0\0\0\0IEND\xaeB`\x82"
 
 _HEADER = 8
 _PIXELS = b"IDAT"
+_LENGTH_AND_KIND, _CHECKSUM = struct.Struct(">I4s").unpack_from, struct.Struct(">I").unpack_from
 
 
 def png_damage(data: bytes) -> str:
@@ -20,16 +22,21 @@ def png_damage(data: bytes) -> str:
     Pillow checks the chunks before the pixels itself. Chunks behind them, such as texts and the further pictures of an
     animation, don't matter, but the file must have an end.
     """
-    content, stop, found = memoryview(data), _HEADER, False
-    for kind, start, end in png_chunks(data):
+    start, last, found = _HEADER, len(data) - 12, False
+    while start <= last:
+        length, kind = _LENGTH_AND_KIND(data, start)
+        end = start + 8 + length
         if kind == _PIXELS:
             found = True
-            if zlib.crc32(content[start + 4 : end - 4]) != int.from_bytes(content[end - 4 : end]):
+            if (
+                end + 4 > len(data)
+                or zlib.crc32(memoryview(data)[start + 4 : end]) != _CHECKSUM(data, end)[0]
+            ):
                 return f"its pixels don't have their checksum (chunk IDAT at byte {start})"
         elif found:
             break
-        stop = end
-    return "" if data.find(END_OF_PNG, stop) >= 0 else "truncated PNG (no end marker)"
+        start = end + 4
+    return "" if data.find(END_OF_PNG, start) >= 0 else "truncated PNG (no end marker)"
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -1,6 +1,7 @@
 """Files that were cut or filled with zeros: an error in every format, and never a picture that is grey in part."""
 
 import io
+import itertools
 
 import numpy as np
 import pytest
@@ -105,6 +106,33 @@ def test_damage_to_a_later_picture_of_a_gif_does_not_matter():
     assert not is_refused(zeroed(data, middle, middle + 300))
 
 
+TIFFS = {
+    "deflate": {"compression": "tiff_adobe_deflate"},
+    "old deflate": {"compression": "tiff_deflate"},
+    "lzw": {"compression": "tiff_lzw"},
+    "packbits": {"compression": "packbits"},
+    "jpeg": {"compression": "jpeg", "quality": 75},
+}
+
+
+@pytest.mark.parametrize("rows", [64, 241])
+@pytest.mark.parametrize("name", TIFFS)
+@pytest.mark.parametrize("length", [300, 4096])
+def test_hole_in_a_compressed_tiff_is_refused(name, length, rows):
+    data = encode(BIG, "TIFF", tiffinfo={278: rows}, **TIFFS[name])
+    with Image.open(io.BytesIO(data)) as image:
+        start, stop = image.tag_v2[273][0], image.tag_v2[273][-1] + image.tag_v2[279][-1]
+    assert not is_refused(data)
+    for position in range(start, stop - length, (stop - start) // 23):
+        assert is_refused(zeroed(data, position, position + length))
+
+
+@pytest.mark.parametrize("count", [200, 60, 20])
+def test_zeros_over_the_tables_of_a_tiff_are_refused(count):
+    data = encode(photo(32, 32), "TIFF", **TIFFS["jpeg"])
+    assert is_refused(zeroed(data, len(data) - count))
+
+
 def test_uncompressed_tiff_is_refused():
     data = tiff(np.asarray(BIG), {262: 2})
     assert not is_refused(data)
@@ -166,6 +194,19 @@ def mask(width, height):
 @pytest.mark.parametrize("name", ["bmp", "ppm"])
 def test_black_ground_is_no_damage(make, name):
     assert not is_refused(saved(name, make(300, 200)))
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [*itertools.product(TIFFS, ["RGB", "L"]), *((name, "1") for name in TIFFS if name != "jpeg")],
+)
+@pytest.mark.parametrize(
+    "make", [lambda *size: Image.new("RGB", size), lambda *size: Image.new("RGB", size, "white"), disc, page]
+)
+@pytest.mark.parametrize("size", [(700, 900), (1, 3000), (8, 3000)])
+def test_flat_compressed_tiff_is_no_damage(make, size, name, mode):
+    image = make(*size).convert(mode)
+    assert not is_refused(encode(image, "TIFF", tiffinfo={278: size[1]}, **TIFFS[name]))
 
 
 def test_second_picture_of_a_file_need_not_be_whole():
