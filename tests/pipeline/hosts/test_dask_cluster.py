@@ -134,16 +134,13 @@ def end_of_a_worker(tests):
 
 
 def test_a_task_that_kills_every_worker_is_an_error_of_the_cluster():
+    calls = [joblib.delayed(end_of_a_worker)(os.getpid()) for _ in range(2)]
     with (
         pytest.raises(ClusterError, match="most likely because the memory of a worker ran out"),
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
         connected("local:2"),
     ):
-        list(
-            joblib.Parallel(return_as="generator")(
-                joblib.delayed(end_of_a_worker)(os.getpid()) for _ in range(2)
-            )
-        )
+        list(joblib.Parallel(return_as="generator")(calls))
 
 
 def held_by(file, pids):
