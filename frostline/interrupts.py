@@ -6,6 +6,7 @@ The first signal raises an exception in the main thread, so that the command sto
 This module is imported before all others of a command, so it imports little.
 """
 
+import _thread
 import os
 import signal
 import sys
@@ -58,6 +59,7 @@ class Interrupts:
         for number in _SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._raise)
+        sys.unraisablehook = self._raise_again
         reading, writing = os.pipe()
         if hasattr(os, "register_at_fork"):
             os.set_blocking(writing, False)
@@ -90,6 +92,15 @@ class Interrupts:
             self.end()
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
+    def _raise_again(self, ignored: "sys.UnraisableHookArgs") -> None:
+        """Repeat an exception that Python has ignored, because it was raised while an object was deleted."""
+        if not self.received or not isinstance(ignored.exc_value, KeyboardInterrupt):
+            sys.__unraisablehook__(ignored)
+            return
+        timer = threading.Timer(0.01, _interrupt_main_thread, [self.received])
+        timer.daemon = True
+        timer.start()
+
     def _note(self, number: int) -> None:
         if not self.received:
             self.received, self._at = number, time.monotonic()
@@ -114,6 +125,14 @@ class Interrupts:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _interrupt_main_thread(number: int) -> None:
+    """Send a signal to the main thread, which also ends a call of the system that waits."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:  # Windows
+        _thread.interrupt_main(signal.Signals(number))
 
 
 def _imports(frame: FrameType | None) -> bool:

@@ -23,6 +23,8 @@ _KILLED = re.compile(
     r"DataLoader worker \(pid(?:\(s\))? [^)]*\) (?:exited unexpectedly|is killed by signal: ([\w ]+))"
 )
 _NO_SHARED_MEMORY = re.compile(r"shared memory|\bshm\b|unable to (open|mmap|allocate)", re.IGNORECASE)
+# A killed process takes batches with it that it has announced. Errors of image files never get here.
+_DISCONNECTED = (ConnectionError, EOFError, FileNotFoundError)
 _NO_PROCESS = {errno.EAGAIN, errno.ENOMEM}
 
 
@@ -78,7 +80,7 @@ class ImageLoader:
                         )
                     yield batch
                     done += 1
-            except (RuntimeError, OSError) as error:
+            except (RuntimeError, OSError, EOFError) as error:
                 problem = _problem(error)
                 if not problem or not self._workers:
                     raise
@@ -165,8 +167,8 @@ def _problem(error: Exception) -> tuple[str, str, bool] | None:
             "enlarge it (docker run --shm-size=8g), or pass --workers 0",
             False,
         )
-    if killed:
-        how = f" by the signal {killed[1]}" if killed[1] else ""
+    if killed or isinstance(error, _DISCONNECTED):
+        how = f" by the signal {killed[1]}" if killed and killed[1] else ""
         return (
             f"A process that loads images was killed{how}, most likely because the memory ran out",
             "pass a lower --workers",

@@ -12,7 +12,7 @@ import pytest
 from frostline.interrupts import MESSAGE
 from tests.helpers.network import BACKBONE_OPTIONS
 from tests.helpers.paths import ROOT
-from tests.helpers.processes import Command
+from tests.helpers.runner import Command
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
@@ -163,6 +163,32 @@ def test_an_ignored_interrupt_remains_ignored(whole_digits, tmp_path):
     assert command.process.poll() is None
     command.signal(TERM)
     check(command, TERM)
+
+
+IGNORED = """
+import os, signal, time
+import click
+from frostline import cli, interrupts
+from frostline.__main__ import main
+
+class Deleted:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0)
+
+@click.command()
+def delete():
+    Deleted()
+    time.sleep(1000)
+
+interrupts.PATIENCE = 1000
+cli.main = type(cli.main)(commands={"delete": delete})
+main()
+"""
+
+
+def test_an_interrupt_that_python_ignores_is_repeated():
+    assert check(Command("delete", python=("-c", IGNORED)), TERM) == f"{MESSAGE}\n"
 
 
 CONVERTED = """

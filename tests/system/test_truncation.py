@@ -10,8 +10,7 @@ import pytest
 
 from frostline.features.cache import FeatureCache
 from frostline.features.errors import ChecksumError
-from tests.helpers.processes import Command
-from tests.helpers.runner import run
+from tests.helpers.runner import Command, run
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGBUS"), reason="Windows truncates no mapped file")
 

@@ -122,6 +122,8 @@ def test_small_shared_memory_is_named_and_done_without(digits):
             RuntimeError("Caught RuntimeError ... unable to allocate shared memory(shm) for file"),
             "shared memory",
         ),
+        (ConnectionResetError(104, "Connection reset by peer"), "was killed, most"),
+        (EOFError(), "was killed, most"),
         (OSError(28, "No space left on device"), "shared memory"),
         (OSError(12, "Cannot allocate memory"), "No process can be started"),
     ],
