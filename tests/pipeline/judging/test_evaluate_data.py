@@ -75,7 +75,7 @@ def test_removed_and_relabelled_images_are_counted(run, data, tmp_path):
     report = Listener()
     evaluate(run, report=report)
     (note,) = report.notes
-    assert "1 of its 30 images are gone or changed, 1 images have another class" in note
+    assert "1 of its 30 images is gone or changed, 1 image has another class" in note
 
 
 def test_moved_data_is_the_same_data(run, data, tmp_path):

@@ -341,7 +341,7 @@ def test_a_file_too_large_is_not_read(tmp_path):
     path = tmp_path / "study.toml"
     with path.open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(OSError, match="has 1099511627776 bytes; expected at most"):
+    with pytest.raises(OSError, match="has 1,099,511,627,776 bytes; expected at most"):
         read_study(path)
 
 
