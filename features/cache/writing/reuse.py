@@ -53,14 +53,17 @@ class Contents:
             self._seen[new] = True
         return self._content[rows]
 
-    def decoded_anew(self, rows: NDArray[np.int64], failed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    def decoded_anew(
+        self, rows: NDArray[np.int64], failed: NDArray[np.bool_], *, by_earlier: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
         """Return a (k,) mask of the rows that were read and whose earlier decoding may have given another result.
 
         Args:
             rows: (k,) int64 rows.
             failed: (k,) bool mask of the rows that could not be decoded then.
+            by_earlier: (k,) bool mask of the rows that an earlier version may have decoded.
         """
-        return self._seen[rows] & (self._in_doubt[rows] | failed)
+        return self._seen[rows] & ((self._in_doubt[rows] & by_earlier) | failed)
 
     def doubtful(self, rows: NDArray[np.int64], since: int) -> NDArray[np.bool_]:
         """Return a (k,) mask of the `rows` whose images must be read, although they have the stamp of a time."""
@@ -119,16 +122,17 @@ class KnownRows:
 def find_reusable(files: Sequence[MappedFile], contents: Contents, rows: NDArray[np.int64]) -> KnownRows:
     """Return those of `find_known` that need not be computed again.
 
-    No file tells which version decoded its images. A row that is known by the stamp of its image was written since
-    stamps are what they are. A row that is known by the bytes of its image only may be older: it is computed again if
-    it failed, or if earlier versions may have decoded these bytes to other pixels.
+    A row that is known by the bytes of its image only is computed again if it failed, or if it is in a file of version
+    1 and earlier versions may have decoded these bytes to other pixels. Files of version 2 are written since images are
+    decoded as they are.
     """
     known = find_known(files, contents, rows)
     failed = np.zeros(len(known.rows), bool)
     for index, file in enumerate(files):
         mine = known.file == index
         failed[mine] = file.array("status")[known.origin[mine]] == FAILED
-    kept = ~contents.decoded_anew(known.rows, failed)
+    is_earlier = np.array([file.layout.version == 1 for file in files], bool)
+    kept = ~contents.decoded_anew(known.rows, failed, by_earlier=is_earlier[known.file])
     return replace(
         known,
         rows=known.rows[kept],

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from frostline.features.cache import FeatureCache
+from frostline.features.cache.writing import creation
 from frostline.features.images import exact
 from frostline.features.images.decoders import DecoderKind
 from frostline.features.images.decoding import DecodeError, upright_rgb
@@ -45,6 +46,7 @@ def old_cache(tmp_path, monkeypatch):
         (folder / "a" / name).write_bytes(data)
         os.utime(folder / "a" / name, (1e9, 1e9))
     with monkeypatch.context() as patched:
+        patched.setattr(creation, "FILE_VERSION", 1)
         patched.setattr(exact, "EXACT", DecoderKind(earlier, exact.EXACT.resize, exact.EXACT.label))
         made = extract(folder, cache=tmp_path / "c.h5", **BACKBONE)
     for name in FILES:
@@ -62,3 +64,7 @@ def test_only_files_in_doubt_and_failed_ones_are_computed_again(old_cache, tmp_p
         FeatureCache.open(path).features("embedding"), FeatureCache.open(fresh.cache).features("embedding")
     )
     assert extract(folder, cache=path, **BACKBONE).unchanged
+    for name in FILES:
+        os.utime(folder / "a" / name, (1.2e9, 1.2e9))
+    touched = extract(folder, cache=path, **BACKBONE)
+    assert (touched.computed, touched.copied) == (1, 5)  # the torn one is tried again
