@@ -1,5 +1,6 @@
 """Batches in flight: computed in order, a bounded number ahead of the consumer."""
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -41,15 +42,22 @@ def in_order(
         ahead: Number of batches in flight while the consumer handles one.
 
     Yields:
-        Each batch, and its features by layer key: (k, views, dim) float32.
+        Each batch, and its features by layer key: (k, views, dim) float32. If the iteration ends early, it waits for
+        the batches in flight.
     """
     waiting: deque[tuple[Batch, LaunchedBatch]] = deque()
-    for batch in batches:
-        waiting.append((batch, launch(torch.from_numpy(batch.pixels))))
-        if len(waiting) > ahead:
+    try:
+        for batch in batches:
+            waiting.append((batch, launch(torch.from_numpy(batch.pixels))))
+            if len(waiting) > ahead:
+                yield _collect(*waiting.popleft(), keys)
+        while waiting:
             yield _collect(*waiting.popleft(), keys)
-    while waiting:
-        yield _collect(*waiting.popleft(), keys)
+    finally:
+        # After an error or an interrupt, batches in flight still read their pixels and write their outputs.
+        for _, launched in waiting:
+            with contextlib.suppress(Exception):
+                launched.wait()
 
 
 def _collect(batch: Batch, launched: LaunchedBatch, keys: Sequence[str]) -> tuple[Batch, Features]:

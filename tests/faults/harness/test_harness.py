@@ -48,14 +48,18 @@ def test_events_of_a_run_are_those_that_change_its_folder(world):
 
 @pytest.mark.parametrize("mode", ["before", "after"])
 def test_a_kill_happens_at_its_event(world, mode):
-    world.start("empty")
-    whole = events(world.run(*EXTRACTION))
-    place = whole.index(("rename", "/d.h5"))
-    world.start("empty")
-    outcome = world.server.run(*EXTRACTION, fault=Fault(mode, place))
+    arguments = ("evaluate", "run", "--quiet")  # in one thread, so that two runs have the same events
+    file = world.root / "run" / "evaluation.json"
+    world.start("run")
+    file.unlink(missing_ok=True)
+    whole = events(world.run(*arguments))
+    place = whole.index(("rename", "/run/evaluation.json"))
+    world.start("run")
+    file.unlink(missing_ok=True)
+    outcome = world.server.run(*arguments, fault=Fault(mode, place))
     assert outcome.killed
-    assert outcome.events[-1].kind == "rename"
-    assert (world.root / "d.h5").exists() == (mode == "after")
+    assert events(outcome)[-1] == ("rename", "/run/evaluation.json")
+    assert file.exists() == (mode == "after")
 
 
 def test_a_torn_write_writes_half(world):
@@ -82,7 +86,11 @@ def test_a_stopped_command_goes_on_after_the_others(world):
     from tests.faults.harness.trials import Command
 
     world.start("empty")
-    commands = [Command(EXTRACTION, fault=Fault("stop", 60)), Command(EXTRACTION)]
+    laid_out = [kind for kind, _ in events(world.run(*EXTRACTION))].index(
+        "fallocate"
+    )  # before any thread starts
+    world.start("empty")
+    commands = [Command(EXTRACTION, fault=Fault("stop", laid_out)), Command(EXTRACTION)]
     first, second = world.server.run_all(commands)
     assert first.disturbed
     assert first.code == 0
