@@ -4,25 +4,37 @@ import atexit
 import os
 import signal
 import sys
+from collections.abc import Callable
+from typing import Any
 
 from frostline.interrupts import INTERRUPTS, end_children, silence
 
 
-def main() -> None:
-    """Run the command line, and exit with its code; 130 after Ctrl-C and 143 after SIGTERM, whenever they arrive."""
-    try:
-        INTERRUPTS.handle()
+class Program:
+    """The command line as a program. Calling it runs it with the words of this process."""
+
+    def __call__(self) -> None:
+        """Run a command, and exit with its code; 130 after Ctrl-C and 143 after SIGTERM, whenever they arrive."""
+        try:
+            INTERRUPTS.handle()
+            from frostline.cli import main as command
+
+            command()
+        except SystemExit:
+            if not INTERRUPTS.received:
+                _default_signals()
+                raise
+        except BaseException:
+            if not INTERRUPTS.received:
+                raise
+        _end_interrupted()
+
+    @property
+    def main(self) -> Callable[..., Any]:
+        """`click.Command.main` of the command line, for tools that run a command within their own process."""
         from frostline.cli import main as command
 
-        command()
-    except SystemExit:
-        if not INTERRUPTS.received:
-            _default_signals()
-            raise
-    except BaseException:
-        if not INTERRUPTS.received:
-            raise
-    _end_interrupted()
+        return command.main
 
 
 def _default_signals() -> None:
@@ -46,6 +58,8 @@ def _end_interrupted() -> None:
     finally:
         os._exit(INTERRUPTS.exit_code)
 
+
+main = Program()
 
 if __name__ == "__main__":
     main()

@@ -5,6 +5,7 @@ import signal
 import sys
 import time
 import tomllib
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 
 import pytest
@@ -219,3 +220,11 @@ def test_the_console_script_is_this_function():
     script = "from frostline.__main__ import main; import sys; sys.exit(main())"  # as pip writes it
     code, _ = Command("cache", "info", os.devnull, python=("-c", script)).finish()
     assert code == 1
+
+
+def test_the_entry_point_runs_commands_within_a_process_too(capsys):
+    (entry,) = entry_points(group="console_scripts", name="frostline")
+    with pytest.raises(SystemExit) as ended:
+        entry.load().main(["--version"], prog_name="frostline")
+    assert ended.value.code == 0
+    assert "frostline" in capsys.readouterr().out
