@@ -1,6 +1,5 @@
 """Predictions and true labels of the images of a split, as CSV files of a run."""
 
-import csv
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.classifiers.fitting.fitted_head import FittedHead
-from frostline.csv_cells import CsvWriter, from_cell
-from frostline.files.checksums import read_listed
+from frostline.csv_cells import CsvWriter
+from frostline.files.tables import read_table
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.system.atomic import replace_file
@@ -83,41 +82,23 @@ class Predictions:
             RunError: The file is malformed, or was changed since the run was written.
         """
         try:
-            data = read_listed(path.parent, path.name, raises=RunError, remedy=_REMEDY, limit=_MAX_BYTES)
+            columns = read_table(path.parent, path.name, raises=RunError, remedy=_REMEDY, limit=_MAX_BYTES)
         except FileNotFoundError:
             return None
         try:
-            if b"\0" in data:
-                raise ValueError("it has a null character")  # noqa: TRY301  # as the other problems
-            header, *lines = csv.reader(io.StringIO(data.decode() or "\n", newline=""), strict=True)
-            columns = dict(zip(header, _columns(lines, len(header)), strict=True))
-            ids, labels, predicted = (
-                np.array([*map(from_cell, columns[name])], np.str_) for name in _COLUMNS[:3]
-            )
+            ids, labels, predicted = (np.array(columns[name], np.str_) for name in _COLUMNS[:3])
             probability = np.array(columns[_COLUMNS[3]], np.float64)
         except KeyError as error:
             raise RunError(
                 f"{path} has no column {error}, expected {', '.join(_COLUMNS)}. {_REMEDY}"
             ) from None
-        except (ValueError, csv.Error) as error:
+        except ValueError as error:
             raise RunError(f"{path} can't be read: {error}. {_REMEDY}") from error
         outside = np.flatnonzero(~((probability >= 0) & (probability <= 1)))  # also NaN
         if len(outside):
             where = f"{path}, image {ids[outside[0]]}"
             raise RunError(f"{where}: got probability {probability[outside[0]]}, expected 0 to 1. {_REMEDY}")
-        return cls(ids, labels, predicted, probability) if lines else None
-
-
-def _columns(lines: Sequence[Sequence[str]], count: int) -> list[tuple[str, ...]]:
-    """Return the cells of each column.
-
-    Raises:
-        ValueError: A line has another number of cells.
-    """
-    for number, line in enumerate(lines, 2):
-        if len(line) != count:
-            raise ValueError(f"line {number} has {len(line)} cells, expected {count}")
-    return list(zip(*lines, strict=True)) if lines else [()] * count
+        return cls(ids, labels, predicted, probability) if len(ids) else None
 
 
 def save_validation(folder: Path, rows: LearningRows[Any], head: FittedHead) -> None:

@@ -56,7 +56,7 @@ class FileCheck:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether the file can't be used as it is."""
+        """Whether the file is damaged, missing or incomplete."""
         return self.state in {"damaged", "missing", "unlisted"}
 
 
@@ -66,7 +66,7 @@ class Verification:
 
     Attributes:
         files: One result per file.
-        wrong: Number of files that can't be used as they are.
+        wrong: Number of files that are damaged, missing or incomplete.
     """
 
     files: tuple[FileCheck, ...]

@@ -1,8 +1,6 @@
 """Charts of a report, as plotly figures without a theme; the page applies its own."""
 
 import contextlib
-import csv
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +12,8 @@ import plotly.graph_objects as go
 from numpy.typing import NDArray
 
 from frostline.classifiers.protocol.calibration_error import BINS, bin_of, rms_calibration_error
-from frostline.csv_cells import from_cell
-from frostline.files.checksums import read_listed
 from frostline.files.documents import MAX_BYTES
+from frostline.files.tables import read_table
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.summary import Accuracy
@@ -378,17 +375,13 @@ def _columns(path: Path) -> dict[str, NDArray[np.float64]]:
     """
     remedy = "Restore the file from a copy, or train again."
     try:
-        data = read_listed(path.parent, path.name, raises=RunError, remedy=remedy, limit=MAX_BYTES)
-        header, *lines = csv.reader(io.StringIO(data.decode() or "\n", newline=""), strict=True)
-        cells = list(zip(header, *lines, strict=True))
+        cells = read_table(path.parent, path.name, raises=RunError, remedy=remedy, limit=MAX_BYTES)
     except FileNotFoundError:
         return {}
-    except (ValueError, csv.Error) as error:
-        raise RunError(f"{path} is not a table: {error}. {remedy}") from error
     columns = {}
-    for label, *texts in cells:
+    for label, texts in cells.items():
         with contextlib.suppress(ValueError):  # not a numeric column
-            words = from_cell(label).replace("_", " ").replace("val ", "validation ")
+            words = label.replace("_", " ").replace("val ", "validation ")
             columns[words] = np.array([float(text or "nan") for text in texts])
     return columns
 
