@@ -2,6 +2,8 @@
 
 from collections.abc import Collection
 
+from frostline.shell import shell_command
+
 ALWAYS = ("sklearn",)
 """Modules that need no trust of the user: Frostline imports them itself."""
 
@@ -18,4 +20,4 @@ def is_trusted(name: str, trusted: Collection[str]) -> bool:
 
 def trust_option(*modules: str) -> str:
     """Return the options of the command line that trust modules."""
-    return " ".join(f"--trust-module {module}" for module in modules)
+    return " ".join(shell_command("--trust-module", module) for module in modules)

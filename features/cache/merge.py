@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from frostline.features.cache.earlier_files import EarlierFiles, check_source
-from frostline.features.cache.file.layout import BLOCK_ROWS, table_arrays, table_digest
+from frostline.features.cache.file.layout import table_arrays, table_digest
 from frostline.features.cache.file.part import Part, whole_path
 from frostline.features.cache.file.partial import PartialFile, partial_path, salvage_paths
 from frostline.features.cache.reader import FeatureCache
@@ -97,10 +97,11 @@ def _merged_before(parts: Sequence[str | Path], out: str | Path | None) -> Featu
 
 def _holds(whole: FeatureCache, cache: FeatureCache) -> bool:
     """Return whether a merged cache has the rows of a part."""
-    part = cache.file.layout.part
+    layout = cache.file.layout
+    part = layout.part
     if part is None or whole.key != cache.key or part.whole != table_digest(table_arrays(whole.table)):
         return False
-    rows = part.part.rows(whole.rows, BLOCK_ROWS)
+    rows = part.part.rows(whole.rows, layout.block_rows)
     return np.array_equal(whole.content[rows], cache.content) and np.array_equal(whole.ok[rows], cache.ok)
 
 

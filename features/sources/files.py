@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from frostline.features.errors import SourceError
 from frostline.features.images.decoding import MAX_FILE_BYTES
 from frostline.features.notes import NO_NOTES, SourceNotes
-from frostline.features.sources.labels import sort_classes
+from frostline.features.sources.labels import listed, sort_classes
 from frostline.features.sources.listing import Stat, file_stat, stat_fields
 from frostline.features.table import ImageSource, ImageTable
 from frostline.splits import Split
-from frostline.system.files import check_size, open_regular
+from frostline.system.files import read_with_status
 
 # A file can change without a change of its size and times within one tick of the file system's clock, at most 2 s
 # (FAT). As in git, they identify only files last changed more than one tick before they were read.
@@ -109,11 +109,8 @@ def absolute(path: str) -> str:
 
 
 def _read(location: str) -> tuple[bytes, bytes]:
-    fd = open_regular(location)
-    with open(fd, "rb", buffering=0) as file:  # noqa: PTH123  # a descriptor
-        check_size(fd, location, MAX_FILE_BYTES)
-        status = os.fstat(fd)
-        return file.readall(), stamps_of([stat_fields(status)]).tobytes()
+    data, status = read_with_status(location, MAX_FILE_BYTES)
+    return data, stamps_of([stat_fields(status)]).tobytes()
 
 
 def stamps_of(stats: Sequence[Stat]) -> NDArray[np.uint8]:
@@ -182,10 +179,8 @@ def _encode(ids: Sequence[str], where: str) -> list[bytes]:
     try:
         return [id_.encode() for id_ in ids]
     except UnicodeEncodeError:
-        names = sorted(id_ for id_ in ids if re.search(r"[\ud800-\udfff]", id_))
-    shown = ", ".join(repr(os.fsencode(name)) for name in names[:3])
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        names = [os.fsencode(id_) for id_ in ids if re.search(r"[\ud800-\udfff]", id_)]
     raise SourceError(
         f"{where}: {'1 file name is' if len(names) == 1 else f'{len(names)} file names are'} not UTF-8 text:"
-        f" {shown}{more}; rename the files (convmv renames whole folders)"
+        f" {listed(names)}; rename the files (convmv renames whole folders)"
     )

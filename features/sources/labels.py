@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
+from typing import AnyStr
 
 _WHOLE = re.compile(r"-?(0|[1-9][0-9]*)(\.0)?")
 _SHOWN = 3
@@ -64,7 +65,7 @@ def _is_integer(text: str) -> bool:
     return re.fullmatch(r"[+-]?[0-9]+", text) is not None
 
 
-def listed(names: Collection[str]) -> str:
+def listed(names: Collection[AnyStr]) -> str:
     """Return the first names of a collection in quotes, and the number of the others."""
     shown = sorted(names)[:_SHOWN]
     more = len(names) - len(shown)

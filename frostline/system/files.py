@@ -62,17 +62,22 @@ def read_regular(path: str | Path, limit: int | None = None) -> bytes:
     Raises:
         OSError: The file can't be opened or read, or is larger than `limit`.
     """
+    return read_with_status(path, limit)[0]
+
+
+def read_with_status(path: str | Path, limit: int | None = None) -> tuple[bytes, os.stat_result]:
+    """Return the bytes of a regular file, and its status before they were read; see `read_regular`."""
     fd = open_regular(path)
     with open(fd, "rb", buffering=0) as file:  # noqa: PTH123  # a descriptor
-        return file.readall() if limit is None else file.read(check_size(fd, path, limit)) or b""
-
-
-def check_size(fd: int, path: str | Path, limit: int) -> int:
-    """Return the size of an open file, or raise an `OSError` if it is larger than a limit."""
-    size = os.fstat(fd).st_size
-    if size > limit:
-        raise OSError(errno.EFBIG, f"the file has {size:,} bytes; expected at most {limit:,}", str(path))
-    return size
+        status = os.fstat(fd)
+        if limit is not None and status.st_size > limit:
+            raise OSError(
+                errno.EFBIG, f"the file has {status.st_size:,} bytes; expected at most {limit:,}", str(path)
+            )
+        data = file.readall()  # one call of the system reads at most 2 GiB
+    if data is None:
+        raise OSError(errno.EAGAIN, "the file has nothing to read yet", str(path))
+    return data, status
 
 
 def check_regular(path: str | Path, *, missing_ok: bool = False) -> None:

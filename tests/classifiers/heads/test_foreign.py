@@ -17,6 +17,7 @@ from frostline.classifiers.errors import HeadError, HeadFormatError
 from frostline.classifiers.heads.catalog import find_head, parse_params
 from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.heads.parameters import Parameter, by_name, number
+from frostline.classifiers.heads.trust import trust_option
 from frostline.classifiers.saving.skops_files import foreign_types
 from frostline.classifiers.saving.trees import check_trees
 
@@ -277,3 +278,7 @@ def test_invalid_tree_branches_raise(name, blobs, tmp_path):
         json.loads((tmp_path / "head.json").read_text())["sha256"]
         == hashlib.sha256((tmp_path / "head.skops").read_bytes()).hexdigest()
     )
+
+
+def test_suggested_options_are_quoted_for_the_shell():
+    assert trust_option("a.B", "x; rm -rf y") == "--trust-module a.B --trust-module 'x; rm -rf y'"
