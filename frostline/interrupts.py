@@ -20,7 +20,7 @@ PATIENCE = 10.0
 """Seconds after the first signal until the process is ended by force."""
 
 MESSAGE = "Interrupted. Committed results are kept; run the same command to resume."
-"""What a command that was interrupted says."""
+"""Message of an interrupted command."""
 
 _DEBOUNCE = 0.3  # seconds in which repeated signals are one: GNU timeout sends each signal twice
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -122,7 +122,7 @@ def _chosen(header: Sequence[str], role: str, name: str, where: str) -> int | No
 
 
 def _separator(header: Sequence[str]) -> str:
-    """Return the character that separates the names of columns that were read as one; empty if there is none."""
+    """Return the separator in the only name of a header, which probably joins several names; empty without one."""
     if len(header) != 1:
         return ""
     return next((char for char in ";\t,|" if char in header[0]), "")

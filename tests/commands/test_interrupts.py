@@ -11,24 +11,20 @@ from importlib.util import find_spec
 import pytest
 
 from frostline.interrupts import MESSAGE
-from tests.helpers.network import BACKBONE_OPTIONS
+from tests.helpers.network import BACKBONE_OPTIONS, EXTRACT_TABLE
 from tests.helpers.paths import ROOT
 from tests.helpers.runner import Command
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
-STUDY = """
+STUDY = f"""
 [batch]
-data = "{data}"
-out = "{out}"
-[[extract]]
-backbone = "timm:test_resnet"
-weights = "random:1"
-image-size = 32
-[[train-head]]
+data = "{{data}}"
+out = "{{out}}"
+{EXTRACT_TABLE}[[train-head]]
 head = "mlp"
-param = {{ hidden = [64], epochs = 100000, lr = 0.01, weight_decay = 0.1 }}
+param = {{{{ hidden = [64], epochs = 100000, lr = 0.01, weight_decay = 0.1 }}}}
 """
 
 
@@ -124,9 +120,15 @@ hashlib.pbkdf2_hmac("sha256", b"password", b"salt", 2**31 - 1)
 """
 
 
-def test_a_second_interrupt_ends_compiled_code_at_once():
-    command = Command(1000, python=("-c", LONG))
+def in_compiled_code(patience):
+    """A program that waits for the end of compiled code."""
+    command = Command(patience, python=("-c", LONG))
     command.process.stdout.readline()
+    return command
+
+
+def test_a_second_interrupt_ends_compiled_code_at_once():
+    command = in_compiled_code(1000)
     command.signal(INT)
     time.sleep(0.5)
     assert command.process.poll() is None
@@ -135,8 +137,7 @@ def test_a_second_interrupt_ends_compiled_code_at_once():
 
 
 def test_repeated_signals_are_one():
-    command = Command(1000, python=("-c", LONG))
-    command.process.stdout.readline()
+    command = in_compiled_code(1000)
     for _ in range(3):
         command.signal(TERM)
         time.sleep(0.01)
@@ -147,8 +148,7 @@ def test_repeated_signals_are_one():
 
 
 def test_compiled_code_is_ended_after_a_while():
-    command = Command(0.1, python=("-c", LONG))
-    command.process.stdout.readline()
+    command = in_compiled_code(0.1)
     command.signal(TERM)
     check(command, TERM)
 

@@ -5,21 +5,18 @@ import os
 
 import pytest
 
+from tests.helpers.network import BACKBONE, EXTRACT_TABLE, as_options
 from tests.helpers.runner import run
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="modes are POSIX's")
 
-NETWORK = ("--backbone", "timm:test_resnet", "--weights", "random:1", "--image-size", "32")
-STUDY = """
+NETWORK = as_options(BACKBONE)
+STUDY = f"""
 [batch]
-data = "{data}"
+data = "{{data}}"
 out = "out"
 evaluate = true
-[[extract]]
-backbone = "timm:test_resnet"
-weights = "random:1"
-image-size = 32
-[[train-head]]
+{EXTRACT_TABLE}[[train-head]]
 head = "knn"
 """
 

@@ -1,4 +1,4 @@
-"""What a terminal gets: names with control characters are shown, and act on nothing."""
+"""Output on a terminal: control characters in names are written as escapes."""
 
 import ast
 import json

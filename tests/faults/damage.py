@@ -77,7 +77,7 @@ class Reading:
         return outcome, {"standard output": _result(outcome), **state}
 
     def problem(self, name, content):
-        """What is wrong with how the command takes a damaged file; empty if nothing is."""
+        """Describe how the command mishandled the damaged file; empty if it did not."""
         self.world.start(self.read.stage)
         self.path.write_bytes(content)
         outcome, result = self._run()

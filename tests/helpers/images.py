@@ -1,9 +1,10 @@
-"""Small image files in folders."""
+"""Small image files, in folders and as bytes."""
 
 import struct
 import zlib
 from pathlib import Path
 
+from frostline.features.images.decoding import DecodeError, upright_rgb
 from frostline.testing.images import photo
 
 
@@ -20,6 +21,15 @@ def write_folder(root, names):
     for seed, name in enumerate(names):
         write_image(root / name, seed=seed)
     return root
+
+
+def is_refused(data):
+    """Whether the bytes of an image file can't be decoded."""
+    try:
+        upright_rgb(data)
+    except DecodeError:
+        return True
+    return False
 
 
 def tiff(samples, tags, order="<"):

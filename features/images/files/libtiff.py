@@ -19,7 +19,7 @@ _UNNAMED = "tempfile.tif"  # name that Pillow gives to bytes in memory
 
 
 class _Messages(threading.local):
-    """What libtiff has said in this thread.
+    """Messages of libtiff in this thread.
 
     Attributes:
         heard: Messages, one line each; None to have them printed.
@@ -29,7 +29,7 @@ class _Messages(threading.local):
 
 
 messages: Final = _Messages()
-"""Where a thread asks for messages and finds them. What libtiff says in other threads is handled as before."""
+"""Messages per thread. Threads that have not asked for them print them, as without the handler."""
 
 _installing = threading.Lock()
 _installed: list[Any] = []  # the handler, and the one before it

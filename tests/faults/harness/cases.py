@@ -129,7 +129,7 @@ class Known:
     reason: str
 
     def holds(self, events, at):
-        """Whether an event lies in the moment: after the named one, and before any of another file."""
+        """Whether an event comes after the named one and before any event of another file."""
         begin = [
             index for index in range(at) if events[index].kind == self.kind and self._is_named(events[index])
         ]
@@ -164,5 +164,5 @@ KNOWN = (
 
 
 def known_at(case, events, at):
-    """Whether a kill at an event is known not to be made good."""
+    """Whether the next run is known not to recover from a kill at an event."""
     return any(each.case == case.name and each.holds(events, at) for each in KNOWN)

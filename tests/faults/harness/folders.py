@@ -1,4 +1,4 @@
-"""What a folder holds, compared by content: times and random names that legitimately differ are left out."""
+"""Comparison of folders by content, without the times and random names that differ between runs."""
 
 import csv
 import hashlib
@@ -28,7 +28,7 @@ TIMES = frozenset(
 """Keys of JSON documents and columns of tables that tell when something happened, how long it took, or depend on that."""
 
 LEFTOVER = re.compile(r"\.partial|\.salvage\d+|\.tuning|\.jsonl$|\.lock$")
-"""Names of unfinished files and journals; `ledger.jsonl` is none of them."""
+"""Pattern of the names of unfinished files and journals. It does not match `ledger.jsonl`."""
 
 _PAGE = re.compile(r"\d+(\.\d+)? (s|ms|min|h)\b|\d{4}-\d\d-\d\d[T ][\d:.]+\S*|\"(seconds|rate)\": [\d.e-]+")
 
@@ -61,7 +61,7 @@ def content_of(path):
 
 
 def is_leftover(name):
-    """Whether a relative path is that of something unfinished."""
+    """Whether a relative path belongs to an unfinished file or folder."""
     last = name.rpartition("/")[2]
     return last != "ledger.jsonl" and bool(LEFTOVER.search(name))
 

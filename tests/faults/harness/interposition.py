@@ -19,7 +19,7 @@ EVENTS = (
 """Kinds of events, in the order of the library's enumeration."""
 
 MODES = ("watch", "before", "after", "torn", "fail", "short", "stop")
-"""What can happen at an event, in the order of the library's enumeration.
+"""Faults at an event, in the order of the enumeration of the library.
 
 ``before`` and ``after``: the process is killed there. ``torn``: half of the bytes are written, then the process is killed.
 ``fail``: the call fails. ``short``: half of the bytes are written, and the calls after that fail. ``stop``: the process stops
@@ -69,7 +69,7 @@ class Event:
 
 @functools.cache
 def compiled():
-    """Path of the library, or the reason why there is none."""
+    """Return the path of the library, or the reason why it can't be built."""
     if not sys.platform.startswith("linux"):
         return "calls of the C library are interposed on Linux only"
     compiler = shutil.which("cc")

@@ -1,4 +1,4 @@
-"""What the long form of the suites did, as JSON lines in a file, for `tests.faults.table`."""
+"""Counts of the long test suites, written as JSON lines for `tests.faults.table`."""
 
 import json
 import os

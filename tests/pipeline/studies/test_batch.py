@@ -14,9 +14,10 @@ import pytest
 from frostline.features import FeatureCache
 from frostline.pipeline import batch, compare, plan_batch, train_head
 from frostline.pipeline.runs.run import load_run
+from tests.helpers.network import EXTRACT_TABLE
 from tests.helpers.runner import run
 
-HEADS = '[batch]\ndata = "{data}"\nout = "{out}"\n[[extract]]\nbackbone = "timm:test_resnet"\nweights = "random:1"\nimage-size = 32\n'
+HEADS = '[batch]\ndata = "{data}"\nout = "{out}"\n' + EXTRACT_TABLE
 TUNE = """
 [[finetune]]
 backbone = "timm:test_resnet"

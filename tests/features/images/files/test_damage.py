@@ -10,7 +10,7 @@ from PIL import features as pillow_features
 
 from frostline.features.images.decoding import DecodeError, upright_rgb
 from frostline.testing.images import encode, photo
-from tests.helpers.images import png_chunks, png_of, tiff
+from tests.helpers.images import is_refused, png_chunks, png_of, tiff
 
 BIG = photo(317, 241, seed=3)
 SAVED = {
@@ -36,14 +36,6 @@ def saved(name, image=BIG):
     if kind == "AVIF" and not pillow_features.check("avif"):
         pytest.skip("this Pillow has no AVIF")
     return encode(image, kind, **options)
-
-
-def is_refused(data):
-    try:
-        upright_rgb(data)
-    except DecodeError:
-        return True
-    return False
 
 
 def zeroed(data, start, stop=None):

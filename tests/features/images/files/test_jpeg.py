@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from frostline.features.images.decoding import DecodeError, upright_rgb
 from frostline.testing.images import encode, photo
+from tests.helpers.images import is_refused
 
 KINDS = {
     "plain": {},
@@ -20,14 +21,6 @@ KINDS = {
     "often": {"restart_marker_blocks": 3, "optimize": True},
     "both": {"progressive": True, "restart_marker_rows": 2, "quality": 40},
 }
-
-
-def is_refused(data):
-    try:
-        upright_rgb(data)
-    except DecodeError:
-        return True
-    return False
 
 
 def accepted_holes(image, kind, length, count=40):
