@@ -2,7 +2,7 @@
 
 A text that begins with ``=``, ``+``, ``-``, ``@``, a tab or the end of a line is written with an apostrophe before it.
 So is one that begins with apostrophes and then such a character. Reading takes this one apostrophe away. Other texts,
-and all numbers, are written as they are.
+and all numbers, are written as they are. CSV that goes to another program, through a pipe, has all texts as they are.
 """
 
 import csv
@@ -25,6 +25,10 @@ def from_cell(text: str) -> str:
     return text[1:] if _WRITTEN.match(text) else text
 
 
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
 class _LineFeeds:
     """Receiver of lines from `csv.writer`, which end with a line feed in the file.
 
@@ -44,15 +48,17 @@ class CsvWriter:
     Args:
         file: Text file to write to.
         columns: Names of the columns.
+        for_spreadsheets: Whether to write texts so that no spreadsheet takes one for a formula.
     """
 
-    def __init__(self, file: TextIO, columns: Sequence[str]) -> None:
+    def __init__(self, file: TextIO, columns: Sequence[str], *, for_spreadsheets: bool = True) -> None:
         self._writer = csv.writer(_LineFeeds(file))
+        self._to_cell = to_cell if for_spreadsheets else _as_it_is
         self.write(columns)
 
     def write(self, row: Iterable[Any]) -> None:
         """Write one line."""
-        self._writer.writerow([to_cell(value) for value in row])
+        self._writer.writerow([self._to_cell(value) for value in row])
 
     def write_all(self, rows: Iterable[Iterable[Any]]) -> None:
         """Write one line per row."""

@@ -1,6 +1,5 @@
 """Commands that use a run: ``evaluate`` and ``predict``."""
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +7,7 @@ import click
 
 from frostline import pipeline
 from frostline.commands.options import PATH, example, format_option, options_of, output_options
-from frostline.commands.output import Document, Output, Table, Text
+from frostline.commands.output import CsvTable, Output, Table, Text
 from frostline.pipeline.options.judging import PredictOptions
 from frostline.pipeline.options.trust import TrustOptions
 
@@ -84,8 +83,6 @@ def predict(*, output: Output, run: Path, images: tuple[Path, ...], **options: A
 
 
 def _predictions_text(predictions: "Sequence[pipeline.Prediction]") -> Text:
-    from frostline.pipeline.judging.predict import write_csv
+    from frostline.pipeline.judging.predict import as_csv
 
-    text = io.StringIO()
-    write_csv(predictions, text)
-    yield Document(text.getvalue())
+    yield CsvTable(*as_csv(predictions))

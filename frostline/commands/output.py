@@ -3,13 +3,16 @@
 import dataclasses
 import functools
 import json
+import os
+import stat
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
+from frostline.csv_cells import CsvWriter
 from frostline.escapes import underlying
 
 if TYPE_CHECKING:
@@ -32,17 +35,19 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Document:
-    """A text in a file format, such as CSV. On anything but a terminal it is printed to the last byte.
+class CsvTable:
+    """A table to print as CSV, with all bytes of its texts on anything but a terminal.
 
     Attributes:
-        text: The text, which ends with a line feed.
+        columns: Names of the columns.
+        rows: The values of each row.
     """
 
-    text: str
+    columns: Sequence[str]
+    rows: Iterable[Sequence[Any]]
 
 
-Block = str | Table | Document
+Block = str | Table | CsvTable
 Text = Iterator[Block]
 
 
@@ -87,17 +92,29 @@ class Output:
                 from frostline.commands.terminal import print_table
 
                 print_table(block.headings, block.rows, title=block.title)
-            elif isinstance(block, Document):
-                _print_document(block.text)
+            elif isinstance(block, CsvTable):
+                _print_csv(block)
             else:
                 click.echo(block, color=True)  # the stream escapes what click would drop
 
 
-def _print_document(text: str) -> None:
-    """Print a document on standard output; only a terminal gets escapes in place of control characters."""
+def _print_csv(table: CsvTable) -> None:
+    """Print CSV on standard output.
+
+    A terminal gets escapes in place of control characters, and a file gets no text that is a formula to a spreadsheet.
+    A program that reads from a pipe gets the texts as they are.
+    """
     stream = sys.stdout if sys.stdout.isatty() else underlying(sys.stdout)
-    stream.write(text)
+    CsvWriter(stream, table.columns, for_spreadsheets=_is_file(stream)).write_all(table.rows)
     stream.flush()
+
+
+def _is_file(stream: TextIO) -> bool:
+    """Return whether a stream writes to a file of a file system."""
+    try:
+        return stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except OSError:  # a stream in memory, too
+        return False
 
 
 def plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ import click
 
 from frostline import pipeline
 from frostline.commands.options import PATH, example, format_option, options_of, output_options
-from frostline.commands.output import Document, Output, Table, Text
+from frostline.commands.output import CsvTable, Output, Table, Text
 from frostline.pipeline.options.studies import BatchOptions, CompareOptions, ReportOptions
 from frostline.shell import shell_command
 
@@ -128,7 +128,7 @@ def _board_text(board: "pipeline.Leaderboard", style: str) -> Text:
     )
 
     if style == "csv":
-        yield Document(as_csv(board))
+        yield CsvTable(*as_csv(board))
     elif style == "markdown":
         yield as_markdown(board).removesuffix("\n")
     else:

@@ -5,13 +5,12 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frostline.classifiers.fitting.fitted_head import FittedHead
-from frostline.csv_cells import CsvWriter
 from frostline.features.backbones import Backbone
 from frostline.features.cache.file.encoding import decode, encode
 from frostline.features.engines import Engine
@@ -189,19 +188,26 @@ def _label(
         yield Prediction(image, path, top[0][0], top[0][1], top)
 
 
-def write_csv(predictions: Sequence[Prediction], file: TextIO) -> None:
-    """Write one CSV line per image: path, label, probability, the top classes and the error.
+def as_csv(predictions: Sequence[Prediction]) -> tuple[list[str], list[list[str]]]:
+    """Return the names of the columns and one row per image: path, label, probability, the top classes, the error.
 
     The first column is ``image``, with the ids, instead of ``path`` if an image is not a file of its own.
     """
     named = "image" if any(prediction.path is None for prediction in predictions) else "path"
     depth = max((len(prediction.top) for prediction in predictions), default=0)
     top = [f"{name}_{rank}" for rank in range(1, depth + 1) for name in ("label", "probability")]
-    writer = CsvWriter(file, [named, "label", "probability", *top, "error"])
+    rows = []
     for prediction in predictions:
         cells = [cell for name, probability in prediction.top for cell in (name, f"{probability:.6f}")]
         cells += [""] * (2 * depth - len(cells))
         probability = "" if prediction.probability is None else f"{prediction.probability:.6f}"
-        writer.write(
-            [getattr(prediction, named), prediction.label or "", probability, *cells, prediction.error or ""]
+        rows.append(
+            [
+                str(getattr(prediction, named)),
+                prediction.label or "",
+                probability,
+                *cells,
+                prediction.error or "",
+            ]
         )
+    return [named, "label", "probability", *top, "error"], rows

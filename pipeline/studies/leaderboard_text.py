@@ -1,9 +1,8 @@
 """Text formats of a leaderboard: table cells, CSV and Markdown."""
 
-import io
 from collections.abc import Sequence
+from typing import Any
 
-from frostline.csv_cells import CsvWriter
 from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place
 
 ACCURACIES = ("run", "validation", "test", "pvalue", "front")
@@ -51,13 +50,9 @@ def cell(place: Place, key: str) -> str:
     return f"{value * 100:.2f} % ({low * 100:.1f} - {high * 100:.1f})"
 
 
-def as_csv(board: Leaderboard) -> str:
-    """Return all columns as CSV, with unformatted numbers and empty cells for unknown values."""
-    buffer = io.StringIO()
-    CsvWriter(buffer, list(COLUMNS)).write_all(
-        [record[name] for name in COLUMNS] for record in board.records()
-    )
-    return buffer.getvalue()
+def as_csv(board: Leaderboard) -> tuple[list[str], list[list[Any]]]:
+    """Return the names of all columns and one row of unformatted values per run; None for unknown ones."""
+    return list(COLUMNS), [[record[name] for name in COLUMNS] for record in board.records()]
 
 
 def as_markdown(board: Leaderboard) -> str:

@@ -1,9 +1,11 @@
 """Cells of CSV files: a spreadsheet executes none, and reading gives back what was written."""
 
 import ast
+import contextlib
 import csv
 import io
 import math
+import os
 
 import numpy as np
 import pytest
@@ -11,10 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frostline.classifiers.fitting.fitted_head import Curve
+from frostline.commands.output import CsvTable, Output
 from frostline.csv_cells import CsvWriter, from_cell, to_cell
 from frostline.features.sources.manifest import open_manifest
 from frostline.pipeline.drawing.tables import write_table
-from frostline.pipeline.judging.predict import Prediction, write_csv
+from frostline.pipeline.judging.predict import Prediction, as_csv
 from frostline.pipeline.runs.predictions import Predictions
 from tests.helpers.images import write_image
 from tests.helpers.paths import ROOT
@@ -86,15 +89,6 @@ def test_predictions_of_a_run_are_read_back(tmp_path):
 
 
 def test_every_other_table_is_harmless(tmp_path):
-    file = io.StringIO(newline="")
-    write_csv(
-        [
-            Prediction("=a", "=a", "-1", 0.5, [("-1", 0.5), ("@b", 0.1)]),
-            Prediction("+c", "+c", None, None, (), "=bad"),
-        ],
-        file,
-    )
-    assert harmless(file.getvalue())
     write_table([{"=head": "-1", "margin": -0.5}], tmp_path / "table.csv")
     Curve("=x", (-1.0, 2.0), {"@series": (-0.5, 0.5)}, 2.0, log_x=False).to_csv(tmp_path / "curve.csv")
     for name in ("table.csv", "curve.csv"):
@@ -106,13 +100,50 @@ def test_every_other_table_is_harmless(tmp_path):
 def test_predictions_become_a_manifest_with_the_same_names_and_labels(tmp_path):
     for name in ("-1.png", "=2.png", "c.png"):
         write_image(tmp_path / name)
-    file = io.StringIO(newline="")
-    named = [("-1.png", "-1"), ("=2.png", "+1"), ("c.png", "'quoted'")]
-    write_csv([Prediction(name, name, label, 0.5, [(label, 0.5)]) for name, label in named], file)
-    (tmp_path / "labels.csv").write_text(file.getvalue(), encoding="utf-8")
+    named = [("-1.png", "-1"), ("=2.png", "'+1"), ("c.png", "'quoted'")]
+    predictions = [Prediction(name, name, label, 0.5, [(label, 0.5)]) for name, label in named]
+    with (tmp_path / "labels.csv").open("w", encoding="utf-8") as file, contextlib.redirect_stdout(file):
+        Output().show(None, [CsvTable(*as_csv(predictions))])
     table = open_manifest(tmp_path / "labels.csv").table
     assert [each.decode() for each in table.ids.tolist()] == [name for name, _ in named]
     assert [table.classes[label] for label in table.labels] == [label for _, label in named]
+
+
+@pytest.fixture
+def print_predictions(tmp_path):
+    """Print predictions whose names and labels are formulas, with standard output going to a file or a pipe."""
+    predictions = [
+        Prediction("=a", "=a", "-1", 0.5, [("-1", 0.5), ("@b", 0.1)]),
+        Prediction("+c", "+c", None, None, (), "=bad"),
+    ]
+
+    def print_to(destination):
+        if destination == "file":
+            with (tmp_path / "p.csv").open("w+", encoding="utf-8", newline="") as file:
+                with contextlib.redirect_stdout(file):
+                    Output("csv").show(None, [CsvTable(*as_csv(predictions))])
+                file.seek(0)
+                return file.read()
+        ends = os.pipe()
+        with os.fdopen(ends[0], encoding="utf-8", newline="") as reader:
+            with (
+                os.fdopen(ends[1], "w", encoding="utf-8", newline="") as writer,
+                contextlib.redirect_stdout(writer),
+            ):
+                Output("csv").show(None, [CsvTable(*as_csv(predictions))])
+            return reader.read()
+
+    return print_to
+
+
+def test_csv_on_standard_output_is_harmless_in_a_file(print_predictions):
+    text = print_predictions("file")
+    assert harmless(text)
+    assert {from_cell(cell) for cell in cells(text)} >= {"=a", "-1", "@b", "+c", "=bad"}
+
+
+def test_csv_on_standard_output_has_the_texts_as_they_are_in_a_pipe(print_predictions):
+    assert set(cells(print_predictions("pipe"))) >= {"=a", "-1", "@b", "+c", "=bad"}
 
 
 def test_no_other_module_writes_csv():

@@ -1,6 +1,8 @@
 """Output on a terminal: control characters in names are written as escapes."""
 
 import ast
+import csv
+import io
 import json
 import logging
 import os
@@ -13,7 +15,7 @@ import click
 import pytest
 
 from frostline.commands.group import CommandGroup
-from frostline.commands.output import Document, Output, Table
+from frostline.commands.output import CsvTable, Output, Table
 from frostline.errors import FrostlineError
 from frostline.escapes import EscapingStream, visible
 from tests.helpers.digits import copy_digits
@@ -88,7 +90,7 @@ WAYS = {
     "log lines": lambda _output: logging.getLogger("anyone").warning(NAME),
     "warnings of Python": lambda _output: warnings.warn(NAME, stacklevel=1),
     "JSON": lambda _output: Output("json").show({NAME: NAME}, ()),
-    "documents": lambda output: output.show({}, [Document(f"{NAME}\n")]),
+    "CSV": lambda output: output.show({}, [CsvTable([NAME], [[NAME]])]),
     "tracebacks": crash,
 }
 
@@ -142,9 +144,7 @@ def test_a_terminal_gets_escapes_whoever_writes():
             assert harm not in text, (way, text)
 
 
-@pytest.mark.parametrize(
-    "way", [way for way in WAYS if way not in {"documents", "JSON", "tracebacks", "progress"}]
-)
+@pytest.mark.parametrize("way", [way for way in WAYS if way not in {"CSV", "JSON", "tracebacks", "progress"}])
 def test_a_pipe_gets_escapes_too(way):
     @click.group(cls=CommandGroup)
     def group():
@@ -163,16 +163,17 @@ def test_a_pipe_gets_escapes_too(way):
     assert not active(written)
 
 
-def test_a_document_keeps_its_bytes_where_no_terminal_reads_it():
+def test_csv_keeps_its_bytes_where_no_terminal_reads_it():
     @click.group(cls=CommandGroup)
     def group():
         pass
 
     @group.command()
     def command():
-        Output().show({}, [Document(f"{NAME}\n")])
+        Output().show({}, [CsvTable([NAME], [])])
 
-    assert CliRunner().invoke(group, ["command"]).stdout_bytes == f"{NAME}\n".encode()
+    written = CliRunner().invoke(group, ["command"]).stdout_bytes.decode()
+    assert list(csv.reader(io.StringIO(written, newline=""))) == [[NAME]]
 
 
 def test_a_progress_bar_of_another_library_returns_to_the_begin_of_its_line(capsys):

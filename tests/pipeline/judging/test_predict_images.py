@@ -1,6 +1,5 @@
 """`predict` labels images that lie in no file as it labels files."""
 
-import io
 import json
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 from frostline import cli
 from frostline.features.sources import open_source
 from frostline.pipeline import extract, predict, train_head
-from frostline.pipeline.judging.predict import write_csv
+from frostline.pipeline.judging.predict import as_csv
 from frostline.testing import encode, photo
 from tests.helpers.runner import CliRunner
 from tests.helpers.sources import DigestSource
@@ -93,9 +92,8 @@ def test_no_images_give_no_predictions(run):
 
 def test_csv_names_files_by_path_and_other_images_by_id(run, digits, files):
     def first_column(predictions):
-        text = io.StringIO()
-        write_csv(predictions, text)
-        return [line.partition(",")[0] for line in text.getvalue().splitlines()]
+        columns, rows = as_csv(predictions)
+        return [line[0] for line in (columns, *rows)]
 
     names = sorted(files)
     assert first_column(predict(run, DigestSource(files), **EXACT)) == ["image", *names]
