@@ -59,10 +59,11 @@ def _backend(client: Any) -> Any:
     joblib's own waits for such a task for ever.
     """
     backend: Any = importlib.import_module("joblib._dask").DaskDistributedBackend
+    submit = backend.submit if "submit" in vars(backend) else backend.apply_async  # before joblib 1.6
 
     class Backend(backend):  # type: ignore[misc]  # the package is optional
         def submit(self, func: Any, callback: Any = None) -> Any:
-            future = super().submit(func, callback)
+            future = submit(self, func, callback)
 
             def report(done: Any) -> None:
                 if (error := done.exception()) is not None and callback is not None:
@@ -70,6 +71,8 @@ def _backend(client: Any) -> Any:
 
             future.add_done_callback(report)
             return future
+
+        apply_async = submit  # the name that joblib calls before 1.5
 
     return Backend(client=client)
 
