@@ -37,11 +37,12 @@ class Interrupts:
         received: Number of the first signal that was received; 0 for none.
         told: Whether the user was told of the interruption.
         in_charge: Whether this process belongs to Frostline, and not to a program that uses it.
+        in_command: Whether a command is running, which stops in an orderly way; before and after it, nothing has to.
     """
 
     def __init__(self) -> None:
         self.received = 0
-        self.told = self.in_charge = False
+        self.told = self.in_charge = self.in_command = False
         self._at = 0.0
 
     @property
@@ -88,7 +89,7 @@ class Interrupts:
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
         self._note(number)
-        if _imports(frame):  # an exception there would abort the process, or leave a module half imported
+        if not self.in_command or _imports(frame):  # an exception leaves a module half imported, or aborts
             self.end()
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 

@@ -54,6 +54,7 @@ class CommandGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, and turn an expected error into a message and an exit code."""
         try:
+            INTERRUPTS.in_command = True
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click exits quietly on a closed pipe
@@ -69,6 +70,8 @@ class CommandGroup(click.Group):
                     click.ClickException(_message(error)).show()
                     ctx.exit(code)
             raise
+        finally:
+            INTERRUPTS.in_command = False
 
 
 def _write_any_name() -> None:

@@ -127,6 +127,23 @@ def in_compiled_code(patience):
     return command
 
 
+OUTSIDE = """
+import time
+from frostline import __main__
+from frostline.commands.group import CommandGroup
+CommandGroup.make_context = lambda *_args, **_options: (print("started", flush=True), time.sleep(1000))
+__main__.main()
+"""
+
+
+@pytest.mark.parametrize("number", [INT, TERM])
+def test_signal_outside_a_command(number):
+    command = Command("extract", python=("-c", OUTSIDE))
+    command.process.stdout.readline()
+    command.signal(number)
+    assert check(command, number) == f"{MESSAGE}\n"
+
+
 def test_a_second_interrupt_ends_compiled_code_at_once():
     command = in_compiled_code(1000)
     command.signal(INT)
