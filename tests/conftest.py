@@ -10,11 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
 from tests.helpers.digits import copy_digits
 from tests.helpers.network import BACKBONE_OPTIONS
 from tests.helpers.runner import run
+
+settings.register_profile("frostline", deadline=None)
+settings.load_profile("frostline")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -88,7 +88,7 @@ def test_neighbours_are_exact_within_single_precision(monkeypatch):
     assert searches == [1, 1]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     n=st.integers(1, 60),
     k=st.integers(1, 12),

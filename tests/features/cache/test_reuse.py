@@ -291,7 +291,7 @@ class Folder:
             self._write(name, b"mended %d" % numbers[0])
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(runs)
 def test_after_any_edits_and_interruptions_the_cache_equals_one_from_scratch(fast_path, history):
     path = fast_path / "c.h5"

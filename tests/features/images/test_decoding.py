@@ -105,7 +105,7 @@ class TestEqualsTimm:
         expected = timm_pixels(Image.open(io.BytesIO(data)), options)
         np.testing.assert_array_equal(pixels(data, transform_from_timm(options)), expected)
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(
         size=st.tuples(st.integers(20, 200), st.integers(20, 200)),
         crop=st.tuples(st.integers(16, 64), st.integers(16, 64)),
@@ -342,7 +342,7 @@ class TestDamaged:
         )
         assert (got == (255, 0, 0)).all(axis=2).any()
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=150)
     @given(
         kind=st.sampled_from(["JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000"]),
         position=st.floats(0, 1, exclude_max=True),
@@ -412,7 +412,7 @@ def test_the_fast_decoder_stays_within_its_bound(make, interpolation, mode, resi
     assert difference.mean() <= 0.3
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(20, 700), st.integers(20, 700), st.integers(24, 300), st.sampled_from(["shortest", "longest"])
 )
