@@ -9,7 +9,9 @@ from frostline.pipeline.progress import Reporter
 T = TypeVar("T")
 
 
-def drawn(path: Path, draw: Callable[[Path], None], report: Reporter) -> Path | None:
+def drawn(
+    path: Path, draw: Callable[[Path], None], report: Reporter, *, place: Path | None = None
+) -> Path | None:
     """Draw a picture and return its path; if it can't be drawn, warn and return None.
 
     An earlier picture at the path is removed first, so that it is never taken for the new one. Call this after all
@@ -19,6 +21,7 @@ def drawn(path: Path, draw: Callable[[Path], None], report: Reporter) -> Path | 
         path: Path of the picture.
         draw: Function that draws it to the path.
         report: Receiver of the warning.
+        place: Folder that will hold the picture, if that of `path` is renamed later.
     """
 
     def redraw() -> Path:
@@ -29,7 +32,7 @@ def drawn(path: Path, draw: Callable[[Path], None], report: Reporter) -> Path | 
             draw(path)
         return path
 
-    return attempted(str(path), redraw, report)
+    return attempted(str(place / path.name if place else path), redraw, report)
 
 
 def attempted(what: str, draw: Callable[[], T], report: Reporter) -> T | None:

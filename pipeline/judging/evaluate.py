@@ -1,7 +1,7 @@
 """The evaluate stage: score a run on the test split and record the evaluation in its ledger."""
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,23 +16,21 @@ from frostline.features.cache.contract import Compatibility, Provenance
 from frostline.features.errors import SourceError
 from frostline.features.spec import Difference
 from frostline.features.table import ImageSource
-from frostline.pipeline.drawing.attempts import drawn
-from frostline.pipeline.drawing.plots import Mistake, plot_confusion, plot_mistakes, plot_reliability
-from frostline.pipeline.drawing.thumbnails import THUMBNAIL_SIDE, check_source, opened_pictures
+from frostline.pipeline.drawing.thumbnails import check_source
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.extraction.compute import fill_cache
 from frostline.pipeline.inputs.joined_caches import AnyCache, image_digests, members, open_caches
 from frostline.pipeline.inputs.layers import layer_features, layers_of
 from frostline.pipeline.inputs.sources import opened_source
+from frostline.pipeline.judging.pictures import draw_evaluation
 from frostline.pipeline.options.extraction import CacheOptions
 from frostline.pipeline.options.sources import SourceOptions
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.caches import provenance_of
 from frostline.pipeline.runs.data_changes import DataChanges, compare_data
-from frostline.pipeline.runs.directory import rewriting, sweep_runs
+from frostline.pipeline.runs.directory import sweep_runs
 from frostline.pipeline.runs.evaluation import (
     CONFUSION,
-    EVALUATION_PICTURES,
     MISTAKES,
     RELIABILITY,
     CalibrationRecord,
@@ -49,7 +47,6 @@ from frostline.pipeline.runs.run import Run, load_run
 from frostline.shell import shell_command
 from frostline.splits import Split
 
-_SHOWN_MISTAKES = 24
 _NETWORK = ("backbone", "layers", "transform", "weights_sha256")
 
 
@@ -139,15 +136,14 @@ def evaluate(
     calibration = Calibration(
         head.temperature, reliability(labels, softened(logits, 1)), reliability(labels, probabilities)
     )
-    judged = _TestPredictions(
-        data, test, labels, probabilities.argmax(axis=1), probabilities.max(axis=1), tuple(head.classes)
-    )
     save_evaluation(
         opened.path,
         _described(number, data, metrics, calibration, len(test)),
-        Predictions.of(data.ids[test], labels, judged.predicted, judged.confidence, judged.classes),
+        Predictions.of(
+            data.ids[test], labels, probabilities.argmax(axis=1), probabilities.max(axis=1), head.classes
+        ),
     )
-    pictures = _draw(opened.path, judged, metrics, calibration, source=source, report=report)
+    pictures = draw_evaluation(opened.path, report, cache=data, source=source)
     return EvaluationResult(
         run=opened.path,
         cache=data.path,
@@ -161,47 +157,6 @@ def evaluate(
         data=changes,
         seconds=time.perf_counter() - started,
     )
-
-
-@dataclass(frozen=True)
-class _TestPredictions:
-    """The test rows: their positions in the cache, labels and predictions."""
-
-    cache: AnyCache
-    rows: NDArray[np.intp]
-    labels: NDArray[np.int64]
-    predicted: NDArray[np.intp]
-    confidence: NDArray[np.float64]
-    classes: tuple[str, ...]
-
-    @property
-    def wrong(self) -> NDArray[np.intp]:
-        """Positions of the wrong predictions."""
-        return np.flatnonzero(self.predicted != self.labels)
-
-
-def _draw(
-    run: Path,
-    judged: _TestPredictions,
-    metrics: Metrics,
-    calibration: Calibration,
-    *,
-    source: ImageSource | None,
-    report: Reporter,
-) -> dict[str, Path | None]:
-    """Draw the pictures of an evaluation into its run, which is complete without them; None for those that failed."""
-    title, classes = f"{run.name}: {len(judged.rows)} test images", judged.classes
-    draw: dict[str, Callable[[Path], None]] = {
-        CONFUSION: lambda path: plot_confusion(metrics.confusion, classes, path, title=title),
-        RELIABILITY: lambda path: plot_reliability(calibration, path, title=title),
-        MISTAKES: lambda path: _draw_mistakes(judged, source, path, report),
-    }
-    if not judged.wrong.size:
-        del draw[MISTAKES]
-    with rewriting(run, EVALUATION_PICTURES):
-        return dict.fromkeys(EVALUATION_PICTURES) | {
-            name: drawn(run / name, plot, report) for name, plot in draw.items()
-        }
 
 
 def _extract(run: Run, source: ImageSource | None, limit: int | None, report: Reporter) -> None:
@@ -330,26 +285,6 @@ def _head_labels(cache: AnyCache, rows: NDArray[np.intp], classes: Sequence[str]
         )
     numbers = np.array([position.get(name, -1) for name in cache.classes], np.int64)
     return numbers[cache.labels[rows]]
-
-
-def _draw_mistakes(
-    judged: _TestPredictions, source: ImageSource | None, path: Path, report: Reporter
-) -> None:
-    predicted, confidence, wrong = judged.predicted, judged.confidence, judged.wrong
-    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:_SHOWN_MISTAKES]
-    with opened_pictures(judged.cache, source) as pictures:
-        pictures.warn(report)
-        mistakes = [
-            Mistake(
-                pictures.thumbnail(int(judged.rows[i]), THUMBNAIL_SIDE),
-                judged.classes[judged.labels[i]],
-                judged.classes[predicted[i]],
-                float(confidence[i]),
-            )
-            for i in worst
-        ]
-    title = f"The {len(worst)} most confident of {len(wrong)} mistakes on test"
-    plot_mistakes(mistakes, path, title=title, remark=pictures.obstacle)
 
 
 def _described(

@@ -119,6 +119,38 @@ def read_evaluation(folder: Path) -> Evaluation | None:
     return document.read(text, Evaluation, renamed=EARLIER_NAMES)
 
 
+def read_test_predictions(folder: Path) -> Predictions:
+    """Read the predictions of an evaluated run.
+
+    Raises:
+        RunError: The file can't be read, or is missing.
+    """
+    found = Predictions.read(folder / TEST_FILE)
+    if found is None:
+        raise RunError(f"{folder / TEST_FILE} is missing. {_REMEDY}")
+    return found
+
+
+def wanted_pictures(predictions: Predictions) -> tuple[str, ...]:
+    """Return the names of the pictures of an evaluation with these predictions."""
+    return (CONFUSION, RELIABILITY) if predictions.correct.all() else EVALUATION_PICTURES
+
+
+def lacks_pictures(folder: Path) -> bool:
+    """Return whether an evaluated run lacks a picture, because it failed or the evaluation was interrupted before it.
+
+    Raises:
+        RunError: The list of the run's files, or the predictions, can't be read.
+    """
+    sums = read_sums(folder, RunError)
+    missing = {
+        name
+        for name in EVALUATION_PICTURES
+        if not (folder / name).exists() or (sums is not None and name not in sums)
+    }
+    return bool(missing) and not missing.isdisjoint(wanted_pictures(read_test_predictions(folder)))
+
+
 def is_unfinished(folder: Path) -> bool:
     """Return whether the latest evaluation of a run was interrupted: its file is there, and the run does not list it.
 

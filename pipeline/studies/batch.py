@@ -12,7 +12,15 @@ from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.studies import BatchOptions, PlanOptions
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.directory import sweep_runs
-from frostline.pipeline.studies.jobs.kinds import STAGES, Job, Share, Stage, missing, reads_lost
+from frostline.pipeline.studies.jobs.kinds import (
+    STAGES,
+    Job,
+    Share,
+    Stage,
+    draw_missing_pictures,
+    missing,
+    reads_lost,
+)
 from frostline.pipeline.studies.jobs.plan import Plan, plan_study
 from frostline.pipeline.studies.jobs.run import Outcome, perform_all, shares, write_error
 from frostline.pipeline.studies.jobs.study_file import read_study
@@ -104,6 +112,7 @@ def batch(file: str | Path, options: BatchOptions) -> BatchResult:
         plan = plan_study(study, parts=workers or 1, trusted=options.trusted)
         _sweep(plan)
         todo = missing(plan.jobs)
+        draw_missing_pictures([job for job in plan.jobs if job not in todo], options.report)
         outcomes: dict[str, Outcome] = {}
         skipped: dict[str, str] = {}
         if todo:

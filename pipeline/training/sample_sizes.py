@@ -33,7 +33,6 @@ from frostline.pipeline.runs.directory import (
     LEARNING_CURVE,
     claim_run,
     default_run_path,
-    rewriting,
     write_run,
 )
 from frostline.pipeline.runs.run import divide_for_training, tuning_runs
@@ -265,11 +264,12 @@ class _Study:
         with write_run(self.folder) as folder:
             text = json.dumps(document, indent=2, allow_nan=False)
             write_table(lines, folder / f"{self.name}.csv")
-            replace_file(
-                folder / f"{self.name}.json", f"{text}\n".encode()
-            )  # says that the folder is complete
-        title = f"{self.options.head} on {self.layer} of {cache.path.name}"
-        with rewriting(self.folder, [f"{self.name}.png"]):
-            drawn(self.folder / f"{self.name}.png", lambda path: plot(path, title), self.options.report)
+            replace_file(folder / f"{self.name}.json", f"{text}\n".encode())
+            drawn(
+                folder / f"{self.name}.png",
+                lambda path: plot(path, f"{self.options.head} on {self.layer} of {cache.path.name}"),
+                self.options.report,
+                place=self.folder,
+            )
         if journal is not None:
             journal.unlink(missing_ok=True)

@@ -29,7 +29,7 @@ from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.caches import describe_caches
-from frostline.pipeline.runs.directory import claim_run, default_run_path, rewriting, write_run
+from frostline.pipeline.runs.directory import claim_run, default_run_path, write_run
 from frostline.pipeline.runs.head import describe_head, describe_metrics
 from frostline.pipeline.runs.predictions import save_validation
 from frostline.pipeline.runs.record import Durations, HeadRun, save_record
@@ -117,7 +117,7 @@ def _train(
     with write_run(path) as folder:
         _write(folder, best, rows)
         save_record(folder, _record(result, rows, best.fitted, options))
-    _draw(path, best, rows, options)
+        _draw(folder, path, best, rows, options)
     _drop_journals(fits)
     return result
 
@@ -235,19 +235,26 @@ def _write(folder: Path, best: _Fit, rows: LearningRows[AnyCache]) -> None:
         write_table(fitted.trials, folder / "search.csv")
 
 
-def _draw(run: Path, best: _Fit, rows: LearningRows[AnyCache], options: TrainHeadOptions) -> None:
-    """Draw the curves of the selection into a run that is complete without them."""
+def _draw(
+    folder: Path, run: Path, best: _Fit, rows: LearningRows[AnyCache], options: TrainHeadOptions
+) -> None:
+    """Draw the curves of the selection into the folder that becomes the run, and has all numbers."""
     curve, found, trials = best.fitted.curve, best.found, best.fitted.trials
     title = f"{options.head} on {rows.images.path.name}"
-    with rewriting(run, ["curve.png", "search.png"]):
-        if curve is not None:
-            drawn(run / "curve.png", lambda path: plot_curve(curve, path, title=title), options.report)
-        if found:
-            drawn(
-                run / "search.png",
-                lambda path: plot_search(trials, found.params, path, title=f"search for {title}"),
-                options.report,
-            )
+    if curve is not None:
+        drawn(
+            folder / "curve.png",
+            lambda path: plot_curve(curve, path, title=title),
+            options.report,
+            place=run,
+        )
+    if found:
+        drawn(
+            folder / "search.png",
+            lambda path: plot_search(trials, found.params, path, title=f"search for {title}"),
+            options.report,
+            place=run,
+        )
 
 
 def _record(

@@ -31,7 +31,7 @@ from frostline.pipeline.inputs.sources import opened_source, summary_of
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.tuning import FinetuneOptions
 from frostline.pipeline.progress import SILENT, Reporter
-from frostline.pipeline.runs.directory import FEATURES, claim_run, default_run_path, rewriting, write_run
+from frostline.pipeline.runs.directory import FEATURES, claim_run, default_run_path, write_run
 from frostline.pipeline.runs.head import describe_head, describe_metrics
 from frostline.pipeline.runs.predictions import save_validation
 from frostline.pipeline.runs.record import (
@@ -177,8 +177,8 @@ def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> Finetu
                 _write(run_folder, result, tuning, head)
                 tuned = load_backbone(f"run:{run_folder}")
                 save_record(run_folder, _record(result, tuning, tuned, head))
+                _draw(run_folder, result, head, options.report)
             shutil.rmtree(folder)
-            _draw(result, head, options.report)
         processes.wait()
     return result
 
@@ -280,12 +280,16 @@ def _write(folder: Path, result: FinetuneResult, tuning: Tuning, head: FittedHea
         copy_folder(logs, folder / logs.name)
 
 
-def _draw(result: FinetuneResult, head: FittedHead, report: Reporter) -> None:
-    """Draw the curves of the training into a run that is complete without them."""
+def _draw(folder: Path, result: FinetuneResult, head: FittedHead, report: Reporter) -> None:
+    """Draw the curves of the training into the folder that becomes the run, and has all numbers."""
     if curve := head.curve:
         title = f"{result.backbone}, frost line: {result.frost_line}"
-        with rewriting(result.run, ["curve.png"]):
-            drawn(result.run / "curve.png", lambda path: plot_curve(curve, path, title=title), report)
+        drawn(
+            folder / "curve.png",
+            lambda path: plot_curve(curve, path, title=title),
+            report,
+            place=result.run,
+        )
 
 
 def _curve(trained: TrainingResult) -> Curve:

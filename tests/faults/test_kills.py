@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.harness.cases import CASES, KNOWN, READERS, known_at
+from tests.faults.harness.cases import CASES, READERS
 from tests.faults.harness.folders import is_leftover, state_of
 from tests.faults.harness.records import record
 from tests.faults.harness.replay import Replay
@@ -22,10 +22,8 @@ def replay_of(world, case):
 
 def kill_all(replay, trials):
     """Everything that goes wrong when the command is killed there."""
-    found, counts, events = [], Counter(), replay.reference.events
+    found, counts = [], Counter()
     for at, mode in trials:
-        if known_at(replay.case, events, at):
-            continue
         problems, event = replay.kill(at, mode)
         found += problems
         if event:
@@ -51,27 +49,6 @@ def test_commands_killed_at_every_event_are_completed_by_the_next_run(world, cas
     trials += [(at, "torn") for at, event in enumerate(events) if event.kind in {"write", "pwrite"}]
     trials.append((len(events) - 1, "after"))
     kill_all(replay, trials[shard::SHARDS])
-
-
-@pytest.mark.parametrize(
-    "known",
-    [
-        pytest.param(
-            each,
-            marks=[pytest.mark.xfail(reason=each.reason), *([pytest.mark.long] if case.long else [])],
-            id=each.case,
-        )
-        for each in KNOWN
-        for case in CASES
-        if case.name == each.case
-    ],
-)
-def test_known_moments_that_no_run_makes_good(world, known):
-    case = next(case for case in CASES if case.name == known.case)
-    replay = replay_of(world, case)
-    problems, event = replay.kill(known.first(replay.reference.events), "before")
-    assert event is not None
-    assert problems == []
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)

@@ -2,7 +2,8 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -287,6 +288,24 @@ def _judged(run: Path, *, evaluate: bool, report: Reporter) -> float | None:
 
         judge(run, report=report)
     return _validation(run).accuracy
+
+
+def draw_missing_pictures(jobs: Iterable[Job], report: Reporter) -> None:
+    """Draw the pictures of evaluations that were interrupted after their numbers were complete."""
+    for job in jobs:
+        if isinstance(job, HeadTraining | FineTuning) and job.evaluate and job.done():
+            from frostline.pipeline.drawing.attempts import attempted
+
+            attempted(f"pictures of {job.path}", functools.partial(_draw_missing, job.path, report), report)
+
+
+def _draw_missing(run: Path, report: Reporter) -> None:
+    from frostline.pipeline.runs.evaluation import lacks_pictures
+
+    if lacks_pictures(run):
+        from frostline.pipeline.judging.pictures import draw_evaluation
+
+        draw_evaluation(run, report)
 
 
 def _validation(run: Path) -> "Scores":

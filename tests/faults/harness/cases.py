@@ -1,6 +1,5 @@
 """Commands that write, each with the state that it starts from."""
 
-import re
 from dataclasses import dataclass
 
 from tests.faults.harness.world import EXTRACT, EXTRACTION, TUNE
@@ -16,6 +15,9 @@ class Case:
         arguments: Command line.
         patches: Functions that are called in the child before the command.
         long: Whether it takes too long for the tests that always run.
+        evaluates: Pattern of the paths of the runs that it evaluates besides its other work. A kill after an evaluation
+            was recorded lets the next run repeat that one under the next number.
+        leaves: Path of a run that the next run of the command does not complete, because it makes a new one.
     """
 
     name: str
@@ -23,6 +25,8 @@ class Case:
     arguments: tuple[str, ...]
     patches: tuple[str, ...] = ()
     long: bool = False
+    evaluates: str = ""
+    leaves: str = ""
 
 
 CASES = (
@@ -95,9 +99,14 @@ CASES = (
         ("label-errors", "d.h5", "--head", "logreg", "--folds", "2", "--out", "doubtful"),
     ),
     Case("report", "two runs", ("report", "run", "other", "--out", "report.html", "--quiet")),
-    Case("batch", "study", ("batch", "study.toml", "--quiet"), long=True),
+    Case("batch", "study", ("batch", "study.toml", "--quiet"), long=True, evaluates="study/runs/*"),
     Case(
-        "demo", "empty", ("demo", "--quiet"), patches=("tests.faults.harness.patches:small_demo",), long=True
+        "demo",
+        "empty",
+        ("demo", "--quiet"),
+        patches=("tests.faults.harness.patches:small_demo",),
+        long=True,
+        leaves="frostline-demo/digits-linear",
     ),
 )
 
@@ -110,59 +119,3 @@ READERS = (
     Case("cache check", "cache", ("cache", "check", "d.h5")),
 )
 """Commands that write nothing."""
-
-
-@dataclass(frozen=True)
-class Known:
-    """A moment at which a kill is not made good by the next run. A test shows each, and fails when it is mended.
-
-    Attributes:
-        case: Name of the case.
-        kind: Kind of the event after which the moment begins.
-        path: Pattern of the event's path.
-        reason: What goes wrong.
-    """
-
-    case: str
-    kind: str
-    path: str
-    reason: str
-
-    def holds(self, events, at):
-        """Whether an event comes after the named one and before any event of another file."""
-        begin = [
-            index for index in range(at) if events[index].kind == self.kind and self._is_named(events[index])
-        ]
-        return bool(begin) and all(_MOMENT.search(event.path) for event in events[begin[-1] + 1 : at + 1])
-
-    def first(self, events):
-        """Index of the first event of the moment."""
-        return next(at for at in range(len(events)) if self.holds(events, at))
-
-    def _is_named(self, event):
-        return re.fullmatch(self.path, event.path) is not None
-
-
-_MOMENT = re.compile(r"\.png|SHA256SUMS|\.part-2-of-2$|\.[0-9a-f]{16}\.jsonl$|^(/[\w-]+(\.[\w-]+)*){0,3}$")
-_PICTURE = "a run that is in place without its picture keeps lacking it: the picture is drawn after the run is complete"
-
-KNOWN = (
-    Known(
-        "cache merge --delete-parts",
-        "unlink",
-        r"/d\.h5\.part-1-of-2",
-        "a merge that was killed between the deletions of its parts can't be repeated",
-    ),
-    *(Known(name, "rename", r"/run", _PICTURE) for name in ("train-head", "train-head --search")),
-    Known("train-head with the default name", "rename", r"/runs/d-ridge", _PICTURE),
-    Known("few-shot", "rename", "/shots", _PICTURE),
-    Known("learning-curve", "rename", "/curve", _PICTURE),
-    *(Known(name, "rename", "/tuned", _PICTURE) for name in ("finetune", "finetune on cached activations")),
-    Known("batch", "rename", r"/study/runs/[^/]+", _PICTURE),
-    Known("demo", "rename", r"/frostline-demo/digits-linear", _PICTURE),
-)
-
-
-def known_at(case, events, at):
-    """Whether the next run is known not to recover from a kill at an event."""
-    return any(each.case == case.name and each.holds(events, at) for each in KNOWN)

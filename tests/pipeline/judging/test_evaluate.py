@@ -120,7 +120,7 @@ def test_numbers_are_complete_before_anything_is_drawn(run_copy, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("frostline.pipeline.judging.evaluate.plot_confusion", interrupt)
+    monkeypatch.setattr("frostline.pipeline.judging.pictures.plot_confusion", interrupt)
     with pytest.raises(KeyboardInterrupt):
         evaluate(run_copy)
     assert json.loads((run_copy / "evaluation.json").read_text())["evaluation_number"] == 2

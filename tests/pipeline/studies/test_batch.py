@@ -195,6 +195,22 @@ def test_activations_are_cached_once_for_all_seeds(write_study, tmp_path):
     assert {load_run(run).record.finetune.cache for run in result.runs} == {str(cache)}
 
 
+@pytest.mark.parametrize("lost", [["confusion.png", "mistakes.png"], ["mistakes.png"], []], ids=len)
+def test_pictures_of_an_interrupted_evaluation_are_drawn(write_study, lost):
+    path = write_study(
+        HEADS.replace("[[extract]]", "evaluate = true\n[[extract]]"),
+        '[[train-head]]\nhead = "mlp"\nparam = {hidden = [8], epochs = 1, lr = 0.001, weight_decay = 0.1}',
+    )
+    (run,) = batch(path).runs
+    whole = {file.name: file.read_bytes() for file in run.iterdir()}
+    sums = run / "SHA256SUMS"
+    sums.write_text("".join(line for line in sums.read_text().splitlines(True) if "mistakes.png" not in line))
+    for name in lost:
+        (run / name).unlink()
+    assert states(batch(path)) == ["exists"] * 2
+    assert {file.name: file.read_bytes() for file in run.iterdir()} == whole
+
+
 def test_evaluate_scores_each_run_once(write_study):
     study = HEADS.replace("[[extract]]", "evaluate = true\n[[extract]]")
     path = write_study(study, '[[train-head]]\nhead = "knn"')
