@@ -22,10 +22,11 @@ from frostline.classifiers.heads.catalog import recorded_head
 from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.saving.skops_files import read_estimator
 from frostline.classifiers.saving.trees import check_trees
+from frostline.files.archives import read_archive
 from frostline.files.checksums import read_listed
 from frostline.files.documents import MAX_BYTES, Document, Name, Sha256, clipped
+from frostline.files.tensors import read_tensors
 from frostline.system.atomic import replace_file
-from frostline.system.files import read_regular
 
 FORMAT_VERSION = 1
 
@@ -233,11 +234,12 @@ def _refuse(path: Path, what: str, got: object, expected: object) -> NoReturn:
 
 def _read_numbers(path: Path, sha256: str) -> bytes:
     try:
-        data = read_regular(path)
+        data = read_archive(path) if path.name == _SKOPS else read_tensors(path)
     except FileNotFoundError:
         raise HeadFormatError(f"{path} is missing; train the head again") from None
-    except OSError as error:
-        raise HeadFormatError(f"{path} can't be read: {error.strerror or error}. {_REMEDY}") from error
+    except (OSError, ValueError) as error:
+        problem = getattr(error, "strerror", None) or error
+        raise HeadFormatError(f"{path} can't be read: {problem}. {_REMEDY}") from error
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
         raise HeadFormatError(

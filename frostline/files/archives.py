@@ -3,13 +3,30 @@
 import io
 import math
 import zipfile
+from pathlib import Path
 from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy
 
+from frostline.system.files import open_regular
+
 _ENCRYPTED = 0x1
+
+
+def read_archive(path: Path) -> bytes:
+    """Return the bytes of a zip archive. A file of another kind is not read further than its end, however large it is.
+
+    Raises:
+        OSError: The file can't be read.
+        ValueError: The file is no zip archive.
+    """
+    with open(open_regular(path), "rb") as file:  # noqa: PTH123  # a descriptor
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is no whole zip archive")
+        file.seek(0)
+        return file.read()
 
 
 def check_stored(data: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from frostline.errors import FrostlineError
 from frostline.system.atomic import locked, replace_file
-from frostline.system.files import open_regular, read_regular
+from frostline.system.files import check_size, open_regular, read_regular
 
 SUMS_FILE = "SHA256SUMS"
 
@@ -185,14 +185,15 @@ def problem_of(name: str, digest: str, sums: Digests) -> str:
     return ""
 
 
-def digest_of_file(path: Path) -> str:
+def digest_of_file(path: Path, limit: int | None = None) -> str:
     """Return the SHA-256 of a file in hexadecimal.
 
     Raises:
-        OSError: The file can't be read.
+        OSError: The file can't be read, or is larger than `limit`.
     """
     digest = hashlib.sha256()
     with open(open_regular(path), "rb", buffering=0) as file:  # noqa: PTH123  # a descriptor
+        check_size(os.fstat(file.fileno()), limit, path)
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()

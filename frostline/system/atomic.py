@@ -23,6 +23,7 @@ from frostline.system.files import (
     create_folders,
     create_new,
     open_binary,
+    read_regular,
     rename,
     sync,
     sync_folder,
@@ -231,9 +232,13 @@ class AppendedFile:
             finally:
                 os.close(fd)
 
-    def read(self) -> bytes:
-        """Return the whole content."""
-        return self._path.read_bytes()
+    def read(self, limit: int | None = None) -> bytes:
+        """Return the whole content.
+
+        Raises:
+            OSError: It has more bytes than `limit`, or can't be read.
+        """
+        return read_regular(self._path, limit)
 
     def cut(self, size: int) -> None:
         """Drop everything after the first `size` bytes."""

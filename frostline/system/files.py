@@ -70,14 +70,19 @@ def read_with_status(path: str | Path, limit: int | None = None) -> tuple[bytes,
     fd = open_regular(path)
     with open(fd, "rb", buffering=0) as file:  # noqa: PTH123  # a descriptor
         status = os.fstat(fd)
-        if limit is not None and status.st_size > limit:
-            raise OSError(
-                errno.EFBIG, f"the file has {status.st_size:,} bytes; expected at most {limit:,}", str(path)
-            )
+        check_size(status, limit, path)
         data = file.readall()  # one call of the system reads at most 2 GiB
     if data is None:
         raise OSError(errno.EAGAIN, "the file has nothing to read yet", str(path))
     return data, status
+
+
+def check_size(status: os.stat_result, limit: int | None, path: str | Path) -> None:
+    """Raise an `OSError` for a file that has more than `limit` bytes; None for no limit."""
+    if limit is not None and status.st_size > limit:
+        raise OSError(
+            errno.EFBIG, f"the file has {status.st_size:,} bytes; expected at most {limit:,}", str(path)
+        )
 
 
 def check_regular(path: str | Path, *, missing_ok: bool = False) -> None:

@@ -13,7 +13,7 @@ from frostline.files.documents import MAX_BYTES, Document, to_plain
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.hosts.versions import now
 from frostline.pipeline.progress import SILENT, Reporter
-from frostline.pipeline.runs.evaluation import EARLIER_NAMES
+from frostline.pipeline.runs.evaluation import EARLIER_NAMES, EVALUATION_FILE, read_evaluation
 from frostline.system.atomic import AppendedFile, replace_file
 from frostline.system.files import read_regular
 
@@ -71,7 +71,7 @@ class Ledger:
             content = read_regular(self.file, MAX_BYTES)
             if not _is_whole(content):  # perhaps another process is writing the line
                 with contextlib.suppress(OSError), AppendedFile.open(self.file, wait=True) as file:
-                    content = file.read()
+                    content = file.read(MAX_BYTES)
         except FileNotFoundError:
             return ()
         except OSError as error:
@@ -89,15 +89,14 @@ class Ledger:
             cache: Path of the cache that holds the test rows.
             key: Cache key.
             rows: Number of test rows.
-            report: Receiver of a warning if the last line was only half written.
+            report: Receiver of a warning if the last line was only half written, or entries are missing.
 
         Raises:
             RunError: The ledger can't be read or written. It is as before.
         """
         try:
             with AppendedFile.open(self.file, wait=True) as file:
-                found = self._completed(file, report)
-                number = _next_number(found)
+                number = self._next(self._completed(file, report), report)
                 file.append(
                     _line(LedgerEntry(evaluation_number=number, time=now(), cache=cache, key=key, rows=rows))
                 )
@@ -106,6 +105,20 @@ class Ledger:
                 f"{self.file} can't be written: {error}. The evaluation was not made, because it can't be recorded."
             ) from error
         return number
+
+    def _next(self, entries: tuple[LedgerEntry, ...], report: Reporter) -> int:
+        """Return the number of the next evaluation, which is also above that of the latest result."""
+        number, latest = _next_number(entries), 0
+        with contextlib.suppress(RunError):  # a damaged result is about to be replaced
+            if result := read_evaluation(self.run):
+                latest = result.evaluation_number
+        if number > latest:
+            return number
+        report.warn(
+            f"{self.file} has lost entries: it ends with evaluation {number - 1}, and {EVALUATION_FILE} is the result of"
+            f" evaluation {latest}. Numbers continue from there."
+        )
+        return latest + 1
 
     def _parse(self, content: bytes) -> tuple[tuple[LedgerEntry, ...], bytes]:
         """Return the entries of the whole lines, and the rest."""
@@ -119,7 +132,7 @@ class Ledger:
 
     def _completed(self, file: AppendedFile, report: Reporter) -> tuple[LedgerEntry, ...]:
         """Return the entries; set a half line aside, and write an entry in its place."""
-        content = file.read()
+        content = file.read(MAX_BYTES)
         found, torn = self._parse(content)
         if not torn:
             return found

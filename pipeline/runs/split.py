@@ -100,9 +100,11 @@ def read_split(folder: Path, counts: Counts, classes: int) -> RunSplit:
     """
     file = folder / SPLIT_FILE
     try:
-        arrays = load(read_listed(folder, SPLIT_FILE, raises=RunError, remedy=_REMEDY, limit=_MAX_BYTES))
+        data = read_listed(folder, SPLIT_FILE, raises=RunError, remedy=_REMEDY, limit=_MAX_BYTES)
     except FileNotFoundError:
         raise RunError(f"{file} is missing. {_REMEDY}") from None
+    try:
+        arrays = load(data)
     except (SafetensorError, LookupError, ValueError, TypeError) as error:  # an unknown dtype is a KeyError
         raise RunError(f"{file} can't be read: {error}. {_REMEDY}") from error
     missing = [name for name in ("content", "split") if name not in arrays]

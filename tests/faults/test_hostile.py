@@ -52,19 +52,6 @@ ACCEPTED = {
 }
 
 
-ANY_SIZE = {
-    "run/run.json": ("verify", "verify hashes a record of any size, although records have a limit"),
-    "run/ledger.jsonl": ("evaluate", "the ledger is read without a limit"),
-    "run/head.safetensors": ("evaluate", "a head's tensors are read whole before their header is checked"),
-    "tuned/backbone.safetensors": ("evaluate", "a tuned network is read whole before its header is checked"),
-    "w.safetensors": ("extract", "a weights file is read whole before its header is checked"),
-    "m.csv": ("extract", "a manifest is read without a limit"),
-    "m.tsv": ("extract", "a manifest is read without a limit"),
-    "x.jpg": ("predict", "an image file is read without a limit"),
-}
-"""Files that are read whole whatever their size, with the command that shows it, and the reason."""
-
-
 def problem_of(world, stage, file, each, command):
     world.start(stage)
     path = world.root / file
@@ -92,7 +79,7 @@ def problem_of(world, stage, file, each, command):
     return "" if refused and not outcome.traceback else f"{each} at {file}: {outcome}"
 
 
-def all_of(place, *, sizes=False):
+def all_of(place):
     kind, stage, file, commands = place
     skipped = {"a device", "a socket", "a pipe"} if not hasattr(os, "mkfifo") else set()
     return [
@@ -100,7 +87,6 @@ def all_of(place, *, sizes=False):
         for each in of_kind(kind)
         if each.name not in skipped
         for command in commands
-        if sizes == (each.name == "20 GB" and file in ANY_SIZE)
     ]
 
 
@@ -122,19 +108,6 @@ def test_hostile_files_are_refused_in_one_line(world, place):
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place[2]} through {place[3][0][0]}")
 def test_every_hostile_file_is_refused_in_one_line(world, place):
     check_all(world, all_of(place))
-
-
-@pytest.mark.long
-@pytest.mark.parametrize(
-    "place",
-    [
-        pytest.param(place, marks=pytest.mark.xfail(reason=ANY_SIZE[place[2]][1]), id=place[2])
-        for place in PLACES
-        if place[2] in ANY_SIZE
-    ],
-)
-def test_files_of_any_size_are_refused_before_they_are_read(world, place):
-    check_all(world, [trial for trial in all_of(place, sizes=True) if trial[3][0] == ANY_SIZE[place[2]][0]])
 
 
 @pytest.mark.long

@@ -16,8 +16,9 @@ from torch import Tensor
 from frostline.features.backbones.weights.errors import first_line
 from frostline.features.backbones.weights.kinds import describe_kind
 from frostline.features.errors import WeightsError
+from frostline.files.tensors import read_tensors
 from frostline.shell import shell_command
-from frostline.system.files import open_regular, read_regular
+from frostline.system.files import open_regular
 
 _TORCH_MAGIC = (b"PK\x03\x04", b"\x80")  # zip archive, or a pickle
 _MAX_LEVELS = 32  # of containers; checkpoints have a few
@@ -124,7 +125,7 @@ def _with_values(name: str, tensor: Tensor, path: str | Path) -> Tensor:
 
 def _read_safetensors(path: str | Path) -> object:
     try:
-        return load_safetensors(read_regular(path))
+        return load_safetensors(read_tensors(path))
     except (
         SafetensorError,
         LookupError,

@@ -149,7 +149,7 @@ def test_missing_and_truncated_files_are_refused(saved, tmp_path):
 def test_corrupt_numbers_file_raises(name, saved):
     folder = saved(name)
     plant(folder, b"these are no numbers")
-    with pytest.raises(HeadFormatError, match="does not fit"):
+    with pytest.raises(HeadFormatError, match=r"can't be read: (the header|it is no whole zip archive)"):
         load_head(folder)
 
 

@@ -137,3 +137,13 @@ def test_evaluation_sweeps_what_killed_processes_left(run_copy):
     evaluate(run_copy)
     assert sorted(path.name for path in run_copy.iterdir()) == before
     assert not beside.exists()
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_ledger_that_lost_entries_goes_on_from_the_latest_result(run_copy, kept):
+    evaluate(run_copy)
+    ledger = run_copy / "ledger.jsonl"
+    ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(True)[:kept]))
+    report = Listener()
+    assert evaluate(run_copy, report=report).evaluation_number == 3
+    assert any("ledger.jsonl has lost entries" in text for text in report.warnings)

@@ -172,6 +172,7 @@ def test_invalid_arguments_are_refused(runs, tmp_path):
 def test_run_with_a_damaged_file_is_left_out(runs, tmp_path, file, text):
     (ridge, knn, _), _ = runs
     damaged = shutil.copytree(knn, tmp_path / "damaged")
+    evaluate(damaged)
     (damaged / file).write_text(text)
     report = Listener()
     board = compare([ridge, damaged], report=report)
