@@ -39,6 +39,9 @@ class TerminalReporter:
     @contextmanager
     def task(self, description: str, total: int | None) -> Iterator[Advance]:
         """Show a progress bar, or a spinner if `total` is None, that disappears when the block ends."""
+        if not self.console.is_terminal:
+            yield lambda _done, _status="", /: None
+            return
         columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]
         if total is not None:
             columns += [
@@ -49,9 +52,7 @@ class TerminalReporter:
                 TextColumn("{task.fields[status]}", markup=False),
             ]
         with (
-            Progress(
-                *columns, console=self.console, transient=True, disable=not self.console.is_terminal
-            ) as progress,
+            Progress(*columns, console=self.console, transient=True) as progress,
             escaping(),  # what others write meanwhile goes through the streams of Rich, which act on colours
         ):
             task = progress.add_task(visible(description), total=total, rate="", status="")
