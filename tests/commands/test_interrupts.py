@@ -57,9 +57,7 @@ def test_signal_during_an_import(whole_digits, tmp_path, number, library):
 @pytest.mark.parametrize("number", [INT, TERM])
 def test_signal_during_an_extraction(whole_digits, tmp_path, number):
     partial = tmp_path / "c.h5.partial"
-    command = Command(
-        "extract", whole_digits, *BACKBONE_OPTIONS, "--cache", tmp_path / "c.h5", "--engine", "eager"
-    )
+    command = Command("extract", whole_digits, "--cache", tmp_path / "c.h5", "--engine", "eager")  # a minute
     command.wait_for(partial.exists)
     command.signal(number, group=number == INT)
     check(command, number)
