@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from tests.helpers.extras import needs_mypy
+
 PACKAGES = (
     "frostline",
     "frostline.features",
@@ -40,6 +42,7 @@ def test_import_loads_no_library(package):
     assert done.stdout.strip() == "[]"
 
 
+@needs_mypy
 def test_type_checkers_see_the_real_functions(tmp_path):
     script = tmp_path / "script.py"
     script.write_text("import frostline\nreveal_type(frostline.train_head)\nfrostline.exctract\n")

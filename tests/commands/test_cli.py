@@ -155,7 +155,8 @@ def test_cache_info_and_verify(ten_cache, tmp_path):
     assert "embedding: rows 0 to 119" in refused.stdout
 
 
-def test_unknown_names_are_answered_with_near_matches(ten_digits, ten_cache):
+def test_unknown_names_are_answered_with_near_matches(ten_digits, ten_cache, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert "test_resnet" in run("extract", ten_digits, "--backbone", "timm:test_resnt", code=1).stderr
     assert "linear" in run("train-head", ten_cache, "--head", "liner", code=1).stderr
     assert "l2" in run("train-head", ten_cache, "--param", "l3=1", code=1).stderr

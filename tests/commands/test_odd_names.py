@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from frostline.pipeline import FinetuneError, finetune
+from tests.helpers.extras import needs_plotly
 from tests.helpers.network import BACKBONE
 from tests.helpers.paths import ROOT
 
@@ -70,9 +71,13 @@ def test_the_csv_of_predict_gives_back_the_bytes_of_the_names(folder, ten_digits
     assert os.fsencode(prediction["path"]) == b"new/caf\xe9.png"
 
 
-def test_a_run_with_such_names_is_evaluated_compared_and_reported(folder):
+def test_a_run_with_such_names_is_evaluated_and_compared(folder):
     assert b"run\xe9" in command(folder, "evaluate", b"run\xe9")
     assert b"run\xe9" in command(folder, "compare", b"run\xe9", "--format", "csv")
+
+
+@needs_plotly
+def test_a_run_with_such_names_is_reported(folder):
     command(folder, "report", b"run\xe9", "--out", b"report\xe9.html")
     assert (folder / os.fsdecode(b"report\xe9.html")).read_text("utf-8")
 

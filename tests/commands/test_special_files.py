@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from frostline import cli
+from tests.helpers.extras import needs_plotly
 from tests.helpers.images import write_folder
 from tests.helpers.network import BACKBONE_OPTIONS
 from tests.helpers.runner import CliRunner
@@ -124,7 +125,7 @@ class TestNamed:
             ("batch",),
             ("batch", "--dry-run"),
             ("compare",),
-            ("report",),
+            pytest.param(("report",), marks=needs_plotly),
             ("evaluate",),
             ("verify",),
         ],

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -33,6 +34,12 @@ def run(*arguments, code=0):
     return result
 
 
+def _heed_signals():
+    """Let signals end this process, also where the tests run in the background of a shell, which ignores Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
 class Command:
     """A process in a session of its own, as a terminal starts it."""
 
@@ -44,7 +51,7 @@ class Command:
             text=True,
             start_new_session=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
-            **options,
+            **{"preexec_fn": _heed_signals, **options},
         )
         self.pid = self.process.pid
 

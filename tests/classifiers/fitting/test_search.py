@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import sys
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from frostline.classifiers.fitting.search import SearchPlan, search_head
 from frostline.classifiers.heads import linear
 from frostline.classifiers.heads.catalog import find_head
 from tests.classifiers.fits import Spy, take_options
+from tests.helpers.extras import needs_optuna
 
 TRAIN, VAL, TEST = np.arange(120), np.arange(120, 180), np.arange(180, 240)
 SPLIT = [(TRAIN, VAL)]
@@ -38,12 +38,11 @@ def scores(found):
     return [{key: value for key, value in trial.items() if key != "seconds"} for trial in found.trials]
 
 
-NEEDS_OPTUNA = pytest.mark.skipif(find_spec("optuna") is None, reason="needs the extra optuna")
 PLANS = [
     SearchPlan("grid"),
     SearchPlan("random", 5),
     SearchPlan("halving", 9),
-    pytest.param(SearchPlan("optuna", 5), marks=NEEDS_OPTUNA),
+    pytest.param(SearchPlan("optuna", 5), marks=needs_optuna),
 ]
 
 

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from importlib.util import find_spec
 
 import matplotlib as mpl
 import numpy as np
@@ -27,11 +26,10 @@ from frostline.pipeline.progress import SILENT
 from frostline.pipeline.runs.evaluation import read_evaluation
 from frostline.pipeline.runs.run import load_run
 from frostline.pipeline.tuning.finetune import HISTORY
+from tests.helpers.extras import needs_cleanlab, needs_plotly
 from tests.pipeline.tuning.training import QUIET, SMALL
 
 EXACT = {"engine": "eager", "precision": "fp32", "device": "cpu"}
-needs_cleanlab = pytest.mark.skipif(find_spec("cleanlab") is None, reason="needs the extra label-errors")
-needs_plotly = pytest.mark.skipif(find_spec("plotly") is None, reason="needs the extra report")
 
 
 class Reporter(type(SILENT)):

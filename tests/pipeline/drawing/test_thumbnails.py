@@ -1,7 +1,6 @@
 """Pictures of images whose source has no files: drawn from the source, or one sentence says why not."""
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,12 +16,11 @@ from frostline.pipeline.progress import SILENT
 from frostline.pipeline.runs.run import load_run
 from frostline.pipeline.studies.html_report.commands import repeating_commands
 from frostline.testing import encode, photo
+from tests.helpers.extras import needs_cleanlab, needs_plotly
 from tests.helpers.sources import DigestSource
 
 EXACT = {"engine": "eager", "precision": "fp32", "device": "cpu"}
 WHY = "their source, memory:set, can't be opened by this name here"
-needs_cleanlab = pytest.mark.skipif(find_spec("cleanlab") is None, reason="needs the extra label-errors")
-needs_plotly = pytest.mark.skipif(find_spec("plotly") is None, reason="needs the extra report")
 
 
 class Reporter(type(SILENT)):

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import pytest
 from frostline.features.cache import FeatureCache
 from frostline.pipeline import extract, label_errors, split_rows
 from frostline.splits import Split
+from tests.helpers.extras import needs_cleanlab
 from tests.helpers.runner import run
 
 
@@ -20,7 +20,7 @@ def cache(few_digits, tmp_path_factory):
     return FeatureCache.open(file)
 
 
-@pytest.mark.skipif(find_spec("cleanlab") is None, reason="needs the extra label-errors")
+@needs_cleanlab
 def test_wrong_label_is_found_without_test_rows(cache, tmp_path, monkeypatch):
     split, _ = split_rows(cache)
     features = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32) + 8 * cache.labels[:, None]

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
-from importlib.util import find_spec
 
 import msgspec
 import numpy as np
@@ -33,6 +32,7 @@ from tests.helpers.runs import rewrite_record
 pytest.importorskip("plotly", reason="needs the extra report")
 
 from frostline.pipeline.studies.html_report.figures import curves  # needs plotly
+from tests.helpers.extras import needs_umap
 
 CLASSES = ("<i>zero & more", 'o"ne', "two")
 
@@ -315,7 +315,7 @@ def test_principal_components_separate_clusters():
     assert draw_map(X[:2], "pca") is None
 
 
-@pytest.mark.skipif(find_spec("umap") is None, reason="needs the extra umap")
+@needs_umap
 def test_umap_separates_clusters():
     script = (
         "import numpy as np; from frostline.pipeline.studies.html_report.embedding import draw_map;"
