@@ -24,6 +24,7 @@ _COMPUTATION = frozenset({"engine", "device", "precision", "versions.torch"})
 
 
 _MAX_SIZE = 2**31
+_MAX_LEVEL = 1e6  # of the mean and std of pixels
 Size: TypeAlias = Annotated[int, msgspec.Meta(ge=1, le=_MAX_SIZE)]
 Whole: TypeAlias = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
@@ -85,6 +86,12 @@ class Transform:
     def __post_init__(self) -> None:
         if isinstance(self.resize, int) and not 1 <= self.resize <= _MAX_SIZE:
             raise ValueError(f"expected resize to be 1 to {_MAX_SIZE}, it is {self.resize}")
+        for name, low in (("mean", -_MAX_LEVEL), ("std", 1 / _MAX_LEVEL)):
+            values = getattr(self, name)
+            if len(values) != 3 or not all(low <= value <= _MAX_LEVEL for value in values):
+                raise ValueError(
+                    f"expected {name} to be three numbers from {low:g} to {_MAX_LEVEL:g}, it is {values}"
+                )
 
     def at_size(self, side: int) -> "Transform":
         """Return this transform for an input of (side, side) pixels. The ratio of resize to crop is kept.

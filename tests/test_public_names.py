@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.helpers.extras import needs_mypy
+from tests.helpers.needs import needs_mypy
 
 PACKAGES = (
     "frostline",

@@ -143,8 +143,7 @@ def load_head(folder: str | Path, *, trusted: Collection[str] = ()) -> FittedHea
             estimator = read_estimator(kind, params, data, trusted)
             check_trees(estimator[-1], _inner_dim(record))
         _check_estimator(estimator, record)
-        if record.file == _SKOPS:
-            _check_scores(kind, estimator, record)
+        _check_scores(kind, estimator, record)
     except (
         Exception,
         MemoryError,
@@ -277,4 +276,8 @@ def _check_estimator(estimator: Any, record: HeadFile) -> None:
 
 def _check_scores(kind: HeadKind, estimator: Any, record: HeadFile) -> None:
     """Score one vector, which fails if the shapes of the estimator's arrays contradict each other."""
-    logits(kind, estimator, np.zeros((1, _inner_dim(record)), np.float32), len(record.classes))
+    with np.errstate(all="ignore"):  # what overflows is not finite
+        scores = logits(kind, estimator, np.zeros((1, _inner_dim(record)), np.float32), len(record.classes))
+        scaled = scores / record.temperature
+    if not np.isfinite(scaled).all():
+        raise HeadError("the scores of a feature vector of zeros are not finite numbers")

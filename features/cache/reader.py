@@ -291,7 +291,7 @@ class FeatureCache:
     @cached_property
     def ids(self) -> NDArray[np.str_]:
         """(n,) str: path of each image relative to the source."""
-        return np.strings.decode(self._file.table.ids, "utf-8")
+        return self._decoded("ids", self._file.table.ids)
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -306,7 +306,13 @@ class FeatureCache:
     @cached_property
     def groups(self) -> NDArray[np.str_]:
         """(n,) str: group of each image, "" for no group. Rows of one group belong to one split."""
-        return np.strings.decode(self._file.table.groups, "utf-8")
+        return self._decoded("groups", self._file.table.groups)
+
+    def _decoded(self, what: str, names: NDArray[np.bytes_]) -> NDArray[np.str_]:
+        try:
+            return np.strings.decode(names, "utf-8")
+        except UnicodeDecodeError as error:
+            raise CacheFormatError(f"{self.path}: one of the {what} is not UTF-8 ({error})") from None
 
     @property
     def content(self) -> NDArray[np.uint8]:
@@ -392,6 +398,8 @@ class FeatureCache:
         """Read every byte of the file again, compare it with the checksums, and return a report."""
         rows, blocks = self.rows, np.arange(self._file.layout.blocks)
         bad = [] if self._file.table_is_intact() else [("table", 0, rows - 1)]
+        if not bad:
+            _ = self.ids, self.groups  # which are text
         for column, what in enumerate([*(layer.key for layer in self.layers), "metadata"]):
             wrong = blocks[~self._file.recheck(column, blocks)]
             bad += [(what, first, last) for first, last in self._runs(wrong)]

@@ -14,6 +14,7 @@ from frostline.commands.options import (
     output_options,
 )
 from frostline.commands.output import Output, Table, Text, listed, plain
+from frostline.escapes import visible
 from frostline.pipeline.options.inspection import CheckOptions, LabelErrorOptions
 
 if TYPE_CHECKING:
@@ -61,7 +62,8 @@ def verify(*, output: Output, paths: tuple[Path, ...]) -> None:
     """
     found = pipeline.verify(paths, report=output.report)
     output.show(
-        found, [f"{each.state}: {each.path}{each.detail and f': {each.detail}'}" for each in found.files]
+        found,
+        [visible(f"{each.state}: {each.path}{each.detail and f': {each.detail}'}") for each in found.files],
     )
     if found.wrong:
         raise click.ClickException(f"{found.wrong} of {len(found.files)} files are not as they were written.")

@@ -144,6 +144,8 @@ class Values:
         accepted = _ACCEPTED.get(kind.item, object)
         if not isinstance(value, accepted) or (kind.choices and value not in kind.choices):
             raise TypeError
+        if isinstance(value, str | Path) and "\0" in str(value):  # in no path and in no name
+            raise ValueError
         return value
 
     def _number(self, value: Any) -> float:

@@ -31,6 +31,8 @@ from frostline.system.files import (
 )
 from frostline.system.locks import FileLock, LockHeldError, LocksUnsupportedError
 
+_OF_DISK = {errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
 # The second form was written by earlier versions.
 _LEFTOVER = re.compile(r"([a-z0-9_]{8}|\d+-\d+)\.partial")
 _ANY_LEFTOVER = re.compile(rf"\..+\.{_LEFTOVER.pattern}", re.DOTALL)
@@ -58,10 +60,21 @@ def write_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     Raises:
         OSError: The file can't be written, or something else than a file is there. An existing file is unchanged.
     """
-    with _Unpublished.at(path) as unpublished:
+    with _Unpublished.at(path) as unpublished, _named(path):
         yield unpublished.file
         unpublished.finish(durable=durable)
         unpublished.publish(durable=durable)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Add the path to an error of the disk, which names no file if it comes from an open one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _OF_DISK and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 @contextmanager
@@ -89,8 +102,9 @@ def replace_files(files: Mapping[Path, bytes], *, outdated: Iterable[Path] = ())
     with ExitStack() as stack:
         found = [stack.enter_context(_Unpublished.at(path)) for path in files]
         for unpublished, data in zip(found, files.values(), strict=True):
-            unpublished.file.write(data)
-            unpublished.finish()
+            with _named(unpublished.path):
+                unpublished.file.write(data)
+                unpublished.finish()
         last = found[-1].path
         last.unlink(missing_ok=True)
         for path in outdated:
@@ -115,8 +129,9 @@ def write_folder(path: Path) -> Iterator[Path]:
     partial, lock = _new_partial(path, Path.mkdir, folder=True)
     try:
         yield partial
-        for folder, _, _ in os.walk(partial, topdown=False):
-            sync_folder(Path(folder))
+        with _named(path):
+            for folder, _, _ in os.walk(partial, topdown=False):
+                sync_folder(Path(folder))
         _rename_new(partial, path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)

@@ -39,5 +39,20 @@ class SourceOptions(StageOptions):
 
     def reading(self) -> dict[str, Any]:
         """Return the options that say how a source is to be read, as far as they are given."""
-        names = [each.name for each in SourceOptions.declared() if each.name != "limit"]
-        return {name: value for name in names if (value := getattr(self, name))}
+        return {name: value for name in self._names_of_reading() if (value := getattr(self, name))}
+
+    @classmethod
+    def reading_of(cls, recorded: Mapping[str, Any]) -> "SourceOptions":
+        """Return the options with what `reading` returned.
+
+        Raises:
+            ValueError: There is an unknown option, or a value that `reading` never returns.
+        """
+        unknown = sorted(set(recorded).difference(cls._names_of_reading()))
+        if unknown:
+            raise ValueError(f"got the unknown option {unknown[0]!r}")
+        return cls(**recorded)
+
+    @staticmethod
+    def _names_of_reading() -> list[str]:
+        return [each.name for each in SourceOptions.declared() if each.name != "limit"]

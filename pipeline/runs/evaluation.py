@@ -19,6 +19,9 @@ CONFUSION, RELIABILITY, MISTAKES = EVALUATION_PICTURES = ("confusion.png", "reli
 EARLIER_NAMES = {"look": "evaluation_number"}
 """Fields of evaluations and ledgers that earlier versions wrote under another name."""
 
+MAX_NUMBER = 2**53 - 1
+"""Largest number of an evaluation."""
+
 _REMEDY = "Run evaluate again."
 
 
@@ -40,6 +43,12 @@ class MetricEstimates(Struct, frozen=True, kw_only=True):
     log_loss: IntervalRecord
     rms_calibration_error: IntervalRecord | None = None
     """None if an earlier version wrote the file, which measured another calibration error."""
+
+    def __post_init__(self) -> None:
+        for name in ("top1", "top5", "balanced_accuracy", "macro_f1"):
+            value = getattr(self, name).value
+            if not 0 <= value <= 1:
+                raise ValueError(f"expected {name} to be 0 to 1, it is {value}")
 
 
 class ClassLine(Struct, frozen=True):
@@ -83,7 +92,7 @@ class Evaluation(Struct, frozen=True, kw_only=True):
         calibration: Reliability before and after temperature scaling; None in files of an earlier version.
     """
 
-    evaluation_number: int
+    evaluation_number: Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
     cache: str
     rows: Annotated[int, Meta(ge=1, le=2**53)]
     metrics: MetricEstimates

@@ -13,7 +13,7 @@ from frostline.files.documents import MAX_BYTES, Document, to_plain
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.hosts.versions import now
 from frostline.pipeline.progress import SILENT, Reporter
-from frostline.pipeline.runs.evaluation import EARLIER_NAMES, EVALUATION_FILE, read_evaluation
+from frostline.pipeline.runs.evaluation import EARLIER_NAMES, EVALUATION_FILE, MAX_NUMBER, read_evaluation
 from frostline.system.atomic import AppendedFile, replace_file
 from frostline.system.files import read_regular
 
@@ -35,7 +35,7 @@ class LedgerEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
             known of such an evaluation, and `time` is that of its discovery.
     """
 
-    evaluation_number: Annotated[int, Meta(ge=1, le=2**53)]
+    evaluation_number: Annotated[int, Meta(ge=1, le=MAX_NUMBER)]
     time: str
     cache: str
     key: str
@@ -97,6 +97,10 @@ class Ledger:
         try:
             with AppendedFile.open(self.file, wait=True) as file:
                 number = self._next(self._completed(file, report), report)
+                if number > MAX_NUMBER:
+                    raise RunError(
+                        f"{self.file}: got evaluation {number - 1}, which no run reaches. {_REMEDY}"
+                    )
                 file.append(
                     _line(LedgerEntry(evaluation_number=number, time=now(), cache=cache, key=key, rows=rows))
                 )

@@ -8,7 +8,7 @@ version, but a change of the meaning of a field requires one.
 import json
 import reprlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath, PureWindowsPath
 from typing import Annotated, Any, TypeAlias
 
 from msgspec import Meta, Struct
@@ -22,6 +22,7 @@ from frostline.pipeline.inputs.labelled_images import HASH_RULE, Rule
 from frostline.pipeline.inputs.layers import joined_layers
 from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.options.recipe import Recipe
+from frostline.pipeline.options.sources import SourceOptions
 from frostline.system.atomic import replace_file
 
 RUN_FORMAT = "frostline-run"
@@ -64,6 +65,10 @@ class CacheRecord(Struct, frozen=True, kw_only=True):
             raise ValueError(
                 f"expected a specification whose digest equals the key; its digest is {self.spec.digest}"
             )
+        try:
+            SourceOptions.reading_of(self.reading)
+        except ValueError as error:
+            raise ValueError(f"expected options of the reading of images, {error}") from None
 
 
 class Counts(Struct, frozen=True, kw_only=True):
@@ -265,6 +270,11 @@ class TunedRun(_Record, frozen=True, kw_only=True, tag="finetune"):
         super().__post_init__()
         if len(self.caches) != 1:
             raise ValueError(f"expected one cache in a fine-tuned run, there are {len(self.caches)}")
+        path = self.caches[0].path
+        if path in {"", ".", ".."} or PurePath(path).name != path or PureWindowsPath(path).name != path:
+            raise ValueError(
+                f"expected the name of a file within the run as the path of its cache, it is {path!r}"
+            )
 
 
 RunRecord: TypeAlias = HeadRun | TunedRun

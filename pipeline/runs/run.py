@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.classifiers.fitting.fitted_head import FittedHead
+from frostline.classifiers.saving.head_files import HEAD_RECORD
 from frostline.features.backbones import Backbone
+from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.labelled_images import CLASS_RULE, HASH_RULE, LabelledImages, Rule, divide_rows
 from frostline.pipeline.inputs.learning_rows import Images, LearningRows
 from frostline.pipeline.progress import Reporter
@@ -76,8 +78,18 @@ class Run:
         return load_run_backbone(self.path, trained, weights, tuned=self.tuned)
 
     def head(self, *, trusted: Collection[str] = ()) -> FittedHead:
-        """Load the trained head; see `frostline.pipeline.runs.head.load_run_head`."""
-        return load_run_head(self.path, trusted)
+        """Load the trained head; see `frostline.pipeline.runs.head.load_run_head`.
+
+        Raises:
+            RunError: It is not the head that the record of the run describes.
+        """
+        head, recorded = load_run_head(self.path, trusted), self.record
+        if head.classes != recorded.classes:
+            raise RunError(
+                f"{self.path / HEAD_RECORD} has other classes than {RUN_FILE}, or in another order, so it is not the head of"
+                " this run; restore the folder from a copy, or train again."
+            )
+        return head
 
     @cached_property
     def split(self) -> RunSplit:

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from frostline.pipeline import FinetuneError, finetune
-from tests.helpers.extras import needs_plotly
+from tests.helpers.needs import needs_plotly
 from tests.helpers.network import BACKBONE
 from tests.helpers.paths import ROOT
 

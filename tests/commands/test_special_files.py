@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from frostline import cli
-from tests.helpers.extras import needs_plotly
 from tests.helpers.images import write_folder
+from tests.helpers.needs import needs_plotly
 from tests.helpers.network import BACKBONE_OPTIONS
 from tests.helpers.runner import CliRunner
 from tests.helpers.tables import write_manifest

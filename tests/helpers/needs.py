@@ -1,7 +1,20 @@
 """Marks of tests that need an extra."""
 
+from importlib.util import find_spec
+
 import pytest
 
 from frostline.features.engines import ENGINES
 
-needs_openvino = pytest.mark.skipif(bool(ENGINES.missing("openvino")), reason="needs the extra openvino")
+
+def needs(extra, *, here):
+    """Mark of tests that are skipped where an extra is not installed."""
+    return pytest.mark.skipif(not here, reason=f"needs the extra {extra}")
+
+
+needs_cleanlab = needs("label-errors", here=find_spec("cleanlab"))
+needs_mypy = needs("dev", here=find_spec("mypy"))
+needs_openvino = needs("openvino", here=not ENGINES.missing("openvino"))
+needs_optuna = needs("optuna", here=find_spec("optuna"))
+needs_plotly = needs("report", here=find_spec("plotly"))
+needs_umap = needs("umap", here=find_spec("umap"))

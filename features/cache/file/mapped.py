@@ -176,7 +176,10 @@ class MappedFile:
                 f"{self.path}: the ids, labels, splits, groups or classes are damaged (their digest differs); "
                 "delete the file and extract again"
             )
-        classes = tuple(name.decode() for name in self.array("classes").tolist())
+        try:
+            classes = tuple(name.decode() for name in self.array("classes").tolist())
+        except UnicodeDecodeError as error:
+            raise CacheFormatError(f"{self.path}: the name of a class is not UTF-8 ({error})") from None
         labels, split = self.array("labels"), self.array("split")
         if labels.min() < -1 or labels.max() >= len(classes) or split.max() >= len(SPLITS):
             raise CacheFormatError(

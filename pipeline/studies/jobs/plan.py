@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -42,6 +43,7 @@ from frostline.pipeline.studies.jobs.study_file import (
 )
 
 _DIGITS = 8  # digits of a digest in names
+_LONGEST_NAME = 200  # bytes; file systems take 255, and names of working files are longer
 _UNNAMED = ("batch_size", "max_bad")  # settings that change no result, only whether there is one
 
 
@@ -104,6 +106,11 @@ class _Planner:
 
     def _add(self, job: Job, table: Table) -> None:
         name = job.path.name
+        if len(os.fsencode(name)) > _LONGEST_NAME:
+            raise table.place.error(
+                f"the name of an output, {name[:40]!r}..., has {len(os.fsencode(name))} bytes; expected at most"
+                f" {_LONGEST_NAME}. Choose a shorter name"
+            )
         known = self._jobs.setdefault(name, job)  # two data sets with equal listings share their runs
         if getattr(known, "options", None) != getattr(job, "options", None):
             raise table.place.error(

@@ -61,9 +61,11 @@ class BatchTable(Table, SplitOptions, SourceOptions):
     evaluate: bool = option(False, "Evaluate each run on the test split.")
 
     def problems(self) -> Iterator[tuple[str, str]]:
-        """Yield a problem if there is no seed."""
+        """Yield a problem if there is no seed or no data."""
         if not self.seeds:
             yield "seeds: expected one or more, e.g. seeds = [0]", "seeds"
+        if not self.data:
+            yield 'data: expected one or more image folders or manifests, e.g. data = ["photos"]', "data"
 
 
 @dataclass(frozen=True, kw_only=True)

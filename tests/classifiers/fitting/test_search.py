@@ -17,7 +17,7 @@ from frostline.classifiers.fitting.search import SearchPlan, search_head
 from frostline.classifiers.heads import linear
 from frostline.classifiers.heads.catalog import find_head
 from tests.classifiers.fits import Spy, take_options
-from tests.helpers.extras import needs_optuna
+from tests.helpers.needs import needs_optuna
 
 TRAIN, VAL, TEST = np.arange(120), np.arange(120, 180), np.arange(180, 240)
 SPLIT = [(TRAIN, VAL)]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from frostline.features.cache import FeatureCache, open_writer
+from frostline.features.cache.file.layout import TABLE, table_digest
 from frostline.features.cache.file.mapped import MappedFile
 from frostline.features.errors import CacheFormatError
 from tests.features.cache.synthetic import SPEC, extract, source
@@ -292,3 +293,14 @@ def test_labels_beyond_the_classes_are_refused(path):
 def test_unreadable_file_raises_os_error(tmp_path, what):
     with pytest.raises(OSError, match=r"missing\.h5|directory"):
         FeatureCache.open(tmp_path / what)
+
+
+@pytest.mark.parametrize(("name", "told"), [("classes", "class"), ("ids", "ids"), ("groups", "groups")])
+def test_texts_that_are_not_utf_8_are_refused_although_their_digest_is_right(path, name, told):
+    with h5py.File(path, "r+", libver="latest") as file:
+        values = file[name][...]
+        values[0] = b"\xff"
+        file[name][...] = values
+        file.attrs["table_digest"] = np.bytes_(table_digest({each: file[each][...] for each in TABLE}))
+    with pytest.raises(CacheFormatError, match=f"{told}.* is not UTF-8"):
+        FeatureCache.open(path).verify()

@@ -26,7 +26,7 @@ from frostline.pipeline.progress import SILENT
 from frostline.pipeline.runs.evaluation import read_evaluation
 from frostline.pipeline.runs.run import load_run
 from frostline.pipeline.tuning.finetune import HISTORY
-from tests.helpers.extras import needs_cleanlab, needs_plotly
+from tests.helpers.needs import needs_cleanlab, needs_plotly
 from tests.pipeline.tuning.training import QUIET, SMALL
 
 EXACT = {"engine": "eager", "precision": "fp32", "device": "cpu"}

@@ -16,7 +16,7 @@ from frostline.pipeline.progress import SILENT
 from frostline.pipeline.runs.run import load_run
 from frostline.pipeline.studies.html_report.commands import repeating_commands
 from frostline.testing import encode, photo
-from tests.helpers.extras import needs_cleanlab, needs_plotly
+from tests.helpers.needs import needs_cleanlab, needs_plotly
 from tests.helpers.sources import DigestSource
 
 EXACT = {"engine": "eager", "precision": "fp32", "device": "cpu"}

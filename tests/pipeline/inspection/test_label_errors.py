@@ -9,7 +9,7 @@ import pytest
 from frostline.features.cache import FeatureCache
 from frostline.pipeline import extract, label_errors, split_rows
 from frostline.splits import Split
-from tests.helpers.extras import needs_cleanlab
+from tests.helpers.needs import needs_cleanlab
 from tests.helpers.runner import run
 
 

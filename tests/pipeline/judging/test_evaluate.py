@@ -6,10 +6,12 @@ import shutil
 import pytest
 from PIL import Image
 
+from frostline.classifiers.errors import HeadFormatError
 from frostline.features.cache import FeatureCache
 from frostline.features.fidelity import Check, LayerCheck
-from frostline.pipeline import evaluate, extract, train_head
+from frostline.pipeline import evaluate, extract, predict, train_head
 from frostline.pipeline.errors import RunError
+from frostline.pipeline.runs.evaluation import read_evaluation
 from frostline.pipeline.runs.run import load_run
 from tests.helpers.caches import rewrite_check
 from tests.helpers.listener import Listener
@@ -147,3 +149,35 @@ def test_a_ledger_that_lost_entries_goes_on_from_the_latest_result(run_copy, kep
     report = Listener()
     assert evaluate(run_copy, report=report).evaluation_number == 3
     assert any("ledger.jsonl has lost entries" in text for text in report.warnings)
+
+
+def test_a_ledger_never_gets_a_number_that_it_could_not_read(run_copy):
+    document = json.loads((run_copy / "evaluation.json").read_text())
+    rewrite_record(run_copy, document | {"evaluation_number": 2**53 - 1}, "evaluation.json")
+    before = (run_copy / "ledger.jsonl").read_bytes()
+    with pytest.raises(RunError, match="which no run reaches"):
+        evaluate(run_copy)
+    assert (run_copy / "ledger.jsonl").read_bytes() == before
+
+
+def test_accuracies_beyond_one_are_refused(run_copy):
+    document = json.loads((run_copy / "evaluation.json").read_text())
+    document["metrics"]["top1"]["value"] = 50
+    rewrite_record(run_copy, document, "evaluation.json")
+    with pytest.raises(RunError, match="expected top1 to be 0 to 1"):
+        read_evaluation(run_copy)
+
+
+@pytest.mark.parametrize("use", [evaluate, lambda run: predict(run, [])], ids=["evaluate", "predict"])
+def test_the_head_of_another_run_is_refused(run_copy, use):
+    head = json.loads((run_copy / "head.json").read_text())
+    rewrite_record(run_copy, head | {"classes": head["classes"][::-1]}, "head.json")
+    with pytest.raises(RunError, match="has other classes than"):
+        use(run_copy)
+
+
+def test_a_head_without_finite_scores_is_refused(run_copy):
+    head = json.loads((run_copy / "head.json").read_text())
+    rewrite_record(run_copy, head | {"temperature": 1e-320}, "head.json")
+    with pytest.raises(HeadFormatError, match="not finite numbers"):
+        load_run(run_copy).head()

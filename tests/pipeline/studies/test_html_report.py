@@ -32,7 +32,7 @@ from tests.helpers.runs import rewrite_record
 pytest.importorskip("plotly", reason="needs the extra report")
 
 from frostline.pipeline.studies.html_report.figures import curves  # needs plotly
-from tests.helpers.extras import needs_umap
+from tests.helpers.needs import needs_umap
 
 CLASSES = ("<i>zero & more", 'o"ne', "two")
 

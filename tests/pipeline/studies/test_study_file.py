@@ -36,6 +36,8 @@ def line_of(path, text):
             "train-heads",
         ),
         ('[[train-head]]\nname = "mine"', "missing key 'head'", "[[train-head]]"),
+        (f'[[train-head]]\nhead = "svm"\nname = "{"x" * 300}"', "Choose a shorter name", "[[train-head]]"),
+        ('[[train-head]]\nhead = "svm"\nname = "a\\u0000b"', "name: got 'a\\x00b'", "name ="),
         ('[[train-head]]\nhead = "liner"', "no head 'liner' (did you mean 'linear'?)", "liner"),
         (
             '[[train-head]]\nhead = "mlp"\nparam = { hiden = [8] }',
