@@ -58,10 +58,8 @@ def draw_evaluation(
     evaluation, predictions = read_evaluation(run), read_test_predictions(run)
     if evaluation is None:
         raise RunError(f"{run} was not evaluated. Run evaluate first.")
-    title, classes = (
-        f"{run.name}: {evaluation.rows} test images",
-        [line.name for line in evaluation.per_class],
-    )
+    title = f"{run.name}: {evaluation.rows} test images"
+    classes = [line.name for line in evaluation.per_class]
 
     def confusion(path: Path) -> None:
         plot_confusion(np.array(evaluation.confusion, np.int64), classes, path, title=title)
@@ -104,10 +102,8 @@ def _reliability(found: ReliabilityRecord) -> Reliability:
 def _draw_mistakes(
     predictions: Predictions, cache: AnyCache, source: ImageSource | None, path: Path, report: Reporter
 ) -> None:
-    wrong = np.flatnonzero(~predictions.correct)
-    shown = predictions.take(
-        wrong[np.argsort(-predictions.probability[wrong], kind="stable")][:_SHOWN_MISTAKES]
-    )
+    wrong = predictions.mistakes
+    shown = predictions.take(wrong[:_SHOWN_MISTAKES])
     rows = find(shown.ids, cache.ids)  # -1 for an image that the cache has lost
     with opened_pictures(cache, source) as pictures:
         pictures.warn(report)

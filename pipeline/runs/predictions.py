@@ -59,6 +59,12 @@ class Predictions:
         right: NDArray[np.bool_] = self.predicted == self.labels
         return right
 
+    @property
+    def mistakes(self) -> NDArray[np.intp]:
+        """Rows of the wrong predictions, the most confident first."""
+        wrong = np.flatnonzero(~self.correct)
+        return wrong[np.argsort(-self.probability[wrong], kind="stable")]
+
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -56,7 +56,7 @@ class FileCheck:
 
     @property
     def is_wrong(self) -> bool:
-        """Whether the file is damaged, missing or incomplete."""
+        """Return whether the file is damaged, missing or incomplete."""
         return self.state in {"damaged", "missing", "unlisted"}
 
 

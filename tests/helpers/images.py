@@ -24,7 +24,7 @@ def write_folder(root, names):
 
 
 def is_refused(data):
-    """Whether the bytes of an image file can't be decoded."""
+    """Return whether decoding the bytes of an image file raises `DecodeError`."""
     try:
         upright_rgb(data)
     except DecodeError:

@@ -325,8 +325,6 @@ def _rows(cache: AnyCache, predictions: Predictions) -> NDArray[np.int64] | None
 
 def _mistakes(predictions: Predictions, picture: Callable[[int], str | None]) -> list[_Mistake]:
     """Return the most confident mistakes, the most confident first, with their pictures as data URIs."""
-    wrong = np.flatnonzero(~predictions.correct)
-    worst = wrong[np.argsort(-predictions.probability[wrong], kind="stable")][:_SHOWN_MISTAKES]
     return [
         _Mistake(
             str(predictions.ids[i]),
@@ -335,7 +333,7 @@ def _mistakes(predictions: Predictions, picture: Callable[[int], str | None]) ->
             float(predictions.probability[i]),
             picture(int(i)),
         )
-        for i in worst
+        for i in predictions.mistakes[:_SHOWN_MISTAKES]
     ]
 
 

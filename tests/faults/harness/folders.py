@@ -61,7 +61,7 @@ def content_of(path):
 
 
 def is_leftover(name):
-    """Whether a relative path belongs to an unfinished file or folder."""
+    """Return whether a path relative to the folder names an unfinished file or folder, or lies in one."""
     last = name.rpartition("/")[2]
     return last != "ledger.jsonl" and bool(LEFTOVER.search(name))
 

@@ -137,7 +137,7 @@ class Replay:
         ]
 
     def _is_complete(self, after, ending):
-        """Whether a command ended as it should, apart from a run that it leaves to itself."""
+        """Return whether the state equals an expected one, without the files of `Case.leaves`."""
         left = self.case.leaves
         if not left or left not in after.state or ending.state.keys() == self.reference.once.state.keys():
             return after == ending

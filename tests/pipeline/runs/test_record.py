@@ -432,19 +432,21 @@ def test_split_with_wrong_shape_is_named(run):
         _ = load_run(run).split
 
 
+def check_refused(run, document, match):
+    write(run, document)
+    with pytest.raises(RunError, match=match):
+        load_run(run)
+
+
 @pytest.mark.parametrize("path", ["/x/y.h5", "../x.h5", "..", "sub/x.h5", "C:\\x.h5", "a\\b.h5", ""])
 def test_the_cache_of_a_fine_tuned_run_lies_in_the_run(run, path):
     document = tuned(document_of(run))
     document["caches"][0]["path"] = path
-    write(run, document)
-    with pytest.raises(RunError, match="within the run"):
-        load_run(run)
+    check_refused(run, document, "within the run")
 
 
 @pytest.mark.parametrize("reading", [{"foo": 1}, {"limit": 3}, {"split_folders": 5}, {"path_column": 7}])
 def test_recorded_options_of_the_reading_are_checked(run, reading):
     document = of_this_version(document_of(run))
     document["caches"][0]["reading"] = reading
-    write(run, document)
-    with pytest.raises(RunError, match="options of the reading"):
-        load_run(run)
+    check_refused(run, document, "options of the reading")
