@@ -16,6 +16,7 @@ from frostline.classifiers.heads.catalog import recorded_head
 from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.numerics.selected_rows import as_floats, release, spans
 from frostline.csv_cells import CsvWriter
+from frostline.errors import FrostlineError
 from frostline.system.atomic import write_text_file
 
 _LEAST = 1e-12  # added to probabilities before the logarithm, as in scikit-learn
@@ -166,8 +167,23 @@ def gives(kind: HeadKind, estimator: Any) -> str:
 
 def logits(kind: HeadKind, estimator: Any, X: NDArray[Any], n_classes: int) -> NDArray[np.float64]:
     """Return (n, n_classes) scores or log probabilities of a fitted estimator; -inf for classes that it does not know."""
+    try:
+        own = _own_logits(kind, estimator, X)
+    except FrostlineError:
+        raise
+    except Exception as error:  # an estimator of someone else raises anything for features it can't use
+        problem = str(error) or type(error).__name__
+        raise HeadError(f"head {kind.name!r} can't score these feature vectors: {problem}") from error
+    expected = (len(X), len(estimator.classes_))
+    if own.shape != expected:
+        raise HeadError(f"head {kind.name!r} returned scores of shape {own.shape}, expected {expected}")
+    if not np.isfinite(own).all():
+        raise HeadError(
+            f"head {kind.name!r} returned scores that are not finite numbers: a feature vector is too large for it, "
+            "or its arrays are damaged; train it again with other parameters, or train another head"
+        )
     found = np.full((len(X), n_classes), -np.inf)
-    found[:, estimator.classes_] = _own_logits(kind, estimator, X)
+    found[:, estimator.classes_] = own
     return found
 
 

@@ -20,8 +20,8 @@ from frostline.classifiers.fitting.fitted_head import Curve, FittedHead, logits
 from frostline.classifiers.fitting.projection import Projection, ProjectionPlan
 from frostline.classifiers.heads.catalog import recorded_head
 from frostline.classifiers.heads.kinds import HeadKind
+from frostline.classifiers.saving.contents import check_contents
 from frostline.classifiers.saving.skops_files import read_estimator
-from frostline.classifiers.saving.trees import check_trees
 from frostline.files.archives import read_archive
 from frostline.files.checksums import read_listed
 from frostline.files.documents import MAX_BYTES, Document, Name, Sha256, clipped
@@ -141,7 +141,7 @@ def load_head(folder: str | Path, *, trusted: Collection[str] = ()) -> FittedHea
             estimator = _from_tensors(kind, params, data)
         else:
             estimator = read_estimator(kind, params, data, trusted)
-            check_trees(estimator[-1], _inner_dim(record))
+            check_contents(estimator)
         _check_estimator(estimator, record)
         _check_scores(kind, estimator, record)
     except (

@@ -18,8 +18,8 @@ from frostline.classifiers.heads.catalog import find_head, parse_params
 from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.heads.parameters import Parameter, by_name, number
 from frostline.classifiers.heads.trust import trust_option
+from frostline.classifiers.saving.contents import check_contents
 from frostline.classifiers.saving.skops_files import foreign_types
-from frostline.classifiers.saving.trees import check_trees
 
 
 class Nearest(ClassifierMixin, BaseEstimator):
@@ -263,9 +263,11 @@ def test_classifier_without_scores_raises(blobs):
 def test_invalid_tree_branches_raise(name, blobs, tmp_path):
     small = {"n_estimators": 3} if name == "forest" else {"max_iter": 3, "min_samples_leaf": 5}
     head = fit(name, blobs, **small)
-    check_trees(head.estimator[-1], 12)
+    check_contents(head.estimator)
+    head.estimator[-1].n_features_in_ = 1
     with pytest.raises(HeadError, match="that lead outside"):
-        check_trees(head.estimator[-1], 1)
+        check_contents(head.estimator)
+    head.estimator[-1].n_features_in_ = 12
     if name == "forest":
         nodes = head.estimator[-1].estimators_[0].tree_.children_left
     else:
