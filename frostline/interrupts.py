@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from types import FrameType
 
 PATIENCE = 10.0
@@ -180,6 +181,24 @@ def end_with_parent() -> None:
 
     def watch() -> None:
         connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="frostline-parent", daemon=True).start()
+
+
+@cache
+def end_after(parent: int) -> None:
+    """End this process within a second after its parent, for whatever reason that ended.
+
+    For the worker processes of joblib, which otherwise wait five minutes for more work. Another process than a child of
+    `parent` is left alone.
+    """
+    if os.getppid() != parent:
+        return
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
         os._exit(1)
 
     threading.Thread(target=watch, name="frostline-parent", daemon=True).start()

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, nullcontext
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -14,7 +16,7 @@ from joblib import Parallel, delayed, parallel_config
 from numpy.typing import NDArray
 
 from frostline.classifiers.errors import HeadError, ProcessError
-from frostline.interrupts import children_ignore_interrupts
+from frostline.interrupts import children_ignore_interrupts, end_after
 from frostline.system.atomic import AppendedFile
 from frostline.system.locks import LockHeldError
 
@@ -51,8 +53,14 @@ def in_parallel(
         ProcessError: A process was killed. It is raised by the iteration.
     """
     with parallel_config(n_jobs=jobs) if jobs is not None else nullcontext(), children_ignore_interrupts():
-        results: Iterable[Any] = Parallel(return_as="generator")(delayed(function)(*call) for call in calls)
+        worker = delayed(partial(_in_worker, os.getpid(), function))
+        results: Iterable[Any] = Parallel(return_as="generator")(worker(*call) for call in calls)
     return _explained(results)
+
+
+def _in_worker(parent: int, function: Callable[..., Any], *call: Any) -> Any:
+    end_after(parent)
+    return function(*call)
 
 
 def _explained(results: Iterable[Any]) -> Iterator[Any]:

@@ -95,6 +95,15 @@ def test_signal_while_a_search_runs_in_processes(ten_cache, tmp_path, number):
     check(command, number)
 
 
+def test_processes_of_a_search_end_with_a_killed_command(ten_cache, tmp_path):
+    options = ("--head", "mlp", "--search", "random", "--trials", 5000, "--jobs", 2)
+    command = Command("train-head", ten_cache, *options, "--run", tmp_path / "run", cwd=tmp_path)
+    command.wait_for(lambda: any(path.stat().st_size for path in tmp_path.rglob("*.jsonl")))
+    assert any("loky" in line for line in command.left())
+    command.signal(signal.SIGKILL)
+    assert command.finish()[0] == -signal.SIGKILL
+
+
 @pytest.mark.parametrize("number", [INT, TERM])
 @pytest.mark.parametrize("option", [("--jobs", 2), ("--cluster", "local:2")], ids=lambda option: option[0])
 def test_signal_while_a_batch_runs_in_processes(digits, tmp_path, number, option):
