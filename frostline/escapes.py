@@ -13,6 +13,8 @@ UNDECODABLE = "".join(map(chr, range(0xDC80, 0xDD00)))
 # The C0 and C1 control characters and DEL, Unicode's line separators and bidirectional controls, and surrogates.
 _ACTIVE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
+_FURTHER_LINE = re.compile(r"\n(?! {2}|$)")
+
 
 def visible(text: str, keep: str = "") -> str:
     r"""Return a text in which the characters that a terminal acts on are escapes such as ``\x1b``.
@@ -25,6 +27,14 @@ def visible(text: str, keep: str = "") -> str:
         keep: Characters to leave as they are.
     """
     return _ACTIVE.sub(lambda found: found[0] if found[0] in keep else _escape(found[0]), text)
+
+
+def indented(message: str) -> str:
+    """Return a message whose further lines begin with two blanks.
+
+    A name with a line feed in a message can then not look like a message of its own.
+    """
+    return _FURTHER_LINE.sub("\n  ", message)
 
 
 def _escape(char: str) -> str:

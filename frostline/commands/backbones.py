@@ -54,7 +54,8 @@ def _backbones_text(found: "Sequence[BackboneInfo]", *, everything: bool) -> Tex
         from frostline.features.backbones import count_backbones
 
         counts = ", ".join(f"{count} in {source}" for source, count in count_backbones().items())
-        yield f"\nPass a name or pattern to list more (most need a download): {counts}."
+        yield ""
+        yield f"Pass a name or pattern to list more (most need a download): {counts}."
 
 
 def _show_stages(output: Output, name: str | None) -> None:

@@ -161,4 +161,5 @@ def _label_errors_text(result: "pipeline.LabelErrors") -> Text:
     title = f"{result.cache}: {len(rows)} of {result.rows} labels are probably wrong"
     yield Table(["margin", "image", "label", "suggested"], rows, title=title)
     if result.picture:
-        yield f"thumbnails: {result.picture}\ntable: {result.table}"
+        yield f"thumbnails: {result.picture}"
+        yield f"table: {result.table}"

@@ -41,4 +41,6 @@ def _demo_text(result: "DemoResult") -> Text:
     accuracy = result.evaluation.metrics.top1
     yield ""
     yield f"test accuracy: {accuracy.value:.1%} (95 % interval {accuracy.low:.1%} to {accuracy.high:.1%})"
-    yield f"images: {result.images}\ncache:  {result.extraction.cache}\nrun:    {result.training.run}"
+    yield f"images: {result.images}"
+    yield f"cache:  {result.extraction.cache}"
+    yield f"run:    {result.training.run}"

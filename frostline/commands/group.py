@@ -5,13 +5,14 @@ import importlib
 import io
 import sys
 from collections import UserDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from frostline.errors import FrostlineError, OptionError
-from frostline.escapes import escaping
+from frostline.escapes import escaping, indented
 from frostline.interrupts import INTERRUPTS, MESSAGE
 
 EXIT_CODES: Mapping[type[BaseException], int] = {
@@ -51,11 +52,17 @@ class CommandGroup(click.Group):
         with escaping(after_errors=True):
             return super().main(*args, color=True, **extra)  # click drops colours from names otherwise
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Parse the arguments of a command."""
+        with _indented_errors():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command, and turn an expected error into a message and an exit code."""
         try:
             INTERRUPTS.in_command = True
-            return super().invoke(ctx)
+            with _indented_errors():
+                return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise  # click exits quietly on a closed pipe
         except (Exception, KeyboardInterrupt) as error:
@@ -67,11 +74,20 @@ class CommandGroup(click.Group):
                 ctx.exit(EXIT_CODES[KeyboardInterrupt])
             for kind, code in EXIT_CODES.items():
                 if isinstance(error, kind):
-                    click.ClickException(_message(error)).show()
+                    click.ClickException(indented(_message(error))).show()
                     ctx.exit(code)
             raise
         finally:
             INTERRUPTS.in_command = False
+
+
+@contextmanager
+def _indented_errors() -> Iterator[None]:
+    try:
+        yield
+    except click.ClickException as error:
+        error.message = indented(error.message)  # type: ignore[misc]
+        raise
 
 
 def _write_any_name() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from frostline.csv_cells import CsvWriter
-from frostline.escapes import underlying
+from frostline.escapes import UNDECODABLE, underlying, visible
 
 if TYPE_CHECKING:
     from frostline.pipeline.progress import Reporter
@@ -48,6 +48,7 @@ class CsvTable:
 
 
 Block = str | Table | CsvTable
+"""A line, or a table."""
 Text = Iterator[Block]
 
 
@@ -95,7 +96,9 @@ class Output:
             elif isinstance(block, CsvTable):
                 _print_csv(block)
             else:
-                click.echo(block, color=True)  # the stream escapes what click would drop
+                click.echo(
+                    visible(block, keep=UNDECODABLE), color=True
+                )  # the stream escapes the rest on a terminal
 
 
 def _print_csv(table: CsvTable) -> None:

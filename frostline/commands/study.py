@@ -130,14 +130,14 @@ def _board_text(board: "pipeline.Leaderboard", style: str) -> Text:
     if style == "csv":
         yield CsvTable(*as_csv(board))
     elif style == "markdown":
-        yield as_markdown(board).removesuffix("\n")
+        yield from as_markdown(board).split("\n")[:-1]
     else:
         yield Table(*as_cells(board, ACCURACIES))
         yield ""
         # One table with all columns would not fit a terminal.
         yield Table(*as_cells(board, ("run", *known_costs(board))))
         yield ""
-        yield "\n".join(board.notes)
+        yield from board.notes
 
 
 @click.command(epilog=example("frostline report runs/* --out report.html   # needs frostline[report]"))

@@ -16,7 +16,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from frostline.escapes import escaping, underlying, visible
+from frostline.escapes import escaping, indented, underlying, visible
 from frostline.pipeline.progress import Advance
 
 _UNBOUNDED = 10_000
@@ -68,7 +68,7 @@ class TerminalReporter:
 
 def _text(message: str, style: str = "") -> Text:
     """Return a message of one or more lines for Rich, which writes to the terminal itself."""
-    return Text(visible(message, keep="\n\t"), style)
+    return Text(visible(indented(message), keep="\n\t"), style)
 
 
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None) -> None:

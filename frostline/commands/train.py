@@ -140,4 +140,6 @@ def _learning_curve_text(result: "pipeline.LearningCurveResult") -> Text:
         rows,
         title=f"{result.head} on {result.layer}, scored on {result.rows} validation images",
     )
-    yield f"\n{result.answer}\nplot, table and JSON: {result.folder}"
+    yield ""
+    yield result.answer
+    yield f"plot, table and JSON: {result.folder}"

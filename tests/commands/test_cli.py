@@ -82,7 +82,7 @@ def test_an_expected_error_becomes_a_message_and_its_exit_code(kind):
 
     result = CliRunner().invoke(CommandGroup(commands={"fail": fail}), ["fail"])
     assert result.exit_code == EXIT_CODES[kind]
-    told = "Interrupted" if kind is KeyboardInterrupt else "Error: what went wrong\nand what to do\n"
+    told = "Interrupted" if kind is KeyboardInterrupt else "Error: what went wrong\n  and what to do\n"
     assert told in result.stderr
 
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +86,39 @@ def test_a_run_with_such_names_is_reported(folder):
 def test_fine_tuning_refuses_a_run_of_such_a_name_in_words(ten_digits, tmp_path):
     with pytest.raises(FinetuneError, match=r"b'run\\xe9', is not UTF-8 text.*--run"):
         finetune(ten_digits, run=os.fsdecode(b"run\xe9"), caches=tmp_path, **BACKBONE)
+
+
+@pytest.fixture(scope="module")
+def two_lines(folder):
+    """Name of a run that looks like two lines, beside the folder's other run."""
+    name = "run\nError: all is lost"
+    shutil.copytree(folder / os.fsdecode(b"run\xe9"), folder / name)
+    return name
+
+
+def lines(folder, *words):
+    done = subprocess.run(
+        [sys.executable, "-m", "frostline", *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        errors="surrogateescape",
+    )
+    return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
+
+
+def test_a_line_feed_in_a_name_begins_no_line(folder, two_lines):
+    code, shown, told = lines(folder, "evaluate", two_lines)
+    assert code == 0
+    assert not any(line.startswith("Error") for line in shown + told)
+    assert any("run\\nError: all is lost" in line for line in shown)
+    code, shown, told = lines(folder, "compare", two_lines, os.fsdecode(b"run\xe9"))
+    assert code == 0
+    assert not any(line.startswith("Error") for line in shown + told)
+    (Path(folder) / two_lines / "head.json").unlink()
+    for words in (("evaluate", two_lines), ("compare", two_lines + "\nError: of nothing"), ("verify", two_lines)):
+        code, shown, told = lines(folder, *words)
+        assert code in {1, 2}
+        assert [line for line in shown + told if line.startswith("Error: ")] == [told[0]], words
