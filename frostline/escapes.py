@@ -61,12 +61,14 @@ class EscapingStream(io.TextIOBase):
     def write(self, text: str) -> int:
         """Write a text with escapes."""
         returns = text[:1] == "\r"
-        self.stream.write(text[:returns] + visible(text[returns:], self._kept))
+        with named_errors(self.stream):
+            self.stream.write(text[:returns] + visible(text[returns:], self._kept))
         return len(text)
 
     def flush(self) -> None:
         """Flush the other stream."""
-        self.stream.flush()
+        with named_errors(self.stream):
+            self.stream.flush()
 
     def isatty(self) -> bool:
         """Return whether the other stream is a terminal."""
@@ -89,6 +91,19 @@ class EscapingStream(io.TextIOBase):
     def errors(self) -> str | None:  # type: ignore[override]
         """Error handler of the other stream."""
         return self.stream.errors
+
+
+@contextmanager
+def named_errors(stream: TextIO) -> Iterator[None]:
+    """Add the name of a stream to an error of writing to it, e.g. because its disk is full."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        names = {"<stdout>": "standard output", "<stderr>": "standard error"}
+        name = str(getattr(stream, "name", "the output"))
+        raise OSError(error.errno, error.strerror, names.get(name, name)) from error
 
 
 def underlying(stream: TextIO) -> TextIO:

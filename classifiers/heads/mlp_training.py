@@ -5,6 +5,7 @@ layer of all networks is therefore one batched product. A single network is a st
 """
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,10 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
+
+from frostline.classifiers.errors import HeadError
+from frostline.classifiers.numerics.devices import device_memory
+from frostline.files.documents import clipped
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -31,6 +36,7 @@ _DIVISOR, _LAST_DIVISOR = 25, 1e4  # divisors of the first and last rate of one 
 _CELLS = 2**24  # largest number of activations per layer during validation
 # Parameters trained at a time: on a CPU as many as its cache holds; otherwise 1.3 GB with gradients, moments and best.
 _NEAR, _PARAMETERS = 2**20, 2**26
+_COPIES = 5  # of each parameter: initial, trained, gradient and two moments of Adam
 
 
 class Options(Protocol):
@@ -187,8 +193,8 @@ def train_networks(
         The trained networks, in the order of `options`.
     """
     width = train.inputs.shape[1]
-    with _seeded(seed, device):
-        one = sum(value.numel() for value in build_network(options[0], width, outputs).parameters())
+    one = _parameter_count(options[0], width, outputs)
+    _check_memory(options[0], one, device)
     most = max(1, (_NEAR if device.type == "cpu" else _PARAMETERS) // one)
     trained: list[TrainedNetwork] = []
     for start in range(0, len(options), most):
@@ -197,6 +203,23 @@ def train_networks(
             network = build_network(part[0], width, outputs).to(device)
             trained += _Training(part, network).run(train, checked)
     return trained
+
+
+def _parameter_count(options: Options, width: int, outputs: int) -> int:
+    """Return the number of parameters of the network that the options describe, without building it."""
+    norms = 2 * sum(options.hidden) if options.batch_norm else 0
+    pairs = itertools.pairwise((width, *options.hidden, outputs))
+    return norms + sum((inputs + 1) * units for inputs, units in pairs)
+
+
+def _check_memory(options: Options, parameters: int, device: torch.device) -> None:
+    """Refuse a network that the whole memory of the device can't hold."""
+    need, whole = 4 * _COPIES * parameters, device_memory(device)
+    if whole is not None and need > whole:
+        raise HeadError(
+            f"hidden: got {clipped(str(tuple(options.hidden)))}, a network of {parameters:,} parameters, whose training needs"
+            f" {need / 2**30:,.0f} GiB of the {whole / 2**30:,.0f} GiB of memory; expected smaller widths"
+        )
 
 
 class _Training:

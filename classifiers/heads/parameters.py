@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 from frostline.classifiers.errors import HeadError
+from frostline.files.documents import clipped
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Parameter:
         try:
             return self.values.parse(as_text(value))
         except ValueError:
-            raise HeadError(f"{self.name}: got {as_text(value)!r}, expected {self.values.expects}") from None
+            got = clipped(as_text(value))
+            raise HeadError(f"{self.name}: got {got!r}, expected {self.values.expects}") from None
 
 
 def as_text(value: Any) -> str:

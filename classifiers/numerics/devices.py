@@ -3,6 +3,7 @@
 import torch
 
 from frostline.classifiers.errors import HeadError
+from frostline.system.resources import total_memory
 
 
 def resolve_device(name: str) -> torch.device:
@@ -26,3 +27,10 @@ def resolve_device(name: str) -> torch.device:
             f"device: got {name!r}, which torch {torch.__version__} can't use here; use auto or cpu"
         )
     return device
+
+
+def device_memory(device: torch.device) -> int | None:
+    """Return the whole memory of a device in bytes, that of the machine for a CPU; None where it is not reported."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return total_memory()

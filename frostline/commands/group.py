@@ -28,6 +28,7 @@ for a bad outcome such as a damaged cache. Any other error is a bug and shows it
 """
 
 _ANY_NAME = "frostline-any-name"  # name of an error handler
+_LONGEST = 10_000  # characters of a message
 
 
 class LazyCommands(UserDict[str, Any]):
@@ -50,7 +51,11 @@ class CommandGroup(click.Group):
         """Run a command on streams that show control characters as escapes."""
         _write_any_name()
         with escaping(after_errors=True):
-            return super().main(*args, color=True, **extra)  # click drops colours from names otherwise
+            try:
+                return super().main(*args, color=True, **extra)  # click drops colours from names otherwise
+            except OSError as error:  # of writing the help
+                click.ClickException(indented(_message(error))).show()
+                sys.exit(EXIT_CODES[OSError])
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Parse the arguments of a command."""
@@ -105,4 +110,5 @@ def _replacement(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def _message(error: BaseException) -> str:
-    return "\n".join([str(error), *getattr(error, "__notes__", ())])
+    text = "\n".join([str(error), *getattr(error, "__notes__", ())])
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from frostline.csv_cells import CsvWriter
-from frostline.escapes import UNDECODABLE, underlying, visible
+from frostline.escapes import UNDECODABLE, named_errors, underlying, visible
 
 if TYPE_CHECKING:
     from frostline.pipeline.progress import Reporter
@@ -108,8 +108,9 @@ def _print_csv(table: CsvTable) -> None:
     A program that reads from a pipe gets the texts as they are.
     """
     stream = sys.stdout if sys.stdout.isatty() else underlying(sys.stdout)
-    CsvWriter(stream, table.columns, for_spreadsheets=_is_file(stream)).write_all(table.rows)
-    stream.flush()
+    with named_errors(stream):
+        CsvWriter(stream, table.columns, for_spreadsheets=_is_file(stream)).write_all(table.rows)
+        stream.flush()
 
 
 def _is_file(stream: TextIO) -> bool:

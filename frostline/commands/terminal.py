@@ -16,7 +16,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from frostline.escapes import escaping, indented, underlying, visible
+from frostline.escapes import escaping, indented, named_errors, underlying, visible
 from frostline.pipeline.progress import Advance
 
 _UNBOUNDED = 10_000
@@ -83,6 +83,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title
     console = Console(
         file=underlying(sys.stdout), highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED
     )
-    if title:
-        console.print(_text(title))
-    console.print(table)
+    with named_errors(underlying(sys.stdout)):
+        if title:
+            console.print(_text(title))
+        console.print(table)

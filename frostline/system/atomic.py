@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, Self, TextIO
 
 from frostline.system.files import (
+    allocate,
     check_regular,
     create_folders,
     create_new,
@@ -112,6 +113,20 @@ def replace_files(files: Mapping[Path, bytes], *, outdated: Iterable[Path] = ())
         sync_folder(last.parent)
         for unpublished in found:
             unpublished.publish()
+
+
+def check_place(path: Path, size: int) -> None:
+    """Check that a file can be written to a place now, before work that can't be repeated.
+
+    Args:
+        path: The file, which is not changed.
+        size: Bytes that the disk must have space for.
+
+    Raises:
+        OSError: The folder can't be written, or the disk has less space.
+    """
+    with _Unpublished.at(path) as unpublished, _named(path):
+        allocate(unpublished.file.fileno(), size)
 
 
 @contextmanager

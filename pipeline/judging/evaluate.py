@@ -39,6 +39,7 @@ from frostline.pipeline.runs.evaluation import (
     IntervalRecord,
     MetricEstimates,
     ReliabilityRecord,
+    check_evaluation_place,
     save_evaluation,
 )
 from frostline.pipeline.runs.predictions import Predictions
@@ -123,6 +124,7 @@ def evaluate(
     head = opened.head(trusted=trusted)
     labels = _head_labels(data, test, head.classes)
 
+    check_evaluation_place(opened.path, rows=len(test))
     number = opened.ledger.record(cache=str(data.path), key=data.key, rows=len(test), report=report)
     if number > 1:
         report.warn(

@@ -11,6 +11,7 @@ from frostline.files.documents import MAX_BYTES, Document, to_plain
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.runs.directory import update_run
 from frostline.pipeline.runs.predictions import TEST_FILE, Predictions
+from frostline.system.atomic import check_place
 
 EVALUATION_FILE = "evaluation.json"
 CONFUSION, RELIABILITY, MISTAKES = EVALUATION_PICTURES = ("confusion.png", "reliability.png", "mistakes.png")
@@ -23,6 +24,7 @@ MAX_NUMBER = 2**53 - 1
 """Largest number of an evaluation."""
 
 _REMEDY = "Run evaluate again."
+_BYTES, _BYTES_PER_ROW = 1 << 16, 100  # about what the files of an evaluation take
 
 
 class IntervalRecord(Struct, frozen=True):
@@ -110,6 +112,15 @@ def save_evaluation(folder: Path, evaluation: Evaluation, predictions: Predictio
     text = json.dumps(to_plain(evaluation), indent=2) + "\n"
     files = {TEST_FILE: predictions.encode(), EVALUATION_FILE: text.encode()}
     update_run(folder, files, outdated=EVALUATION_PICTURES)
+
+
+def check_evaluation_place(folder: Path, *, rows: int) -> None:
+    """Check that an evaluation of `rows` images can be saved, before it is recorded in the ledger.
+
+    Raises:
+        OSError: The folder can't be written, or the disk is full.
+    """
+    check_place(folder / EVALUATION_FILE, _BYTES + _BYTES_PER_ROW * rows)
 
 
 def read_evaluation(folder: Path) -> Evaluation | None:

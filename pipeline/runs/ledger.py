@@ -113,6 +113,12 @@ class Ledger:
     def _next(self, entries: tuple[LedgerEntry, ...], report: Reporter) -> int:
         """Return the number of the next evaluation, which is also above that of the latest result."""
         number, latest = _next_number(entries), 0
+        given = {entry.evaluation_number for entry in entries}
+        if len(given) < len(entries):
+            report.warn(
+                f"{self.file} has {len(entries)} entries with {len(given)} different numbers: it was changed, or written by an"
+                f" earlier version that gave a number twice. Each entry counts, so the next number is {number}."
+            )
         with contextlib.suppress(RunError):  # a damaged result is about to be replaced
             if result := read_evaluation(self.run):
                 latest = result.evaluation_number

@@ -16,7 +16,15 @@ from msgspec import Meta, Struct
 from frostline.features.fidelity import EARLIER_CHECK_NAMES, Check
 from frostline.features.spec import FeatureSpec
 from frostline.files.checksums import read_listed
-from frostline.files.documents import MAX_BYTES, Document, Name, Sha256, to_plain, with_current_names_in
+from frostline.files.documents import (
+    MAX_BYTES,
+    Document,
+    Name,
+    Sha256,
+    clipped,
+    to_plain,
+    with_current_names_in,
+)
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.labelled_images import HASH_RULE, Rule
 from frostline.pipeline.inputs.layers import joined_layers
@@ -198,6 +206,8 @@ class _Record(Struct, frozen=True, kw_only=True, tag_field="kind"):
     def __post_init__(self) -> None:
         if not _holds_layer(self.caches, self.layer):
             raise ValueError(f"expected a layer of the run's caches, layer is {self.layer!r}")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"expected different names of classes, classes is {clipped(str(self.classes))}")
 
 
 def _holds_layer(caches: Sequence[CacheRecord], layer: str) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.classifiers.fitting.fitted_head import FittedHead
+from frostline.classifiers.heads.catalog import HEADS
 from frostline.classifiers.saving.head_files import HEAD_RECORD
 from frostline.features.backbones import Backbone
 from frostline.pipeline.errors import RunError
@@ -88,6 +89,11 @@ class Run:
             raise RunError(
                 f"{self.path / HEAD_RECORD} has other classes than {RUN_FILE}, or in another order, so it is not the head of"
                 " this run; restore the folder from a copy, or train again."
+            )
+        if {*HEADS.builtin} & {head.name, recorded.head.kind} and head.name != recorded.head.kind:
+            raise RunError(
+                f"{self.path / HEAD_RECORD} describes a {head.name!r} head, and {RUN_FILE} a {recorded.head.kind!r} head, so it is"
+                " not the head of this run; restore the folder from a copy, or train again."
             )
         return head
 

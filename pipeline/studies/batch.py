@@ -118,6 +118,7 @@ def batch(file: str | Path, options: BatchOptions) -> BatchResult:
         if todo:
             share = Share(forks=False) if cluster else shares(jobs)
             with _locked(study.out):
+                todo = missing(plan.jobs)  # another batch may have completed some before the lock was free
                 _Batch(plan, todo, None if cluster else jobs, share, outcomes, skipped, options.report).run()
     results = tuple(_result(job, outcomes, skipped) for job in sorted(plan.jobs, key=_stage))
     return BatchResult(study.out, results, _errors(study.out), time.perf_counter() - started)

@@ -88,7 +88,7 @@ def verify(paths: Sequence[str | Path], *, report: Reporter = SILENT) -> Verific
     found: list[FileCheck] = []
     with report.task("Verifying", len(places)) as advance:
         for place in places:
-            found += _checked_run(place) if place.is_dir() else [_checked_cache(place)]
+            found += _checked_place(place)
             advance(1)
     return Verification(tuple(found), sum(each.is_wrong for each in found))
 
@@ -110,13 +110,25 @@ def _walk(folder: Path) -> Iterator[Path]:
     if any(os.path.lexists(folder / name) for name in (*_MARKS, SUMS_FILE)):
         yield folder
         return
-    for each in sorted(folder.iterdir()):
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError:  # reported when it is checked
+        yield folder
+        return
+    for each in inside:
         if each.name.startswith("."):
             continue
         if each.is_dir() and not each.is_symlink():
             yield from _walk(each)
         elif _CACHE.fullmatch(each.name):
             yield each
+
+
+def _checked_place(place: Path) -> list[FileCheck]:
+    try:
+        return _checked_run(place) if place.is_dir() else [_checked_cache(place)]
+    except OSError as error:
+        return [FileCheck(place, "damaged", f"can't be read: {_line(error)}")]
 
 
 def _checked_cache(path: Path) -> FileCheck:
@@ -135,6 +147,7 @@ def _checked_cache(path: Path) -> FileCheck:
 
 
 def _checked_run(folder: Path) -> list[FileCheck]:
+    os.listdir(folder)  # noqa: PTH208  # raises OSError for a folder that can't be read, which rglob skips
     try:
         sums = read_sums(folder, RunError)
     except RunError as error:
@@ -212,6 +225,19 @@ def _read_evaluation(folder: Path) -> None:
         )
 
 
+def _read_test_predictions(folder: Path) -> None:
+    found, evaluation = Predictions.read(folder / TEST_FILE), read_evaluation(folder)
+    if not found or not evaluation:
+        return
+    got = (len(found), int(found.correct.sum()))
+    expected = (evaluation.rows, round(evaluation.metrics.top1.value * evaluation.rows))
+    if got != expected:
+        raise RunError(
+            f"got {got[0]} images of which {got[1]} are predicted correctly, and {EVALUATION_FILE} describes {expected[0]} of"
+            f" which {expected[1]} are. {_RESTORE}, or run evaluate again"
+        )
+
+
 def _read_few_shot(folder: Path) -> None:
     file = folder / f"{FEW_SHOT}.json"
     remedy = f"{_RESTORE}, or run few-shot again."
@@ -227,7 +253,7 @@ _RECORDS: Mapping[str, Callable[[Path], object]] = {
     HEAD_RECORD: read_head_record,
     TUNED_RECORD: read_tuned_record,
     EVALUATION_FILE: _read_evaluation,
-    TEST_FILE: lambda folder: Predictions.read(folder / TEST_FILE),
+    TEST_FILE: _read_test_predictions,
     VALIDATION_FILE: lambda folder: Predictions.read(folder / VALIDATION_FILE),
     f"{FEW_SHOT}.json": _read_few_shot,
     f"{LEARNING_CURVE}.json": read_learning_curve,

@@ -118,7 +118,11 @@ def test_a_line_feed_in_a_name_begins_no_line(folder, two_lines):
     assert code == 0
     assert not any(line.startswith("Error") for line in shown + told)
     (Path(folder) / two_lines / "head.json").unlink()
-    for words in (("evaluate", two_lines), ("compare", two_lines + "\nError: of nothing"), ("verify", two_lines)):
+    for words in (
+        ("evaluate", two_lines),
+        ("compare", two_lines + "\nError: of nothing"),
+        ("verify", two_lines),
+    ):
         code, shown, told = lines(folder, *words)
         assert code in {1, 2}
         assert [line for line in shown + told if line.startswith("Error: ")] == [told[0]], words

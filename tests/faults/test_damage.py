@@ -7,7 +7,7 @@ from tests.faults.harness.records import record
 from tests.faults.harness.world import EXTRACTION
 
 SHARDS = 3
-FLIPS = 500
+FLIPS = 160
 """Bytes of a file that are flipped in the long form, evenly spaced; all of a smaller file."""
 
 _RUN_FILES = ("run.json", "head.json", "head.safetensors", "split.safetensors", "SHA256SUMS")

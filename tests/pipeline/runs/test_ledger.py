@@ -50,7 +50,10 @@ def test_number_follows_the_highest_of_earlier_versions(tmp_path):
         ledger.record(**LOOK)
     text = ledger.file.read_text().replace('"evaluation_number": 3', '"evaluation_number": 2')
     ledger.file.write_text(text)
-    assert ledger.record(**LOOK) == 4
+    report = Listener()
+    assert ledger.record(**LOOK, report=report) == 4
+    (warning,) = report.warnings
+    assert "has 3 entries with 2 different numbers" in warning
 
 
 def test_full_disk_leaves_the_ledger_as_it_was(tmp_path, monkeypatch):
