@@ -199,6 +199,16 @@ def _own_logits(kind: HeadKind, estimator: Any, X: NDArray[Any]) -> NDArray[np.f
 
 
 def softened(found: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
-    """Return the (n, k) softmax of logits divided by a temperature."""
-    proba: NDArray[np.float64] = softmax(found / temperature, axis=1)
+    """Return the (n, k) softmax of logits divided by a temperature.
+
+    Raises:
+        HeadError: The quotients are too large for float64.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        proba: NDArray[np.float64] = softmax(found / temperature, axis=1)
+    if np.isnan(proba).any():
+        raise HeadError(
+            f"the probabilities of the head are not numbers: its scores are too large for its temperature, {temperature:g};"
+            " train it again"
+        )
     return proba

@@ -193,7 +193,7 @@ def train_networks(
         The trained networks, in the order of `options`.
     """
     width = train.inputs.shape[1]
-    one = _parameter_count(options[0], width, outputs)
+    one = count_parameters(options[0], width, outputs)
     _check_memory(options[0], one, device)
     most = max(1, (_NEAR if device.type == "cpu" else _PARAMETERS) // one)
     trained: list[TrainedNetwork] = []
@@ -205,7 +205,7 @@ def train_networks(
     return trained
 
 
-def _parameter_count(options: Options, width: int, outputs: int) -> int:
+def count_parameters(options: Options, width: int, outputs: int) -> int:
     """Return the number of parameters of the network that the options describe, without building it."""
     norms = 2 * sum(options.hidden) if options.batch_norm else 0
     pairs = itertools.pairwise((width, *options.hidden, outputs))

@@ -103,7 +103,7 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
             features = np.concatenate([outputs[index][key] for index, key in layers], axis=1)
             batch = each[0][0]
             remarks |= {os.fsdecode(source.table.ids[row]): text for row, text in batch.remarks.items()}
-            predictions += _label(batch, features, source, head, top_k=options.top_k, run=opened.path)
+            predictions += _label(batch, features, source, head, options.top_k)
             advance(len(batch.rows))
     report_remarks(remarks, options.report)
     return predictions
@@ -172,23 +172,12 @@ def _rounded(
 
 
 def _label(
-    batch: Batch,
-    features: NDArray[np.float32],
-    source: ImageSource,
-    head: FittedHead,
-    *,
-    top_k: int,
-    run: Path,
+    batch: Batch, features: NDArray[np.float32], source: ImageSource, head: FittedHead, top_k: int
 ) -> Iterator[Prediction]:
     readable = batch.status == 1
     probabilities = np.zeros((len(batch.rows), len(head.classes)))
     if readable.any():
         probabilities[readable] = head.predict_proba(features[readable])
-    if not np.isfinite(probabilities).all():
-        raise RunError(
-            f"the head of {run} computes probabilities that are not numbers for {source.root}; restore the run from a copy,"
-            " or train again"
-        )
     order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
     for position, row in enumerate(batch.rows):
         image, path = os.fsdecode(source.table.ids[row]), source.path(int(row))

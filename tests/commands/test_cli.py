@@ -11,6 +11,7 @@ import pytest
 
 from frostline import cli
 from frostline.commands.group import EXIT_CODES, CommandGroup
+from frostline.errors import FrostlineError
 from frostline.features.cache import FeatureCache
 from tests.helpers.network import BACKBONE_OPTIONS
 from tests.helpers.runner import CliRunner, run
@@ -84,6 +85,17 @@ def test_an_expected_error_becomes_a_message_and_its_exit_code(kind):
     assert result.exit_code == EXIT_CODES[kind]
     told = "Interrupted" if kind is KeyboardInterrupt else "Error: what went wrong\n  and what to do\n"
     assert told in result.stderr
+
+
+def test_a_long_message_is_shortened():
+    @click.command()
+    def fail():
+        raise FrostlineError("begin" + "x" * 10**6 + "end")
+
+    told = CliRunner().invoke(CommandGroup(commands={"fail": fail}), ["fail"]).stderr
+    assert len(told) < 11_000
+    assert told.startswith("Error: begin")
+    assert told.endswith("end\n")
 
 
 def test_an_unexpected_error_is_not_hidden():

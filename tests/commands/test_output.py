@@ -46,6 +46,35 @@ def test_lines_and_tables_are_printed_in_order():
     assert lines == ["first line", "a title", "name  count", "a         1", "bcd      20"]
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("backbones",),
+        ("backbones", "--json"),
+        ("compare", "linear", "--format", "csv"),
+        ("compare", "linear", "--format", "markdown"),
+        ("--help",),
+        ("extract", "--help"),
+        ("--version",),
+    ],
+    ids=" ".join,
+)
+def test_output_that_cannot_be_written_is_named(words):
+    with open("/dev/full", "w") as full:  # noqa: PTH123
+        done = subprocess.run(
+            [sys.executable, "-m", "frostline", *words],
+            cwd=DATA / "archives" / "runs" / "v1",
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "Error: [Errno 28] No space left on device: 'standard output'\n"
+
+
 def test_json_is_one_document_of_plain_values():
     assert json.loads(shown(Output("json"))) == {"path": str(RESULT.path), "score": None, "counts": [1, 2]}
 

@@ -9,8 +9,9 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 
-from frostline.classifiers import LinearHead, MLPHead
+from frostline.classifiers import HEADS, LinearHead, MLPHead
 from frostline.classifiers.errors import HeadError
+from frostline.classifiers.heads.mlp_training import build_network, count_parameters
 
 QUICK = {"hidden": (16,), "epochs": 15, "batch_size": 32, "lr": 0.01, "device": "cpu"}
 
@@ -182,6 +183,27 @@ def test_every_row_count_and_batch_size_trains_with_batch_norm(blobs):
 def test_options_out_of_range_are_refused(blobs, options, message):
     with pytest.raises(HeadError, match=message):
         MLPHead(**options, device="cpu").fit(blobs.X, blobs.y)
+
+
+@pytest.mark.parametrize("width", [10**30, 10**11, 10**9])
+def test_networks_beyond_the_memory_are_refused(blobs, width, monkeypatch):
+    monkeypatch.setattr("frostline.classifiers.heads.mlp_training.device_memory", lambda _device: 2**33)
+    with pytest.raises(HeadError, match=r"hidden: got .* of the 8 GiB of memory; expected smaller widths"):
+        MLPHead((width,), device="cpu").fit(blobs.X, blobs.y)
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("hidden", [(), (8,), (8, 4)])
+def test_parameters_are_counted_without_the_network(hidden, batch_norm):
+    head = MLPHead(hidden, batch_norm=batch_norm)
+    built = sum(value.numel() for value in build_network(head, 6, 3).parameters())
+    assert count_parameters(head, 6, 3) == built
+
+
+def test_a_long_value_is_shortened_in_the_message():
+    with pytest.raises(HeadError, match="activation: got 'xxx") as caught:
+        HEADS["mlp"].check({"activation": "x" * 10**6})
+    assert len(str(caught.value)) < 500
 
 
 def test_mismatched_validation_rows_raise(blobs):

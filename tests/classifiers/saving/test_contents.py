@@ -1,5 +1,7 @@
 """Arrays of estimators whose indices or sizes would let compiled code read outside them are refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier, VotingClassifier
@@ -139,3 +141,13 @@ def test_estimators_that_fail_in_prediction_are_named(value, message, make_blobs
     rows[-1] = value
     with pytest.raises(HeadError, match=message):
         head.predict_proba(rows)
+
+
+def test_probabilities_that_are_no_numbers_are_refused(make_blobs):
+    data = make_blobs(300, 6, 3)
+    head = fit("ridge", data, {})
+    zeros = data.X[:1] * 0
+    head = replace(head, temperature=np.abs(head.logits(zeros)).max() / 1e308)
+    assert head.predict_proba(zeros).sum() == pytest.approx(1)
+    with pytest.raises(HeadError, match="too large for its temperature"):
+        head.predict_proba(data.X * 1e6)

@@ -176,6 +176,25 @@ def test_the_head_of_another_run_is_refused(run_copy, use):
         use(run_copy)
 
 
+def test_a_head_of_another_kind_is_refused(run_copy):
+    record = json.loads((run_copy / "run.json").read_text())
+    rewrite_record(run_copy, {**record, "head": {**record["head"], "kind": "knn"}})
+    with pytest.raises(RunError, match=r"describes a 'linear' head, and run\.json a 'knn' head"):
+        evaluate(run_copy)
+
+
+def test_an_evaluation_that_cannot_be_saved_is_not_recorded(run_copy, monkeypatch):
+    before = {path.name: path.read_bytes() for path in run_copy.iterdir()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("frostline.system.atomic.allocate", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*evaluation\.json"):
+        evaluate(run_copy)
+    assert {path.name: path.read_bytes() for path in run_copy.iterdir()} == before
+
+
 def test_a_head_without_finite_scores_is_refused(run_copy):
     head = json.loads((run_copy / "head.json").read_text())
     rewrite_record(run_copy, head | {"temperature": 1e-320}, "head.json")

@@ -219,6 +219,17 @@ WRONG = {
     "a share below 0": (("options", "fractions", 0), -0.5, r"fractions: got \[-0.5, .*expected 3 values"),
     "a search that there isn't": (("options", "search"), "luck", "search: got 'luck', expected one of grid"),
     "another specification": (("caches", 0, "spec", "dtype"), "float16", r"caches\[0\]: expected a spec"),
+    "one mean": (("caches", 0, "spec", "transform", "mean"), [0.5], "expected mean to be three numbers"),
+    "no deviation": (
+        ("caches", 0, "spec", "transform", "std"),
+        [0, 1, 1],
+        "expected std to be three numbers",
+    ),
+    "a class twice": (
+        ("classes",),
+        ["a", "b", "a"],
+        r"expected different names of classes, classes is \('a'",
+    ),
     "version 0": (("format_version",), 0, "format_version: expected 1 to 4, got 0"),
     "a version as text": (("format_version",), "2", "format_version: expected 1 to 4, got '2'"),
     "a version that is true": (("format_version",), True, "format_version: expected 1 to 4, got True"),

@@ -332,6 +332,20 @@ def test_second_batch_on_the_same_study_is_refused(write_study, tmp_path):
     assert "another batch is writing to this folder" in ran.stderr
 
 
+def test_jobs_that_another_batch_completes_meanwhile_are_not_run(write_study, monkeypatch):
+    from frostline.pipeline.studies import batch as module
+
+    path, locked = write_study(HEADS), module._locked
+
+    def after_another_batch(out):
+        monkeypatch.setattr(module, "_locked", locked)
+        assert set(states(batch(path))) == {"done"}
+        return locked(out)
+
+    monkeypatch.setattr(module, "_locked", after_another_batch)
+    assert set(states(batch(path))) == {"exists"}
+
+
 def test_dry_run_estimates_missing_jobs_and_writes_nothing(write_study, tmp_path):
     path = write_study(HEADS, '[[train-head]]\nhead = "knn"' + TUNE + "values = [{ lr = 0.01 }]")
     plan = plan_batch(path)

@@ -323,6 +323,10 @@ HOSTILE = {
     "a batch of a list": b"[[batch]]\ndata = 'a'\n",
     "an extract of a number": b"extract = 5\n[batch]\ndata = 'a'\n",
     "an extract of numbers": b"extract = [5]\n[batch]\ndata = 'a'\n",
+    "no data": (
+        b"[batch]\ndata = []\n[[extract]]\nbackbone = 'a'\n[[train-head]]\n",
+        "data: expected one or more",
+    ),
     "a date": b"[batch]\ndata = 2020-01-01\n",
     "a huge seed": b"[batch]\ndata = 'a'\nseeds = [" + b"1" * 400 + b"]\n",
     "not a number": b"[batch]\ndata = 'a'\nfractions = [nan, inf, 0.5]\n",

@@ -224,6 +224,33 @@ def test_what_is_no_run_is_refused(tmp_path):
     assert states(verify([tmp_path])) == {"x.h5": "damaged"}
 
 
+def test_a_folder_that_cannot_be_read_does_not_end_the_search(original, tmp_path, monkeypatch):
+    shutil.copytree(original, tmp_path / "study")
+    closed = tmp_path / "study" / "runs"
+    listdir = os.listdir
+
+    def refuse(path="."):
+        if os.fspath(path) == str(closed):
+            raise PermissionError(13, "Permission denied", str(closed))
+        return listdir(path)
+
+    monkeypatch.setattr("os.listdir", refuse)
+    found = verify([tmp_path])
+    assert states(found) == {"c.h5": "ok", "runs": "damaged"}
+    assert found.files[-1].detail == f"can't be read: [Errno 13] Permission denied: '{closed}'"
+
+
+def test_predictions_of_another_evaluation_are_found_in_runs_without_digests(run):
+    (run / SUMS_FILE).unlink()
+    assert states(verify([run]))["test_predictions.csv"] == "unchecked"
+    lines = (run / "test_predictions.csv").read_bytes().splitlines(keepends=True)
+    (run / "test_predictions.csv").write_bytes(b"".join(lines[:-1]))
+    found = verify([run])
+    assert states(found)["test_predictions.csv"] == "damaged"
+    (damage,) = (each.detail for each in found.files if each.is_wrong)
+    assert f"got {len(lines) - 2} images" in damage
+
+
 def test_changed_digests_do_not_hide_a_record_that_cannot_be_read(run):
     document = json.loads((run / "run.json").read_text())
     (run / "run.json").write_text(json.dumps({**document, "seed": "none"}))
