@@ -118,7 +118,7 @@ def output_options(command: Command) -> Command:
     @click.option(
         "--json", "as_json", is_flag=True, help="Print one JSON document on stdout instead of text."
     )
-    @click.option("--quiet", is_flag=True, help="Print no progress and no notes on stderr.")
+    @click.option("--quiet", is_flag=True, help="Print no progress and no notes on stderr, only warnings.")
     @functools.wraps(command)
     def wrapped(*, as_json: bool, quiet: bool, style: str = "text", **options: Any) -> Any:
         return command(output=Output("json" if as_json else style, quiet=quiet), **options)

@@ -58,7 +58,7 @@ class Output:
 
     Attributes:
         style: Output format: ``json``, or a format that the command renders itself.
-        quiet: Whether to print no progress and no notes on standard error.
+        quiet: Whether to print no progress and no notes on standard error; warnings are printed.
     """
 
     style: str = "text"
@@ -67,13 +67,9 @@ class Output:
     @functools.cached_property
     def report(self) -> "Reporter":
         """Receiver of progress, notes and warnings."""
-        from frostline.pipeline.progress import SILENT
-
-        if self.quiet:
-            return SILENT
         from frostline.commands.terminal import TerminalReporter
 
-        return TerminalReporter()
+        return TerminalReporter(quiet=self.quiet)
 
     def show(self, result: Any, text: Iterable[Block]) -> None:
         """Print a result on standard output.

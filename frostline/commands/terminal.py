@@ -23,14 +23,20 @@ _UNBOUNDED = 10_000
 
 
 class TerminalReporter:
-    """Reporter that writes to standard error; progress is shown only on a terminal."""
+    """Reporter that writes to standard error; progress is shown only on a terminal.
 
-    def __init__(self) -> None:
+    Args:
+        quiet: Whether to show warnings only.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
         self.console = Console(file=underlying(sys.stderr), highlight=False)
 
     def note(self, message: str) -> None:
         """Print a note."""
-        self.console.print(_text(message), soft_wrap=True)
+        if not self._quiet:
+            self.console.print(_text(message), soft_wrap=True)
 
     def warn(self, message: str) -> None:
         """Print a warning."""
@@ -39,7 +45,7 @@ class TerminalReporter:
     @contextmanager
     def task(self, description: str, total: int | None) -> Iterator[Advance]:
         """Show a progress bar, or a spinner if `total` is None, that disappears when the block ends."""
-        if not self.console.is_terminal:
+        if self._quiet or not self.console.is_terminal:
             yield lambda _done, _status="", /: None
             return
         columns = [SpinnerColumn(), TextColumn("{task.description}", markup=False)]

@@ -13,7 +13,6 @@ import pytest
 
 from frostline.commands.options import format_option, output_options
 from frostline.commands.output import Output, Table, plain
-from frostline.pipeline.progress import SILENT
 from tests.helpers.paths import DATA, ROOT
 from tests.helpers.runner import CliRunner
 
@@ -79,6 +78,17 @@ def test_json_is_one_document_of_plain_values():
     assert json.loads(shown(Output("json"))) == {"path": str(RESULT.path), "score": None, "counts": [1, 2]}
 
 
+@pytest.mark.parametrize("quiet", [False, True])
+def test_quiet_leaves_warnings(quiet, capsys):
+    report = Output(quiet=quiet).report
+    report.note("as expected")
+    report.warn("not as expected")
+    with report.task("working", 3) as advance:
+        advance(1)
+    told = capsys.readouterr().err.splitlines()
+    assert told == ([] if quiet else ["as expected"]) + ["Warning: not as expected"]
+
+
 def test_text_is_not_rendered_for_json(capsys):
     def fail():
         raise AssertionError
@@ -109,7 +119,6 @@ def test_options_make_the_output(arguments, style, quiet):
     @output_options
     def command(*, output):
         assert output == Output(style, quiet)
-        assert (output.report is SILENT) is quiet
 
     CliRunner().invoke(command, arguments, catch_exceptions=False)
 

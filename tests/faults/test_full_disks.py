@@ -10,14 +10,14 @@ import pytest
 from tests.faults.harness.cases import CASES
 from tests.faults.harness.folders import state_of
 from tests.faults.harness.records import record
-from tests.faults.harness.replay import WRITING
+from tests.faults.harness.replay import GROWING, WRITING
 from tests.faults.harness.trials import Command
 from tests.faults.harness.world import copy
 from tests.faults.test_kills import SHARDS, replay_of
 
 ERRORS = {
-    "ENOSPC": {"error": errno.ENOSPC, "mode": "short", "sticky": True},
-    "EDQUOT": {"error": errno.EDQUOT, "mode": "fail", "sticky": True},
+    "ENOSPC": {"error": errno.ENOSPC, "mode": "short", "sticky": True, "kinds": GROWING},
+    "EDQUOT": {"error": errno.EDQUOT, "mode": "fail", "sticky": True, "kinds": GROWING},
     "EIO": {"error": errno.EIO, "mode": "fail", "sticky": False},
     "EACCES": {"error": errno.EACCES, "mode": "fail", "sticky": False},
     "EROFS": {"error": errno.EROFS, "mode": "fail", "sticky": True},

@@ -7,7 +7,10 @@ from tests.faults.harness.folders import differences, is_leftover, state_of
 from tests.faults.harness.trials import Command, with_fault
 
 WRITING = ("open", "write", "pwrite", "ftruncate", "fallocate", "fsync", "rename", "mkdir", "link", "symlink")
-"""Events that a full or failing disk refuses."""
+"""Events that a failing disk refuses."""
+
+GROWING = tuple(kind for kind in WRITING if kind != "ftruncate")
+"""Events that a full disk refuses, which can still shorten a file."""
 
 _WEIGHTS = {
     "rename": 0,
@@ -91,10 +94,10 @@ class Replay:
         found = [where + each for each in self._torn(torn.state)]
         return found + [where + each for each in self._next()], event
 
-    def fail(self, at, error, **fault):
+    def fail(self, at, error, kinds=WRITING, **fault):
         """Let the calls from an event on fail, then run the command again without a disturbance."""
         self.world.start(self.case.stage)
-        outcome, left = self._run(at=at, error=error, kinds=WRITING, **fault)
+        outcome, left = self._run(at=at, error=error, kinds=kinds, **fault)
         if not outcome.disturbed:
             return [], None
         event = outcome.events[at] if at < len(outcome.events) else outcome.events[-1]

@@ -324,7 +324,7 @@ HOSTILE = {
     "an extract of a number": b"extract = 5\n[batch]\ndata = 'a'\n",
     "an extract of numbers": b"extract = [5]\n[batch]\ndata = 'a'\n",
     "no data": (
-        b"[batch]\ndata = []\n[[extract]]\nbackbone = 'a'\n[[train-head]]\n",
+        b"[batch]\ndata = []\n[[extract]]\nbackbone = 'a'\n[[train-head]]\nhead = 'linear'\n",
         "data: expected one or more",
     ),
     "a date": b"[batch]\ndata = 2020-01-01\n",
