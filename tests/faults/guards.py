@@ -139,8 +139,8 @@ GUARDS = (
     Guard(
         "damaged features",
         "features/cache/file/mapped.py",
-        "                == checksum(",
-        "                is not checksum(",
+        "stored[block] == checksum(*parts)",
+        "stored[block] is not checksum(*parts)",
         (
             "tests/features/cache/test_trust.py",
             "tests/features/cache/test_resume.py",

@@ -28,6 +28,17 @@ def test_rows_that_are_all_the_same_become_zero(method):
     assert not projection.transform(X).any()
 
 
+@pytest.mark.parametrize("method", ["pca", "random"])
+def test_only_training_rows_are_read(blobs, method):
+    rows = np.arange(0, len(blobs.X), 2)
+    other = blobs.X.copy()
+    other[1::2] = 1e6
+    plan = ProjectionPlan(method, 4)
+    first, second = fit_projection(blobs.X, rows, plan), fit_projection(other, rows, plan)
+    assert np.array_equal(first.mean, second.mean)
+    assert np.array_equal(first.components, second.components)
+
+
 def test_principal_components():
     rng = np.random.default_rng(0)
     X = (rng.normal(size=(50, 2)) @ rng.normal(size=(2, 6)) * 7 + 3).astype(np.float32)

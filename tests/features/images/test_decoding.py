@@ -50,6 +50,20 @@ def reason_for_failing(data, out):
     return None
 
 
+def header(width, height):
+    """A PNG that says how large it is, and holds no pixels."""
+    data = encode(photo(8, 8), "PNG")
+    chunk = b"IHDR" + struct.pack(">II", width, height) + data[24:29]
+    return data[:12] + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[33:]
+
+
+@pytest.mark.parametrize("limit", [Image.MAX_IMAGE_PIXELS, None], ids=["limit of Pillow", "without"])
+def test_images_of_too_many_pixels_are_refused_before_they_are_read(monkeypatch, limit):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)  # which programs set to None
+    said = reason_for_failing(header(20_000, 10_000), np.zeros((32, 32, 3), np.uint8))
+    assert "more than 178956970" in said
+
+
 def config(**changes):
     default = {
         "input_size": (3, 224, 224),

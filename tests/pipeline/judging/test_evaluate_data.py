@@ -54,6 +54,14 @@ def test_the_same_data_is_evaluated_without_a_remark(run):
     assert not report.notes
 
 
+def test_test_images_that_were_trained_on_are_refused(run, data, tmp_path):
+    shutil.copytree(data, tmp_path / "other" / "test")
+    cache = extract(tmp_path / "other", cache=tmp_path / "other.h5", **OPTIONS).cache
+    with pytest.raises(RunError, match=r"of the 30 test images of .* are identical, byte for byte"):
+        evaluate(run, cache)
+    assert not load_run(run).ledger.entries()
+
+
 def test_a_grown_data_set_is_evaluated_without_any_image_that_was_trained_on(run, data, tmp_path):
     evaluate(run)
     before = evaluated_names(run)

@@ -23,6 +23,7 @@ from frostline.pipeline import Recipe, evaluate, extract, finetune, predict, tra
 from frostline.pipeline.errors import FinetuneError
 from frostline.pipeline.inputs.joined_caches import image_digests
 from frostline.pipeline.inputs.labelled_images import split_rows
+from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.run import load_run
 from frostline.pipeline.studies.html_report.commands import repeating_commands
 from frostline.pipeline.tuning.inputs import _Images
@@ -420,6 +421,19 @@ def test_validation_predictions_are_those_of_the_kept_epoch(digits):
     assert len(rows) == result.counts["val"]
     right = np.mean([row["label"] == row["predicted"] for row in rows])
     assert right == pytest.approx(result.validation["accuracy"])
+
+
+def test_validation_predictions_are_those_of_the_saved_network(digits):
+    """Also with averaged weights, which are in another network while the epochs run."""
+    recipe = Recipe(**FP32, epochs=2, batch_size=16, lr=0.05, augment="none", ema=0.5, statistics="batch")
+    run = finetune(digits, recipe=recipe, run="averaged", **QUIET).run
+    evaluate(run)
+    cache = FeatureCache.open(run / "features.h5")
+    saved = Predictions.read(run / "validation_predictions.csv")
+    rows = {str(name): row for row, name in enumerate(cache.ids)}
+    features = np.asarray(cache.features(cache.layers[0].key))[[rows[str(name)] for name in saved.ids]]
+    probability = load_run(run).head().predict_proba(features).max(axis=1)
+    assert saved.probability == pytest.approx(probability, abs=1e-3)
 
 
 def test_test_images_are_never_trained_on(digits, monkeypatch):
