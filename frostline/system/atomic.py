@@ -356,6 +356,10 @@ def _new_partial(
             return partial, _lock_where_supported(partial, folder=folder)
         except (LockHeldError, FileNotFoundError):
             continue  # another process took it for a leftover before it was locked
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.rmdir() if folder else partial.unlink()
+            raise
 
 
 def _lock_where_supported(path: Path, *, folder: bool = False, wait: bool = False) -> FileLock | None:

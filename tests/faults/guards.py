@@ -85,6 +85,13 @@ GUARDS = (
     ),
     Guard(
         "a transform other than that of the weights",
+        "features/images/exact.py",
+        "RESAMPLING[transform.interpolation]",
+        'RESAMPLING["nearest"]',
+        ("tests/features/images/test_decoding.py",),
+    ),
+    Guard(
+        "views resized otherwise than the transform says",
         "features/images/decoding.py",
         "RESAMPLING[transform.interpolation]",
         'RESAMPLING["nearest"]',

@@ -13,7 +13,7 @@ from tests.faults.harness.records import record
 from tests.faults.harness.replay import GROWING, WRITING
 from tests.faults.harness.trials import Command
 from tests.faults.harness.world import copy
-from tests.faults.test_kills import SHARDS, replay_of
+from tests.faults.test_kills import SHARDS, replay_of, thinned
 
 ERRORS = {
     "ENOSPC": {"error": errno.ENOSPC, "mode": "short", "sticky": True, "kinds": GROWING},
@@ -49,7 +49,7 @@ def test_writes_that_fail_lose_nothing(world, case):
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_every_write_that_fails_loses_nothing(world, case, shard):
     replay = replay_of(world, case)
-    writes = [at for at, event in enumerate(replay.reference.events) if event.kind in WRITING]
+    writes = thinned([at for at, event in enumerate(replay.reference.events) if event.kind in WRITING])
     trials = [(at, "ENOSPC") for at in writes]
     trials += [(at, name) for name in ERRORS if name != "ENOSPC" for at in replay.sample(16, WRITING)]
     fail_all(replay, trials[shard::SHARDS])

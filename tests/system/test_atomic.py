@@ -236,6 +236,21 @@ def test_partial_file_that_another_process_has_locked_is_given_up(tmp_path, monk
     assert names(tmp_path) == ["file"]
 
 
+@pytest.mark.parametrize(
+    "write",
+    [lambda path: replace_file(path, b"new"), lambda path: write_folder(path).__enter__()],
+    ids=["file", "folder"],
+)
+def test_partial_file_that_cannot_be_locked_is_deleted(tmp_path, monkeypatch, write):
+    def fail(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(locks.FileLock, "acquire", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        write(tmp_path / "file")
+    assert names(tmp_path) == []
+
+
 def test_file_system_without_locks_is_written_and_not_swept(tmp_path, monkeypatch):
     def unsupported(*_, **__):
         raise OSError(errno.ENOLCK, "No locks available")

@@ -53,11 +53,11 @@ def content_of(path):
     data = path.read_bytes()
     read = next((read for name, read in _READERS.items() if re.search(name, path.name)), None)
     if read is None:
-        return _digest(data)
+        return digest_of(data)
     try:
-        return _digest(read(path, data))
+        return digest_of(read(path, data))
     except (ValueError, KeyError, OSError, FrostlineError, csv.Error, zipfile.BadZipFile) as error:
-        return f"not readable ({type(error).__name__}): {_digest(data)}"
+        return f"not readable ({type(error).__name__}): {digest_of(data)}"
 
 
 def is_leftover(name):
@@ -76,7 +76,7 @@ def differences(ours, theirs):
     ]
 
 
-def _digest(data):
+def digest_of(data):
     return hashlib.sha256(data).hexdigest()[:16]
 
 
@@ -85,7 +85,7 @@ def _cache(path, _data):
     if not cache.verify().ok:
         raise ValueError(path)
     arrays = {
-        name: _digest(cache.file.array(name).tobytes())
+        name: digest_of(cache.file.array(name).tobytes())
         for name in sorted(cache.file.layout.extents)
         if name not in {"seconds", "joules", "stat", "blocks"}  # the checksums cover the stamps
     }
@@ -94,6 +94,8 @@ def _cache(path, _data):
 
 
 def _document(path, data):
+    if path.name == "ledger.jsonl":
+        return repr([json.loads(line)["evaluation_number"] for line in data.splitlines()]).encode()
     if path.name.endswith(".jsonl"):
         return json.dumps([_timeless(json.loads(line)) for line in data.splitlines()]).encode()
     return json.dumps(_timeless(json.loads(data))).encode()
@@ -130,7 +132,7 @@ def _arrays(_path, data):
 
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
         kept = [name for name in arrays.files if name not in {"stamps", "begun"}]
-        return repr({name: _digest(arrays[name].tobytes()) for name in kept}).encode()
+        return repr({name: digest_of(arrays[name].tobytes()) for name in kept}).encode()
 
 
 def _archive(_path, data):
@@ -143,7 +145,7 @@ def _archive(_path, data):
         lambda found: b"%d" % order.setdefault(found[1] or found[2], len(order)),
         members.pop("schema.json"),
     )
-    return repr((schema, sorted(_digest(each) for each in members.values()))).encode()
+    return repr((schema, sorted(digest_of(each) for each in members.values()))).encode()
 
 
 _READERS = {

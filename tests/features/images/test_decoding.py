@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import struct
 import warnings
@@ -15,13 +16,16 @@ from timm.data import create_transform, resolve_data_config
 
 from frostline.features.errors import BackboneError, FeaturesError
 from frostline.features.images import decoding
+from frostline.features.images.decoders import DECODERS
 from frostline.features.images.decoding import (
     EXTENSIONS,
+    RESAMPLING,
     DecodeError,
     decode,
     transform_from_timm,
     transform_from_torchvision,
 )
+from frostline.features.images.views import random_box
 from frostline.features.spec import Transform
 from frostline.testing import encode, photo
 
@@ -62,6 +66,18 @@ def test_images_of_too_many_pixels_are_refused_before_they_are_read(monkeypatch,
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)  # which programs set to None
     said = reason_for_failing(header(20_000, 10_000), np.zeros((32, 32, 3), np.uint8))
     assert "more than 178956970" in said
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic"])
+def test_views_are_resized_as_the_transform_says(interpolation):
+    picture = photo(90, 70)
+    transform = dataclasses.replace(PLAIN, interpolation=interpolation)
+    views = np.zeros((5, 32, 32, 3), np.uint8)
+    decoding.decode_views(encode(picture, "PNG"), transform, views, decoder=DECODERS["exact"], entropy=(7,))
+    for number, view in enumerate(views[1:], 1):
+        box = random_box(90, 70, np.random.default_rng((7, number)))
+        expected = np.asarray(picture.resize((32, 32), RESAMPLING[interpolation], box))
+        assert np.array_equal(view, expected) or np.array_equal(view, expected[:, ::-1])
 
 
 def config(**changes):
