@@ -7,14 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from frostline import cli
 from frostline.pipeline import FinetuneError, finetune
 from tests.helpers.needs import needs_plotly
 from tests.helpers.network import BACKBONE
 from tests.helpers.paths import ROOT
+from tests.helpers.runner import CliRunner
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that takes any name")
 
@@ -96,33 +97,26 @@ def two_lines(folder):
     return name
 
 
-def lines(folder, *words):
-    done = subprocess.run(
-        [sys.executable, "-m", "frostline", *words],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        errors="surrogateescape",
-    )
-    return done.returncode, done.stdout.splitlines(), done.stderr.splitlines()
+def test_a_line_feed_in_a_name_begins_no_line(folder, two_lines, monkeypatch):
+    monkeypatch.chdir(folder)
 
+    def lines(*words):
+        done = CliRunner().invoke(cli.main, words)
+        return done.exit_code, done.stdout.splitlines(), done.stderr.splitlines()
 
-def test_a_line_feed_in_a_name_begins_no_line(folder, two_lines):
-    code, shown, told = lines(folder, "evaluate", two_lines)
+    code, shown, told = lines("evaluate", two_lines)
     assert code == 0
     assert not any(line.startswith("Error") for line in shown + told)
     assert any("run\\nError: all is lost" in line for line in shown)
-    code, shown, told = lines(folder, "compare", two_lines, os.fsdecode(b"run\xe9"))
+    code, shown, told = lines("compare", two_lines, os.fsdecode(b"run\xe9"))
     assert code == 0
     assert not any(line.startswith("Error") for line in shown + told)
-    (Path(folder) / two_lines / "head.json").unlink()
+    (folder / two_lines / "head.json").unlink()
     for words in (
         ("evaluate", two_lines),
         ("compare", two_lines + "\nError: of nothing"),
         ("verify", two_lines),
     ):
-        code, shown, told = lines(folder, *words)
+        code, shown, told = lines(*words)
         assert code in {1, 2}
         assert [line for line in shown + told if line.startswith("Error: ")] == [told[0]], words

@@ -50,12 +50,8 @@ def test_lines_and_tables_are_printed_in_order():
     "words",
     [
         ("backbones",),
-        ("backbones", "--json"),
         ("compare", "linear", "--format", "csv"),
-        ("compare", "linear", "--format", "markdown"),
         ("--help",),
-        ("extract", "--help"),
-        ("--version",),
     ],
     ids=" ".join,
 )

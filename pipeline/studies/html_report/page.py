@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from frostline.escapes import visible
 from frostline.features.errors import FeaturesError
 from frostline.pipeline.drawing.attempts import attempted
 from frostline.pipeline.drawing.thumbnails import Pictures, opened_pictures
@@ -161,6 +162,7 @@ def _renderer() -> Any:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: visible(value, keep="\n\t") if type(value) is str else value,
     )
     page.filters["script_json"] = _script_json
     return page.get_template("page.html.j2").render

@@ -208,6 +208,15 @@ def test_names_and_titles_are_escaped(report, document):
     assert report.read_text("utf-8").count("</script>") == len(document.all("script"))
 
 
+def test_names_show_controls_of_the_writing_direction_as_escapes(runs, tmp_path):
+    named = shutil.copytree(runs[0], tmp_path / "good \u202e dab")
+    write_report([named, runs[1]], out=tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text("utf-8")
+    body = re.sub(r"<script.*?</script>", "", text, flags=re.DOTALL)
+    assert "\u202e" not in body
+    assert "good \\u202e dab" in body
+
+
 def test_page_lists_commands_that_repeat_a_run(runs):
     made = load_run(runs[2])
     *extractions, training = repeating_commands(made)
