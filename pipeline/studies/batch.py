@@ -112,7 +112,9 @@ def batch(file: str | Path, options: BatchOptions) -> BatchResult:
         plan = plan_study(study, parts=workers or 1, trusted=options.trusted)
         _sweep(plan)
         todo = missing(plan.jobs)
-        draw_missing_pictures([job for job in plan.jobs if job not in todo], options.report)
+        existing = [job for job in plan.jobs if job not in todo]
+        _forget_errors(study.out, [job.path.name for job in existing])
+        draw_missing_pictures(existing, options.report)
         outcomes: dict[str, Outcome] = {}
         skipped: dict[str, str] = {}
         if todo:
@@ -137,6 +139,16 @@ def _stage(job: Job) -> int:
 
 def _errors(out: Path) -> Path:
     return out / "errors"
+
+
+def _forget_errors(out: Path, jobs: Sequence[str]) -> None:
+    """Delete the error messages of jobs that are complete, and the folder if no message is left."""
+    folder = _errors(out)
+    if folder.is_dir():
+        for name in jobs:
+            (folder / f"{name}.txt").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 @dataclass(frozen=True)
@@ -317,7 +329,7 @@ class _Batch:
             self._count(f"{stage} failed: {outcome.job}")
             self.report.warn(outcome.error)
             return
-        (errors / f"{outcome.job}.txt").unlink(missing_ok=True)
+        _forget_errors(self.plan.study.out, [outcome.job])
         accuracy = "" if outcome.accuracy is None else f", validation {outcome.accuracy:.2%}"
         self._count(f"{stage}: {outcome.job} in {outcome.seconds:.1f} s{accuracy}")
 

@@ -67,7 +67,7 @@ def small_disk(world):
         used = int(subprocess.check_output(["du", "-s", "-B", "4096", aside]).split()[0]) + 2  # noqa: S607
         size = 4096 * used + spare
         if mounted:
-            subprocess.run(["umount", world.root], check=True)  # noqa: S607
+            subprocess.run(["umount", "--lazy", world.root], check=True)  # noqa: S607
             mounted.clear()
         made = subprocess.run(
             ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", world.root],  # noqa: S607
@@ -82,7 +82,7 @@ def small_disk(world):
 
     yield mount
     if mounted:
-        subprocess.run(["umount", world.root], check=True)  # noqa: S607
+        subprocess.run(["umount", "--lazy", world.root], check=True)  # noqa: S607
 
 
 @pytest.mark.long

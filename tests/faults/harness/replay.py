@@ -127,6 +127,7 @@ class Replay:
             and not (name.endswith("SHA256SUMS") and "not readable" not in content)  # lists what is complete
             and not (name.endswith("/ledger.jsonl") and _records_no_number(content))
             and content != "folder"
+            and "/errors/" not in name  # messages of failed jobs, which the next run deletes
             and not any(is_leftover(part) for part in name.split("/"))
             and all(reference.get(name) != content for reference in references)
         ]
