@@ -208,7 +208,7 @@ def softened(found: NDArray[np.float64], temperature: float) -> NDArray[np.float
         proba: NDArray[np.float64] = softmax(found / temperature, axis=1)
     if np.isnan(proba).any():
         raise HeadError(
-            f"the probabilities of the head are not numbers: its scores are too large for its temperature, {temperature:g};"
+            f"the probabilities of the head are not finite numbers: its scores are too large for its temperature, {temperature:g};"
             " train it again"
         )
     return proba

@@ -16,7 +16,7 @@ from safetensors.numpy import save as save_tensors
 from skops import io as skops_io
 
 from frostline.classifiers.errors import HeadError, HeadFormatError
-from frostline.classifiers.fitting.fitted_head import Curve, FittedHead, logits
+from frostline.classifiers.fitting.fitted_head import Curve, FittedHead, logits, softened
 from frostline.classifiers.fitting.projection import Projection, ProjectionPlan
 from frostline.classifiers.heads.catalog import recorded_head
 from frostline.classifiers.heads.kinds import HeadKind
@@ -275,9 +275,7 @@ def _check_estimator(estimator: Any, record: HeadFile) -> None:
 
 
 def _check_scores(kind: HeadKind, estimator: Any, record: HeadFile) -> None:
-    """Score one vector, which fails if the shapes of the estimator's arrays contradict each other."""
+    """Score one vector, which fails if the arrays of the estimator contradict each other, or the temperature."""
     with np.errstate(all="ignore"):  # what overflows is not finite
         scores = logits(kind, estimator, np.zeros((1, _inner_dim(record)), np.float32), len(record.classes))
-        scaled = scores / record.temperature
-    if not np.isfinite(scaled).all():
-        raise HeadError("the scores of a feature vector of zeros are not finite numbers")
+        softened(scores, record.temperature)

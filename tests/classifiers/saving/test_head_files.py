@@ -66,6 +66,17 @@ def test_a_round_trip_keeps_everything(name, params, k, make_blobs, tmp_path):
     assert b"pickle" not in (tmp_path / numbers).read_bytes()
 
 
+@pytest.mark.parametrize("name", ["linear", "ridge", "knn", "forest"])
+def test_a_head_without_rows_of_a_class_is_loaded(name, make_blobs, tmp_path):
+    data = make_blobs(300, 6, 3)
+    train, val = (rows[data.y[rows] < 2] for rows in (np.arange(200), np.arange(200, 300)))
+    head = fit_head(name, LabelledRows(data.X, data.y, train, val, data.classes), FitOptions(device="cpu"))
+    save_head(head, tmp_path)
+    found = load_head(tmp_path).predict_proba(data.X)
+    assert np.array_equal(found, head.predict_proba(data.X))
+    assert not found[:, 2].any()
+
+
 @pytest.fixture(scope="module")
 def fitted(blobs):
     return {name: fit(name, blobs, {}) for name in ("linear", "ridge")}
