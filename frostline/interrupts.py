@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from types import FrameType
@@ -179,11 +179,7 @@ def end_with_parent() -> None:
     if parent is None:
         return
 
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, name="frostline-parent", daemon=True).start()
+    _exit_after(lambda: connection.wait([parent.sentinel]))
 
 
 @cache
@@ -196,9 +192,18 @@ def end_after(parent: int) -> None:
     if os.getppid() != parent:
         return
 
-    def watch() -> None:
+    def wait() -> None:
         while os.getppid() == parent:
             time.sleep(1)
+
+    _exit_after(wait)
+
+
+def _exit_after(wait: Callable[[], object]) -> None:
+    """End this process when a function returns that waits for the end of its parent."""
+
+    def watch() -> None:
+        wait()
         os._exit(1)
 
     threading.Thread(target=watch, name="frostline-parent", daemon=True).start()

@@ -54,7 +54,7 @@ class CommandGroup(click.Group):
             try:
                 return super().main(*args, color=True, **extra)  # click drops colours from names otherwise
             except OSError as error:  # of writing the help
-                click.ClickException(indented(_message(error))).show()
+                click.ClickException(_message(error)).show()
                 sys.exit(EXIT_CODES[OSError])
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
@@ -79,7 +79,7 @@ class CommandGroup(click.Group):
                 ctx.exit(EXIT_CODES[KeyboardInterrupt])
             for kind, code in EXIT_CODES.items():
                 if isinstance(error, kind):
-                    click.ClickException(indented(_message(error))).show()
+                    click.ClickException(_message(error)).show()
                     ctx.exit(code)
             raise
         finally:
@@ -111,4 +111,6 @@ def _replacement(error: UnicodeError) -> tuple[str | bytes, int]:
 
 def _message(error: BaseException) -> str:
     text = "\n".join([str(error), *getattr(error, "__notes__", ())])
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+    return indented(text)

@@ -92,9 +92,8 @@ class Output:
             elif isinstance(block, CsvTable):
                 _print_csv(block)
             else:
-                click.echo(
-                    visible(block, keep=UNDECODABLE), color=True
-                )  # the stream escapes the rest on a terminal
+                # The stream escapes the rest on a terminal, which click would drop.
+                click.echo(visible(block, keep=UNDECODABLE), color=True)
 
 
 def _print_csv(table: CsvTable) -> None:

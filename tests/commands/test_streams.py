@@ -234,7 +234,7 @@ def test_nothing_else_prints():
                 ):
                     places.append((name, words))
     allowed = {
-        ("frostline/commands/group.py", "click.ClickException(indented(_message(error))).show"),
+        ("frostline/commands/group.py", "click.ClickException(_message(error)).show"),
         ("frostline/commands/group.py", "click.echo"),  # one constant sentence
         ("frostline/commands/output.py", "click.echo"),
         ("frostline/commands/terminal.py", "Console"),
