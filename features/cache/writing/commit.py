@@ -15,6 +15,7 @@ from frostline.features.cache.file.mapped import checksum
 from frostline.system.files import read_at, sync_data
 
 _QUEUE = 8  # waiting submissions; bounds the memory and the number of submissions per sync
+_READ_BYTES = 1 << 20  # bytes to read at once for the checksums of consecutive blocks
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,8 @@ class Committer:
     def __init__(self, fd: int, layout: Layout, committed: NDArray[np.bool_]) -> None:
         self._fd, self._layout = fd, layout
         self._columns = layout.columns
+        widest = max(layout.extents[name].stride for column in layout.columns for name in column)
+        self._at_once = max(1, _READ_BYTES // (widest * layout.block_rows))
         ends = np.minimum((np.arange(layout.blocks) + 1) * layout.block_rows, layout.rows)
         self._missing = np.where(committed, 0, np.diff(ends, prepend=0))
         self.committed = committed.copy()
@@ -110,13 +113,13 @@ class Committer:
         blocks = np.concatenate(whole) if whole else np.empty(0, np.int64)
         if len(blocks):
             sync_data(self._fd)
-            for block in blocks.tolist():
-                self._write_checksums(block)
+            for start, stop in _runs(blocks):
+                for at in range(start, stop, self._at_once):
+                    self._write_checksums(int(blocks[at]), min(self._at_once, stop - at))
 
     def _write(self, rows: EncodedRows) -> NDArray[np.int64]:
         """Write rows and return the blocks that they completed."""
-        starts = np.flatnonzero(np.diff(rows.rows, prepend=-2) != 1)
-        runs = list(pairwise([*starts.tolist(), len(rows.rows)]))
+        runs = _runs(rows.rows)
         for name, array in rows.arrays.items():
             extent = self._layout.extents[name]
             data = np.ascontiguousarray(array, extent.dtype)
@@ -127,14 +130,32 @@ class Committer:
         whole: NDArray[np.int64] = blocks[self._missing[blocks] == 0]
         return whole
 
-    def _write_checksums(self, block: int) -> None:
-        first = block * self._layout.block_rows
-        count = min(self._layout.block_rows, self._layout.rows - first)
-        sums = [checksum(*(self._read(name, first, count) for name in column)) for column in self._columns]
+    def _write_checksums(self, block: int, count: int) -> None:
+        """Write the checksums of `count` consecutive blocks."""
+        sums = [self._checksums(column, block, count) for column in self._columns]
         extent = self._layout.extents["blocks"]
-        write_at(self._fd, np.array(sums, extent.dtype), extent.offset + block * extent.stride)
-        self.committed[block] = True
+        write_at(self._fd, np.array(sums, extent.dtype).T.copy(), extent.offset + block * extent.stride)
+        self.committed[block : block + count] = True
 
-    def _read(self, name: str, first: int, count: int) -> bytes:
-        extent = self._layout.extents[name]
-        return read_at(self._fd, count * extent.stride, extent.offset + first * extent.stride)
+    def _checksums(self, column: tuple[str, ...], block: int, count: int) -> list[int]:
+        read = [self._read(name, block, count) for name in column]
+        strides = [self._layout.extents[name].stride * self._layout.block_rows for name in column]
+        return [
+            checksum(
+                *(data[index * size : (index + 1) * size] for data, size in zip(read, strides, strict=True))
+            )
+            for index in range(count)
+        ]
+
+    def _read(self, name: str, block: int, count: int) -> memoryview:
+        extent, rows = self._layout.extents[name], self._layout.block_rows
+        first, end = block * rows, min((block + count) * rows, self._layout.rows)
+        return memoryview(
+            read_at(self._fd, (end - first) * extent.stride, extent.offset + first * extent.stride)
+        )
+
+
+def _runs(values: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Return the (start, stop) of each run of consecutive values."""
+    starts = np.flatnonzero(np.diff(values, prepend=-2) != 1)
+    return list(pairwise([*starts.tolist(), len(values)]))
