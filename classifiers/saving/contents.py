@@ -28,9 +28,7 @@ def check_contents(estimator: Any) -> None:
         if "tree_" in state:
             _check_tree(part.tree_, part.n_features_in_)
         if "estimators_" in state and "estimators_features_" not in state:
-            # A forest checks the length of a vector once, and not again for each tree.
-            for tree in _trees(part.estimators_):
-                _check_tree(tree, part.n_features_in_)
+            _check_forest(part.estimators_, part.n_features_in_)
         if "_predictors" in state:
             _check_boosting(state["_predictors"], part.n_features_in_)
         if "support_vectors_" in state:
@@ -61,9 +59,11 @@ def _parts(estimator: Any) -> Iterator[Any]:
             level += vars(value).values()
 
 
-def _trees(estimators: Any) -> list[Any]:
-    found = estimators.ravel() if isinstance(estimators, np.ndarray) else estimators
-    return [each.tree_ for each in found if "tree_" in getattr(each, "__dict__", ())]
+def _check_forest(estimators: Any, dim: int) -> None:
+    """Validate the lengths of feature vectors of trees. A forest checks its own, and not again for each tree."""
+    for each in estimators.ravel() if isinstance(estimators, np.ndarray) else estimators:
+        if "tree_" in getattr(each, "__dict__", ()) and each.n_features_in_ != dim:
+            raise HeadError(f"a tree is for {each.n_features_in_} features, expected {dim}")
 
 
 def _check_tree(nodes: Any, dim: int) -> None:

@@ -1,5 +1,6 @@
 """Files and folders whose names are not UTF-8: no command fails on them, and none changes their bytes."""
 
+import contextlib
 import csv
 import io
 import json
@@ -42,7 +43,15 @@ def folder(ten_digits, tmp_path_factory):
 
 
 def command(folder, *words):
-    """Return what a command prints, as bytes; in a process whose output is strict UTF-8."""
+    """Return what a command prints, as bytes; onto an output that is strict UTF-8."""
+    with contextlib.chdir(folder):
+        done = CliRunner().invoke(cli.main, [os.fsdecode(word) for word in words], catch_exceptions=False)
+    assert done.exit_code == 0, done.stderr
+    return done.stdout_bytes
+
+
+def process(folder, *words):
+    """Return what a command prints in a process of its own, as bytes."""
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [sys.executable, "-m", "frostline", *words],
@@ -58,6 +67,7 @@ def command(folder, *words):
 def test_extract_and_cache_info_write_the_bytes_of_the_names(folder):
     assert b"set\xe9" in command(folder, "extract", b"set\xe9", *OPTIONS, "--cache", b"c\xe9.h5")
     assert b"set\xe9" in command(folder, "cache", "info", b"c\xe9.h5")
+    assert b"set\xe9" in process(folder, "cache", "info", b"c\xe9.h5")
     document = json.loads(command(folder, "cache", "info", b"c\xe9.h5", "--json"))
     assert os.fsencode(document["source"]).endswith(b"set\xe9")
 
