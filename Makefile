@@ -63,6 +63,7 @@ bench: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	$(call make_venv,$(VENV))
 	$(BIN)/python -m pip install --editable '.[dev]'
+	-command -v cc > /dev/null || $(BIN)/python -m pip install --editable '.[compiler]'
 	touch $@
 
 .venv-min/.installed: .venv-min/$(MADE) pyproject.toml tests/lowest.py

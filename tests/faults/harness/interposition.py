@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("interposed.c")
@@ -72,17 +73,24 @@ def compiled():
     """Return the path of the library, or the reason why it can't be built."""
     if not sys.platform.startswith("linux"):
         return "calls of the C library are interposed on Linux only"
-    compiler = shutil.which("cc")
-    if compiler is None:
-        return "no C compiler (cc) compiles the library that interposes calls"
+    compiler = _compiler()
+    if not compiler:
+        return "no C compiler (cc, or Python's package ziglang) compiles the library that interposes calls"
     path = Path(tempfile.mkdtemp(prefix="frostline-faults-")) / "interposed.so"
     made = subprocess.run(
-        [compiler, "-shared", "-fPIC", "-O1", "-U_FORTIFY_SOURCE", "-o", path, SOURCE, "-ldl"],
+        [*compiler, "-shared", "-fPIC", "-O1", "-U_FORTIFY_SOURCE", "-o", path, SOURCE, "-ldl"],
         check=False,
         capture_output=True,
         text=True,
     )
-    return path if made.returncode == 0 else f"{compiler} fails: {made.stderr[:500]}"
+    return path if made.returncode == 0 else f"{' '.join(compiler)} fails: {made.stderr[:500]}"
+
+
+def _compiler():
+    """Return the command of a C compiler; empty if there is none."""
+    if found := shutil.which("cc"):
+        return [found]
+    return [sys.executable, "-m", "ziglang", "cc"] if find_spec("ziglang") else []
 
 
 class Library:
