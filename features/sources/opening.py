@@ -17,6 +17,7 @@ from frostline.features.sources.kinds import SourceKind
 from frostline.features.sources.listing import Listing, list_images
 from frostline.features.table import ImageSource, SourceRows
 from frostline.registry import Entry, Registry
+from frostline.system.files import broken_link
 
 _HERE = "frostline.features.sources"
 
@@ -158,6 +159,8 @@ def _missing_path(path: Path) -> str:
     missing = path
     while not missing.parent.exists():
         missing = missing.parent
+    if why := broken_link(missing):
+        return f"{missing} {why}"
     siblings = [sibling.name for sibling in missing.parent.iterdir()] if missing.parent.is_dir() else []
     close = difflib.get_close_matches(missing.name, siblings, n=1)
     hint = f"; did you mean {str(missing.parent / close[0])!r}?" if close else ""

@@ -103,6 +103,19 @@ def check_regular(path: str | Path, *, missing_ok: bool = False) -> None:
     _check_mode(mode, path)
 
 
+def broken_link(path: str | Path) -> str:
+    """Return what is wrong with a link that leads to nothing, to follow its path in a message; empty for all else."""
+    try:
+        os.stat(path)  # noqa: PTH116  # as above
+    except OSError as error:
+        if not os.path.islink(path):  # noqa: PTH114
+            return ""
+        if error.errno == errno.ELOOP:
+            return "is a link that leads back to itself"
+        return f"is a link to {os.readlink(path)!r}, which doesn't exist"  # noqa: PTH115
+    return ""
+
+
 def resolved(path: str | Path) -> Path:
     """Return the absolute path without links. Unlike `Path.resolve`, it accepts links that form a loop.
 

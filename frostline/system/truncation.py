@@ -10,6 +10,8 @@ import mmap
 import os
 import signal
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,16 @@ from frostline.escapes import visible
 from frostline.interrupts import INTERRUPTS, end_children, silence
 
 _maps: "weakref.WeakKeyDictionary[mmap.mmap, Path]" = weakref.WeakKeyDictionary()
+_told: "weakref.WeakSet[mmap.mmap]" = weakref.WeakSet()  # whose truncation is known
 _handlers: list[Any] = []  # the handler, which must not be deleted
 
 
 class TruncatedError(OSError):
     """A mapped file that has become shorter."""
+
+    def __str__(self) -> str:
+        """Return the message, which names the file."""
+        return str(self.strerror)
 
 
 def watch(memory: mmap.mmap, path: Path) -> None:
@@ -41,6 +48,25 @@ def check_size(memory: mmap.mmap, path: Path) -> None:
         raise TruncatedError(errno.EIO, explain(path))
 
 
+@contextmanager
+def no_truncation() -> Iterator[None]:
+    """Raise `TruncatedError` at the end of the block if a mapped file has become shorter in it; see `check_sizes`."""
+    _told.update(_shorter())
+    yield
+    check_sizes()
+
+
+def check_sizes() -> None:
+    """Raise `TruncatedError` if a mapped file has become shorter since it was last looked at.
+
+    Its last page reads as zeros behind the cut, without a signal. What was computed meanwhile is therefore not trusted.
+    """
+    for memory in _shorter():
+        if memory not in _told:
+            _told.add(memory)
+            raise TruncatedError(errno.EIO, explain(_maps[memory]))
+
+
 def explain(path: Path) -> str:
     """Return the message about a truncated file."""
     return (
@@ -51,7 +77,11 @@ def explain(path: Path) -> str:
 
 def truncated() -> Path | None:
     """Return the path of a mapped file that has become shorter; None without one."""
-    return next((path for memory, path in list(_maps.items()) if memory.size() < len(memory)), None)
+    return next((_maps[memory] for memory in _shorter()), None)
+
+
+def _shorter() -> list[mmap.mmap]:
+    return [memory for memory in list(_maps) if memory.size() < len(memory)]
 
 
 def _handle_bus_errors() -> None:

@@ -2,17 +2,20 @@
 
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from frostline.features.backbones import Backbone
 from frostline.features.cache import CacheWriter, FeatureCache, made_with, open_writer
 from frostline.features.engines import Engine
-from frostline.features.images.batches import load_batches
+from frostline.features.engines.engine import Features
+from frostline.features.images.batches import Batch, load_batches
 from frostline.features.machine import describe_machine
 from frostline.features.spec import FeatureSpec, Layer
-from frostline.features.table import ImageSource
+from frostline.features.table import OK, ImageSource
 from frostline.pipeline.extraction.engine_choice import Computation, plan_computation
 from frostline.pipeline.inputs.unreadable import report_remarks
 from frostline.pipeline.options.extraction import CacheOptions
@@ -138,7 +141,9 @@ def _fill(
         )
         meter = EnergyMeter(spec.device)
         began = time.perf_counter()
-        for batch, outputs in engine.run(batches):
+
+        def put(batch: Batch, outputs: Features) -> None:
+            nonlocal began
             ended = time.perf_counter()
             writer.put(
                 batch.rows,
@@ -151,8 +156,25 @@ def _fill(
                 joules=meter.joules(),
             )
             began = ended
-            remarks |= {
-                os.fsdecode(writer.source.table.ids[row]): text for row, text in batch.remarks.items()
-            }
+            remarks.update(
+                (os.fsdecode(writer.source.table.ids[row]), text) for row, text in batch.remarks.items()
+            )
             advance(len(batch.rows))
+
+        def readable() -> Iterator[Batch]:
+            for batch in batches:
+                if (batch.status == OK).any():
+                    yield batch
+                else:  # thousands of missing files take no forward pass
+                    put(batch, _nothing(batch, spec))
+
+        for batch, outputs in engine.run(readable()):
+            put(batch, outputs)
         return writer.finish(), remarks
+
+
+def _nothing(batch: Batch, spec: FeatureSpec) -> Features:
+    """Return features for a batch without a readable image. The cache stores none for such rows."""
+    return {
+        layer.key: np.zeros((len(batch.rows), spec.views, layer.dim), np.float32) for layer in spec.layers
+    }

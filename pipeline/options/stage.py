@@ -9,6 +9,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from frostline.options import Options, argument, list_options, parameters
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.registry import near
+from frostline.system.truncation import no_truncation
 
 P = ParamSpec("P")
 O = TypeVar("O")  # noqa: E741
@@ -26,7 +27,8 @@ class StageOptions(Options):
 def stage(options: Callable[P, O]) -> Callable[[Callable[[A, O], R]], Callable[Concatenate[A, P], R]]:
     """Turn a function of its input and a dataclass of options into one that takes the options as arguments.
 
-    The signature and the docstring of the result list every option; type checkers derive the same signature.
+    The signature and the docstring of the result list every option; type checkers derive the same signature. What was
+    computed from a file that was truncated meanwhile is not returned: `frostline.system.truncation.TruncatedError`.
     """
 
     def decorate(function: Callable[[A, O], R]) -> Callable[Concatenate[A, P], R]:
@@ -42,7 +44,8 @@ def stage(options: Callable[P, O]) -> Callable[[Callable[[A, O], R]], Callable[C
                     f"{function.__name__}() has no argument {unknown!r}{hint}; see help({function.__name__})"
                 )
             given = signature.bind(*args, **arguments).arguments
-            return function(given.pop(name), make(**given))
+            with no_truncation():
+                return function(given.pop(name), make(**given))
 
         call.__signature__ = signature  # type: ignore[attr-defined]
         call.__doc__ = list_options(function.__doc__ or "", make)

@@ -21,6 +21,7 @@ from frostline.system.atomic import (
 )
 from frostline.system.files import create_folders
 from frostline.system.locks import LockHeldError
+from frostline.system.truncation import check_sizes
 
 FEATURES = "features.h5"
 """File in a fine-tuned run that caches the features of its own backbone."""
@@ -164,11 +165,13 @@ def write_run(path: Path) -> Iterator[Path]:
 
     Raises:
         RunError: The path exists already.
+        TruncatedError: A cache that was read was truncated meanwhile.
     """
     check_new(path)
     try:
         with write_folder(path) as folder:
             yield folder
+            check_sizes()
             list_files(folder)
     except FileExistsError:
         check_new(path)
@@ -185,9 +188,11 @@ def update_run(path: Path, files: Mapping[str, bytes], *, outdated: Iterable[str
 
     Raises:
         RunError: The list of the run's files can't be read.
+        TruncatedError: A cache that was read was truncated meanwhile.
         OSError: A file can't be written.
     """
     outdated = [*outdated]
+    check_sizes()
     with rewriting(path, [*files, *outdated]):
         replace_files(
             {path / name: data for name, data in files.items()}, outdated=[path / name for name in outdated]

@@ -139,13 +139,32 @@ def read_evaluation(folder: Path) -> Evaluation | None:
     return document.read(text, Evaluation, renamed=EARLIER_NAMES)
 
 
+def find_test_predictions(folder: Path) -> Predictions | None:
+    """Read the predictions of an evaluated run; None if there are none.
+
+    Raises:
+        RunError: The file can't be read, or the evaluation describes other predictions.
+    """
+    found, evaluation = Predictions.read(folder / TEST_FILE), read_evaluation(folder)
+    if found is None or evaluation is None:
+        return found
+    got = (len(found), int(found.correct.sum()))
+    expected = (evaluation.rows, round(evaluation.metrics.top1.value * evaluation.rows))
+    if got != expected:
+        raise RunError(
+            f"{folder / TEST_FILE}: got {got[0]} images of which {got[1]} are predicted correctly, and {EVALUATION_FILE}"
+            f" describes {expected[0]} of which {expected[1]} are. Restore the file from a copy. {_REMEDY}"
+        )
+    return found
+
+
 def read_test_predictions(folder: Path) -> Predictions:
-    """Read the predictions of an evaluated run.
+    """Read the predictions of an evaluated run; see `find_test_predictions`.
 
     Raises:
         RunError: The file can't be read, or is missing.
     """
-    found = Predictions.read(folder / TEST_FILE)
+    found = find_test_predictions(folder)
     if found is None:
         raise RunError(f"{folder / TEST_FILE} is missing. {_REMEDY}")
     return found

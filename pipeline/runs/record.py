@@ -32,6 +32,7 @@ from frostline.pipeline.options.heads import TrainHeadOptions
 from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.options.sources import SourceOptions
 from frostline.system.atomic import replace_file
+from frostline.system.files import broken_link
 
 RUN_FORMAT = "frostline-run"
 RUN_VERSION = 4
@@ -320,6 +321,8 @@ def read_record(folder: Path) -> RunRecord:
 
 
 def _no_run(folder: Path) -> RunError:
+    if why := broken_link(folder):
+        return RunError(f"{folder} {why}")
     return RunError(
         f"{folder} is not a run directory: it holds no {RUN_FILE}. Create one with: frostline train-head CACHE"
     )

@@ -1,7 +1,7 @@
 """Summary of a run: accuracy and costs. Unknown values are None."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,15 +13,18 @@ from frostline.features.cache.contract import Provenance
 from frostline.features.errors import FeaturesError
 from frostline.pipeline.inputs.layers import layers_of
 from frostline.pipeline.runs.caches import open_unchanged, provenance_of
-from frostline.pipeline.runs.evaluation import is_unfinished, read_evaluation
-from frostline.pipeline.runs.predictions import TEST_FILE, VALIDATION_FILE, Predictions
+from frostline.pipeline.runs.evaluation import find_test_predictions, is_unfinished, read_evaluation
+from frostline.pipeline.runs.predictions import VALIDATION_FILE, Predictions
 from frostline.pipeline.runs.record import CacheRecord, HeadRun, RunRecord
 from frostline.pipeline.runs.run import Run, load_run
 from frostline.system.files import resolved
 
 Split = Literal["validation", "test"]
 
-_FILES: Mapping[Split, str] = {"validation": VALIDATION_FILE, "test": TEST_FILE}
+_READERS: Mapping[Split, Callable[[Path], Predictions | None]] = {
+    "validation": lambda folder: Predictions.read(folder / VALIDATION_FILE),
+    "test": find_test_predictions,
+}
 
 
 @dataclass(frozen=True)
@@ -137,11 +140,7 @@ class Summary:
 
     @cached_property
     def _predictions(self) -> dict[Split, Predictions | None]:
-        return {
-            split: Predictions.read(self.run.path / file)
-            for split, file in _FILES.items()
-            if self.accuracy(split)
-        }
+        return {split: read(self.run.path) for split, read in _READERS.items() if self.accuracy(split)}
 
 
 def summarise(path: str | Path) -> Summary:

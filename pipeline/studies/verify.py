@@ -22,7 +22,7 @@ from frostline.files.documents import MAX_BYTES, Document
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.directory import FEATURES, FEW_SHOT, LEARNING_CURVE
-from frostline.pipeline.runs.evaluation import EVALUATION_FILE, read_evaluation
+from frostline.pipeline.runs.evaluation import EVALUATION_FILE, find_test_predictions, read_evaluation
 from frostline.pipeline.runs.ledger import LEDGER_FILE, Ledger
 from frostline.pipeline.runs.predictions import TEST_FILE, VALIDATION_FILE, Predictions
 from frostline.pipeline.runs.record import RUN_FILE
@@ -225,19 +225,6 @@ def _read_evaluation(folder: Path) -> None:
         )
 
 
-def _read_test_predictions(folder: Path) -> None:
-    found, evaluation = Predictions.read(folder / TEST_FILE), read_evaluation(folder)
-    if not found or not evaluation:
-        return
-    got = (len(found), int(found.correct.sum()))
-    expected = (evaluation.rows, round(evaluation.metrics.top1.value * evaluation.rows))
-    if got != expected:
-        raise RunError(
-            f"got {got[0]} images of which {got[1]} are predicted correctly, and {EVALUATION_FILE} describes {expected[0]} of"
-            f" which {expected[1]} are. {_RESTORE}, or run evaluate again"
-        )
-
-
 def _read_few_shot(folder: Path) -> None:
     file = folder / f"{FEW_SHOT}.json"
     remedy = f"{_RESTORE}, or run few-shot again."
@@ -253,7 +240,7 @@ _RECORDS: Mapping[str, Callable[[Path], object]] = {
     HEAD_RECORD: read_head_record,
     TUNED_RECORD: read_tuned_record,
     EVALUATION_FILE: _read_evaluation,
-    TEST_FILE: _read_test_predictions,
+    TEST_FILE: find_test_predictions,
     VALIDATION_FILE: lambda folder: Predictions.read(folder / VALIDATION_FILE),
     f"{FEW_SHOT}.json": _read_few_shot,
     f"{LEARNING_CURVE}.json": read_learning_curve,

@@ -5,6 +5,7 @@ Each ends in a result or in an error, at once and without a traceback.
 
 import os
 import pty
+import re
 import shutil
 import socket
 import sys
@@ -17,7 +18,7 @@ from frostline import cli
 from tests.helpers.images import write_folder
 from tests.helpers.needs import needs_plotly
 from tests.helpers.network import BACKBONE_OPTIONS
-from tests.helpers.runner import CliRunner
+from tests.helpers.runner import CliRunner, run
 from tests.helpers.tables import write_manifest
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has none of them in folders")
@@ -136,6 +137,8 @@ class TestNamed:
         code, message = check(Special(kind, tmp_path / "file.h5"), *command, tmp_path / "file.h5")
         assert code in {1, 2}
         assert "file.h5" in message
+        if kind == "loop":
+            assert re.search("leads back to itself|levels of symbolic links|loop", message)
 
     @pytest.mark.parametrize("name", ["set.csv", "set.tsv", "set.parquet"])
     def test_a_manifest(self, tmp_path, monkeypatch, kind, name):
@@ -260,3 +263,31 @@ def test_the_measured_backbones(tmp_path, monkeypatch, kind):
     special = Special(kind, tmp_path / "frostline" / "backbones.json")
     code, _ = check(special, "backbones", "timm:test_resnet*")
     assert code == 0
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "loop", "postscript"])
+def test_images_that_became_something_else_are_empty_tiles(kind, ten_digits, tmp_path, monkeypatch):
+    """The pictures of an evaluation are drawn without them, nothing waits, and Ghostscript is not started."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ten_digits, "data")
+    run("extract", "data", *BACKBONE_OPTIONS, "--cache", "c.h5", "--quiet")
+    run(
+        "train-head", "c.h5", "--run", "run", "--head", "knn", "--param", "n_neighbors=50", "--quiet"
+    )  # which makes mistakes
+    Path("bin").mkdir()
+    for name in ("gs", "gswin32c", "gswin64c"):
+        Path("bin", name).write_text("#!/bin/sh\ntouch started\n")
+        Path("bin", name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    odd = tmp_path / "odd"
+    special = Special("folder" if kind == "postscript" else kind, odd)
+    if kind == "postscript":
+        odd.rmdir()
+        odd.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n")
+    for path in Path("data").glob("*/*"):
+        path.unlink()
+        path.symlink_to(odd)
+    code, message = check(special, "evaluate", "run")
+    assert code == 0, message
+    assert Path("run", "mistakes.png").stat().st_size
+    assert not Path("started").exists()

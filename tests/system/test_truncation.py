@@ -5,11 +5,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from frostline.features.cache import FeatureCache
 from frostline.features.errors import ChecksumError
+from frostline.pipeline import train_head
+from frostline.system.truncation import TruncatedError
 from tests.helpers.runner import Command, run
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGBUS"), reason="Windows truncates no mapped file")
@@ -82,3 +85,20 @@ def test_a_command_whose_cache_is_truncated_ends_with_one_line(copied, tmp_path)
 def test_a_truncated_cache_is_refused_when_it_is_opened(copied):
     os.truncate(copied, 5000)
     assert "c.h5" in run("cache", "info", copied, code=1).stderr
+
+
+def test_nothing_is_made_of_a_cache_that_was_cut_within_a_page(copied, tmp_path, monkeypatch):
+    read = FeatureCache.features
+
+    def cut(self, *args, **options):
+        found = read(self, *args, **options)
+        os.truncate(
+            copied, Path(copied).stat().st_size - 100
+        )  # the page is there still, so there is no signal
+        return found
+
+    monkeypatch.setattr(FeatureCache, "features", cut)
+    with pytest.raises(TruncatedError, match=r"c\.h5: another program has truncated this file") as caught:
+        train_head(copied, run=tmp_path / "run", head="linear")
+    assert "[Errno" not in str(caught.value)
+    assert not (tmp_path / "run").exists()

@@ -8,7 +8,9 @@ import time
 import numpy as np
 
 from frostline.features.cache import FeatureCache
-from tests.helpers.network import BACKBONE_OPTIONS
+from frostline.features.engines.eager import EagerEngine
+from frostline.pipeline import extract
+from tests.helpers.network import BACKBONE, BACKBONE_OPTIONS
 from tests.helpers.runner import run
 
 
@@ -140,3 +142,37 @@ def test_a_batch_holds_all_views_of_an_image(ten_digits, tmp_path):
     assert "batch size 32; expected at least 33; a batch must hold the 33 views of an image" in refused.stderr
     run(*options)
     assert FeatureCache.open(path).spec.views == 33
+
+
+def test_missing_files_take_no_forward_pass(ten_digits, tmp_path, monkeypatch):
+    passes = []
+    forward = EagerEngine._forward
+    monkeypatch.setattr(
+        EagerEngine, "_forward", lambda self, pixels: passes.append(len(pixels)) or forward(self, pixels)
+    )
+    images = sorted(ten_digits.glob("*/*"))[:3]
+    counts = []
+    for missing in (0, 500):
+        rows = (
+            [f"{path},x" for path in images[:2]]
+            + [f"gone{n}.png,y" for n in range(missing)]
+            + [f"{images[2]},y"]
+        )
+        (tmp_path / "m.csv").write_text("\n".join(["path,label", *rows]))
+        passes.clear()
+        result = extract(
+            tmp_path / "m.csv",
+            cache=tmp_path / f"{missing}.h5",
+            max_bad=1,
+            batch_size=16,
+            engine="eager",
+            precision="fp32",
+            **BACKBONE,
+        )
+        counts.append(len(passes))
+        assert (result.failed, result.computed) == (missing, missing + 3)
+        cache = FeatureCache.open(result.cache)
+        assert cache.ok.sum() == 3
+        assert np.isnan(cache.features()[~cache.ok]).all()
+        assert np.isfinite(cache.features()[cache.ok]).all()
+    assert counts[1] <= counts[0] + 1  # that of the batch in which both kinds lie

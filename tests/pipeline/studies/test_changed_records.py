@@ -28,11 +28,13 @@ from frostline.pipeline import (
     train_head,
     verify,
 )
+from frostline.pipeline.errors import RunError
 from frostline.pipeline.options.recipe import Recipe
 from frostline.pipeline.progress import SILENT
 from frostline.pipeline.runs.evaluation import read_evaluation
-from frostline.pipeline.runs.predictions import Predictions
+from frostline.pipeline.runs.predictions import TEST_FILE, Predictions
 from frostline.pipeline.training.sample_sizes import read_learning_curve
+from tests.helpers.listener import Listener
 from tests.helpers.network import BACKBONE
 
 MISSING = object()
@@ -252,3 +254,16 @@ def test_what_is_accepted_of_a_record_is_of_use_to_the_commands(study, tmp_path)
             if not read(lambda: load_run(run)):
                 read(lambda: evaluate(run, report=SILENT))
                 read(lambda: predict(run, [image], report=SILENT))
+
+
+def test_predictions_that_lack_rows_are_refused_without_digests_too(study, tmp_path):
+    run = shutil.copytree(study.linear, tmp_path / "linear")
+    lines = (run / TEST_FILE).read_text().splitlines(keepends=True)
+    (run / TEST_FILE).write_text("".join(lines[:-3]))
+    report = Listener()
+    (note,) = [note for note in compare([run, study.knn], report=report).notes if "Left out" in note]
+    assert str(run) in note
+    (warning,) = report.warnings
+    assert "test_predictions.csv: got " in warning
+    with pytest.raises(RunError, match=r"got .* and evaluation\.json describes .* Run evaluate again"):
+        compare([run])
