@@ -45,8 +45,12 @@ def numbered(path: Path) -> Iterator[Path]:
 
 
 def new_run_path(path: Path) -> Path:
-    """Return the first of the paths of `numbered` that is unused."""
-    return next(each for each in numbered(path) if not os.path.lexists(each))
+    """Return the first of the paths of `numbered` that is unused. What killed processes left beside others is deleted."""
+    for each in numbered(path):
+        sweep_runs([each])
+        if not os.path.lexists(each):
+            return each
+    raise AssertionError
 
 
 @contextmanager
