@@ -14,7 +14,7 @@ from frostline.features.errors import SourceError
 from frostline.features.images.decoding import MAX_FILE_BYTES
 from frostline.features.notes import NO_NOTES, SourceNotes
 from frostline.features.sources.labels import listed, sort_classes
-from frostline.features.sources.listing import Stat, file_stat, stat_fields
+from frostline.features.sources.stats import Stat, file_stat, stat_fields
 from frostline.features.table import ImageSource, ImageTable
 from frostline.splits import Split
 from frostline.system.files import read_with_status

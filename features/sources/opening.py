@@ -13,8 +13,8 @@ from frostline.features.images.unread import unread_formats
 from frostline.features.notes import SourceNotes
 from frostline.features.sources.disk_names import on_disk
 from frostline.features.sources.files import PathSource, absolute
+from frostline.features.sources.folders.listing import Listing, list_images
 from frostline.features.sources.kinds import SourceKind
-from frostline.features.sources.listing import Listing, list_images
 from frostline.features.table import ImageSource, SourceRows
 from frostline.registry import Entry, Registry
 from frostline.system.files import broken_link
@@ -24,8 +24,8 @@ _HERE = "frostline.features.sources"
 SOURCES: Registry[SourceKind] = Registry(
     "image source",
     {
-        "folder": Entry(f"{_HERE}.folder:FOLDER"),
-        "manifest": Entry(f"{_HERE}.manifest:MANIFEST"),
+        "folder": Entry(f"{_HERE}.folders.folder:FOLDER"),
+        "manifest": Entry(f"{_HERE}.manifests.manifest:MANIFEST"),
     },
     group="frostline.image_sources",
     adopt=lambda _name, found: found if isinstance(found, SourceKind) else None,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from frostline.features.cache import FeatureCache
 from frostline.features.errors import SourceError
 from frostline.features.sources import open_source
-from frostline.features.sources.manifest import MANIFEST_SUFFIXES
+from frostline.features.sources.manifests.manifest import MANIFEST_SUFFIXES
 from frostline.features.spec import Layer
 from frostline.pipeline.errors import RunError
 from frostline.shell import shell_command

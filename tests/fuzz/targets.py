@@ -16,7 +16,7 @@ from frostline.errors import FrostlineError
 from frostline.features.backbones.weights.files import read_weights
 from frostline.features.cache import FeatureCache
 from frostline.features.images.decoding import decode, upright_rgb
-from frostline.features.sources.manifest import open_manifest
+from frostline.features.sources.manifests.manifest import open_manifest
 from frostline.features.spec import Transform
 from frostline.files.checksums import digest_of_file, format_sums, read_sums
 from frostline.pipeline.errors import RunError

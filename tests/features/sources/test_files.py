@@ -7,7 +7,7 @@ import pytest
 
 from frostline.features.sources import open_source
 from frostline.features.sources.files import TICK_NS, stamps_of
-from frostline.features.sources.listing import UNREADABLE
+from frostline.features.sources.stats import UNREADABLE
 from frostline.features.table import NO_STAMP
 from frostline.testing import ImageSourceKindContract
 from tests.helpers.images import write_folder

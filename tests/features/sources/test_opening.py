@@ -4,7 +4,7 @@ import pytest
 
 from frostline.features.errors import SourceError
 from frostline.features.sources import SourceKind, open_source
-from frostline.features.sources.folder import open_folder
+from frostline.features.sources.folders.folder import open_folder
 from frostline.pipeline import extract
 from tests.helpers.images import write_folder, write_image
 from tests.helpers.tables import NAMES, columns

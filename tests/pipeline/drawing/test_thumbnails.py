@@ -183,7 +183,7 @@ def test_pictures_of_files_are_found_without_listing_them(digits, tmp_path, monk
     listed = extract(
         manifest, backbone="timm:test_resnet", weights="random", cache=tmp_path / "b.h5", **EXACT
     ).cache
-    monkeypatch.setattr("frostline.features.sources.listing.list_images", None)
+    monkeypatch.setattr("frostline.features.sources.folders.listing.list_images", None)
     for path in (folder, listed):
         data = FeatureCache.open(path)
         with opened_pictures(data) as pictures:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from frostline.features.sources import SourceKind
-from frostline.features.sources.folder import open_folder
+from frostline.features.sources.folders.folder import open_folder
 from frostline.testing import ImageSourceKindContract
 from tests.helpers.images import write_folder
 

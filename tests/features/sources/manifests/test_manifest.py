@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from frostline.features.errors import SourceError
-from frostline.features.sources import disk_names, listing, manifest, open_source
-from frostline.features.sources.listing import UNREADABLE, file_stat, file_stats
+from frostline.features.sources import disk_names, open_source, stats
+from frostline.features.sources.manifests import manifest
+from frostline.features.sources.stats import UNREADABLE, file_stat, file_stats
 from frostline.features.table import NO_STAMP
 from tests.helpers.images import write_folder
 from tests.helpers.tables import columns, stat_of, write_manifest, write_parquet
@@ -166,7 +167,7 @@ class TestManifest:
         def deny(*_, **__):
             raise PermissionError(13, "Permission denied", str(path))
 
-        monkeypatch.setattr("frostline.features.sources.manifest.open_regular", deny)
+        monkeypatch.setattr("frostline.features.sources.manifests.manifest.open_regular", deny)
         with pytest.raises(SourceError, match=r"set\.csv: the manifest can't be read: Permission denied"):
             open_source(path)
 
@@ -278,7 +279,7 @@ def test_paths_are_written_as_before():
 
 def test_many_stats_are_those_of_single_files(tmp_path):
     write_folder(tmp_path, ["a/1.png", "a/2.png"])
-    paths = [str(tmp_path / f"a/{number % 3}.png") for number in range(3 * listing._CHUNK + 1)]
+    paths = [str(tmp_path / f"a/{number % 3}.png") for number in range(3 * stats._CHUNK + 1)]
     found = file_stats(paths)
     assert found == [file_stat(path) for path in paths]
     assert found[0] == UNREADABLE

@@ -13,13 +13,13 @@ from typing import Any, TextIO
 from frostline.csv_cells import from_cell
 from frostline.features.errors import SourceError
 from frostline.features.notes import SourceNotes
-from frostline.features.sources.columns import ROLES, column_remarks, find_columns
 from frostline.features.sources.disk_names import DiskNames, may_differ, on_disk
 from frostline.features.sources.files import FileSource, absolute, make_table
 from frostline.features.sources.kinds import SourceKind
 from frostline.features.sources.labels import composed, plain_numbers
-from frostline.features.sources.listing import UNREADABLE, Stat, file_stat, file_stats
+from frostline.features.sources.manifests.columns import ROLES, column_remarks, find_columns
 from frostline.features.sources.split_names import SPLIT_CODES
+from frostline.features.sources.stats import UNREADABLE, Stat, file_stat, file_stats
 from frostline.splits import Split
 from frostline.system.files import check_regular, open_regular
 

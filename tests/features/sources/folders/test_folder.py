@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from frostline.features.errors import SourceError
-from frostline.features.sources import listing as listing_module
 from frostline.features.sources import open_source
+from frostline.features.sources.folders import listing as listing_module
 from frostline.features.table import NO_STAMP
 from frostline.splits import Split
 from tests.helpers.images import write_folder, write_image

@@ -10,10 +10,10 @@ from frostline.features.images.decoding import extensions
 from frostline.features.images.unread import unread_formats
 from frostline.features.notes import SourceNotes
 from frostline.features.sources.files import FileSource, absolute, make_table
+from frostline.features.sources.folders.layout import Layout, find_layout
+from frostline.features.sources.folders.listing import Listing, list_images
 from frostline.features.sources.kinds import SourceKind
 from frostline.features.sources.labels import composed, listed
-from frostline.features.sources.layout import Layout, find_layout
-from frostline.features.sources.listing import Listing, list_images
 from frostline.features.sources.split_names import SPLIT_CODES, read_split_folders, written
 
 

@@ -1,0 +1,1 @@
+"""Image folders: their listing and the meaning of their sub-folders."""

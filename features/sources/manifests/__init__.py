@@ -1,0 +1,1 @@
+"""Manifests: tables that list image files."""
