@@ -26,6 +26,7 @@ SOURCES: Registry[SourceKind] = Registry(
     {
         "folder": Entry(f"{_HERE}.folders.folder:FOLDER"),
         "manifest": Entry(f"{_HERE}.manifests.manifest:MANIFEST"),
+        "archive": Entry(f"{_HERE}.archives.archive:ARCHIVE"),
     },
     group="frostline.image_sources",
     adopt=lambda _name, found: found if isinstance(found, SourceKind) else None,

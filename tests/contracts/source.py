@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -22,6 +23,10 @@ class ImageSourceContract:
     """Tests of a source of images; see `frostline.features.table.ImageSource`.
 
     A subclass defines two fixtures and three methods.
+
+    Attributes:
+        alone: Whether a change of one image leaves the stamps of the others as they are. It does not where all lie in
+            one file, and then all are read again, which finds their bytes unchanged.
 
     Fixtures:
         files: Bytes of five or more different images by id, in any order.
@@ -44,6 +49,8 @@ class ImageSourceContract:
         ...
         ...     def remove(self, source, row): ...
     """
+
+    alone: ClassVar[bool] = True
 
     def reopened(self, source: ImageSource) -> ImageSource:
         """Return a source of the same images, listed again."""
@@ -108,7 +115,7 @@ class ImageSourceContract:
         np.testing.assert_array_equal(again.table.stamps, source.table.stamps)
 
     def test_stamp_of_a_changed_image_is_another(self, source: ImageSource) -> None:
-        """Check that a changed image gets another stamp at once in `read` and in a new listing, and no other does."""
+        """Check that a changed image gets another stamp at once in `read` and in a new listing."""
         listed = source.table.stamps.copy()
         self.write(source, 1, b"another picture altogether")
         data, stamp = source.read(1)
@@ -116,7 +123,7 @@ class ImageSourceContract:
         assert data == b"another picture altogether"
         assert stamp == again.table.stamps[1].tobytes() != listed[1].tobytes()
         changed = (again.table.stamps != listed).any(axis=1)
-        assert changed.tolist() == [row == 1 for row in range(len(listed))]
+        assert not self.alone or changed.tolist() == [row == 1 for row in range(len(listed))]
 
     def test_stamps_begin_with_the_sizes_of_the_images(
         self, source: ImageSource, files: Mapping[str, bytes]

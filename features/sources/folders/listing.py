@@ -106,6 +106,31 @@ def list_images(folder: str) -> Listing:
     return listing
 
 
+def list_names(names: Iterable[str], stats: Iterable[Stat]) -> Listing:
+    """Return the images among paths with forward slashes, by the rules of `list_images`.
+
+    Args:
+        names: Paths below a folder, such as those of the members of an archive.
+        stats: Stat of each path.
+    """
+    listing, folders = Listing(), {""}
+    readable = extensions()
+    for name, stat in zip(names, stats, strict=True):
+        *parents, own = name.split("/")
+        if system := next((parent for parent in parents if parent.lower() in SYSTEM_FOLDERS), ""):
+            listing.system_folders[system] = 1
+        elif any(part.startswith(".") for part in (*parents, own)):
+            listing.hidden += 1
+        elif (extension := _extension(own)) not in readable:
+            listing.files[extension] += 1
+        else:
+            listing.paths.append(name)
+            listing.stats.append(stat)
+            folders |= {"/".join([*parents[:depth], ""]) for depth in range(1, len(parents) + 1)}
+    listing.folders += sorted(folders)
+    return listing
+
+
 def _collect(
     entries: Iterator[os.DirEntry[str]], prefix: str, ancestors: frozenset[tuple[int, int]], listing: Listing
 ) -> Iterator[str]:

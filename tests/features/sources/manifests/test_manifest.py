@@ -11,6 +11,7 @@ import pytest
 from frostline.features.errors import SourceError
 from frostline.features.sources import disk_names, open_source, stats
 from frostline.features.sources.manifests import manifest
+from frostline.features.sources.manifests.sheet import Sheet
 from frostline.features.sources.stats import UNREADABLE, file_stat, file_stats
 from frostline.features.table import NO_STAMP
 from tests.helpers.images import write_folder
@@ -167,7 +168,7 @@ class TestManifest:
         def deny(*_, **__):
             raise PermissionError(13, "Permission denied", str(path))
 
-        monkeypatch.setattr("frostline.features.sources.manifests.manifest.open_regular", deny)
+        monkeypatch.setattr("frostline.features.sources.manifests.text.open_regular", deny)
         with pytest.raises(SourceError, match=r"set\.csv: the manifest can't be read: Permission denied"):
             open_source(path)
 
@@ -269,7 +270,7 @@ PARTS = ("a", ".", "..", "", "a.b", ".c", "d.")
 
 
 def test_paths_are_written_as_before():
-    sheet = manifest._Sheet("m.csv", ["path"], {"path": 0}, {}, [2], "line")
+    sheet = Sheet("m.csv", ["path"], {"path": 0}, {}, [2], "line")
     for length in range(1, 5):
         for parts in itertools.product(PARTS, repeat=length):
             cell = "/".join(parts)

@@ -1,0 +1,1 @@
+"""Archives of images: tar and zip files, read without unpacking them."""

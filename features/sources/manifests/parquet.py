@@ -1,0 +1,74 @@
+"""Manifests as Parquet files."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from frostline.features.errors import SourceError
+from frostline.features.sources.manifests.columns import find_columns
+from frostline.features.sources.manifests.sheet import Sheet, cell_text, place
+from frostline.system.files import check_regular
+
+_SHOWN = 80  # characters of the type of a column
+
+
+def read_parquet(file: str, chosen: Mapping[str, str | None]) -> Sheet:
+    """Read the columns of a Parquet file.
+
+    Args:
+        file: Path of the file.
+        chosen: Column by role; see `columns.find_columns`.
+
+    Raises:
+        OSError: The file can't be read.
+        SourceError: The file is not such a table, lacks a column, or needs a package that is not installed.
+    """
+    try:
+        from pyarrow import parquet
+    except ImportError as error:
+        raise SourceError(
+            f"{file}: reading Parquet needs pyarrow; install it with: pip install 'frostline[parquet]'"
+        ) from error
+    check_regular(file)
+    try:
+        with parquet.ParquetFile(file) as opened:
+            header = opened.schema_arrow.names
+            wanted = find_columns(header, chosen, f"{file}, its schema")
+            _check_types(opened.schema_arrow, wanted, file)
+            table = _with_shortest_floats(opened.read(columns=[header[index] for index in wanted.values()]))
+            cells = {role: table[header[index]].to_pylist() for role, index in wanted.items()}
+    except SourceError:
+        raise
+    except (OSError, ValueError) as error:  # pyarrow raises both
+        raise SourceError(f"{file}: not a readable Parquet file: {error}") from error
+    columns = {
+        role: [
+            cell_text(value, place(file, "row", row, header[index]), whole=role != "label")
+            for row, value in enumerate(cells[role], 1)
+        ]
+        for role, index in wanted.items()
+    }
+    return Sheet(file, header, wanted, columns, range(1, table.num_rows + 1), "row")
+
+
+def _check_types(schema: Any, wanted: Mapping[str, int], file: str) -> None:
+    """Raise `SourceError` for columns of lists and structs."""
+    from pyarrow import types
+
+    for role, index in wanted.items():
+        column = schema.field(index)
+        if types.is_nested(column.type):
+            raise SourceError(
+                f"{file}, its schema: the column {column.name!r} holds {str(column.type)[:_SHOWN]}; expected one text or"
+                f" number per row as {role}. Write images that lie in the table to files, and a list to one column"
+            )
+
+
+def _with_shortest_floats(table: Any) -> Any:
+    """Return a table in which a float of fewer bits is the float64 of the same shortest text: 0.1, not 0.10000000149."""
+    import pyarrow
+
+    for index, column in enumerate(table.schema):
+        if pyarrow.types.is_floating(column.type) and not pyarrow.types.is_float64(column.type):
+            values = [float(str(value)) for value in table[index].to_numpy()]
+            table = table.set_column(index, column.name, pyarrow.array(values, pyarrow.float64()))
+    return table
