@@ -2,7 +2,7 @@
 
 from frostline.features.sources.files import FileSource, PathSource
 from frostline.features.sources.kinds import SourceKind
-from frostline.features.sources.opening import find_kind, limited, open_paths, open_source
+from frostline.features.sources.opening import find_kind, limited, open_paths, open_source, source_name
 from frostline.features.sources.summary import SourceSummary, summarise
 from frostline.features.table import ImageSource, ImageTable
 
@@ -17,5 +17,6 @@ __all__ = [
     "limited",
     "open_paths",
     "open_source",
+    "source_name",
     "summarise",
 ]

@@ -11,6 +11,7 @@ import numpy as np
 from frostline.features.errors import SourceError
 from frostline.features.images.unread import unread_formats
 from frostline.features.notes import SourceNotes
+from frostline.features.sources.archives.shards import is_pattern, plain_name
 from frostline.features.sources.disk_names import on_disk
 from frostline.features.sources.files import PathSource, absolute
 from frostline.features.sources.folders.listing import Listing, list_images
@@ -73,6 +74,15 @@ def open_source(
     }
     given = {name: value for name, value in options.items() if value is not None}
     return limited(_open(on_disk(str(data)), given), limit)
+
+
+def source_name(data: Path) -> str:
+    """Return a name for what is made of an image source: that of its folder or file, without what a pattern leaves open."""
+    if data.is_dir():
+        return data.name
+    if data.exists() or not is_pattern(data.stem):
+        return data.stem
+    return plain_name(data.stem) or source_name(data.parent)
 
 
 def limited(source: ImageSource, limit: int | None) -> ImageSource:

@@ -99,12 +99,13 @@ def opened_pictures(cache: AnyCache, source: ImageSource | None = None) -> Itera
         cache: The cache.
         source: Source of the images; None for the one that the cache names.
     """
-    decoder = decoder_of(members(cache)[0].spec.decoder)
+    first = members(cache)[0]
+    decoder = decoder_of(first.spec.decoder)
     try:
         DECODERS[decoder]  # which may be of a package that is not installed here
         kind = None if source is not None else find_kind(cache.source)
         locate = kind.locate if kind else None
-        opened = open_source(cache.source) if kind and not locate else None
+        opened = open_source(cache.source, **first.notes.options) if kind and not locate else None
     except (SourceError, DecoderError) as error:
         yield Pictures(cache, _nothing, obstacle=f"Images are not shown: {error}.")
         return

@@ -16,7 +16,8 @@ from frostline.features.cache.file.encoding import decode, encode
 from frostline.features.engines import Engine
 from frostline.features.images.batches import Batch, load_batches
 from frostline.features.images.decoders import decoder_of
-from frostline.features.sources import open_paths
+from frostline.features.sources import open_paths, open_source
+from frostline.features.sources.archives.archive import is_archive
 from frostline.features.spec import Dtype
 from frostline.features.table import ImageSource
 from frostline.pipeline.errors import RunError
@@ -110,9 +111,11 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
 
 
 def _source(images: str | Path | Sequence[str | Path] | ImageSource) -> ImageSource:
-    """Return the image source itself, or a source of the named files."""
+    """Return the image source itself, that of a single archive, or a source of the named files."""
     if isinstance(images, str | Path):
         images = [images]
+    if isinstance(images, Sequence) and len(images) == 1 and is_archive(str(images[0])):
+        return open_source(images[0])
     return open_paths(images) if isinstance(images, Sequence) else images
 
 

@@ -1,34 +1,30 @@
 """Archives as image sources: tar and zip files, single ones and sets of shards."""
 
-import errno
 import os
-import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from frostline.features.errors import SourceError
-from frostline.features.notes import SourceNotes
-from frostline.features.sources.archives.members import Archive, ArchiveChangedError
-from frostline.features.sources.archives.samples import Member, beside, read_samples
+from frostline.features.sources.archives.samples import beside, read_samples
 from frostline.features.sources.archives.shards import expand, is_pattern, shard_names, shard_splits
 from frostline.features.sources.archives.tar import open_tar
 from frostline.features.sources.archives.zip import open_zip
-from frostline.features.sources.files import TICK_NS, absolute, make_table, stamps_of
+from frostline.features.sources.containers.container import Container, Member
+from frostline.features.sources.containers.source import ContainedSource
+from frostline.features.sources.files import absolute, make_table
 from frostline.features.sources.folders.arrangement import Arrangement, arrange
 from frostline.features.sources.folders.listing import Listing, list_names
 from frostline.features.sources.kinds import SourceKind
 from frostline.features.sources.manifests.columns import column_remarks
-from frostline.features.sources.stats import stat_fields
-from frostline.features.table import ImageSource, ImageTable
+from frostline.features.table import ImageTable
 from frostline.shell import shell_command
 
-_OPENERS: Final[Mapping[str, Callable[[str], Archive]]] = {".tar": open_tar, ".zip": open_zip}
+_OPENERS: Final[Mapping[str, Callable[[str], Container]]] = {".tar": open_tar, ".zip": open_zip}
 
 _COMPRESSED: Final = {
     ".tar.gz": "gunzip -k",
@@ -42,82 +38,6 @@ _COMPRESSED: Final = {
 """Command that uncompresses an archive, by the end of its name in lower case."""
 
 _SUFFIXES: Final = (*_OPENERS, *_COMPRESSED)
-
-
-class ArchiveSource(ImageSource):
-    """Images in archives, each read by its place without unpacking.
-
-    A stamp is that of the archive, with the size of the image. After an archive was changed or copied, its images are
-    read again, and those with the same bytes are not computed again.
-
-    Args:
-        root: Archive or pattern that the user named, as an absolute path.
-        table: The images. Their ids are their paths in the archive, after the name of the archive if there are several.
-        members: Place of each image.
-        changed: (n,) int64 time in nanoseconds of the last modification or status change of each image's archive.
-        notes: How the images were listed, and which entries were skipped.
-    """
-
-    def __init__(
-        self,
-        root: str,
-        table: ImageTable,
-        members: Sequence[Member],
-        changed: NDArray[np.int64],
-        notes: SourceNotes,
-    ) -> None:
-        self.root, self.table, self.notes = root, table, notes
-        self._members, self._changed = members, changed
-        self._anew: dict[str, tuple[Archive, dict[str, int]]] = {}  # archives listed again, by path
-        self._lock = threading.Lock()
-
-    def read(self, row: int) -> tuple[bytes, bytes]:
-        """Read one image's file; see `ImageSource.read`. An archive that has changed is listed again."""
-        member = self._members[row]
-        try:
-            archive, index = self._current(member)
-            data = archive.read(index)
-        except ArchiveChangedError:
-            archive, index = self._listed_again(member)
-            data = archive.read(index)
-        return data, stamps_of([archive.file_stat(index)]).tobytes()
-
-    def display_name(self, row: int) -> str:
-        """Return the path of the archive followed by the image's path in it."""
-        return self._members[row].location
-
-    def unsettled(self, since: int) -> NDArray[np.bool_]:
-        """Return a mask of the images in archives modified too close to a time; see `ImageSource.unsettled`."""
-        return np.asarray(self._changed > since - TICK_NS)
-
-    def _current(self, member: Member) -> tuple[Archive, int]:
-        path = member.archive.path
-        if path not in self._anew:
-            return member.archive, member.index
-        archive, index = self._anew[path]
-        if member.name not in index:
-            raise FileNotFoundError(errno.ENOENT, "the archive no longer holds this file", member.location)
-        return archive, index[member.name]
-
-    def _listed_again(self, member: Member) -> tuple[Archive, int]:
-        path = member.archive.path
-        with self._lock:
-            listed = self._anew[path][0] if path in self._anew else member.archive
-            if stat_fields(os.stat(path)) != listed.stat:  # noqa: PTH116
-                try:
-                    archive = _open(path)
-                except SourceError as error:
-                    raise OSError(errno.EIO, str(error), member.location) from None
-                self._anew[path] = archive, {name: index for index, name in enumerate(archive.names)}
-        return self._current(member)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the state without the lock, which can't be passed to worker processes."""
-        return {name: value for name, value in vars(self).items() if name != "_lock"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Set the state of a copy in another process."""
-        vars(self).update(state, _lock=threading.Lock())
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +66,7 @@ def open_archives(
     label_column: str | None = None,
     split_column: str | None = None,
     group_column: str | None = None,
-) -> ArchiveSource:
+) -> ContainedSource:
     """List the images of an archive, or of all archives that a pattern names.
 
     If there are ``.cls`` or ``.json`` files beside the images, as in the WebDataset format, these tell the labels; see
@@ -188,7 +108,7 @@ def open_archives(
         told = arrange(root, found.listing, split_folders, found.ids)
     table = _with_splits_of_shards(told.table, found, names)
     by_id = dict(zip(found.ids, found.members, strict=True))
-    return ArchiveSource(
+    return ContainedSource(
         root,
         table,
         [by_id[id_.decode()] for id_ in table.ids.tolist()],
@@ -210,7 +130,7 @@ ARCHIVE = SourceKind(
 )
 
 
-def _open(path: str) -> Archive:
+def _open(path: str) -> Container:
     for suffix, command in _COMPRESSED.items():
         if path.lower().endswith(suffix):
             raise SourceError(
@@ -223,7 +143,7 @@ def _open(path: str) -> Archive:
     return _OPENERS[suffix](path)
 
 
-def _find(archives: Sequence[Archive], names: Sequence[str]) -> _Found:
+def _find(archives: Sequence[Container], names: Sequence[str]) -> _Found:
     whole, ids, members, shards = Listing(), [], [], []
     for shard, archive in enumerate(archives):
         listing = list_names(archive.names, map(archive.file_stat, range(len(archive.names))))
@@ -234,7 +154,7 @@ def _find(archives: Sequence[Archive], names: Sequence[str]) -> _Found:
         whole.stats += listing.stats
         whole.folders = sorted({*whole.folders, *listing.folders})
         whole.add(listing)
-    remarks = [f"{archive.path}: {remark}" for archive in archives for remark in archive.remarks()]
+    remarks = [f"{archive.path}: {remark}" for archive in archives for remark in archive.remarks]
     if top := _top(whole.paths):
         whole.paths = [path.removeprefix(top) for path in whole.paths]
         whole.folders = [folder.removeprefix(top) for folder in whole.folders if folder.startswith(top)]

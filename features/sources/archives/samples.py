@@ -4,10 +4,9 @@ Source: the format's description at https://github.com/webdataset/webdataset.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
-from frostline.features.sources.archives.members import Archive
+from frostline.features.sources.containers.container import Member
 from frostline.features.sources.manifests.columns import find_columns
 from frostline.features.sources.manifests.json_lines import json_cell, json_object
 from frostline.features.sources.manifests.sheet import Sheet, cell_text
@@ -19,38 +18,15 @@ _KINDS: Final = (*_TEXTS, "json")
 _LONGEST = 1 << 20  # bytes of a text or an object
 
 
-@dataclass(frozen=True)
-class Member:
-    """File in one of several archives.
-
-    Attributes:
-        archive: The archive.
-        index: Index in its names.
-    """
-
-    archive: Archive
-    index: int
-
-    @property
-    def name(self) -> str:
-        """Path in the archive."""
-        return self.archive.names[self.index]
-
-    @property
-    def location(self) -> str:
-        """Path of the archive and path in it, for messages."""
-        return self.archive.location(self.index)
-
-
 def beside(images: Sequence[Member]) -> list[dict[str, Member]]:
     """Return the files of each image's sample that are read, by the end of their names: ``cls``, ``txt`` and ``json``."""
     found: dict[tuple[int, str], dict[str, Member]] = {}
-    for archive in {id(image.archive): image.archive for image in images}.values():
+    for archive in {id(image.container): image.container for image in images}.values():
         for index, name in enumerate(archive.names):
             key, kind = _key(name)
             if kind in _KINDS:
                 found.setdefault((id(archive), key), {})[kind] = Member(archive, index)
-    return [found.get((id(image.archive), _key(image.name)[0]), {}) for image in images]
+    return [found.get((id(image.container), _key(image.name)[0]), {}) for image in images]
 
 
 def read_samples(
@@ -97,7 +73,7 @@ def _key(name: str) -> tuple[str, str]:
 
 
 def _cells(files: Mapping[str, Member]) -> dict[str, Any]:
-    read = {kind: member.archive.read(member.index, _LONGEST) for kind, member in files.items()}
+    read = {kind: member.container.read(member.index, _LONGEST) for kind, member in files.items()}
     cells = json_object(read.pop("json"), files["json"].location) if "json" in read else {}
     texts = {kind: cell_text(data, files[kind].location, whole=False).strip() for kind, data in read.items()}
     return {**cells, **texts}

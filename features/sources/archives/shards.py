@@ -23,6 +23,11 @@ def is_pattern(text: str) -> bool:
     return bool(_BRACES.search(text)) or glob.has_magic(text)
 
 
+def plain_name(pattern: str) -> str:
+    """Return a pattern without the parts that stand for others, and what joins them: ``shard`` of ``shard-{0..9}``."""
+    return re.sub(r"[-_.]*(\{[^{}]*\}|[*?]+|\[[^\]]*\])", "", pattern)
+
+
 def expand(pattern: str) -> list[str]:
     """Return the files that a pattern names, in order.
 

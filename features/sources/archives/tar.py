@@ -9,7 +9,8 @@ from typing import BinaryIO
 import numpy as np
 
 from frostline.features.errors import SourceError
-from frostline.features.sources.archives.members import Archive, inner_path, last_of_each, read_exactly
+from frostline.features.sources.archives.members import inner_path, last_of_each, read_exactly
+from frostline.features.sources.containers.container import Container
 from frostline.features.sources.stats import stat_fields
 from frostline.system.files import open_regular
 
@@ -18,20 +19,18 @@ _CHUNK = 1 << 20  # bytes
 
 
 @dataclass(frozen=True, eq=False)
-class TarArchive(Archive):
+class TarArchive(Container):
     """Files in an uncompressed tar archive.
 
     Attributes:
         offsets: Position of the bytes of each file in the archive.
-        notes: Remarks.
     """
 
     offsets: Sequence[int]
-    notes: tuple[str, ...]
 
-    def remarks(self) -> tuple[str, ...]:
-        """Return what the user should know of the archive."""
-        return self.notes
+    def reopened(self) -> "TarArchive":
+        """Return the archive as it is now."""
+        return open_tar(self.path)
 
     def _read(self, fd: int, index: int) -> bytes:
         return read_exactly(fd, self.sizes[index], self.offsets[index], self.location(index))
@@ -74,8 +73,8 @@ def open_tar(path: str) -> TarArchive:
         stat_fields(status),
         [names[index] for index in kept],
         sizes.tolist(),
-        offsets.tolist(),
         tuple(remarks),
+        offsets.tolist(),
     )
 
 

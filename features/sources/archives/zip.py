@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from frostline.features.errors import SourceError
-from frostline.features.sources.archives.members import Archive, inner_path, last_of_each, read_exactly
+from frostline.features.sources.archives.members import inner_path, last_of_each, read_exactly
+from frostline.features.sources.containers.container import Container
 from frostline.features.sources.stats import stat_fields
 from frostline.system.files import open_regular
 
@@ -27,20 +28,18 @@ class _Entry:
 
 
 @dataclass(frozen=True, eq=False)
-class ZipArchive(Archive):
+class ZipArchive(Container):
     """Files in a zip archive, stored or deflated.
 
     Attributes:
         entries: Place of each file, and how it is packed.
-        notes: Remarks.
     """
 
     entries: Sequence[_Entry]
-    notes: tuple[str, ...]
 
-    def remarks(self) -> tuple[str, ...]:
-        """Return what the user should know of the archive."""
-        return self.notes
+    def reopened(self) -> "ZipArchive":
+        """Return the archive as it is now."""
+        return open_zip(self.path)
 
     def _read(self, fd: int, index: int) -> bytes:
         entry, where = self.entries[index], self.location(index)
@@ -92,8 +91,8 @@ def open_zip(path: str) -> ZipArchive:
         stat_fields(status),
         [names[index] for index in kept],
         [found[index].file_size for index in kept],
-        [_entry(found[index]) for index in kept],
         (remark,) if replaced else (),
+        [_entry(found[index]) for index in kept],
     )
 
 

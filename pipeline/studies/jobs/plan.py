@@ -16,7 +16,7 @@ import numpy as np
 from frostline.features.cache.file.layout import BLOCK_ROWS
 from frostline.features.cache.file.part import Part
 from frostline.features.errors import FeaturesError
-from frostline.features.sources import open_source
+from frostline.features.sources import open_source, source_name
 from frostline.features.table import STAMP_BYTES, ImageTable
 from frostline.options import Options
 from frostline.pipeline.errors import StudyError
@@ -299,9 +299,8 @@ def _listing(table: ImageTable) -> str:
 
 
 def _stem(data: Data, backbone: str, image_size: int | None) -> str:
-    path = Path(data.path)
     size = f".{image_size}px" if image_size else ""
-    return _clean(f"{path.name if path.is_dir() else path.stem}.{backbone}{size}")
+    return _clean(f"{source_name(Path(data.path))}.{backbone}{size}")
 
 
 def _clean(name: str) -> str:
