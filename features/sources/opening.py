@@ -25,6 +25,7 @@ _HERE = "frostline.features.sources"
 SOURCES: Registry[SourceKind] = Registry(
     "image source",
     {
+        "array": Entry(f"{_HERE}.arrays.array:ARRAY"),
         "folder": Entry(f"{_HERE}.folders.folder:FOLDER"),
         "manifest": Entry(f"{_HERE}.manifests.manifest:MANIFEST"),
         "archive": Entry(f"{_HERE}.archives.archive:ARCHIVE"),

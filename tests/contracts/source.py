@@ -27,6 +27,7 @@ class ImageSourceContract:
     Attributes:
         alone: Whether a change of one image leaves the stamps of the others as they are. It does not where all lie in
             one file, and then all are read again, which finds their bytes unchanged.
+        other: Bytes of an image that `write` can write. They need not be those of an image if the source takes any.
 
     Fixtures:
         files: Bytes of five or more different images by id, in any order.
@@ -51,6 +52,7 @@ class ImageSourceContract:
     """
 
     alone: ClassVar[bool] = True
+    other: ClassVar[bytes] = b"another picture altogether"
 
     def reopened(self, source: ImageSource) -> ImageSource:
         """Return a source of the same images, listed again."""
@@ -117,10 +119,10 @@ class ImageSourceContract:
     def test_stamp_of_a_changed_image_is_another(self, source: ImageSource) -> None:
         """Check that a changed image gets another stamp at once in `read` and in a new listing."""
         listed = source.table.stamps.copy()
-        self.write(source, 1, b"another picture altogether")
+        self.write(source, 1, self.other)
         data, stamp = source.read(1)
         again = self.reopened(source)
-        assert data == b"another picture altogether"
+        assert data == self.other
         assert stamp == again.table.stamps[1].tobytes() != listed[1].tobytes()
         changed = (again.table.stamps != listed).any(axis=1)
         assert not self.alone or changed.tolist() == [row == 1 for row in range(len(listed))]

@@ -1,0 +1,225 @@
+"""CIFAR-10 and CIFAR-100 as their authors publish them: folders and archives of batches.
+
+Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009, and the description of the files
+at https://www.cs.toronto.edu/~kriz/cifar.html.
+"""
+
+import io
+import os
+import pickle
+import re
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.features.errors import SourceError
+from frostline.features.sources.arrays.parts import ArrayFile, LoadedPixels, Part, array_file
+from frostline.features.sources.stats import file_stat, stat_fields
+from frostline.splits import Split
+from frostline.system.files import open_regular, read_regular
+
+_SHAPE: Final = (3, 32, 32)
+_PIXELS: Final = 3 * 32 * 32
+_MOST: Final = 256 << 20  # bytes of a file, the largest of which has 160 MB
+
+_Batch = tuple[NDArray[np.uint8], Sequence[int]]
+"""(n, 3072) pixels and the number of each image's class."""
+
+
+@dataclass(frozen=True)
+class _Variant:
+    """Form in which a data set is published.
+
+    Attributes:
+        train: Names of the files of training images.
+        test: Name of the file of test images.
+        names: Name of the file with the names of the classes.
+        batch: Function that returns the images and classes of a file.
+        classes: Function that returns the names of the classes.
+    """
+
+    train: tuple[str, ...]
+    test: str
+    names: str
+    batch: Callable[[bytes], _Batch]
+    classes: Callable[[bytes], Sequence[str]]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of the files of images."""
+        return (*self.train, self.test)
+
+
+def _bytes(text: str, encoding: str) -> bytes:
+    """Return bytes as Python 3 pickles them in the form of Python 2."""
+    if encoding != "latin1":
+        raise ValueError(f"got the encoding {encoding!r}, expected latin1")
+    return text.encode("latin1")
+
+
+class _Arrays(pickle.Unpickler):
+    """Reader of pickled dictionaries of arrays and bytes, which calls nothing else."""
+
+    _ALLOWED: Final[Mapping[tuple[str, str], Any]] = {
+        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("_codecs", "encode"): _bytes,
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return one of the functions that make arrays and bytes."""
+        if (module, name) not in self._ALLOWED:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no array needs")
+        return self._ALLOWED[module, name]
+
+
+def _unpickled(data: bytes) -> dict[bytes, Any]:
+    found = _Arrays(io.BytesIO(data), encoding="bytes").load()
+    if not isinstance(found, dict):
+        raise TypeError(f"expected a dictionary, got {type(found).__name__}")
+    return found
+
+
+def _pickled_batch(key: bytes, data: bytes) -> _Batch:
+    found = _unpickled(data)
+    return found[b"data"], found[key]
+
+
+def _pickled_names(key: bytes, data: bytes) -> list[str]:
+    return [name.decode() for name in _unpickled(data)[key]]
+
+
+def _binary_batch(label_bytes: int, data: bytes) -> _Batch:
+    rows = np.frombuffer(data, np.uint8).reshape(-1, label_bytes + _PIXELS)
+    return rows[:, label_bytes:], rows[:, label_bytes - 1].tolist()
+
+
+def _lines(data: bytes) -> list[str]:
+    return data.decode().split()
+
+
+_BATCHES: Final = tuple(f"data_batch_{number}" for number in range(1, 6))
+
+_VARIANTS: Final = (
+    _Variant(
+        _BATCHES,
+        "test_batch",
+        "batches.meta",
+        partial(_pickled_batch, b"labels"),
+        partial(_pickled_names, b"label_names"),
+    ),
+    _Variant(
+        ("train",),
+        "test",
+        "meta",
+        partial(_pickled_batch, b"fine_labels"),
+        partial(_pickled_names, b"fine_label_names"),
+    ),
+    _Variant(
+        tuple(f"{name}.bin" for name in _BATCHES),
+        "test_batch.bin",
+        "batches.meta.txt",
+        partial(_binary_batch, 1),
+        _lines,
+    ),
+    _Variant(("train.bin",), "test.bin", "fine_label_names.txt", partial(_binary_batch, 2), _lines),
+)
+
+_ARCHIVE: Final = re.compile(r"cifar-10+-(python|binary)\.tar\.gz$")
+
+
+def is_cifar_archive(path: str) -> bool:
+    """Return whether a file name is that of a published archive."""
+    return bool(_ARCHIVE.search(path))
+
+
+def is_cifar_folder(path: str) -> bool:
+    """Return whether a folder holds the files of a published archive."""
+    return any(Path(path, each.test).is_file() and Path(path, each.names).is_file() for each in _VARIANTS)
+
+
+def open_cifar_folder(folder: str) -> list[ArrayFile]:
+    """Open the files of a folder, unpacked from a published archive.
+
+    Raises:
+        OSError: A file can't be read.
+        SourceError: A file is damaged or missing.
+    """
+    variant = next(
+        each for each in _VARIANTS if Path(folder, each.test).is_file() and Path(folder, each.names).is_file()
+    )
+    names = _guarded(
+        variant.classes, read_regular(Path(folder, variant.names), _MOST), str(Path(folder, variant.names))
+    )
+    return [_open_batch(str(Path(folder, name)), variant, names) for name in variant.files]
+
+
+def _open_batch(path: str, variant: _Variant, names: Sequence[str]) -> ArrayFile:
+    stat = file_stat(path)
+    part = _part(path, Path(path).name, read_regular(path, _MOST), variant, names)
+    return array_file(path, stat, [part], partial(_open_batch, variant=variant, names=names))
+
+
+def open_cifar_archive(path: str) -> ArrayFile:
+    """Open a published archive, whose images are read into memory.
+
+    Raises:
+        OSError: The archive can't be read.
+        SourceError: The archive is damaged or holds something else.
+    """
+    with open(open_regular(path), "rb") as stream:  # noqa: PTH123  # a descriptor
+        status = os.fstat(stream.fileno())
+        try:
+            with tarfile.open(fileobj=stream, mode="r:gz") as archive:
+                files = dict(_files(archive))
+        except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
+            raise SourceError(f"{path}: not a readable archive: {error}. Restore it") from error
+    variant = next((each for each in _VARIANTS if {*each.files, each.names} <= files.keys()), None)
+    if variant is None:
+        raise SourceError(
+            f"{path}: got the files {', '.join(sorted(files)) or 'none'}; expected those of CIFAR-10 or 100"
+        )
+    names = _guarded(variant.classes, files[variant.names], f"{path}/{variant.names}")
+    parts = [_part(f"{path}/{name}", name, files[name], variant, names) for name in variant.files]
+    return array_file(path, stat_fields(status), parts, open_cifar_archive)
+
+
+def _files(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+    for member in archive:
+        if member.isreg() and 0 <= member.size <= _MOST and (stream := archive.extractfile(member)):
+            yield os.path.basename(member.name), stream.read()  # noqa: PTH119
+
+
+def _part(where: str, name: str, data: bytes, variant: _Variant, names: Sequence[str]) -> Part:
+    pixels, labels = _guarded(variant.batch, data, where)
+    valid = (
+        isinstance(pixels, np.ndarray)
+        and pixels.dtype == np.uint8
+        and pixels.ndim == 2
+        and pixels.shape[1] == _PIXELS
+        and len(labels) == len(pixels) > 0
+        and all(isinstance(label, int) and 0 <= label < len(names) for label in labels)
+    )
+    if not valid:
+        raise SourceError(
+            f"{where}: expected images of 3,072 bytes, each with the number of one of {len(names)} classes"
+        )
+    images = LoadedPixels(pixels.reshape(-1, *_SHAPE))
+    split = Split.TEST if name == variant.test else Split.TRAIN
+    return Part(name.removesuffix(".bin"), images, [names[label] for label in labels], split)
+
+
+def _guarded(read: Callable[[bytes], Any], data: bytes, where: str) -> Any:
+    try:
+        return read(data)
+    except Exception as error:  # a pickle can raise anything
+        raise SourceError(f"{where}: not a readable file of CIFAR: {error}. Restore it") from error
