@@ -11,7 +11,7 @@ import numpy as np
 from frostline.features.errors import SourceError
 from frostline.features.images.unread import unread_formats
 from frostline.features.notes import SourceNotes
-from frostline.features.sources.archives.shards import is_pattern, plain_name
+from frostline.features.sources.containers.shards import is_pattern, plain_name
 from frostline.features.sources.disk_names import on_disk
 from frostline.features.sources.files import PathSource, absolute
 from frostline.features.sources.folders.listing import Listing, list_images
@@ -27,6 +27,7 @@ SOURCES: Registry[SourceKind] = Registry(
     {
         "array": Entry(f"{_HERE}.arrays.array:ARRAY"),
         "folder": Entry(f"{_HERE}.folders.folder:FOLDER"),
+        "table": Entry(f"{_HERE}.tables.table:TABLE"),
         "manifest": Entry(f"{_HERE}.manifests.manifest:MANIFEST"),
         "archive": Entry(f"{_HERE}.archives.archive:ARCHIVE"),
     },

@@ -7,21 +7,18 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Final
 
-import numpy as np
-
 from frostline.features.errors import SourceError
 from frostline.features.sources.archives.samples import beside, read_samples
-from frostline.features.sources.archives.shards import expand, is_pattern, shard_names, shard_splits
 from frostline.features.sources.archives.tar import open_tar
 from frostline.features.sources.archives.zip import open_zip
 from frostline.features.sources.containers.container import Container, Member
-from frostline.features.sources.containers.source import ContainedSource
+from frostline.features.sources.containers.shards import expand, is_pattern, shard_names, splits_of_images
+from frostline.features.sources.containers.source import ContainedSource, contained_source
 from frostline.features.sources.files import absolute, make_table
 from frostline.features.sources.folders.arrangement import Arrangement, arrange
 from frostline.features.sources.folders.listing import Listing, list_names
 from frostline.features.sources.kinds import SourceKind
 from frostline.features.sources.manifests.columns import column_remarks
-from frostline.features.table import ImageTable
 from frostline.shell import shell_command
 
 _OPENERS: Final[Mapping[str, Callable[[str], Container]]] = {".tar": open_tar, ".zip": open_zip}
@@ -88,8 +85,7 @@ def open_archives(
         SourceError: An archive is damaged or holds no image, or labels or splits are not clear.
     """
     root = absolute(root)
-    paths = [root] if os.path.exists(root) else expand(root)  # noqa: PTH110
-    archives = [_open(path) for path in paths]
+    archives = [_open(path) for path in expand(root)]
     names = shard_names([archive.path for archive in archives])
     found = _find(archives, names)
     if not found.ids:
@@ -106,15 +102,8 @@ def open_archives(
         told = _by_samples(root, found, others, chosen)
     else:
         told = arrange(root, found.listing, split_folders, found.ids)
-    table = _with_splits_of_shards(told.table, found, names)
-    by_id = dict(zip(found.ids, found.members, strict=True))
-    return ContainedSource(
-        root,
-        table,
-        [by_id[id_.decode()] for id_ in table.ids.tolist()],
-        told.changed,
-        replace(told.notes, remarks=(*told.notes.remarks, *found.remarks)),
-    )
+    told = replace(told, notes=replace(told.notes, remarks=(*told.notes.remarks, *found.remarks)))
+    return contained_source(root, told, found.ids, found.members, splits_of_images(names, found.shards))
 
 
 def is_archive(data: str) -> bool:
@@ -190,12 +179,3 @@ def _by_samples(
     for kind in {kind for files in others for kind in files}:
         del files[f".{kind}"]
     return Arrangement(table, changed, replace(notes, skipped=replace(found.listing, files=files).skipped()))
-
-
-def _with_splits_of_shards(table: ImageTable, found: _Found, names: Sequence[str]) -> ImageTable:
-    """Return the table with the splits that the names of the archives tell, unless it has splits."""
-    splits = shard_splits(names)
-    if splits is None or table.split.any():
-        return table
-    by_id = {id_.encode(): splits[shard] for id_, shard in zip(found.ids, found.shards, strict=True)}
-    return replace(table, split=np.array([by_id[id_] for id_ in table.ids.tolist()], np.uint8))

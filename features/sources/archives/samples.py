@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from frostline.features.sources.containers.container import Member
-from frostline.features.sources.manifests.columns import find_columns
+from frostline.features.sources.manifests.columns import NOTE_ROLES, find_columns
 from frostline.features.sources.manifests.json_lines import json_cell, json_object
 from frostline.features.sources.manifests.sheet import Sheet, cell_text
 
@@ -52,10 +52,9 @@ def read_samples(
     """
     rows = [_cells(files) for files in others]
     names = dict.fromkeys(name for row in rows for name in row)
-    header = [name for name in dict.fromkeys((*_TEXTS, *names)) if name in names and name != "path"]
+    header = [name for name in dict.fromkeys((*_TEXTS, *names)) if name in names]
     default = {"label": "cls"} if "cls" in names and not chosen.get("label") else {}
-    found = find_columns(["path", *header], {**chosen, **default}, where)
-    taken = {role: index - 1 for role, index in found.items() if role != "path"}
+    taken = find_columns(header, {**chosen, **default}, where, NOTE_ROLES)
     columns = {
         role: [
             json_cell(row.get(header[index]), f"{image.location}, its {header[index]!r}", role)

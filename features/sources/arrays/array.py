@@ -20,8 +20,9 @@ from frostline.features.sources.arrays.idx import idx_files, is_idx, open_idx
 from frostline.features.sources.arrays.numpy_files import open_npy, open_npz
 from frostline.features.sources.arrays.parts import ArrayFile
 from frostline.features.sources.containers.container import Member
-from frostline.features.sources.containers.source import ContainedSource
+from frostline.features.sources.containers.source import ContainedSource, contained_source
 from frostline.features.sources.files import absolute, make_table
+from frostline.features.sources.folders.arrangement import Arrangement
 from frostline.features.sources.kinds import SourceKind
 from frostline.features.sources.labels import composed
 
@@ -103,6 +104,5 @@ def _source(root: str, files: Sequence[ArrayFile]) -> ContainedSource:
         split=list(itertools.chain.from_iterable([part.split] * part.pixels.shape[0] for part in parts)),
         where=root,
     )
-    by_id = dict(zip(names, members, strict=True))
     notes = SourceNotes(remarks=(*remarks, *(remark for file in files for remark in file.remarks)))
-    return ContainedSource(root, table, [by_id[id_.decode()] for id_ in table.ids.tolist()], changed, notes)
+    return contained_source(root, Arrangement(table, changed, notes), names, members)

@@ -65,6 +65,10 @@ class Container(ABC):
         with self._opened() as fd:
             return self._read(fd, index)
 
+    def close(self) -> None:
+        """Release what is kept open between two images. Another image can still be read. The default does nothing."""
+        return  # a method without a body would be abstract
+
     def location(self, index: int) -> str:
         """Return the path of the container followed by that of an image in it, for messages."""
         return f"{self.path}/{self.names[index]}"

@@ -4,6 +4,7 @@ import errno
 import os
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from frostline.features.errors import SourceError
 from frostline.features.notes import SourceNotes
 from frostline.features.sources.containers.container import Container, ContainerChangedError, Member
 from frostline.features.sources.files import TICK_NS, stamps_of
+from frostline.features.sources.folders.arrangement import Arrangement
 from frostline.features.sources.stats import stat_fields
 from frostline.features.table import ImageSource, ImageTable
+from frostline.splits import Split
 
 
 class ContainedSource(ImageSource):
@@ -63,6 +66,13 @@ class ContainedSource(ImageSource):
         """Return a mask of the images in containers modified too close to a time; see `ImageSource.unsettled`."""
         return np.asarray(self._changed > since - TICK_NS)
 
+    def close(self) -> None:
+        """Release the files that are kept open; see `ImageSource.close`."""
+        for container in {id(member.container): member.container for member in self._members}.values():
+            container.close()
+        for container, _ in self._anew.values():
+            container.close()
+
     def _current(self, member: Member) -> tuple[Container, int]:
         path = member.container.path
         if path not in self._anew:
@@ -91,3 +101,27 @@ class ContainedSource(ImageSource):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Set the state of a copy in another process."""
         vars(self).update(state, _lock=threading.Lock())
+
+
+def contained_source(
+    root: str,
+    told: Arrangement,
+    ids: Sequence[str],
+    members: Sequence[Member],
+    splits: Sequence[Split] | None = None,
+) -> ContainedSource:
+    """Return the source of some images in containers.
+
+    Args:
+        root: Container or pattern that the user named, as an absolute path.
+        told: Table of the images.
+        ids: Id of each image, in any order.
+        members: Place of each image, in the order of `ids`.
+        splits: Split of each image, in the order of `ids`, for a table without splits; None for none.
+    """
+    row = {id_.encode(): index for index, id_ in enumerate(ids)}
+    order = [row[id_] for id_ in told.table.ids.tolist()]
+    table = told.table
+    if splits is not None and not table.split.any():
+        table = replace(table, split=np.array([splits[index] for index in order], np.uint8))
+    return ContainedSource(root, table, [members[index] for index in order], told.changed, told.notes)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 from frostline.features.errors import SourceError
 from frostline.features.images.decoding import extensions
@@ -11,6 +12,10 @@ from frostline.features.sources.files import FileSource, absolute
 from frostline.features.sources.folders.arrangement import arrange
 from frostline.features.sources.folders.listing import Listing, list_images
 from frostline.features.sources.kinds import SourceKind
+from frostline.shell import as_argument
+
+_CONTAINERS: Final = (".tar", ".zip", ".parquet", ".arrow")
+"""Ends of the names of files that may hold images; a pattern names several of them."""
 
 
 def open_folder(root: str, *, split_folders: Mapping[str, str] | Sequence[str] | None = None) -> FileSource:
@@ -43,6 +48,11 @@ def _nothing_found(root: str, listing: Listing) -> str:
             f", where {skipped} were skipped" if skipped else "",
             ". Expected class/… or train|val|test/class/… with files ending in ",
             f"{', '.join(sorted(extensions()))}.",
+            *(
+                f" If its {extension} files hold the images, name them: {as_argument(f'{root}/*{extension}')}."
+                for extension in _CONTAINERS
+                if listing.files[extension]
+            ),
             *(f" {remark}." for remark in unread_formats(listing.files)),
         ]
     )

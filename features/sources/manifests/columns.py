@@ -11,6 +11,9 @@ from frostline.features.sources.labels import listed
 ROLES: Final = ("path", "label", "split", "group")
 """Roles of the columns of a manifest, and their default names."""
 
+NOTE_ROLES: Final = ROLES[1:]
+"""Roles of columns that say something of images which the table itself holds, or lies beside."""
+
 NO_COLUMN: Final = "none"
 """Choice for a column that the manifest doesn't have."""
 
@@ -22,7 +25,9 @@ _WORDS: Mapping[str, frozenset[str]] = {
 """Words in the names of columns that probably are meant."""
 
 
-def find_columns(header: Sequence[str], chosen: Mapping[str, str | None], where: str) -> dict[str, int]:
+def find_columns(
+    header: Sequence[str], chosen: Mapping[str, str | None], where: str, roles: Sequence[str] = ROLES
+) -> dict[str, int]:
     """Return the index of the column of each role that the manifest has.
 
     Args:
@@ -30,13 +35,14 @@ def find_columns(header: Sequence[str], chosen: Mapping[str, str | None], where:
         chosen: Name of the column by role as the user chose it, ``none`` for no such column; roles that are missing
             or None have the column of their own name.
         where: Place named in error messages.
+        roles: Roles to find columns for. That of the path is required.
 
     Raises:
         SourceError: A column is duplicated; a chosen one is missing; or there is no column of a role, while another
             column looks like it.
     """
     found = {}
-    for role in ROLES:
+    for role in roles:
         name = chosen.get(role)
         index = _chosen(header, role, name, where) if name else _own(header, role, where)
         if index is not None:

@@ -34,7 +34,7 @@ def read_parquet(file: str, chosen: Mapping[str, str | None]) -> Sheet:
             header = opened.schema_arrow.names
             wanted = find_columns(header, chosen, f"{file}, its schema")
             _check_types(opened.schema_arrow, wanted, file)
-            table = _with_shortest_floats(opened.read(columns=[header[index] for index in wanted.values()]))
+            table = with_shortest_floats(opened.read(columns=[header[index] for index in wanted.values()]))
             cells = {role: table[header[index]].to_pylist() for role, index in wanted.items()}
     except SourceError:
         raise
@@ -63,7 +63,7 @@ def _check_types(schema: Any, wanted: Mapping[str, int], file: str) -> None:
             )
 
 
-def _with_shortest_floats(table: Any) -> Any:
+def with_shortest_floats(table: Any) -> Any:
     """Return a table in which a float of fewer bits is the float64 of the same shortest text: 0.1, not 0.10000000149."""
     import pyarrow
 

@@ -1,4 +1,4 @@
-"""Names of several archives in one text: ``shard-{000..127}.tar`` and ``shards/*.tar``."""
+"""Names of several files in one text: ``shard-{000..127}.tar`` and ``shards/*.tar``."""
 
 import glob
 import itertools
@@ -29,7 +29,7 @@ def plain_name(pattern: str) -> str:
 
 
 def expand(pattern: str) -> list[str]:
-    """Return the files that a pattern names, in order.
+    """Return the files that a pattern names, in order; the file itself if there is one of this name.
 
     ``{000..127}`` stands for numbers of the width of the first, and ``{train,val}`` for each of the texts. ``*``, ``?``
     and ``[…]`` stand for what exists.
@@ -37,6 +37,8 @@ def expand(pattern: str) -> list[str]:
     Raises:
         SourceError: A file that braces name does not exist, or nothing matches.
     """
+    if os.path.exists(pattern):  # noqa: PTH110
+        return [pattern]
     names = _expand_braces(pattern)
     files = [
         found
@@ -81,7 +83,7 @@ def _choices(inside: str, pattern: str) -> list[str]:
 
 
 def shard_names(paths: Sequence[str]) -> list[str]:
-    """Return a name for each archive that is unique among them: its path below their common folder, without suffix."""
+    """Return a name for each file that is unique among them: its path below their common folder, without suffix."""
     if len(paths) == 1:
         return [""]
     folder = os.path.commonpath([os.path.dirname(path) for path in paths])  # noqa: PTH120
@@ -90,9 +92,13 @@ def shard_names(paths: Sequence[str]) -> list[str]:
     return names if len({*names}) == len(names) else [path.as_posix() for path in relative]
 
 
-def shard_splits(names: Sequence[str]) -> list[Split] | None:
-    """Return the split that the name of each archive begins with, as in ``train-0001``; None unless all have one."""
+def splits_of_images(names: Sequence[str], shards: Sequence[int]) -> list[Split] | None:
+    """Return the split that the name of each image's file begins with, as in ``train-0001``; None unless all have one.
+
+    Args:
+        names: Name of each file, see `shard_names`.
+        shards: Index of each image's file.
+    """
     found = [re.match(r"[A-Za-z]+(?![A-Za-z])", name) for name in names]
-    codes = [SPLIT_CODES.get(word[0].lower()) if word else None for word in found]
-    known = [code for code in codes if code is not None]
-    return known if len(known) == len(codes) else None
+    codes = [SPLIT_CODES.get(word[0].lower(), Split.NONE) if word else Split.NONE for word in found]
+    return None if Split.NONE in codes else [codes[shard] for shard in shards]
