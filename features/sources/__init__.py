@@ -1,4 +1,4 @@
-"""Image sets on disk: folders and manifests, listed at once and read image by image."""
+"""Image sets: folders, manifests, archives, tables and arrays, listed at once and read image by image."""
 
 from frostline.features.sources.files import FileSource, PathSource
 from frostline.features.sources.kinds import SourceKind

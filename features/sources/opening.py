@@ -52,14 +52,15 @@ def open_source(
     """List the images of a folder, a manifest, or any input that a source of another package accepts.
 
     Args:
-        data: Image folder (``class/…``, ``train|val|test/class/…``, or only images), or a CSV, TSV or Parquet
-            manifest (``path,label[,split][,group]``); see `SOURCES`.
+        data: Image folder (``class/…``, ``train|val|test/class/…``, or only images); manifest
+            (``path,label[,split][,group]``); archive, table of images or array of images, or a pattern of their
+            names; see `SOURCES`.
         limit: Keep at most this many images, evenly spaced over the sorted ids. The classes are those of the whole
             source.
         split_folders: Split of each top-level folder: train, val, test, or ``skip`` to leave the folder out; or texts
             such as ``Training=train,Testing=test``. ``none`` alone says that these folders are classes. By default
             their names tell.
-        path_column: Column of a manifest with the paths; by default ``path``.
+        path_column: Column of a manifest with the paths, by default ``path``; or of a table with the images.
         label_column: Column with the labels, or ``none``; by default ``label``.
         split_column: Column with the splits, or ``none``; by default ``split``.
         group_column: Column with the groups, or ``none``; by default ``group``.

@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 def extract(*, output: Output, data: Path, part: "Part | None", dry_run: bool, **options: Any) -> None:
     """Compute the features of images and store them in a cache.
 
-    DATA is an image folder (CLASS/..., or train|val|test/CLASS/...) or a CSV, TSV or Parquet manifest with the
-    columns path and label and, optionally, split and group. Only features that the cache does not hold yet are
+    DATA is an image folder (CLASS/..., or train|val|test/CLASS/...); a CSV, TSV, JSON Lines or Parquet manifest with
+    the columns path and label and, optionally, split and group; a tar or zip archive of a folder or of WebDataset
+    samples, or a pattern such as 'shard-{000..127}.tar'; a Parquet or Arrow table that holds the images; or a file of
+    arrays (npy, npz, HDF5, MNIST, CIFAR). Only features that the cache does not hold yet are
     computed: an interrupted run resumes from its last committed block, and of a changed data set only the new
     images are computed.
 

@@ -93,7 +93,7 @@ def extract(data: str | Path | ImageSource, options: ExtractOptions) -> ExtractR
     """Compute the features of every image of `data` that the cache does not hold yet.
 
     Args:
-        data: Image folder or manifest, see `frostline.features.sources.open_source`; or any other image source.
+        data: Images, see `frostline.features.sources.open_source`; or any other image source.
         options: Options of the extraction.
 
     Returns:

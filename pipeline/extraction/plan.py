@@ -37,7 +37,7 @@ def plan_extraction(data: str | Path | ImageSource, options: ExtractOptions) -> 
     """List what `extract` would read. No image is opened, no network is loaded, and nothing is written.
 
     Args:
-        data: Image folder or manifest, see `frostline.features.sources.open_source`; or any other image source.
+        data: Images, see `frostline.features.sources.open_source`; or any other image source.
         options: Options of the extraction.
 
     Raises:

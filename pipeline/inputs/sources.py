@@ -16,7 +16,7 @@ def opened_source(
     """Return a context manager that yields the image source and closes it on exit if it was opened here.
 
     Args:
-        data: Image folder or manifest, see `frostline.features.sources.open_source`; or any other image source.
+        data: Images, see `frostline.features.sources.open_source`; or any other image source.
         options: How to read a folder or a manifest, and how many of the images to use.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Options of the reading of an image folder or a manifest."""
+"""Options of the reading of an image source."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from frostline.pipeline.options.stage import StageOptions
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions(StageOptions):
-    """Options of the reading of an image folder or a manifest."""
+    """Options of the reading of an image source."""
 
     limit: int | None = option(
         None, "Use only N images of a data set, evenly spaced.", low=1, unset="all images", metavar="N"
@@ -22,19 +22,28 @@ class SourceOptions(StageOptions):
         metavar="FOLDER=SPLIT,...",
     )
     path_column: str | None = option(
-        None, "Column of a manifest with the paths of the images.", unset="path", metavar="NAME"
+        None,
+        "Column of a manifest with the paths of the images, or of a table with the images.",
+        unset="path",
+        metavar="NAME",
     )
     label_column: str | None = option(
         None,
-        "Column of a manifest with the labels; none for unlabelled images.",
+        "Column of a table, array of a file, or key of an archive with the labels; none for unlabelled images.",
         unset="label",
         metavar="NAME",
     )
     split_column: str | None = option(
-        None, "Column of a manifest with the splits; none to ignore them.", unset="split", metavar="NAME"
+        None,
+        "Column of a table, or key of an archive with the splits; none to ignore them.",
+        unset="split",
+        metavar="NAME",
     )
     group_column: str | None = option(
-        None, "Column of a manifest with the groups; none to ignore them.", unset="group", metavar="NAME"
+        None,
+        "Column of a table, or key of an archive with the groups; none to ignore them.",
+        unset="group",
+        metavar="NAME",
     )
 
     def reading(self) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> Finetu
     train together.
 
     Args:
-        data: Image folder or manifest, see `frostline.features.sources.open_source`; or any other image source. Grey images
+        data: Images, see `frostline.features.sources.open_source`; or any other image source. Grey images
             are converted to three equal channels.
         options: Options of the training.
 
