@@ -7,7 +7,7 @@ from pathlib import Path
 
 from frostline.features.cache import FeatureCache
 from frostline.features.fidelity import Check
-from frostline.features.sources import SourceSummary
+from frostline.features.sources import Images, SourceSummary
 from frostline.features.table import ImageSource
 from frostline.pipeline.errors import LimitError, TooManyBadImagesError
 from frostline.pipeline.extraction.compute import fill_cache
@@ -89,11 +89,12 @@ def _check_limit(path: Path, limit: int) -> None:
 
 
 @stage(ExtractOptions)
-def extract(data: str | Path | ImageSource, options: ExtractOptions) -> ExtractResult:
+def extract(data: str | Path | ImageSource | Images, options: ExtractOptions) -> ExtractResult:
     """Compute the features of every image of `data` that the cache does not hold yet.
 
     Args:
-        data: Images, see `frostline.features.sources.open_source`; or any other image source.
+        data: Path of the images, see `frostline.features.sources.open_source`; any other image source; or the images
+            themselves, see `frostline.features.sources.images_source`.
         options: Options of the extraction.
 
     Returns:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from frostline.features.sources import SourceSummary
+from frostline.features.sources import Images, SourceSummary
 from frostline.features.table import ImageSource, ImageTable
 from frostline.pipeline.extraction.defaults import cache_path
 from frostline.pipeline.inputs.sources import opened_source, summary_of
@@ -33,11 +33,12 @@ class ExtractionPlan:
 
 
 @stage(ExtractOptions)
-def plan_extraction(data: str | Path | ImageSource, options: ExtractOptions) -> ExtractionPlan:
+def plan_extraction(data: str | Path | ImageSource | Images, options: ExtractOptions) -> ExtractionPlan:
     """List what `extract` would read. No image is opened, no network is loaded, and nothing is written.
 
     Args:
-        data: Images, see `frostline.features.sources.open_source`; or any other image source.
+        data: Path of the images, see `frostline.features.sources.open_source`; any other image source; or the images
+            themselves, see `frostline.features.sources.images_source`.
         options: Options of the extraction.
 
     Raises:

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +16,14 @@ from frostline.features.cache.file.encoding import decode, encode
 from frostline.features.engines import Engine
 from frostline.features.images.batches import Batch, load_batches
 from frostline.features.images.decoders import decoder_of
-from frostline.features.sources import open_paths, open_source
+from frostline.features.sources import Images, open_paths, open_source
 from frostline.features.sources.archives.archive import is_archive
 from frostline.features.spec import Dtype
 from frostline.features.table import ImageSource
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.extraction.engine_choice import engine_like
 from frostline.pipeline.inputs.layers import joined_layers, layers_of
+from frostline.pipeline.inputs.sources import passed_source
 from frostline.pipeline.inputs.unreadable import report_remarks
 from frostline.pipeline.options.extraction import CacheOptions
 from frostline.pipeline.options.judging import PredictOptions
@@ -110,13 +111,12 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
     return predictions
 
 
-def _source(images: str | Path | Sequence[str | Path] | ImageSource) -> ImageSource:
-    """Return the image source itself, that of a single archive, or a source of the named files."""
-    if isinstance(images, str | Path):
-        images = [images]
-    if isinstance(images, Sequence) and len(images) == 1 and is_archive(str(images[0])):
-        return open_source(images[0])
-    return open_paths(images) if isinstance(images, Sequence) else images
+def _source(images: str | Path | Sequence[str | Path] | ImageSource | Images) -> ImageSource:
+    """Return the image source itself, that of a single archive, of the named files, or of the images themselves."""
+    paths = [images] if isinstance(images, str | Path) else images
+    if not isinstance(paths, Sequence) or not all(isinstance(path, str | Path) for path in paths):
+        return passed_source(cast("ImageSource | Images", images))
+    return open_source(paths[0]) if len(paths) == 1 and is_archive(str(paths[0])) else open_paths(paths)
 
 
 def _report_skipped(source: ImageSource, report: Reporter) -> None:

@@ -17,7 +17,7 @@ from frostline.classifiers.saving.head_files import save_head
 from frostline.features.backbones import Backbone, load_backbone
 from frostline.features.backbones.tuned import save_tuned
 from frostline.features.engines import plan_engines
-from frostline.features.sources import SourceSummary
+from frostline.features.sources import Images, SourceSummary
 from frostline.features.table import ImageSource
 from frostline.pipeline.drawing.attempts import drawn
 from frostline.pipeline.drawing.plots import plot_curve
@@ -100,7 +100,7 @@ class FinetuneResult:
 
 
 @stage(FinetuneOptions)
-def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> FinetuneResult:
+def finetune(data: str | Path | ImageSource | Images, options: FinetuneOptions) -> FinetuneResult:
     """Train a backbone above its frost line together with a linear head, and keep the epoch that is best on validation.
 
     Test images are only checked for readability. If the call is interrupted, repeating it resumes from the last
@@ -108,8 +108,9 @@ def finetune(data: str | Path | ImageSource, options: FinetuneOptions) -> Finetu
     train together.
 
     Args:
-        data: Images, see `frostline.features.sources.open_source`; or any other image source. Grey images
-            are converted to three equal channels.
+        data: Path of the images, see `frostline.features.sources.open_source`; any other image source; or the images
+            themselves, see `frostline.features.sources.images_source`. Grey images are converted to three equal
+            channels.
         options: Options of the training.
 
     Raises:

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from frostline.features.errors import SourceError
 
 _CHANNELS = (1, 3, 4)
+_FORMATS = {"PNG": ("1", "LA", "P", "RGBA", "I;16"), "TIFF": ("CMYK",)}
 _MOST = 100_000_000  # images of an array
 
 
@@ -57,3 +58,20 @@ def image_file(pixels: NDArray[np.uint8]) -> bytes:
         return file.getvalue()
     kind = "P6" if pixels.ndim == 3 and pixels.shape[2] == 3 else "P5"
     return f"{kind}\n{pixels.shape[1]} {pixels.shape[0]}\n255\n".encode() + pixels.tobytes()
+
+
+def picture_file(picture: Image.Image) -> bytes:
+    """Return a picture of Pillow as the bytes of a file without compression, upright.
+
+    Raises:
+        SourceError: The picture has a mode that no lossless file holds.
+    """
+    upright = ImageOps.exif_transpose(picture)
+    if upright.mode in {"L", "RGB"}:
+        return image_file(np.asarray(upright))
+    kind = next((kind for kind, modes in _FORMATS.items() if upright.mode in modes), None)
+    if kind is None:
+        raise SourceError(f"got a picture of mode {upright.mode}; convert it to RGB")
+    file = io.BytesIO()
+    upright.save(file, kind, **({"compress_level": 0} if kind == "PNG" else {}))
+    return file.getvalue()
