@@ -1,7 +1,9 @@
 """Images that a script holds: arrays, pictures of Pillow, bytes, and data sets of PyTorch."""
 
+import hashlib
 import threading
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias, cast
 
 import numpy as np
@@ -9,17 +11,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from frostline.features.errors import SourceError
+from frostline.features.images.decoding import MAX_FILE_BYTES
 from frostline.features.notes import SourceNotes
 from frostline.features.sources.arrays.encoding import check_images, image_file, picture_file
 from frostline.features.sources.files import make_table
 from frostline.features.sources.labels import composed
 from frostline.features.sources.split_names import SPLIT_CODES
-from frostline.features.sources.stats import Stat
 from frostline.features.table import ImageSource, ImageTable
 from frostline.splits import Split
+from frostline.system.files import read_regular
 
 _NUMBER: Final = "{:08}"  # of the same width for every number, so that a longer set keeps its ids
-_NO_STAT: Final[Stat] = (0, 0, 0, 0)
 
 
 class Indexed(Protocol):
@@ -39,7 +41,7 @@ Images: TypeAlias = Iterable[Any] | Indexed
 
 
 class MemorySource(ImageSource):
-    """Images that a script holds. Whether one has changed is known by its bytes only, so all are read each time.
+    """Images that a script holds. If only their bytes tell whether one has changed, all are read each time.
 
     Args:
         root: Name of the set.
@@ -47,12 +49,20 @@ class MemorySource(ImageSource):
         notes: Remarks.
         images: The images in the order given.
         order: Index in `images` of each row.
+        settled: Whether the stamps in the table tell that an image has changed.
     """
 
     def __init__(
-        self, root: str, table: ImageTable, notes: SourceNotes, images: Sequence[Any], order: Sequence[int]
+        self,
+        root: str,
+        table: ImageTable,
+        notes: SourceNotes,
+        images: Sequence[Any],
+        order: Sequence[int],
+        *,
+        settled: bool,
     ) -> None:
-        self.root, self.table, self.notes = root, table, notes
+        self.root, self.table, self.notes, self._settled = root, table, notes, settled
         self._images, self._order = images, order
         self._lock = threading.Lock()
 
@@ -67,8 +77,8 @@ class MemorySource(ImageSource):
         return data, self.table.stamps[row].tobytes()
 
     def unsettled(self, since: int) -> NDArray[np.bool_]:  # noqa: ARG002  # part of the protocol
-        """Return True for every image."""
-        return np.ones(len(self.table), bool)
+        """Return True for every image, unless stamps tell that it has changed."""
+        return np.full(len(self.table), not self._settled)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state without the lock, which can't be passed to worker processes."""
@@ -87,12 +97,13 @@ def images_source(
     split: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
     name: str = "memory:images",
+    version: str = "",
 ) -> ImageSource:
     """Return a source of images that a script holds.
 
     Args:
         images: uint8 array (n, height, width[, channels]) or channels first; data set of PyTorch; or sequence or iterable
-            of pictures of Pillow, uint8 arrays or tensors, or bytes of image files. Items may be pairs with a label. A
+            of pictures of Pillow, uint8 arrays or tensors, `pathlib.Path` or bytes of image files. Items may be pairs with a label. A
             data set is read item by item, and an iterable once, into a list.
         ids: Names of the images, unique. By default they are numbered.
         labels: Label of each image as text or integer, "" or None for unknown. By default that of the pairs, or
@@ -100,6 +111,8 @@ def images_source(
         split: Split of each image: train, val, test, or "" for none.
         groups: Group of each image, "" for none.
         name: Name of the set, by which its cache knows it.
+        version: Text that changes with the images. It saves reading all images to find out whether any has changed;
+            without it, only their bytes tell.
 
     Raises:
         SourceError: There are no images, or they or what is said of them have another type or number.
@@ -110,7 +123,7 @@ def images_source(
         raise SourceError(f"{name}: holds no image")
     as_file(image_of(items[0]))  # all others are read when they are computed
     names = [_NUMBER.format(number) for number in range(count)] if ids is None else [str(id_) for id_ in ids]
-    texts, remarks = composed(_labels(images, items, labels))
+    texts, remarks = composed(labels_of(items) if labels is None else _texts(labels, None))
     columns = {"ids": names, "labels": texts, "split": split, "groups": groups}
     for column, values in columns.items():
         if values is not None and len(values) != count:
@@ -119,7 +132,7 @@ def images_source(
         raise SourceError(f"{name}: ids: got {count - len({*names})} of them twice; expected unique ones")
     table, _ = make_table(
         names,
-        [_NO_STAT] * count,
+        [(0, _number_of(version), 0, 0)] * count,
         labels=texts,
         split=[_split(text, name) for text in split] if split is not None else [Split.NONE] * count,
         groups=[str(group) for group in groups or ()],
@@ -127,7 +140,7 @@ def images_source(
     )
     number = {id_.encode(): index for index, id_ in enumerate(names)}
     order = [number[id_] for id_ in table.ids.tolist()]
-    return MemorySource(name, table, SourceNotes(remarks=tuple(remarks)), items, order)
+    return MemorySource(name, table, SourceNotes(remarks=tuple(remarks)), items, order, settled=bool(version))
 
 
 def image_of(item: Any) -> Any:
@@ -141,6 +154,8 @@ def as_file(image: Any) -> bytes:
     Raises:
         SourceError: The image is of another type, shape or number format.
     """
+    if isinstance(image, Path):
+        return read_regular(image, MAX_FILE_BYTES)
     if isinstance(image, bytes | bytearray | memoryview):
         return bytes(image)
     if isinstance(image, Image.Image):
@@ -167,22 +182,27 @@ def _items(images: Any) -> Sequence[Any]:
     return list(images)
 
 
-def _labels(images: Any, items: Sequence[Any], given: Sequence[Any] | None) -> list[str]:
+def labels_of(items: Sequence[Any] | Indexed) -> list[str]:
+    """Return the labels that a data set has, or its items; "" for unknown.
+
+    Raises:
+        SourceError: A label is neither text nor an integer, or no class has its number.
+    """
+    names = ("targets", "labels", "_labels")
+    given = next((found for name in names if (found := getattr(items, name, None)) is not None), None)
     if given is None:
-        given = next(
-            (found for name in ("targets", "labels") if (found := getattr(images, name, None)) is not None),
-            None,
-        )
-    if given is None:
-        first = items[0]
-        given = (
-            [item[1] for item in items]
-            if isinstance(first, tuple) and len(first) > 1
-            else [None] * len(items)
-        )
-    values = given.tolist() if hasattr(given, "tolist") else list(given)
-    classes = getattr(images, "classes", None)
+        is_pair = isinstance(items[0], tuple) and len(items[0]) > 1
+        given = [items[index][1] for index in range(len(items))] if is_pair else [None] * len(items)
+    return _texts(given, getattr(items, "classes", None))
+
+
+def _texts(labels: Any, classes: Sequence[str] | None) -> list[str]:
+    values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
     return [_label(value, classes) for value in values]
+
+
+def _number_of(version: str) -> int:
+    return int.from_bytes(hashlib.sha256(version.encode()).digest()[:7], "little")
 
 
 def _label(value: Any, classes: Sequence[str] | None) -> str:

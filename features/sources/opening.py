@@ -25,6 +25,8 @@ _HERE = "frostline.features.sources"
 SOURCES: Registry[SourceKind] = Registry(
     "image source",
     {
+        "torchvision": Entry(f"{_HERE}.libraries.torchvision_sets:TORCHVISION"),
+        "hugging-face": Entry(f"{_HERE}.libraries.hugging_face:HUGGING_FACE"),
         "array": Entry(f"{_HERE}.arrays.array:ARRAY"),
         "folder": Entry(f"{_HERE}.folders.folder:FOLDER"),
         "table": Entry(f"{_HERE}.tables.table:TABLE"),
