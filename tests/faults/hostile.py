@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import struct
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -23,7 +24,8 @@ class Hostile:
     """A file made to mislead.
 
     Attributes:
-        kind: What it pretends to be: ``image``, ``cache``, ``record``, ``tensors``, ``manifest``, ``study`` or ``any``.
+        kind: What it pretends to be: ``image``, ``cache``, ``record``, ``tensors``, ``manifest``, ``tar``, ``zip``,
+            ``array``, ``study`` or ``any``.
         name: What is wrong with it.
         make: Function that writes it at a path.
     """
@@ -112,6 +114,43 @@ def _hdf5_external(path):
 
 DEEP = b"[" * 100_000 + b"]" * 100_000
 
+
+def _tar(*names, size=None, kind=tarfile.REGTYPE, link=""):
+    def make(path):
+        with tarfile.open(path, "w") as archive:
+            for name in names:
+                member = tarfile.TarInfo(name)
+                member.type, member.linkname, member.size = kind, link, 0
+                archive.addfile(member)
+        if size is not None:  # said by the first header, with its checksum right
+            data = bytearray(path.read_bytes())
+            data[124:136] = size
+            data[148:156] = b" " * 8
+            data[148:156] = b"%06o\0 " % sum(data[:512])
+            path.write_bytes(data)
+
+    return make
+
+
+def _zip(name, data=b"x", patch=()):
+    def make(path):
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(name, data)
+        whole = bytearray(path.read_bytes())
+        entry = whole.rindex(b"PK\1\2")
+        for place, value in patch:
+            struct.pack_into("<I", whole, entry + place, value)
+        path.write_bytes(whole)
+
+    return make
+
+
+def _npy(shape, kind="|u1", data=b""):
+    text = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {shape}, }}".encode()
+    text += b" " * (-(len(text) + 11) % 64) + b"\n"
+    return content(b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text + data)
+
+
 HOSTILE = (
     Hostile("any", "empty", content(b"")),
     Hostile("any", "zeros", content(bytes(4096))),
@@ -176,6 +215,25 @@ HOSTILE = (
     Hostile("manifest", "a path above all", content(b"path,label\n../../../../etc/passwd,x\n")),
     Hostile("manifest", "a row too short", content(b"path,label\nx\n")),
     Hostile("manifest", "a cell of 1 MB", content(b"path,label\n" + b"a" * (1 << 20) + b",x\n")),
+    Hostile("tar", "a path above all", _tar("../../etc/x.png")),
+    Hostile("tar", "a negative size", _tar("a/1.png", "a/2.png", size=b"\xff" * 12)),
+    Hostile("tar", "a size of 2**60", _tar("a/1.png", size=b"\x80\0\0\0\x10" + bytes(7))),
+    Hostile("tar", "only links", _tar("a/1.png", kind=tarfile.SYMTYPE, link="/etc/passwd")),
+    Hostile("tar", "a device", _tar("a/1.png", kind=tarfile.CHRTYPE)),
+    Hostile("tar", "no image", _tar("readme.txt")),
+    Hostile("tar", "a name with a zero byte", _tar("a/1.png\0.txt", "../2.png")),
+    Hostile("zip", "a path above all", _zip("../x.png")),
+    Hostile("zip", "a place beyond the end", _zip("a/1.png", patch=[(42, 1 << 30)])),
+    Hostile("zip", "a size of 4 GB", _zip("a/1.png", patch=[(24, 0xFFFFFFF0)])),
+    Hostile("zip", "a file that expands", _zip("a/1.png", bytes(64 << 20))),
+    Hostile("zip", "no image", _zip("readme.txt")),
+    Hostile("zip", "an end alone", content(b"PK\5\6" + bytes(18))),
+    Hostile("array", "a shape of 2**60", _npy((1 << 60, 4, 4))),
+    Hostile("array", "a negative shape", _npy((-3, 4, 4))),
+    Hostile("array", "a shape of no numbers", _npy(("x", 4, 4))),
+    Hostile("array", "objects", _npy((3, 4, 4), "|O", b"\x80\x04cposix\nsystem\n")),
+    Hostile("array", "fewer bytes than it says", _npy((3, 4, 4), data=b"x")),
+    Hostile("array", "a header nested deep", content(b"\x93NUMPY\1\0\x88\x13" + b"(" * 5000)),
     Hostile("study", "not TOML", content(b"= = =")),
     Hostile("study", "nested deep", content(b"x = " + b"[" * 50_000 + b"]" * 50_000)),
     Hostile("study", "tables of another kind", content(b"batch = 3\nextract = 'x'\n")),

@@ -1,20 +1,28 @@
 """Valid files of every kind that Frostline reads, made by its own writers: the seeds of the fuzzing."""
 
 import io
+import json
+import pickle
 import shutil
+import struct
+import tarfile
+import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pyarrow
 import torch
+from numpy.typing import NDArray
 from PIL import Image
-from pyarrow import parquet
+from pyarrow import ipc, parquet
 from safetensors.torch import save as save_safetensors
 
 from frostline.pipeline import evaluate, extract, train_head
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "AVIF")
 MANIFEST = "path,label,split,group\na.png,x,train,g\nb.png,'-1,val,\nc.png,,test,\n"
+JSON_LINES = '{"path": "a.png", "label": "x", "split": "train"}\n{"path": "b.png", "label": 3, "age": 1.5}\n'
 STUDY = """
 [batch]
 data = ["photos", "more"]
@@ -106,6 +114,115 @@ def tables() -> list[bytes]:
         pyarrow.table({"path": ["a.png", "b.png"], "label": ["x", None], "split": ["train", "val"]}), buffer
     )
     return [buffer.getvalue()]
+
+
+def _samples() -> dict[str, bytes]:
+    image = images()[0]
+    return {"a.png": image, "a.cls": b"3", "b.png": image, "b.json": b'{"label": "x", "group": 7}'}
+
+
+def tars() -> list[bytes]:
+    """Return tar archives: of folders with a link and a long name, and of samples."""
+    image = images()[0]
+    folders = {"s/x/a.png": image, f"s/y/{'n' * 120}.png": image, "s/y/c.txt": b"x"}
+    made = []
+    for files in (folders, _samples()):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w") as archive:
+            for name, data in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+            link = tarfile.TarInfo("s/x/l.png")
+            link.type, link.linkname = tarfile.SYMTYPE, "a.png"
+            archive.addfile(link)
+        made.append(buffer.getvalue())
+    return made
+
+
+def zips() -> list[bytes]:
+    """Return zip archives, stored and deflated."""
+    made = []
+    for compression in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", compression) as archive:
+            for name, data in _samples().items():
+                archive.writestr(name, data)
+        made.append(buffer.getvalue())
+    return made
+
+
+def _pixels() -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 255, (3, 4, 5, 3), np.uint8)
+
+
+def arrays() -> list[bytes]:
+    """Return a ``.npy`` file of images."""
+    buffer = io.BytesIO()
+    np.save(buffer, _pixels())
+    return [buffer.getvalue()]
+
+
+def named_arrays() -> list[bytes]:
+    """Return ``.npz`` files of images and labels."""
+    made = []
+    for save in (np.savez, np.savez_compressed):
+        buffer = io.BytesIO()
+        save(
+            buffer,
+            train_images=_pixels(),
+            train_labels=np.arange(3),
+            test_images=_pixels(),
+            test_labels=["a"] * 3,
+        )
+        made.append(buffer.getvalue())
+    return made
+
+
+def hdf5_arrays() -> list[bytes]:
+    """Return HDF5 files of images and labels, contiguous and in chunks."""
+    made = []
+    for chunks in (None, (2, 4, 5, 3)):
+        buffer = io.BytesIO()
+        with h5py.File(buffer, "w") as file:
+            file.create_dataset("x", data=_pixels(), chunks=chunks, compression="gzip" if chunks else None)
+            file["label"] = ["a", "b", "a"]
+        made.append(buffer.getvalue())
+    return made
+
+
+def idx() -> list[bytes]:
+    """Return a file of images in the IDX format."""
+    return [b"\0\0\x08\3" + struct.pack(">3I", 3, 4, 5) + _pixels()[..., 0].tobytes()]
+
+
+def cifar(folder: Path) -> list[bytes]:
+    """Write the other files of CIFAR-10 into a folder, and return one with images, in Python's and in binary form."""
+    folder.mkdir()
+    batch = {b"data": np.zeros((2, 3072), np.uint8), b"labels": [0, 1]}
+    for number in range(1, 6):
+        (folder / f"data_batch_{number}").write_bytes(pickle.dumps(batch, 2))
+    (folder / "batches.meta").write_bytes(pickle.dumps({b"label_names": [b"a", b"b"]}, 2))
+    return [pickle.dumps(batch, protocol) for protocol in (2, 4)]
+
+
+def image_tables(kind: str) -> list[bytes]:
+    """Return tables that hold images: a Parquet file, or an Arrow file and a stream."""
+    cells = [{"bytes": image, "path": "x.png"} for image in images()[:3]]
+    table = pyarrow.table({"image": cells, "label": [0, 1, None]})
+    names = {"info": {"features": {"label": {"names": ["a", "b"]}}}}
+    table = table.replace_schema_metadata({"huggingface": json.dumps(names)})
+    if kind == "parquet":
+        buffer = io.BytesIO()
+        parquet.write_table(table, buffer, row_group_size=2)
+        return [buffer.getvalue()]
+    made = []
+    for new in (ipc.new_file, ipc.new_stream):
+        buffer = io.BytesIO()
+        with new(buffer, table.schema) as writer:
+            writer.write_table(table, max_chunksize=2)
+        made.append(buffer.getvalue())
+    return made
 
 
 def copy_run(run: Path, folder: Path) -> Path:

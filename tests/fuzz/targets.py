@@ -16,6 +16,7 @@ from frostline.errors import FrostlineError
 from frostline.features.backbones.weights.files import read_weights
 from frostline.features.cache import FeatureCache
 from frostline.features.images.decoding import decode, upright_rgb
+from frostline.features.sources import open_source
 from frostline.features.sources.manifests.manifest import open_manifest
 from frostline.features.spec import Transform
 from frostline.files.checksums import digest_of_file, format_sums, read_sums
@@ -44,6 +45,16 @@ NAMES = (
     "cache",
     "manifest",
     "manifest in Parquet",
+    "manifest in JSON Lines",
+    "archive, tar",
+    "archive, zip",
+    "arrays, npy",
+    "arrays, npz",
+    "arrays, HDF5",
+    "arrays, IDX",
+    "arrays, CIFAR",
+    "table, Parquet",
+    "table, Arrow",
     "study file",
     "run.json",
     "head.json",
@@ -99,6 +110,33 @@ def make_targets(folder: Path) -> Mapping[str, Target]:
         _in_file(folder / "x.h5", "cache", [(folder / "cache.h5").read_bytes()], _read_cache, mutate_hdf5),
         _in_file(folder / "x.csv", "manifest", [seeds.MANIFEST.encode()], open_manifest, mutate_bytes),
         _in_file(folder / "x.parquet", "manifest in Parquet", seeds.tables(), open_manifest, mutate_bytes),
+        _in_file(
+            folder / "x.jsonl",
+            "manifest in JSON Lines",
+            [seeds.JSON_LINES.encode()],
+            open_manifest,
+            mutate_lines,
+        ),
+        *(
+            _in_file(folder / "sets" / file, name, found, _read_set, mutate)
+            for file, name, found, mutate in (
+                ("x.tar", "archive, tar", seeds.tars(), mutate_bytes),
+                ("x.zip", "archive, zip", seeds.zips(), mutate_zip),
+                ("x.npy", "arrays, npy", seeds.arrays(), mutate_bytes),
+                ("x.npz", "arrays, npz", seeds.named_arrays(), mutate_zip),
+                ("x.hdf5", "arrays, HDF5", seeds.hdf5_arrays(), mutate_hdf5),
+                ("x-images-idx3-ubyte", "arrays, IDX", seeds.idx(), mutate_bytes),
+                ("x.parquet", "table, Parquet", seeds.image_tables("parquet"), mutate_bytes),
+                ("x.arrow", "table, Arrow", seeds.image_tables("arrow"), mutate_bytes),
+            )
+        ),
+        _in_file(
+            folder / "cifar" / "test_batch",
+            "arrays, CIFAR",
+            seeds.cifar(folder / "cifar"),
+            _read_cifar,
+            mutate_bytes,
+        ),
         _in_file(folder / "x.toml", "study file", [seeds.STUDY.encode()], _read_study, mutate_bytes),
         _record(run, "run.json", lambda: _read_run(run), mutate_json),
         _record(run, "head.json", lambda: load_head(run), mutate_json),
@@ -200,6 +238,18 @@ def _read_run(run: Path) -> None:
     _ = (found.split, found.caches, found.tuned)
     found.head()
     summarise(run)
+
+
+def _read_set(path: Path) -> None:
+    """List the images of a set, and read every one; rows may fail."""
+    with contextlib.closing(open_source(path)) as source:
+        for row in range(min(len(source.table), 20)):
+            with contextlib.suppress(OSError):
+                source.read(row)
+
+
+def _read_cifar(path: Path) -> None:
+    _read_set(path.parent)
 
 
 def _decode(data: bytes) -> None:

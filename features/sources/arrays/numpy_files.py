@@ -1,6 +1,8 @@
 """NumPy files of images: ``.npy`` and ``.npz``."""
 
 import os
+import tokenize
+import warnings
 import zipfile
 import zlib
 from functools import partial
@@ -29,13 +31,8 @@ MAX_LOADED: Final = 8 << 30
 """Most bytes of an array that is read into memory as a whole."""
 
 _ERRORS = (
-    ValueError,
-    EOFError,
-    OverflowError,
-    SyntaxError,
-    zipfile.BadZipFile,
-    NotImplementedError,
-    zlib.error,
+    *(ValueError, EOFError, OverflowError, SyntaxError, RecursionError, tokenize.TokenError),
+    *(zipfile.BadZipFile, NotImplementedError, zlib.error),
 )
 
 
@@ -101,7 +98,8 @@ def _member(archive: zipfile.ZipFile, name: str, path: str) -> NamedArray:
             raise SourceError(
                 f"{path}: its array {name.removesuffix('.npy')!r} is not complete. Restore the file"
             )
-        with archive.open(name) as stream:
+        with archive.open(name) as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             return npy.read_array(stream, allow_pickle=False)
 
     return NamedArray(shape, dtype, lambda: LoadedPixels(values()), values)
@@ -111,7 +109,9 @@ def _header(stream: Any, where: str) -> tuple[tuple[int, ...], bool, np.dtype[An
     try:
         version = npy.read_magic(stream)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that Python 2 wrote the file
+            shape, fortran, dtype = read(stream)
     except _ERRORS as error:
         raise SourceError(f"{where}: not a readable NumPy array: {error}") from error
     return shape, fortran, dtype

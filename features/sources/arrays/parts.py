@@ -219,11 +219,11 @@ def label_texts(values: NDArray[Any], count: int, where: str) -> list[str]:
             f"{where}: got {values.dtype} of shape {values.shape}, expected one integer or text per image, ({count},)"
         )
     try:
+        if values.dtype.kind == "U":
+            values = np.strings.encode(values, "utf-8")
         return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
-    except UnicodeDecodeError as error:
-        raise SourceError(
-            f"{where}: holds bytes that are not UTF-8 text; got {error.object[:20]!r}"
-        ) from None
+    except (UnicodeError, SystemError):  # numbers that are no characters
+        raise SourceError(f"{where}: holds labels that are not UTF-8 text") from None
 
 
 def _label_of(rest: set[str], arrays: Mapping[str, NamedArray], count: int, *, only: bool) -> str | None:

@@ -21,7 +21,7 @@ _KEPT: Final = 4  # parts, however large
 _MOST: Final = 100_000_000  # rows
 _SKIPPED: Final = 10_000  # rows to read over rather than to begin anew
 
-ERRORS: Final = (OSError, ValueError, KeyError, pyarrow.ArrowException)
+ERRORS: Final = (OSError, ValueError, KeyError, MemoryError, pyarrow.ArrowException)
 """What pyarrow raises for a file that is damaged."""
 
 
@@ -117,12 +117,14 @@ def record_batches(path: str) -> Iterator[pyarrow.RecordBatch]:
     with _opened(path) as stream:
         is_file = stream.read(6) == b"ARROW1"
         stream.seek(0)
-        if not is_file:
-            yield from ipc.open_stream(stream)
-            return
-        reader = ipc.open_file(stream)
-        for index in range(reader.num_record_batches):
-            yield reader.get_batch(index)
+        if is_file:
+            reader = ipc.open_file(stream)
+            batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
+        else:
+            batches = iter(ipc.open_stream(stream))
+        for batch in batches:
+            batch.validate(full=True)  # offsets outside their buffer would be followed
+            yield batch
 
 
 def open_table(path: str) -> TableFile:
