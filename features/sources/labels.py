@@ -70,3 +70,8 @@ def listed(names: Collection[AnyStr]) -> str:
     shown = sorted(names)[:_SHOWN]
     more = len(names) - len(shown)
     return ", ".join(map(repr, shown)) + (f" and {more} more" if more else "")
+
+
+def words(name: str) -> set[str]:
+    """Return the words and numbers of a name in lower case: those of ``className1`` and ``class_name-1`` are the same."""
+    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+", name)}

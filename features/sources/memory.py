@@ -4,7 +4,7 @@ import hashlib
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, Protocol, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,11 @@ from frostline.features.notes import SourceNotes
 from frostline.features.sources.arrays.encoding import check_images, image_file, picture_file
 from frostline.features.sources.files import make_table
 from frostline.features.sources.labels import composed
+from frostline.features.sources.numbering import numbered
 from frostline.features.sources.split_names import SPLIT_CODES
 from frostline.features.table import ImageSource, ImageTable
 from frostline.splits import Split
 from frostline.system.files import read_regular
-
-_NUMBER: Final = "{:08}"  # of the same width for every number, so that a longer set keeps its ids
 
 
 class Indexed(Protocol):
@@ -122,7 +121,7 @@ def images_source(
     if not count:
         raise SourceError(f"{name}: holds no image")
     as_file(image_of(items[0]))  # all others are read when they are computed
-    names = [_NUMBER.format(number) for number in range(count)] if ids is None else [str(id_) for id_ in ids]
+    names = numbered(count) if ids is None else [str(id_) for id_ in ids]
     texts, remarks = composed(labels_of(items) if labels is None else _texts(labels, None))
     columns = {"ids": names, "labels": texts, "split": split, "groups": groups}
     for column, values in columns.items():

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from frostline.features.errors import SourceError
+from frostline.features.sources.labels import words
 from frostline.splits import SPLIT_NAMES, Split
 
 SPLIT_CODES: Final[Mapping[str, Split]] = {
@@ -30,8 +31,7 @@ _SUFFIX = re.compile(r"(set|data|images?|imgs?|pics|photos?|files?|folder|dir)$"
 
 def split_of(name: str) -> Split | None:
     """Return the only split that a word of a folder's name tells, as in ``seg_train``; None without one."""
-    words = (word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name))
-    told = {SPLIT_CODES.get(word) or SPLIT_CODES.get(_SUFFIX.sub("", word)) for word in words} - {None}
+    told = {SPLIT_CODES.get(word) or SPLIT_CODES.get(_SUFFIX.sub("", word)) for word in words(name)} - {None}
     return told.pop() if len(told) == 1 else None
 
 

@@ -1,6 +1,5 @@
 """Arrays of images in a file, and what belongs to them."""
 
-import re
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,13 +11,12 @@ from numpy.typing import NDArray
 from frostline.features.errors import SourceError
 from frostline.features.sources.arrays.encoding import check_images, image_file
 from frostline.features.sources.containers.container import Container
-from frostline.features.sources.labels import listed
+from frostline.features.sources.labels import listed, words
+from frostline.features.sources.numbering import numbered
 from frostline.features.sources.split_names import SPLIT_CODES
 from frostline.features.sources.stats import Stat
 from frostline.splits import Split
 from frostline.system.files import read_at
-
-_NUMBER: Final = "{:08}"  # of the same width for every length, so that a longer array keeps its ids
 
 _IMAGES: Final = frozenset({"data", "image", "images", "img", "imgs", "x"})
 _LABELS: Final = frozenset({"class", "classes", "label", "labels", "target", "targets", "y"})
@@ -133,8 +131,7 @@ def array_file(
     for part in parts:
         count, *shape = part.pixels.shape
         starts.append(len(names))
-        prefix = f"{part.name}/" if part.name else ""
-        names += [prefix + _NUMBER.format(number) for number in range(count)]
+        names += numbered(count, part.name)
         sizes += [len(image_file(np.zeros(shape, np.uint8)))] * count
     return ArrayFile(path, stat, names, sizes, tuple(remarks), parts, starts, opener)
 
@@ -185,7 +182,7 @@ def pair(arrays: Mapping[str, NamedArray], chosen: str | None, where: str) -> tu
     parts, remarks = [], []
     for name, images in sorted(found.items()):
         check_images(images.shape, images.dtype, f"{where}, its array {name!r}")
-        pixels, rest = images.pixels(), _words(name) - _IMAGES
+        pixels, rest = images.pixels(), words(name) - _IMAGES
         label = chosen or _label_of(rest, arrays, images.shape[0], only=len(found) == 1)
         texts = [""] * images.shape[0]
         if label not in {None, NO_LABELS}:
@@ -229,9 +226,9 @@ def label_texts(values: NDArray[Any], count: int, where: str) -> list[str]:
 def _label_of(rest: set[str], arrays: Mapping[str, NamedArray], count: int, *, only: bool) -> str | None:
     """Return the name of the array with the labels of images; None for none."""
     candidates = [
-        name for name, array in arrays.items() if _words(name) & _LABELS and len(array.shape) in {1, 2}
+        name for name, array in arrays.items() if words(name) & _LABELS and len(array.shape) in {1, 2}
     ]
-    exact = [name for name in candidates if _words(name) - _LABELS == rest]
+    exact = [name for name in candidates if words(name) - _LABELS == rest]
     if len(exact) == 1:
         return exact[0]
     return (
@@ -242,10 +239,6 @@ def _label_of(rest: set[str], arrays: Mapping[str, NamedArray], count: int, *, o
 def _split_of(words: set[str]) -> Split:
     told = {SPLIT_CODES[word] for word in words if word in SPLIT_CODES}
     return told.pop() if len(told) == 1 else Split.NONE
-
-
-def _words(name: str) -> set[str]:
-    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|[0-9]+", name)}
 
 
 def _shapes(arrays: Mapping[str, NamedArray]) -> str:

@@ -4,14 +4,13 @@ from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Final
+from typing import Any
 
 from frostline.features.errors import SourceError
 from frostline.features.sources.memory import Indexed, images_source
+from frostline.features.sources.numbering import numbered
 from frostline.features.sources.split_names import SPLIT_CODES
 from frostline.features.table import ImageSource
-
-_NUMBER: Final = "{:08}"
 
 
 @dataclass(frozen=True)
@@ -41,11 +40,7 @@ def joined_source(name: str, parts: Mapping[str, Part], version: str = "") -> Im
     images = _Joined([part.images for part in parts.values()])
     return images_source(
         images,
-        ids=[
-            f"{split}/{_NUMBER.format(row)}"
-            for split, part in parts.items()
-            for row in range(len(part.images))
-        ],
+        ids=[id_ for split, part in parts.items() for id_ in numbered(len(part.images), split)],
         labels=[label for part in parts.values() for label in part.labels],
         split=[
             split if split.lower() in SPLIT_CODES else ""

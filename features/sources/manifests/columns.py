@@ -1,12 +1,11 @@
 """Columns of a manifest: which of them are taken for path, label, split and group."""
 
 import difflib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from frostline.features.errors import SourceError
-from frostline.features.sources.labels import listed
+from frostline.features.sources.labels import listed, words
 
 ROLES: Final = ("path", "label", "split", "group")
 """Roles of the columns of a manifest, and their default names."""
@@ -64,7 +63,7 @@ def column_remarks(
         remarks.append(
             f"no column of labels among {listed(unused)}, so the images are unlabelled; name one with --label-column"
         )
-    similar = [name for name in unused if _words(name) & _WORDS["split"]]
+    similar = [name for name in unused if words(name) & _WORDS["split"]]
     if similar and "split" not in taken and not chosen.get("split"):
         remarks.append(
             f"the column {similar[0]!r} looks like splits, but is not used; name it with --split-column, or say that it"
@@ -87,7 +86,7 @@ def _own(header: Sequence[str], role: str, where: str) -> int | None:
             f"{where}: no column {role!r}, but {found!r}; did you mean {role!r}? Rename the column, or name it:"
             f" {option} {found!r}"
         )
-    similar = [name for name in header if _words(name) & _WORDS.get(role, frozenset())]
+    similar = [name for name in header if words(name) & _WORDS.get(role, frozenset())]
     if role == "path":
         if separator := _separator(header):
             raise SourceError(
@@ -132,8 +131,3 @@ def _separator(header: Sequence[str]) -> str:
     if len(header) != 1:
         return ""
     return next((char for char in ";\t,|" if char in header[0]), "")
-
-
-def _words(name: str) -> set[str]:
-    """Return the words of a column's name in lower case: those of ``className`` and ``class_name`` are the same."""
-    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}

@@ -1,12 +1,10 @@
 """The column of a table that holds images."""
 
-import re
-
 import pyarrow
 from pyarrow import types
 
 from frostline.features.errors import SourceError
-from frostline.features.sources.labels import listed
+from frostline.features.sources.labels import listed, words
 
 _WORDS = frozenset({"image", "images", "img", "jpeg", "jpg", "photo", "picture", "png"})
 
@@ -20,7 +18,7 @@ def image_columns(schema: pyarrow.Schema) -> list[str]:
     return [
         field.name
         for field in schema
-        if _is_image(field.type) or (_is_binary(field.type) and _words(field.name) & _WORDS)
+        if _is_image(field.type) or (_is_binary(field.type) and words(field.name) & _WORDS)
     ]
 
 
@@ -68,10 +66,6 @@ def _is_image(kind: pyarrow.DataType) -> bool:
 
 def _is_binary(kind: pyarrow.DataType) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
-
-
-def _words(name: str) -> set[str]:
-    return {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)}
 
 
 def _columns(schema: pyarrow.Schema) -> str:

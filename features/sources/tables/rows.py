@@ -14,11 +14,11 @@ from frostline.features.sources.containers.container import Container
 from frostline.features.sources.manifests.columns import NOTE_ROLES, find_columns
 from frostline.features.sources.manifests.parquet import with_shortest_floats
 from frostline.features.sources.manifests.sheet import Sheet, cell_text, place
+from frostline.features.sources.numbering import numbered
 from frostline.features.sources.stats import file_stat
 from frostline.features.sources.tables.batches import ERRORS, Cursor, TableFile, open_table
 from frostline.features.sources.tables.image_column import cell_bytes, find_image_column
 
-_NUMBER: Final = "{:08}"  # of the same width for every length, so that a longer table keeps its ids
 _UNKNOWN_SIZE: Final = 0  # of an image that is not read yet
 
 
@@ -70,10 +70,8 @@ def open_rows(path: str, column: str | None = None) -> ImageRows:
     stat = file_stat(path)
     table = open_table(path)
     column = find_image_column(table.schema, column, f"{path}, its schema")
-    names = [_NUMBER.format(row) for row in range(table.count)]
-    return ImageRows(
-        path, stat, names, [_UNKNOWN_SIZE] * len(names), (), table, column, Cursor(table, column)
-    )
+    sizes = [_UNKNOWN_SIZE] * table.count
+    return ImageRows(path, stat, numbered(table.count), sizes, (), table, column, Cursor(table, column))
 
 
 def read_notes(rows: ImageRows, chosen: Mapping[str, str | None]) -> Sheet:
