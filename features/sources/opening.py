@@ -25,13 +25,13 @@ _HERE = "frostline.features.sources"
 SOURCES: Registry[SourceKind] = Registry(
     "image source",
     {
-        "torchvision": Entry(f"{_HERE}.libraries.torchvision_sets:TORCHVISION"),
-        "hugging-face": Entry(f"{_HERE}.libraries.hugging_face:HUGGING_FACE"),
         "array": Entry(f"{_HERE}.arrays.array:ARRAY"),
         "folder": Entry(f"{_HERE}.folders.folder:FOLDER"),
         "table": Entry(f"{_HERE}.tables.table:TABLE"),
         "manifest": Entry(f"{_HERE}.manifests.manifest:MANIFEST"),
         "archive": Entry(f"{_HERE}.archives.archive:ARCHIVE"),
+        "torchvision": Entry(f"{_HERE}.libraries.torchvision_sets:TORCHVISION"),
+        "hugging-face": Entry(f"{_HERE}.libraries.hugging_face:HUGGING_FACE"),
     },
     group="frostline.image_sources",
     adopt=lambda _name, found: found if isinstance(found, SourceKind) else None,
@@ -126,7 +126,7 @@ def _open(data: str, options: Mapping[str, Any]) -> ImageSource:
             known = [kind for kind in SOURCES if option in SOURCES[kind].options]
             raise SourceError(
                 f"--{option.replace('_', '-')}: {data} is {SOURCES[name].expects}, and this option is for"
-                f" {' and '.join(SOURCES[kind].expects for kind in known)}"
+                f" {', or '.join(SOURCES[kind].expects for kind in known)}"
             )
     try:
         source = SOURCES[name].open(data, **options)

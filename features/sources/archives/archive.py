@@ -112,7 +112,7 @@ def is_archive(data: str) -> bool:
 
 
 ARCHIVE = SourceKind(
-    f"an archive ending in {', '.join(_OPENERS)}, or a pattern such as 'shard-{{000..127}}.tar'",
+    f"an archive ending in {', '.join(_OPENERS)}",
     is_archive,
     open_archives,
     options=("split_folders", "label_column", "split_column", "group_column"),

@@ -71,7 +71,7 @@ def _accepts(data: str) -> bool:
 
 
 ARRAY = SourceKind(
-    f"arrays of images (.npy, {', '.join(_NAMED)}, IDX files as of MNIST, or CIFAR's archives)",
+    f"arrays of images (.npy, {', '.join(_NAMED)}, files of MNIST or CIFAR)",
     _accepts,
     open_arrays,
     options=("label_column",),

@@ -63,7 +63,7 @@ def open_hugging_face(
 
 
 HUGGING_FACE = SourceKind(
-    "a data set of Hugging Face, such as hf:NAME or hf:NAME:CONFIG",
+    "hf:NAME of Hugging Face",
     lambda data: data.startswith(PREFIX),
     open_hugging_face,
     options=("path_column", "label_column"),

@@ -47,7 +47,7 @@ def open_torchvision(data: str) -> ImageSource:
 
 
 TORCHVISION = SourceKind(
-    "a data set of torchvision, such as tv:CIFAR10:ROOT",
+    "tv:NAME of torchvision",
     lambda data: data.startswith(PREFIX),
     open_torchvision,
 )

@@ -5,6 +5,7 @@ from pyarrow import types
 
 from frostline.features.errors import SourceError
 from frostline.features.sources.labels import listed, words
+from frostline.features.sources.manifests.columns import ROLES
 
 _WORDS = frozenset({"image", "images", "img", "jpeg", "jpg", "photo", "picture", "png"})
 
@@ -13,12 +14,13 @@ def image_columns(schema: pyarrow.Schema) -> list[str]:
     """Return the columns that hold images.
 
     These are structs with the field ``bytes``, as in data sets of Hugging Face, and columns of bytes that are named like
-    images. A column of bytes with another name may hold paths.
+    images. A column of bytes with another name may hold paths, and one that is named like a column of a manifest is that.
     """
     return [
         field.name
         for field in schema
-        if _is_image(field.type) or (_is_binary(field.type) and words(field.name) & _WORDS)
+        if field.name.strip().lower() not in ROLES
+        and (_is_image(field.type) or (_is_binary(field.type) and words(field.name) & _WORDS))
     ]
 
 

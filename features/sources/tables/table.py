@@ -114,7 +114,7 @@ def _holds_images(path: str) -> bool:
 
 
 TABLE = SourceKind(
-    f"a table with a column of images ({', '.join(_SUFFIXES)}), or a pattern such as 'train-*.parquet'",
+    f"a table of images ({', '.join(_SUFFIXES)})",
     _accepts,
     open_images_in_tables,
     options=("path_column", "label_column", "split_column", "group_column"),

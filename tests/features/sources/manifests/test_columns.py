@@ -76,7 +76,7 @@ def test_names_that_do_not_fit_are_refused(root, options, message):
 
 def test_a_folder_has_no_columns(root):
     with pytest.raises(
-        SourceError, match=r"--label-column: .* is an image folder, and this option is for a manifest"
+        SourceError, match=r"--label-column: .* is an image folder, and this option is for .* or a manifest"
     ):
         open_source(root, label_column="label")
 
