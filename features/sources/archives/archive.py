@@ -133,7 +133,7 @@ def _open(path: str) -> Container:
 
 
 def _find(archives: Sequence[Container], names: Sequence[str]) -> _Found:
-    whole, ids, members, shards = Listing(), [], [], []
+    whole, members, shards = Listing(), list[Member](), list[int]()
     for shard, archive in enumerate(archives):
         listing = list_names(archive.names, map(archive.file_stat, range(len(archive.names))))
         index = {path: number for number, path in enumerate(archive.names)}

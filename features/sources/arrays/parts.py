@@ -156,7 +156,8 @@ class NamedArray:
 def pair(arrays: Mapping[str, NamedArray], chosen: str | None, where: str) -> tuple[list[Part], list[str]]:
     """Return the parts among named arrays, and remarks.
 
-    Images are arrays of three or four dimensions. Labels are arrays with one value per image whose name differs from
+    Images are arrays of three or four dimensions; if some of these have names such as ``images`` or ``x``, only those,
+    and not masks beside them. Labels are arrays with one value per image whose name differs from
     that of the images in one word, such as ``train_images`` and ``train_labels``, or ``x`` and ``y``. What else the names
     say is the name of the part, and its split if it is one.
 
@@ -168,7 +169,8 @@ def pair(arrays: Mapping[str, NamedArray], chosen: str | None, where: str) -> tu
     Raises:
         SourceError: There are no images, they are of another type or shape, or labels don't fit them.
     """
-    found = {name: array for name, array in arrays.items() if len(array.shape) in {3, 4}}
+    shaped = {name: array for name, array in arrays.items() if len(array.shape) in {3, 4}}
+    found = {name: array for name, array in shaped.items() if words(name) & _IMAGES} or shaped
     if not found:
         raise SourceError(
             f"{where}: holds no array of images; got {_shapes(arrays)}. Expected uint8 (n, height, width) or"
@@ -179,7 +181,8 @@ def pair(arrays: Mapping[str, NamedArray], chosen: str | None, where: str) -> tu
             f"{where}: --label-column: got {chosen!r}, expected the name of the array with the labels of the only images;"
             f" got {_shapes(arrays)}"
         )
-    parts, remarks = [], []
+    parts = []
+    remarks = [f"not used: {listed(unused)}"] if (unused := shaped.keys() - found.keys()) else []
     for name, images in sorted(found.items()):
         check_images(images.shape, images.dtype, f"{where}, its array {name!r}")
         pixels, rest = images.pixels(), words(name) - _IMAGES
@@ -236,8 +239,8 @@ def _label_of(rest: set[str], arrays: Mapping[str, NamedArray], count: int, *, o
     )
 
 
-def _split_of(words: set[str]) -> Split:
-    told = {SPLIT_CODES[word] for word in words if word in SPLIT_CODES}
+def _split_of(rest: set[str]) -> Split:
+    told = {SPLIT_CODES[word] for word in rest if word in SPLIT_CODES}
     return told.pop() if len(told) == 1 else Split.NONE
 
 

@@ -256,6 +256,13 @@ def test_the_array_with_the_labels_is_chosen(tmp_path):
         open_source(tmp_path / "a.npz", label_column="sort")
 
 
+def test_masks_are_no_images(tmp_path):
+    np.savez(tmp_path / "a.npz", images=IMAGES, masks=GREY, labels=np.arange(6))
+    source = open_source(tmp_path / "a.npz")
+    assert len(source.table) == len(source.table.classes) == 6
+    assert summarise(source).remarks == ("not used: 'masks'",)
+
+
 def test_unlabelled_arrays_are_told(tmp_path):
     np.savez(tmp_path / "a.npz", images=IMAGES, other=np.arange(6))
     assert (
