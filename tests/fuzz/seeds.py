@@ -186,7 +186,7 @@ def hdf5_arrays() -> list[bytes]:
         buffer = io.BytesIO()
         with h5py.File(buffer, "w") as file:
             file.create_dataset("x", data=_pixels(), chunks=chunks, compression="gzip" if chunks else None)
-            file["label"] = ["a", "b", "a"]
+            file["label"] = np.array([b"a", b"b", b"a"])
         made.append(buffer.getvalue())
     return made
 

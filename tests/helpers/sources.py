@@ -1,4 +1,8 @@
-"""Images that lie in no file."""
+"""Images that lie in no file of their own."""
+
+import io
+import tarfile
+import zipfile
 
 import numpy as np
 
@@ -32,3 +36,21 @@ class DigestSource(ImageSource):
         if id_ not in self.files:
             raise FileNotFoundError(f"{id_} is no longer there")
         return self.files[id_], digest_stamp(self.files[id_])
+
+
+def write_tar(path, files):
+    """Write files, bytes by path, into a tar archive; returns its path."""
+    with tarfile.open(path, "w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return path
+
+
+def write_zip(path, files, compression=zipfile.ZIP_DEFLATED):
+    """Write files, bytes by path, into a zip archive; returns its path."""
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path

@@ -78,7 +78,7 @@ def open_zip(path: str) -> ZipArchive:
         status = os.fstat(stream.fileno())
         try:
             with zipfile.ZipFile(stream) as archive:
-                found = [info for info in archive.infolist() if not info.is_dir()]
+                found = [info for info in archive.infolist() if not info.filename.endswith("/")]
         except (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, struct.error) as error:
             raise SourceError(
                 f"{path}: not a readable zip archive: {error}. Restore it, if it is not complete"

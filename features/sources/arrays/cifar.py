@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,15 +64,40 @@ def _bytes(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-class _Arrays(pickle.Unpickler):
-    """Reader of pickled dictionaries of arrays and bytes, which calls nothing else."""
+_ARRAY = object()  # in place of the class, so that nothing makes an array of another shape
+
+
+def _empty_array(kind: object, shape: object, code: object) -> NDArray[Any]:
+    """Return the array that the state in a pickle then fills."""
+    if kind is not _ARRAY or shape != (0,) or code != b"b":
+        raise ValueError("it makes an array in another way than pickles do")
+    return np.empty(0, np.int8)
+
+
+def _dtype(code: object, *_flags: object) -> np.dtype[Any]:
+    if code not in {"u1", "i8", b"u1", b"i8"}:
+        raise ValueError(f"got an array of type {str(code)[:20]!r}, expected whole numbers")
+    return np.dtype("u1" if code in {"u1", b"u1"} else "i8")
+
+
+class _Arrays(pickle._Unpickler):  # noqa: SLF001  # its documented twin in C is not safe
+    """Reader of pickled dictionaries of arrays and bytes, which calls nothing else.
+
+    It is that in Python: the one in C takes memory for as many objects as a file numbers.
+    """
+
+    dispatch: ClassVar = {
+        code: read
+        for code, read in pickle._Unpickler.dispatch.items()  # noqa: SLF001
+        if code not in {*pickle.BYTEARRAY8, *pickle.NEXT_BUFFER, *pickle.PERSID, *pickle.BINPERSID}
+    }
 
     _ALLOWED: Final[Mapping[tuple[str, str], Any]] = {
-        ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-        ("numpy._core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
+        ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+        ("numpy._core.multiarray", "_reconstruct"): _empty_array,
         ("_codecs", "encode"): _bytes,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
+        ("numpy", "ndarray"): _ARRAY,
+        ("numpy", "dtype"): _dtype,
     }
 
     def find_class(self, module: str, name: str) -> Any:

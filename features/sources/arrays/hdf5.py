@@ -92,13 +92,22 @@ def _collect(arrays: dict[str, NamedArray], path: str, name: str, item: Any) -> 
     # Links to other files are not visited; a dataset may still lie in one.
     if isinstance(item, h5py.Dataset) and not item.is_virtual and not item.external and item.shape:
         arrays[name] = NamedArray(
-            item.shape, item.dtype, partial(_pixels, path, name, item), partial(_values, item)
+            item.shape,
+            item.dtype,
+            partial(_pixels, path, name, item),
+            partial(_values, f"{path}, its array {name!r}", item),
         )
 
 
-def _values(dataset: h5py.Dataset) -> NDArray[Any]:
-    values: NDArray[Any] = dataset.asstr()[:] if h5py.check_string_dtype(dataset.dtype) else dataset[:]
-    return values.astype(np.str_) if values.dtype.kind == "O" else values
+def _values(where: str, dataset: h5py.Dataset) -> NDArray[Any]:
+    # In a damaged file, the library may look for a text of variable length for ever.
+    if dataset.dtype.kind == "O":
+        raise SourceError(
+            f"{where}: holds texts of variable length; expected integers, or texts of one length, as"
+            " h5py.string_dtype(length=20) writes them"
+        )
+    values: NDArray[Any] = dataset[:]
+    return values
 
 
 def _pixels(path: str, name: str, dataset: h5py.Dataset) -> Pixels:

@@ -32,7 +32,7 @@ MAX_LOADED: Final = 8 << 30
 
 _ERRORS = (
     *(ValueError, EOFError, OverflowError, SyntaxError, RecursionError, tokenize.TokenError),
-    *(zipfile.BadZipFile, NotImplementedError, zlib.error),
+    *(zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error),
 )
 
 

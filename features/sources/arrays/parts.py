@@ -189,6 +189,7 @@ def pair(arrays: Mapping[str, NamedArray], chosen: str | None, where: str) -> tu
         label = chosen or _label_of(rest, arrays, images.shape[0], only=len(found) == 1)
         texts = [""] * images.shape[0]
         if label not in {None, NO_LABELS}:
+            _check_labels(arrays[str(label)], images.shape[0], f"{where}, its array {label!r}")
             texts = label_texts(arrays[str(label)].values(), images.shape[0], f"{where}, its array {label!r}")
         elif label is None:
             remarks.append(f"no array holds one label per image of {name!r}, so these are unlabelled")
@@ -212,18 +213,21 @@ def label_texts(values: NDArray[Any], count: int, where: str) -> list[str]:
     Raises:
         SourceError: There is not one integer or text per image.
     """
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.shape != (count,) or values.dtype.kind not in "iuUSOb":
-        raise SourceError(
-            f"{where}: got {values.dtype} of shape {values.shape}, expected one integer or text per image, ({count},)"
-        )
+    _check_labels(values, count, where)
+    values = values.reshape(count)
     try:
         if values.dtype.kind == "U":
             values = np.strings.encode(values, "utf-8")
         return [value.decode() if isinstance(value, bytes) else str(value) for value in values.tolist()]
     except (UnicodeError, SystemError):  # numbers that are no characters
         raise SourceError(f"{where}: holds labels that are not UTF-8 text") from None
+
+
+def _check_labels(labels: NamedArray | NDArray[Any], count: int, where: str) -> None:
+    if labels.shape not in {(count,), (count, 1)} or labels.dtype.kind not in "iuUSOb":
+        raise SourceError(
+            f"{where}: got {labels.dtype} of shape {labels.shape}, expected one integer or text per image, ({count},)"
+        )
 
 
 def _label_of(rest: set[str], arrays: Mapping[str, NamedArray], count: int, *, only: bool) -> str | None:

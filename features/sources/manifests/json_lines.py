@@ -56,7 +56,7 @@ def json_object(text: str | bytes, where: str) -> dict[str, Any]:
     """
     try:
         found = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise SourceError(f"{where}: not JSON ({error}); expected an object") from None
     if not isinstance(found, dict):
         raise SourceError(

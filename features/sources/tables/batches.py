@@ -143,10 +143,12 @@ def open_table(path: str) -> TableFile:
                 count = file.metadata.num_rows
                 if count > _MOST:
                     raise ValueError(f"it has {count:,} rows, expected at most {_MOST:,}")
+                _ = file.schema_arrow.names
                 return ParquetTable(path, file.schema_arrow, count, starts, size // max(1, count))
         count, schema = 0, _schema(path)
         for batch in record_batches(path):
             count += batch.num_rows
+        _ = schema.names  # which are text
         return ArrowTable(path, schema, count)
     except FileNotFoundError:
         raise

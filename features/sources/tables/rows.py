@@ -98,6 +98,8 @@ def read_notes(rows: ImageRows, chosen: Mapping[str, str | None]) -> Sheet:
             )
     try:
         table = with_shortest_floats(rows.table.columns(names))
+        if names and table.num_rows != rows.table.count:
+            raise ValueError(f"it holds {table.num_rows:,} rows and says {rows.table.count:,}")
     except ERRORS as error:
         raise SourceError(f"{rows.path}: not a readable table: {error}. Restore it") from error
     columns = {

@@ -10,9 +10,9 @@ import pytest
 from frostline import pipeline
 from frostline.features.cache import FeatureCache
 from frostline.features.sources import open_source
-from tests.helpers.archives import write_tar, write_zip
 from tests.helpers.needs import needs_pyarrow
 from tests.helpers.network import BACKBONE
+from tests.helpers.sources import write_tar, write_zip
 
 
 @pytest.fixture(scope="module")

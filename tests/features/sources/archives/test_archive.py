@@ -14,7 +14,7 @@ from frostline.features.sources import open_source, summarise
 from frostline.splits import Split
 from frostline.testing import ImageSourceKindContract
 from frostline.testing.images import encode, photo
-from tests.helpers.archives import write_tar, write_zip
+from tests.helpers.sources import write_tar, write_zip
 
 
 @pytest.fixture(scope="module")

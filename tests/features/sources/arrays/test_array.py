@@ -90,10 +90,19 @@ class TestHdf5(ArrayContract):
     def rewritten(self, path, images):
         with h5py.File(path, "w") as file:
             file["images"] = images
-            file["label"] = ["a", "b"] * 3 if len(images) == 6 else ["a"] * len(images)
+            file["label"] = np.strings.encode(["a", "é"] * 3, "utf-8")[: len(images)]
 
     def test_labels(self, source):
-        assert source.table.classes == ("a", "b")
+        assert source.table.classes == ("a", "é")
+
+    def test_texts_of_variable_length_are_refused(self, source):
+        with h5py.File(source.root, "r+") as file:
+            del file["label"]
+            file["label"] = ["a", "b"] * 3
+        with pytest.raises(
+            SourceError, match="its array 'label': holds texts of variable length; expected integers"
+        ):
+            open_source(source.root)
 
 
 class TestChunkedHdf5(ArrayContract):
