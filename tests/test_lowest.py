@@ -16,6 +16,7 @@ from tests.helpers.paths import ROOT
 
 TESTED = {
     "dask",
+    "datasets",
     "heif",
     "label-errors",
     "openvino",

@@ -124,10 +124,8 @@ def _end_remarks(stream: BinaryIO, end: int, size: int) -> Iterator[str]:
         yield "it has no end mark, so files may be missing from its end"
         return
     stream.seek(end)
-    while chunk := stream.read(_CHUNK):
-        if chunk.strip(b"\0"):
-            yield "it has more bytes after its end, as joined archives have; only the first archive was read"
-            return
+    if stream.read(_CHUNK).strip(b"\0"):
+        yield "it has more bytes after its end, as joined archives have; only the first archive was read"
 
 
 def _target(member: tarfile.TarInfo, places: dict[str, tuple[int, int]]) -> tuple[int, int] | None:

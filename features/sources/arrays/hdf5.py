@@ -1,60 +1,25 @@
 """HDF5 files of images."""
 
 import os
-import threading
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import h5py
-import numpy as np
 from numpy.typing import NDArray
 
 from frostline.features.errors import SourceError
+from frostline.features.sources.arrays.numpy_files import MAX_LOADED
 from frostline.features.sources.arrays.parts import (
     ArrayFile,
+    LoadedPixels,
     NamedArray,
     Pixels,
     StoredPixels,
     array_file,
     pair,
 )
-from frostline.features.sources.containers.blocks import Blocks
 from frostline.features.sources.stats import stat_fields
 from frostline.system.files import open_regular
-
-_READING = threading.Lock()  # h5py reads for one thread at a time
-
-
-@dataclass(frozen=True, eq=False)
-class ChunkedPixels:
-    """Images in a dataset that is stored in chunks, which are decoded as a whole.
-
-    Attributes:
-        shape: Shape of the array.
-        path: Path of the file.
-        name: Name of the dataset.
-        rows: Images per chunk.
-        blocks: The last chunks.
-    """
-
-    shape: tuple[int, ...]
-    path: str
-    name: str
-    rows: int
-    blocks: Blocks = field(default_factory=Blocks)
-
-    def row(self, fd: int, index: int) -> NDArray[np.uint8]:  # noqa: ARG002  # HDF5 opens the file itself
-        """Return one image."""
-        block = index // self.rows
-        pixels: NDArray[np.uint8] = self.blocks.get(block, partial(self._load, block))[index % self.rows]
-        return pixels
-
-    def _load(self, block: int) -> NDArray[np.uint8]:
-        first = block * self.rows
-        with _READING, h5py.File(self.path, "r") as file:
-            found: NDArray[np.uint8] = file[self.name][first : first + self.rows]
-        return found
 
 
 def open_hdf5(path: str, label: str | None = None) -> ArrayFile:
@@ -71,7 +36,7 @@ def open_hdf5(path: str, label: str | None = None) -> ArrayFile:
     with open(open_regular(path), "rb") as stream:  # noqa: PTH123  # a descriptor
         status = os.fstat(stream.fileno())
         try:
-            with _READING, h5py.File(stream, "r") as file:
+            with h5py.File(stream, "r") as file:
                 _check_kind(file, path)
                 arrays: dict[str, NamedArray] = {}
                 file.visititems(lambda name, item: _collect(arrays, path, name, item))
@@ -94,7 +59,7 @@ def _collect(arrays: dict[str, NamedArray], path: str, name: str, item: Any) -> 
         arrays[name] = NamedArray(
             item.shape,
             item.dtype,
-            partial(_pixels, path, name, item),
+            partial(_pixels, f"{path}, its array {name!r}", item),
             partial(_values, f"{path}, its array {name!r}", item),
         )
 
@@ -110,7 +75,12 @@ def _values(where: str, dataset: h5py.Dataset) -> NDArray[Any]:
     return values
 
 
-def _pixels(path: str, name: str, dataset: h5py.Dataset) -> Pixels:
+def _pixels(where: str, dataset: h5py.Dataset) -> Pixels:
     if dataset.chunks is None and (offset := dataset.id.get_offset()) is not None:
         return StoredPixels(dataset.shape, offset)
-    return ChunkedPixels(dataset.shape, path, name, dataset.chunks[0] if dataset.chunks else 1)
+    if dataset.size > MAX_LOADED:
+        raise SourceError(
+            f"{where}: has {dataset.size:,} bytes in chunks, which are read into memory; expected at most {MAX_LOADED:,}."
+            " Write it without chunks, which is read in place"
+        )
+    return LoadedPixels(dataset[:])
