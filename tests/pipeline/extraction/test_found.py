@@ -85,7 +85,7 @@ def test_parts_and_their_merge_keep_it_as_well(tmp_path):
 
 
 def test_a_source_that_is_open_already_takes_no_options_of_reading(photos):
-    with pytest.raises(OptionError, match="label_column: an image source was passed"):
+    with pytest.raises(OptionError, match="label_column: images were passed, not their path"):
         extract(open_source(photos), label_column="x", **BACKBONE)
 
 

@@ -125,7 +125,7 @@ def test_rehash_and_overwrite_read_every_byte_whatever_the_system_tells_of_a_fil
     path = data / "a" / "0.bmp"
     size = path.stat().st_size
     monkeypatch.setattr(
-        "frostline.features.sources.folders.listing.stat_fields", lambda status: (status.st_size, 0, 0, 0)
+        "frostline.features.sources.stats.stat_fields", lambda status: (status.st_size, 0, 0, 0)
     )
     monkeypatch.setattr(
         "frostline.features.sources.files.stat_fields", lambda status: (status.st_size, 0, 0, 0)
