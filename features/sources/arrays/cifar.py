@@ -169,7 +169,15 @@ def is_cifar_archive(path: str) -> bool:
 
 def is_cifar_folder(path: str) -> bool:
     """Return whether a folder holds the files of a published archive."""
-    return any(Path(path, each.test).is_file() and Path(path, each.names).is_file() for each in _VARIANTS)
+    return _variant_of(path) is not None
+
+
+def _variant_of(folder: str) -> _Variant | None:
+    """Return the form whose files a folder holds; None for none."""
+    return next(
+        (each for each in _VARIANTS if all(Path(folder, name).is_file() for name in (each.test, each.names))),
+        None,
+    )
 
 
 def open_cifar_folder(folder: str) -> list[ArrayFile]:
@@ -179,12 +187,11 @@ def open_cifar_folder(folder: str) -> list[ArrayFile]:
         OSError: A file can't be read.
         SourceError: A file is damaged or missing.
     """
-    variant = next(
-        each for each in _VARIANTS if Path(folder, each.test).is_file() and Path(folder, each.names).is_file()
-    )
-    names = _guarded(
-        variant.classes, read_regular(Path(folder, variant.names), _MOST), str(Path(folder, variant.names))
-    )
+    variant = _variant_of(folder)
+    if variant is None:
+        raise SourceError(f"{folder}: expected the files of CIFAR-10 or 100")
+    names_file = str(Path(folder, variant.names))
+    names = _guarded(variant.classes, read_regular(names_file, _MOST), names_file)
     return [_open_batch(str(Path(folder, name)), variant, names) for name in variant.files]
 
 

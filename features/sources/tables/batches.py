@@ -19,18 +19,20 @@ _BATCH_BYTES: Final = 16 << 20
 _KEPT_BYTES: Final = 256 << 20  # of the last batches, in which threads find rows that were read out of order
 _KEPT: Final = 4  # parts, however large
 _MOST: Final = 100_000_000  # rows
+_ARROW_FILE: Final = b"ARROW1"  # the first bytes of the file format
 _SKIPPED: Final = 10_000  # rows to read over rather than to begin anew
 
 ERRORS: Final = (OSError, ValueError, KeyError, MemoryError, pyarrow.ArrowException)
-"""What pyarrow raises for a file that is damaged."""
+"""Exceptions that pyarrow raises for damaged files."""
 
 
+@dataclass(frozen=True)
 class TableFile(ABC):
     """Parquet or Arrow file. Objects are picklable.
 
     Attributes:
         path: Path of the file.
-        schema: Its schema.
+        schema: Schema of the file.
         count: Number of rows.
     """
 
@@ -40,7 +42,7 @@ class TableFile(ABC):
 
     @abstractmethod
     def batches(self, column: str, row: int) -> Iterator[tuple[int, pyarrow.Array]]:
-        """Yield the parts of a column with the number of their first row, from that with a row on or earlier."""
+        """Yield the parts of a column with the number of their first row, starting at or before a row."""
 
     @abstractmethod
     def columns(self, names: Sequence[str]) -> pyarrow.Table:
@@ -52,16 +54,10 @@ class ParquetTable(TableFile):
     """Parquet file.
 
     Attributes:
-        path: Path of the file.
-        schema: Its schema.
-        count: Number of rows.
         groups: Number of the first row of each row group.
-        row_bytes: Mean size of a row.
+        row_bytes: Mean size of a row in bytes.
     """
 
-    path: str
-    schema: pyarrow.Schema
-    count: int
     groups: tuple[int, ...]
     row_bytes: int
 
@@ -70,9 +66,8 @@ class ParquetTable(TableFile):
         first = max(index for index, start in enumerate(self.groups) if start <= row)
         start, size = self.groups[first], max(1, min(256, _BATCH_BYTES // max(1, self.row_bytes)))
         with _opened(self.path) as stream, parquet.ParquetFile(stream) as file:
-            for group in range(
-                first, len(self.groups)
-            ):  # each by itself, so that a damaged one costs only its rows
+            # Each row group is read by itself, so that a damaged one costs only its rows.
+            for group in range(first, len(self.groups)):
                 for batch in file.iter_batches(size, [group], [column]):
                     yield start, batch.column(0)
                     start += batch.num_rows
@@ -83,19 +78,8 @@ class ParquetTable(TableFile):
             return file.read(list(names))
 
 
-@dataclass(frozen=True)
 class ArrowTable(TableFile):
-    """Arrow file, in the file format or in that of streams.
-
-    Attributes:
-        path: Path of the file.
-        schema: Its schema.
-        count: Number of rows.
-    """
-
-    path: str
-    schema: pyarrow.Schema
-    count: int
+    """Arrow file, in the file format or in that of streams."""
 
     def batches(self, column: str, row: int) -> Iterator[tuple[int, pyarrow.Array]]:  # noqa: ARG002
         """Yield the parts of a column; see `TableFile.batches`."""
@@ -115,16 +99,20 @@ class ArrowTable(TableFile):
 def record_batches(path: str) -> Iterator[pyarrow.RecordBatch]:
     """Yield the batches of an Arrow file."""
     with _opened(path) as stream:
-        is_file = stream.read(6) == b"ARROW1"
-        stream.seek(0)
-        if is_file:
-            reader = ipc.open_file(stream)
-            batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
-        else:
-            batches = iter(ipc.open_stream(stream))
-        for batch in batches:
+        for batch in _arrow_reader(stream)[1]:
             batch.validate(full=True)  # offsets outside their buffer would be followed
             yield batch
+
+
+def _arrow_reader(stream: BinaryIO) -> tuple[pyarrow.Schema, Iterator[pyarrow.RecordBatch]]:
+    """Return the schema and the batches of a file in either Arrow format."""
+    is_file = stream.read(len(_ARROW_FILE)) == _ARROW_FILE
+    stream.seek(0)
+    if not is_file:
+        reader = ipc.open_stream(stream)
+        return reader.schema, iter(reader)
+    file = ipc.open_file(stream)
+    return file.schema, (file.get_batch(index) for index in range(file.num_record_batches))
 
 
 def open_table(path: str) -> TableFile:
@@ -135,34 +123,32 @@ def open_table(path: str) -> TableFile:
         SourceError: The file is damaged.
     """
     try:
-        if path.lower().endswith(".parquet"):
-            with _opened(path) as stream, parquet.ParquetFile(stream) as file:
-                groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
-                starts = tuple(itertools.accumulate((group.num_rows for group in groups), initial=0))[:-1]
-                size = sum(group.total_byte_size for group in groups)
-                count = file.metadata.num_rows
-                if count > _MOST:
-                    raise ValueError(f"it has {count:,} rows, expected at most {_MOST:,}")
-                _ = file.schema_arrow.names
-                return ParquetTable(path, file.schema_arrow, count, starts, size // max(1, count))
-        count, schema = 0, _schema(path)
-        for batch in record_batches(path):
-            count += batch.num_rows
-        _ = schema.names  # which are text
-        return ArrowTable(path, schema, count)
+        table = _open_parquet(path) if path.lower().endswith(".parquet") else _open_arrow(path)
+        table.schema.names  # noqa: B018  # raises an error for names that are not text
     except FileNotFoundError:
         raise
     except ERRORS as error:
         raise SourceError(
             f"{path}: not a readable table: {error}. Restore it, if it is not complete"
         ) from error
+    return table
 
 
-def _schema(path: str) -> pyarrow.Schema:
+def _open_parquet(path: str) -> ParquetTable:
+    with _opened(path) as stream, parquet.ParquetFile(stream) as file:
+        count = file.metadata.num_rows
+        if count > _MOST:
+            raise ValueError(f"it has {count:,} rows, expected at most {_MOST:,}")
+        groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
+        starts = tuple(itertools.accumulate((group.num_rows for group in groups), initial=0))[:-1]
+        size = sum(group.total_byte_size for group in groups)
+        return ParquetTable(path, file.schema_arrow, count, starts, size // max(1, count))
+
+
+def _open_arrow(path: str) -> ArrowTable:
     with _opened(path) as stream:
-        is_file = stream.read(6) == b"ARROW1"
-        stream.seek(0)
-        return (ipc.open_file if is_file else ipc.open_stream)(stream).schema
+        schema, _ = _arrow_reader(stream)
+    return ArrowTable(path, schema, sum(batch.num_rows for batch in record_batches(path)))
 
 
 def _opened(path: str) -> BinaryIO:

@@ -102,16 +102,17 @@ def read_notes(rows: ImageRows, chosen: Mapping[str, str | None]) -> Sheet:
             raise ValueError(f"it holds {table.num_rows:,} rows and says {rows.table.count:,}")
     except ERRORS as error:
         raise SourceError(f"{rows.path}: not a readable table: {error}. Restore it") from error
-    columns = {
-        role: [
-            _text(
-                value, _class_names(schema, header[index]), place(rows.path, "row", row, header[index]), role
-            )
-            for row, value in enumerate(table[header[index]].to_pylist(), 1)
-        ]
-        for role, index in taken.items()
-    }
+    columns = {role: _texts(rows, table, header[index], role) for role, index in taken.items()}
     return Sheet(rows.path, header, taken, columns, range(1, rows.table.count + 1), "row")
+
+
+def _texts(rows: ImageRows, table: pyarrow.Table, column: str, role: str) -> list[str]:
+    """Return the cells of a column as text."""
+    names = _class_names(rows.table.schema, column)
+    return [
+        _text(value, names, place(rows.path, "row", row, column), role)
+        for row, value in enumerate(table[column].to_pylist(), 1)
+    ]
 
 
 def _text(value: Any, names: list[str], where: str, role: str) -> str:

@@ -87,7 +87,7 @@ def compiled():
 
 
 def _compiler():
-    """Return the command of a C compiler; empty if there is none."""
+    """Return the command line of a C compiler, or an empty list if none is installed."""
     if found := shutil.which("cc"):
         return [found]
     return [sys.executable, "-m", "ziglang", "cc"] if find_spec("ziglang") else []

@@ -24,7 +24,7 @@ def images():
 
 
 class ArchiveContract(ImageSourceKindContract):
-    """What holds for one archive; a subclass gives `rewritten`."""
+    """Tests of the source of one archive. Subclasses define `suffix` and `rewritten`, which writes the archive."""
 
     kind = "archive"
     alone = False

@@ -35,7 +35,7 @@ def write_idx(path, array):
 
 
 class ArrayContract(ImageSourceKindContract):
-    """What holds for one array; a subclass gives `rewritten`."""
+    """Tests of the source of one array. Subclasses define `name` and `rewritten`, which writes the file."""
 
     kind = "array"
     alone = False

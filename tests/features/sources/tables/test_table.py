@@ -41,7 +41,7 @@ def write_table(path, images, **columns):
 
 
 class TableContract(ImageSourceKindContract):
-    """What holds for a table of images in each format."""
+    """Tests of the source of a table of images. Subclasses define `name`, whose suffix is the format."""
 
     kind = "table"
     alone = False
