@@ -2,8 +2,8 @@
 
 import click
 
-from frostline.commands.group import CommandGroup, LazyCommands
-from frostline.commands.options import example
+from frostline.commands.interface.group import CommandGroup, LazyCommands
+from frostline.commands.interface.options import example
 
 
 @click.group(

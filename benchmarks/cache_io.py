@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.commands.terminal import print_table
+from frostline.commands.interface.terminal import print_table
 from frostline.features.cache import FeatureCache, open_writer
 from frostline.features.spec import FeatureSpec, Layer, Transform
 from frostline.features.table import ImageSource, ImageTable

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from cache_io import NoImages, specification
 
-from frostline.commands.terminal import print_table
+from frostline.commands.interface.terminal import print_table
 from frostline.features.cache import CacheWriter, FeatureCache, open_writer
 
 RATE = 5_000  # images a second, of a fast engine on one GPU

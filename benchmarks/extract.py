@@ -32,7 +32,7 @@ from timm.data.transforms_factory import create_transform
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from frostline.commands.terminal import print_table
+from frostline.commands.interface.terminal import print_table
 from frostline.features import FeatureCache
 from frostline.features.backbones import Backbone, load_backbone
 from frostline.features.cache import CacheWriter, open_writer

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from frostline.commands.terminal import TerminalReporter, print_table
+from frostline.commands.interface.terminal import TerminalReporter, print_table
 from frostline.pipeline import FinetuneResult, Recipe, evaluate, extract, finetune, load_run, train_head
 from frostline.pipeline.demo import write_digits
 

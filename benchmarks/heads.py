@@ -33,7 +33,7 @@ from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.fitting.search import SearchPlan, search_head
 from frostline.classifiers.heads.catalog import HEADS
 from frostline.classifiers.heads.mlp import fit_together
-from frostline.commands.terminal import print_table
+from frostline.commands.interface.terminal import print_table
 
 L2S = HEADS["linear"].grid({})["l2"]
 TIGHT = 1e-8

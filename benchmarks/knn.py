@@ -23,7 +23,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_limits
 
 from frostline.classifiers.heads.knn import KNNHead
-from frostline.commands.terminal import print_table
+from frostline.commands.interface.terminal import print_table
 
 CLASSES, NEIGHBORS = 100, 10
 CHECKED = 200  # queries compared with scikit-learn in float64

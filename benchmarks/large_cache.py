@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 from cache_io import specification
 
-from frostline.commands.terminal import print_table
+from frostline.commands.interface.terminal import print_table
 from frostline.features.cache import FeatureCache, open_writer
 from frostline.features.table import ImageSource, ImageTable
 from frostline.pipeline import load_run

@@ -15,7 +15,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from frostline.commands.terminal import print_table
+from frostline.commands.interface.terminal import print_table
 
 FOLDERS = 1_000
 KINDS = {"present": "images", "missing": "gone", "missing, with accents": "été"}

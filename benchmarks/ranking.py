@@ -20,7 +20,7 @@ from typing import Any
 
 from scipy.stats import kendalltau
 
-from frostline.commands.terminal import print_table
+from frostline.commands.interface.terminal import print_table
 from frostline.pipeline import extract, train_head
 from frostline.pipeline.demo import write_digits
 from frostline.pipeline.inspection.rank_backbones import SCORES, rank

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from extract import FORMATS, write_images
 
-from frostline.commands.terminal import print_table
+from frostline.commands.interface.terminal import print_table
 from frostline.pipeline import extract
 
 FACTORS = (1, 2, 4, 8)

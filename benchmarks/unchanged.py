@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from frostline.commands.terminal import print_table
+from frostline.commands.interface.terminal import print_table
 from frostline.features.cache import FeatureCache, open_writer
 from frostline.features.content import file_content
 from frostline.features.sources import open_source

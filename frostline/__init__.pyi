@@ -60,7 +60,7 @@ from .pipeline.judging.evaluate import EvaluationResult as EvaluationResult
 from .pipeline.judging.evaluate import evaluate as evaluate
 from .pipeline.judging.predict import Prediction as Prediction
 from .pipeline.judging.predict import predict as predict
-from .pipeline.options.recipe import Recipe as Recipe
+from .pipeline.options.learning.recipe import Recipe as Recipe
 from .pipeline.runs.run import Run as Run
 from .pipeline.runs.run import load_run as load_run
 from .pipeline.studies.batch import BatchPlan as BatchPlan

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from frostline import pipeline
-from frostline.commands.options import PATH, example, options_of, output_options
-from frostline.commands.output import Output, Table, Text
+from frostline.commands.interface.options import PATH, example, options_of, output_options
+from frostline.commands.interface.output import Output, Table, Text
 from frostline.pipeline.options.inspection import RankOptions
 
 if TYPE_CHECKING:

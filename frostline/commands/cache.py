@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from frostline import pipeline
-from frostline.commands.options import (
+from frostline.commands.interface.options import (
     PATH,
     example,
     options_of,
     output_options,
 )
-from frostline.commands.output import Output, Table, Text, listed, plain
+from frostline.commands.interface.output import Output, Table, Text, listed, plain
 from frostline.escapes import visible
 from frostline.pipeline.options.inspection import CheckOptions, LabelErrorOptions
 

@@ -7,8 +7,8 @@ import click
 
 from frostline.commands.extract import extraction_text
 from frostline.commands.judge import evaluation_text
-from frostline.commands.options import PATH, example, output_options
-from frostline.commands.output import Output, Table, Text
+from frostline.commands.interface.options import PATH, example, output_options
+from frostline.commands.interface.output import Output, Table, Text
 from frostline.commands.train import training_text
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from typing import Any
 import click
 
 from frostline import pipeline
-from frostline.commands.options import PATH, example, options_of, output_options
-from frostline.commands.output import Output, Text, listed, named
-from frostline.pipeline.options.recipe import Recipe
-from frostline.pipeline.options.tuning import FinetuneOptions
+from frostline.commands.interface.options import PATH, example, options_of, output_options
+from frostline.commands.interface.output import Output, Text, listed, named
+from frostline.pipeline.options.learning.recipe import Recipe
+from frostline.pipeline.options.learning.tuning import FinetuneOptions
 from frostline.shell import shell_command
 
 

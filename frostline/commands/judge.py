@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from frostline import pipeline
-from frostline.commands.options import PATH, example, format_option, options_of, output_options
-from frostline.commands.output import CsvTable, Output, Table, Text
+from frostline.commands.interface.options import PATH, example, format_option, options_of, output_options
+from frostline.commands.interface.output import CsvTable, Output, Table, Text
 from frostline.pipeline.options.judging import PredictOptions
 from frostline.pipeline.options.trust import TrustOptions
 

@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from frostline import pipeline
-from frostline.commands.options import PATH, example, format_option, options_of, output_options
-from frostline.commands.output import CsvTable, Output, Table, Text
+from frostline.commands.interface.options import PATH, example, format_option, options_of, output_options
+from frostline.commands.interface.output import CsvTable, Output, Table, Text
 from frostline.pipeline.options.studies import BatchOptions, CompareOptions, ReportOptions
 from frostline.shell import shell_command
 

@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from frostline import pipeline
-from frostline.commands.options import PATH, example, options_of, output_options
-from frostline.commands.output import Output, Table, Text, listed, named, number
+from frostline.commands.interface.options import PATH, example, options_of, output_options
+from frostline.commands.interface.output import Output, Table, Text, listed, named, number
 from frostline.pipeline.options.cluster import ClusterOptions
-from frostline.pipeline.options.heads import FewShotOptions, LearningCurveOptions, TrainHeadOptions
+from frostline.pipeline.options.learning.heads import FewShotOptions, LearningCurveOptions, TrainHeadOptions
 from frostline.shell import shell_command
 
 _caches_argument = click.argument("cache", type=PATH, metavar="CACHE[+CACHE...]")

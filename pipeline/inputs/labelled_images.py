@@ -11,7 +11,7 @@ from frostline.classifiers.protocol.splits import SplitReport, assign_splits, ch
 from frostline.features.cache import FeatureCache
 from frostline.features.spec import Layer
 from frostline.pipeline.errors import RunError
-from frostline.pipeline.options.splits import DEFAULT_FRACTIONS
+from frostline.pipeline.options.learning.splits import DEFAULT_FRACTIONS
 from frostline.splits import Split
 
 Rule = Literal[1, 2]

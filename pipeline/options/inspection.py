@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Literal
 
 from frostline.classifiers.inspection.near import NEAR
 from frostline.options import argument, option, seed_option
-from frostline.pipeline.options.heads import HEAD_DEVICES
-from frostline.pipeline.options.splits import SplitOptions
+from frostline.pipeline.options.learning.heads import HEAD_DEVICES
+from frostline.pipeline.options.learning.splits import SplitOptions
 from frostline.pipeline.options.trust import TrustOptions
 
 if TYPE_CHECKING:

@@ -28,8 +28,8 @@ from frostline.files.documents import (
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.labelled_images import HASH_RULE, Rule
 from frostline.pipeline.inputs.layers import joined_layers
-from frostline.pipeline.options.heads import TrainHeadOptions
-from frostline.pipeline.options.recipe import Recipe
+from frostline.pipeline.options.learning.heads import TrainHeadOptions
+from frostline.pipeline.options.learning.recipe import Recipe
 from frostline.pipeline.options.sources import SourceOptions
 from frostline.system.atomic import replace_file
 from frostline.system.files import broken_link

@@ -25,7 +25,7 @@ from frostline.pipeline.hosts.versions import library_versions, now
 from frostline.pipeline.inputs.joined_caches import AnyCache, members, open_caches
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
 from frostline.pipeline.inputs.learning_rows import LearningRows
-from frostline.pipeline.options.heads import FewShotOptions, LearningCurveOptions, SampleSizeOptions
+from frostline.pipeline.options.learning.heads import FewShotOptions, LearningCurveOptions, SampleSizeOptions
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.runs.caches import describe_caches
 from frostline.pipeline.runs.directory import (

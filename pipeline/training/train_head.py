@@ -25,7 +25,7 @@ from frostline.pipeline.hosts.versions import library_versions, now
 from frostline.pipeline.inputs.joined_caches import AnyCache, members, open_caches
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
 from frostline.pipeline.inputs.learning_rows import LearningRows
-from frostline.pipeline.options.heads import TrainHeadOptions
+from frostline.pipeline.options.learning.heads import TrainHeadOptions
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.caches import describe_caches

@@ -15,7 +15,7 @@ from torchvision.transforms import InterpolationMode, v2
 from frostline.features.images.decoding import DecodeError, decode, reason_of, upright_rgb
 from frostline.features.spec import Transform
 from frostline.features.table import ImageSource
-from frostline.pipeline.options.recipe import Recipe
+from frostline.pipeline.options.learning.recipe import Recipe
 from frostline.pipeline.tuning.loading import ImageLoader, Unreadable
 from frostline.pipeline.tuning.trainer.processes import Processes
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data._utils import signal_handling
 
 from frostline.interrupts import children_ignore_interrupts
 from frostline.pipeline.errors import FinetuneError
@@ -140,16 +141,19 @@ def _collate(items: list[Any]) -> Any:
 def _handler_of_children_kept() -> Iterator[None]:
     """Undo that torch handles SIGCHLD: it would raise the death of a process amid an update of the weights.
 
-    The death is found out as well when the next batch is waited for.
+    The death is found out as well when the next batch is waited for. A handler that torch installed earlier, for
+    another loader of this process, is replaced by the default one for the same reason.
     """
     if not hasattr(signal, "SIGCHLD") or threading.current_thread() is not threading.main_thread():
         yield
         return
     handler = signal.getsignal(signal.SIGCHLD)
+    if handler is None or getattr(handler, "__module__", None) == signal_handling.__name__:
+        handler = signal.SIG_DFL
     try:
         yield
     finally:
-        signal.signal(signal.SIGCHLD, handler if handler is not None else signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, handler)
 
 
 def _problem(error: Exception) -> tuple[str, str, bool] | None:

@@ -24,8 +24,8 @@ from frostline.pipeline.inputs.learning_rows import LearningRows
 from frostline.pipeline.inputs.networks import load_network
 from frostline.pipeline.inputs.scanned_images import ImageSet
 from frostline.pipeline.options.extraction import AnyDevice, CacheOptions
-from frostline.pipeline.options.recipe import Recipe
-from frostline.pipeline.options.tuning import FinetuneOptions
+from frostline.pipeline.options.learning.recipe import Recipe
+from frostline.pipeline.options.learning.tuning import FinetuneOptions
 from frostline.pipeline.progress import SILENT
 from frostline.pipeline.tuning.inputs import ActivationInputs, ImageInputs, Inputs
 from frostline.pipeline.tuning.start import EMBEDDING, StartRun, fresh_head

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from frostline import cli
-from frostline.commands.group import EXIT_CODES, CommandGroup
+from frostline.commands.interface.group import EXIT_CODES, CommandGroup
 from frostline.errors import FrostlineError
 from frostline.features.cache import FeatureCache
 from tests.helpers.network import BACKBONE_OPTIONS

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from frostline.classifiers.fitting.fitted_head import Curve
-from frostline.commands.output import CsvTable, Output
+from frostline.commands.interface.output import CsvTable, Output
 from frostline.csv_cells import CsvWriter, from_cell, to_cell
 from frostline.features.sources.manifests.manifest import open_manifest
 from frostline.pipeline.drawing.tables import write_table

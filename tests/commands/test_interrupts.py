@@ -137,7 +137,7 @@ def in_compiled_code(patience):
 OUTSIDE = """
 import time
 from frostline import __main__
-from frostline.commands.group import CommandGroup
+from frostline.commands.interface.group import CommandGroup
 CommandGroup.make_context = lambda *_args, **_options: (print("started", flush=True), time.sleep(1000))
 __main__.main()
 """

@@ -11,8 +11,8 @@ import click
 import numpy as np
 import pytest
 
-from frostline.commands.options import format_option, output_options
-from frostline.commands.output import Output, Table, plain
+from frostline.commands.interface.options import format_option, output_options
+from frostline.commands.interface.output import Output, Table, plain
 from tests.helpers.paths import DATA, ROOT
 from tests.helpers.runner import CliRunner
 
@@ -134,8 +134,8 @@ NAME = "猫 \U0001f431 قطة \x1b[31m\nred"
 def test_a_name_of_any_characters_is_one_line_of_a_table_in_any_encoding(encoding, tmp_path):
     code = (
         "import click\n"
-        "from frostline.commands.group import CommandGroup\n"
-        "from frostline.commands.terminal import print_table\n"
+        "from frostline.commands.interface.group import CommandGroup\n"
+        "from frostline.commands.interface.terminal import print_table\n"
         "group = CommandGroup('x')\n"
         f"group.add_command(click.Command('y', callback=lambda: print_table(['class'], [[{NAME!r}]])))\n"
         "group(['y'])\n"

@@ -15,8 +15,8 @@ from importlib.util import find_spec
 import click
 import pytest
 
-from frostline.commands.group import CommandGroup
-from frostline.commands.output import CsvTable, Output, Table
+from frostline.commands.interface.group import CommandGroup
+from frostline.commands.interface.output import CsvTable, Output, Table
 from frostline.errors import FrostlineError
 from frostline.escapes import EscapingStream, visible
 from tests.helpers.digits import copy_digits
@@ -99,7 +99,7 @@ PROGRAM = """
 import contextlib, sys
 sys.path.insert(0, {root!r})
 import click
-from frostline.commands.group import CommandGroup
+from frostline.commands.interface.group import CommandGroup
 from tests.commands.test_streams import WAYS, Output
 for way, write in WAYS.items():  # the last one ends the process
     group = CommandGroup("x")
@@ -234,10 +234,10 @@ def test_nothing_else_prints():
                 ):
                     places.append((name, words))
     allowed = {
-        ("frostline/commands/group.py", "click.ClickException(_message(error)).show"),
-        ("frostline/commands/group.py", "click.echo"),  # one constant sentence
-        ("frostline/commands/output.py", "click.echo"),
-        ("frostline/commands/terminal.py", "Console"),
+        ("frostline/commands/interface/group.py", "click.ClickException(_message(error)).show"),
+        ("frostline/commands/interface/group.py", "click.echo"),  # one constant sentence
+        ("frostline/commands/interface/output.py", "click.echo"),
+        ("frostline/commands/interface/terminal.py", "Console"),
         ("frostline/interrupts.py", "os.write"),  # the same
         ("frostline/system/files.py", "os.write"),
         ("frostline/system/truncation.py", "os.write"),  # in the handler of a signal

@@ -11,8 +11,8 @@ from frostline.features.errors import SourceError
 from frostline.features.images.decoders import decoder_of
 from frostline.features.sources import find_kind
 from frostline.pipeline.options.extraction import AnyDevice, ExtractOptions
-from frostline.pipeline.options.heads import TrainHeadOptions
-from frostline.pipeline.options.tuning import FinetuneOptions
+from frostline.pipeline.options.learning.heads import TrainHeadOptions
+from frostline.pipeline.options.learning.tuning import FinetuneOptions
 from frostline.pipeline.runs.record import CacheRecord, HeadRun, TunedRun
 from frostline.pipeline.runs.run import Run
 from frostline.shell import as_argument, shell_command

@@ -27,7 +27,7 @@ from frostline.pipeline.errors import StudyError
 from frostline.pipeline.extraction.engine_choice import possible_plans
 from frostline.pipeline.inputs.networks import load_network
 from frostline.pipeline.options.extraction import BackboneOptions
-from frostline.pipeline.options.tuning import FinetuneOptions
+from frostline.pipeline.options.learning.tuning import FinetuneOptions
 from frostline.pipeline.studies.jobs.checks import Known
 from frostline.pipeline.studies.jobs.kinds import (
     Candidate,

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 from frostline.features.errors import FeaturesError
 from frostline.pipeline.errors import RunError, StudyError
 from frostline.pipeline.options.extraction import ExtractOptions
-from frostline.pipeline.options.heads import TrainHeadOptions
-from frostline.pipeline.options.recipe import Recipe
-from frostline.pipeline.options.tuning import FinetuneOptions
+from frostline.pipeline.options.learning.heads import TrainHeadOptions
+from frostline.pipeline.options.learning.recipe import Recipe
+from frostline.pipeline.options.learning.tuning import FinetuneOptions
 from frostline.pipeline.progress import Reporter
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from frostline.classifiers.fitting.projection import ProjectionPlan
 from frostline.classifiers.fitting.search import drawn
 from frostline.classifiers.heads.catalog import parse_params
 from frostline.pipeline.errors import RecipeError
-from frostline.pipeline.options.heads import TrainHeadOptions
-from frostline.pipeline.options.recipe import Recipe
+from frostline.pipeline.options.learning.heads import TrainHeadOptions
+from frostline.pipeline.options.learning.recipe import Recipe
 from frostline.pipeline.studies.jobs.keys import build, read_keys
 from frostline.pipeline.studies.jobs.study_file import FinetuneTable, TrainHeadTable
 

@@ -21,8 +21,8 @@ from frostline.features.table import STAMP_BYTES, ImageTable
 from frostline.options import Options
 from frostline.pipeline.errors import StudyError
 from frostline.pipeline.options.extraction import BackboneOptions, ExtractOptions
-from frostline.pipeline.options.heads import TrainHeadOptions
-from frostline.pipeline.options.recipe import Recipe
+from frostline.pipeline.options.learning.heads import TrainHeadOptions
+from frostline.pipeline.options.learning.recipe import Recipe
 from frostline.pipeline.studies.jobs.kinds import (
     Candidate,
     Data,

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from frostline.csv_cells import CsvWriter
 from frostline.pipeline.errors import FinetuneError
-from frostline.pipeline.options.tuning import LogTo
+from frostline.pipeline.options.learning.tuning import LogTo
 from frostline.pipeline.tuning.trainer.loop import Epoch
 from frostline.system.atomic import replace_file
 

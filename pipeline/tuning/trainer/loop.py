@@ -22,7 +22,7 @@ from frostline.features.backbones.weights import load_tensors
 from frostline.features.engines.compiler import compile_network
 from frostline.files.documents import convert
 from frostline.pipeline.errors import FinetuneError
-from frostline.pipeline.options.recipe import Recipe
+from frostline.pipeline.options.learning.recipe import Recipe
 from frostline.pipeline.tuning.inputs import BatchSampler, Inputs
 from frostline.pipeline.tuning.trainer.checkpoint import (
     Checkpoint,

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from frostline.features.backbones import Stage
 from frostline.features.backbones.forward.normalisation import Normalise
 from frostline.features.spec import Transform
-from frostline.pipeline.options.recipe import Recipe
+from frostline.pipeline.options.learning.recipe import Recipe
 from frostline.pipeline.tuning.trainer.decay import decaying
 
 

@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import (
 )
 from torchvision.transforms import v2
 
-from frostline.pipeline.options.recipe import Recipe
+from frostline.pipeline.options.learning.recipe import Recipe
 
 _WARMUP_START = 0.01  # fraction of the learning rate at the start of the warm-up
 _STEPS, _STEP = (0.6, 0.85), 0.1

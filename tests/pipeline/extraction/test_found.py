@@ -8,7 +8,7 @@ from frostline import OptionError
 from frostline.features.cache import FeatureCache, merge_parts
 from frostline.features.sources import open_source
 from frostline.pipeline import evaluate, extract, finetune, plan_extraction
-from frostline.pipeline.options.recipe import Recipe
+from frostline.pipeline.options.learning.recipe import Recipe
 from frostline.pipeline.runs.run import load_run
 from frostline.pipeline.studies.html_report.commands import repeating_commands
 from tests.helpers.images import write_folder

@@ -14,7 +14,7 @@ import pytest
 from frostline.classifiers.heads.catalog import parse_params
 from frostline.features.errors import FeaturesError
 from frostline.pipeline import Recipe, RunError, evaluate, load_run
-from frostline.pipeline.options.heads import TrainHeadOptions
+from frostline.pipeline.options.learning.heads import TrainHeadOptions
 from frostline.pipeline.runs import summary
 from frostline.pipeline.runs.evaluation import EVALUATION_FILE, read_evaluation
 from frostline.pipeline.runs.ledger import LEDGER_FILE

@@ -29,7 +29,7 @@ from frostline.pipeline import (
     verify,
 )
 from frostline.pipeline.errors import RunError
-from frostline.pipeline.options.recipe import Recipe
+from frostline.pipeline.options.learning.recipe import Recipe
 from frostline.pipeline.progress import SILENT
 from frostline.pipeline.runs.evaluation import read_evaluation
 from frostline.pipeline.runs.predictions import TEST_FILE, Predictions

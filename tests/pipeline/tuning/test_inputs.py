@@ -7,7 +7,7 @@ import torch
 from frostline.features.images.decoding import decode
 from frostline.features.sources import open_source
 from frostline.features.spec import Transform
-from frostline.pipeline.options.recipe import Recipe
+from frostline.pipeline.options.learning.recipe import Recipe
 from frostline.pipeline.tuning.inputs import ActivationInputs, BatchSampler, ImageInputs
 from frostline.pipeline.tuning.trainer.processes import Processes
 

@@ -10,12 +10,14 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data._utils import signal_handling
 
 from frostline.features.sources import open_source
 from frostline.features.spec import Transform
 from frostline.pipeline import finetune
 from frostline.pipeline.errors import FinetuneError
-from frostline.pipeline.options.recipe import Recipe
+from frostline.pipeline.options.learning.recipe import Recipe
 from frostline.pipeline.tuning import loading
 from frostline.pipeline.tuning.inputs import ImageInputs
 from tests.helpers.listener import Listener
@@ -74,6 +76,19 @@ def test_training_with_a_killed_process_gives_the_same_network(digits, tmp_path,
     assert any("A process that loads images was killed" in warning for warning in listener.warnings)
     ours, theirs = state("killed"), state("whole")
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGCHLD")
+def test_the_handler_that_another_loader_installed_raises_nothing_in_training(digits, monkeypatch):
+    before = signal.getsignal(signal.SIGCHLD)
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
+    try:
+        list(DataLoader(TensorDataset(torch.zeros(2)), num_workers=1))
+        assert signal.getsignal(signal.SIGCHLD) not in {before, signal.SIG_DFL}
+        next(iter(inputs(digits, 2).train(CHUNKS, 1)))
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 SHARED = """

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from frostline.pipeline.errors import RecipeError
-from frostline.pipeline.options.recipe import Recipe
+from frostline.pipeline.options.learning.recipe import Recipe
 from frostline.pipeline.tuning.trainer.optimisation import Mixing, make_optimizer, make_schedule, replay, step
 
 

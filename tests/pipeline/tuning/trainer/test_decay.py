@@ -11,7 +11,7 @@ from torch import nn
 from torchvision import models
 
 from frostline.features.backbones import Upper, load_backbone, trunk
-from frostline.pipeline.options.recipe import Recipe
+from frostline.pipeline.options.learning.recipe import Recipe
 from frostline.pipeline.tuning.trainer.decay import decaying
 from frostline.pipeline.tuning.trainer.network import FrostLine, Network
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from frostline.commands.output import Output
+from frostline.commands.interface.output import Output
 from frostline.options import Option, Options
 
 Command = Callable[..., Any]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from frostline.errors import OptionError
 from frostline.options import option, seed_option
-from frostline.pipeline.options.splits import SplitOptions
+from frostline.pipeline.options.learning.splits import SplitOptions
 from frostline.pipeline.options.stage import StageOptions
 from frostline.pipeline.options.trust import TrustOptions
 

@@ -7,8 +7,8 @@ from typing import Literal
 from frostline.errors import OptionError
 from frostline.options import nested, option
 from frostline.pipeline.options.extraction import AnyDevice, BackboneOptions, ImageOptions
-from frostline.pipeline.options.recipe import Recipe
-from frostline.pipeline.options.splits import SplitOptions
+from frostline.pipeline.options.learning.recipe import Recipe
+from frostline.pipeline.options.learning.splits import SplitOptions
 from frostline.pipeline.options.stage import StageOptions
 
 LogTo = Literal["tensorboard", "mlflow"]

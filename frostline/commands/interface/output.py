@@ -67,7 +67,7 @@ class Output:
     @functools.cached_property
     def report(self) -> "Reporter":
         """Receiver of progress, notes and warnings."""
-        from frostline.commands.terminal import TerminalReporter
+        from frostline.commands.interface.terminal import TerminalReporter
 
         return TerminalReporter(quiet=self.quiet)
 
@@ -86,7 +86,7 @@ class Output:
             return
         for block in text:
             if isinstance(block, Table):
-                from frostline.commands.terminal import print_table
+                from frostline.commands.interface.terminal import print_table
 
                 print_table(block.headings, block.rows, title=block.title)
             elif isinstance(block, CsvTable):

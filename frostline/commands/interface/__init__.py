@@ -1,0 +1,1 @@
+"""What all commands share: options, results, the terminal, and loading on demand."""
