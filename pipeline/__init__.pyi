@@ -21,7 +21,7 @@ from .judging.evaluate import EvaluationResult as EvaluationResult
 from .judging.evaluate import evaluate as evaluate
 from .judging.predict import Prediction as Prediction
 from .judging.predict import predict as predict
-from .options.recipe import Recipe as Recipe
+from .options.learning.recipe import Recipe as Recipe
 from .runs.run import Run as Run
 from .runs.run import load_run as load_run
 from .studies.batch import BatchPlan as BatchPlan

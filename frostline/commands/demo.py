@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import click
 
 from frostline.commands.extract import extraction_text
-from frostline.commands.judge import evaluation_text
 from frostline.commands.interface.options import PATH, example, output_options
 from frostline.commands.interface.output import Output, Table, Text
+from frostline.commands.judge import evaluation_text
 from frostline.commands.train import training_text
 
 if TYPE_CHECKING:

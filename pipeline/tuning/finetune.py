@@ -28,8 +28,8 @@ from frostline.pipeline.hosts.versions import library_versions, now
 from frostline.pipeline.inputs.networks import load_network
 from frostline.pipeline.inputs.scanned_images import check_images
 from frostline.pipeline.inputs.sources import opened_source, summary_of
-from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.learning.tuning import FinetuneOptions
+from frostline.pipeline.options.stage import stage
 from frostline.pipeline.progress import SILENT, Reporter
 from frostline.pipeline.runs.directory import FEATURES, claim_run, default_run_path, write_run
 from frostline.pipeline.runs.head import describe_head, describe_metrics

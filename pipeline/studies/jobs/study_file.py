@@ -13,9 +13,9 @@ from frostline.options import SEEDS, Options, option
 from frostline.pipeline.errors import StudyError
 from frostline.pipeline.options.extraction import ExtractOptions
 from frostline.pipeline.options.learning.heads import TrainHeadOptions
-from frostline.pipeline.options.sources import SourceOptions
 from frostline.pipeline.options.learning.splits import SplitOptions
 from frostline.pipeline.options.learning.tuning import FinetuneOptions
+from frostline.pipeline.options.sources import SourceOptions
 from frostline.pipeline.studies.jobs.keys import build, read_keys
 from frostline.pipeline.studies.jobs.places import Lines, Place
 from frostline.registry import near
