@@ -55,7 +55,7 @@ class SourceNotes:
     Attributes:
         options: Options that said how to read the source, as far as they were given.
         columns: Column of a manifest by what it was taken for: path, label, split or group.
-        unused_columns: The other columns of a manifest.
+        unused_columns: Columns of a manifest that are neither taken for something nor kept beside.
         split_folders: Split by top-level folder, if these folders are splits.
         skipped: Entries that were skipped.
         remarks: Sentences on what the user should know: assumptions, and what may be missing.

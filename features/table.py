@@ -8,6 +8,7 @@ from typing import Final, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.features.columns import Column
 from frostline.features.notes import NO_NOTES, SourceNotes
 
 OK, FAILED = 1, 2
@@ -44,6 +45,7 @@ class ImageTable:
         stamps: (n, 16) uint8 from `make_stamp`, to detect changed images without reading them. An id with an
             unchanged stamp has an unchanged image. Stamps are compared for equality only: all 16 bytes between
             images of the same id, and the first 8 bytes, the file size, between images of different ids.
+        columns: Side columns, whose names are unique.
     """
 
     ids: NDArray[np.bytes_]
@@ -52,6 +54,7 @@ class ImageTable:
     split: NDArray[np.uint8]
     groups: NDArray[np.bytes_]
     stamps: NDArray[np.uint8]
+    columns: tuple[Column, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -65,6 +68,7 @@ class ImageTable:
             split=self.split[rows],
             groups=self.groups[rows],
             stamps=self.stamps[rows],
+            columns=tuple(column.take(rows) for column in self.columns),
         )
 
 

@@ -11,6 +11,7 @@ from scipy.special import softmax
 from sklearn.metrics.pairwise import euclidean_distances
 
 from frostline.classifiers.errors import HeadError
+from frostline.classifiers.fitting.columns import ColumnEncoding
 from frostline.classifiers.fitting.projection import Projection
 from frostline.classifiers.heads.catalog import recorded_head
 from frostline.classifiers.heads.kinds import HeadKind
@@ -85,7 +86,8 @@ class FittedHead:
         seconds: Wall time of search and fit in seconds.
         dim: Length of a feature vector.
         dtype: Number format of the features that the head was fitted to.
-        projection: Projection of features to the width that the estimator reads; None without a projection.
+        projection: Projection of features to fewer dimensions; None without a projection.
+        columns: Encoding of the side columns that follow the features; None without side columns.
         validation_predictions: Predictions of the head scored in `validation` for the validation rows, in ascending
             order; None for a loaded head.
     """
@@ -102,6 +104,7 @@ class FittedHead:
     dim: int
     dtype: str
     projection: Projection | None = None
+    columns: ColumnEncoding | None = None
     validation_predictions: HeadPredictions | None = None
 
     @property
@@ -109,10 +112,20 @@ class FittedHead:
         """Kind of head; a third-party head is not imported again."""
         return recorded_head(self.name)
 
-    def predict_proba(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        """Return (n, k) calibrated probabilities of (n, d) features; 0 for classes without training rows.
+    @property
+    def given_width(self) -> int:
+        """Length of the rows that the head is given: features, and encoded side columns."""
+        return self.dim + (self.columns.width if self.columns else 0)
 
-        Features are read in chunks, e.g. from a memory map.
+    @property
+    def width(self) -> int:
+        """Length of the rows that the estimator reads."""
+        return (self.projection.plan.width - self.dim if self.projection else 0) + self.given_width
+
+    def predict_proba(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        """Return (n, k) calibrated probabilities of (n, given_width) rows; 0 for classes without training rows.
+
+        Rows are features, followed by the encoded side columns if the head reads some. They are read in chunks, e.g. from a memory map.
 
         Raises:
             HeadError: The features have another length, are not floats, or are not finite.
@@ -120,26 +133,28 @@ class FittedHead:
         return softened(self.logits(X), self.temperature)
 
     def logits(self, X: NDArray[Any]) -> NDArray[np.float64]:
-        """Return (n, k) uncalibrated logits of (n, d) features; -inf for classes without training rows.
+        """Return (n, k) uncalibrated logits of (n, given_width) rows; -inf for classes without training rows.
 
         Raises:
             HeadError: The features have another length, are not floats, or are not finite.
         """
-        if X.ndim != 2 or X.shape[1] != self.dim:
+        if X.ndim != 2 or X.shape[1] != self.given_width:
+            side = f", {self.dim} features and {self.columns.width} of side columns" if self.columns else ""
             raise HeadError(
-                f"features: got shape {X.shape}, expected (n, {self.dim}), as this head was fitted to"
+                f"features: got shape {X.shape}, expected (n, {self.given_width}){side}, as this head was fitted to"
             )
         found = np.empty((len(X), len(self.classes)))
-        for part in spans(len(X), self.dim):
+        for part in spans(len(X), self.given_width):
             rows = as_floats(X[part], np.arange(part.start, part.stop))
             if self.projection:
-                rows = self.projection.transform(rows)
+                projected = self.projection.transform(rows[:, : self.dim])
+                rows = np.concatenate([projected, rows[:, self.dim :]], axis=1)
             found[part] = logits(self.kind, self.estimator, rows, len(self.classes))
             release(X)
         return found
 
     def predict(self, X: NDArray[Any]) -> NDArray[np.int64]:
-        """Return the (n,) index of the most probable class of (n, d) features.
+        """Return the (n,) index of the most probable class of (n, given_width) rows.
 
         Raises:
             HeadError: The features have another length, are not floats, or are not finite.

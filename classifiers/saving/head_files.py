@@ -16,6 +16,7 @@ from safetensors.numpy import save as save_tensors
 from skops import io as skops_io
 
 from frostline.classifiers.errors import HeadError, HeadFormatError
+from frostline.classifiers.fitting.columns import ColumnEncoding, EncodedColumn
 from frostline.classifiers.fitting.fitted_head import Curve, FittedHead, logits, softened
 from frostline.classifiers.fitting.projection import Projection, ProjectionPlan
 from frostline.classifiers.heads.catalog import recorded_head
@@ -65,6 +66,13 @@ class HeadFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dtype: str
     versions: dict[str, str]
     projection: _ProjectionRecord | None = None
+    columns: tuple[EncodedColumn, ...] = ()
+
+    @property
+    def inner_dim(self) -> int:
+        """Length of the rows that the estimator reads."""
+        width = self.projection.plan.width if self.projection else self.dim
+        return width + sum(column.width for column in self.columns)
 
 
 def save_head(fitted: FittedHead, folder: str | Path) -> None:
@@ -100,6 +108,7 @@ def save_head(fitted: FittedHead, folder: str | Path) -> None:
         dtype=fitted.dtype,
         versions={name: version(name) for name in ("numpy", "safetensors", "scikit-learn", "skops", "torch")},
         projection=projection,
+        columns=fitted.columns.columns if fitted.columns else (),
     )
     text = msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
     replace_file(folder / file, data)
@@ -166,12 +175,8 @@ def load_head(folder: str | Path, *, trusted: Collection[str] = ()) -> FittedHea
         dim=record.dim,
         dtype=record.dtype,
         projection=projection,
+        columns=ColumnEncoding(record.columns) if record.columns else None,
     )
-
-
-def _inner_dim(record: HeadFile) -> int:
-    """Return the length of the vectors that the estimator reads."""
-    return record.projection.plan.width if record.projection else record.dim
 
 
 def _load_projection(record: _ProjectionRecord, dim: int, folder: Path) -> Projection:
@@ -256,9 +261,9 @@ def _from_tensors(kind: HeadKind, params: Mapping[str, Any], data: bytes) -> Any
 
 
 def _check_estimator(estimator: Any, record: HeadFile) -> None:
-    if estimator.n_features_in_ != _inner_dim(record):
+    if estimator.n_features_in_ != record.inner_dim:
         raise HeadError(
-            f"length of a feature vector: got {estimator.n_features_in_}, expected {_inner_dim(record)}"
+            f"length of a feature vector: got {estimator.n_features_in_}, expected {record.inner_dim}"
         )
     classes = np.asarray(estimator.classes_)
     known = len(record.classes)
@@ -277,5 +282,5 @@ def _check_estimator(estimator: Any, record: HeadFile) -> None:
 def _check_scores(kind: HeadKind, estimator: Any, record: HeadFile) -> None:
     """Score one vector, which fails if the arrays of the estimator contradict each other, or the temperature."""
     with np.errstate(all="ignore"):  # what overflows is not finite
-        scores = logits(kind, estimator, np.zeros((1, _inner_dim(record)), np.float32), len(record.classes))
+        scores = logits(kind, estimator, np.zeros((1, record.inner_dim), np.float32), len(record.classes))
         softened(scores, record.temperature)

@@ -15,6 +15,7 @@ from frostline.features.cache.reader import FeatureCache
 from frostline.features.cache.writing.creation import create
 from frostline.features.cache.writing.reuse import Contents, KnownRows, compare_images
 from frostline.features.cache.writing.writer import CacheWriter
+from frostline.features.columns import Column
 from frostline.features.errors import CacheMismatchError, ChecksumError, FeaturesError, PartError
 from frostline.features.table import ImageSource, ImageTable
 from frostline.system.files import resolved
@@ -118,6 +119,10 @@ class _Whole(ImageSource):
             split=np.concatenate([table.split for table in tables]),
             groups=np.concatenate([table.groups for table in tables]),
             stamps=np.concatenate([table.stamps for table in tables]),
+            columns=tuple(
+                Column(column.name, np.concatenate([table.columns[index].values for table in tables]))
+                for index, column in enumerate(tables[0].columns)
+            ),
         )
 
     def read(self, row: int) -> tuple[bytes, bytes]:
@@ -157,6 +162,8 @@ def _check_compatible(one: FeatureCache, other: FeatureCache) -> None:
         raise CacheMismatchError(
             f"{one.path} and {other.path} have different specifications; they differ in{fields}"
         )
+    if one.info().columns != other.info().columns:
+        raise PartError(f"{one.path} and {other.path} have different side columns; extract every part again")
     mine, theirs = one.file.layout.part, other.file.layout.part
     if mine and theirs and mine.part.count != theirs.part.count:
         raise PartError(

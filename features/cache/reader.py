@@ -1,7 +1,7 @@
 """Reading of finished caches: ids, labels, splits and features, memory-mapped."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -59,7 +59,8 @@ class VerifyReport:
         rows: Number of images.
         blocks: Number of blocks, which are ranges of rows with common checksums.
         damaged: (dataset, first row, last row) of every damaged range. The dataset is a layer's key, "metadata"
-            (content, stamps, status, errors, and since version 2 of the file times and energies) or "table" (ids, labels, splits, groups and classes).
+            (content, stamps, status, errors, and since version 2 of the file times and energies) or "table" (ids, labels,
+            splits, groups, classes and side columns).
     """
 
     rows: int
@@ -92,6 +93,7 @@ class CacheInfo:
         timing: Time and energy of the computation; None if unknown.
         created: Creation time.
         source: Folder or manifest of the images.
+        columns: Type of each side column by name: ``number`` or ``text``.
         notes: How the images were listed when the file was created, and which entries were skipped.
         weights: Weights that the user chose for the backbone; None for its own.
         weights_note: How the weights were read and what was assumed; None for nothing to say.
@@ -113,6 +115,7 @@ class CacheInfo:
     timing: Timing | None
     created: datetime
     source: str
+    columns: Mapping[str, str]
     notes: SourceNotes
     weights: str | None
     weights_note: str | None
@@ -308,6 +311,14 @@ class FeatureCache:
         """(n,) str: group of each image, "" for no group. Rows of one group belong to one split."""
         return self._decoded("groups", self._file.table.groups)
 
+    @cached_property
+    def columns(self) -> Mapping[str, NDArray[Any]]:
+        """Side columns by name: (n,) float64, NaN for a missing number; or (n,) str, "" for a missing text."""
+        try:
+            return {column.name: column.cells for column in self._file.table.columns}
+        except UnicodeDecodeError as error:
+            raise CacheFormatError(f"{self.path}: a side column is not UTF-8 ({error})") from None
+
     def _decoded(self, what: str, names: NDArray[np.bytes_]) -> NDArray[np.str_]:
         try:
             return np.strings.decode(names, "utf-8")
@@ -349,7 +360,7 @@ class FeatureCache:
     def table(self) -> ImageTable:
         """Images of the cache as their source would list them, memory-mapped."""
         table = self._file.table
-        return ImageTable(table.ids, table.labels, table.classes, table.split, table.groups, self.stamps)
+        return replace(table, stamps=self.stamps)
 
     @property
     def file(self) -> MappedFile:
@@ -399,7 +410,7 @@ class FeatureCache:
         rows, blocks = self.rows, np.arange(self._file.layout.blocks)
         bad = [] if self._file.table_is_intact() else [("table", 0, rows - 1)]
         if not bad:
-            _ = self.ids, self.groups  # which are text
+            _ = self.ids, self.groups, self.columns  # which are text
         for column, what in enumerate([*(layer.key for layer in self.layers), "metadata"]):
             wrong = blocks[~self._file.recheck(column, blocks)]
             bad += [(what, first, last) for first, last in self._runs(wrong)]
@@ -425,6 +436,9 @@ class FeatureCache:
             timing=self.timing,
             created=self.created,
             source=self.source,
+            columns={
+                column.name: "number" if column.is_numeric else "text" for column in self._file.table.columns
+            },
             notes=self.notes,
             weights=self.weights or None,
             weights_note=self._file.layout.origin.weights_note or None,

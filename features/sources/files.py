@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.features.columns import Column
 from frostline.features.errors import SourceError
 from frostline.features.images.decoding import MAX_FILE_BYTES
 from frostline.features.notes import NO_NOTES, SourceNotes
@@ -144,6 +145,7 @@ def make_table(
     labels: Sequence[str],
     split: Sequence[Split],
     groups: Sequence[str] = (),
+    columns: Sequence[Column] = (),
     where: str,
 ) -> tuple[ImageTable, NDArray[np.int64]]:
     """Return a table with its rows sorted by id and its classes numbered, and the `FileSource.changed` of its rows.
@@ -154,6 +156,7 @@ def make_table(
         labels: Class name of each file, empty for unknown.
         split: Split of each file.
         groups: Group of each file, empty for none. Optional.
+        columns: Side columns.
         where: Source named in error messages.
 
     Raises:
@@ -170,6 +173,7 @@ def make_table(
         split=np.array(split, np.uint8)[order],
         groups=np.array([group.encode() for group in groups] or np.zeros(len(ids), "S1"), np.bytes_)[order],
         stamps=stamps_of(stats)[order],
+        columns=tuple(column.take(order) for column in columns),
     )
     changed: NDArray[np.int64] = _fields(stats)[:, 1:3].max(axis=1)
     return table, changed[order]

@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from frostline.features.columns import parse_columns
 from frostline.features.errors import SourceError
 from frostline.features.images.decoding import MAX_FILE_BYTES
 from frostline.features.notes import SourceNotes
 from frostline.features.sources.arrays.encoding import check_images, image_file, picture_file
 from frostline.features.sources.files import make_table
 from frostline.features.sources.labels import composed
+from frostline.features.sources.manifests.sheet import side_cells
 from frostline.features.sources.numbering import numbered
 from frostline.features.sources.split_names import SPLIT_CODES
 from frostline.features.table import ImageSource, ImageTable
@@ -95,6 +97,7 @@ def images_source(
     labels: Sequence[Any] | None = None,
     split: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
+    columns: Mapping[str, Sequence[Any]] | None = None,
     name: str = "memory:images",
     version: str = "",
 ) -> ImageSource:
@@ -109,6 +112,7 @@ def images_source(
             ``targets`` of a data set, with the names in its ``classes``.
         split: Split of each image: train, val, test, or "" for none.
         groups: Group of each image, "" for none.
+        columns: Side columns by name: a number or text per image, None or "" for unknown.
         name: Name of the set, by which its cache knows it.
         version: Text that changes with the images. It saves reading all images to find out whether any has changed;
             without it, only their bytes tell.
@@ -123,23 +127,26 @@ def images_source(
     as_file(image_of(items[0]))  # all others are read when they are computed
     names = numbered(count) if ids is None else [str(id_) for id_ in ids]
     texts, remarks = composed(labels_of(items) if labels is None else _texts(labels, None))
-    columns = {"ids": names, "labels": texts, "split": split, "groups": groups}
-    for column, values in columns.items():
+    given = {"ids": names, "labels": texts, "split": split, "groups": groups, **(columns or {})}
+    for column, values in given.items():
         if values is not None and len(values) != count:
             raise SourceError(f"{name}: {column}: got {len(values)}, expected one per image, {count}")
     if len({*names}) < count:
         raise SourceError(f"{name}: ids: got {count - len({*names})} of them twice; expected unique ones")
+    side, lost = parse_columns({column: side_cells(values) for column, values in (columns or {}).items()})
     table, _ = make_table(
         names,
         [(0, _number_of(version), 0, 0)] * count,
         labels=texts,
         split=[_split(text, name) for text in split] if split is not None else [Split.NONE] * count,
         groups=[str(group) for group in groups or ()],
+        columns=side,
         where=name,
     )
     number = {id_.encode(): index for index, id_ in enumerate(names)}
     order = [number[id_] for id_ in table.ids.tolist()]
-    return MemorySource(name, table, SourceNotes(remarks=tuple(remarks)), items, order, settled=bool(version))
+    notes = SourceNotes(unused_columns=lost, remarks=tuple(remarks))
+    return MemorySource(name, table, notes, items, order, settled=bool(version))
 
 
 def image_of(item: Any) -> Any:

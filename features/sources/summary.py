@@ -26,7 +26,8 @@ class SourceSummary:
         missing: Number of images that don't exist or can't be accessed.
         missing_names: The first of them.
         columns: Column of a manifest by what it was taken for: path, label, split or group.
-        unused_columns: The other columns of a manifest.
+        side_columns: Columns that are kept beside: numbers and short texts.
+        unused_columns: Columns of a manifest that are neither taken for something nor kept beside.
         split_folders: Split by top-level folder, if these folders are splits.
         skipped: Entries of the folder that were skipped.
         remarks: Sentences on what the user should know: assumptions, and what may be missing.
@@ -40,6 +41,7 @@ class SourceSummary:
     missing: int
     missing_names: tuple[str, ...]
     columns: Mapping[str, str]
+    side_columns: tuple[str, ...]
     unused_columns: tuple[str, ...]
     split_folders: Mapping[str, str]
     skipped: Skipped
@@ -53,10 +55,12 @@ class SourceSummary:
             folders = {name: split for name, split in self.split_folders.items() if name.lower() != split}
             named = ", ".join(f"{folder} is {split}" for folder, split in folders.items())
             yield f"  splits: {', '.join(counts)}" + (f" ({named})" if named else "")
-        if self.columns:
-            taken = ", ".join(f"{role} from {column!r}" for role, column in self.columns.items())
-            unused = f"; not used: {listed(self.unused_columns)}" if self.unused_columns else ""
-            yield f"  columns: {taken}{unused}"
+        columns = [f"{role} from {column!r}" for role, column in self.columns.items()]
+        taken = [", ".join(columns)] if columns else []
+        taken += [f"kept beside: {listed(self.side_columns)}"] if self.side_columns else []
+        taken += [f"not used: {listed(self.unused_columns)}"] if self.unused_columns else []
+        if taken:
+            yield f"  columns: {'; '.join(taken)}"
         if self.missing:
             names = ", ".join(map(repr, self.missing_names))
             more = self.missing - len(self.missing_names)
@@ -98,6 +102,7 @@ def summarise(source: ImageSource) -> SourceSummary:
         missing=len(missing),
         missing_names=tuple(table.ids[row].decode() for row in missing[:_NAMED]),
         columns=notes.columns,
+        side_columns=tuple(column.name for column in table.columns),
         unused_columns=notes.unused_columns,
         split_folders=notes.split_folders,
         skipped=notes.skipped,

@@ -63,7 +63,7 @@ def evaluation_text(result: "pipeline.EvaluationResult") -> Text:
 
 @click.command(epilog=example("frostline predict runs/photos-linear new/ one.jpg --format csv > labels.csv"))
 @click.argument("run", type=PATH)
-@click.argument("images", type=PATH, nargs=-1, required=True, metavar="IMAGE|FOLDER...")
+@click.argument("images", type=PATH, nargs=-1, required=True, metavar="IMAGE|FOLDER|DATA...")
 @format_option("csv", "json")
 @options_of(PredictOptions)
 @output_options

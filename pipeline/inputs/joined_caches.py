@@ -1,6 +1,6 @@
 """Several caches of the same images, read as one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,11 @@ class JoinedCaches:
     def groups(self) -> NDArray[np.str_]:
         """(n,) str groups."""
         return self.caches[0].groups
+
+    @property
+    def columns(self) -> Mapping[str, NDArray[Any]]:
+        """Side columns of the first cache; see `FeatureCache.columns`."""
+        return self.caches[0].columns
 
     @property
     def content(self) -> NDArray[np.uint8]:

@@ -20,7 +20,8 @@ from frostline.pipeline.drawing.thumbnails import check_source
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.extraction.compute import fill_cache
 from frostline.pipeline.inputs.joined_caches import AnyCache, image_digests, members, open_caches
-from frostline.pipeline.inputs.layers import layer_features, layers_of
+from frostline.pipeline.inputs.layers import layers_of
+from frostline.pipeline.inputs.side_columns import head_rows
 from frostline.pipeline.inputs.sources import opened_source
 from frostline.pipeline.judging.pictures import draw_evaluation
 from frostline.pipeline.options.extraction import CacheOptions
@@ -124,6 +125,7 @@ def evaluate(
     head = opened.head(trusted=trusted)
     labels = _head_labels(data, test, head.classes)
 
+    rows = head_rows(data, opened.layer, head.columns)
     check_evaluation_place(opened.path, rows=len(test))
     number = opened.ledger.record(cache=str(data.path), key=data.key, rows=len(test), report=report)
     if number > 1:
@@ -132,7 +134,7 @@ def evaluate(
             " anything, based on test results makes them optimistic; choose on validation."
         )
     with report.task("Evaluating", None):
-        logits = head.logits(layer_features(data, opened.layer)[test])
+        logits = head.logits(rows[test])
         probabilities = softened(logits, head.temperature)
         metrics = score(labels, probabilities, classes=head.classes)
     calibration = Calibration(

@@ -17,7 +17,7 @@ from frostline.features.engines import Engine
 from frostline.features.images.batches import Batch, load_batches
 from frostline.features.images.decoders import decoder_of
 from frostline.features.sources import Images, open_paths, open_source
-from frostline.features.sources.archives.archive import is_archive
+from frostline.features.sources.opening import find_kind
 from frostline.features.spec import Dtype
 from frostline.features.table import ImageSource
 from frostline.pipeline.errors import RunError
@@ -83,6 +83,9 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
     count = len(source.table)
     if not count:
         return []
+    side = {column.name: column.cells for column in source.table.columns}
+    if head.columns:
+        head.columns.check(side, "the images")
     used = sorted({index for index, _ in layers})
     computation = CacheOptions.of(
         options, batch_size=options.batch_size or min(count, _BATCH_SIZE), report=options.report
@@ -102,8 +105,11 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
     with options.report.task("Predicting", count) as advance:
         for each in zip(*streams, strict=True):  # batch by batch, side by side
             outputs = {index: found for index, (_, found) in zip(used, each, strict=True)}
-            features = np.concatenate([outputs[index][key] for index, key in layers], axis=1)
             batch = each[0][0]
+            parts = [outputs[index][key] for index, key in layers]
+            if head.columns:
+                parts.append(head.columns.encode(side, batch.rows))
+            features = np.concatenate(parts, axis=1)
             remarks |= {os.fsdecode(source.table.ids[row]): text for row, text in batch.remarks.items()}
             predictions += _label(batch, features, source, head, options.top_k)
             advance(len(batch.rows))
@@ -112,11 +118,17 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
 
 
 def _source(images: str | Path | Sequence[str | Path] | ImageSource | Images) -> ImageSource:
-    """Return the image source itself, that of a single archive, of the named files, or of the images themselves."""
+    """Return the image source itself, that of a data set that is no folder of files, or of the named files and folders."""
     paths = [images] if isinstance(images, str | Path) else images
     if not isinstance(paths, Sequence) or not all(isinstance(path, str | Path) for path in paths):
         return passed_source(cast("ImageSource | Images", images))
-    return open_source(paths[0]) if len(paths) == 1 and is_archive(str(paths[0])) else open_paths(paths)
+    return open_source(paths[0]) if len(paths) == 1 and _is_set(str(paths[0])) else open_paths(paths)
+
+
+def _is_set(path: str) -> bool:
+    """Return whether a path names a data set as a whole: any source of images but a folder of image files."""
+    kind = find_kind(path)
+    return kind is not None and not (kind.locate and Path(path).is_dir())
 
 
 def _report_skipped(source: ImageSource, report: Reporter) -> None:

@@ -18,7 +18,8 @@ class PredictOptions(TrustOptions, EngineOptions):
     """Options of `frostline.predict`."""
 
     images: "str | Path | Sequence[str | Path] | ImageSource" = argument(
-        "Images, and folders to search for images; or an image source, whose labels are not read"
+        "Images, and folders to search for images; or one data set as `extract` reads it, or an image source. Labels are"
+        " not read"
     )
     _: KW_ONLY
     top_k: int = option(5, "Classes listed per image.", low=1, metavar="K")

@@ -15,7 +15,7 @@ def describe_head(fitted: FittedHead, kind: str) -> HeadRecord:
         kind=kind,
         params=dict(fitted.params),
         types=foreign_types(fitted.estimator),
-        width=fitted.projection.plan.width if fitted.projection else fitted.dim,
+        width=fitted.width,
     )
 
 

@@ -15,7 +15,7 @@ from frostline.pipeline.inputs.layers import layers_of
 from frostline.pipeline.runs.caches import open_unchanged, provenance_of
 from frostline.pipeline.runs.evaluation import find_test_predictions, is_unfinished, read_evaluation
 from frostline.pipeline.runs.predictions import VALIDATION_FILE, Predictions
-from frostline.pipeline.runs.record import CacheRecord, HeadRun, RunRecord
+from frostline.pipeline.runs.record import CacheRecord, HeadRun
 from frostline.pipeline.runs.run import Run, load_run
 from frostline.system.files import resolved
 
@@ -89,6 +89,7 @@ class Summary:
         layer: Key of the layer that the head reads.
         head: Kind of head.
         project: Projection of the features; None without one.
+        columns: Side columns that the head reads beside the features.
         seed: Random seed.
         validation: Accuracy on validation rows, with a Wilson interval (Wilson 1927).
         test: Accuracy on test rows, with a Wilson interval; None if the run was not evaluated.
@@ -103,6 +104,7 @@ class Summary:
     layer: str
     head: str
     project: str | None
+    columns: tuple[str, ...]
     seed: int
     validation: Accuracy | None
     test: Accuracy | None
@@ -151,6 +153,7 @@ def summarise(path: str | Path) -> Summary:
     """
     run = load_run(path)
     record = run.record
+    options = record.train_options() if isinstance(record, HeadRun) else None
     return Summary(
         run=run,
         name=resolved(run.path).name,
@@ -158,7 +161,8 @@ def summarise(path: str | Path) -> Summary:
         backbones=_backbones(run),
         layer=run.layer,
         head=record.head.kind,
-        project=_project(record),
+        project=options.project if options else None,
+        columns=tuple(options.with_columns) if options else (),
         seed=record.seed,
         validation=_validation(run),
         test=_test(run),
@@ -277,8 +281,3 @@ def _sum(parts: Sequence[float | None]) -> float | None:
 def _whole(parts: Sequence[int | None]) -> int | None:
     found = _sum(parts)
     return None if found is None else int(found)
-
-
-def _project(record: RunRecord) -> str | None:
-    options = record.train_options() if isinstance(record, HeadRun) else None
-    return options.project if options else None

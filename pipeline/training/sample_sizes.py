@@ -13,6 +13,7 @@ from frostline.classifiers.experiments import few_shot as few_shots
 from frostline.classifiers.experiments import learning_curve as curves
 from frostline.classifiers.experiments.few_shot import ShotScore
 from frostline.classifiers.experiments.learning_curve import CurvePoint, Forecast
+from frostline.classifiers.fitting.columns import ColumnEncoding
 from frostline.classifiers.fitting.inputs import FitOptions
 from frostline.classifiers.heads.catalog import parse_params
 from frostline.files.checksums import read_listed
@@ -23,8 +24,9 @@ from frostline.pipeline.drawing.tables import write_table
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.hosts.versions import library_versions, now
 from frostline.pipeline.inputs.joined_caches import AnyCache, members, open_caches
-from frostline.pipeline.inputs.layers import layer_choices, layer_features
+from frostline.pipeline.inputs.layers import layer_choices
 from frostline.pipeline.inputs.learning_rows import LearningRows
+from frostline.pipeline.inputs.side_columns import digest_of, fit_columns, head_rows
 from frostline.pipeline.options.learning.heads import FewShotOptions, LearningCurveOptions, SampleSizeOptions
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.runs.caches import describe_caches
@@ -197,6 +199,7 @@ class _Study:
     fitting: FitOptions
     layer: str
     rows: LearningRows[AnyCache]
+    columns: ColumnEncoding | None
     folder: Path
     started: float
 
@@ -214,7 +217,9 @@ class _Study:
             runs = tuning_runs(each.weights for each in members(cache))
             rows = divide_for_training(cache, runs, options.fractions, options.report)
             fitting = FitOptions(params, options.seed, options.device, trusted=options.trusted)
-            yield cls(name, options, fitting, key, rows, folder, started)
+            yield cls(
+                name, options, fitting, key, rows, fit_columns(rows, options.with_columns), folder, started
+            )
 
     def common(self, found: Any) -> dict[str, Any]:
         """Return the fields that both results have."""
@@ -232,11 +237,11 @@ class _Study:
         with report.task(f"{task} with {head} on {self.layer}", total) as advance:
             found = measure(
                 head,
-                self.rows.labelled(layer_features(cache, self.layer)),
+                self.rows.labelled(head_rows(cache, self.layer, self.columns)),
                 self.fitting,
                 content=cache.content,
                 jobs=self.options.jobs,
-                key=f"{cache.key} {self.layer} {self.rows.digest}",
+                key=f"{cache.key} {self.layer} {self.rows.digest}{digest_of(self.rows, self.columns)}",
                 journal=self.folder.with_name(f".{self.folder.name}"),
                 progress=advance,
                 **options,
@@ -257,6 +262,7 @@ class _Study:
             "created": now(),
             "caches": to_plain(describe_caches(cache)),
             "split": {"counts": dict(self.rows.counts), "problems": list(self.rows.problems)},
+            "columns": self.columns.names if self.columns else (),
             "seed": self.options.seed,
             **{name: value for name, value in dataclasses.asdict(result).items() if name != "folder"},
             "versions": library_versions(),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from frostline.classifiers.fitting.columns import ColumnEncoding
 from frostline.classifiers.fitting.fit import fit_head
 from frostline.classifiers.fitting.fitted_head import FittedHead
 from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
@@ -25,6 +26,7 @@ from frostline.pipeline.hosts.versions import library_versions, now
 from frostline.pipeline.inputs.joined_caches import AnyCache, members, open_caches
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
 from frostline.pipeline.inputs.learning_rows import LearningRows
+from frostline.pipeline.inputs.side_columns import digest_of, fit_columns, with_columns
 from frostline.pipeline.options.learning.heads import TrainHeadOptions
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.progress import Reporter
@@ -100,7 +102,7 @@ def _train(
         )
     memory = half_of_memory() if options.memory is None else options.memory
     fitting = FitOptions(options.params or {}, options.seed, options.device, memory, options.trusted)
-    job = _Job(options, fitting, rows, path)
+    job = _Job(options, fitting, rows, path, fit_columns(rows, options.with_columns))
     fits = [job.fit(choice) for choice in choices]
     best = _best(fits)
     _note_foreign_types(best.fitted, options.report)
@@ -171,6 +173,7 @@ class _Job:
     fitting: FitOptions
     rows: LearningRows[AnyCache]
     run: Path
+    columns: ColumnEncoding | None
 
     @property
     def search(self) -> SearchPlan | None:
@@ -193,14 +196,16 @@ class _Job:
             if self.projection
             else None
         )
-        rows = self.rows.labelled(ProjectedRows(plain, projection) if projection else plain)
+        read = ProjectedRows(plain, projection) if projection else plain
+        rows = self.rows.labelled(with_columns(read, self.rows.images, self.columns))
         found = self._search(layer, rows, self.search) if self.search else None
         params = {**self.fitting.params, **(found.params if found else {})}
         with self.options.report.task(f"Training {head} on {layer}", None) as advance:
             fitted = fit_head(head, rows, dataclasses.replace(self.fitting, params=params), progress=advance)
+        fitted = dataclasses.replace(fitted, dim=plain.shape[1], columns=self.columns)
         if projection:
-            dim, dtype = plain.shape[1], plain.dtype.name
-            fitted = dataclasses.replace(fitted, projection=projection, dim=dim, dtype=dtype)
+            dtype = plain.dtype.name
+            fitted = dataclasses.replace(fitted, projection=projection, dtype=dtype)
         if found:
             fitted = dataclasses.replace(fitted, trials=found.trials)
         return _Fit(layer, fitted, found)
@@ -214,7 +219,7 @@ class _Job:
                 plan,
                 self.fitting,
                 folds=self.rows.folds(self.options.cv),
-                key=f"{cache.key} {layer} {self.rows.digest} {self.projection}",
+                key=f"{cache.key} {layer} {self.rows.digest} {self.projection}{digest_of(self.rows, self.columns)}",
                 journal=self.run.with_name(f".{self.run.name}.search"),
                 progress=advance,
             )

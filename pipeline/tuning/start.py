@@ -44,11 +44,12 @@ class StartRun:
         head = run.record.head
         scale = head.params.get("scale")
         plain = head.kind == "linear" and scale in _LINEAR_SCALES
-        if not plain or run.layer != EMBEDDING or run.head().projection is not None:
+        fitted = run.head() if plain else None
+        if not fitted or run.layer != EMBEDDING or fitted.projection or fitted.columns:
             raise FinetuneError(
                 f"{run.path} has a {head.kind!r} head on layer {run.layer!r}"
                 f" (scale {scale!r}); fine-tuning starts from a linear head on {EMBEDDING!r}"
-                f" with scale {' or '.join(_LINEAR_SCALES)}. Create one with: frostline train-head CACHE --head linear"
+                f" with scale {' or '.join(_LINEAR_SCALES)}, without projection and side columns. Create one with: frostline train-head CACHE --head linear"
             )
         return cls(run)
 

@@ -1,7 +1,7 @@
 """Layout of a cache file: its datasets and their positions."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,17 +20,21 @@ from frostline.features.table import ImageTable
 Array = NDArray[Any]
 
 FORMAT = b"frostline-cache"
-FILE_VERSION = 2
-"""Version of the file layout. Version 1 has no checksums of the datasets of `MEASURED`, which its early files lack."""
+FILE_VERSION = 3
+"""Version of the file layout. Version 1 has no checksums of the datasets of `MEASURED`, which its early files lack.
+Version 3 has side columns; a file without them is still written as version 2, for earlier readers."""
 
 BLOCK_ROWS = 256
 ERROR_BYTES = 128
 
 TABLE = ("ids", "labels", "split", "groups", "classes")
-"""Datasets that are known before the first image is read. One digest covers all of them."""
+"""Datasets that are known before the first image is read, without side columns. One digest covers all of them."""
 
 METADATA = ("content", "stat", "status", "errors")
 """Datasets that are written with a row's features. One checksum per block covers them and those of `MEASURED`."""
+
+COLUMN_NAMES = "column_names"
+"""Dataset with the names of the side columns. Column i is in the dataset ``columns/i``. The table's digest covers both."""
 
 MEASURED = ("seconds", "joules")
 """Datasets with the time and energy per row. Files of version 1 have no checksum of them, and early ones lack them."""
@@ -116,6 +120,12 @@ class Layout:
         return self.extents["ids"].shape[0]
 
     @property
+    def table(self) -> tuple[str, ...]:
+        """Names of the datasets of the table, in the order of its digest."""
+        count = self.extents[COLUMN_NAMES].shape[0] if COLUMN_NAMES in self.extents else 0
+        return (*TABLE, *side_names(count))
+
+    @property
     def blocks(self) -> int:
         """Number of blocks in the file."""
         return self.extents["blocks"].shape[0]
@@ -135,6 +145,11 @@ def as_bytes(array: Array) -> memoryview:
 def feature_name(key: str) -> str:
     """Return the name of the dataset that holds a layer's features."""
     return f"features/{key}"
+
+
+def side_names(count: int) -> tuple[str, ...]:
+    """Return the names of the datasets of side columns; empty for none."""
+    return (COLUMN_NAMES, *(f"columns/{index}" for index in range(count))) if count else ()
 
 
 def stored_dtype(spec: FeatureSpec) -> np.dtype[Any]:
@@ -176,13 +191,23 @@ def text_dtype(length: int) -> np.dtype[Any]:
 
 def table_arrays(table: ImageTable) -> dict[str, Array]:
     """Return the arrays of a table as stored: little-endian, with byte strings as wide as the longest one."""
-    return {
+    arrays = {
         "ids": _narrow(table.ids),
         "labels": np.ascontiguousarray(table.labels, "<i8"),
         "split": np.ascontiguousarray(table.split, "u1"),
         "groups": _narrow(table.groups),
-        "classes": _narrow(np.array([name.encode() for name in table.classes], "S")),
+        "classes": _narrow(_encoded(table.classes)),
     }
+    values = [
+        np.ascontiguousarray(column.values, "<f8") if column.is_numeric else _narrow(column.values)
+        for column in table.columns
+    ]
+    names = [_narrow(_encoded([column.name for column in table.columns]))] if values else []
+    return arrays | dict(zip(side_names(len(values)), [*names, *values], strict=True))
+
+
+def _encoded(names: Sequence[str]) -> Array:
+    return np.array([name.encode() for name in names], "S")
 
 
 def _narrow(strings: Array) -> Array:
@@ -191,10 +216,9 @@ def _narrow(strings: Array) -> Array:
 
 
 def table_digest(arrays: Mapping[str, Array]) -> str:
-    """Return the digest of a table's stored arrays. Equal digests mean equal images, labels, splits and groups."""
+    """Return the digest of a table's stored arrays. Equal digests mean that the whole tables are equal."""
     digest = xxhash.xxh3_128()
-    for name in TABLE:
-        array = arrays[name]
+    for name, array in arrays.items():
         digest.update(f"{name}:{array.dtype.str}:{array.shape};".encode())
         digest.update(as_bytes(array))
     return digest.hexdigest()

@@ -11,8 +11,16 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from frostline.features.cache.file.layout import TABLE, Array, Layout, as_bytes, table_digest
+from frostline.features.cache.file.layout import (
+    COLUMN_NAMES,
+    Array,
+    Layout,
+    as_bytes,
+    side_names,
+    table_digest,
+)
 from frostline.features.cache.file.trust import read_layout
+from frostline.features.columns import Column
 from frostline.features.errors import CacheFormatError, ChecksumError
 from frostline.features.table import FAILED, OK, ImageTable
 from frostline.splits import SPLITS
@@ -168,12 +176,14 @@ class MappedFile:
 
     def table_is_intact(self) -> bool:
         """Return whether the table of images matches its digest."""
-        return table_digest({name: self.array(name) for name in TABLE}) == self.layout.table_digest
+        return (
+            table_digest({name: self.array(name) for name in self.layout.table}) == self.layout.table_digest
+        )
 
     def _table(self) -> ImageTable:
         if not self.table_is_intact():
             raise ChecksumError(
-                f"{self.path}: the ids, labels, splits, groups or classes are damaged (their digest differs); "
+                f"{self.path}: the ids, labels, splits, groups, classes or side columns are damaged (their digest differs); "
                 "delete the file and extract again"
             )
         try:
@@ -185,4 +195,18 @@ class MappedFile:
             raise CacheFormatError(
                 f"{self.path}: labels or splits are out of range; expected {len(classes)} classes and splits {SPLITS}"
             )
-        return ImageTable(self.array("ids"), labels, classes, split, self.array("groups"), self.stamps)
+        return ImageTable(
+            self.array("ids"), labels, classes, split, self.array("groups"), self.stamps, self._side_columns()
+        )
+
+    def _side_columns(self) -> tuple[Column, ...]:
+        if COLUMN_NAMES not in self.layout.extents:
+            return ()
+        arrays = [self.array(name) for name in side_names(self.layout.extents[COLUMN_NAMES].shape[0])]
+        try:
+            names = [name.decode() for name in arrays[0].tolist()]
+        except UnicodeDecodeError as error:
+            raise CacheFormatError(f"{self.path}: the name of a side column is not UTF-8 ({error})") from None
+        if len({*names}) < len(names):
+            raise CacheFormatError(f"{self.path}: two side columns have the same name; got {names}")
+        return tuple(map(Column, names, arrays[1:]))

@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 
 from frostline.features.cache.file.layout import (
+    COLUMN_NAMES,
     FILE_VERSION,
     FORMAT,
     MEASURED,
@@ -25,9 +26,11 @@ from frostline.features.cache.file.layout import (
     Origin,
     feature_name,
     row_schema,
+    side_names,
     text_dtype,
 )
 from frostline.features.cache.file.part import Part, PartOf
+from frostline.features.columns import MAX_COLUMNS
 from frostline.features.errors import CacheFormatError, PartError
 from frostline.features.fidelity import Check
 from frostline.features.notes import NO_NOTES, SourceNotes
@@ -108,16 +111,24 @@ def _read_layout(root: h5py.File, version: int, spec: FeatureSpec, size: int) ->
     keys = {layer.key for layer in spec.layers}
     _check_names(
         root,
-        {*TABLE, *row_schema(spec, 1, 1), "spec", "features"} - {feature_name(k) for k in keys},
+        {
+            *TABLE,
+            *row_schema(spec, 1, 1),
+            "spec",
+            "features",
+            *({COLUMN_NAMES, "columns"} if version > 2 else ()),
+        }
+        - {feature_name(k) for k in keys},
         optional=frozenset(MEASURED if version == 1 else ()),
     )
     if not isinstance(root["features"], h5py.Group):
         raise CacheFormatError("/features is not a group")
     _check_names(root["features"], keys)
+    side = _read_side_names(root, size) if version > 2 else ()
     rows = _extent(root, "ids", size).shape[0]
     if not rows:
         raise CacheFormatError("holds no images")
-    schema = row_schema(spec, rows, block_rows) | _table_schema(root, rows, size)
+    schema = row_schema(spec, rows, block_rows) | _table_schema(root, rows, side, size)
     for name in MEASURED:
         if name not in root:
             del schema[name]
@@ -196,16 +207,38 @@ def _check_names(group: h5py.Group, expected: set[str], *, optional: frozenset[s
             )
 
 
-def _table_schema(root: h5py.File, rows: int, size: int) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
-    """Return shapes and dtypes of the table. String lengths and the number of classes are taken from the file."""
-    found = {name: _extent(root, name, size) for name in TABLE}
+def _read_side_names(root: h5py.File, size: int) -> tuple[str, ...]:
+    """Return the names of the datasets of the side columns."""
+    count = _extent(root, COLUMN_NAMES, size).shape[0]
+    if not 1 <= count <= MAX_COLUMNS:
+        raise CacheFormatError(f"has {count} side columns; expected 1 to {MAX_COLUMNS}")
+    if not isinstance(root["columns"], h5py.Group):
+        raise CacheFormatError("/columns is not a group")
+    _check_names(root["columns"], {str(index) for index in range(count)})
+    return side_names(count)
+
+
+def _table_schema(
+    root: h5py.File, rows: int, side: tuple[str, ...], size: int
+) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:
+    """Return shapes and dtypes of the table. String lengths and the number of names are taken from the file."""
+    found = {name: _extent(root, name, size) for name in (*TABLE, *side)}
     return {
         name: (
-            extent.shape[:1] if name == "classes" else (rows,),
-            np.dtype(_TABLE_DTYPES[name]) if name in _TABLE_DTYPES else text_dtype(extent.dtype.itemsize),
+            extent.shape[:1] if name in {"classes", COLUMN_NAMES} else (rows,),
+            _table_dtype(name, extent.dtype),
         )
         for name, extent in found.items()
     }
+
+
+def _table_dtype(name: str, found: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the dtype that a dataset of the table must have. A side column may hold float64 or text."""
+    if name in _TABLE_DTYPES:
+        return np.dtype(_TABLE_DTYPES[name])
+    return (
+        np.dtype("<f8") if name.startswith("columns/") and found.kind == "f" else text_dtype(found.itemsize)
+    )
 
 
 def _checked(root: h5py.File, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], size: int) -> Extent:

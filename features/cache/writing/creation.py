@@ -17,6 +17,7 @@ import numpy as np
 from frostline.features.cache.file.disk import reserve, write_at
 from frostline.features.cache.file.layout import (
     BLOCK_ROWS,
+    COLUMN_NAMES,
     FILE_VERSION,
     FORMAT,
     Array,
@@ -89,6 +90,7 @@ def _lay_out(
     _check_layers(spec)
     image = _Image()
     digest = table_digest(arrays)
+    version = FILE_VERSION if COLUMN_NAMES in arrays else FILE_VERSION - 1
     schema = {name: (array.shape, _hdf5_dtype(array.dtype)) for name, array in arrays.items()}
     schema |= row_schema(spec, len(arrays["ids"]), BLOCK_ROWS)
     schema["spec"] = ((1,), text_dtype(len(spec.to_json())))
@@ -98,7 +100,7 @@ def _lay_out(
             layer.attrs["dtype"] = np.bytes_(spec.dtype)
         file["spec"].attrs["digest"] = np.bytes_(spec.digest)
         file.attrs["format"] = np.bytes_(FORMAT)
-        file.attrs["format_version"] = np.int64(FILE_VERSION)
+        file.attrs["format_version"] = np.int64(version)
         file.attrs["block_rows"] = np.int64(BLOCK_ROWS)
         file.attrs["created"] = np.int64(origin.created)
         file.attrs["source"] = np.bytes_(origin.source.encode(errors="surrogateescape"))
@@ -116,7 +118,7 @@ def _lay_out(
             file.attrs["part"] = np.bytes_(str(part.part))
             file.attrs["whole_digest"] = np.bytes_(part.whole)
     layout = Layout(
-        FILE_VERSION,
+        version,
         spec,
         origin,
         BLOCK_ROWS,

@@ -172,6 +172,7 @@ def _by_samples(
         labels=labels,
         split=sheet.splits(),
         groups=sheet.groups(),
+        columns=sheet.side_columns,
         where=root,
     )
     notes = sheet.notes([*column_remarks(sheet.header, chosen, sheet.taken), *remarks])

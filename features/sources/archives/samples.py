@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from frostline.features.sources.containers.container import Member
 from frostline.features.sources.manifests.columns import NOTE_ROLES, find_columns
-from frostline.features.sources.manifests.json_lines import json_cell, json_object
+from frostline.features.sources.manifests.json_lines import json_cell, json_object, json_side
 from frostline.features.sources.manifests.sheet import Sheet, cell_text
 
 _TEXTS: Final = ("cls", "txt")
@@ -62,7 +62,8 @@ def read_samples(
         ]
         for role, index in taken.items()
     }
-    return Sheet(where, header, taken, columns, range(1, len(images) + 1), "image")
+    side = json_side(rows, header, taken)
+    return Sheet(where, header, taken, columns, range(1, len(images) + 1), "image", side)
 
 
 def _key(name: str) -> tuple[str, str]:

@@ -84,7 +84,13 @@ def _part(rows: Any, path_column: str | None, label_column: str | None, where: s
     header = [name for name in rows.features if name not in images]
     taken = find_columns(header, {"label": label_column}, where, ("label",))
     labels = _labels(rows, header[taken["label"]]) if taken else [""] * len(rows)
-    return Part(_Images(rows.cast_column(images[0], datasets.Image(decode=False)), images[0]), labels)
+    side = {
+        name: _labels(rows, name)
+        for index, name in enumerate(header)
+        if index not in taken.values()
+        and isinstance(rows.features[name], datasets.Value | datasets.ClassLabel)
+    }
+    return Part(_Images(rows.cast_column(images[0], datasets.Image(decode=False)), images[0]), labels, side)
 
 
 def _labels(rows: Any, column: str) -> Sequence[str]:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import Any
 
@@ -20,10 +20,12 @@ class Part:
     Attributes:
         images: Its images, as `memory.images_source` takes them.
         labels: Label of each image, "" for unknown.
+        columns: Side columns by name: a number or text per image, None for unknown.
     """
 
     images: Indexed
     labels: Sequence[str]
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
 
 
 def joined_source(name: str, parts: Mapping[str, Part], version: str = "") -> ImageSource:
@@ -47,6 +49,13 @@ def joined_source(name: str, parts: Mapping[str, Part], version: str = "") -> Im
             for split, part in parts.items()
             for _ in range(len(part.images))
         ],
+        columns={
+            column: [value for part in parts.values() for value in part.columns[column]]
+            for column in next(iter(parts.values())).columns
+            if all(column in part.columns for part in parts.values())
+        }
+        if parts
+        else None,
         name=name,
         version=version,
     )

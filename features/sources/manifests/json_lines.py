@@ -1,14 +1,14 @@
 """Manifests as JSON Lines: one object per line."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from frostline.features.errors import SourceError
 from frostline.features.sources.manifests.columns import find_columns
-from frostline.features.sources.manifests.sheet import Sheet, cell_text, place
+from frostline.features.sources.manifests.sheet import Sheet, cell_text, place, side_cells, side_names
 from frostline.features.sources.manifests.text import bounded_lines
 from frostline.system.files import open_regular
 
@@ -45,7 +45,19 @@ def read_json_lines(file: str, chosen: Mapping[str, str | None]) -> Sheet:
         ]
         for role, index in taken.items()
     }
-    return Sheet(file, header, taken, columns, lines, "line")
+    return Sheet(file, header, taken, columns, lines, "line", json_side(objects, header, taken))
+
+
+def json_side(
+    objects: Sequence[Mapping[str, Any]], header: Sequence[str], taken: Mapping[str, int]
+) -> dict[str, list[str]]:
+    """Return the cells of the side columns of objects: those without lists and objects."""
+    found = {}
+    for name in side_names(header, taken.values()):
+        values = [each.get(name) for each in objects]
+        if not any(isinstance(value, dict | list) for value in values):
+            found[name] = side_cells(values)
+    return found
 
 
 def json_object(text: str | bytes, where: str) -> dict[str, Any]:

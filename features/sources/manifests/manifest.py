@@ -77,6 +77,7 @@ def open_manifest(
         labels=labels,
         split=sheet.splits(),
         groups=sheet.groups(),
+        columns=sheet.side_columns,
         where=root,
     )
     return FileSource(

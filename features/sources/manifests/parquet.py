@@ -1,11 +1,11 @@
 """Manifests as Parquet files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from frostline.features.errors import SourceError
 from frostline.features.sources.manifests.columns import find_columns
-from frostline.features.sources.manifests.sheet import Sheet, cell_text, place
+from frostline.features.sources.manifests.sheet import Sheet, cell_text, place, side_cells, side_names
 from frostline.system.files import check_regular
 
 _SHOWN = 80  # characters of the type of a column
@@ -34,8 +34,10 @@ def read_parquet(file: str, chosen: Mapping[str, str | None]) -> Sheet:
             header = opened.schema_arrow.names
             wanted = find_columns(header, chosen, f"{file}, its schema")
             _check_types(opened.schema_arrow, wanted, file)
-            table = with_shortest_floats(opened.read(columns=[header[index] for index in wanted.values()]))
-            cells = {role: table[header[index]].to_pylist() for role, index in wanted.items()}
+            side = plain_columns(opened.schema_arrow, side_names(header, wanted.values()))
+            names = [*(header[index] for index in wanted.values()), *side]
+            table = with_shortest_floats(opened.read(columns=names))
+            cells = {name: table[name].to_pylist() for name in names}
     except SourceError:
         raise
     except (OSError, ValueError) as error:  # pyarrow raises both
@@ -43,11 +45,12 @@ def read_parquet(file: str, chosen: Mapping[str, str | None]) -> Sheet:
     columns = {
         role: [
             cell_text(value, place(file, "row", row, header[index]), whole=role != "label")
-            for row, value in enumerate(cells[role], 1)
+            for row, value in enumerate(cells[header[index]], 1)
         ]
         for role, index in wanted.items()
     }
-    return Sheet(file, header, wanted, columns, range(1, table.num_rows + 1), "row")
+    others = {name: side_cells(cells[name]) for name in side}
+    return Sheet(file, header, wanted, columns, range(1, table.num_rows + 1), "row", others)
 
 
 def _check_types(schema: Any, wanted: Mapping[str, int], file: str) -> None:
@@ -61,6 +64,22 @@ def _check_types(schema: Any, wanted: Mapping[str, int], file: str) -> None:
                 f"{file}, its schema: the column {column.name!r} holds {str(column.type)[:_SHOWN]}; expected one text or"
                 f" number per row as {role}. Write images that lie in the table to files, and a list to one column"
             )
+
+
+def plain_columns(schema: Any, names: Iterable[str]) -> list[str]:
+    """Return those of some columns that hold numbers, truth values, texts, dates or times."""
+    from pyarrow import types
+
+    def is_plain(kind: Any) -> bool:
+        kind = kind.value_type if types.is_dictionary(kind) else kind
+        return bool(
+            types.is_primitive(kind)
+            or types.is_decimal(kind)
+            or types.is_string(kind)
+            or types.is_large_string(kind)
+        )
+
+    return [name for name in names if is_plain(schema.field(name).type)]
 
 
 def with_shortest_floats(table: Any) -> Any:

@@ -1,10 +1,13 @@
 """Columns of a table of images as text, and what they say of the images."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from frostline.features.columns import Column, parse_columns
 from frostline.features.errors import SourceError
 from frostline.features.notes import SourceNotes
 from frostline.features.sources.labels import composed, plain_numbers
@@ -21,6 +24,7 @@ class Sheet:
         header: Names of all columns.
         taken: Index in `header` of the column of each role that the table has, see `columns.find_columns`.
         columns: Cells by role, for the roles of `taken`.
+        side: Cells by name, for other columns that hold one number or text per row.
         lines: Position of each row in the file.
         unit: Unit of `lines`, such as ``line`` or ``row``.
     """
@@ -31,6 +35,7 @@ class Sheet:
     columns: Mapping[str, Sequence[str]]
     lines: Sequence[int]
     unit: str
+    side: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def at(self, row: int, role: str = "") -> str:
         """Return the place of a row, and of its cell in the column of a role, for messages."""
@@ -67,19 +72,46 @@ class Sheet:
         """Return the group of each row, empty for none."""
         return [group.strip() for group in self._column("group")]
 
+    @cached_property
+    def side_columns(self) -> tuple[Column, ...]:
+        """The side columns that are kept: see `parse_columns`."""
+        return parse_columns(self.side)[0]
+
     def notes(self, remarks: Sequence[str]) -> SourceNotes:
-        """Return which columns were taken, with remarks."""
+        """Return which columns were taken for what, and which are not kept, with remarks."""
         used = {role: self.header[index] for role, index in self.taken.items()}
-        unused = (name for index, name in enumerate(self.header) if index not in self.taken.values())
-        return SourceNotes(columns=used, unused_columns=tuple(unused), remarks=tuple(remarks))
+        kept = {column.name for column in self.side_columns}
+        unused = tuple(
+            name
+            for index, name in enumerate(self.header)
+            if index not in self.taken.values() and name not in kept
+        )
+        return SourceNotes(columns=used, unused_columns=unused, remarks=tuple(remarks))
 
     def _column(self, role: str) -> Sequence[str]:
         return self.columns.get(role) or [""] * len(self.lines)
 
 
+def side_names(header: Sequence[str], taken: Collection[int]) -> dict[str, int]:
+    """Return the index of each column that has no role and a name of its own."""
+    counts = Counter(header)
+    return {
+        name: index
+        for index, name in enumerate(header)
+        if index not in taken and name.strip() and counts[name] == 1
+    }
+
+
 def place(file: str, unit: str, line: int, column: str = "") -> str:
     """Return the place of a row or cell, for messages."""
     return f"{file}, {unit} {line}" + (f", column {column!r}" if column else "")
+
+
+def side_cells(values: Iterable[Any]) -> list[str]:
+    """Return the cells of a side column of a typed table as text; those that are no number or text are empty."""
+    return [
+        "" if isinstance(value, bytes | dict | list) else cell_text(value, "", whole=True) for value in values
+    ]
 
 
 def cell_text(value: Any, where: str, *, whole: bool) -> str:

@@ -8,7 +8,7 @@ from typing import TextIO
 from frostline.csv_cells import from_cell
 from frostline.features.errors import SourceError
 from frostline.features.sources.manifests.columns import find_columns
-from frostline.features.sources.manifests.sheet import Sheet
+from frostline.features.sources.manifests.sheet import Sheet, side_names
 from frostline.system.files import open_regular
 
 _LONGEST = 1 << 20  # characters of a line
@@ -31,6 +31,8 @@ def read_text(file: str, chosen: Mapping[str, str | None]) -> Sheet:
         try:
             header = next(reader, [])
             wanted = find_columns(header, chosen, f"{file}, line 1")
+            side = side_names(header, wanted.values())
+            needed = [*wanted.values(), *side.values()]
             lines, rows = [], []
             for cells in reader:
                 if not cells:  # a blank line
@@ -41,7 +43,7 @@ def read_text(file: str, chosen: Mapping[str, str | None]) -> Sheet:
                         f" ({delimiter.join(header)}); a path or label that contains {delimiter!r} must be quoted"
                     )
                 lines.append(reader.line_num)
-                rows.append([from_cell(cells[index]) for index in wanted.values()])
+                rows.append([from_cell(cells[index]) for index in needed])
         except csv.Error as error:
             raise SourceError(
                 f"{file}, line {reader.line_num}: {error}; expected quoting as in RFC 4180"
@@ -54,8 +56,11 @@ def read_text(file: str, chosen: Mapping[str, str | None]) -> Sheet:
                 if is_utf_16
                 else f"{file}, after line {reader.line_num}: byte 0x{byte:02x} is not UTF-8; save the file as UTF-8"
             ) from error
-    columns = zip(*rows, strict=True) if rows else ([] for _ in wanted)
-    return Sheet(file, header, wanted, dict(zip(wanted, columns, strict=True)), lines, "line")
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(needed)
+    taken = dict(zip(wanted, columns[: len(wanted)], strict=True))
+    return Sheet(
+        file, header, wanted, taken, lines, "line", dict(zip(side, columns[len(wanted) :], strict=True))
+    )
 
 
 def bounded_lines(stream: TextIO, file: str) -> Iterator[str]:

@@ -12,8 +12,8 @@ from pyarrow import types
 from frostline.features.errors import SourceError
 from frostline.features.sources.containers.container import Container
 from frostline.features.sources.manifests.columns import NOTE_ROLES, find_columns
-from frostline.features.sources.manifests.parquet import with_shortest_floats
-from frostline.features.sources.manifests.sheet import Sheet, cell_text, place
+from frostline.features.sources.manifests.parquet import plain_columns, with_shortest_floats
+from frostline.features.sources.manifests.sheet import Sheet, cell_text, place, side_cells, side_names
 from frostline.features.sources.numbering import numbered
 from frostline.features.sources.stats import file_stat
 from frostline.features.sources.tables.batches import ERRORS, Cursor, TableFile, open_table
@@ -97,13 +97,26 @@ def read_notes(rows: ImageRows, chosen: Mapping[str, str | None]) -> Sheet:
                 " text or number per row"
             )
     try:
+        side = plain_columns(schema, side_names(header, taken.values()))
+        names += side
         table = with_shortest_floats(rows.table.columns(names))
         if names and table.num_rows != rows.table.count:
             raise ValueError(f"it holds {table.num_rows:,} rows and says {rows.table.count:,}")
     except ERRORS as error:
         raise SourceError(f"{rows.path}: not a readable table: {error}. Restore it") from error
     columns = {role: _texts(rows, table, header[index], role) for role, index in taken.items()}
-    return Sheet(rows.path, header, taken, columns, range(1, rows.table.count + 1), "row")
+    others = {name: _side(rows, table, name) for name in side}
+    return Sheet(rows.path, header, taken, columns, range(1, rows.table.count + 1), "row", others)
+
+
+def _side(rows: ImageRows, table: pyarrow.Table, column: str) -> list[str]:
+    """Return the cells of a side column as text."""
+    if names := _class_names(rows.table.schema, column):
+        return [
+            names[value] if isinstance(value, int) and 0 <= value < len(names) else ""
+            for value in table[column].to_pylist()
+        ]
+    return side_cells(table[column].to_pylist())
 
 
 def _texts(rows: ImageRows, table: pyarrow.Table, column: str, role: str) -> list[str]:

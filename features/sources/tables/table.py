@@ -71,6 +71,7 @@ def open_images_in_tables(
         labels=labels,
         split=[split for sheet in sheets for split in sheet.splits()],
         groups=whole.groups(),
+        columns=whole.side_columns,
         where=root,
     )
     notes = whole.notes([*column_remarks(whole.header, chosen, whole.taken), *remarks])
@@ -91,7 +92,14 @@ def _joined(sheets: list[Sheet]) -> Sheet:
                 f"{sheet.file}: has the columns {used}, but {first.file} has {expected}; expected the same"
             )
     columns = {role: [cell for sheet in sheets for cell in sheet.columns[role]] for role in first.taken}
-    return replace(first, columns=columns, lines=[line for sheet in sheets for line in sheet.lines])
+    side = {
+        name: [cell for sheet in sheets for cell in sheet.side[name]]
+        for name in first.side
+        if all(name in sheet.side for sheet in sheets)
+    }
+    return replace(
+        first, columns=columns, side=side, lines=[line for sheet in sheets for line in sheet.lines]
+    )
 
 
 def _accepts(data: str) -> bool:

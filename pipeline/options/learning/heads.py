@@ -39,6 +39,12 @@ class HeadOptions(TrustOptions):
         "Layer of the cache, required if it holds several; a+b joins two.",
         metavar="L",
     )
+    with_columns: Sequence[str] = option(
+        (),
+        "Side columns of the data that the head reads beside the features, separated by commas. Numbers are"
+        " standardised on the training rows, texts and NAME:category become one feature per category.",
+        metavar="NAME[,NAME]",
+    )
     seed: int = seed_option("Random seed.")
     device: str = option("auto", "Device that trains linear and mlp.", metavar=HEAD_DEVICES)
 

@@ -348,6 +348,7 @@ def _facts(place: Place) -> list[tuple[str, str]]:
         "backbone": " + ".join(summary.backbones),
         "layer": summary.layer,
         "projection": summary.project or "",
+        "side columns": ", ".join(summary.columns),
         "head": f"{summary.head} ({params})" if params else summary.head,
         "validation": cell(place, "validation"),
         "test": cell(place, "test"),

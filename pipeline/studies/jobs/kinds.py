@@ -48,12 +48,14 @@ class Data:
         images: Number of images.
         classes: Number of classes.
         digest: Digest of the listing: names, labels, splits, groups and sizes.
+        columns: Digest of the side columns.
     """
 
     path: str
     images: int
     classes: int
     digest: str
+    columns: str
 
 
 class Job(Protocol):

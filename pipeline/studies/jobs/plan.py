@@ -126,7 +126,7 @@ class _Planner:
                 root, table = source.root, source.table
         except FeaturesError as error:
             raise batch.place.error(str(error), path) from error
-        return Data(root, len(table), len(table.classes), _listing(table))
+        return Data(root, len(table), len(table.classes), _listing(table), _columns(table))
 
     def _caches(self, data: Data) -> dict[ExtractOptions, Path]:
         """Add the extraction of each network with all requested layers; return the cache paths by network."""
@@ -273,7 +273,7 @@ def _of_head(options: TrainHeadOptions, data: Data, networks: Sequence[ExtractOp
     ]
     document = {
         "job": job,
-        "data": [data.digest, options.fractions],
+        "data": [data.digest, options.fractions, *([data.columns] if options.with_columns else [])],
         "backbones": [_identity(each) for each in networks],
     }
     listed = ("head", "params", "layer", "search", "trials", "cv", "project", "seed", "device", "fractions")
@@ -295,6 +295,15 @@ def _listing(table: ImageTable) -> str:
     digest = hashlib.sha256("\0".join(table.classes).encode())
     for column in (table.ids, table.labels, table.split, table.groups, table.stamps[:, : STAMP_BYTES // 2]):
         digest.update(np.ascontiguousarray(column).tobytes())
+    return digest.hexdigest()
+
+
+def _columns(table: ImageTable) -> str:
+    """Return a digest of the side columns."""
+    digest = hashlib.sha256()
+    for column in table.columns:
+        digest.update(f"{column.name}\0{column.values.dtype}\0".encode())
+        digest.update(column.values.tobytes())
     return digest.hexdigest()
 
 

@@ -179,7 +179,7 @@ HOSTILE = {
     "another format": (attribute("format", np.bytes_("anndata")), "not a Frostline cache"),
     "no format": (without_attribute("format"), "not a Frostline cache"),
     "format of any length": (attribute("format", "frostline-cache"), "not a fixed-length string"),
-    "newer version": (attribute("format_version", np.int64(3)), "format version 3, .* reads up to 2; update"),
+    "newer version": (attribute("format_version", np.int64(4)), "format version 4, .* reads up to 3; update"),
     "older version": (attribute("format_version", np.int64(0)), "format version 0; expected 1"),
     "version as text": (attribute("format_version", np.bytes_("1")), "not an integer"),
     "no block size": (without_attribute("block_rows"), "block_rows"),
@@ -210,7 +210,7 @@ def test_a_file_that_can_not_be_trusted_is_refused(path, case):
 
 def test_a_partial_of_a_newer_version_is_kept_unless_overwritten(path):
     with h5py.File(path, "r+", libver="latest") as file:
-        file.attrs["format_version"] = np.int64(3)
+        file.attrs["format_version"] = np.int64(4)
     partial = path.rename(path.with_name("c.h5.partial"))
     before = partial.read_bytes()
     with pytest.raises(CacheFormatError, match="update Frostline"):

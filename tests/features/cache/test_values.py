@@ -307,6 +307,7 @@ def test_info(cache):
         timing=cache.timing,
         created=cache.created,
         source="/images",
+        columns={},
         notes=NO_NOTES,
         weights=None,
         weights_note=None,

@@ -31,7 +31,7 @@ def test_a_manifest_names_its_columns(tmp_path):
     write_folder(tmp_path, ["1.png", "2.png"])
     path = write_manifest(tmp_path / "set.csv", ("path", "kind", "w"), ("1.png", "a", 1), ("2.png", "b", 2))
     found = summarise(open_source(path, label_column="kind"))
-    assert "  columns: path from 'path', label from 'kind'; not used: 'w'" in [*found.lines()]
+    assert "  columns: path from 'path', label from 'kind'; kept beside: 'w'" in [*found.lines()]
     assert found.classes == {"a": 1, "b": 1}
 
 

@@ -94,7 +94,7 @@ def tuned(digits, tmp_path_factory):
     """A network that was fine-tuned on a manifest whose columns have other names."""
     folder = tmp_path_factory.mktemp("tuned")
     rows = [
-        (path, path.parent.name, ("train", "val", "test")[number % 3], "")
+        (path, path.parent.name, ("train", "val", "test")[number % 3], f"n{number}")
         for number, path in enumerate(sorted(digits.glob("[01]/*"))[::3])
     ]
     path = write_manifest(folder / "set.csv", ("file", "digit", "part", "note"), *rows)
@@ -105,7 +105,7 @@ def tuned(digits, tmp_path_factory):
 
 def test_finetune_has_what_was_found(tuned):
     assert tuned.found.columns == {"path": "file", "label": "digit", "split": "part"}
-    assert tuned.found.unused_columns == ("note",)
+    assert tuned.found.side_columns == ("note",)
 
 
 def test_a_run_records_how_its_images_were_read_so_that_they_can_be_read_again(tuned):

@@ -123,7 +123,7 @@ class TestShards(ImageSourceKindContract):
         assert table.split.tolist() == [Split.TRAIN] * 3 + [Split.VAL] * 3
         found = summarise(source)
         assert found.columns == {"label": "cls"}
-        assert found.unused_columns == ("patient", "boxes")
+        assert (found.side_columns, found.unused_columns) == (("patient",), ("boxes",))
         assert not found.skipped.count
 
     def test_columns_are_chosen(self, source):

@@ -34,11 +34,11 @@ def test_a_column_that_looks_like_labels_is_refused_and_named(root, name):
 
 
 @pytest.mark.parametrize("name", ["width", "classroom notes", "comment"])
-def test_other_columns_are_told_and_not_used(root, name):
+def test_other_columns_are_told_and_kept_beside(root, name):
     source = open_source(manifest(root, "path", name))
     assert source.table.classes == ()
-    assert source.notes.unused_columns == (name,)
-    assert any(f"not used: '{name}'" in line for line in summarise(source).lines())
+    assert [column.name for column in source.table.columns] == [name]
+    assert any(f"kept beside: '{name}'" in line for line in summarise(source).lines())
 
 
 def test_every_column_can_be_named(root):
@@ -57,7 +57,9 @@ def test_columns_of_parquet_can_be_named(root):
 
 def test_a_named_column_goes_before_the_usual_one(root):
     path = manifest(root, "path", "label", "fine")
-    assert open_source(path, label_column="fine").notes.unused_columns == ("label",)
+    source = open_source(path, label_column="fine")
+    assert source.notes.columns == {"path": "path", "label": "fine"}
+    assert [column.name for column in source.table.columns] == ["label"]
 
 
 @pytest.mark.parametrize(

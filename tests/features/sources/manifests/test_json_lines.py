@@ -38,7 +38,7 @@ def test_keys_are_columns(write):
     assert [source.table.groups[row] for row in rows] == [b"7", b"8"]
     found = summarise(source)
     assert found.columns == {"path": "path", "label": "label", "split": "split", "group": "group"}
-    assert found.unused_columns == ("age",)
+    assert (found.side_columns, found.unused_columns) == (("age",), ())
 
 
 def test_chosen_columns(write):
