@@ -41,10 +41,12 @@ from .features.spec import Transform as Transform
 from .features.table import ImageSource as ImageSource
 from .features.table import ImageTable as ImageTable
 from .features.table import make_stamp as make_stamp
+from .pipeline.errors import EstimatorError as EstimatorError
 from .pipeline.errors import LeakError as LeakError
 from .pipeline.errors import PipelineError as PipelineError
 from .pipeline.errors import RunError as RunError
 from .pipeline.errors import StudyError as StudyError
+from .pipeline.estimators.image_features import ImageFeatures as ImageFeatures
 from .pipeline.extraction.extract import ExtractResult as ExtractResult
 from .pipeline.extraction.extract import extract as extract
 from .pipeline.extraction.plan import ExtractionPlan as ExtractionPlan

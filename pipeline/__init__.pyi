@@ -1,4 +1,5 @@
 from .errors import ClusterError as ClusterError
+from .errors import EstimatorError as EstimatorError
 from .errors import FinetuneError as FinetuneError
 from .errors import LeakError as LeakError
 from .errors import PipelineError as PipelineError
@@ -6,6 +7,7 @@ from .errors import RecipeError as RecipeError
 from .errors import RunError as RunError
 from .errors import StudyError as StudyError
 from .errors import TooManyBadImagesError as TooManyBadImagesError
+from .estimators.image_features import ImageFeatures as ImageFeatures
 from .extraction.extract import ExtractResult as ExtractResult
 from .extraction.extract import extract as extract
 from .extraction.plan import ExtractionPlan as ExtractionPlan

@@ -41,3 +41,7 @@ class LimitError(PipelineError, ValueError):
 
 class TooManyBadImagesError(PipelineError, ValueError):
     """The fraction of unreadable images exceeds the limit."""
+
+
+class EstimatorError(PipelineError, ValueError):
+    """An estimator computes other features than when it was fitted, or can't read an image."""

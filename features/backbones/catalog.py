@@ -3,10 +3,8 @@
 import contextlib
 import fnmatch
 import json
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Self, TypeAlias
 
 import torch
@@ -24,6 +22,7 @@ from frostline.features.spec import Layer
 from frostline.files.documents import MAX_BYTES, convert, parse_json
 from frostline.system.atomic import replace_file
 from frostline.system.files import read_regular
+from frostline.system.user_folders import user_cache
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ class _Measurements:
     """
 
     def __init__(self) -> None:
-        self._path = _cache_folder() / "backbones.json"
+        self._path = user_cache() / "backbones.json"
         self._known: dict[str, Any] = {}
         self._measured: dict[str, dict[str, Any]] = {}
 
@@ -220,7 +219,3 @@ def _on_meta(source: Source, name: str) -> Network:
         network = source.build(name, "random")
         network.module.to("meta")
         return network
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "frostline"

@@ -66,7 +66,15 @@ def fill_cache(
     Raises:
         FeaturesError: The images, the backbone or the cache are not usable; the subclass identifies the cause.
     """
-    computation = plan_computation(net, layers, source, path, options)
+    filled = compute(source, net, plan_computation(net, layers, source, path, options), path, options)
+    report_remarks(filled.remarks, options.report)
+    return filled
+
+
+def compute(
+    source: ImageSource, net: Backbone, computation: Computation, path: Path, options: CacheOptions
+) -> FillResult:
+    """Compute the features that a cache does not hold yet as planned; see `fill_cache`. Remarks are not reported."""
     opened = _open(path, computation, source, net, options)
     if isinstance(opened, FeatureCache):
         return FillResult(opened)
@@ -78,7 +86,6 @@ def fill_cache(
         engine = computation.engine(net, writer.path, computed)
         started = time.perf_counter()
         done, remarks = _fill(writer, net, engine, computation.spec, options)
-        report_remarks(remarks, options.report)
         return FillResult(done, computed, copied, resumed, time.perf_counter() - started, remarks)
 
 

@@ -1,6 +1,6 @@
 """Choice of the engine that computes the features of a cache, and its deviation from the reference."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -66,6 +66,10 @@ class Computation:
                 " wrote it"
             )
         return self._built or self.plan.build(backbone, self.spec.layers)
+
+    def with_engine(self, engine: Engine | None) -> "Computation":
+        """Return this computation with an engine that was built for it, or without one."""
+        return replace(self, _built=engine)
 
 
 def plan_computation(

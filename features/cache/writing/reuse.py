@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.features.cache.file.mapped import MappedFile
-from frostline.features.content import CONTENT_BYTES, file_content
+from frostline.features.content import CONTENT_BYTES, as_keys, as_rows, file_content
 from frostline.features.images.files.earlier_pixels import may_differ_from_earlier
 from frostline.features.table import FAILED, STAMP_BYTES, ImageSource, ImageTable
 
@@ -45,8 +45,8 @@ class Contents:
                 for start in range(0, len(new), _CHUNK):
                     chunk = new[start : start + _CHUNK]
                     found = list(pool.map(self._read, chunk.tolist()))
-                    self._content[chunk] = _as_rows([content for content, _, _ in found])
-                    self._stamps[chunk] = _as_rows([stamp for _, stamp, _ in found])
+                    self._content[chunk] = as_rows([content for content, _, _ in found])
+                    self._stamps[chunk] = as_rows([stamp for _, stamp, _ in found])
                     self._in_doubt[chunk] = [in_doubt for _, _, in_doubt in found]
                     if self.progress:
                         self.progress(start + len(chunk), len(new))
@@ -79,10 +79,6 @@ class Contents:
         except OSError:
             return bytes(CONTENT_BYTES), self.source.table.stamps[row].tobytes(), False
         return file_content(data), stamp, may_differ_from_earlier(data)
-
-
-def _as_rows(values: Sequence[bytes]) -> NDArray[np.uint8]:
-    return np.frombuffer(b"".join(values), np.uint8).reshape(len(values), -1)
 
 
 def is_current(file: MappedFile, contents: Contents, rows: NDArray[np.int64]) -> bool:
@@ -166,7 +162,7 @@ def compare_images(file: MappedFile, contents: Contents) -> Overlap:
     """Compare the images of an earlier file with those of the source."""
     table = contents.source.table
     known = find_known([file], contents, np.arange(len(table)))
-    stored, origin = _as_keys(file.array("content")), known.origin
+    stored, origin = as_keys(file.array("content")), known.origin
     readable = file.known() & file.array("content").any(axis=1)
     agrees = (
         np.array_equal(_labels(file.table, origin), _labels(table, known.rows))
@@ -230,19 +226,14 @@ def _match_content(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the (k,) index into `files` and the (k,) row in that file with the same content; -1 for none."""
     stored = np.concatenate(
-        [_as_keys(file.array("content")[rows]) for file, rows in zip(files, usable, strict=True)]
+        [as_keys(file.array("content")[rows]) for file, rows in zip(files, usable, strict=True)]
     )
     which = np.repeat(np.arange(len(files)), [len(rows) for rows in usable])
     origin = np.concatenate(usable)
-    wanted = _as_keys(content)
+    wanted = as_keys(content)
     keys, first = np.unique(stored, return_index=True)
     if not len(keys) or not len(wanted):
         return np.full(len(wanted), -1), np.full(len(wanted), -1)
     position = np.searchsorted(keys, wanted).clip(max=len(keys) - 1)
     same = (keys[position] == wanted) & content.any(axis=1)
     return np.where(same, which[first[position]], -1), np.where(same, origin[first[position]], -1)
-
-
-def _as_keys(content: NDArray[np.uint8]) -> NDArray[np.bytes_]:
-    """Return each digest as one sortable value, (k,). Byte strings are compared over all 16 bytes."""
-    return np.ascontiguousarray(content).view(f"S{CONTENT_BYTES}")[:, 0]
