@@ -44,7 +44,7 @@ def new_process(monkeypatch):
 
 @pytest.mark.parametrize("name", ["features/embedding", "content", "ids", "cut", "empty"])
 def test_damaged_file_is_told_computed_anew_and_replaced(
-    make, images, tmp_path, forwarded, new_process, name
+    make, images, tmp_path, *, forwarded, new_process, name
 ):
     first = make().transform(images)
     (path,) = files(tmp_path)
