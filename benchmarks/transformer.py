@@ -43,7 +43,7 @@ HEADS = [LogisticRegression(max_iter=1000), RidgeClassifier(), KNeighborsClassif
 BACKBONE = "efficientnet_lite0"
 
 
-class PlainFeatures(TransformerMixin, BaseEstimator):
+class PlainFeatures(TransformerMixin, BaseEstimator):  # type: ignore[misc]
     """The transformer that one would write."""
 
     net = load_backbone(BACKBONE).module

@@ -30,7 +30,7 @@ def main() -> None:
 
         features = ImageFeatures(image_size=64, cache=Path(folder) / "features")
         model = make_pipeline(features, LogisticRegression())
-        heads = [LogisticRegression(max_iter=2000), LinearHead(l2=0.01), KNNHead(k=5)]
+        heads = [LogisticRegression(max_iter=2000), LinearHead(l2=0.01), KNNHead()]
         search = GridSearchCV(model, {"logisticregression": heads}, cv=5)
 
         for attempt in ("The first search", "The same again"):

@@ -5,8 +5,10 @@ import pytest
 from sklearn.datasets import load_digits
 
 from frostline import ImageFeatures
+from frostline.features.cache.store import store
 from frostline.features.engines.eager import EagerEngine
 from frostline.features.table import OK
+from frostline.pipeline.estimators import computing
 from tests.helpers.network import BACKBONE
 
 OPTIONS = {**BACKBONE, "engine": "eager", "device": "cpu"}
@@ -55,3 +57,16 @@ def digit_paths(digit_arrays, tmp_path):
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image).save(path)
     return paths, labels
+
+
+@pytest.fixture
+def new_process(monkeypatch):
+    """Forget what this process has loaded, opened and checked, as a new process would not know it; also when called."""
+
+    def forget():
+        monkeypatch.setattr(store, "_opened", {})
+        monkeypatch.setattr(computing, "_decided", {})
+        monkeypatch.setattr(computing, "_loaded", {})
+
+    forget()
+    return forget

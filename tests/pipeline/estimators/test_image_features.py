@@ -1,5 +1,6 @@
 """Features are those of `extract`, each image is computed once, and none is stale."""
 
+import dataclasses
 import os
 import pickle
 import shutil
@@ -16,11 +17,13 @@ from frostline import ImageFeatures
 from frostline.errors import OptionError
 from frostline.features.cache import FeatureCache
 from frostline.features.content import file_content
-from frostline.features.errors import BackboneError, EngineError, LayerError, SourceError
+from frostline.features.errors import BackboneError, ConversionError, EngineError, LayerError, SourceError
+from frostline.features.fidelity import Check, LayerCheck
 from frostline.pipeline import extract
 from frostline.pipeline.errors import EstimatorError
 from frostline.pipeline.estimators import computing, contents
 from frostline.pipeline.estimators.computing import Extractor
+from tests.helpers.needs import needs_openvino
 from tests.helpers.network import BACKBONE
 from tests.pipeline.estimators.conftest import OPTIONS
 
@@ -273,15 +276,56 @@ def test_other_parameters_after_fitting_are_refused(make, digit_arrays):
 
 
 @pytest.mark.usefixtures("native_bf16")
-def test_auto_precision_keeps_that_of_stored_features(make, digit_arrays, tmp_path, monkeypatch):
+def test_auto_precision_keeps_that_of_stored_features(make, digit_arrays, tmp_path, new_process):
     images = digit_arrays[0]
-    monkeypatch.setattr(computing, "_decided", {})
-    monkeypatch.setattr(computing, "_loaded", {})
     first = make(precision="fp32").fit(images[:2])
     first.transform(images[:2])
     auto = make(precision="auto").fit(images)
     assert auto.spec_ == first.spec_
-    monkeypatch.setattr(computing, "_decided", {})
+    new_process()
     fresh = make(precision="auto", cache=tmp_path / "fresh").fit(images)
     assert fresh.spec_.precision in {"bf16", "fp32"}
     assert fresh.transform(images).shape == (60, 96)
+
+
+@needs_openvino
+@pytest.mark.usefixtures("cpu")
+def test_auto_is_the_fastest_engine_for_any_number_of_images(make, digit_arrays, new_process, monkeypatch):
+    images = digit_arrays[0][:5]
+    features = make(engine="auto").fit(images)
+    assert features.spec_.engine.startswith("openvino")
+    found = features.transform(images)
+    np.testing.assert_allclose(found, make().transform(images), rtol=1e-3, atol=1e-4)
+    new_process()
+    monkeypatch.setattr(computing, "plan_computation", None)  # what is stored needs no engine
+    np.testing.assert_array_equal(make(engine="auto").fit_transform(images), found)
+
+
+@needs_openvino
+@pytest.mark.usefixtures("cpu", "new_process")
+def test_auto_takes_the_next_engine_for_a_network_that_can_not_be_converted(make, digit_arrays, monkeypatch):
+    plan = computing.plan_computation
+
+    def unconvertible(net, layers, source, path, options):
+        if options.engine == "openvino":
+            raise ConversionError("unknown operation")
+        return plan(net, layers, source, path, options)
+
+    monkeypatch.setattr(computing, "plan_computation", unconvertible)
+    images = digit_arrays[0][:5]
+    assert make(engine="auto").fit(images).spec_.engine == "eager"
+    with pytest.raises(ConversionError, match="unknown operation"):
+        make(engine="openvino").fit(images)
+
+
+@pytest.mark.usefixtures("native_bf16", "new_process")
+def test_engine_that_does_not_agree_is_not_chosen_by_auto(make, digit_arrays, monkeypatch):
+    plan = computing.plan_computation
+
+    def inaccurate(net, layers, source, path, options):
+        planned = plan(net, layers, source, path, options)
+        poor = Check(5, {"embedding": LayerCheck(0.9, 0.9, 0.1)})
+        return dataclasses.replace(planned, check=poor) if options.precision == "bf16" else planned
+
+    monkeypatch.setattr(computing, "plan_computation", inaccurate)
+    assert make(precision="auto").fit(digit_arrays[0][:5]).spec_.precision == "fp32"
