@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.classifiers.errors import SplitError
+from frostline.classifiers.errors import HeadError, SplitError
 from frostline.classifiers.inspection.near import NEAR
-from frostline.classifiers.numerics.devices import resolve_device
-from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Pairs, RowSearch, Vectors
+from frostline.numerics.devices import resolve_device
+from frostline.numerics.neighbors import MEMORY_BYTES, Pairs, RowSearch, Vectors
 from frostline.splits import SPLIT_NAMES, Split
 
 
@@ -76,7 +76,7 @@ def near_duplicates(
 
     Features are centred on the mean of the training rows, or on the mean of all rows in a split if train is empty.
     Without centring, the component common to all images makes cosines large and dependent on the backbone. The
-    search is exact (`frostline.classifiers.numerics.neighbors`) and works in blocks. It takes the time of one matrix product
+    search is exact (`frostline.numerics.neighbors`) and works in blocks. It takes the time of one matrix product
     between the splits. Rows that are not finite, e.g. of unreadable images, must not be in a split.
 
     Args:
@@ -107,7 +107,7 @@ def near_duplicates(
             search = RowSearch(
                 Vectors(X, earlier),
                 metric="cosine",
-                device=resolve_device(device),
+                device=resolve_device(device, HeadError),
                 centre=centre,
                 memory_bytes=memory_bytes,
             )
