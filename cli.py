@@ -24,6 +24,7 @@ from frostline.commands.interface.options import example
             "predict": "judge:predict",
             "rank": "backbones:rank",
             "report": "study:report",
+            "search": "explore:search",
             "train-head": "train:train_head",
             "verify": "cache:verify",
         }

@@ -32,6 +32,7 @@ from .features.errors import BackboneError as BackboneError
 from .features.errors import CacheFormatError as CacheFormatError
 from .features.errors import CacheMismatchError as CacheMismatchError
 from .features.errors import FeaturesError as FeaturesError
+from .features.errors import SearchError as SearchError
 from .features.errors import SourceError as SourceError
 from .features.sources.opening import open_source as open_source
 from .features.sources.summary import SourceSummary as SourceSummary
@@ -45,6 +46,8 @@ from .pipeline.errors import LeakError as LeakError
 from .pipeline.errors import PipelineError as PipelineError
 from .pipeline.errors import RunError as RunError
 from .pipeline.errors import StudyError as StudyError
+from .pipeline.exploring.search import SearchResult as SearchResult
+from .pipeline.exploring.search import search as search
 from .pipeline.extraction.extract import ExtractResult as ExtractResult
 from .pipeline.extraction.extract import extract as extract
 from .pipeline.extraction.plan import ExtractionPlan as ExtractionPlan

@@ -6,6 +6,8 @@ from .errors import RecipeError as RecipeError
 from .errors import RunError as RunError
 from .errors import StudyError as StudyError
 from .errors import TooManyBadImagesError as TooManyBadImagesError
+from .exploring.search import SearchResult as SearchResult
+from .exploring.search import search as search
 from .extraction.extract import ExtractResult as ExtractResult
 from .extraction.extract import extract as extract
 from .extraction.plan import ExtractionPlan as ExtractionPlan
