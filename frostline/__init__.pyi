@@ -46,6 +46,10 @@ from .pipeline.errors import LeakError as LeakError
 from .pipeline.errors import PipelineError as PipelineError
 from .pipeline.errors import RunError as RunError
 from .pipeline.errors import StudyError as StudyError
+from .pipeline.exploring.dedupe import Duplicates as Duplicates
+from .pipeline.exploring.dedupe import dedupe as dedupe
+from .pipeline.exploring.outliers import Outliers as Outliers
+from .pipeline.exploring.outliers import outliers as outliers
 from .pipeline.exploring.search import SearchResult as SearchResult
 from .pipeline.exploring.search import search as search
 from .pipeline.extraction.extract import ExtractResult as ExtractResult

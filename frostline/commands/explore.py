@@ -9,6 +9,7 @@ import click
 from frostline import pipeline
 from frostline.commands.interface.options import PATH, example, format_option, options_of, output_options
 from frostline.commands.interface.output import CsvTable, Output, Table, Text
+from frostline.pipeline.options.vectors.quality import DedupeOptions, OutlierOptions
 from frostline.pipeline.options.vectors.search import SearchOptions
 
 
@@ -55,10 +56,97 @@ def _search_text(result: "pipeline.SearchResult") -> Text:
     yield from _written(result)
 
 
+@click.command(
+    epilog=example(
+        "frostline dedupe photos.h5 --out duplicates.html   # to look at",
+        "frostline dedupe photos.h5 --out photos-once.csv && frostline extract photos-once.csv",
+    )
+)
+@click.argument("cache", type=PATH)
+@format_option("text", "csv", "json")
+@options_of(DedupeOptions)
+@output_options
+def dedupe(*, output: Output, cache: Path, **options: Any) -> None:
+    """Find groups of equal and nearly equal images of CACHE.
+
+    One image of each group is kept. The others are listed, and left out of the manifest that --out writes; no file is
+    deleted. Groups across splits and with different labels are named.
+    """
+    from frostline.pipeline.exploring.dedupe import as_rows
+
+    result = pipeline.dedupe(cache, report=output.report, **options)
+    output.show(result, _csv(as_rows(result.images)) if output.style == "csv" else _dedupe_text(result))
+
+
+def _dedupe_text(result: "pipeline.Duplicates") -> Text:
+    if result.images:
+        rows = [
+            [
+                str(each.group),
+                "kept" if each.kept else "",
+                "equal bytes" if each.equal and not each.kept else f"{each.similarity:.4f}",
+                each.image,
+                each.label,
+                each.split,
+            ]
+            for each in result.images
+        ]
+        yield Table(["group", "kept", "similarity", "image", "label", "split"], rows)
+        yield ""
+    yield (
+        f"{result.cache}: {result.groups} groups among {result.compared} images (centred cosine of {result.layer} at least"
+        f" {result.threshold:g}); {result.dropped} images are not kept (rule: {result.keep})"
+    )
+    for what, numbers in (
+        ("images in several splits", result.across_splits),
+        ("different labels", result.different_labels),
+    ):
+        if numbers:
+            yield f"Warning: {len(numbers)} groups with {what}: {', '.join(map(str, numbers[:20]))}{' ...' * (len(numbers) > 20)}"
+    yield from _written(result)
+
+
+@click.command(epilog=example("frostline outliers photos.h5 --out outliers.html"))
+@click.argument("cache", type=PATH)
+@format_option("text", "csv", "json")
+@options_of(OutlierOptions)
+@output_options
+def outliers(*, output: Output, cache: Path, **options: Any) -> None:
+    """List images of CACHE that are unlike the others.
+
+    Images that are far from all others, nearer to another class than to their own, dark, blurred, or of unusual size
+    or shape. The last four need the images themselves.
+    """
+    from frostline.pipeline.exploring.outliers import as_rows
+
+    result = pipeline.outliers(cache, report=output.report, **options)
+    output.show(result, _csv(as_rows(result.found)) if output.style == "csv" else _outliers_text(result))
+
+
+def _outliers_text(result: "pipeline.Outliers") -> Text:
+    from frostline.pipeline.exploring.outliers import KINDS
+
+    for kind in result.counts:
+        rows = [
+            [f"{each.z:.1f}", f"{each.value:.4g}", each.image, each.label, each.remark]
+            for each in result.found
+            if each.kind == kind
+        ]
+        if rows:
+            yield Table(
+                ["z", "value", "image", "label", ""], rows, title=f"{kind}: {len(rows)} images {KINDS[kind]}"
+            )
+            yield ""
+    found = ", ".join(f"{count} {kind}" for kind, count in result.counts.items())
+    pixels = f", pixels of {result.measured}" if result.measured else ""
+    yield f"{result.cache}: {result.images} images compared in layer {result.layer}{pixels}: {found}"
+    yield from _written(result)
+
+
 def _written(result: Any) -> Text:
-    for what in ("table", "picture", "page"):
-        if path := getattr(result, what):
-            yield f"{what}: {path}"
+    for what in ("table", "listing", "manifest", "picture", "page"):
+        if path := getattr(result, what, None):
+            yield f"{'list' if what == 'listing' else what}: {path}"
 
 
 def _csv(rows: Iterable[Mapping[str, Any]]) -> Text:

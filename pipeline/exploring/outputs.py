@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from frostline.errors import OptionError
+from frostline.features.cache import FeatureCache
 from frostline.pipeline.drawing.attempts import attempted, drawn
 from frostline.pipeline.drawing.sheets import MOST_TILES, MOST_TILES_OF_A_PAGE, Strip, plot_sheet, write_page
 from frostline.pipeline.drawing.tables import write_table
@@ -91,3 +92,9 @@ class Outputs:
                 self.page, lambda path: write_page(shown, path, title=title, remark=remark()), report
             )
         return Outputs(self.table, picture, page)
+
+
+def label_of(cache: FeatureCache, row: int) -> str:
+    """Return the class of a row; empty if unknown."""
+    label = int(cache.labels[row])
+    return cache.classes[label] if label >= 0 else ""

@@ -26,7 +26,7 @@ from frostline.pipeline.drawing.thumbnails import (
     opened_pictures,
 )
 from frostline.pipeline.errors import RunError
-from frostline.pipeline.exploring.outputs import Outputs
+from frostline.pipeline.exploring.outputs import Outputs, label_of
 from frostline.pipeline.extraction.new_images import new_computation, new_features
 from frostline.pipeline.inputs.labelled_images import choose_layer
 from frostline.pipeline.inputs.networks import load_matching
@@ -292,12 +292,6 @@ def _matches(cache: FeatureCache, queries: _Queries, found: NearestRows | None) 
         )
         matches.append(Matches(name, label, neighbours))
     return matches
-
-
-def label_of(cache: FeatureCache, row: int) -> str:
-    """Return the class of a row; empty if unknown."""
-    label = int(cache.labels[row])
-    return cache.classes[label] if label >= 0 else ""
 
 
 def as_rows(matches: Sequence[Matches]) -> list[dict[str, Any]]:
