@@ -134,7 +134,7 @@ def _outliers_text(result: "pipeline.Outliers") -> Text:
         ]
         if rows:
             yield Table(
-                ["z", "value", "image", "label", ""], rows, title=f"{kind}: {len(rows)} images {KINDS[kind]}"
+                ["z", "value", "image", "label", ""], rows, title=f"{KINDS[kind].capitalize()}: {len(rows)}"
             )
             yield ""
     found = ", ".join(f"{count} {kind}" for kind, count in result.counts.items())

@@ -29,6 +29,9 @@ _LINE = 0.14  # height of a line of a caption, in tiles
 _NAME = 26  # characters of a line of a caption
 _FOLDER = Path(__file__).parent
 _STYLE = """
+main { display: flex; flex-wrap: wrap; column-gap: 1.6rem; align-items: flex-start; }
+section { width: min(100%, calc(var(--tiles) * 9.8rem)); }
+section h2 { font-size: 1rem; margin-top: 1.6rem; overflow-wrap: anywhere; }
 .tiles { list-style: none; margin: .6rem 0 0; padding: 0; display: grid; gap: .8rem; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); font-size: .8rem; line-height: 1.3; }
 .tiles li { display: flex; flex-direction: column; overflow-wrap: anywhere; break-inside: avoid; padding: .3rem; border: 2px solid transparent; border-radius: .4rem; }
 .tiles .marked { border-color: var(--accent); background: var(--mark); }
@@ -93,7 +96,8 @@ def write_page(strips: Sequence[Strip], path: Path, *, title: str, remark: str =
 
 
 def _section(strip: Strip) -> Iterator[str]:
-    yield f'<section>\n<h2>{_text(strip.title)}</h2>\n<ul class="tiles">'
+    tiles = f"--tiles:{max(2, min(len(strip.tiles), _COLUMNS))}"
+    yield f'<section style="{tiles}">\n<h2>{_text(strip.title)}</h2>\n<ul class="tiles">'
     for tile in strip.tiles:
         name, picture = _text(tile.thumbnail.name), tile.thumbnail.picture
         image = (
@@ -113,7 +117,7 @@ def _text(text: str) -> str:
 
 
 def plot_sheet(strips: Sequence[Strip], path: Path, *, title: str, remark: str = "") -> None:
-    """Plot a contact sheet: the strips from top to bottom, with eight tiles per line.
+    """Plot a contact sheet with eight tiles per line. Short strips stand side by side.
 
     Args:
         strips: The strips.
@@ -123,7 +127,8 @@ def plot_sheet(strips: Sequence[Strip], path: Path, *, title: str, remark: str =
     """
     shown, left_out = limited_tiles(strips, MOST_TILES)
     heads = [legible(text, None) for text in (title, remark, left_out) if text]
-    height = 0.25 * len(heads) + sum(_height(strip) for strip in shown)
+    lines = _side_by_side(shown)
+    height = 0.25 * len(heads) + sum(max(map(_height, line)) for line in lines)
     figure = Figure(figsize=(_COLUMNS * _TILE, max(height, 1) * _TILE))
     axes: Any = figure.add_axes((0, 0, 1, 1))
     axes.axis("off")
@@ -131,15 +136,34 @@ def plot_sheet(strips: Sequence[Strip], path: Path, *, title: str, remark: str =
     for number, text in enumerate(heads):
         axes.text(0.05, y + 0.17, text, fontsize=8 if number else 12, va="center")
         y += 0.25
-    for strip in shown:
-        axes.text(0.05, y + 0.2, legible(strip.title, 110), fontsize=9, va="center", fontweight="bold")
-        lines = _lines(strip)
-        for place, tile in enumerate(strip.tiles):
-            row, column = divmod(place, _COLUMNS)
-            _draw_tile(axes, tile, column, y + 0.32 + row * (1 + lines * _LINE), lines)
-        y += _height(strip)
+    for line in lines:
+        x = 0
+        for strip in line:
+            _draw_strip(axes, strip, x, y)
+            x += len(strip.tiles)
+        y += max(map(_height, line))
     axes.set(xlim=(0, _COLUMNS), ylim=(max(height, 1), 0))
     save(figure, path)
+
+
+def _side_by_side(strips: Sequence[Strip]) -> list[list[Strip]]:
+    """Return the strips line by line; a line has strips of at most eight tiles in all, or one strip of more."""
+    lines: list[list[Strip]] = []
+    for strip in strips:
+        if lines and sum(len(each.tiles) for each in lines[-1]) + len(strip.tiles) <= _COLUMNS:
+            lines[-1].append(strip)
+        else:
+            lines.append([strip])
+    return lines
+
+
+def _draw_strip(axes: Any, strip: Strip, x: int, y: float) -> None:
+    longest = 13 * min(max(len(strip.tiles), 1), _COLUMNS)
+    axes.text(x + 0.05, y + 0.2, legible(strip.title, longest), fontsize=9, va="center", fontweight="bold")
+    lines = _lines(strip)
+    for place, tile in enumerate(strip.tiles):
+        row, column = divmod(place, _COLUMNS)
+        _draw_tile(axes, tile, x + column, y + 0.32 + row * (1 + lines * _LINE), lines)
 
 
 def _lines(strip: Strip) -> int:

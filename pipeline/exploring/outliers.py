@@ -267,7 +267,7 @@ def _strips(
             )
             for i, each in zip(positions[:share].tolist(), members, strict=False)
         ]
-        more = f", the first {len(tiles)} of them" if len(tiles) < len(positions) else ""
+        more = f", of which the first {len(tiles)} are shown" if len(tiles) < len(positions) else ""
         if tiles:
-            strips.append(Strip(f"{len(positions)} images {KINDS[name]}{more}", tiles))
+            strips.append(Strip(f"{KINDS[name].capitalize()}: {len(positions)}{more}", tiles))
     return strips
