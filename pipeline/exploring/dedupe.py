@@ -99,8 +99,8 @@ def dedupe(cache: str | Path | FeatureCache, options: DedupeOptions) -> Duplicat
     Images of equal bytes form a group, and so do images that are connected by pairs with at least the threshold as the
     cosine of their centred features. The features are centred on the mean of the training rows, as by `check_cache`, or
     on that of all rows if no image has a label. The default threshold is above that of `check_cache`, because images are
-    dropped here and not only shown: at 0.95, copies at another size or JPEG quality are found, and different photos of
-    one scene are rarely joined. Look at the groups before you drop images.
+    dropped here and not only shown; `frostline.classifiers.inspection.near` has the measurements. Look at the groups before
+    you drop images.
 
     Args:
         cache: The cache or its path.

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
+from frostline.classifiers.inspection.near import SAME
 from frostline.options import argument, option
 from frostline.pipeline.options.learning.heads import HEAD_DEVICES
 from frostline.pipeline.options.learning.splits import SplitOptions
@@ -14,9 +15,6 @@ if TYPE_CHECKING:
     from frostline.features.table import ImageSource
 
 Keep = Literal["largest", "first", "sharpest"]
-
-SAME: Final = 0.95
-"""Smallest centred cosine of two images of one group."""
 
 
 @dataclass(frozen=True, kw_only=True)

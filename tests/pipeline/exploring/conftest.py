@@ -10,58 +10,46 @@ from sklearn.datasets import load_sample_images
 from frostline.features.cache import FeatureCache
 from frostline.pipeline import extract
 
-COPIES = ("equal", "jpeg", "resized", "cropped")
-ODD = {"noise", "black", "blurred", "wide", "large", "wrong"}
+SIDE = 64
+COPIES = {
+    "equal": lambda photo: photo,
+    "jpeg": lambda photo: photo,
+    "resized": lambda photo: photo.resize((96, 96), Image.Resampling.BICUBIC),
+    "cropped": lambda photo: photo.crop((1, 1, SIDE - 1, SIDE - 1)),
+}
+"""Copies by the end of their names: ``03_cropped.png`` is one of ``03.png``."""
 
 
-def _cut(image, rng, count):
-    """Cut squares without overlap, which are different photos."""
-    side = 80
-    places = [(x, y) for x in range(0, image.width - side, side) for y in range(0, image.height - side, side)]
-    for i in rng.permutation(len(places))[:count]:
-        x, y = places[i]
-        yield image.crop((x, y, x + side, y + side))
+def _cut(image, count):
+    """Cut the sharpest squares, which do not overlap, and so are different photos."""
+    places = [(x, y) for x in range(0, image.width - SIDE, SIDE) for y in range(0, image.height - SIDE, SIDE)]
+    cuts = [image.crop((x, y, x + SIDE, y + SIDE)) for x, y in places]
+    edges = [np.abs(np.diff(np.asarray(cut.convert("L"), float), axis=1)).mean() for cut in cuts]
+    return [cuts[i] for i in np.argsort(edges)[::-1][:count]]
 
 
 def write_photos(folder):
-    """Photos of two classes; ``NAME_KIND.png`` is a copy of ``NAME.png``, and `ODD` are in the class china."""
-    rng = np.random.default_rng(0)
+    """Photos of two classes with copies; and six odd ones in the class china, one of which is a flower."""
     for name, pixels in zip(("china", "flower"), load_sample_images().images, strict=True):
         (folder / name).mkdir(parents=True)
-        whole = Image.fromarray(pixels)
-        # the flower itself, without the blurred ground
-        whole = (
-            whole.crop((130, 40, 450, 400)).resize((640, 640))
-            if name == "flower"
-            else whole.crop((0, 150, 640, 427))
-        )
-        for number, photo in enumerate(_cut(whole, rng, 20)):
+        for number, photo in enumerate(_cut(Image.fromarray(pixels), 16)):
             path = folder / name / f"{number:02d}.png"
             photo.save(path)
-            if number < 8:
-                copy = path.with_name(f"{number:02d}_{COPIES[number % 4]}")
-                _copy(path, photo, copy)
-    china = folder / "china"
+            for kind, change in list(COPIES.items())[number : number + 1]:
+                if kind == "equal":
+                    shutil.copy(path, folder / name / f"{number:02d}_equal.png")
+                end = "jpg" if kind == "jpeg" else "png"
+                quality = {"quality": 92} if kind == "jpeg" else {}
+                change(photo).save(folder / name / f"{number:02d}_{kind}.{end}", **quality)
+    china, noise = folder / "china", np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     photo = Image.open(china / "15.png").convert("RGB")
-    Image.fromarray(rng.integers(0, 256, (80, 80, 3), np.uint8)).save(china / "noise.png")
-    Image.new("RGB", (80, 80)).save(china / "black.png")
+    Image.fromarray(noise).save(china / "noise.png")
+    Image.new("RGB", (SIDE, SIDE)).save(china / "black.png")
     photo.filter(ImageFilter.GaussianBlur(6)).save(china / "blurred.png")
     photo.resize((400, 40)).save(china / "wide.png")
-    Image.open(china / "16.png").resize((800, 800)).save(china / "large.png")
-    Image.open(folder / "flower" / "17.png").save(china / "wrong.jpg", quality=90)
+    Image.open(china / "14.png").resize((800, 800)).save(china / "large.png")
+    Image.open(folder / "flower" / "14.png").rotate(90).save(china / "wrong.png")
     return folder
-
-
-def _copy(path, photo, copy):
-    kind = copy.name.rpartition("_")[2]
-    if kind == "equal":
-        shutil.copy(path, copy.with_suffix(".png"))
-    elif kind == "jpeg":
-        photo.save(copy.with_suffix(".jpg"), quality=92)
-    elif kind == "resized":
-        photo.resize((120, 120), Image.Resampling.BICUBIC).save(copy.with_suffix(".png"))
-    else:
-        photo.crop((1, 1, 79, 79)).save(copy.with_suffix(".png"))
 
 
 @pytest.fixture(scope="session")
@@ -72,5 +60,5 @@ def photos(tmp_path_factory):
 @pytest.fixture(scope="session")
 def planted(photos):
     """Cache of the photos."""
-    made = extract(photos, cache=photos.with_suffix(".h5"), engine="eager", precision="fp32", batch_size=31)
+    made = extract(photos, cache=photos.with_suffix(".h5"), engine="eager", precision="fp32", image_size=128)
     return FeatureCache.open(made.cache)
