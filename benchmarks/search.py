@@ -71,7 +71,7 @@ def main() -> None:
             f"{rows:,} x {options.dim} float32, {options.queries} queries, k = {K}, cosine, {options.device}"
         )
         print_table(["", "wall s", "CPU s", "MB", "wall ratio", "same as float64"], table, title=title)
-        print()
+        sys.stdout.flush()
         found.append({"rows": rows, **best})
     if options.json:
         options.json.write_text(json.dumps(found, indent=2))

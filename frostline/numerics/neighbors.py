@@ -297,13 +297,17 @@ class RowSearch:
             return
         for first in range(0, len(query), _BATCHES * size):
             queries, rows = (each[first : first + _BATCHES * size] for each in (query, row))
-            while True:
-                apart = groups[queries] != self._base.groups[rows]
-                queries, rows = queries[apart], rows[apart]
-                if not queries.size:
-                    break
-                yield queries[:size], rows[:size]
-                queries, rows = queries[size:], rows[size:]
+            # One pair of each pair of groups comes first: if the caller joins them, the others need no distance.
+            leading = _first_of_pairs(groups[queries], self._base.groups[rows])
+            for chosen in (leading, ~leading):
+                ours, theirs = queries[chosen], rows[chosen]
+                while True:
+                    apart = groups[ours] != self._base.groups[theirs]
+                    ours, theirs = ours[apart], theirs[apart]
+                    if not ours.size:
+                        break
+                    yield ours[:size], theirs[:size]
+                    ours, theirs = ours[size:], theirs[size:]
 
     def _score(self, distances: NDArray[np.float64], norms: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the exact score of a row at these distances."""
@@ -369,6 +373,15 @@ def _first(found: Neighbors, k: int) -> Neighbors:
     return Neighbors(
         np.take_along_axis(found.distances, order, axis=1), np.take_along_axis(found.rows, order, axis=1)
     )
+
+
+def _first_of_pairs(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return a mask of the first occurrence of each pair of numbers."""
+    order = np.lexsort((b, a))
+    changes = (np.diff(a[order]) != 0) | (np.diff(b[order]) != 0)
+    first = np.zeros(len(a), bool)
+    first[order[np.concatenate([[True], changes])]] = True
+    return first
 
 
 def _norms(placed: Tensor) -> NDArray[np.float64]:

@@ -52,6 +52,7 @@ def test_few_pairs_are_computed_where_all_images_are_alike(monkeypatch):
     monkeypatch.setattr(
         groups.Components, "join", lambda self, a, b: (computed.append(len(a)), join(self, a, b))
     )
+    monkeypatch.setattr(groups, "_STEP", 128)
     rng = np.random.default_rng(0)
     X = (rng.normal(size=32) + 1e-3 * rng.normal(size=(2000, 32))).astype(np.float32)
     found = duplicate_groups(
