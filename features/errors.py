@@ -23,6 +23,10 @@ class LayerError(FeaturesError, ValueError):
     """A layer or pooling that the backbone doesn't support."""
 
 
+class SearchError(FeaturesError, ValueError):
+    """A query that a cache can't be searched for, or rows that can't be searched."""
+
+
 class CacheFormatError(FeaturesError, ValueError):
     """A file that is not a Frostline cache, or one that must not be trusted."""
 

@@ -32,6 +32,7 @@ from .features.errors import BackboneError as BackboneError
 from .features.errors import CacheFormatError as CacheFormatError
 from .features.errors import CacheMismatchError as CacheMismatchError
 from .features.errors import FeaturesError as FeaturesError
+from .features.errors import SearchError as SearchError
 from .features.errors import SourceError as SourceError
 from .features.sources.opening import open_source as open_source
 from .features.sources.summary import SourceSummary as SourceSummary
@@ -47,6 +48,12 @@ from .pipeline.errors import PipelineError as PipelineError
 from .pipeline.errors import RunError as RunError
 from .pipeline.errors import StudyError as StudyError
 from .pipeline.estimators.image_features import ImageFeatures as ImageFeatures
+from .pipeline.exploring.dedupe import Duplicates as Duplicates
+from .pipeline.exploring.dedupe import dedupe as dedupe
+from .pipeline.exploring.outliers import Outliers as Outliers
+from .pipeline.exploring.outliers import outliers as outliers
+from .pipeline.exploring.search import SearchResult as SearchResult
+from .pipeline.exploring.search import search as search
 from .pipeline.extraction.extract import ExtractResult as ExtractResult
 from .pipeline.extraction.extract import extract as extract
 from .pipeline.extraction.plan import ExtractionPlan as ExtractionPlan

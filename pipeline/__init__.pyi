@@ -8,6 +8,12 @@ from .errors import RunError as RunError
 from .errors import StudyError as StudyError
 from .errors import TooManyBadImagesError as TooManyBadImagesError
 from .estimators.image_features import ImageFeatures as ImageFeatures
+from .exploring.dedupe import Duplicates as Duplicates
+from .exploring.dedupe import dedupe as dedupe
+from .exploring.outliers import Outliers as Outliers
+from .exploring.outliers import outliers as outliers
+from .exploring.search import SearchResult as SearchResult
+from .exploring.search import search as search
 from .extraction.extract import ExtractResult as ExtractResult
 from .extraction.extract import extract as extract
 from .extraction.plan import ExtractionPlan as ExtractionPlan

@@ -4,7 +4,15 @@ import pytest
 
 from tests.helpers.paths import ROOT
 
-TOPS = ("classifiers", "features", "pipeline", "frostline/commands", "frostline/system", "tests")
+TOPS = (
+    "classifiers",
+    "features",
+    "pipeline",
+    "frostline/commands",
+    "frostline/numerics",
+    "frostline/system",
+    "tests",
+)
 FOLDERS = sorted({path.parent for top in TOPS for path in (ROOT / top).rglob("*.py")})
 
 

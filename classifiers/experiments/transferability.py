@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.errors import MetricsError
 from frostline.classifiers.heads.knn import KNNHead
-from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Metric
+from frostline.numerics.neighbors import MEMORY_BYTES, Metric
 
 _BLOCK_BYTES = 2**26  # size of the blocks of float64 rows
 # LogME fixed point: largest number of iterations, and relative change at convergence.

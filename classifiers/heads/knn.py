@@ -15,8 +15,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from frostline.classifiers.errors import HeadError
 from frostline.classifiers.heads.kinds import HeadKind
 from frostline.classifiers.heads.parameters import POSITIVE, Parameter, by_name, one_of, whole
-from frostline.classifiers.numerics.devices import resolve_device
-from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Metric, Neighbors, RowSearch, Vectors
+from frostline.numerics.devices import resolve_device
+from frostline.numerics.neighbors import MEMORY_BYTES, Metric, Neighbors, RowSearch, Vectors
 
 Weights = Literal["uniform", "distance", "softmax"]
 
@@ -112,7 +112,7 @@ class KNNHead(ClassifierMixin, BaseEstimator):
         search = RowSearch(
             Vectors(self.rows_),
             metric=self.metric,
-            device=resolve_device(self.device),
+            device=resolve_device(self.device, HeadError),
             memory_bytes=self.memory_bytes,
         )
         if X is None:
@@ -160,7 +160,7 @@ class KNNHead(ClassifierMixin, BaseEstimator):
                 raise HeadError(f"{name}: got {value!r}, expected a whole number, at least 1")
         if not 0 < self.temperature < np.inf:
             raise HeadError(f"temperature: got {self.temperature!r}, expected a number above 0")
-        resolve_device(self.device)
+        resolve_device(self.device, HeadError)
 
 
 def _without_self(found: Neighbors) -> Neighbors:

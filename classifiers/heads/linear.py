@@ -26,7 +26,6 @@ from frostline.classifiers.heads.parameters import (
     one_of,
     whole,
 )
-from frostline.classifiers.numerics.devices import resolve_device
 from frostline.classifiers.numerics.lbfgs import CurvaturePairs, Optimum, minimise
 from frostline.classifiers.numerics.matrices import (
     FLOATS,
@@ -45,6 +44,7 @@ from frostline.classifiers.numerics.matrices import (
 )
 from frostline.classifiers.numerics.selected_rows import SelectedRows
 from frostline.classifiers.numerics.softmax import SoftmaxRegression
+from frostline.numerics.devices import resolve_device
 
 Dtype = Literal["auto", "float32", "float64"]
 
@@ -135,7 +135,7 @@ def linear_path(
     classes, targets = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise HeadError(f"a linear head needs rows of at least two classes; got {len(classes)} class")
-    torch_device = resolve_device(device)
+    torch_device = resolve_device(device, HeadError)
     weight = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     on_device = torch.as_tensor(weight).to(torch_device, exact_dtype(torch_device))
     matrix, mean, divisor = _load(

@@ -35,7 +35,6 @@ from frostline.classifiers.heads.parameters import (
     one_of,
     whole,
 )
-from frostline.classifiers.numerics.devices import resolve_device
 from frostline.classifiers.numerics.matrices import (
     FLOATS,
     ClassWeight,
@@ -45,6 +44,7 @@ from frostline.classifiers.numerics.matrices import (
     standardise,
     training_rows,
 )
+from frostline.numerics.devices import resolve_device
 
 
 class MLPHead(ClassifierMixin, BaseEstimator):
@@ -203,7 +203,7 @@ class MLPHead(ClassifierMixin, BaseEstimator):
             validation, held_weight = (features[held], labels[held]), weight[held]
             features, labels, weight = features[kept], labels[kept], weight[kept]
         self.classes_, targets = np.unique(labels, return_inverse=True)
-        device = resolve_device(self.device)
+        device = resolve_device(self.device, HeadError)
         train = self._rows_on_device(features, targets, weight, device)
         checked = None if validation is None else self._validation_on_device(*validation, held_weight, device)
         return train, checked, seed, device

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from frostline.classifiers.errors import HeadError
-from frostline.classifiers.numerics.devices import device_memory
 from frostline.files.documents import clipped
+from frostline.numerics.devices import device_memory
 
 ACTIVATIONS: Mapping[str, type[nn.Module]] = {
     "relu": nn.ReLU,

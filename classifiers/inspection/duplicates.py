@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.classifiers.errors import SplitError
+from frostline.classifiers.errors import HeadError, SplitError
 from frostline.classifiers.inspection.near import NEAR
-from frostline.classifiers.numerics.devices import resolve_device
-from frostline.classifiers.numerics.neighbors import MEMORY_BYTES, Pairs, RowSearch, Vectors
+from frostline.numerics.devices import resolve_device
+from frostline.numerics.neighbors import MEMORY_BYTES, Pairs, RowSearch, Vectors
 from frostline.splits import SPLIT_NAMES, Split
 
 
@@ -53,6 +53,22 @@ def conflicting_labels(content: NDArray[np.uint8], labels: NDArray[np.int64]) ->
     return _rows_with_several_values(_keys(content), labels, labels >= 0)
 
 
+def split_centre(X: Any, split: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Return the (d,) mean of the training rows, or of all rows in a split if train is empty.
+
+    Args:
+        X: (n, d) floats of any width, read in blocks.
+        split: (n,) codes of `Split`. Rows in a split are finite.
+    """
+    central = split == Split.TRAIN
+    rows = np.flatnonzero(central if central.any() else split != Split.NONE)
+    total = np.zeros(X.shape[1])
+    for start in range(0, len(rows), 4096):
+        total += X[rows[start : start + 4096]].sum(axis=0, dtype=np.float64)
+    mean: NDArray[np.float64] = total / len(rows)
+    return mean
+
+
 class NearDuplicates(NamedTuple):
     """Pairs of similar rows in different splits, in descending order of similarity."""
 
@@ -76,7 +92,7 @@ def near_duplicates(
 
     Features are centred on the mean of the training rows, or on the mean of all rows in a split if train is empty.
     Without centring, the component common to all images makes cosines large and dependent on the backbone. The
-    search is exact (`frostline.classifiers.numerics.neighbors`) and works in blocks. It takes the time of one matrix product
+    search is exact (`frostline.numerics.neighbors`) and works in blocks. It takes the time of one matrix product
     between the splits. Rows that are not finite, e.g. of unreadable images, must not be in a split.
 
     Args:
@@ -101,13 +117,12 @@ def near_duplicates(
     members = [rows for code in range(1, len(SPLIT_NAMES)) if (rows := np.flatnonzero(split == code)).size]
     best = _NearestPairs(1 - threshold, max_pairs)
     if len(members) > 1:
-        central = split == Split.TRAIN
-        centre = _mean(X, np.flatnonzero(central if central.any() else split != Split.NONE))
+        centre = split_centre(X, split)
         for index, earlier in enumerate(members[:-1]):
             search = RowSearch(
                 Vectors(X, earlier),
                 metric="cosine",
-                device=resolve_device(device),
+                device=resolve_device(device, HeadError),
                 centre=centre,
                 memory_bytes=memory_bytes,
             )
@@ -274,14 +289,6 @@ def _rows_with_several_values(
     return sorted(
         (run for run, mixed in zip(runs, differ, strict=True) if mixed), key=lambda run: int(run[0])
     )
-
-
-def _mean(X: NDArray[Any], rows: NDArray[np.int64]) -> NDArray[np.float64]:
-    total = np.zeros(X.shape[1])
-    for start in range(0, len(rows), 4096):
-        total += X[rows[start : start + 4096]].sum(axis=0, dtype=np.float64)
-    mean: NDArray[np.float64] = total / len(rows)
-    return mean
 
 
 def _describe(found: Sequence[NDArray[np.int64]], what: str, problem: str) -> list[str]:

@@ -1,1 +1,1 @@
-"""Numerical routines of the heads: training matrices, solvers and neighbour search."""
+"""Numerical routines of the heads: training matrices and solvers."""

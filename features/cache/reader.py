@@ -26,7 +26,13 @@ from frostline.splits import SPLITS
 from frostline.system.files import resolved
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
+    from numpy.typing import ArrayLike
+
+    from frostline.features.cache.search import NearestRows
+    from frostline.numerics.neighbors import Metric
 
 
 @dataclass(frozen=True)
@@ -404,6 +410,53 @@ class FeatureCache:
         if as_torch:
             return self._tensor(name)[:, view]
         return decode(self._file.array(name)[:, view], self.spec.dtype)
+
+    def search(
+        self,
+        queries: "str | Sequence[str] | ArrayLike",
+        k: int = 20,
+        *,
+        layer: str | None = None,
+        metric: "Metric" = "cosine",
+        exclude_self: bool = True,
+        among: "ArrayLike | None" = None,
+        device: str = "auto",
+    ) -> "NearestRows":
+        """Find the nearest rows of each query.
+
+        The search is exact: rows are ranked by float64 distances. It works in blocks, in bounded memory, and on the GPU
+        if there is one. Rows of failed images are never found.
+
+        Args:
+            queries: Ids of images of the cache, or their row numbers, or (q, dim) new vectors.
+            k: Rows to find for each query.
+            layer: Key of the layer. Optional for a cache with a single layer.
+            metric: ``cosine`` (distance 1 - cosine; a zero vector has distance 1 to every row) or ``euclidean``.
+            exclude_self: Whether an image of the cache is left out of its own neighbours. Its copies are not.
+            among: Rows to search: an (n,) bool mask, or row numbers; None for all rows.
+            device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+
+        Returns:
+            Rows, ids and distances, (q, k) each, the nearest first; of equally near rows the first comes first.
+
+        Raises:
+            SearchError: A query is not valid or has no features, or there are fewer than k rows.
+            LayerError: The layer is not in the cache, or no layer is named although the cache has several.
+            ChecksumError: Rows are damaged.
+            OptionError: The device is not available.
+        """
+        from frostline.features.cache.search import search_rows
+
+        return search_rows(
+            self,
+            queries,
+            k,
+            layer=layer,
+            metric=metric,
+            exclude_self=exclude_self,
+            among=among,
+            device=device,
+        )
 
     def verify(self) -> VerifyReport:
         """Read every byte of the file again, compare it with the checksums, and return a report."""

@@ -57,6 +57,11 @@ class Option:
         return self._flag or self.name.replace("_", "-")
 
     @property
+    def switch(self) -> str:
+        """Option of the command line: ``--flag``, or ``-k`` for a single letter."""
+        return f"{'-' if len(self.flag) == 1 else '--'}{self.flag}"
+
+    @property
     def kind(self) -> Kind:
         """Type of the value."""
         return kind_of(self.annotation)
@@ -114,8 +119,8 @@ class Option:
         if isinstance(value, Mapping):
             value = [f"{name}={_text(item)}" for name, item in value.items()]
         if self.kind.length == 0:
-            return [word for item in value for word in (f"--{self.flag}", str(item))]
-        return [f"--{self.flag}", *map(str, value if self.kind.length > 1 else [value])]
+            return [word for item in value for word in (self.switch, str(item))]
+        return [self.switch, *map(str, value if self.kind.length > 1 else [value])]
 
 
 def option(

@@ -1,5 +1,7 @@
 """Thumbnails of the images of a cache, for plots and reports."""
 
+import base64
+import io
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -77,6 +79,13 @@ def load_thumbnail(file: bytes | Path, side: int, decoder: str = "exact") -> Ima
     picture = DECODERS[decoder].read(data)
     picture.thumbnail((side, side))
     return picture
+
+
+def data_uri(picture: Image.Image) -> str:
+    """Return a picture as a data URI, for an HTML page."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=75)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def read_image(path: Path) -> bytes:

@@ -1,12 +1,22 @@
 """Image sources of the stages, opened from a path or passed by the caller."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import cast
 
 from frostline.errors import OptionError
 from frostline.features.errors import SourceError
-from frostline.features.sources import Images, SourceSummary, images_source, limited, open_source, summarise
+from frostline.features.sources import (
+    Images,
+    SourceSummary,
+    images_source,
+    limited,
+    open_paths,
+    open_source,
+    summarise,
+)
+from frostline.features.sources.opening import find_kind
 from frostline.features.table import ImageSource
 from frostline.pipeline.options.sources import SourceOptions
 from frostline.pipeline.progress import Reporter
@@ -56,3 +66,33 @@ def summary_of(source: ImageSource, report: Reporter) -> SourceSummary:
     for remark in found.remarks:
         report.warn(f"{found.source}: {remark}.")
     return found
+
+
+def named_images(
+    images: "str | Path | Sequence[str | Path] | ImageSource | Images", report: Reporter
+) -> ImageSource:
+    """Return the image source itself, that of a data set that is no folder of files, or of the named files and folders.
+
+    Entries that are skipped in the named folders are reported.
+
+    Raises:
+        SourceError: A path does not exist, or a folder holds no image.
+        OptionError: `images` is none of these.
+    """
+    paths = [images] if isinstance(images, str | Path) else images
+    if not isinstance(paths, Sequence) or not all(isinstance(path, str | Path) for path in paths):
+        source = passed_source(cast("ImageSource | Images", images))
+    else:
+        source = open_source(paths[0]) if len(paths) == 1 and _is_set(str(paths[0])) else open_paths(paths)
+    notes = source.notes
+    if text := notes.skipped.describe():
+        report.note(f"{len(source.table)} images found; skipped: {text}")
+    for remark in notes.remarks:
+        report.warn(f"{remark}.")
+    return source
+
+
+def _is_set(path: str) -> bool:
+    """Return whether a path names a data set as a whole: any source of images but a folder of image files."""
+    kind = find_kind(path)
+    return kind is not None and not (kind.locate and Path(path).is_dir())

@@ -1,39 +1,25 @@
 """The predict stage: label new images with the backbone, transform, layer and head of a run."""
 
-import dataclasses
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from frostline.classifiers.fitting.fitted_head import FittedHead
-from frostline.features.backbones import Backbone
-from frostline.features.cache.file.encoding import decode, encode
-from frostline.features.engines import Engine
-from frostline.features.images.batches import Batch, load_batches
-from frostline.features.images.decoders import decoder_of
-from frostline.features.sources import Images, open_paths, open_source
-from frostline.features.sources.opening import find_kind
-from frostline.features.spec import Dtype
+from frostline.features.images.batches import Batch
 from frostline.features.table import ImageSource
 from frostline.pipeline.errors import RunError
-from frostline.pipeline.extraction.engine_choice import engine_like
+from frostline.pipeline.extraction.new_images import new_computation, new_features
 from frostline.pipeline.inputs.layers import joined_layers, layers_of
-from frostline.pipeline.inputs.sources import passed_source
+from frostline.pipeline.inputs.sources import named_images
 from frostline.pipeline.inputs.unreadable import report_remarks
-from frostline.pipeline.options.extraction import CacheOptions
 from frostline.pipeline.options.judging import PredictOptions
 from frostline.pipeline.options.stage import stage
-from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.caches import provenance_of
-from frostline.pipeline.runs.record import CacheRecord
 from frostline.pipeline.runs.run import Run, load_run
-
-_BATCH_SIZE = 32
 
 
 @dataclass(frozen=True)
@@ -78,8 +64,7 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
     head = opened.head(trusted=options.trusted)
     given = _weights_per_backbone(opened, options.weights)
     layers = joined_layers(opened.layer)
-    source = _source(options.images)
-    _report_skipped(source, options.report)
+    source = named_images(options.images, options.report)
     count = len(source.table)
     if not count:
         return []
@@ -87,13 +72,11 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
     if head.columns:
         head.columns.check(side, "the images")
     used = sorted({index for index, _ in layers})
-    computation = CacheOptions.of(
-        options, batch_size=options.batch_size or min(count, _BATCH_SIZE), report=options.report
-    )
+    computation = new_computation(options, count)
     streams = [
-        _features(
+        new_features(
             source,
-            opened.caches[index],
+            provenance_of(opened.caches[index]),
             opened.backbone(opened.caches[index], given[index]),
             layers_of(opened.layer, index),
             computation,
@@ -117,29 +100,6 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
     return predictions
 
 
-def _source(images: str | Path | Sequence[str | Path] | ImageSource | Images) -> ImageSource:
-    """Return the image source itself, that of a data set that is no folder of files, or of the named files and folders."""
-    paths = [images] if isinstance(images, str | Path) else images
-    if not isinstance(paths, Sequence) or not all(isinstance(path, str | Path) for path in paths):
-        return passed_source(cast("ImageSource | Images", images))
-    return open_source(paths[0]) if len(paths) == 1 and _is_set(str(paths[0])) else open_paths(paths)
-
-
-def _is_set(path: str) -> bool:
-    """Return whether a path names a data set as a whole: any source of images but a folder of image files."""
-    kind = find_kind(path)
-    return kind is not None and not (kind.locate and Path(path).is_dir())
-
-
-def _report_skipped(source: ImageSource, report: Reporter) -> None:
-    """Report the entries skipped in the named folders."""
-    notes = source.notes
-    if text := notes.skipped.describe():
-        report.note(f"{len(source.table)} images found; skipped: {text}")
-    for remark in notes.remarks:
-        report.warn(f"{remark}.")
-
-
 def _weights_per_backbone(run: Run, given: Sequence[str | Path]) -> Sequence[str | Path | None]:
     """Return the weights for each backbone; None for its own."""
     if given and len(given) != len(run.caches):
@@ -148,42 +108,6 @@ def _weights_per_backbone(run: Run, given: Sequence[str | Path]) -> Sequence[str
             f" per backbone, in this order: {', '.join(each.spec.backbone for each in run.caches)}."
         )
     return given or [None] * len(run.caches)
-
-
-def _features(
-    source: ImageSource,
-    trained: CacheRecord,
-    net: Backbone,
-    keys: Sequence[str],
-    options: CacheOptions,
-) -> Iterator[tuple[Batch, dict[str, NDArray[Any]]]]:
-    """Build the engine of one backbone; return an iterator over batches and their (k, dim) features by layer."""
-    spec = trained.spec
-    options = dataclasses.replace(options, decoder=decoder_of(spec.decoder))
-    by_key = {layer.key: layer for layer in spec.layers}
-    layers = tuple(by_key[key] for key in keys)
-    engine = engine_like(provenance_of(trained), net, layers, source, options)
-    batches = load_batches(
-        source,
-        np.arange(len(source.table.ids)),
-        net.transform,
-        batch_size=engine.batch_size,
-        workers=options.workers,
-        block_rows=engine.batch_size,
-        decoder=options.decoder,
-    )
-    return _rounded(engine, batches, spec.dtype)
-
-
-def _rounded(
-    engine: Engine, batches: Iterator[Batch], dtype: Dtype
-) -> Iterator[tuple[Batch, dict[str, NDArray[Any]]]]:
-    """Yield the features of the unaugmented images, rounded to the number format of the training cache."""
-    for batch, outputs in engine.run(batches):
-        yield (
-            batch,
-            {key: decode(encode(found[:, 0], dtype), dtype) for key, found in outputs.items()},
-        )
 
 
 def _label(

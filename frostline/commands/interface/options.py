@@ -71,7 +71,7 @@ def _declared_option(each: Option) -> Decorator:
     settings |= {"type": _type(each), "multiple": kind.length == 0, "nargs": max(1, kind.length)}
     placeholder = each.metavar or _METAVARS.get(kind.item)
     settings["metavar"] = f"[{'|'.join([*known, each.metavar or 'NAME'])}]" if each.names else placeholder
-    flags = [f"--{flag}" for flag in (each.flag, each.earlier_flag) if flag]
+    flags = [each.switch, *([f"--{each.earlier_flag}"] if each.earlier_flag else [])]
     return click.option(*flags, each.name, **settings)
 
 

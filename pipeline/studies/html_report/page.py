@@ -1,8 +1,6 @@
 """Collection of the contents of a report, and writing of the HTML file."""
 
-import base64
 import datetime
-import io
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -12,12 +10,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from frostline.escapes import visible
 from frostline.features.errors import FeaturesError
 from frostline.pipeline.drawing.attempts import attempted
-from frostline.pipeline.drawing.thumbnails import Pictures, opened_pictures
+from frostline.pipeline.drawing.sheets import page_style
+from frostline.pipeline.drawing.thumbnails import Pictures, data_uri, opened_pictures
 from frostline.pipeline.errors import PipelineError, ReportError, RunError
 from frostline.pipeline.hosts.versions import library_versions
 from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
@@ -126,7 +124,7 @@ def write_report(runs: Sequence[str | Path], options: ReportOptions) -> ReportRe
         learning=learning,
         sections=sections,
         pictures=shared.gallery.pictures,
-        style=(_FOLDER / "style.css").read_text("utf-8"),
+        style=page_style() + (_FOLDER / "style.css").read_text("utf-8"),
         script=(_FOLDER / "page.js").read_text("utf-8"),
         plotly=get_plotlyjs(),
     )
@@ -187,18 +185,12 @@ class _Gallery:
         if key not in self._known:
             image = pictures.thumbnail(row, _SIDE).picture
             self._known[key] = None if image is None else len(self.pictures)
-            self.pictures += [] if image is None else [_data_uri(image)]
+            self.pictures += [] if image is None else [data_uri(image)]
         return self._known[key]
 
     def get(self, number: int | None) -> str | None:
         """Return a thumbnail as a data URI."""
         return None if number is None else self.pictures[number]
-
-
-def _data_uri(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=75)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 @dataclass

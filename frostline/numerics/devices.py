@@ -2,30 +2,29 @@
 
 import torch
 
-from frostline.classifiers.errors import HeadError
+from frostline.errors import FrostlineError, OptionError
 from frostline.system.resources import total_memory
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: str, error: type[FrostlineError] = OptionError) -> torch.device:
     """Return the torch device of a name; ``auto`` is CUDA if available, otherwise the CPU.
 
     Args:
         name: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        error: Class of the error that is raised.
 
     Raises:
-        HeadError: The device is unknown, or not available on this machine or in this build of torch.
+        FrostlineError: An `error`. The device is unknown, or not available on this machine or in this build of torch.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise HeadError(f"device: got {name!r}, expected auto, cpu, cuda, cuda:N or mps") from None
+        raise error(f"device: got {name!r}, expected auto, cpu, cuda, cuda:N or mps") from None
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not available.get(device.type, False):
-        raise HeadError(
-            f"device: got {name!r}, which torch {torch.__version__} can't use here; use auto or cpu"
-        )
+        raise error(f"device: got {name!r}, which torch {torch.__version__} can't use here; use auto or cpu")
     return device
 
 

@@ -9,7 +9,7 @@ the query is searched again for every row within the bound. No n x n matrix is f
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -22,10 +22,14 @@ MEMORY_BYTES = 2**28
 
 _SPARE = 8  # additional candidates beyond the k nearest, so that few queries are ambiguous within rounding
 _CACHE_BYTES = 2**24  # working set on a CPU, so that the next step finds it in the cache
+_BATCHES = 64  # batches of candidates whose groups are compared at a time
 
 
 class Neighbors(NamedTuple):
-    """The nearest rows of q queries in ascending order of distance; ties are broken in favour of the lowest row."""
+    """The nearest rows of q queries in ascending order of distance; ties are broken in favour of the lowest row.
+
+    A query with fewer than k rows outside its group has distance infinity and row -1 in the last places.
+    """
 
     distances: NDArray[np.float64]  # (q, k)
     rows: NDArray[np.int64]  # (q, k)
@@ -44,15 +48,23 @@ class Vectors:
     """Feature vectors that are read and converted one block at a time.
 
     Attributes:
-        X: (n, d) numbers of any width, e.g. a memory map.
+        X: (n, d) numbers of any width, e.g. a memory map, or an object that returns selected rows as an array.
         index: Row indices into X; None for all rows.
+        groups: (m,) int64, one for each of these rows. A query and a row of one group are not compared. None compares
+            all of them.
     """
 
-    X: NDArray[Any]
+    X: Any
     index: NDArray[np.int64] | None = None
+    groups: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
-        return len(self.X) if self.index is None else len(self.index)
+        return int(self.X.shape[0]) if self.index is None else len(self.index)
+
+    def part(self, positions: slice | NDArray[np.int64]) -> "Vectors":
+        """Return some of these rows, without reading them; those of a slice share their groups."""
+        index = np.arange(len(self))[positions] if self.index is None else self.index[positions]
+        return Vectors(self.X, index, None if self.groups is None else self.groups[positions])
 
     def block(self, start: int, stop: int) -> Tensor:
         """Return a copy of rows start to stop, on the CPU."""
@@ -135,7 +147,7 @@ class RowSearch:
 
         Args:
             queries: q vectors.
-            limits: (q,) largest distances. The caller may lower them during iteration.
+            limits: (q,) largest distances. The caller may lower them during iteration, and may change groups.
 
         Yields:
             Batches of pairs.
@@ -143,7 +155,8 @@ class RowSearch:
         for start in range(0, len(queries), self._block_rows):
             chunk = np.arange(start, min(start + self._block_rows, len(queries)))
             placed = self._place(queries.block(start, start + len(chunk)))
-            for query, row in self._scan(placed, limits[chunk[0] : chunk[-1] + 1]):
+            part = slice(start, start + len(chunk))
+            for query, row in self._scan(placed, limits[part], self._groups(queries, part)):
                 pairs = Pairs(chunk[query], row, self._distances(queries, chunk[query], row))
                 near = pairs.distances <= limits[pairs.queries]
                 yield Pairs(pairs.queries[near], pairs.rows[near], pairs.distances[near])
@@ -151,7 +164,9 @@ class RowSearch:
     def _nearest(self, queries: Vectors, chunk: NDArray[np.int64], k: int) -> Neighbors:
         placed = self._place(queries.block(int(chunk[0]), int(chunk[-1]) + 1))
         candidates = min(k + _SPARE, len(self._base))
-        scores, rows, reach = self._best(placed, candidates)
+        groups = self._groups(queries, slice(int(chunk[0]), int(chunk[-1]) + 1))
+        scores, rows, reach = self._best(placed, candidates, groups)
+        rows, complete = self._compared(rows, groups)
         norms = _norms(placed)
         rounding = self._rounding(norms, reach)
         # Queries with overflowed scores are searched again.
@@ -159,10 +174,9 @@ class RowSearch:
             near = ~(scores < (scores[:, k - 1] - 2 * rounding)[:, None]) & (rows >= 0)
             distances = np.full(scores.shape, np.inf)
             distances[near] = self._distances(queries, chunk[np.nonzero(near)[0]], rows[near])
-            found = _first(Neighbors(distances, rows), k)
+            found = _first(Neighbors(distances, np.where(near, rows, -1)), k)
             needed = self._score(found.distances[:, -1], norms) - rounding
-            rival = scores[:, -1] if candidates < len(self._base) else -np.inf
-            unsure = np.flatnonzero(~(needed > rival))
+            unsure = np.flatnonzero(~(needed > scores[:, -1]) & ~complete)
         self._search_again(queries, chunk[unsure], found, unsure)
         return found
 
@@ -172,7 +186,7 @@ class RowSearch:
         """Replace the neighbours at these positions by the result of a search over all rows within the bound."""
         if not chunk.size:
             return
-        again = Vectors(queries.X, chunk if queries.index is None else queries.index[chunk])
+        again = queries.part(chunk)
         best = _Best(found.distances.shape[1], found.distances[positions, -1].copy())
         for pairs in self.within(again, best.limits):
             best.add(pairs)
@@ -212,7 +226,33 @@ class RowSearch:
                     torch.addmm(offsets, placed[part], block.T, out=out)
             yield part, out
 
-    def _best(self, placed: Tensor, count: int) -> tuple[NDArray[Any], NDArray[np.int64], float]:
+    def _groups(self, queries: Vectors, part: slice) -> NDArray[np.int64] | None:
+        """Return the groups of some queries; None if all of them are compared with all rows."""
+        return None if queries.groups is None or self._base.groups is None else queries.groups[part]
+
+    def _apart(self, groups: NDArray[np.int64], start: int, count: int) -> Tensor:
+        """Return which queries, of the given groups, are compared with which rows of a block."""
+        ours, theirs = (
+            torch.tensor(each, device=self._device)
+            for each in (groups, cast("NDArray[np.int64]", self._base.groups)[start : start + count])
+        )
+        return ours[:, None] != theirs
+
+    def _compared(
+        self, rows: NDArray[np.int64], groups: NDArray[np.int64] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Return candidates without the rows of the queries' own groups, and whether they are all rows of other groups."""
+        if groups is None or self._base.groups is None:
+            return rows, (rows >= 0).sum(axis=1) == len(self._base)
+        known, sizes = np.unique(self._base.groups, return_counts=True)
+        place = np.searchsorted(known, groups).clip(max=len(known) - 1)
+        others = len(self._base) - np.where(known[place] == groups, sizes[place], 0)
+        rows = np.where((rows >= 0) & (self._base.groups[rows] != groups[:, None]), rows, -1)
+        return rows, (rows >= 0).sum(axis=1) == others
+
+    def _best(
+        self, placed: Tensor, count: int, groups: NDArray[np.int64] | None
+    ) -> tuple[NDArray[Any], NDArray[np.int64], float]:
         """Return the (q, count) highest scores, their rows, and the largest norm of any row."""
         best = torch.full((len(placed), count), -torch.inf, device=self._device)
         rows = torch.full((len(placed), count), -1, device=self._device)
@@ -220,6 +260,8 @@ class RowSearch:
         for start, block, offsets, largest in self._blocks():
             reach = max(reach, largest)
             for part, scores in self._tiles(placed, block, offsets):
+                if groups is not None:
+                    scores.masked_fill_(~self._apart(groups[part], start, len(block)), -torch.inf)
                 top, where = scores.topk(min(count, scores.shape[1]), sorted=False)
                 joined = torch.cat([best[part], top], dim=1)
                 best[part], order = joined.topk(count)
@@ -227,7 +269,7 @@ class RowSearch:
         return best.cpu().double().numpy(), rows.cpu().numpy(), reach
 
     def _scan(
-        self, placed: Tensor, limits: NDArray[np.float64]
+        self, placed: Tensor, limits: NDArray[np.float64], groups: NDArray[np.int64] | None
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Yield batches of candidate queries and rows, which include all pairs within the limits of the queries."""
         norms = _norms(placed)
@@ -238,10 +280,34 @@ class RowSearch:
                     least = np.nextafter(least.astype(np.float32), np.float32(-np.inf))
                 cutoff = torch.as_tensor(least, device=self._device)
                 # The comparison is negated, so that overflowed scores are kept.
-                hits = (~(scores < cutoff[:, None])).nonzero().cpu().numpy()
-                for first in range(0, len(hits), self._block_pairs):
-                    query, row = hits[first : first + self._block_pairs].T
-                    yield query + part.start, row + start
+                hits = ~(scores < cutoff[:, None])
+                if groups is not None:
+                    hits &= self._apart(groups[part], start, len(block))
+                query, row = hits.nonzero().cpu().numpy().T
+                yield from self._batches(query + part.start, row + start, groups)
+
+    def _batches(
+        self, query: NDArray[np.int64], row: NDArray[np.int64], groups: NDArray[np.int64] | None
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Yield candidates in batches, without those whose groups became equal while the earlier ones were used."""
+        size = self._block_pairs
+        if groups is None or self._base.groups is None:
+            for first in range(0, len(query), size):
+                yield query[first : first + size], row[first : first + size]
+            return
+        for first in range(0, len(query), _BATCHES * size):
+            queries, rows = (each[first : first + _BATCHES * size] for each in (query, row))
+            # One pair of each pair of groups comes first: if the caller joins them, the others need no distance.
+            leading = _first_of_pairs(groups[queries], self._base.groups[rows])
+            for chosen in (leading, ~leading):
+                ours, theirs = queries[chosen], rows[chosen]
+                while True:
+                    apart = groups[ours] != self._base.groups[theirs]
+                    ours, theirs = ours[apart], theirs[apart]
+                    if not ours.size:
+                        break
+                    yield ours[:size], theirs[:size]
+                    ours, theirs = ours[size:], theirs[size:]
 
     def _score(self, distances: NDArray[np.float64], norms: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the exact score of a row at these distances."""
@@ -294,7 +360,12 @@ class _Best:
         self.limits[query[last]] = distance[order[last]]
 
     def neighbors(self) -> Neighbors:
-        return Neighbors(self._pairs.distances.reshape(-1, self._k), self._pairs.rows.reshape(-1, self._k))
+        query, row, distance = self._pairs
+        shape = (len(self.limits), self._k)
+        found = Neighbors(np.full(shape, np.inf), np.full(shape, -1))
+        rank = np.arange(len(query)) - np.searchsorted(query, query)
+        found.distances[query, rank], found.rows[query, rank] = distance, row
+        return found
 
 
 def _first(found: Neighbors, k: int) -> Neighbors:
@@ -302,6 +373,15 @@ def _first(found: Neighbors, k: int) -> Neighbors:
     return Neighbors(
         np.take_along_axis(found.distances, order, axis=1), np.take_along_axis(found.rows, order, axis=1)
     )
+
+
+def _first_of_pairs(a: NDArray[np.int64], b: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return a mask of the first occurrence of each pair of numbers."""
+    order = np.lexsort((b, a))
+    changes = (np.diff(a[order]) != 0) | (np.diff(b[order]) != 0)
+    first = np.zeros(len(a), bool)
+    first[order[np.concatenate([[True], changes])]] = True
+    return first
 
 
 def _norms(placed: Tensor) -> NDArray[np.float64]:

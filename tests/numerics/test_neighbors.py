@@ -9,8 +9,8 @@ from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import KNeighborsClassifier
 
 from frostline.classifiers.heads.knn import KNNHead
-from frostline.classifiers.numerics import neighbors
-from frostline.classifiers.numerics.neighbors import RowSearch, Vectors
+from frostline.numerics import neighbors
+from frostline.numerics.neighbors import RowSearch, Vectors
 
 SMALL = 2**14  # bytes: blocks of a few rows
 

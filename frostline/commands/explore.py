@@ -1,0 +1,155 @@
+"""Commands that explore the vectors of a cache: ``search``, ``dedupe`` and ``outliers``."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from frostline import pipeline
+from frostline.commands.interface.options import PATH, example, format_option, options_of, output_options
+from frostline.commands.interface.output import CsvTable, Output, Table, Text
+from frostline.pipeline.options.vectors.quality import DedupeOptions, OutlierOptions
+from frostline.pipeline.options.vectors.search import SearchOptions
+
+
+@click.command(
+    epilog=example(
+        "frostline search photos.h5 new.jpg -k 12 --out nearest.html",
+        "frostline search photos.h5 --row cats/0017.jpg --in-split train",
+    )
+)
+@click.argument("cache", type=PATH)
+@click.argument("images", type=PATH, nargs=-1, metavar="[IMAGE|FOLDER...]")
+@format_option("text", "csv", "json")
+@options_of(SearchOptions)
+@output_options
+def search(*, output: Output, cache: Path, images: tuple[Path, ...], **options: Any) -> None:
+    """Find the nearest images of CACHE for new images, or for --row.
+
+    New images go through the backbone, transform and layer of CACHE. The search is exact. An image of the cache is not
+    among its own neighbours, but its copies are. An image that cannot be read gets the reason in place of neighbours,
+    and the exit code is 1.
+    """
+    from frostline.pipeline.exploring.search import as_rows
+
+    result = pipeline.search(cache, images, report=output.report, **options)
+    output.show(result, _csv(as_rows(result.queries)) if output.style == "csv" else _search_text(result))
+    if result.unread:
+        raise click.ClickException(f"{result.unread} of {len(result.queries)} images could not be read.")
+
+
+def _search_text(result: "pipeline.SearchResult") -> Text:
+    measure = "1 - cosine" if result.metric == "cosine" else "distance"
+    for each in result.queries:
+        title = f"{each.query}{f' ({each.label})' if each.label else ''}"
+        if each.error is not None:
+            yield f"{title}: {each.error}"
+            continue
+        rows = [
+            [str(rank), f"{one.distance:.4f}", one.image, one.label, one.split]
+            for rank, one in enumerate(each.neighbours, 1)
+        ]
+        yield Table(["rank", measure, "image", "label", "split"], rows, title=title)
+        yield ""
+    yield f"{result.cache}: {result.searched} images searched in layer {result.layer}"
+    yield from _written(result)
+
+
+@click.command(
+    epilog=example(
+        "frostline dedupe photos.h5 --out duplicates.html   # to look at",
+        "frostline dedupe photos.h5 --out photos-once.csv && frostline extract photos-once.csv",
+    )
+)
+@click.argument("cache", type=PATH)
+@format_option("text", "csv", "json")
+@options_of(DedupeOptions)
+@output_options
+def dedupe(*, output: Output, cache: Path, **options: Any) -> None:
+    """Find groups of equal and nearly equal images of CACHE.
+
+    One image of each group is kept. The others are listed, and left out of the manifest that --out writes; no file is
+    deleted. Groups across splits and with different labels are named.
+    """
+    from frostline.pipeline.exploring.dedupe import as_rows
+
+    result = pipeline.dedupe(cache, report=output.report, **options)
+    output.show(result, _csv(as_rows(result.images)) if output.style == "csv" else _dedupe_text(result))
+
+
+def _dedupe_text(result: "pipeline.Duplicates") -> Text:
+    if result.images:
+        rows = [
+            [
+                str(each.group),
+                "kept" if each.kept else "",
+                "equal bytes" if each.equal and not each.kept else f"{each.similarity:.4f}",
+                each.image,
+                each.label,
+                each.split,
+            ]
+            for each in result.images
+        ]
+        yield Table(["group", "kept", "similarity", "image", "label", "split"], rows)
+        yield ""
+    yield (
+        f"{result.cache}: {result.groups} groups among {result.compared} images (centred cosine of {result.layer} at least"
+        f" {result.threshold:g}); {result.dropped} images are not kept (rule: {result.keep})"
+    )
+    for what, numbers in (
+        ("images in several splits", result.across_splits),
+        ("different labels", result.different_labels),
+    ):
+        if numbers:
+            yield f"Warning: {len(numbers)} groups with {what}: {', '.join(map(str, numbers[:20]))}{' ...' * (len(numbers) > 20)}"
+    yield from _written(result)
+
+
+@click.command(epilog=example("frostline outliers photos.h5 --out outliers.html"))
+@click.argument("cache", type=PATH)
+@format_option("text", "csv", "json")
+@options_of(OutlierOptions)
+@output_options
+def outliers(*, output: Output, cache: Path, **options: Any) -> None:
+    """List images of CACHE that are unlike the others.
+
+    Images that are far from all others, nearer to another class than to their own, dark, blurred, or of unusual size
+    or shape. The last four need the images themselves.
+    """
+    from frostline.pipeline.exploring.outliers import as_rows
+
+    result = pipeline.outliers(cache, report=output.report, **options)
+    output.show(result, _csv(as_rows(result.found)) if output.style == "csv" else _outliers_text(result))
+
+
+def _outliers_text(result: "pipeline.Outliers") -> Text:
+    from frostline.pipeline.exploring.outliers import KINDS
+
+    for kind in result.counts:
+        rows = [
+            [f"{each.z:.1f}", f"{each.value:.4g}", each.image, each.label, each.remark]
+            for each in result.found
+            if each.kind == kind
+        ]
+        if rows:
+            yield Table(
+                ["z", "value", "image", "label", ""], rows, title=f"{KINDS[kind].capitalize()}: {len(rows)}"
+            )
+            yield ""
+    found = ", ".join(f"{count} {kind}" for kind, count in result.counts.items())
+    pixels = f", pixels of {result.measured}" if result.measured else ""
+    yield f"{result.cache}: {result.images} images compared in layer {result.layer}{pixels}: {found}"
+    yield from _written(result)
+
+
+def _written(result: Any) -> Text:
+    for what in ("table", "listing", "manifest", "picture", "page"):
+        if path := getattr(result, what, None):
+            yield f"{'list' if what == 'listing' else what}: {path}"
+
+
+def _csv(rows: Iterable[Mapping[str, Any]]) -> Text:
+    listed = list(rows)
+    if listed:
+        yield CsvTable(list(listed[0]), [list(row.values()) for row in listed])

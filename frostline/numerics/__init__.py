@@ -1,0 +1,1 @@
+"""Numerical routines that features and classifiers share: the choice of the device, neighbour search, components."""

@@ -1,0 +1,1 @@
+"""Stages that explore the vectors of a cache: search, duplicates, outliers."""

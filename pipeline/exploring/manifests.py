@@ -1,0 +1,80 @@
+"""Manifests of some of the images of a cache, which extract accepts."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.csv_cells import CsvWriter
+from frostline.errors import OptionError
+from frostline.features.cache import FeatureCache
+from frostline.features.sources import find_kind
+from frostline.features.table import ImageSource
+from frostline.pipeline.errors import RunError
+from frostline.splits import SPLITS
+from frostline.system.atomic import write_text_file
+from frostline.system.files import resolved
+
+
+def check_manifest(path: Path, cache: FeatureCache, source: ImageSource | None) -> None:
+    """Check that a manifest of images of a cache can be written.
+
+    Raises:
+        OptionError: The path is that of the cache's own manifest.
+        RunError: The images are not files of their own.
+    """
+    if resolved(path) == Path(cache.source):
+        raise OptionError(
+            f"out: {path} is the manifest that {cache.path} was extracted from; choose another name"
+        )
+    if cache.rows and (obstacle := _obstacle(cache, source)):
+        raise RunError(obstacle)
+
+
+def _obstacle(cache: FeatureCache, source: ImageSource | None) -> str:
+    """Return why no manifest can name the images; empty if one can."""
+    if source is not None:
+        named = len(source.table) > 0 and source.path(0) is not None
+    else:
+        kind = find_kind(cache.source)
+        named = kind is not None and kind.locate is not None
+    if named:
+        return ""
+    return (
+        f"{cache.source}: its images can't be named in a manifest, because they are not files of their own here."
+        " Write the list of groups with --list instead."
+    )
+
+
+def write_manifest(
+    path: Path, cache: FeatureCache, rows: NDArray[np.int64], source: ImageSource | None
+) -> None:
+    """Write a manifest with the path, label, split and group of some rows.
+
+    Paths are relative to the manifest's folder if they are below it, and absolute otherwise.
+    """
+    locate = _locator(cache, source)
+    grouped = bool((cache.groups != "").any())
+    folder = resolved(path).parent
+    with write_text_file(path) as file:
+        writer = CsvWriter(file, ["path", "label", "split", *(["group"] if grouped else [])])
+        for row in rows.tolist():
+            label = int(cache.labels[row])
+            place = locate(str(cache.ids[row]))
+            name = place.relative_to(folder) if place.is_relative_to(folder) else place
+            values = [name.as_posix(), cache.classes[label] if label >= 0 else "", SPLITS[cache.split[row]]]
+            writer.write([*values, *([str(cache.groups[row])] if grouped else [])])
+
+
+def _locator(cache: FeatureCache, source: ImageSource | None) -> Any:
+    """Return the function that returns the absolute path of an image's file, given its id."""
+    if source is not None:
+        rows = {os.fsdecode(name): row for row, name in enumerate(source.table.ids.tolist())}
+        return lambda name: resolved(source.path(rows[name]) or Path(name))
+    kind = find_kind(cache.source)
+    if kind is None or kind.locate is None:
+        raise RunError(_obstacle(cache, source))
+    locate = kind.locate
+    return lambda name: locate(cache.source, name)

@@ -1,0 +1,1 @@
+"""Options of what reads, writes and explores vectors."""
