@@ -51,21 +51,27 @@ def _obstacle(cache: FeatureCache, source: ImageSource | None) -> str:
 def write_manifest(
     path: Path, cache: FeatureCache, rows: NDArray[np.int64], source: ImageSource | None
 ) -> None:
-    """Write a manifest with the path, label, split and group of some rows.
+    """Write a manifest with the path, label, split, group and side columns of some rows.
 
     Paths are relative to the manifest's folder if they are below it, and absolute otherwise.
     """
     locate = _locator(cache, source)
-    grouped = bool((cache.groups != "").any())
+    beside = {"group": cache.groups} if (cache.groups != "").any() else {}
+    beside |= cache.columns
     folder = resolved(path).parent
     with write_text_file(path) as file:
-        writer = CsvWriter(file, ["path", "label", "split", *(["group"] if grouped else [])])
+        writer = CsvWriter(file, ["path", "label", "split", *beside])
         for row in rows.tolist():
             label = int(cache.labels[row])
             place = locate(str(cache.ids[row]))
             name = place.relative_to(folder) if place.is_relative_to(folder) else place
             values = [name.as_posix(), cache.classes[label] if label >= 0 else "", SPLITS[cache.split[row]]]
-            writer.write([*values, *([str(cache.groups[row])] if grouped else [])])
+            writer.write([*values, *(_cell(cells[row].item()) for cells in beside.values())])
+
+
+def _cell(value: str | float) -> str | float:
+    """Return the cell of a side column; a missing number is empty."""
+    return "" if value != value else value  # noqa: PLR0124
 
 
 def _locator(cache: FeatureCache, source: ImageSource | None) -> Any:

@@ -142,3 +142,23 @@ def test_what_cannot_be_done_is_refused_before_the_comparison(planted, photos, t
     )
     with pytest.raises(OptionError, match="is the manifest that"):
         dedupe(tmp_path / "m.h5", out=manifest)
+
+
+def test_a_manifest_keeps_groups_and_side_columns(photos, tmp_path):
+    lines = ["path,label,split,group,age,site"]
+    lines += [
+        f"{photos / f'china/{name}.png'},a,train,g{name},{age},'=x"
+        for name, age in (("00", 5), ("00_equal", 6), ("05", ""))
+    ]
+    (tmp_path / "m.csv").write_text("\n".join(lines) + "\n")
+    network = ("--backbone", "timm:test_resnet", "--weights", "random")
+    run("extract", tmp_path / "m.csv", "--cache", tmp_path / "m.h5", *network)
+    found = dedupe(tmp_path / "m.h5", threshold=1, out=tmp_path / "once.csv")
+    source = open_source(found.manifest)
+    before, after = open_source(tmp_path / "m.csv").table.take(np.array([0, 2])), source.table
+    assert after.ids.tolist() == before.ids.tolist()
+    assert after.groups.tolist() == before.groups.tolist()
+    assert after.split.tolist() == before.split.tolist()
+    for ours, theirs in zip(after.columns, before.columns, strict=True):
+        assert ours.name == theirs.name
+        np.testing.assert_array_equal(ours.cells, theirs.cells)
