@@ -13,7 +13,7 @@ import torch
 from hypothesis import settings
 from threadpoolctl import threadpool_limits
 
-from tests.helpers.digits import copy_digits
+from tests.helpers.images import copy_digits
 from tests.helpers.network import BACKBONE_OPTIONS
 from tests.helpers.runner import run
 

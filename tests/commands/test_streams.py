@@ -19,7 +19,7 @@ from frostline.commands.interface.group import CommandGroup
 from frostline.commands.interface.output import CsvTable, Output, Table
 from frostline.errors import FrostlineError
 from frostline.escapes import EscapingStream, visible
-from tests.helpers.digits import copy_digits
+from tests.helpers.images import copy_digits
 from tests.helpers.network import BACKBONE_OPTIONS
 from tests.helpers.paths import ROOT
 from tests.helpers.runner import CliRunner, run

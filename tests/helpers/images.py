@@ -1,5 +1,6 @@
 """Small image files, in folders and as bytes."""
 
+import shutil
 import struct
 import zlib
 from pathlib import Path
@@ -83,3 +84,13 @@ def png_of(chunks):
         right = struct.pack(">I", zlib.crc32(kind + content))
         made.append(struct.pack(">I", len(content)) + kind + content + (checksum[0] if checksum else right))
     return b"".join(made)
+
+
+def copy_digits(whole, folder, *, classes, each, names=()):
+    """Copy the first images of the first classes, under their names or others; returns the folder."""
+    groups = sorted(whole.iterdir())[:classes]
+    for name, group in zip(names or [group.name for group in groups], groups, strict=True):
+        (folder / name).mkdir(parents=True)
+        for path in sorted(group.iterdir())[:each]:
+            shutil.copy(path, folder / name)
+    return folder

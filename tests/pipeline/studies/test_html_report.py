@@ -24,7 +24,7 @@ from frostline.pipeline.studies.html_report.commands import repeating_commands
 from frostline.pipeline.studies.html_report.embedding import draw_map
 from frostline.pipeline.training.sample_sizes import read_learning_curve
 from tests.browser import browser, find_browser, find_driver
-from tests.helpers.digits import copy_digits
+from tests.helpers.images import copy_digits
 from tests.helpers.listener import Listener
 from tests.helpers.runner import run
 from tests.helpers.runs import rewrite_record
