@@ -1,0 +1,139 @@
+"""Which rows to label next: far from what is labelled, uncertain to a head, or both."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import entr
+
+from frostline.classifiers.errors import HeadError
+from frostline.numerics.devices import resolve_device
+from frostline.numerics.neighbors import MEMORY_BYTES, Metric, RowSearch, Vectors
+
+Doubt = Literal["margin", "entropy"]
+
+_STEP = 2048  # rows whose distances are computed at a time
+
+
+@dataclass(frozen=True, eq=False)
+class KCentres:
+    """Rows in the order in which they were chosen.
+
+    Attributes:
+        rows: (k,) chosen rows.
+        distances: (k,) distance of each from the nearest centre when it was chosen; infinite for the first one if there
+            were no centres. Distances never increase.
+    """
+
+    rows: NDArray[np.int64]
+    distances: NDArray[np.float64]
+
+
+def k_centres(
+    X: Any,
+    rows: NDArray[np.int64],
+    centres: NDArray[np.int64],
+    count: int,
+    *,
+    metric: Metric = "cosine",
+    centre: NDArray[np.float64] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    memory_bytes: int = MEMORY_BYTES,
+    advance: Callable[[int], object] = lambda _done: None,
+) -> KCentres:
+    """Choose rows one by one, each the farthest from its nearest centre, which it then becomes itself.
+
+    This is the greedy solution of the k-centre problem (Gonzalez 1985, Clustering to minimize the maximum intercluster
+    distance), whose largest distance is at most twice the smallest possible one. Sener & Savarese 2018 (Active learning
+    for convolutional neural networks: a core-set approach) choose images to label by it, with the labelled images as the
+    first centres. Of equally far rows, the first is chosen.
+
+    The result is that of the plain algorithm. But a distance from the nearest centre only decreases when centres are
+    added, so that an earlier one is an upper bound. Only rows whose bound is the largest are compared with later centres
+    (Minoux 1978, Accelerated greedy algorithms for maximizing submodular set functions). Distances are those of
+    `frostline.numerics.neighbors`, in float64. Beside them, 16 bytes per row are used.
+
+    Args:
+        X: (n, d) floats of any width, e.g. a memory map.
+        rows: (m,) different rows to choose from. Their features are finite.
+        centres: (l,) rows that are centres from the start. Without any, the first choice is random.
+        count: Number of rows to choose, at most m.
+        metric: ``cosine`` (1 - cosine) or ``euclidean``.
+        centre: (d,) vector that is subtracted first.
+        seed: Random seed of the first choice if there are no centres.
+        device: Device of the matrix products.
+        memory_bytes: Limit on working memory in bytes.
+        advance: Function that is called with the number of rows compared with the first centres since the last call, m
+            in all, and then with 1 for each chosen row.
+
+    Returns:
+        The chosen rows and their distances.
+
+    Raises:
+        HeadError: There are fewer rows than `count`, or the device is not available.
+    """
+    if not 0 <= count <= len(rows):
+        raise HeadError(f"count: got {count}, expected 0 to {len(rows)}, the number of rows to choose from")
+    place = resolve_device(device, HeadError)
+
+    def nearest(index: NDArray[np.int64], queries: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the distance of each query from the nearest of some rows."""
+        search = RowSearch(
+            Vectors(X, index), metric=metric, device=place, centre=centre, memory_bytes=memory_bytes
+        )
+        return search.nearest(Vectors(X, queries), 1).distances[:, 0]
+
+    bounds, seen = np.full(len(rows), np.inf), np.zeros(len(rows), np.int64)
+    chosen, distances = np.empty(count, np.int64), np.full(count, np.inf)
+    for start in range(0, len(rows), _STEP):
+        part = slice(start, start + _STEP)
+        if len(centres) and count:
+            bounds[part] = nearest(centres, rows[part])
+        advance(len(rows[part]))
+    for number in range(count):
+        if not number and not len(centres):
+            best = int(np.random.default_rng(seed).integers(len(rows)))
+        else:
+            best = int(bounds.argmax())
+            while seen[best] < number:
+                stale = _largest(np.where(seen < number, bounds, -np.inf), _STEP)
+                first = int(seen[stale].min())  # comparing with a centre twice changes nothing
+                bounds[stale] = np.minimum(bounds[stale], nearest(rows[chosen[first:number]], rows[stale]))
+                seen[stale] = number
+                best = int(bounds.argmax())
+        chosen[number], distances[number] = best, bounds[best]
+        bounds[best] = -np.inf
+        advance(1)
+    return KCentres(rows[chosen], distances)
+
+
+def _largest(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Return the positions of the largest values that are above minus infinity, at most `count`, sorted."""
+    count = min(count, len(values))
+    found = np.argpartition(-values, count - 1)[:count]
+    return np.sort(found[values[found] > -np.inf])
+
+
+def doubts(proba: NDArray[np.float64], kind: Doubt) -> NDArray[np.float64]:
+    """Return the (n,) uncertainty of (n, k) class probabilities, from 0 for a certain class.
+
+    ``margin``: 1 - (the largest probability - the second largest), up to 1 (Scheffer, Decomain & Wrobel 2001, Active hidden
+    Markov models for information extraction). ``entropy``: in nats, up to the logarithm of k (Settles 2009, Active
+    learning literature survey).
+    """
+    if kind == "entropy":
+        entropy: NDArray[np.float64] = entr(proba).sum(axis=1)
+        return entropy
+    if proba.shape[1] < 2:
+        return np.zeros(len(proba))
+    top = np.partition(proba, -2, axis=1)[:, -2:]
+    margin: NDArray[np.float64] = 1 - (top[:, 1] - top[:, 0])
+    return margin
+
+
+def most_uncertain(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Return the (count,) positions of the largest values, the largest first; of equal ones, the first comes first."""
+    return np.argsort(-values, kind="stable")[:count]
