@@ -13,6 +13,7 @@ from frostline.commands.interface.options import example
             "backbones": "backbones:backbones",
             "batch": "study:batch",
             "cache": "cache:cache",
+            "clusters": "explore:clusters",
             "compare": "study:compare",
             "dedupe": "explore:dedupe",
             "demo": "demo:demo",
@@ -27,6 +28,7 @@ from frostline.commands.interface.options import example
             "rank": "backbones:rank",
             "report": "study:report",
             "search": "explore:search",
+            "suggest": "explore:suggest",
             "train-head": "train:train_head",
             "verify": "cache:verify",
         }

@@ -48,12 +48,16 @@ from .pipeline.errors import PipelineError as PipelineError
 from .pipeline.errors import RunError as RunError
 from .pipeline.errors import StudyError as StudyError
 from .pipeline.estimators.image_features import ImageFeatures as ImageFeatures
+from .pipeline.exploring.clusters import ClusterResult as ClusterResult
+from .pipeline.exploring.clusters import clusters as clusters
 from .pipeline.exploring.dedupe import Duplicates as Duplicates
 from .pipeline.exploring.dedupe import dedupe as dedupe
 from .pipeline.exploring.outliers import Outliers as Outliers
 from .pipeline.exploring.outliers import outliers as outliers
 from .pipeline.exploring.search import SearchResult as SearchResult
 from .pipeline.exploring.search import search as search
+from .pipeline.exploring.suggest import Suggestions as Suggestions
+from .pipeline.exploring.suggest import suggest as suggest
 from .pipeline.extraction.extract import ExtractResult as ExtractResult
 from .pipeline.extraction.extract import extract as extract
 from .pipeline.extraction.plan import ExtractionPlan as ExtractionPlan

@@ -8,12 +8,16 @@ from .errors import RunError as RunError
 from .errors import StudyError as StudyError
 from .errors import TooManyBadImagesError as TooManyBadImagesError
 from .estimators.image_features import ImageFeatures as ImageFeatures
+from .exploring.clusters import ClusterResult as ClusterResult
+from .exploring.clusters import clusters as clusters
 from .exploring.dedupe import Duplicates as Duplicates
 from .exploring.dedupe import dedupe as dedupe
 from .exploring.outliers import Outliers as Outliers
 from .exploring.outliers import outliers as outliers
 from .exploring.search import SearchResult as SearchResult
 from .exploring.search import search as search
+from .exploring.suggest import Suggestions as Suggestions
+from .exploring.suggest import suggest as suggest
 from .extraction.extract import ExtractResult as ExtractResult
 from .extraction.extract import extract as extract
 from .extraction.plan import ExtractionPlan as ExtractionPlan

@@ -1,4 +1,4 @@
-"""Commands that explore the vectors of a cache: ``search``, ``dedupe`` and ``outliers``."""
+"""Commands that explore the vectors of a cache: ``search``, ``dedupe``, ``outliers``, ``clusters`` and ``suggest``."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,8 +9,10 @@ import click
 from frostline import pipeline
 from frostline.commands.interface.options import PATH, example, format_option, options_of, output_options
 from frostline.commands.interface.output import CsvTable, Output, Table, Text
+from frostline.pipeline.options.vectors.clusters import ClusterOptions
 from frostline.pipeline.options.vectors.quality import DedupeOptions, OutlierOptions
 from frostline.pipeline.options.vectors.search import SearchOptions
+from frostline.pipeline.options.vectors.suggest import SuggestOptions
 
 
 @click.command(
@@ -140,6 +142,117 @@ def _outliers_text(result: "pipeline.Outliers") -> Text:
     found = ", ".join(f"{count} {kind}" for kind, count in result.counts.items())
     pixels = f", pixels of {result.measured}" if result.measured else ""
     yield f"{result.cache}: {result.images} images compared in layer {result.layer}{pixels}: {found}"
+    yield from _written(result)
+
+
+@click.command(
+    epilog=example(
+        "frostline clusters photos.h5 --out clusters.html",
+        "frostline clusters photos.h5 --count auto --project pca:64",
+    )
+)
+@click.argument("cache", type=PATH)
+@format_option("text", "csv", "json")
+@options_of(ClusterOptions)
+@output_options
+def clusters(*, output: Output, cache: Path, **options: Any) -> None:
+    """Cluster the images of CACHE, and compare the clusters with the labels.
+
+    No label is used to form clusters. The labels of test images are not read. The table that --out writes has one line
+    per image; --format csv prints one line per cluster.
+    """
+    result = pipeline.clusters(cache, report=output.report, **options)
+    output.show(result, _csv(_cluster_rows(result)) if output.style == "csv" else _clusters_text(result))
+
+
+def _cluster_rows(result: "pipeline.ClusterResult") -> list[dict[str, Any]]:
+    return [
+        {
+            "cluster": each.number,
+            "size": each.size,
+            "labelled": each.labelled,
+            "label": each.label,
+            "purity": "" if each.purity is None else f"{each.purity:.6f}",
+            "spread": "" if each.spread is None else f"{each.spread:.6f}",
+            "nearest": each.nearest[0],
+        }
+        for each in result.clusters
+    ]
+
+
+def _clusters_text(result: "pipeline.ClusterResult") -> Text:
+    if result.silhouettes:
+        rows = [[str(count), f"{value:.4f}"] for count, value in result.silhouettes.items()]
+        yield Table(["clusters", "silhouette"], rows)
+        yield ""
+    rows = [
+        [
+            "noise" if each.number < 0 else str(each.number),
+            str(each.size),
+            "" if each.spread is None else f"{each.spread:.3f}",
+            "" if each.purity is None else f"{each.purity:.3f}",
+            each.label,
+            "" if each.number < 0 else each.nearest[0],
+        ]
+        for each in result.clusters
+    ]
+    yield Table(["cluster", "images", "spread", "purity", "most frequent class", "nearest the centre"], rows)
+    yield ""
+    noise = f", {result.noise} images of noise" if result.method == "hdbscan" else ""
+    yield (
+        f"{result.cache}: {result.count} clusters of {result.images} images by {result.method} in layer {result.layer}{noise}"
+    )
+    if found := result.agreement:
+        yield (
+            f"agreement with {found.rows} labels of train and val: NMI {found.nmi:.4f}, adjusted Rand index {found.ari:.4f},"
+            f" purity {found.purity:.4f}"
+        )
+    pure = sorted(
+        (each for each in result.clusters if each.purity is not None and each.number >= 0),
+        key=lambda each: each.purity or 0,
+    )
+    if pure:
+        yield f"least pure: {', '.join(str(each.number) for each in pure[:3])}; purest: {', '.join(str(each.number) for each in pure[::-1][:3])}"
+    yield from _written(result)
+
+
+@click.command(
+    epilog=example(
+        "frostline suggest photos.h5 -n 50 --out to-label.csv",
+        "frostline suggest photos.h5 -n 50 --run runs/photos-linear --out next/",
+    )
+)
+@click.argument("cache", type=PATH, metavar="CACHE[+CACHE...]")
+@format_option("text", "csv", "json")
+@options_of(SuggestOptions)
+@output_options
+def suggest(*, output: Output, cache: Path, **options: Any) -> None:
+    """Suggest which unlabelled images of CACHE to label next.
+
+    Unreadable images, images that are declared to be in test, and copies are not suggested. Fill in the labels in the
+    manifest that --out writes, and extract it.
+    """
+    from frostline.pipeline.exploring.suggest import as_rows
+
+    result = pipeline.suggest(cache, report=output.report, **options)
+    output.show(result, _csv(as_rows(result.images)) if output.style == "csv" else _suggest_text(result))
+
+
+def _suggest_text(result: "pipeline.Suggestions") -> Text:
+    from frostline.pipeline.exploring.suggest import as_rows
+
+    listed = [list(row.values()) for row in as_rows(result.images)]
+    names = list(as_rows(result.images)[0])
+    used = [place for place in range(len(names)) if any(row[place] != "" for row in listed)]
+    cells = [[str(row[place])[: 6 if place > 2 else None] for place in used] for row in listed]
+    yield Table([names[place] for place in used], cells)
+    yield ""
+    copies = f" ({result.copies} copies left out)" if result.copies else ""
+    by = f"{result.by} in layer {result.layer}" if result.by != "uncertainty" else result.by
+    yield (
+        f"{result.cache}: {len(result.images)} of {result.unlabelled} unlabelled images{copies} by {by};"
+        f" {result.labelled} labelled images of train and val"
+    )
     yield from _written(result)
 
 

@@ -18,8 +18,8 @@ from frostline.pipeline.drawing.sheets import SHEET_SIDE, Strip, Tile
 from frostline.pipeline.drawing.tables import write_table
 from frostline.pipeline.drawing.thumbnails import Pictures, check_source, opened_pictures
 from frostline.pipeline.errors import RunError
-from frostline.pipeline.exploring.manifests import check_manifest, write_manifest
-from frostline.pipeline.exploring.outputs import Outputs, label_of
+from frostline.pipeline.exploring.manifests import listed_outputs, write_manifest
+from frostline.pipeline.exploring.outputs import label_of
 from frostline.pipeline.exploring.qualities import measure
 from frostline.pipeline.inputs.labelled_images import choose_layer, divide_rows
 from frostline.pipeline.options.stage import stage
@@ -114,7 +114,9 @@ def dedupe(cache: str | Path | FeatureCache, options: DedupeOptions) -> Duplicat
     started = time.perf_counter()
     if not isinstance(cache, FeatureCache):
         cache = FeatureCache.open(cache)
-    outputs, listing, manifest = _outputs(cache, options)
+    outputs, listing, manifest = listed_outputs(
+        cache, options.out, options.listing, options.source, "duplicates"
+    )
     check_source(cache, options.source)
     layer = choose_layer(cache, options.layer).key
     X, rows = stored_rows(cache, layer), np.flatnonzero(cache.ok)
@@ -172,19 +174,6 @@ def dedupe(cache: str | Path | FeatureCache, options: DedupeOptions) -> Duplicat
         page=written.page,
         seconds=time.perf_counter() - started,
     )
-
-
-def _outputs(cache: FeatureCache, options: DedupeOptions) -> tuple[Outputs, Path | None, Path | None]:
-    """Return the sheets, the list and the manifest to write."""
-    outputs = Outputs.at(options.out, "duplicates")
-    listing = Path(options.listing) if options.listing else None
-    manifest = outputs.table
-    if manifest and outputs.page:  # a folder
-        listing = listing or manifest
-        manifest = manifest.with_name("manifest.csv")
-    if manifest:
-        check_manifest(manifest, cache, options.source)
-    return Outputs(None, outputs.picture, outputs.page), listing, manifest
 
 
 def _grouped(rows: NDArray[np.int64], labels: NDArray[np.int64]) -> list[NDArray[np.int64]]:

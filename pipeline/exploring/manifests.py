@@ -9,16 +9,48 @@ from numpy.typing import NDArray
 
 from frostline.csv_cells import CsvWriter
 from frostline.errors import OptionError
-from frostline.features.cache import FeatureCache
 from frostline.features.sources import find_kind
 from frostline.features.table import ImageSource
 from frostline.pipeline.errors import RunError
+from frostline.pipeline.exploring.outputs import Outputs
+from frostline.pipeline.inputs.joined_caches import AnyCache
 from frostline.splits import SPLITS
 from frostline.system.atomic import write_text_file
 from frostline.system.files import resolved
 
 
-def check_manifest(path: Path, cache: FeatureCache, source: ImageSource | None) -> None:
+def listed_outputs(
+    cache: AnyCache,
+    out: str | Path | None,
+    listing: str | Path | None,
+    source: ImageSource | None,
+    name: str,
+) -> tuple[Outputs, Path | None, Path | None]:
+    """Return the sheets, the list and the manifest to write for a value of ``--out``, whose table is a manifest.
+
+    Args:
+        cache: The cache.
+        out: Path of a manifest, ``.csv``, of a sheet, or of a folder for all of them and the list; None for nothing.
+        listing: Path of the list; None for that in a folder.
+        source: Source of the images; None for the one that the cache names.
+        name: Name of the list and the sheets in a folder, without an ending.
+
+    Raises:
+        OptionError: The path ends like another kind of file, or is the manifest of the cache.
+        RunError: The images are not files of their own.
+    """
+    outputs = Outputs.at(out, name)
+    listed = Path(listing) if listing else None
+    manifest = outputs.table
+    if manifest and outputs.page:  # a folder
+        listed = listed or manifest
+        manifest = manifest.with_name("manifest.csv")
+    if manifest:
+        check_manifest(manifest, cache, source)
+    return Outputs(None, outputs.picture, outputs.page), listed, manifest
+
+
+def check_manifest(path: Path, cache: AnyCache, source: ImageSource | None) -> None:
     """Check that a manifest of images of a cache can be written.
 
     Raises:
@@ -33,7 +65,7 @@ def check_manifest(path: Path, cache: FeatureCache, source: ImageSource | None) 
         raise RunError(obstacle)
 
 
-def _obstacle(cache: FeatureCache, source: ImageSource | None) -> str:
+def _obstacle(cache: AnyCache, source: ImageSource | None) -> str:
     """Return why no manifest can name the images; empty if one can."""
     if source is not None:
         named = len(source.table) > 0 and source.path(0) is not None
@@ -44,13 +76,11 @@ def _obstacle(cache: FeatureCache, source: ImageSource | None) -> str:
         return ""
     return (
         f"{cache.source}: its images can't be named in a manifest, because they are not files of their own here."
-        " Write the list of groups with --list instead."
+        " Write the list of images with --list instead."
     )
 
 
-def write_manifest(
-    path: Path, cache: FeatureCache, rows: NDArray[np.int64], source: ImageSource | None
-) -> None:
+def write_manifest(path: Path, cache: AnyCache, rows: NDArray[np.int64], source: ImageSource | None) -> None:
     """Write a manifest with the path, label, split, group and side columns of some rows.
 
     Paths are relative to the manifest's folder if they are below it, and absolute otherwise.
@@ -74,7 +104,7 @@ def _cell(value: str | float) -> str | float:
     return "" if value != value else value  # noqa: PLR0124
 
 
-def _locator(cache: FeatureCache, source: ImageSource | None) -> Any:
+def _locator(cache: AnyCache, source: ImageSource | None) -> Any:
     """Return the function that returns the absolute path of an image's file, given its id."""
     if source is not None:
         rows = {os.fsdecode(name): row for row, name in enumerate(source.table.ids.tolist())}
