@@ -65,7 +65,8 @@ class Prepared:
         if self.unit:
             norms = np.linalg.norm(taken, axis=1, keepdims=True)
             taken /= np.where(norms > 0, norms, 1)
-        return taken.astype(np.float32, copy=False)
+        prepared: NDArray[np.float32] = taken.astype(np.float32, copy=False)
+        return prepared
 
     def whole(self) -> NDArray[np.float32]:
         """Return all vectors, (m, d)."""

@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 from scipy.special import entr
 
 from frostline.classifiers.errors import HeadError
+from frostline.classifiers.inspection.duplicates import split_centre
 from frostline.numerics.devices import resolve_device
 from frostline.numerics.neighbors import MEMORY_BYTES, Metric, RowSearch, Vectors
+from frostline.splits import Split
 
 Doubt = Literal["margin", "entropy"]
+Rule = Literal["coreset", "uncertainty", "both"]
 
 _STEP = 2048  # rows whose distances are computed at a time
 
@@ -29,6 +32,79 @@ class KCentres:
 
     rows: NDArray[np.int64]
     distances: NDArray[np.float64]
+
+
+def rows_to_label(
+    X: Any,
+    rows: NDArray[np.int64],
+    labelled: NDArray[np.int64],
+    count: int,
+    rule: Rule,
+    *,
+    doubt: NDArray[np.float64] | None = None,
+    pool: int = 10,
+    metric: Metric = "cosine",
+    seed: int = 0,
+    device: str = "auto",
+    memory_bytes: int = MEMORY_BYTES,
+    advance: Callable[[int], object] = lambda _done: None,
+) -> KCentres:
+    """Choose rows to label.
+
+    ``coreset``: `k_centres` with the labelled rows as the first centres. ``uncertainty``: the rows of the largest doubt.
+    ``both``: `k_centres` among the ``pool * count`` rows of the largest doubt. Zhdanov 2019 (Diverse mini-batch active
+    learning) and Citovsky et al. 2021 (Batch active learning at scale) choose diverse rows among the most uncertain ones
+    in the same order of steps, by k-means and by agglomerative clustering.
+
+    Args:
+        X: (n, d) floats of any width, e.g. a memory map. Not read for ``uncertainty``.
+        rows: (m,) sorted rows to choose from. Their features are finite.
+        labelled: (l,) rows that are labelled.
+        count: Number of rows to choose, at most m.
+        rule: How to choose.
+        doubt: (m,) uncertainty of a prediction for each row; not needed for ``coreset``.
+        pool: Number of rows per chosen one that ``both`` chooses among.
+        metric: ``cosine`` of the features centred on the mean of all these rows, or ``euclidean``.
+        seed: Random seed of the first choice if there are no labelled rows.
+        device: Device of the matrix products.
+        memory_bytes: Limit on working memory in bytes.
+        advance: Function that is called with the number of steps since the last call, `steps` in all.
+
+    Returns:
+        The rows in the order in which to label them, and their distances, which are NaN for ``uncertainty``.
+
+    Raises:
+        HeadError: There are fewer rows than `count`, doubts are missing, or the device is not available.
+    """
+    if rule != "coreset" and doubt is None:
+        raise HeadError(f"{rule}: needs the doubt of each row")
+    if doubt is not None and rule == "uncertainty":
+        chosen = rows[most_uncertain(doubt, count)]
+        return KCentres(chosen, np.full(len(chosen), np.nan))
+    if doubt is not None and rule == "both":
+        used = np.sort(rows[most_uncertain(doubt, pool * count)])
+    else:
+        used = rows
+    compared = np.zeros(X.shape[0], np.uint8)
+    compared[labelled] = compared[rows] = Split.TRAIN
+    return k_centres(
+        X,
+        used,
+        labelled,
+        count,
+        metric=metric,
+        centre=split_centre(X, compared) if metric == "cosine" and compared.any() else None,
+        seed=seed,
+        device=device,
+        memory_bytes=memory_bytes,
+        advance=advance,
+    )
+
+
+def steps(rows: int, count: int, rule: Rule, pool: int) -> int:
+    """Return the number of steps of `rows_to_label` that it reports as progress."""
+    compared = {"coreset": rows, "uncertainty": 0, "both": min(rows, pool * count)}[rule]
+    return compared + (0 if rule == "uncertainty" else count)
 
 
 def k_centres(

@@ -270,7 +270,7 @@ def heading(cluster: Cluster) -> str:
     purity = (
         ""
         if cluster.purity is None
-        else f", {cluster.purity:.0%} of {cluster.labelled} labelled ones {cluster.label}"
+        else f", {cluster.purity:.0%} of the {cluster.labelled} labelled ones are {cluster.label}"
     )
     return f"{name}: {cluster.size} images{purity}"
 

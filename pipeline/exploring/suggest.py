@@ -9,13 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.classifiers.inspection.duplicates import split_centre
-from frostline.classifiers.inspection.selection import (
-    KCentres,
-    doubts,
-    k_centres,
-    most_uncertain,
-)
+from frostline.classifiers.inspection.selection import KCentres, Rule, doubts, rows_to_label, steps
 from frostline.errors import OptionError
 from frostline.features.cache import FeatureCache
 from frostline.features.cache.search import stored_rows
@@ -30,7 +24,7 @@ from frostline.pipeline.inputs.labelled_images import divide_rows
 from frostline.pipeline.inputs.layers import JoinedLayers, layer_choices, layer_keys
 from frostline.pipeline.inputs.side_columns import head_rows
 from frostline.pipeline.options.stage import stage
-from frostline.pipeline.options.vectors.suggest import Rule, SuggestOptions
+from frostline.pipeline.options.vectors.suggest import SuggestOptions
 from frostline.pipeline.runs.caches import check_compatible
 from frostline.pipeline.runs.run import Run, load_run
 from frostline.splits import SPLITS, Split
@@ -122,8 +116,7 @@ def suggest(cache: str | Path | AnyCache, options: SuggestOptions) -> Suggestion
     ``coreset``: image by image the one that is farthest from its nearest labelled or suggested image; see
     `frostline.classifiers.inspection.selection.k_centres` (Sener & Savarese 2018). ``uncertainty``: the images with the most
     uncertain calibrated probabilities of a run. ``both``: the coreset of the most uncertain images, `pool` times as many
-    as are suggested. That the uncertain images are chosen first and diverse ones among them is the scheme of Zhdanov 2019
-    (Diverse mini-batch active learning) and of Citovsky et al. 2021 (Batch active learning at scale).
+    as are suggested; see `frostline.classifiers.inspection.selection.rows_to_label`.
 
     Labelled images of test, by the division of the run or by `fractions`, are no centres, because no head learns from
     them: neither their labels nor their vectors are read. Cosines are those of centred features, as in `dedupe`.
@@ -155,7 +148,23 @@ def suggest(cache: str | Path | AnyCache, options: SuggestOptions) -> Suggestion
         options.report.note(
             f"Only {len(rows)} images can be suggested, fewer than the {options.n} asked for."
         )
-    chosen = _choose(cache, layer, (rows, found), labelled, options)
+    count = min(options.n, len(rows))
+    with options.report.task(
+        "Choosing", steps(len(rows), count, options.rule, options.pool) or None
+    ) as advance:
+        chosen = rows_to_label(
+            _vectors(cache, layer),
+            rows,
+            labelled,
+            count,
+            options.rule,
+            doubt=found.doubt if found else None,
+            pool=options.pool,
+            metric=options.metric,
+            seed=options.seed,
+            device=options.device,
+            advance=advance,
+        )
     images = _suggestions(cache, chosen, found, np.searchsorted(rows, chosen.rows))
     if listing:
         write_table(as_rows(images), listing)
@@ -255,43 +264,6 @@ def _predict(cache: AnyCache, run: Run, rows: NDArray[np.int64], options: Sugges
     return found
 
 
-def _choose(
-    cache: AnyCache,
-    layer: str,
-    pool: tuple[NDArray[np.int64], _Predictions | None],
-    labelled: NDArray[np.int64],
-    options: SuggestOptions,
-) -> KCentres:
-    """Return the rows to label, in order, and their distances; NaN for an unknown one.
-
-    Args:
-        cache: The cache.
-        layer: Key of the layer to compare.
-        pool: Rows to choose from, with their predictions.
-        labelled: Rows that are centres from the start.
-        options: Options of the stage.
-    """
-    rows, found = pool
-    count = min(options.n, len(rows))
-    if found and options.rule == "uncertainty":
-        return KCentres(rows[most_uncertain(found.doubt, count)], np.full(count, np.nan))
-    among = np.sort(rows[most_uncertain(found.doubt, options.pool * count)]) if found else rows
-    X, compared = _vectors(cache, layer), np.zeros(cache.rows, np.uint8)
-    compared[labelled] = compared[rows] = Split.TRAIN
-    with options.report.task("Comparing images", len(among) + count) as advance:
-        return k_centres(
-            X,
-            among,
-            labelled,
-            count,
-            metric=options.metric,
-            centre=split_centre(X, compared) if options.metric == "cosine" else None,
-            seed=options.seed,
-            device=options.device,
-            advance=advance,
-        )
-
-
 def _suggestions(
     cache: AnyCache, chosen: KCentres, found: _Predictions | None, places: NDArray[np.int64]
 ) -> list[Suggestion]:
@@ -347,6 +319,6 @@ def _strip(
             break
         lines = [str(rank) if each.distance is None else f"{rank}: distance {each.distance:.3f}"]
         if each.predicted is not None and each.probability is not None:
-            lines.append(f"{each.predicted} {each.probability:.2f}?")
+            lines.append(f"predicted {each.predicted} ({each.probability:.2f})")
         tiles.append(Tile(pictures.thumbnail(row, SHEET_SIDE), tuple(lines)))
-    return Strip(f"{len(images)} images", tiles)
+    return Strip(f"{len(images)} images, in the order in which to label them", tiles)

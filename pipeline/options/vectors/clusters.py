@@ -43,7 +43,7 @@ class ClusterOptions(SplitOptions):
         metavar="METHOD:WIDTH",
     )
     seed: int = seed_option("Random seed.")
-    top: int = option(12, "Images nearest the centre of each cluster to show.", low=1, metavar="N")
+    top: int = option(8, "Images nearest the centre of each cluster to show.", low=1, metavar="N")
     out: str | Path | None = option(
         None,
         "Write the result: a table of all images (.csv), a page (.html) or a contact sheet (.png) with a strip per"

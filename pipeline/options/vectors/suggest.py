@@ -14,7 +14,8 @@ from frostline.pipeline.options.vectors.search import DeclaredSplit, SearchMetri
 if TYPE_CHECKING:
     from frostline.features.table import ImageSource
 
-Rule = Literal["coreset", "uncertainty", "both"]
+
+SuggestRule = Literal["coreset", "uncertainty", "both"]
 Uncertainty = Literal["margin", "entropy"]
 
 
@@ -27,7 +28,7 @@ class SuggestOptions(SplitOptions, TrustOptions):
     run: str | Path | None = option(
         None, "Run whose predictions are uncertain; needed by uncertainty and both.", metavar="RUN"
     )
-    by: Rule | None = option(
+    by: SuggestRule | None = option(
         None,
         "coreset: far from the labelled images and from each other. uncertainty: the run is least certain. both: far"
         " from each other among the least certain.",
@@ -92,6 +93,6 @@ class SuggestOptions(SplitOptions, TrustOptions):
             raise OptionError("layer: --by uncertainty compares no vectors, and the run reads its own layer")
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> SuggestRule:
         """How images are chosen."""
         return self.by or ("coreset" if self.run is None else "both")
