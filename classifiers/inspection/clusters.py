@@ -96,14 +96,17 @@ class Clusters:
 
 
 def memory_needed(method: Method, rows: int, width: int) -> int:
-    """Return about how many bytes a method needs: its matrices, and for ``agglomerative`` all pairs twice in float64."""
+    """Return about how many bytes a method needs, as measured with scikit-learn 1.9 and SciPy 1.17.
+
+    These are its matrices; for ``agglomerative`` the distances of all pairs, twice, in float64.
+    """
     if method == "mini-batch":
         return 8 * min(rows, 4 * _BLOCK) * width
     if method == "kmeans":
         return 2 * 4 * rows * width + 16 * rows
     if method == "agglomerative":
         return 8 * rows * (rows - 1) + 12 * rows * width
-    return 3 * 8 * rows * width + 200 * rows
+    return 24 * rows * width + 400 * rows
 
 
 def fit_clusters(

@@ -1,5 +1,6 @@
 """Which rows to label next: far from what is labelled, uncertain to a head, or both."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.special import entr
 
 from frostline.classifiers.errors import HeadError
+from frostline.classifiers.inspection.clusters import Prepared
 from frostline.classifiers.inspection.duplicates import split_centre
 from frostline.numerics.devices import resolve_device
 from frostline.numerics.neighbors import MEMORY_BYTES, Metric, RowSearch, Vectors
@@ -21,13 +23,13 @@ _STEP = 2048  # rows whose distances are computed at a time
 
 
 @dataclass(frozen=True, eq=False)
-class KCentres:
+class Chosen:
     """Rows in the order in which they were chosen.
 
     Attributes:
         rows: (k,) chosen rows.
-        distances: (k,) distance of each from the nearest centre when it was chosen; infinite for the first one if there
-            were no centres. Distances never increase.
+        distances: (k,) distance of each from the nearest centre when it was chosen, which never increases; infinite for the
+            first one if there were no centres. NaN if rows were not chosen by distance.
     """
 
     rows: NDArray[np.int64]
@@ -42,19 +44,17 @@ def rows_to_label(
     rule: Rule,
     *,
     doubt: NDArray[np.float64] | None = None,
-    pool: int = 10,
+    pool: int = 4,
     metric: Metric = "cosine",
     seed: int = 0,
     device: str = "auto",
     memory_bytes: int = MEMORY_BYTES,
     advance: Callable[[int], object] = lambda _done: None,
-) -> KCentres:
+) -> Chosen:
     """Choose rows to label.
 
     ``coreset``: `k_centres` with the labelled rows as the first centres. ``uncertainty``: the rows of the largest doubt.
-    ``both``: `k_centres` among the ``pool * count`` rows of the largest doubt. Zhdanov 2019 (Diverse mini-batch active
-    learning) and Citovsky et al. 2021 (Batch active learning at scale) choose diverse rows among the most uncertain ones
-    in the same order of steps, by k-means and by agglomerative clustering.
+    ``both``: `diverse_rows` among the ``pool * count`` rows of the largest doubt.
 
     Args:
         X: (n, d) floats of any width, e.g. a memory map. Not read for ``uncertainty``.
@@ -65,35 +65,37 @@ def rows_to_label(
         doubt: (m,) uncertainty of a prediction for each row; not needed for ``coreset``.
         pool: Number of rows per chosen one that ``both`` chooses among.
         metric: ``cosine`` of the features centred on the mean of all these rows, or ``euclidean``.
-        seed: Random seed of the first choice if there are no labelled rows.
-        device: Device of the matrix products.
-        memory_bytes: Limit on working memory in bytes.
-        advance: Function that is called with the number of steps since the last call, `steps` in all.
+        seed: Random seed of k-means, and of the first choice of ``coreset`` if there are no labelled rows.
+        device: Device of the matrix products of ``coreset``.
+        memory_bytes: Limit on the working memory of ``coreset`` in bytes.
+        advance: Function that is called with the number of steps of ``coreset`` since the last call, m + count in all.
 
     Returns:
-        The rows in the order in which to label them, and their distances, which are NaN for ``uncertainty``.
+        The rows in the order in which to label them, and their distances, which are NaN for all but ``coreset``.
 
     Raises:
         HeadError: There are fewer rows than `count`, doubts are missing, or the device is not available.
     """
+    if not 0 <= count <= len(rows):
+        raise HeadError(f"count: got {count}, expected 0 to {len(rows)}, the number of rows to choose from")
     if rule != "coreset" and doubt is None:
         raise HeadError(f"{rule}: needs the doubt of each row")
     if doubt is not None and rule == "uncertainty":
-        chosen = rows[most_uncertain(doubt, count)]
-        return KCentres(chosen, np.full(len(chosen), np.nan))
-    if doubt is not None and rule == "both":
-        used = np.sort(rows[most_uncertain(doubt, pool * count)])
-    else:
-        used = rows
+        return Chosen(rows[_most(doubt, count)], np.full(count, np.nan))
     compared = np.zeros(X.shape[0], np.uint8)
     compared[labelled] = compared[rows] = Split.TRAIN
+    centre = split_centre(X, compared) if metric == "cosine" and compared.any() else None
+    if doubt is not None and rule == "both":
+        places = np.sort(_most(doubt, pool * count))
+        data = Prepared(X, rows[places], centre, unit=metric == "cosine")
+        return Chosen(diverse_rows(data, doubt[places], count, seed), np.full(count, np.nan))
     return k_centres(
         X,
-        used,
+        rows,
         labelled,
         count,
         metric=metric,
-        centre=split_centre(X, compared) if metric == "cosine" and compared.any() else None,
+        centre=centre,
         seed=seed,
         device=device,
         memory_bytes=memory_bytes,
@@ -101,10 +103,35 @@ def rows_to_label(
     )
 
 
-def steps(rows: int, count: int, rule: Rule, pool: int) -> int:
-    """Return the number of steps of `rows_to_label` that it reports as progress."""
-    compared = {"coreset": rows, "uncertainty": 0, "both": min(rows, pool * count)}[rule]
-    return compared + (0 if rule == "uncertainty" else count)
+def diverse_rows(data: Prepared, doubt: NDArray[np.float64], count: int, seed: int) -> NDArray[np.int64]:
+    """Choose uncertain rows that differ: the one of the largest doubt in each cluster, the most uncertain row first.
+
+    The clusters are those of k-means, in which rows are weighted with their doubts, as by Zhdanov 2019 (Diverse mini-batch
+    active learning), who takes the row nearest each centre. That the most uncertain one is taken follows Citovsky et al.
+    2021 (Batch active learning at scale), whose clusters are hierarchical. If fewer rows differ than are chosen, the
+    others follow by doubt. All vectors are held in memory.
+
+    Args:
+        data: (m,) rows.
+        doubt: (m,) their uncertainty.
+        count: Number of rows to choose, at most m.
+        seed: Random seed.
+    """
+    if not 0 < count < len(data):
+        return data.rows[_most(doubt, count)]
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    weights = doubt if doubt.any() else None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer different rows than clusters
+        labels = KMeans(count, n_init=1, random_state=seed).fit(data.whole(), sample_weight=weights).labels_
+    order = _most(doubt, len(data))
+    _, first = np.unique(labels[order], return_index=True)
+    chosen = np.sort(first)
+    others = np.setdiff1d(np.arange(len(order)), chosen)[: count - len(chosen)]
+    rows: NDArray[np.int64] = data.rows[order[np.concatenate([chosen, others])]]
+    return rows
 
 
 def k_centres(
@@ -119,7 +146,7 @@ def k_centres(
     device: str = "auto",
     memory_bytes: int = MEMORY_BYTES,
     advance: Callable[[int], object] = lambda _done: None,
-) -> KCentres:
+) -> Chosen:
     """Choose rows one by one, each the farthest from its nearest centre, which it then becomes itself.
 
     This is the greedy solution of the k-centre problem (Gonzalez 1985, Clustering to minimize the maximum intercluster
@@ -175,15 +202,17 @@ def k_centres(
         else:
             best = int(bounds.argmax())
             while seen[best] < number:
-                stale = _largest(np.where(seen < number, bounds, -np.inf), _STEP)
-                first = int(seen[stale].min())  # comparing with a centre twice changes nothing
-                bounds[stale] = np.minimum(bounds[stale], nearest(rows[chosen[first:number]], rows[stale]))
+                known = int(
+                    seen[best]
+                )  # rows that know as many centres are compared with the others together
+                stale = _largest(np.where(seen == known, bounds, -np.inf), _STEP)
+                bounds[stale] = np.minimum(bounds[stale], nearest(rows[chosen[known:number]], rows[stale]))
                 seen[stale] = number
                 best = int(bounds.argmax())
         chosen[number], distances[number] = best, bounds[best]
         bounds[best] = -np.inf
         advance(1)
-    return KCentres(rows[chosen], distances)
+    return Chosen(rows[chosen], distances)
 
 
 def _largest(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
@@ -210,6 +239,6 @@ def doubts(proba: NDArray[np.float64], kind: Doubt) -> NDArray[np.float64]:
     return margin
 
 
-def most_uncertain(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """Return the (count,) positions of the largest values, the largest first; of equal ones, the first comes first."""
+def _most(values: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Return the positions of the largest values, the largest first; of equal ones, the first comes first."""
     return np.argsort(-values, kind="stable")[:count]

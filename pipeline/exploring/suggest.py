@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.classifiers.inspection.selection import KCentres, Rule, doubts, rows_to_label, steps
+from frostline.classifiers.inspection.selection import Chosen, Rule, doubts, rows_to_label
 from frostline.errors import OptionError
 from frostline.features.cache import FeatureCache
 from frostline.features.cache.search import stored_rows
@@ -34,7 +34,7 @@ _BLOCK_VALUES = 2**22  # numbers of the features of a block of rows
 _REMARKS = {
     "coreset": "Each is the farthest from its nearest labelled or earlier suggested image.",
     "uncertainty": "The run is least certain of these images.",
-    "both": "Far from each other, among the images that the run is least certain of.",
+    "both": "The run is least certain of these images of different clusters.",
 }
 
 
@@ -45,8 +45,8 @@ class Suggestion:
     Attributes:
         image: Id of the image.
         split: Declared split, empty without one.
-        distance: Distance from the nearest image that is labelled or suggested earlier. None for ``uncertainty``, and for
-            the first image if none is labelled.
+        distance: Distance from the nearest image that is labelled or suggested earlier; None if images were not chosen by
+            it, and for the first image if none is labelled.
         predicted: Most probable class; None without a run.
         probability: Its calibrated probability; None without a run.
         uncertainty: Uncertainty of the prediction; None without a run.
@@ -113,10 +113,10 @@ def suggest(cache: str | Path | AnyCache, options: SuggestOptions) -> Suggestion
     Chosen are readable images without a label, except those that the data set declares to be in test. Of images of equal
     bytes the first is taken, and none that is a copy of a labelled one.
 
-    ``coreset``: image by image the one that is farthest from its nearest labelled or suggested image; see
-    `frostline.classifiers.inspection.selection.k_centres` (Sener & Savarese 2018). ``uncertainty``: the images with the most
-    uncertain calibrated probabilities of a run. ``both``: the coreset of the most uncertain images, `pool` times as many
-    as are suggested; see `frostline.classifiers.inspection.selection.rows_to_label`.
+    ``coreset``: image by image the one that is farthest from its nearest labelled or suggested image (Sener & Savarese
+    2018). ``uncertainty``: the images with the most uncertain calibrated probabilities of a run. ``both``: the most
+    uncertain images of each of n clusters of uncertain images (after Zhdanov 2019 and Citovsky et al. 2021). See
+    `frostline.classifiers.inspection.selection`.
 
     Labelled images of test, by the division of the run or by `fractions`, are no centres, because no head learns from
     them: neither their labels nor their vectors are read. Cosines are those of centred features, as in `dedupe`.
@@ -149,9 +149,8 @@ def suggest(cache: str | Path | AnyCache, options: SuggestOptions) -> Suggestion
             f"Only {len(rows)} images can be suggested, fewer than the {options.n} asked for."
         )
     count = min(options.n, len(rows))
-    with options.report.task(
-        "Choosing", steps(len(rows), count, options.rule, options.pool) or None
-    ) as advance:
+    steps = len(rows) + count if options.rule == "coreset" else None
+    with options.report.task("Choosing images", steps) as advance:
         chosen = rows_to_label(
             _vectors(cache, layer),
             rows,
@@ -265,7 +264,7 @@ def _predict(cache: AnyCache, run: Run, rows: NDArray[np.int64], options: Sugges
 
 
 def _suggestions(
-    cache: AnyCache, chosen: KCentres, found: _Predictions | None, places: NDArray[np.int64]
+    cache: AnyCache, chosen: Chosen, found: _Predictions | None, places: NDArray[np.int64]
 ) -> list[Suggestion]:
     images = []
     for row, distance, place in zip(

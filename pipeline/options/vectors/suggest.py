@@ -30,8 +30,8 @@ class SuggestOptions(SplitOptions, TrustOptions):
     )
     by: SuggestRule | None = option(
         None,
-        "coreset: far from the labelled images and from each other. uncertainty: the run is least certain. both: far"
-        " from each other among the least certain.",
+        "coreset: far from the labelled images and from each other. uncertainty: the run is least certain. both: the least"
+        " certain ones of different clusters.",
         unset="both with --run, else coreset",
     )
     uncertainty: Uncertainty = option(
@@ -57,7 +57,7 @@ class SuggestOptions(SplitOptions, TrustOptions):
         "Suggest only images that the data set declares to be in this split.",
         unset="all images that are not declared to be in test",
     )
-    seed: int = seed_option("Random seed of the first image if none is labelled.")
+    seed: int = seed_option("Random seed of the clusters, and of the first image if none is labelled.")
     with_labelled: bool = option(
         False,
         "Add the labelled images to the manifest, with their labels, so that it is a whole data set when it is filled in.",
