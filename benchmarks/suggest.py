@@ -1,9 +1,9 @@
 """Accuracy by number of labelled images if they are chosen by `frostline suggest`, or at random.
 
-python benchmarks/suggest.py [FOLDER ...] [--start 40] [--step 40] [--rounds 5] [--seeds 10] [--l2 0.3] [--json FILE]
+python benchmarks/suggest.py [FOLDER ...] [--start 40] [--step 40] [--rounds 5] [--seeds 10] [--l2 1] [--json FILE]
 
-Takes folders of images by class; by default scikit-learn's digits as images. Features are those of the default backbone
-(--image-size 64 for small images). For each seed a third of the images is set aside, and the labels of the others are
+Takes folders of images by class, or caches; by default scikit-learn's digits as images. Features are those of the default backbone
+(--image-size 64, for small images). For each seed a third of the images is set aside, and the labels of the others are
 hidden but for --start random ones, the same for all rules. Each round, a rule chooses --step images, whose labels are
 shown, and a linear head is fitted to all that are labelled. Printed is the mean accuracy on the images set aside, and
 the difference from random draws of the same seed, with the standard error of its mean.
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--step", type=int, default=40, help="images that are labelled in a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--l2", type=float, default=0.3, help="strength of the penalty of the head")
+    parser.add_argument("--l2", type=float, default=1.0, help="strength of the penalty of the head")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     report = {}

@@ -187,7 +187,7 @@ def _clusters_text(result: "pipeline.ClusterResult") -> Text:
         yield ""
     rows = [
         [
-            "noise" if each.number < 0 else str(each.number),
+            str(each.number),
             str(each.size),
             "" if each.spread is None else f"{each.spread:.3f}",
             "" if each.purity is None else f"{each.purity:.3f}",
@@ -198,7 +198,7 @@ def _clusters_text(result: "pipeline.ClusterResult") -> Text:
     ]
     yield Table(["cluster", "images", "spread", "purity", "most frequent class", "nearest the centre"], rows)
     yield ""
-    noise = f", {result.noise} images of noise" if result.method == "hdbscan" else ""
+    noise = f", {result.noise} images of noise (cluster -1)" if result.method == "hdbscan" else ""
     yield (
         f"{result.cache}: {result.count} clusters of {result.images} images by {result.method} in layer {result.layer}{noise}"
     )
@@ -211,8 +211,11 @@ def _clusters_text(result: "pipeline.ClusterResult") -> Text:
         (each for each in result.clusters if each.purity is not None and each.number >= 0),
         key=lambda each: each.purity or 0,
     )
-    if pure:
-        yield f"least pure: {', '.join(str(each.number) for each in pure[:3])}; purest: {', '.join(str(each.number) for each in pure[::-1][:3])}"
+    if shown := min(3, len(pure) // 2):
+        least, most = (
+            ", ".join(str(each.number) for each in part) for part in (pure[:shown], pure[: -shown - 1 : -1])
+        )
+        yield f"least pure: {least}; purest: {most}"
     yield from _written(result)
 
 

@@ -125,8 +125,8 @@ def test_the_command(planted_parts, tmp_path):
     assert "agreement with 73 labels of train and val: NMI 0." in shown.stdout
     assert "least pure: " in shown.stdout
     noisy = run("clusters", tmp_path / "c.h5", "--method", "hdbscan")
-    assert " images of noise" in noisy.stdout
-    assert "\n  noise" in noisy.stdout
+    assert " images of noise (cluster -1)" in noisy.stdout
+    assert "\n     -1 " in noisy.stdout
     document = json.loads(run("clusters", tmp_path / "c.h5", "--count", "auto", "--json").stdout)
     assert document["silhouettes"]["3"] > 0
     assert "clusters  silhouette" in run("clusters", tmp_path / "c.h5", "--count", "auto").stdout
