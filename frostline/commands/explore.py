@@ -203,9 +203,11 @@ def _clusters_text(result: "pipeline.ClusterResult") -> Text:
         f"{result.cache}: {result.count} clusters of {result.images} images by {result.method} in layer {result.layer}{noise}"
     )
     if found := result.agreement:
+        labelled = sum(each.labelled for each in result.clusters)
+        of = f"{found.rows} of {labelled}" if found.rows < labelled else str(found.rows)
         yield (
-            f"agreement with {found.rows} labels of train and val: NMI {found.nmi:.4f}, adjusted Rand index {found.ari:.4f},"
-            f" purity {found.purity:.4f}"
+            f"agreement with {of} labels of train and val{', without noise' * (found.rows < labelled)}: NMI {found.nmi:.4f},"
+            f" adjusted Rand index {found.ari:.4f}, purity {found.purity:.4f}"
         )
     pure = sorted(
         (each for each in result.clusters if each.purity is not None and each.number >= 0),

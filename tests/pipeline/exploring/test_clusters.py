@@ -119,7 +119,7 @@ def test_photos_are_drawn_with_a_strip_per_cluster(planted, tmp_path):
 
 def test_the_command(planted_parts, tmp_path):
     X, _, labels, split = planted_parts
-    X[-1] = 40  # noise
+    X[98] = 40  # noise
     write_vectors(tmp_path / "c.h5", X, labels=labels, split=split)
     shown = run("clusters", tmp_path / "c.h5")
     assert "agreement with 73 labels of train and val: NMI 0." in shown.stdout
@@ -127,6 +127,7 @@ def test_the_command(planted_parts, tmp_path):
     noisy = run("clusters", tmp_path / "c.h5", "--method", "hdbscan")
     assert " images of noise (cluster -1)" in noisy.stdout
     assert "\n     -1 " in noisy.stdout
+    assert " of 73 labels of train and val, without noise: NMI" in noisy.stdout
     document = json.loads(run("clusters", tmp_path / "c.h5", "--count", "auto", "--json").stdout)
     assert document["silhouettes"]["3"] > 0
     assert "clusters  silhouette" in run("clusters", tmp_path / "c.h5", "--count", "auto").stdout
