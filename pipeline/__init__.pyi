@@ -18,6 +18,8 @@ from .extraction.extract import ExtractResult as ExtractResult
 from .extraction.extract import extract as extract
 from .extraction.plan import ExtractionPlan as ExtractionPlan
 from .extraction.plan import plan_extraction as plan_extraction
+from .importing.import_vectors import ImportResult as ImportResult
+from .importing.import_vectors import import_vectors as import_vectors
 from .inputs.labelled_images import split_rows as split_rows
 from .inspection.check_cache import CacheCheck as CacheCheck
 from .inspection.check_cache import check_cache as check_cache

@@ -1,0 +1,164 @@
+"""NumPy files of vectors: ``.npy``, read in place, and ``.npz``, whose arrays are copied block by block."""
+
+import math
+import os
+import warnings
+import zipfile
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+from frostline.features.cache.imported.vectors import (
+    EMBEDDING,
+    StoredVectors,
+    Vectors,
+    check_vectors,
+    rows_per_block,
+)
+from frostline.features.errors import VectorsError
+from frostline.features.sources.arrays.numpy_files import ERRORS, read_header
+from frostline.pipeline.importing.importers import FoundVectors, Importer, Wanted
+from frostline.pipeline.importing.named_arrays import NamedArray, found_arrays, read_description
+from frostline.system.files import open_regular, read_at
+
+_MAX_VALUES: Final = 1 << 30  # bytes of an array that is read whole
+_MOST_PACKED: Final = 1100  # bytes that one compressed byte can stand for; deflate reaches 1032
+
+
+def opened(wanted: Wanted) -> BinaryIO:
+    """Open the file that is wanted, until all is read.
+
+    Raises:
+        OSError: The file can't be opened.
+    """
+    return wanted.stack.enter_context(open(open_regular(wanted.path), "rb"))  # noqa: PTH123  # a descriptor
+
+
+def _read_npy(wanted: Wanted) -> FoundVectors:
+    for role in ("id", "label", "split", "group", "classes"):
+        wanted.role(role, ())
+    if wanted.arrays or wanted.columns:
+        raise VectorsError(f"{wanted.path}: holds one array without a name; --array and --columns are for other files")
+    file = opened(wanted)
+    shape, fortran, kind = read_header(file, wanted.path)
+    check_vectors(shape, kind.name, wanted.path)
+    size = math.prod(shape) * kind.itemsize
+    offset, end = file.tell(), os.fstat(file.fileno()).st_size
+    if end < offset + size:
+        raise VectorsError(f"{wanted.path}: has {end - offset:,} bytes of numbers, expected {size:,}; it is not complete")
+    rows, width = shape
+    if not fortran:
+        return FoundVectors({EMBEDDING: StoredVectors(file, offset, (rows, width), kind)})
+    blocks = _columns(file, offset, rows, width, kind)
+    return FoundVectors({EMBEDDING: wanted.scratch.copy(blocks, wanted.path, rows=rows)})
+
+
+def _columns(
+    file: BinaryIO, offset: int, rows: int, width: int, kind: np.dtype[Any]
+) -> Iterator[NDArray[Any]]:
+    """Yield blocks of rows of an array whose columns lie one after the other."""
+    step = rows_per_block(width)
+    for start in range(0, rows, step):
+        count = min(step, rows - start)
+        block = np.empty((count, width), kind.newbyteorder("="))
+        for column in range(width):
+            at = offset + (column * rows + start) * kind.itemsize
+            block[:, column] = np.frombuffer(read_at(file.fileno(), count * kind.itemsize, at), kind)
+        yield block
+
+
+def _read_npz(wanted: Wanted) -> FoundVectors:
+    file = opened(wanted)
+    try:
+        archive = wanted.stack.enter_context(zipfile.ZipFile(file))
+        names = [name for name in archive.namelist() if name.endswith(".npy")]
+        if len({*names}) < len(names):
+            raise VectorsError(f"{wanted.path}: has two arrays of one name; save it again")
+        arrays = {name.removesuffix(".npy"): _member(archive, name, wanted) for name in names}
+        told = arrays.pop("provenance", None)
+        text = told.values() if told and told.shape == () and told.dtype.startswith("str") else None
+        return found_arrays(wanted, arrays, read_description(str(text)) if text is not None else None)
+    except ERRORS as error:
+        if isinstance(error, VectorsError):
+            raise
+        raise VectorsError(f"{wanted.path}: not a readable .npz file: {error}") from error
+
+
+def _member(archive: zipfile.ZipFile, name: str, wanted: Wanted) -> NamedArray:
+    where = f"{wanted.path}, its array {name.removesuffix('.npy')!r}"
+    member = archive.getinfo(name)
+    with archive.open(name) as stream:
+        shape, fortran, kind = read_header(stream, where)
+        start = stream.tell()
+    size = math.prod(shape) * kind.itemsize
+    if member.file_size - start != size and not kind.hasobject:
+        raise VectorsError(f"{where}: has {member.file_size - start:,} bytes of numbers, expected {size:,}")
+    if member.file_size > _MOST_PACKED * max(1, member.compress_size):
+        raise VectorsError(f"{where}: claims {member.file_size:,} bytes in {member.compress_size:,}")
+
+    def vectors() -> Vectors:
+        rows, width = shape
+        if fortran and rows > 1 and width > 1:
+            return wanted.scratch.copy(_transposed(archive, name, start, rows, width, kind, wanted), where, rows=rows)
+        return wanted.scratch.copy(_stream(archive, name, start, rows, width, kind), where, rows=rows)
+
+    def values() -> NDArray[Any]:
+        if size > _MAX_VALUES:
+            raise VectorsError(f"{where}: has {size:,} bytes, expected one value per row")
+        with archive.open(name) as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return npy.read_array(stream, allow_pickle=False)
+
+    return NamedArray(shape, kind.name, vectors, values)
+
+
+def _stream(
+    archive: zipfile.ZipFile, name: str, start: int, rows: int, width: int, kind: np.dtype[Any]
+) -> Iterator[NDArray[Any]]:
+    """Yield blocks of rows of a member, whose checksum is verified at its end."""
+    step = rows_per_block(width)
+    with archive.open(name) as stream:
+        stream.read(start)
+        for first in range(0, rows, step):
+            count = min(step, rows - first)
+            data = _exactly(stream, count * width * kind.itemsize)
+            yield np.frombuffer(data, kind).reshape(count, width).astype(kind.newbyteorder("="), copy=False)
+        if stream.read(1):
+            raise VectorsError(f"{name}: is longer than its shape says")
+
+
+def _exactly(stream: Any, size: int) -> bytes:
+    pieces = []
+    while size:
+        piece = stream.read(size)
+        if not piece:
+            raise EOFError("the file ends within an array")
+        pieces.append(piece)
+        size -= len(piece)
+    return b"".join(pieces)
+
+
+def _transposed(
+    archive: zipfile.ZipFile,
+    name: str,
+    start: int,
+    rows: int,
+    width: int,
+    kind: np.dtype[Any],
+    wanted: Wanted,
+) -> Iterator[NDArray[Any]]:
+    """Yield blocks of rows of a member in Fortran order, which is first copied to the disk as it is."""
+    file = wanted.scratch.file()
+    size = rows * width * kind.itemsize
+    with archive.open(name) as stream:
+        stream.read(start)
+        for at in range(0, size, 1 << 22):
+            file.write(_exactly(stream, min(1 << 22, size - at)))
+    yield from _columns(file, 0, rows, width, kind)
+
+
+NPY = Importer("array of NumPy", (".npy",), _read_npy)
+NPZ = Importer("arrays of NumPy", (".npz",), _read_npz)
