@@ -29,7 +29,7 @@ from .inspection.rank_backbones import Ranking as Ranking
 from .inspection.rank_backbones import rank as rank
 from .judging.evaluate import EvaluationResult as EvaluationResult
 from .judging.evaluate import evaluate as evaluate
-from .judging.predict import Prediction as Prediction
+from .judging.prediction import Prediction as Prediction
 from .judging.predict import predict as predict
 from .options.learning.recipe import Recipe as Recipe
 from .runs.run import Run as Run

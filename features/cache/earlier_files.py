@@ -11,7 +11,7 @@ from frostline.features.cache.file.mapped import MappedFile
 from frostline.features.cache.file.part import Part, part_paths
 from frostline.features.cache.file.partial import partial_path, salvage_paths
 from frostline.features.cache.file.trust import NewerFormatError
-from frostline.features.cache.imported.facts import describe_imported
+from frostline.features.cache.imported.facts import describe_vectors
 from frostline.features.cache.reader import FeatureCache
 from frostline.features.cache.writing.reuse import Overlap
 from frostline.features.errors import CacheFormatError, CacheMismatchError, ChecksumError, FeaturesError
@@ -108,7 +108,7 @@ class EarlierFiles:
     def _mismatch(self, path: Path, theirs: FeatureSpec, what: str) -> str:
         if self.spec.is_imported != theirs.is_imported:
             return (
-                f"{path}: {what} of {_kind(theirs)} is there, and {_kind(self.spec)} are never written into it or mixed with it.\n"
+                f"{path}: {what} of {describe_vectors(theirs)} is there, and {describe_vectors(self.spec)} are never written into it or mixed with it.\n"
                 f"Choose another file with {'--out' if self.spec.is_imported else '--cache'}, or replace this one with --overwrite"
             )
         fields = "".join(
@@ -119,11 +119,6 @@ class EarlierFiles:
             f"{path}: found {what} of another specification; it differs in{fields}\n"
             f"Choose another file with {'--out' if theirs.is_imported else '--cache'}, or replace this one with --overwrite"
         )
-
-
-def _kind(spec: FeatureSpec) -> str:
-    """Return what the vectors of a specification are, in words."""
-    return f"vectors that were {describe_imported(spec)}" if spec.is_imported else f"features of {spec.backbone}"
 
 
 def check_source(file: MappedFile, root: str, compare: Callable[[], Overlap]) -> None:

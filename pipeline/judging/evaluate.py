@@ -11,23 +11,19 @@ from numpy.typing import NDArray
 from frostline.classifiers.fitting.fitted_head import softened
 from frostline.classifiers.protocol.calibration import Calibration, Reliability, reliability
 from frostline.classifiers.protocol.metrics import METRICS, Metrics, score
-from frostline.features.cache import FeatureCache
-from frostline.features.cache.contract import Compatibility, Provenance
 from frostline.features.errors import SourceError
-from frostline.features.spec import Difference
 from frostline.features.table import ImageSource
 from frostline.pipeline.drawing.thumbnails import check_source
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.extraction.compute import fill_cache
-from frostline.pipeline.inputs.joined_caches import AnyCache, image_digests, members, open_caches
-from frostline.pipeline.inputs.layers import layers_of
+from frostline.pipeline.inputs.joined_caches import AnyCache, image_digests, open_caches
 from frostline.pipeline.inputs.side_columns import head_rows
 from frostline.pipeline.inputs.sources import opened_source
+from frostline.pipeline.judging.compatibility import check_compatible
 from frostline.pipeline.judging.pictures import draw_evaluation
 from frostline.pipeline.options.extraction import CacheOptions
 from frostline.pipeline.options.sources import SourceOptions
 from frostline.pipeline.progress import SILENT, Reporter
-from frostline.pipeline.runs.caches import provenance_of
 from frostline.pipeline.runs.data_changes import DataChanges, compare_data
 from frostline.pipeline.runs.directory import sweep_runs
 from frostline.pipeline.runs.evaluation import (
@@ -44,13 +40,9 @@ from frostline.pipeline.runs.evaluation import (
     save_evaluation,
 )
 from frostline.pipeline.runs.predictions import Predictions
-from frostline.pipeline.runs.record import CacheRecord
 from frostline.pipeline.runs.run import Run, load_run
 from frostline.shell import shell_command
 from frostline.splits import Split
-
-_NETWORK = ("backbone", "layers", "transform", "weights_sha256")
-
 
 @dataclass(frozen=True)
 class EvaluationResult:
@@ -119,7 +111,7 @@ def evaluate(
     data = _recorded_caches(opened) if cache is None else open_caches(cache)
     check_source(data, source)
     changes = _check_data(opened, data, named=cache is not None, report=report)
-    _check_specs(opened, data, report)
+    check_compatible(opened, data, report)
     test = np.flatnonzero(opened.divide(data) == Split.TEST)
     _check_test(opened, data, test)
     head = opened.head(trusted=trusted)
@@ -212,54 +204,6 @@ def _check_data(run: Run, data: AnyCache, *, named: bool, report: Reporter) -> D
             f"The images of {data.path} differ from those that {run.path} was trained with: {changes}."
         )
     return changes
-
-
-def _check_specs(run: Run, data: AnyCache, report: Reporter) -> None:
-    caches = members(data)
-    if len(caches) != len(run.caches):
-        raise RunError(
-            f"{data.path}: got {len(caches)} caches, expected {len(run.caches)}, as {run.path} was trained on. Join caches"
-            " of the same backbones with +, in the same order."
-        )
-    for index, (trained, cache) in enumerate(zip(run.caches, caches, strict=True)):
-        layers = frozenset(layers_of(run.layer, index))
-        _check_features(run, trained, cache, layers)
-        _check_computation(
-            run, Compatibility(provenance_of(trained), Provenance.of(cache), layers), cache, report
-        )
-
-
-def _check_features(run: Run, trained: CacheRecord, cache: FeatureCache, layers: frozenset[str]) -> None:
-    """Raise `RunError` for features of another backbone, transform, layer, decoder or number format."""
-    differences = [d for d in trained.spec.differences(cache.spec) if _matters(d, tuned=run.tuned)]
-    missing = layers.difference(layer.key for layer in cache.layers)
-    if not missing and all(d.field == "layers" for d in differences):
-        return
-    shown = "\n".join(f"  {d.field}: trained on {d.ours!r}, the cache has {d.theirs!r}" for d in differences)
-    raise RunError(
-        f"The features of {cache.path} differ from those that {run.path} was trained on:\n{shown}\n"
-        "Extract the data again with the run's settings, or train on this cache."
-    )
-
-
-def _matters(difference: Difference, *, tuned: bool) -> bool:
-    """Return whether the difference makes features unusable; a tuned head depends on its network alone."""
-    if tuned:
-        return difference.field.partition(".")[0] in _NETWORK
-    return not difference.is_of_computation
-
-
-def _check_computation(run: Run, compatibility: Compatibility, cache: FeatureCache, report: Reporter) -> None:
-    """Accept features of another engine within the numerical contract, with a note; else raise `RunError`."""
-    if not compatibility.computed_otherwise:
-        return
-    if not compatibility.is_within_contract:
-        raise RunError(
-            f"The features of {cache.path} were computed by {compatibility.ours.name}, those that {run.path} was trained on by"
-            f" {compatibility.theirs.name}, and no check shows that they agree: {'; '.join(compatibility.failures())}.\n"
-            f"Extract the data again with {compatibility.theirs.options}."
-        )
-    report.note(f"The features of {cache.path} fit {run.path}; they were {compatibility}.")
 
 
 def _check_test(run: Run, cache: AnyCache, test: NDArray[np.intp]) -> None:

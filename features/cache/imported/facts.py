@@ -75,6 +75,11 @@ def describe_imported(spec: FeatureSpec) -> str:
     return f"imported {imported_name(spec)}, {f'declared {declared}' if declared else 'nothing declared'}"
 
 
+def describe_vectors(spec: FeatureSpec) -> str:
+    """Return what the vectors of any cache are: ``vectors that were imported clip, ...``, or ``features of NETWORK``."""
+    return f"vectors that were {describe_imported(spec)}" if spec.is_imported else f"features of {spec.backbone}"
+
+
 def tells_images(spec: FeatureSpec) -> bool:
     """Return whether the digests in ``/content`` are of the bytes of images, and not of the vectors themselves."""
     return not spec.is_imported or spec.versions.get("content") == "images"

@@ -127,7 +127,8 @@ def write_vectors(
         numbers=read.digest,
     )
     remarks = (*rows.remarks, *(conversion.remark for conversion in read.conversions if conversion.remark))
-    notes = SourceNotes(columns=dict(facts.columns), remarks=remarks)
+    columns = {"id": "ids"} if facts.ids is not None else {}
+    notes = SourceNotes(columns={**columns, **facts.columns}, remarks=remarks)
     if images is not None:
         read = read.with_images(images, rows.table, settings.task)
         errors = {rows.table.ids[row].decode(): reason for row, reason in sorted(read.errors.items())}
