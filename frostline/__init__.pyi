@@ -70,8 +70,8 @@ from .pipeline.inspection.rank_backbones import Ranking as Ranking
 from .pipeline.inspection.rank_backbones import rank as rank
 from .pipeline.judging.evaluate import EvaluationResult as EvaluationResult
 from .pipeline.judging.evaluate import evaluate as evaluate
-from .pipeline.judging.prediction import Prediction as Prediction
 from .pipeline.judging.predict import predict as predict
+from .pipeline.judging.prediction import Prediction as Prediction
 from .pipeline.options.learning.recipe import Recipe as Recipe
 from .pipeline.runs.run import Run as Run
 from .pipeline.runs.run import load_run as load_run

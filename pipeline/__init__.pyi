@@ -29,8 +29,8 @@ from .inspection.rank_backbones import Ranking as Ranking
 from .inspection.rank_backbones import rank as rank
 from .judging.evaluate import EvaluationResult as EvaluationResult
 from .judging.evaluate import evaluate as evaluate
-from .judging.prediction import Prediction as Prediction
 from .judging.predict import predict as predict
+from .judging.prediction import Prediction as Prediction
 from .options.learning.recipe import Recipe as Recipe
 from .runs.run import Run as Run
 from .runs.run import load_run as load_run

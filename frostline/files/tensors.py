@@ -59,7 +59,11 @@ def tensor_places(file: BinaryIO) -> tuple[dict[str, StoredTensor], Mapping[str,
     for name, entry in tensors.items():
         dtype, shape, (start, end) = entry.get("dtype"), entry.get("shape"), entry["data_offsets"]
         numbers = [start, end, *(shape if isinstance(shape, list) else [None])]
-        if not isinstance(dtype, str) or not all(type(each) is int and each >= 0 for each in numbers) or end < start:
+        if (
+            not isinstance(dtype, str)
+            or not all(type(each) is int and each >= 0 for each in numbers)
+            or end < start
+        ):
             raise ValueError(f"the entry of {name!r} in the header is not that of a tensor")
         places[name] = StoredTensor(dtype, tuple(shape), begin + start, end - start)
     texts = told if isinstance(told, dict) else {}

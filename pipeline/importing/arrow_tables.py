@@ -48,7 +48,9 @@ def _read(wanted: Wanted, batches: Batches) -> FoundVectors:
         lists = [each.name for each in table.schema if _is_list(each.type)]
         plan = plan_columns(wanted, table.schema.names, lists=lists, description=description)
         facts: dict[str, list[Any]] = {role: [] for role in plan.roles}
-        layers = wanted.scratch.copy_all(_blocks(wanted.path, batches, plan, facts), wanted.path, rows=table.count)
+        layers = wanted.scratch.copy_all(
+            _blocks(wanted.path, batches, plan, facts), wanted.path, rows=table.count
+        )
     except VectorsError:
         raise
     except ERRORS as error:
@@ -58,11 +60,11 @@ def _read(wanted: Wanted, batches: Batches) -> FoundVectors:
 
 def _is_list(kind: pyarrow.DataType) -> bool:
     nested = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-    return nested and _is_number(kind.value_type)
+    return bool(nested and _is_number(kind.value_type))
 
 
 def _is_number(kind: pyarrow.DataType) -> bool:
-    return types.is_floating(kind) or types.is_integer(kind) or types.is_boolean(kind)
+    return bool(types.is_floating(kind) or types.is_integer(kind) or types.is_boolean(kind))
 
 
 def _blocks(
@@ -90,7 +92,9 @@ def _blocks(
 def _texts(path: str, name: str, column: pyarrow.Array) -> list[Any]:
     kind = column.type.value_type if types.is_dictionary(column.type) else column.type
     if types.is_nested(kind):
-        raise VectorsError(f"{path}: the column {name!r} holds {str(kind)[:80]}, expected one text or number per row")
+        raise VectorsError(
+            f"{path}: the column {name!r} holds {str(kind)[:80]}, expected one text or number per row"
+        )
     return column.to_pylist()  # type: ignore[no-any-return]
 
 
@@ -99,7 +103,9 @@ def _width(path: str, name: str, column: pyarrow.Array) -> int:
         return int(column.type.list_size)
     lengths = compute.list_value_length(column).drop_null()
     if not len(lengths):
-        raise VectorsError(f"{path}: the first rows of the column {name!r} hold no vector, so their width is unknown")
+        raise VectorsError(
+            f"{path}: the first rows of the column {name!r} hold no vector, so their width is unknown"
+        )
     return int(lengths[0].as_py())
 
 
@@ -114,7 +120,9 @@ def _vectors(path: str, name: str, column: pyarrow.Array, width: int, start: int
                 " in the first row"
             )
     if len(column) * width > _MOST_VALUES:
-        raise VectorsError(f"{path}: a batch has {len(column):,} rows of {width:,} numbers; write it in smaller batches")
+        raise VectorsError(
+            f"{path}: a batch has {len(column):,} rows of {width:,} numbers; write it in smaller batches"
+        )
     known = column.is_valid().to_numpy(zero_copy_only=False)
     flat = _to_numpy(column.flatten())
     if known.all():

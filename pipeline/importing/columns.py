@@ -64,7 +64,9 @@ def plan_columns(
     chosen = wanted.arrays or described_layers(description, lists)
     if wanted.columns is None and (chosen or lists):
         found = _lists(wanted, chosen, [name for name in free if name in lists], names)
-        keys = {layer_key(description, name) if description else name.replace("/", "."): name for name in found}
+        keys = {
+            layer_key(description, name) if description else name.replace("/", "."): name for name in found
+        }
         plan = {EMBEDDING: found[0]} if len(found) == 1 and not description else keys
         unused = [name for name in free if name not in found]
         return Plan(plan, {}, roles, [name for name in unused if not (description and name in _BESIDE)])
@@ -122,5 +124,7 @@ def _numbered(wanted: Wanted, names: Sequence[str]) -> dict[str, list[str]]:
         return {EMBEDDING: next(iter(whole.values()))}
     keys = {prefix.rstrip("_-. ") or EMBEDDING: columns for prefix, columns in whole.items()}
     if len(keys) < len(whole):
-        raise VectorsError(f"{wanted.path}: can't tell the columns {listed([*whole])} apart; choose with --columns PATTERN")
+        raise VectorsError(
+            f"{wanted.path}: can't tell the columns {listed([*whole])} apart; choose with --columns PATTERN"
+        )
     return keys

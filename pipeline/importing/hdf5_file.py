@@ -3,7 +3,7 @@
 import math
 import os
 from functools import partial
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import h5py
 from numpy.typing import NDArray
@@ -24,11 +24,10 @@ def _read(wanted: Wanted) -> FoundVectors:
     stream = opened(wanted)
     try:
         file = wanted.stack.enter_context(h5py.File(stream, "r"))
-        if "format" in file.attrs and "frostline-cache" in str(file.attrs["format"]):
-            raise VectorsError(f"{wanted.path}: is a cache of features already; it needs no import")
-        arrays: dict[str, NamedArray] = {}
-        size = os.fstat(stream.fileno()).st_size
-        file.visititems(lambda name, item: _collect(arrays, wanted, name, item, stream, size))
+        _check_kind(file, wanted.path)
+        datasets: dict[str, h5py.Dataset] = {}
+        file.visititems(lambda name, item: _collect(datasets, name, item))
+        arrays = {name: _named(name, dataset, wanted, stream) for name, dataset in datasets.items()}
         return found_arrays(wanted, arrays)
     except VectorsError:
         raise
@@ -36,16 +35,25 @@ def _read(wanted: Wanted) -> FoundVectors:
         raise VectorsError(f"{wanted.path}: not a readable HDF5 file: {error}") from error
 
 
-def _collect(arrays: dict[str, NamedArray], wanted: Wanted, name: str, item: Any, stream: Any, size: int) -> None:
+def _check_kind(file: h5py.File, path: str) -> None:
+    if "format" in file.attrs and "frostline-cache" in str(file.attrs["format"]):
+        raise VectorsError(f"{path}: is a cache of features already; it needs no import")
+
+
+def _collect(datasets: dict[str, h5py.Dataset], name: str, item: Any) -> None:
     # Links to other files are not visited; a dataset may still lie in one.
     if isinstance(item, h5py.Dataset) and not item.is_virtual and not item.external and item.shape:
-        where = f"{wanted.path}, its array {name!r}"
-        arrays[name] = NamedArray(
-            item.shape,
-            item.dtype.name,
-            partial(_vectors, where, item, wanted, stream, size),
-            partial(_values, where, item),
-        )
+        datasets[name] = item
+
+
+def _named(name: str, dataset: h5py.Dataset, wanted: Wanted, stream: BinaryIO) -> NamedArray:
+    where = f"{wanted.path}, its array {name!r}"
+    return NamedArray(
+        dataset.shape,
+        dataset.dtype.name,
+        partial(_vectors, where, dataset, wanted, stream),
+        partial(_values, where, dataset),
+    )
 
 
 def _check_stored(where: str, dataset: h5py.Dataset) -> None:
@@ -53,7 +61,9 @@ def _check_stored(where: str, dataset: h5py.Dataset) -> None:
     size = math.prod(dataset.shape) * dataset.dtype.itemsize
     held = dataset.id.get_storage_size()
     if size > _MOST_PACKED * max(1, held):
-        raise VectorsError(f"{where}: claims {size:,} bytes of numbers, and holds {held:,}; it is not complete")
+        raise VectorsError(
+            f"{where}: claims {size:,} bytes of numbers, and holds {held:,}; it is not complete"
+        )
     if dataset.chunks is not None:
         chunk = math.prod(dataset.chunks) * dataset.dtype.itemsize
         if chunk > _MAX_CHUNK:
@@ -84,12 +94,12 @@ def _values(where: str, dataset: h5py.Dataset) -> NDArray[Any]:
     return values
 
 
-def _vectors(where: str, dataset: h5py.Dataset, wanted: Wanted, stream: Any, size: int) -> Vectors:
+def _vectors(where: str, dataset: h5py.Dataset, wanted: Wanted, stream: BinaryIO) -> Vectors:
     _check_stored(where, dataset)
     rows, width = dataset.shape
     offset = dataset.id.get_offset() if dataset.chunks is None else None
     if offset is not None and dataset.dtype.kind != "b":
-        if not 0 < offset <= size - rows * width * dataset.dtype.itemsize:
+        if not 0 < offset <= os.fstat(stream.fileno()).st_size - rows * width * dataset.dtype.itemsize:
             raise VectorsError(f"{where}: lies beyond the end of the file; it is not complete")
         return StoredVectors(stream, offset, (rows, width), dataset.dtype)
     return wanted.scratch.copy(sliced(dataset, width), where, rows=rows)

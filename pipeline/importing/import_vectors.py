@@ -158,7 +158,9 @@ def import_vectors(file: str | Path, options: ImportOptions) -> ImportResult:
 
 
 def _wanted(path: str, options: ImportOptions, scratch: Scratch, stack: ExitStack) -> Wanted:
-    chosen = {role: value for role, option in OPTION_OF.items() if (value := getattr(options, option)) is not None}
+    chosen = {
+        role: value for role, option in OPTION_OF.items() if (value := getattr(options, option)) is not None
+    }
     return Wanted(path, chosen, options.arrays, options.columns, scratch, stack)
 
 
@@ -211,7 +213,9 @@ def _specification(description: Mapping[str, Any]) -> FeatureSpec | None:
     try:
         return convert(description["specification"], FeatureSpec)
     except ValueError as error:
-        raise VectorsError(f"the file says that Frostline exported it, and its specification is damaged: {error}") from error
+        raise VectorsError(
+            f"the file says that Frostline exported it, and its specification is damaged: {error}"
+        ) from error
 
 
 def _declared(given: Mapping[str, Any] | tuple[str, ...] | None) -> dict[str, str]:
@@ -224,7 +228,9 @@ def _declared(given: Mapping[str, Any] | tuple[str, ...] | None) -> dict[str, st
     for text in given:
         key, equals, value = text.partition("=")
         if not equals or not key.strip() or key in declared:
-            raise OptionError(f"declare: got {text!r}, expected KEY=VALUE, such as model=ViT-B/32, each KEY once")
+            raise OptionError(
+                f"declare: got {text!r}, expected KEY=VALUE, such as model=ViT-B/32, each KEY once"
+            )
         declared[key.strip()] = value
     return declared
 
@@ -244,7 +250,9 @@ def _status(path: str) -> tuple[int, int, int] | None:
 def _unchanged(path: str, before: object) -> Callable[[], None]:
     def check() -> None:
         if _status(path) != before:
-            raise VectorsError(f"{path}: was changed while it was imported; import it again when it is complete")
+            raise VectorsError(
+                f"{path}: was changed while it was imported; import it again when it is complete"
+            )
 
     return check
 
@@ -253,6 +261,6 @@ def _tasks(report: Reporter) -> Callable[[str, int], Any]:
     @contextmanager
     def task(name: str, total: int) -> Iterator[Callable[[int], None]]:
         with report.task(name, total) as advance:
-            yield lambda done: advance(done)
+            yield advance
 
     return task

@@ -54,7 +54,11 @@ def found_arrays(
     """
     description = description or {}
     roles = {role: name for role in _ROLES if (name := wanted.role(role, arrays.keys())) is not None}
-    chosen = wanted.arrays or described_layers(description, arrays.keys()) or _only(wanted, arrays, {*roles.values()})
+    chosen = (
+        wanted.arrays
+        or described_layers(description, arrays.keys())
+        or _only(wanted, arrays, {*roles.values()})
+    )
     layers: dict[str, Vectors] = {}
     for name in chosen:
         if name not in arrays:
@@ -66,7 +70,10 @@ def found_arrays(
         raise VectorsError(f"{wanted.path}: --array: the names {', '.join(chosen)} are not different")
     if len(layers) == 1 and not description:
         layers = {EMBEDDING: next(iter(layers.values()))}
-    facts = {role: _values(arrays[name], role, f"{wanted.path}, its array {name!r}") for role, name in roles.items()}
+    facts = {
+        role: _values(arrays[name], role, f"{wanted.path}, its array {name!r}")
+        for role, name in roles.items()
+    }
     if "classes" not in facts and isinstance(description.get("classes"), list) and "label" in facts:
         facts["classes"] = description["classes"]
     unused = sorted(arrays.keys() - {*chosen} - {*roles.values()} - (_BESIDE if description else frozenset()))
@@ -116,7 +123,11 @@ def described_layers(description: Mapping[str, Any], names: Any) -> list[str]:
 def layer_key(description: Mapping[str, Any], name: str) -> str:
     """Return the key of the layer that has a name in a described file."""
     for each in description.get("layers", ()):
-        if isinstance(each, dict) and each.get("name", each.get("key")) == name and isinstance(each.get("key"), str):
+        if (
+            isinstance(each, dict)
+            and each.get("name", each.get("key")) == name
+            and isinstance(each.get("key"), str)
+        ):
             return str(each["key"])
     return name
 
@@ -136,7 +147,9 @@ def _values(array: NamedArray, role: str, where: str) -> Any:
         return [bytes(row).rstrip(b"\0") for row in values]
     if role == "split" and values.dtype == np.uint8 and values.ndim == 1:
         if values.size and values.max() >= len(SPLITS):
-            raise VectorsError(f"{where}: got the code {values.max()}, expected 0 to {len(SPLITS) - 1}: {SPLITS}")
+            raise VectorsError(
+                f"{where}: got the code {values.max()}, expected 0 to {len(SPLITS) - 1}: {SPLITS}"
+            )
         return np.array(SPLITS)[values]
     if values.dtype.kind not in "iuUSfb" and values.dtype.kind != "T":
         raise VectorsError(f"{where}: got {values.dtype}, expected texts or whole numbers")

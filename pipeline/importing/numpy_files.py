@@ -5,6 +5,7 @@ import os
 import warnings
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Final
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from frostline.features.cache.imported.vectors import (
+    BLOCK_BYTES,
     EMBEDDING,
     StoredVectors,
     Vectors,
@@ -22,7 +24,7 @@ from frostline.features.errors import VectorsError
 from frostline.features.sources.arrays.numpy_files import ERRORS, read_header
 from frostline.pipeline.importing.importers import FoundVectors, Importer, Wanted
 from frostline.pipeline.importing.named_arrays import NamedArray, found_arrays, read_description
-from frostline.system.files import open_regular, read_at
+from frostline.system.files import open_regular, read_at, write_all
 
 _MAX_VALUES: Final = 1 << 30  # bytes of an array that is read whole
 _MOST_PACKED: Final = 1100  # bytes that one compressed byte can stand for; deflate reaches 1032
@@ -41,25 +43,30 @@ def _read_npy(wanted: Wanted) -> FoundVectors:
     for role in ("id", "label", "split", "group", "classes"):
         wanted.role(role, ())
     if wanted.arrays or wanted.columns:
-        raise VectorsError(f"{wanted.path}: holds one array without a name; --array and --columns are for other files")
+        raise VectorsError(
+            f"{wanted.path}: holds one array without a name; --array and --columns are for other files"
+        )
     file = opened(wanted)
     shape, fortran, kind = read_header(file, wanted.path)
     check_vectors(shape, kind.name, wanted.path)
     size = math.prod(shape) * kind.itemsize
     offset, end = file.tell(), os.fstat(file.fileno()).st_size
     if end < offset + size:
-        raise VectorsError(f"{wanted.path}: has {end - offset:,} bytes of numbers, expected {size:,}; it is not complete")
+        raise VectorsError(
+            f"{wanted.path}: has {end - offset:,} bytes of numbers, expected {size:,}; it is not complete"
+        )
     rows, width = shape
     if not fortran:
         return FoundVectors({EMBEDDING: StoredVectors(file, offset, (rows, width), kind)})
-    blocks = _columns(file, offset, rows, width, kind)
+    blocks = _columns(file, offset, (rows, width), kind)
     return FoundVectors({EMBEDDING: wanted.scratch.copy(blocks, wanted.path, rows=rows)})
 
 
 def _columns(
-    file: BinaryIO, offset: int, rows: int, width: int, kind: np.dtype[Any]
+    file: BinaryIO, offset: int, shape: tuple[int, int], kind: np.dtype[Any]
 ) -> Iterator[NDArray[Any]]:
     """Yield blocks of rows of an array whose columns lie one after the other."""
+    rows, width = shape
     step = rows_per_block(width)
     for start in range(0, rows, step):
         count = min(step, rows - start)
@@ -87,47 +94,82 @@ def _read_npz(wanted: Wanted) -> FoundVectors:
         raise VectorsError(f"{wanted.path}: not a readable .npz file: {error}") from error
 
 
-def _member(archive: zipfile.ZipFile, name: str, wanted: Wanted) -> NamedArray:
-    where = f"{wanted.path}, its array {name.removesuffix('.npy')!r}"
-    member = archive.getinfo(name)
-    with archive.open(name) as stream:
-        shape, fortran, kind = read_header(stream, where)
-        start = stream.tell()
-    size = math.prod(shape) * kind.itemsize
-    if member.file_size - start != size and not kind.hasobject:
-        raise VectorsError(f"{where}: has {member.file_size - start:,} bytes of numbers, expected {size:,}")
-    if member.file_size > _MOST_PACKED * max(1, member.compress_size):
-        raise VectorsError(f"{where}: claims {member.file_size:,} bytes in {member.compress_size:,}")
+@dataclass(frozen=True, eq=False)
+class _Member:
+    """Array in a zip archive.
 
-    def vectors() -> Vectors:
-        rows, width = shape
-        if fortran and rows > 1 and width > 1:
-            return wanted.scratch.copy(_transposed(archive, name, start, rows, width, kind, wanted), where, rows=rows)
-        return wanted.scratch.copy(_stream(archive, name, start, rows, width, kind), where, rows=rows)
+    Attributes:
+        archive: The archive.
+        name: Name of the member.
+        start: Number of bytes before the first number.
+        shape: Shape of the array.
+        kind: Type of its elements.
+        fortran: Whether its columns lie one after the other.
+    """
 
-    def values() -> NDArray[Any]:
-        if size > _MAX_VALUES:
-            raise VectorsError(f"{where}: has {size:,} bytes, expected one value per row")
-        with archive.open(name) as stream, warnings.catch_warnings():
+    archive: zipfile.ZipFile
+    name: str
+    start: int
+    shape: tuple[int, ...]
+    kind: np.dtype[Any]
+    fortran: bool
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape) * self.kind.itemsize
+
+    def vectors(self, wanted: Wanted, where: str) -> Vectors:
+        rows, width = self.shape
+        blocks = (
+            self._transposed(wanted.scratch.file())
+            if self.fortran and min(self.shape) > 1
+            else (
+                np.frombuffer(data, self.kind)
+                .reshape(-1, width)
+                .astype(self.kind.newbyteorder("="), copy=False)
+                for data in self._pieces(rows_per_block(width) * width * self.kind.itemsize)
+            )
+        )
+        return wanted.scratch.copy(blocks, where, rows=rows)
+
+    def values(self, where: str) -> NDArray[Any]:
+        if self.size > _MAX_VALUES:
+            raise VectorsError(f"{where}: has {self.size:,} bytes, expected one value per row")
+        with self.archive.open(self.name) as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return npy.read_array(stream, allow_pickle=False)
 
-    return NamedArray(shape, kind.name, vectors, values)
+    def _pieces(self, step: int) -> Iterator[bytes]:
+        """Yield the bytes of the numbers in pieces; the checksum of the member is verified at its end."""
+        with self.archive.open(self.name) as stream:
+            stream.read(self.start)
+            for at in range(0, self.size, step):
+                yield _exactly(stream, min(step, self.size - at))
+            if stream.read(1):
+                raise VectorsError(f"{self.name}: is longer than its shape says")
+
+    def _transposed(self, file: BinaryIO) -> Iterator[NDArray[Any]]:
+        """Yield blocks of rows of an array in Fortran order, which is first copied to the disk as it is."""
+        at = 0
+        for piece in self._pieces(BLOCK_BYTES):
+            write_all(file.fileno(), memoryview(piece), at)
+            at += len(piece)
+        rows, width = self.shape
+        yield from _columns(file, 0, (rows, width), self.kind)
 
 
-def _stream(
-    archive: zipfile.ZipFile, name: str, start: int, rows: int, width: int, kind: np.dtype[Any]
-) -> Iterator[NDArray[Any]]:
-    """Yield blocks of rows of a member, whose checksum is verified at its end."""
-    step = rows_per_block(width)
+def _member(archive: zipfile.ZipFile, name: str, wanted: Wanted) -> NamedArray:
+    where = f"{wanted.path}, its array {name.removesuffix('.npy')!r}"
+    entry = archive.getinfo(name)
     with archive.open(name) as stream:
-        stream.read(start)
-        for first in range(0, rows, step):
-            count = min(step, rows - first)
-            data = _exactly(stream, count * width * kind.itemsize)
-            yield np.frombuffer(data, kind).reshape(count, width).astype(kind.newbyteorder("="), copy=False)
-        if stream.read(1):
-            raise VectorsError(f"{name}: is longer than its shape says")
+        shape, fortran, kind = read_header(stream, where)
+        member = _Member(archive, name, stream.tell(), shape, kind, fortran)
+    found = entry.file_size - member.start
+    if found != member.size and not kind.hasobject:
+        raise VectorsError(f"{where}: has {found:,} bytes of numbers, expected {member.size:,}")
+    if entry.file_size > _MOST_PACKED * max(1, entry.compress_size):
+        raise VectorsError(f"{where}: claims {entry.file_size:,} bytes in {entry.compress_size:,}")
+    return NamedArray(shape, kind.name, lambda: member.vectors(wanted, where), lambda: member.values(where))
 
 
 def _exactly(stream: Any, size: int) -> bytes:
@@ -139,25 +181,6 @@ def _exactly(stream: Any, size: int) -> bytes:
         pieces.append(piece)
         size -= len(piece)
     return b"".join(pieces)
-
-
-def _transposed(
-    archive: zipfile.ZipFile,
-    name: str,
-    start: int,
-    rows: int,
-    width: int,
-    kind: np.dtype[Any],
-    wanted: Wanted,
-) -> Iterator[NDArray[Any]]:
-    """Yield blocks of rows of a member in Fortran order, which is first copied to the disk as it is."""
-    file = wanted.scratch.file()
-    size = rows * width * kind.itemsize
-    with archive.open(name) as stream:
-        stream.read(start)
-        for at in range(0, size, 1 << 22):
-            file.write(_exactly(stream, min(1 << 22, size - at)))
-    yield from _columns(file, 0, rows, width, kind)
 
 
 NPY = Importer("array of NumPy", (".npy",), _read_npy)

@@ -50,7 +50,9 @@ def _dtype(tensor: StoredTensor) -> str:
 
 def _kind(tensor: StoredTensor, name: str, wanted: Wanted) -> np.dtype[Any]:
     if tensor.dtype not in _KINDS:
-        raise VectorsError(f"{wanted.path}, its array {name!r}: got {tensor.dtype}, expected {', '.join(_KINDS)}")
+        raise VectorsError(
+            f"{wanted.path}, its array {name!r}: got {tensor.dtype}, expected {', '.join(_KINDS)}"
+        )
     kind = np.dtype(_KINDS[tensor.dtype])
     size = kind.itemsize * int(np.prod(tensor.shape, dtype=object))
     if size != tensor.size:
@@ -67,7 +69,9 @@ def _vectors(file: Any, tensor: StoredTensor, name: str, wanted: Wanted) -> Vect
 def _values(file: Any, tensor: StoredTensor, name: str, wanted: Wanted) -> NDArray[Any]:
     kind = _kind(tensor, name, wanted)
     if tensor.size > _MAX_VALUES:
-        raise VectorsError(f"{wanted.path}, its array {name!r}: has {tensor.size:,} bytes, expected one value per row")
+        raise VectorsError(
+            f"{wanted.path}, its array {name!r}: has {tensor.size:,} bytes, expected one value per row"
+        )
     return np.frombuffer(read_at(file.fileno(), tensor.size, tensor.offset), kind).reshape(tensor.shape)
 
 

@@ -38,7 +38,9 @@ def read_side_file(role: str, chosen: str) -> Any:
     if suffix in {".csv", ".tsv"}:
         return _column(path, role, column)
     if column:
-        raise VectorsError(f"--{OPTION_OF[role]}: {path} has no columns; a column is named in a .csv or .tsv file")
+        raise VectorsError(
+            f"--{OPTION_OF[role]}: {path} has no columns; a column is named in a .csv or .tsv file"
+        )
     if suffix == ".npy":
         return _array(path, role)
     if suffix == ".txt":

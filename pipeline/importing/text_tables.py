@@ -51,13 +51,17 @@ def csv_rows(path: str) -> Iterator[Row]:
             try:
                 cells = next(reader, None)
             except (csv.Error, UnicodeDecodeError) as error:
-                raise VectorsError(f"{path}, line {reader.line_num}: {error}; expected UTF-8 text, quoted as in RFC 4180") from error
+                raise VectorsError(
+                    f"{path}, line {reader.line_num}: {error}; expected UTF-8 text, quoted as in RFC 4180"
+                ) from error
             if cells is None:
                 return
             if not cells:  # a blank line
                 continue
             if len(cells) != len(header):
-                raise VectorsError(f"{path}, line {reader.line_num}: got {len(cells)} cells, expected {len(header)}")
+                raise VectorsError(
+                    f"{path}, line {reader.line_num}: got {len(cells)} cells, expected {len(header)}"
+                )
             yield reader.line_num, dict(zip(header, cells, strict=True))
 
 
@@ -114,8 +118,7 @@ def _blocks(
     step = max(1, rows_per_block(width) // 4)  # Python's numbers take more memory
     vectors: dict[str, list[Any]] = {key: [] for key in (*plan.lists, *plan.numbers)}
     widths: dict[str, int] = {}
-    count = 0
-    for line, cells in rows:
+    for count, (line, cells) in enumerate(rows, 1):
         for role, name in plan.roles.items():
             value = cells.get(name)
             text = from_cell(value) if isinstance(value, str) else _cell(value, path, line, name, role)
@@ -126,7 +129,6 @@ def _blocks(
             vectors[key].append(found)
         for key, names in plan.numbers.items():
             vectors[key].append(_row([cells.get(name, "") for name in names], names, path, line))
-        count += 1
         if count % step == 0:
             yield {key: np.array(rows_, np.float32) for key, rows_ in vectors.items()}
             vectors = {key: [] for key in vectors}
@@ -136,7 +138,9 @@ def _blocks(
 
 def _cell(value: Any, path: str, line: int, name: str, role: str) -> str:
     if isinstance(value, dict | list | bool):
-        raise VectorsError(f"{place(path, 'line', line, name)}: got {str(value)[:40]}, expected one text or number as {role}")
+        raise VectorsError(
+            f"{place(path, 'line', line, name)}: got {str(value)[:40]}, expected one text or number as {role}"
+        )
     return cell_text(value, place(path, "line", line, name), whole=role != "label")
 
 
@@ -155,7 +159,9 @@ def _number(cell: Any, path: str, line: int, name: str) -> float:
     try:
         return float(from_cell(cell) if isinstance(cell, str) else cell)
     except (ValueError, TypeError, OverflowError):
-        raise VectorsError(f"{place(path, 'line', line, name)}: got {str(cell)[:40]!r}, expected a number") from None
+        raise VectorsError(
+            f"{place(path, 'line', line, name)}: got {str(cell)[:40]!r}, expected a number"
+        ) from None
 
 
 def _float32(values: Sequence[float]) -> NDArray[np.float32]:
@@ -168,7 +174,9 @@ def _list(value: Any, path: str, line: int, name: str, width: int | None) -> NDA
     if value is None and width is not None:
         return np.full(width, np.nan, np.float32)
     if not isinstance(value, list) or not all(type(each) in {int, float, type(None)} for each in value):
-        raise VectorsError(f"{place(path, 'line', line, name)}: got {str(value)[:40]}, expected a list of numbers")
+        raise VectorsError(
+            f"{place(path, 'line', line, name)}: got {str(value)[:40]}, expected a list of numbers"
+        )
     if len(value) != (width or len(value)):
         raise VectorsError(
             f"{place(path, 'line', line, name)}: got {len(value)} numbers, expected {width} as in the first line"
@@ -176,7 +184,9 @@ def _list(value: Any, path: str, line: int, name: str, width: int | None) -> NDA
     try:
         return _float32([math.nan if each is None else each for each in value])
     except OverflowError:
-        raise VectorsError(f"{place(path, 'line', line, name)}: got a whole number that is too large") from None
+        raise VectorsError(
+            f"{place(path, 'line', line, name)}: got a whole number that is too large"
+        ) from None
 
 
 def _is_number(cell: str) -> bool:

@@ -33,7 +33,9 @@ def _arrays(value: Any, name: str, path: str, level: int = 0) -> Iterator[tuple[
     import torch
 
     if level > _MAX_LEVELS:
-        raise VectorsError(f"{path}: its containers are nested more than {_MAX_LEVELS} levels deep; expected tensors by name")
+        raise VectorsError(
+            f"{path}: its containers are nested more than {_MAX_LEVELS} levels deep; expected tensors by name"
+        )
     if isinstance(value, torch.Tensor):
         yield name or _ONLY, _tensor(value, name or _ONLY, path)
     elif isinstance(value, Mapping):
@@ -41,7 +43,10 @@ def _arrays(value: Any, name: str, path: str, level: int = 0) -> Iterator[tuple[
             yield from _arrays(item, f"{name}{_SEPARATOR}{key}" if name else str(key), path, level + 1)
     elif isinstance(value, list | tuple) and value and all(isinstance(item, str | int) for item in value):
         kept = np.array(value)
-        yield name or "the list", NamedArray(kept.shape, kept.dtype.name, lambda: ArrayVectors(kept), lambda: kept)
+        yield (
+            name or "the list",
+            NamedArray(kept.shape, kept.dtype.name, lambda: ArrayVectors(kept), lambda: kept),
+        )
 
 
 def _tensor(tensor: Any, name: str, path: str) -> NamedArray:

@@ -222,7 +222,9 @@ def _match(first: FeatureCache, other: FeatureCache) -> NDArray[np.int64]:
     return order
 
 
-def _match_ids(first: FeatureCache, other: FeatureCache, without: Sequence[FeatureCache]) -> NDArray[np.int64]:
+def _match_ids(
+    first: FeatureCache, other: FeatureCache, without: Sequence[FeatureCache]
+) -> NDArray[np.int64]:
     for cache in without:
         if "id" not in cache.notes.columns and other is not first:
             raise RunError(

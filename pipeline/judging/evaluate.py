@@ -44,6 +44,7 @@ from frostline.pipeline.runs.run import Run, load_run
 from frostline.shell import shell_command
 from frostline.splits import Split
 
+
 @dataclass(frozen=True)
 class EvaluationResult:
     """Result of an evaluation on the test split.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from frostline.classifiers.fitting.fitted_head import FittedHead
 from frostline.errors import OptionError
 from frostline.features.cache.file.encoding import decode, encode
-from frostline.features.cache.imported.vectors import tensor_array
+from frostline.features.cache.imported.vectors import from_bits, tensor_array
 from frostline.features.sources.numbering import numbered
 from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
 from frostline.pipeline.inputs.layers import joined_layers, layer_features, layer_keys
@@ -56,10 +56,14 @@ def predict_features(run: Run, features: Any, head: FittedHead, options: Predict
     names = numbered(len(parts[0][0]))
     with options.report.task("Predicting", len(names)) as advance:
         for rows in _blocks(len(names), head.dim):
-            found = np.concatenate([decode(encode(np.asarray(part[rows], np.float32), kind), kind) for part, kind in parts], 1)
+            found = np.concatenate(
+                [decode(encode(np.asarray(part[rows], np.float32), kind), kind) for part, kind in parts], 1
+            )
             finite = np.isfinite(found).all(axis=1)
             reasons = ["" if each else "the features are not finite" for each in finite.tolist()]
-            predictions += labelled([(name, None) for name in names[rows]], reasons, found, head, options.top_k)
+            predictions += labelled(
+                [(name, None) for name in names[rows]], reasons, found, head, options.top_k
+            )
             advance(len(reasons))
     return predictions
 
@@ -77,7 +81,9 @@ def _parts(run: Run, features: Any) -> list[tuple[NDArray[Any], Any]]:
     keys = layer_keys(run.layer)
     if isinstance(features, Mapping):
         if {*features} != {*keys}:
-            raise OptionError(f"features: got {', '.join(map(str, features))}, expected the layers {', '.join(keys)} of {run.path}")
+            raise OptionError(
+                f"features: got {', '.join(map(str, features))}, expected the layers {', '.join(keys)} of {run.path}"
+            )
         arrays = [_array(features[key], key) for key in keys]
     else:
         whole = _array(features, "features")
@@ -88,13 +94,15 @@ def _parts(run: Run, features: Any) -> list[tuple[NDArray[Any], Any]]:
         arrays = np.split(whole, np.cumsum(widths)[:-1], axis=1)
     for key, array, width in zip(keys, arrays, widths, strict=True):
         if array.ndim != 2 or array.shape[1] != width or len(array) != len(arrays[0]):
-            raise OptionError(f"features: {key}: got shape {array.shape}, expected ({len(arrays[0])}, {width})")
+            raise OptionError(
+                f"features: {key}: got shape {array.shape}, expected ({len(arrays[0])}, {width})"
+            )
     return list(zip(arrays, kinds, strict=True))
 
 
 def _array(features: Any, what: str) -> NDArray[Any]:
     if type(features).__module__.partition(".")[0] == "torch":
-        features = decode(*tensor_array(features))
+        features = from_bits(*tensor_array(features))
     array = np.asarray(features)
     if array.dtype.kind not in "iuf":
         raise OptionError(f"features: {what}: got {array.dtype}, expected numbers")

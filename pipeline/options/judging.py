@@ -31,7 +31,8 @@ class PredictOptions(TrustOptions, EngineOptions):
         metavar="CACHE[+CACHE...]",
     )
     features: Any = argument(
-        "(n, d) array of features in place of images, as the head reads them; or a mapping of layer to such arrays", None
+        "(n, d) array of features in place of images, as the head reads them; or a mapping of layer to such arrays",
+        None,
     )
     top_k: int = option(5, "Classes listed per image.", low=1, metavar="K")
     weights: Sequence[str | Path] = option(
@@ -55,4 +56,6 @@ class PredictOptions(TrustOptions, EngineOptions):
         given = {"images": self.images, "cache": self.cache, "features": self.features}
         named = [name for name, value in given.items() if value is not None]
         if len(named) != 1:
-            raise OptionError(f"expected images, a cache or features, got {' and '.join(named) or 'none of them'}")
+            raise OptionError(
+                f"expected images, a cache or features, got {' and '.join(named) or 'none of them'}"
+            )

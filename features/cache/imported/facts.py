@@ -65,7 +65,9 @@ def imported_name(spec: FeatureSpec) -> str:
 def declared_facts(spec: FeatureSpec) -> dict[str, str]:
     """Return what the user declared of imported vectors."""
     return {
-        key.removeprefix(_DECLARED): value for key, value in spec.versions.items() if key.startswith(_DECLARED)
+        key.removeprefix(_DECLARED): value
+        for key, value in spec.versions.items()
+        if key.startswith(_DECLARED)
     }
 
 
@@ -77,7 +79,9 @@ def describe_imported(spec: FeatureSpec) -> str:
 
 def describe_vectors(spec: FeatureSpec) -> str:
     """Return what the vectors of any cache are: ``vectors that were imported clip, ...``, or ``features of NETWORK``."""
-    return f"vectors that were {describe_imported(spec)}" if spec.is_imported else f"features of {spec.backbone}"
+    return (
+        f"vectors that were {describe_imported(spec)}" if spec.is_imported else f"features of {spec.backbone}"
+    )
 
 
 def tells_images(spec: FeatureSpec) -> bool:

@@ -23,13 +23,17 @@ def split_frame(X: Any, facts: RowFacts) -> tuple[Any, RowFacts]:
     named = {role: value for role in _ROLES if isinstance(value := getattr(facts, role), str)}
     if not (hasattr(X, "columns") and hasattr(X, "to_numpy")):
         for role, name in named.items():
-            raise VectorsError(f"{role}: got the text {name!r}, expected one value per row; a name is for data frames")
+            raise VectorsError(
+                f"{role}: got the text {name!r}, expected one value per row; a name is for data frames"
+            )
         return X, facts
     columns = [*X.columns]
     taken = {}
     for role, name in named.items():
         if name not in columns:
-            raise VectorsError(f"{role}: the data frame has no column {name!r}; it has {listed([*map(str, columns)])}")
+            raise VectorsError(
+                f"{role}: the data frame has no column {name!r}; it has {listed([*map(str, columns)])}"
+            )
         taken[role] = X[name]
     numbers = [column for column in columns if column not in named.values()]
     other = [column for column in numbers if np.asarray(X[column].to_numpy()[:1]).dtype.kind not in "iufb"]

@@ -87,7 +87,9 @@ def row_table(facts: RowFacts, count: int, where: str) -> RowTable:
         stamps=np.tile(np.frombuffer(NO_STAMP, np.uint8), (count, 1)).reshape(count, STAMP_BYTES),
     )
     given = {"label": facts.labels, "split": facts.split, "group": facts.groups}
-    return RowTable(table, order, frozenset(name for name, value in given.items() if value is not None), remarks)
+    return RowTable(
+        table, order, frozenset(name for name, value in given.items() if value is not None), remarks
+    )
 
 
 def values_of(values: Any, what: str, count: int, where: str) -> list[Any]:
@@ -97,7 +99,9 @@ def values_of(values: Any, what: str, count: int, where: str) -> list[Any]:
         VectorsError: There is another number of them.
     """
     if isinstance(values, str | bytes):
-        raise VectorsError(f"{where}: {what}: got the text {values[:40]!r}, expected one value per row, {count}")
+        raise VectorsError(
+            f"{where}: {what}: got the text {values[:40]!r}, expected one value per row, {count}"
+        )
     if hasattr(values, "detach"):
         values = values.detach().cpu().numpy()
     if hasattr(values, "to_numpy") and not isinstance(values, np.ndarray):
@@ -105,7 +109,9 @@ def values_of(values: Any, what: str, count: int, where: str) -> list[Any]:
     if isinstance(values, np.ndarray) and values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if isinstance(values, np.ndarray) and values.ndim != 1:
-        raise VectorsError(f"{where}: {what}: got an array of shape {values.shape}, expected one value per row, ({count},)")
+        raise VectorsError(
+            f"{where}: {what}: got an array of shape {values.shape}, expected one value per row, ({count},)"
+        )
     found = values.tolist() if isinstance(values, np.ndarray) else list(values)
     if len(found) != count:
         raise VectorsError(f"{where}: {what}: got {len(found)} values, expected one per row, {count}")
@@ -120,7 +126,9 @@ def _text(value: Any, what: str, row: int, where: str) -> str:
         try:
             return value.rstrip(b"\0").decode()
         except UnicodeDecodeError:
-            raise VectorsError(f"{where}: {what}, row {row}: got {value[:20]!r}, expected UTF-8 text") from None
+            raise VectorsError(
+                f"{where}: {what}, row {row}: got {value[:20]!r}, expected UTF-8 text"
+            ) from None
     if isinstance(value, str):
         return value
     if isinstance(value, float) and value.is_integer():
@@ -133,7 +141,10 @@ def _text(value: Any, what: str, row: int, where: str) -> str:
 def _texts(values: Any, what: str, count: int, where: str) -> NDArray[np.bytes_]:
     if values is None:
         return np.zeros(count, "S1")
-    texts = [_text(value, what, row, where).strip() for row, value in enumerate(values_of(values, what, count, where))]
+    texts = [
+        _text(value, what, row, where).strip()
+        for row, value in enumerate(values_of(values, what, count, where))
+    ]
     return np.array([_bytes(text, what, row, where) for row, text in enumerate(texts)], np.bytes_)
 
 
@@ -143,7 +154,9 @@ def _bytes(text: str, what: str, row: int, where: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise VectorsError(f"{where}: {what}, row {row}: got {text[:40]!r}, which is no Unicode text") from None
+        raise VectorsError(
+            f"{where}: {what}, row {row}: got {text[:40]!r}, which is no Unicode text"
+        ) from None
 
 
 def _encoded(facts: RowFacts, count: int, where: str) -> NDArray[np.bytes_]:
@@ -205,7 +218,9 @@ def _label(value: Any, names: Sequence[str], row: int, where: str) -> str:
     text = _text(value, "label", row, where).strip()
     if not names or isinstance(value, str | bytes) or not text:
         if names and text and text not in names:
-            raise VectorsError(f"{where}: label, row {row}: got {text!r}, expected one of the classes {listed(names)}")
+            raise VectorsError(
+                f"{where}: label, row {row}: got {text!r}, expected one of the classes {listed(names)}"
+            )
         return text
     if not -1 <= int(text) < len(names):
         raise VectorsError(
@@ -238,7 +253,11 @@ def joined_with_images(rows: RowTable, images: ImageTable, root: str, where: str
         groups=images.groups if "group" in taken else table.groups,
         stamps=images.stamps,
     )
-    remark = f"taken from the images: {', '.join(taken)}" if taken else "labels, splits and groups are those that were given"
+    remark = (
+        f"taken from the images: {', '.join(taken)}"
+        if taken
+        else "labels, splits and groups are those that were given"
+    )
     return RowTable(merged, rows.order, rows.known, (*rows.remarks, remark))
 
 

@@ -159,7 +159,9 @@ class Scratch:
         copies: dict[str, _Copy] = {}
         for block in blocks:
             if not copies:
-                copies = {name: _Copy(self.file(), array, _place(where, name)) for name, array in block.items()}
+                copies = {
+                    name: _Copy(self.file(), array, _place(where, name)) for name, array in block.items()
+                }
             if block.keys() != copies.keys():
                 raise VectorsError(
                     f"{where}: got a block with {', '.join(block)}, expected {', '.join(copies)} as in the first"
@@ -169,13 +171,17 @@ class Scratch:
         counts = {copy.count for copy in copies.values()}
         if len(counts) > 1 or counts == {0} or not counts or (rows is not None and counts != {rows}):
             got = ", ".join(map(str, sorted(counts))) or "0"
-            raise VectorsError(f"{where}: got {got} rows, expected {rows or 'the same number of each array, and one or more'}")
+            raise VectorsError(
+                f"{where}: got {got} rows, expected {rows or 'the same number of each array, and one or more'}"
+            )
         return {name: copy.vectors() for name, copy in copies.items()}
 
     def file(self) -> BinaryIO:
         """Return a new file without a name."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        return cast("BinaryIO", self.stack.enter_context(tempfile.TemporaryFile(dir=self.folder, buffering=0)))
+        return cast(
+            "BinaryIO", self.stack.enter_context(tempfile.TemporaryFile(dir=self.folder, buffering=0))
+        )
 
 
 class _Copy:
@@ -198,9 +204,7 @@ class _Copy:
             )
         data = np.ascontiguousarray(block, self._kind)
         if data.size:
-            write_all(
-                self._file.fileno(), data.reshape(-1).view(np.uint8).data, self.count * data.strides[0]
-            )
+            write_all(self._file.fileno(), data.reshape(-1).view(np.uint8).data, self.count * data.strides[0])
         self.count += len(block)
 
     def vectors(self) -> Vectors:
@@ -234,7 +238,9 @@ def as_vectors(X: Any, scratch: Scratch) -> dict[str, Vectors]:
         return {EMBEDDING: _array(np.asarray(X), "X", scratch)}
     if isinstance(X, Iterable):
         return scratch.copy_all(_blocks(X), "X")
-    raise VectorsError(f"X: got {type(X).__name__}, expected an (n, d) array, or a mapping of layers to arrays")
+    raise VectorsError(
+        f"X: got {type(X).__name__}, expected an (n, d) array, or a mapping of layers to arrays"
+    )
 
 
 def _array(array: Any, where: str, scratch: Scratch) -> Vectors:

@@ -134,7 +134,9 @@ def write_vectors(
         errors = {rows.table.ids[row].decode(): reason for row, reason in sorted(read.errors.items())}
         notes = replace(notes, options=images.notes.options)
     _check_bad(errors, len(rows.table), settings.max_bad, origin)
-    source = _Rows(origin, rows.table, notes) if images is None else _Rows(images.root, rows.table, notes, images)
+    source = (
+        _Rows(origin, rows.table, notes) if images is None else _Rows(images.root, rows.table, notes, images)
+    )
     opened = open_writer(path, spec, source, overwrite=settings.overwrite)
     if isinstance(opened, FeatureCache):
         return Imported(opened, 0, 0, errors, remarks)
@@ -194,7 +196,9 @@ class _Read:
         content = np.zeros((len(rows.table), CONTENT_BYTES), np.uint8)
         errors: dict[int, str] = {}
         with task("Reading the vectors", len(rows.table)) as advance:
-            for start, blocks, reasons in _blocks(np.arange(len(rows.table)), rows.order, layers, conversions):
+            for start, blocks, reasons in _blocks(
+                np.arange(len(rows.table)), rows.order, layers, conversions
+            ):
                 for state, block in zip(hashes, blocks, strict=True):
                     state.update(np.ascontiguousarray(block, "<f4").reshape(-1).view(np.uint8).data)
                 whole = np.concatenate(blocks, axis=1) if len(blocks) > 1 else blocks[0]
@@ -203,7 +207,9 @@ class _Read:
                         content[start + index] = np.frombuffer(_vector_digest(vector), np.uint8)
                 errors |= {start + index: reason for index, reason in reasons.items()}
                 advance(len(whole))
-        ids = hashlib.blake2b(str(rows.table.ids.dtype).encode() + np.ascontiguousarray(rows.table.ids).tobytes())
+        ids = hashlib.blake2b(
+            str(rows.table.ids.dtype).encode() + np.ascontiguousarray(rows.table.ids).tobytes()
+        )
         whole_hash = hashlib.sha256(b"".join(state.digest() for state in (ids, *hashes)))
         return cls(whole_hash.hexdigest(), content, rows.table.stamps.copy(), errors, conversions)
 
@@ -224,7 +230,9 @@ class _Read:
 
 def _vector_digest(vector: NDArray[np.float32]) -> bytes:
     """Return the digest of a vector, which is that of no image file: the hash is personalised."""
-    return hashlib.blake2b(vector.data, digest_size=CONTENT_BYTES, person=_PERSON, usedforsecurity=False).digest()
+    return hashlib.blake2b(
+        vector.data, digest_size=CONTENT_BYTES, person=_PERSON, usedforsecurity=False
+    ).digest()
 
 
 def _blocks(
@@ -304,4 +312,3 @@ def import_arrays(
         return write_vectors(
             path, layers, facts, settings, origin=f"memory:{settings.name}", images=source
         ).cache
-

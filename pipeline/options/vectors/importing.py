@@ -83,7 +83,9 @@ class ImportOptions(StageOptions):
         metavar="DATA",
     )
     dtype: Dtype | None = option(
-        None, "Number format in the cache.", unset="float16 or bfloat16 if the vectors are of it, else float32"
+        None,
+        "Number format in the cache.",
+        unset="float16 or bfloat16 if the vectors are of it, else float32",
     )
     max_bad: float = option(
         0.01, "Fail if more than this share of the rows has no usable vector.", low=0, high=1, metavar="SHARE"
