@@ -22,10 +22,9 @@ def _read(wanted: Wanted) -> FoundVectors:
 
     try:
         loaded = read_torch_objects(wanted.path)
-        arrays = dict(_arrays(loaded, "", wanted.path))
+        return found_arrays(wanted, dict(_arrays(loaded, "", wanted.path)))
     except WeightsError as error:
         raise VectorsError(str(error).removeprefix("weights ")) from error
-    return found_arrays(wanted, arrays)
 
 
 def _arrays(value: Any, name: str, path: str, level: int = 0) -> Iterator[tuple[str, NamedArray]]:

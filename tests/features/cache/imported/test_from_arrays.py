@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from frostline import FeatureCache, VectorsError, extract
@@ -15,8 +15,8 @@ from frostline.features.cache import merge_parts, open_writer
 from frostline.features.cache.imported.facts import declared_facts, describe_imported, imported_name
 from frostline.features.errors import CacheMismatchError, PartError
 from frostline.features.spec import FeatureSpec
-from frostline.splits import Split
-from tests.features.cache.synthetic import SPEC, extract as extract_images, source
+from tests.features.cache.synthetic import SPEC, source
+from tests.features.cache.synthetic import extract as extract_images
 from tests.helpers.network import BACKBONE
 
 RNG = np.random.default_rng(0)
@@ -49,6 +49,7 @@ def test_bfloat16_tensors_keep_their_bits(tmp_path):
     assert np.array_equal(wide.features(), X.float().numpy())
 
 
+@settings(max_examples=25)
 @given(st.integers(1, 700), st.integers(1, 9), st.integers(0, 2**32 - 1), st.booleans())
 def test_rows_keep_what_belongs_to_them_in_any_order(fast_folder, rows, dim, seed, in_blocks):
     rng = np.random.default_rng(seed)
@@ -59,7 +60,9 @@ def test_rows_keep_what_belongs_to_them_in_any_order(fast_folder, rows, dim, see
     groups = [f"g{number}" if number else "" for number in rng.integers(0, 3, rows)]
     blocks = (X[start : start + 97] for start in range(0, rows, 97)) if in_blocks else X
     path = fast_folder / f"{rows}-{dim}-{seed}-{in_blocks}.h5"
-    cache = FeatureCache.from_arrays(path, blocks, name="n", ids=names, labels=labels, split=split, groups=groups)
+    cache = FeatureCache.from_arrays(
+        path, blocks, name="n", ids=names, labels=labels, split=split, groups=groups
+    )
     at = {name: row for row, name in enumerate(names)}
     order = [at[name] for name in cache.ids]
     assert sorted(order) == list(range(rows))
@@ -83,7 +86,11 @@ def test_the_specification_says_what_it_is(tmp_path):
     assert not spec.is_reference
     assert imported_name(spec) == "toy"
     assert declared_facts(spec) == {"model": "ViT-B/32", "torch": "2.11"}
-    assert describe_imported(spec) == "imported toy, declared model=ViT-B/32, torch=2.11" == cache.info().imported
+    assert (
+        describe_imported(spec)
+        == "imported toy, declared model=ViT-B/32, torch=2.11"
+        == cache.info().imported
+    )
     assert FeatureSpec.from_json(spec.to_json()) == spec
     assert not SPEC.is_imported
 
@@ -103,12 +110,18 @@ def test_the_key_depends_on_ids_numbers_name_and_facts_alone(tmp_path):
             (X, {"dtype": "float16"}),
         ]
     ):
-        cache = FeatureCache.from_arrays(tmp_path / f"{number}.h5", array, **{"name": "toy", "ids": ids, **options})
+        cache = FeatureCache.from_arrays(
+            tmp_path / f"{number}.h5", array, **{"name": "toy", "ids": ids, **options}
+        )
         keys.add(cache.key)
     assert len(keys) == 6
     order = RNG.permutation(len(X))
     same = FeatureCache.from_arrays(
-        tmp_path / "same.h5", X[order].astype(np.float64), name="toy", ids=[ids[row] for row in order], labels=[1] * len(X)
+        tmp_path / "same.h5",
+        X[order].astype(np.float64),
+        name="toy",
+        ids=[ids[row] for row in order],
+        labels=[1] * len(X),
     )
     assert same.key == FeatureCache.open(tmp_path / "0.h5").key
 
@@ -153,8 +166,16 @@ def test_rows_that_are_not_finite_fail_with_a_reason(tmp_path):
         (np.zeros((3, 2)), {"ids": ["a", "", "b"]}, "id, row 1: got nothing"),
         (np.zeros((3, 2)), {"ids": ["a", "b\0", "c"]}, "null character"),
         (np.zeros((3, 2)), {"labels": [1, 2]}, "label: got 2 values"),
-        (np.zeros((3, 2)), {"labels": [0.5, 1, 2]}, "label, row 0: got 0.5, expected a text or a whole number"),
-        (np.zeros((3, 2)), {"labels": [0, 1, 2], "classes": ["a", "b"]}, "got 2, expected the number of one of the 2"),
+        (
+            np.zeros((3, 2)),
+            {"labels": [0.5, 1, 2]},
+            "label, row 0: got 0.5, expected a text or a whole number",
+        ),
+        (
+            np.zeros((3, 2)),
+            {"labels": [0, 1, 2], "classes": ["a", "b"]},
+            "got 2, expected the number of one of the 2",
+        ),
         (np.zeros((3, 2)), {"split": ["train", "eval", ""]}, "split, row 1: got 'eval', expected train"),
         (np.zeros((3, 2)), {"name": ""}, "name: got ''"),
         (np.zeros((3, 2)), {"declared": {"": "x"}}, "declared: got ''"),
@@ -177,7 +198,9 @@ def test_integer_labels_take_the_names_of_classes(tmp_path):
     cache = made(tmp_path, vectors(4), labels=[1, 0, -1, 1], classes=["zebra", "ape"])
     assert cache.classes == ("ape", "zebra")
     assert [(*cache.classes, "")[label] for label in cache.labels] == ["ape", "zebra", "", "ape"]
-    numbers = FeatureCache.from_arrays(tmp_path / "n.h5", vectors(4), name="t", labels=np.array([10, 9, 10, 9]))
+    numbers = FeatureCache.from_arrays(
+        tmp_path / "n.h5", vectors(4), name="t", labels=np.array([10, 9, 10, 9])
+    )
     assert numbers.classes == ("9", "10")
 
 
@@ -196,7 +219,10 @@ def test_data_frames_give_columns_and_numbers(tmp_path):
 def test_several_layers_and_their_pools(tmp_path):
     X, Y = vectors(dim=3), vectors(dim=7)
     cache = made(tmp_path, {"blocks.4:avg": X, "embedding": Y})
-    assert [(x.name, x.pool, x.dim) for x in cache.layers] == [("blocks.4", "avg", 3), ("embedding", "none", 7)]
+    assert [(x.name, x.pool, x.dim) for x in cache.layers] == [
+        ("blocks.4", "avg", 3),
+        ("embedding", "none", 7),
+    ]
     assert np.array_equal(cache.features("blocks.4:avg"), X)
     assert np.array_equal(cache.features("embedding"), Y)
 
@@ -206,7 +232,7 @@ def test_images_give_digests_stamps_and_what_was_not_told(tmp_path):
     X = vectors(300)
     names = [name.decode() for name in images.table.ids]
     cache = made(tmp_path, X[::-1], ids=names[::-1], images=images)
-    plain, _ = extract_images(tmp_path / "plain.h5", SPEC, images) or (None, None), None
+    extract_images(tmp_path / "plain.h5", SPEC, images)
     extracted = FeatureCache.open(tmp_path / "plain.h5")
     assert np.array_equal(cache.content, extracted.content)
     assert np.array_equal(cache.stamps, extracted.stamps)
@@ -255,4 +281,3 @@ def test_no_row_is_reused_by_its_content(tmp_path):
     images.table.stamps[1] += 1
     cache = made(tmp_path, X, ids=names, images=images)
     assert np.array_equal(cache.features(), X)
-    assert Split.NONE in cache.split.tolist() or len(cache.split) == 2
