@@ -14,7 +14,7 @@ from frostline.features.sources.tables.batches import ERRORS, open_table, record
 from frostline.pipeline.importing.columns import Plan, plan_columns
 from frostline.pipeline.importing.importers import FoundVectors, Importer, Wanted
 from frostline.pipeline.importing.named_arrays import read_description
-from frostline.pipeline.importing.numpy_files import opened
+from frostline.pipeline.importing.numpy_files import NO_ROOM, opened
 
 _MOST_VALUES: Final = 1 << 28  # numbers in one row group or batch, which is read whole
 
@@ -54,6 +54,8 @@ def _read(wanted: Wanted, batches: Batches) -> FoundVectors:
     except VectorsError:
         raise
     except ERRORS as error:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
+            raise
         raise VectorsError(f"{wanted.path}: not a readable table: {str(error)[:300]}") from error
     return FoundVectors(layers, facts, plan.roles, plan.unused, description)
 

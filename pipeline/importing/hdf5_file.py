@@ -12,7 +12,7 @@ from frostline.features.cache.imported.vectors import StoredVectors, Vectors, sl
 from frostline.features.errors import VectorsError
 from frostline.pipeline.importing.importers import FoundVectors, Importer, Wanted
 from frostline.pipeline.importing.named_arrays import NamedArray, found_arrays
-from frostline.pipeline.importing.numpy_files import opened
+from frostline.pipeline.importing.numpy_files import NO_ROOM, opened
 
 _MAX_CHUNK: Final = 1 << 28  # bytes of a chunk, which the library reads whole
 _MAX_VALUES: Final = 1 << 30
@@ -31,7 +31,11 @@ def _read(wanted: Wanted) -> FoundVectors:
         return found_arrays(wanted, arrays)
     except VectorsError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, OverflowError, MemoryError) as error:
+    except OSError as error:
+        if error.errno in NO_ROOM:
+            raise
+        raise VectorsError(f"{wanted.path}: not a readable HDF5 file: {error}") from error
+    except (ValueError, RuntimeError, KeyError, TypeError, OverflowError, MemoryError) as error:
         raise VectorsError(f"{wanted.path}: not a readable HDF5 file: {error}") from error
 
 

@@ -1,5 +1,6 @@
 """NumPy files of vectors: ``.npy``, read in place, and ``.npz``, whose arrays are copied block by block."""
 
+import errno
 import math
 import os
 import warnings
@@ -25,6 +26,9 @@ from frostline.features.sources.arrays.numpy_files import ERRORS, read_header
 from frostline.pipeline.importing.importers import FoundVectors, Importer, Wanted
 from frostline.pipeline.importing.named_arrays import NamedArray, found_arrays, read_description
 from frostline.system.files import open_regular, read_at, write_all
+
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""Numbers of the errors of a full disk, which say nothing of the file that is read."""
 
 _MAX_VALUES: Final = 1 << 30  # bytes of an array that is read whole
 _MOST_PACKED: Final = 1100  # bytes that one compressed byte can stand for; deflate reaches 1032
@@ -88,8 +92,10 @@ def _read_npz(wanted: Wanted) -> FoundVectors:
         told = arrays.pop("provenance", None)
         text = told.values() if told and told.shape == () and told.dtype.startswith("str") else None
         return found_arrays(wanted, arrays, read_description(str(text)) if text is not None else None)
-    except ERRORS as error:
+    except (*ERRORS, OSError) as error:
         if isinstance(error, VectorsError):
+            raise
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise
         raise VectorsError(f"{wanted.path}: not a readable .npz file: {error}") from error
 

@@ -96,7 +96,10 @@ def read_torch_objects(path: str | Path) -> object:
     with open(open_regular(path), "rb") as file:  # noqa: PTH123  # a descriptor
         if not file.read(4).startswith(_TORCH_MAGIC):
             raise WeightsError(f"{path}: is no torch file; expected what torch.save writes")
-        return _read_torch(file, path, mapped=zipfile.is_zipfile(file))
+        try:
+            return _read_torch(file, path, mapped=zipfile.is_zipfile(file))
+        except OSError as error:  # a place in the file that no file has
+            raise WeightsError(f"{path}: a damaged torch file ({first_line(error)})") from error
 
 
 def check_tensor(name: str, tensor: Tensor, path: str | Path, size: int) -> Tensor:
@@ -211,7 +214,7 @@ def _check_records(file: BinaryIO, path: str | Path) -> None:
     try:
         damaged = archive.testzip()
         reason = f"{damaged} doesn't have its checksum" if damaged else ""
-    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, NotImplementedError, OSError) as error:
         reason = first_line(error)
     if reason:
         raise WeightsError(f"weights {path}: a damaged torch file ({reason}); download it again")

@@ -49,7 +49,7 @@ def check_rows(cache, *, classes=CLASSES):
 @pytest.mark.parametrize("name", FILES)
 def test_every_format_gives_the_rows_and_what_is_said_of_them(write, name):
     result = imported(write(name))
-    with_names = name not in {"x.safetensors"}
+    with_names = name != "x.safetensors"
     check_rows(FeatureCache.open(result.cache), classes=CLASSES if with_names else ("0", "1", "2"))
     assert {"id", "label"} <= result.columns.keys()
     assert (result.rows, result.written, result.failed) == (ROWS, ROWS, 0)
@@ -99,7 +99,7 @@ def test_arrays_of_numpy_with_files_beside_them(write, tmp_path, kind, fortran):
     assert by_column.key == result.key
 
 
-def test_several_arrays_must_be_named(write, tmp_path):
+def test_several_arrays_must_be_named(tmp_path):
     path = tmp_path / "two.npz"
     np.savez(path, a=X, b=X[:, :2], ids=IDS)
     with pytest.raises(
@@ -225,7 +225,7 @@ def test_the_name_is_required_and_facts_are_pairs(write):
         import_vectors(path, out=path.with_name("out.h5"))
     with pytest.raises(OptionError, match="expected KEY=VALUE"):
         imported(path, declare=["model"])
-    with pytest.raises(VectorsError, match="expected a file ending in .npy, .npz"):
+    with pytest.raises(VectorsError, match=r"expected a file ending in \.npy, \.npz"):
         imported(write("x.xls", b"x"))
     with pytest.raises(OSError, match="No such file"):
         imported(path.with_name("missing.npy"))

@@ -239,7 +239,9 @@ def test_images_give_digests_stamps_and_what_was_not_told(tmp_path):
     assert np.array_equal(cache.labels, extracted.labels)
     assert np.array_equal(cache.features(), X)
     assert cache.source == images.root
-    with pytest.raises(VectorsError, match="1 .'other'. only among the vectors, 1 .* only among the images"):
+    with pytest.raises(
+        VectorsError, match=r"1 \('other'\) only among the vectors, 1 .* only among the images"
+    ):
         FeatureCache.from_arrays(tmp_path / "d.h5", X, name="t", ids=["other", *names[1:]], images=images)
 
 
