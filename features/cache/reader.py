@@ -128,7 +128,7 @@ class CacheInfo:
     weights: str | None
     weights_note: str | None
     part: str | None
-    imported: str | None
+    imported: str | None = None
 
 
 class FeatureCache:

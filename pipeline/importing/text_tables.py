@@ -3,6 +3,7 @@
 import csv
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, Final, TextIO
 
 import numpy as np
@@ -118,6 +119,7 @@ def _blocks(
     step = max(1, rows_per_block(width) // 4)  # Python's numbers take more memory
     vectors: dict[str, list[Any]] = {key: [] for key in (*plan.lists, *plan.numbers)}
     widths: dict[str, int] = {}
+    taken = {key: _getter(names) for key, names in plan.numbers.items()}
     for count, (line, cells) in enumerate(rows, 1):
         for role, name in plan.roles.items():
             value = cells.get(name)
@@ -128,12 +130,25 @@ def _blocks(
             widths[key] = len(found)
             vectors[key].append(found)
         for key, names in plan.numbers.items():
-            vectors[key].append(_row([cells.get(name, "") for name in names], names, path, line))
+            vectors[key].append(_row(taken[key](cells), names, path, line))
         if count % step == 0:
             yield {key: np.array(rows_, np.float32) for key, rows_ in vectors.items()}
             vectors = {key: [] for key in vectors}
     if any(vectors.values()):
         yield {key: np.array(rows_, np.float32) for key, rows_ in vectors.items()}
+
+
+def _getter(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+    """Return a function that takes some cells of a row; a missing one is empty."""
+    several = itemgetter(*names, names[0])  # which returns a tuple for one name as well
+
+    def get(cells: Mapping[str, Any]) -> Sequence[Any]:
+        try:
+            return several(cells)[:-1]
+        except KeyError:
+            return [cells.get(name, "") for name in names]
+
+    return get
 
 
 def _cell(value: Any, path: str, line: int, name: str, role: str) -> str:

@@ -118,7 +118,7 @@ def test_imported_and_extracted_features_are_never_used_together(folder, ten_cac
     with pytest.raises(RunError, match="never used together"):
         predict(folder / "run", cache=ten_cache)
     with pytest.raises(
-        RunError, match="holds vectors that were imported toy, declared model=m, and .* features of timm:"
+        RunError, match=r"holds vectors that were imported toy, declared model=m, and .* features of timm:"
     ):
         predict(ten_run, cache=folder / "c.h5")
 
@@ -134,9 +134,9 @@ def test_rows_of_an_extracted_cache_are_predicted_as_its_images(ten_cache, ten_r
 
 
 def test_what_needs_the_backbone_says_that_there_is_none(folder, tmp_path, few_digits):
-    with pytest.raises(RunError, match="imported toy, declared model=m.*predict .* --cache NEW.h5"):
+    with pytest.raises(RunError, match=r"imported toy, declared model=m.*predict .* --cache NEW\.h5"):
         predict(folder / "run", few_digits)
-    with pytest.raises(FinetuneError, match="imported toy.*there is no network to fine-tune"):
+    with pytest.raises(FinetuneError, match=r"imported toy.*there is no network to fine-tune"):
         finetune(few_digits, from_run=folder / "run", run=tmp_path / "t", **BACKBONE)
 
 
@@ -172,7 +172,7 @@ def test_equal_vectors_in_several_splits_are_refused_and_named_for_what_they_are
     rows[9] = rows[0]
     split[[0, 9]] = "train", "test"
     cache = cache_of(tmp_path / "c.h5", rows, labels=LABELS, split=split)
-    with pytest.raises(LeakError, match="equal vectors count as equal images.*--images"):
+    with pytest.raises(LeakError, match=r"equal vectors count as equal images.*--images"):
         train_head(cache.path, "ridge", run=tmp_path / "run")
     found = check_cache(cache.path)
     assert found.exact == (("00000000", "00000009"),)
