@@ -144,9 +144,10 @@ def _getter(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Sequence[Any]
 
     def get(cells: Mapping[str, Any]) -> Sequence[Any]:
         try:
-            return several(cells)[:-1]
+            taken: Sequence[Any] = several(cells)[:-1]
         except KeyError:
-            return [cells.get(name, "") for name in names]
+            taken = [cells.get(name, "") for name in names]
+        return taken
 
     return get
 

@@ -13,7 +13,8 @@ from frostline.features.cache.file.encoding import decode, encode
 from frostline.features.cache.imported.vectors import from_bits, tensor_array
 from frostline.features.sources.numbering import numbered
 from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
-from frostline.pipeline.inputs.layers import joined_layers, layer_features, layer_keys
+from frostline.pipeline.inputs.layers import joined_layers, layer_keys
+from frostline.pipeline.inputs.side_columns import head_rows
 from frostline.pipeline.judging.compatibility import check_compatible
 from frostline.pipeline.judging.prediction import Prediction, labelled
 from frostline.pipeline.options.judging import PredictOptions
@@ -33,7 +34,7 @@ def predict_cache(
     """
     cache = open_caches(named)
     check_compatible(run, cache, options.report)
-    features, ids, errors = layer_features(cache, run.layer), cache.ids, cache.errors
+    features, ids, errors = head_rows(cache, run.layer, head.columns), cache.ids, cache.errors
     predictions: list[Prediction] = []
     with options.report.task("Predicting", cache.rows) as advance:
         for rows in _blocks(cache.rows, features.shape[1]):
@@ -51,6 +52,10 @@ def predict_features(run: Run, features: Any, head: FittedHead, options: Predict
     Raises:
         OptionError: The features have another shape or other layers.
     """
+    if head.columns:
+        raise OptionError(
+            f"features: the head of {run.path} reads side columns too, which an array does not have; pass a cache that has them"
+        )
     parts = _parts(run, features)
     predictions: list[Prediction] = []
     names = numbered(len(parts[0][0]))

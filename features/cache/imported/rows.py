@@ -252,6 +252,7 @@ def joined_with_images(rows: RowTable, images: ImageTable, root: str, where: str
         split=images.split if "split" in taken else table.split,
         groups=images.groups if "group" in taken else table.groups,
         stamps=images.stamps,
+        columns=images.columns,
     )
     remark = (
         f"taken from the images: {', '.join(taken)}"

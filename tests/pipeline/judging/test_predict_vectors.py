@@ -133,6 +133,26 @@ def test_rows_of_an_extracted_cache_are_predicted_as_its_images(ten_cache, ten_r
     assert of_image.probability == pytest.approx(found[image].probability, abs=1e-3)
 
 
+def test_a_head_on_side_columns_reads_those_of_the_cache(tmp_path, ten_digits):
+    names = [path.relative_to(ten_digits).as_posix() for path in sorted(ten_digits.rglob("*.png"))]
+    lines = [f"{ten_digits / name},{name.split('/')[-2]},{number % 7}" for number, name in enumerate(names)]
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("\n".join(["path,label,age", *lines]))
+    ids = [str(ten_digits / name) for name in names]
+    rows = RNG.normal(size=(len(names), 6)).astype(np.float32)
+    cache = cache_of(tmp_path / "c.h5", rows, ids=ids, images=manifest)
+    assert [*cache.columns] == ["age"]
+    made = train_head(cache.path, "ridge", with_columns=["age"], run=tmp_path / "run")
+    found = predict(made.run, cache=cache.path)
+    head = load_run(made.run).head()
+    given = np.concatenate(
+        [cache.features(), head.columns.encode(cache.columns, np.arange(len(names)))], axis=1
+    )
+    assert [each.label for each in found] == [head.classes[k] for k in head.predict(given)]
+    with pytest.raises(OptionError, match="side columns"):
+        predict(made.run, features=rows)
+
+
 def test_what_needs_the_backbone_says_that_there_is_none(folder, tmp_path, few_digits):
     with pytest.raises(RunError, match=r"imported toy, declared model=m.*predict .* --cache NEW\.h5"):
         predict(folder / "run", few_digits)
