@@ -27,8 +27,6 @@ from frostline.splits import SPLITS
 from frostline.system.files import resolved
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import torch
     from numpy.typing import ArrayLike
 
