@@ -47,6 +47,10 @@ class ChecksumError(FeaturesError, OSError):
     """Cached bytes that differ from the bytes that were written."""
 
 
+class VectorsError(FeaturesError, ValueError):
+    """Vectors that can't be imported, or what is said of their rows does not fit them."""
+
+
 class EngineError(FeaturesError, ValueError):
     """An engine, device, precision or batch size that is not available."""
 

@@ -22,6 +22,11 @@ computed in different ways may be combined. It is also the default threshold of 
 
 _COMPUTATION = frozenset({"engine", "device", "precision", "versions.torch"})
 
+IMPORTED = "imported"
+"""Engine of vectors that were computed elsewhere, and the first part of their backbone; see `cache.imported.facts`."""
+
+_IMPORTED_ROWS = frozenset({"versions.numbers", "versions.content"})
+
 
 _MAX_SIZE = 2**31
 _MAX_LEVEL = 1e6  # of the mean and std of pixels
@@ -40,6 +45,11 @@ class Difference(NamedTuple):
     def is_of_computation(self) -> bool:
         """Whether the field concerns how features were computed (engine, device, precision, torch version)."""
         return self.field in _COMPUTATION
+
+    @property
+    def is_of_imported_rows(self) -> bool:
+        """Whether the field tells which rows were imported, and not how their vectors were made."""
+        return self.field in _IMPORTED_ROWS
 
 
 @dataclass(frozen=True)
@@ -173,6 +183,11 @@ class FeatureSpec:
     def is_reference(self) -> bool:
         """Whether the features were computed by the reference, eager fp32."""
         return engine_kind(self.engine) == "eager" and self.precision == "fp32"
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether the vectors were computed elsewhere and imported."""
+        return engine_kind(self.engine) == IMPORTED
 
     def differences(self, other: Self) -> list[Difference]:
         """Return the fields in which `other` differs from this specification, sorted by dotted name."""

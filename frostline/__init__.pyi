@@ -34,6 +34,7 @@ from .features.errors import CacheMismatchError as CacheMismatchError
 from .features.errors import FeaturesError as FeaturesError
 from .features.errors import SearchError as SearchError
 from .features.errors import SourceError as SourceError
+from .features.errors import VectorsError as VectorsError
 from .features.sources.opening import open_source as open_source
 from .features.sources.summary import SourceSummary as SourceSummary
 from .features.spec import FeatureSpec as FeatureSpec
@@ -62,6 +63,8 @@ from .pipeline.extraction.extract import ExtractResult as ExtractResult
 from .pipeline.extraction.extract import extract as extract
 from .pipeline.extraction.plan import ExtractionPlan as ExtractionPlan
 from .pipeline.extraction.plan import plan_extraction as plan_extraction
+from .pipeline.importing.import_vectors import ImportResult as ImportResult
+from .pipeline.importing.import_vectors import import_vectors as import_vectors
 from .pipeline.inputs.labelled_images import split_rows as split_rows
 from .pipeline.inspection.check_cache import CacheCheck as CacheCheck
 from .pipeline.inspection.check_cache import check_cache as check_cache
@@ -71,8 +74,8 @@ from .pipeline.inspection.rank_backbones import Ranking as Ranking
 from .pipeline.inspection.rank_backbones import rank as rank
 from .pipeline.judging.evaluate import EvaluationResult as EvaluationResult
 from .pipeline.judging.evaluate import evaluate as evaluate
-from .pipeline.judging.predict import Prediction as Prediction
 from .pipeline.judging.predict import predict as predict
+from .pipeline.judging.prediction import Prediction as Prediction
 from .pipeline.options.learning.recipe import Recipe as Recipe
 from .pipeline.runs.run import Run as Run
 from .pipeline.runs.run import load_run as load_run

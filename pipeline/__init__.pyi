@@ -22,6 +22,8 @@ from .extraction.extract import ExtractResult as ExtractResult
 from .extraction.extract import extract as extract
 from .extraction.plan import ExtractionPlan as ExtractionPlan
 from .extraction.plan import plan_extraction as plan_extraction
+from .importing.import_vectors import ImportResult as ImportResult
+from .importing.import_vectors import import_vectors as import_vectors
 from .inputs.labelled_images import split_rows as split_rows
 from .inspection.check_cache import CacheCheck as CacheCheck
 from .inspection.check_cache import check_cache as check_cache
@@ -31,8 +33,8 @@ from .inspection.rank_backbones import Ranking as Ranking
 from .inspection.rank_backbones import rank as rank
 from .judging.evaluate import EvaluationResult as EvaluationResult
 from .judging.evaluate import evaluate as evaluate
-from .judging.predict import Prediction as Prediction
 from .judging.predict import predict as predict
+from .judging.prediction import Prediction as Prediction
 from .options.learning.recipe import Recipe as Recipe
 from .runs.run import Run as Run
 from .runs.run import load_run as load_run

@@ -49,6 +49,8 @@ ALLOWED = {
     "pipeline/inputs/scanned_images.py": {"savez"},
     # TensorBoard's own files, copied into the run when the training is over.
     "pipeline/tuning/trainer/logs.py": {"SummaryWriter"},
+    # Copies without a name of vectors that can only be read in order, which end with the process.
+    "features/cache/imported/vectors.py": {"TemporaryFile"},
     # Space to measure in, which is no output.
     "pipeline/studies/jobs/estimates.py": {"TemporaryDirectory"},
 }

@@ -11,6 +11,7 @@ from frostline.features.cache.file.mapped import MappedFile
 from frostline.features.cache.file.part import Part, part_paths
 from frostline.features.cache.file.partial import partial_path, salvage_paths
 from frostline.features.cache.file.trust import NewerFormatError
+from frostline.features.cache.imported.facts import describe_vectors
 from frostline.features.cache.reader import FeatureCache
 from frostline.features.cache.writing.reuse import Overlap
 from frostline.features.errors import CacheFormatError, CacheMismatchError, ChecksumError, FeaturesError
@@ -105,13 +106,18 @@ class EarlierFiles:
         return found
 
     def _mismatch(self, path: Path, theirs: FeatureSpec, what: str) -> str:
+        if self.spec.is_imported != theirs.is_imported:
+            return (
+                f"{path}: {what} of {describe_vectors(theirs)} is there, and {describe_vectors(self.spec)} are never written into it or mixed with it.\n"
+                f"Choose another file with {'--out' if self.spec.is_imported else '--cache'}, or replace this one with --overwrite"
+            )
         fields = "".join(
             f"\n  {name}: {ours!r} now, {other!r} in the file"
             for name, ours, other in self.spec.differences(theirs)
         )
         return (
             f"{path}: found {what} of another specification; it differs in{fields}\n"
-            "Choose another file with --cache, or replace this one with --overwrite"
+            f"Choose another file with {'--out' if theirs.is_imported else '--cache'}, or replace this one with --overwrite"
         )
 
 
@@ -139,7 +145,7 @@ def check_source(file: MappedFile, root: str, compare: Callable[[], Overlap]) ->
     raise CacheMismatchError(
         f"{file.path}: holds features of another data set; {found.images} images from {earlier}, of which {root} has"
         f" {found.common}{'' if found.agrees else ', with other labels, splits or groups'}.\n"
-        "Choose another file with --cache (merge: --out; finetune: --caches FOLDER), or replace this one with --overwrite"
+        "Choose another file with --cache (merge and import: --out; finetune: --caches FOLDER), or replace this one with --overwrite"
     )
 
 
@@ -172,6 +178,8 @@ def made_with(path: str | Path, part: Part | None = None) -> Layout | None:
             file = MappedFile.open(candidate)
         except (OSError, FeaturesError):
             continue
+        if file.layout.spec.is_imported:
+            return None  # nothing was computed, and `open_writer` refuses it
         if file.committed().any():
             return file.layout
     return None

@@ -182,20 +182,21 @@ class _Opening:
 
     def begin(self, partial: PartialFile, final: FeatureCache | None) -> CacheWriter:
         """Create a cache or resume the unfinished one, copy all known rows, and return the writer."""
-        known = [final.file] if final else []
-        known += self.earlier.salvages()
+        copies = not self.spec.is_imported  # which are read again faster than images are compared
+        known = [final.file] if final and copies else []
+        known += self.earlier.salvages() if copies else []
         resumed = self._resume(partial, known)
         layout = resumed[0] if resumed else self._create(partial)
         committed = resumed[1] if resumed else np.zeros(layout.blocks, bool)
         writer = CacheWriter(self.path, partial, layout, committed, self.source)
         try:
-            known += self.earlier.relatives(self.whole)
+            known += self.earlier.relatives(self.whole) if copies else []
             if known:
                 writer.reuse(find_reusable(known, self.contents, writer.todo))
         except BaseException:
             writer.close()
             raise
-        for file in known:  # some of them will be replaced or deleted
+        for file in [*known, *([final.file] if final else [])]:  # some of them will be replaced or deleted
             file.close()
         return writer
 
@@ -214,6 +215,7 @@ class _Opening:
         resumable = self._is_resumable(unfinished, valid)
         if valid.any() and not resumable:
             self.check_source(unfinished)
+            valid &= not self.spec.is_imported
         unfinished.close()
         if resumable:
             return unfinished.layout, valid

@@ -1,6 +1,6 @@
 """Reading of finished caches: ids, labels, splits and features, memory-mapped."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,18 +16,17 @@ from frostline.features.cache.file.layout import METADATA, Array, feature_name
 from frostline.features.cache.file.mapped import MappedFile
 from frostline.features.cache.file.part import Part
 from frostline.features.cache.file.partial import finished_name, partial_path
+from frostline.features.cache.imported.facts import describe_imported
 from frostline.features.errors import CacheFormatError, CacheMismatchError, ChecksumError, LayerError
 from frostline.features.fidelity import Check
 from frostline.features.notes import SourceNotes
-from frostline.features.spec import FeatureSpec, Layer
+from frostline.features.spec import Dtype, FeatureSpec, Layer
 from frostline.features.table import FAILED, OK, ImageTable
 from frostline.shell import shell_command
 from frostline.splits import SPLITS
 from frostline.system.files import resolved
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import torch
     from numpy.typing import ArrayLike
 
@@ -104,6 +103,7 @@ class CacheInfo:
         weights: Weights that the user chose for the backbone; None for its own.
         weights_note: How the weights were read and what was assumed; None for nothing to say.
         part: Part of a cache that the file holds, e.g. "2/4"; None for a whole cache.
+        imported: Name of imported vectors and what was declared of them; None for features computed by Frostline.
     """
 
     path: Path
@@ -126,6 +126,7 @@ class CacheInfo:
     weights: str | None
     weights_note: str | None
     part: str | None
+    imported: str | None = None
 
 
 class FeatureCache:
@@ -174,6 +175,63 @@ class FeatureCache:
                 "run the same extract again, which resumes it"
             )
         return cls(file)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        path: str | Path,
+        X: Any,
+        *,
+        name: str,
+        ids: Any = None,
+        labels: Any = None,
+        split: Any = None,
+        groups: Any = None,
+        classes: Sequence[str] | None = None,
+        declared: Mapping[str, str] | None = None,
+        images: Any = None,
+        dtype: Dtype | None = None,
+        max_bad: float = 0.01,
+        overwrite: bool = False,
+    ) -> "FeatureCache":
+        """Write vectors that were computed elsewhere as a cache, and open it.
+
+        The specification of the cache says that they are imported, see `frostline.features.cache.imported.facts`. If the
+        call is interrupted, repeating it completes the file.
+
+        Args:
+            path: Path of the cache.
+            X: (n, d) array, tensor or data frame of numbers; mapping of layer to such arrays; or iterable of blocks, (k, d)
+                arrays or mappings of layer to such arrays, for data larger than memory. The layer of an array without a
+                name is ``embedding``. Integers are refused where the number format of the file does not hold them exactly.
+            name: Name of the vectors, such as that of the model. Caches with other names are never used together.
+            ids: Names of the rows, unique; those of the images if `images` are given. By default they are numbered. Of a
+                data frame, `ids`, `labels`, `split` and `groups` may be the name of a column.
+            labels: Label of each row as text or integer, "" or None for unknown.
+            split: Split of each row: train, val, test, or "" for none.
+            groups: Group of each row, "" for none.
+            classes: Names of the classes that integer labels are the numbers of; -1 is then no label.
+            declared: What is known of the origin of the vectors, such as ``{"model": "ViT-B/32"}``. Caches with other
+                declared facts are never used together.
+            images: Images of the rows, by the same ids: a path, an image source, or images. Without them, equal vectors
+                count as equal images.
+            dtype: Number format in the file: float32, float16 or bfloat16. By default float16 or bfloat16 if the vectors are
+                of it, else float32.
+            max_bad: Largest share of rows whose vector is not finite, or overflows the number format. They are kept as
+                failed rows, with the reason.
+            overwrite: Whether to replace a cache of other vectors or features at the path.
+
+        Raises:
+            VectorsError: The vectors, or what is said of their rows, are not valid, or too many rows have no usable vector.
+            FeaturesError: The path holds another cache, or the images can't be listed.
+            OSError: A file can't be read or written.
+        """
+        from frostline.features.cache.imported.rows import RowFacts
+        from frostline.features.cache.imported.writing import ImportSettings, import_arrays
+
+        facts = RowFacts(ids, labels, split, groups, classes)
+        settings = ImportSettings(name, declared or {}, dtype, max_bad, overwrite)
+        return import_arrays(path, X, facts, settings, images=images)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (type(self), self.path, self._identity)
@@ -496,6 +554,7 @@ class FeatureCache:
             weights=self.weights or None,
             weights_note=self._file.layout.origin.weights_note or None,
             part=str(self.part) if self.part else None,
+            imported=describe_imported(self.spec) if self.spec.is_imported else None,
         )
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Commands that inspect a cache: ``cache info``, ``check`` and ``merge``, ``verify``, and ``label-errors``."""
+"""The group ``cache`` with ``info``, ``check`` and ``merge``; ``verify``, and ``label-errors``."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from frostline import pipeline
+from frostline.commands.interface.group import LazyCommands
 from frostline.commands.interface.options import (
     PATH,
     example,
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
 _file_argument = click.argument("file", type=PATH)
 
 
-@click.group()
+@click.group(commands=LazyCommands({"import": "imports:import_"}))
 def cache() -> None:
-    """Inspect a feature cache, check it, or merge its parts."""
+    """Inspect a feature cache, check it, merge its parts, or make one of vectors that were computed elsewhere."""
 
 
 @cache.command(epilog=example("frostline cache info photos.h5"))

@@ -61,28 +61,32 @@ def evaluation_text(result: "pipeline.EvaluationResult") -> Text:
         yield f"most confident mistakes: {result.mistakes}"
 
 
-@click.command(epilog=example("frostline predict runs/photos-linear new/ one.jpg --format csv > labels.csv"))
+@click.command(
+    epilog=example(
+        "frostline predict runs/photos-linear new/ one.jpg --format csv > labels.csv",
+        "frostline predict runs/clip-linear --cache new.h5   # of vectors that were imported or extracted before",
+    )
+)
 @click.argument("run", type=PATH)
-@click.argument("images", type=PATH, nargs=-1, required=True, metavar="IMAGE|FOLDER|DATA...")
+@click.argument("images", type=PATH, nargs=-1, metavar="[IMAGE|FOLDER|DATA...]")
 @format_option("csv", "json")
 @options_of(PredictOptions)
 @output_options
 def predict(*, output: Output, run: Path, images: tuple[Path, ...], **options: Any) -> None:
     """Label new images with RUN.
 
-    Images go through the backbone, transform, layer and head of RUN. An image that cannot be read gets the reason
-    in place of a label, and the exit code is 1.
+    Images go through the backbone, transform, layer and head of RUN; rows of a --cache through its head. An image that
+    cannot be read, and a row without features, gets the reason in place of a label, and the exit code is 1.
     """
-    predictions = pipeline.predict(run, images, report=output.report, **options)
+    predictions = pipeline.predict(run, images or None, report=output.report, **options)
     output.show(predictions, _predictions_text(predictions))
     unread = sum(prediction.error is not None for prediction in predictions)
     if unread:
-        raise click.ClickException(
-            f"{unread} of {len(predictions)} images could not be read; see the error column."
-        )
+        what = "images could not be read" if options["cache"] is None else "rows have no features"
+        raise click.ClickException(f"{unread} of {len(predictions)} {what}; see the error column.")
 
 
 def _predictions_text(predictions: "Sequence[pipeline.Prediction]") -> Text:
-    from frostline.pipeline.judging.predict import as_csv
+    from frostline.pipeline.judging.prediction import as_csv
 
     yield CsvTable(*as_csv(predictions))

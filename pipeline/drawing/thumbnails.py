@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from frostline.features.cache.imported.facts import tells_images
 from frostline.features.errors import SourceError
 from frostline.features.images.decoders import DECODERS, DecoderError, decoder_of
 from frostline.features.images.decoding import MAX_FILE_BYTES, DecodeError
@@ -109,6 +110,10 @@ def opened_pictures(cache: AnyCache, source: ImageSource | None = None) -> Itera
         source: Source of the images; None for the one that the cache names.
     """
     first = members(cache)[0]
+    if source is None and not tells_images(first.spec):
+        why = f"Images are not shown, because the vectors of {first.path} were imported without --images."
+        yield Pictures(cache, _nothing, obstacle=why)
+        return
     decoder = decoder_of(first.spec.decoder)
     try:
         DECODERS[decoder]  # which may be of a package that is not installed here

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.features.cache import FeatureCache
+from frostline.features.cache.imported.facts import tells_images
 from frostline.features.errors import SourceError
 from frostline.features.sources import open_source
 from frostline.features.sources.manifests.manifest import MANIFEST_SUFFIXES
@@ -108,6 +109,16 @@ class JoinedCaches:
         )
         return found
 
+    @cached_property
+    def errors(self) -> dict[int, str]:
+        """Reason for each row that lacks features in one of the caches, by row."""
+        found: dict[int, str] = {}
+        for cache, order in zip(self.caches, self._orders, strict=True):
+            by_row = cache.errors
+            for row in np.flatnonzero(~cache.ok[order]).tolist():
+                found.setdefault(row, by_row[int(order[row])])
+        return found
+
     @property
     def layers(self) -> tuple[Layer, ...]:
         """Layers of all caches."""
@@ -185,7 +196,13 @@ def members(cache: AnyCache) -> tuple[FeatureCache, ...]:
 
 
 def _match(first: FeatureCache, other: FeatureCache) -> NDArray[np.int64]:
-    """Return the (n,) rows of `other` that hold the image of each row of `first`."""
+    """Return the (n,) rows of `other` that hold the image of each row of `first`.
+
+    Vectors that were imported without images are matched by their ids, which the user must have given.
+    """
+    without = [cache for cache in (first, other) if not tells_images(cache.spec)]
+    if without:
+        return _match_ids(first, other, without)
     if np.array_equal(first.ids, other.ids) and np.array_equal(first.content, other.content):
         return np.arange(first.rows)
     ours, theirs = image_digests(first.content), image_digests(other.content)
@@ -201,6 +218,25 @@ def _match(first: FeatureCache, other: FeatureCache) -> NDArray[np.int64]:
             f"{first.path} and {other.path} hold different images: {_describe_names(lost)} only in the first, {_describe_names(foreign)}"
             " only in the second."
             " Run extract for both on the same data; only new images are computed."
+        )
+    return order
+
+
+def _match_ids(
+    first: FeatureCache, other: FeatureCache, without: Sequence[FeatureCache]
+) -> NDArray[np.int64]:
+    for cache in without:
+        if "id" not in cache.notes.columns and other is not first:
+            raise RunError(
+                f"{cache.path}: its vectors were imported without ids and without images, so nothing tells which of its rows"
+                f" belong to those of {(other if cache is first else first).path}. Import it again with --ids or --images."
+            )
+    order = find(first.ids, other.ids)
+    lost, foreign = first.ids[order < 0], other.ids[find(other.ids, first.ids) < 0]
+    if len(lost) or len(foreign):
+        raise RunError(
+            f"{first.path} and {other.path} hold different rows: {_describe_names(lost)} only in the first, {_describe_names(foreign)}"
+            " only in the second. Vectors that were imported without images are matched by their ids."
         )
     return order
 

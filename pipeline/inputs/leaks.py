@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.inspection.duplicates import check_leaks
 from frostline.features.cache import FeatureCache
+from frostline.features.cache.imported.facts import tells_images
 from frostline.pipeline.errors import LeakError
 from frostline.pipeline.inputs.labelled_images import LabelledImages
 from frostline.shell import shell_command
@@ -24,11 +25,13 @@ def refuse_leaks(images: LabelledImages, split: NDArray[np.uint8]) -> tuple[str,
     labels = np.where((split == Split.NONE) | (split == Split.TEST), -1, images.labels)
     found = check_leaks(split, images.content, images.groups, labels, images.classes)
     leaks = (*found.exact, *found.groups)
+    told = content_remark(images)
     if leaks:
         names = "\n".join(f"  {_listed(images, rows)}" for rows in leaks[:_SHOWN_NAMES])
         refusals = "\n".join(found.refusals)
         raise LeakError(
             f"{images.path}: these splits leak, so scores on them would be meaningless:\n{refusals}\n{names}"
+            + (f"\n{told}" if found.exact and told else "")
             + (
                 f"\nList all of them with: {shell_command('frostline', 'cache', 'check', images.path)}"
                 if isinstance(images, FeatureCache)
@@ -37,7 +40,18 @@ def refuse_leaks(images: LabelledImages, split: NDArray[np.uint8]) -> tuple[str,
         )
     if not found.conflicts:
         return ()
-    return (f"{found.warnings[0]}; e.g. {_listed(images, found.conflicts[0])}",)
+    remark = f". {told}" if told else ""
+    return (f"{found.warnings[0]}; e.g. {_listed(images, found.conflicts[0])}{remark}",)
+
+
+def content_remark(images: LabelledImages) -> str:
+    """Return a sentence on what is compared in place of the bytes of images; empty if it is these."""
+    if not isinstance(images, FeatureCache) or tells_images(images.spec):
+        return ""
+    return (
+        "The vectors were imported without their images, so equal vectors count as equal images. To compare the images"
+        " themselves, import with --images"
+    )
 
 
 def _listed(images: LabelledImages, rows: NDArray[np.int64]) -> str:

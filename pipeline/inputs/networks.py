@@ -3,6 +3,8 @@
 from pathlib import Path
 
 from frostline.features.backbones import Backbone, load_backbone
+from frostline.features.cache.imported.facts import describe_imported
+from frostline.features.errors import BackboneError
 from frostline.features.spec import FeatureSpec
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.options.extraction import BackboneOptions
@@ -42,6 +44,10 @@ def load_matching(
         RunError: The weights are missing, or differ from those of the features.
         FeaturesError: The backbone can't be built here.
     """
+    if spec.is_imported:
+        raise BackboneError(
+            f"{owner} vectors that were {describe_imported(spec)}, and the network that made them is not known here"
+        )
     if tuned is not None:
         net = load_backbone(f"run:{tuned}")
     else:

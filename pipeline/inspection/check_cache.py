@@ -17,6 +17,7 @@ from frostline.pipeline.drawing.lettering import legible
 from frostline.pipeline.drawing.plots import PicturePair, plot_pairs
 from frostline.pipeline.drawing.thumbnails import THUMBNAIL_SIDE, check_source, opened_pictures
 from frostline.pipeline.inputs.labelled_images import choose_layer, divide_rows
+from frostline.pipeline.inputs.leaks import content_remark
 from frostline.pipeline.options.inspection import CheckOptions
 from frostline.pipeline.options.stage import stage
 from frostline.splits import SPLIT_NAMES, Split
@@ -139,7 +140,7 @@ def check_cache(cache: str | Path | FeatureCache, options: CheckOptions) -> Cach
         near_complete=complete,
         missing=missing,
         refusals=(*found.refusals, *refusals),
-        warnings=(*found.warnings, *warnings),
+        warnings=(*found.warnings, *warnings, *([told] if (told := content_remark(cache)) else [])),
         picture=picture,
         seconds=time.perf_counter() - started,
     )

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from frostline.errors import OptionError
 from frostline.options import argument, option
 from frostline.pipeline.options.extraction import AnyPrecision, EngineOptions
 from frostline.pipeline.options.trust import TrustOptions
@@ -17,11 +18,22 @@ if TYPE_CHECKING:
 class PredictOptions(TrustOptions, EngineOptions):
     """Options of `frostline.predict`."""
 
-    images: "str | Path | Sequence[str | Path] | ImageSource" = argument(
+    images: "str | Path | Sequence[str | Path] | ImageSource | None" = argument(
         "Images, and folders to search for images; or one data set as `extract` reads it, or an image source. Labels are"
-        " not read"
+        " not read",
+        None,
     )
     _: KW_ONLY
+    cache: str | Path | None = option(
+        None,
+        "Label the rows of a cache in place of images. Its features must be those that the run was trained on, or imported"
+        " under the same name and facts.",
+        metavar="CACHE[+CACHE...]",
+    )
+    features: Any = argument(
+        "(n, d) array of features in place of images, as the head reads them; or a mapping of layer to such arrays",
+        None,
+    )
     top_k: int = option(5, "Classes listed per image.", low=1, metavar="K")
     weights: Sequence[str | Path] = option(
         (),
@@ -38,3 +50,12 @@ class PredictOptions(TrustOptions, EngineOptions):
     precision: AnyPrecision = option(
         "auto", "Number format of the forward pass; auto: that of the features the run was trained on."
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = {"images": self.images, "cache": self.cache, "features": self.features}
+        named = [name for name, value in given.items() if value is not None]
+        if len(named) != 1:
+            raise OptionError(
+                f"expected images, a cache or features, got {' and '.join(named) or 'none of them'}"
+            )

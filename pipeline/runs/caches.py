@@ -4,6 +4,7 @@ import contextlib
 
 from frostline.features.cache import FeatureCache
 from frostline.features.cache.contract import Compatibility, Provenance
+from frostline.features.cache.imported.facts import describe_vectors
 from frostline.features.errors import FeaturesError
 from frostline.features.spec import Difference
 from frostline.pipeline.errors import RunError
@@ -57,7 +58,8 @@ def provenance_of(trained: CacheRecord) -> Provenance:
 def check_compatible(run: Run, data: AnyCache, report: Reporter) -> None:
     """Check that a run can be used on the features of a cache, or of several joined ones.
 
-    Features of another engine are accepted within the numerical contract, with a note.
+    Features of another engine are accepted within the numerical contract, with a note. Imported vectors fit a run on
+    imported vectors of the same name and declared facts, and no other.
 
     Raises:
         RunError: They are features of something else, or no check shows that they agree.
@@ -78,14 +80,28 @@ def check_compatible(run: Run, data: AnyCache, report: Reporter) -> None:
 
 def _check_features(run: Run, trained: CacheRecord, cache: FeatureCache, layers: frozenset[str]) -> None:
     """Raise `RunError` for features of another backbone, transform, layer, decoder or number format."""
+    if trained.spec.is_imported != cache.spec.is_imported:
+        raise RunError(
+            f"{cache.path} holds {describe_vectors(cache.spec)}, and {run.path} was trained on {describe_vectors(trained.spec)}: the two are never"
+            " used together, because nothing shows that they agree. Use a cache that was made in the same way, or train on"
+            " this one."
+        )
     differences = [d for d in trained.spec.differences(cache.spec) if _matters(d, tuned=run.tuned)]
     missing = layers.difference(layer.key for layer in cache.layers)
-    if not missing and all(d.field == "layers" for d in differences):
+    widths = {layer.key: layer.dim for layer in cache.layers}
+    other = [x for x in trained.spec.layers if x.key in layers & widths.keys() and widths[x.key] != x.dim]
+    if not missing and not other and all(d.field == "layers" for d in differences):
         return
     shown = "\n".join(f"  {d.field}: trained on {d.ours!r}, the cache has {d.theirs!r}" for d in differences)
+    shown += "".join(f"\n  {x.key}: trained on {x.dim} numbers, the cache has {widths[x.key]}" for x in other)
+    remedy = (
+        "Import the vectors with the name and the facts of the run, if the same model made them"
+        if cache.spec.is_imported
+        else "Extract the data again with the run's settings"
+    )
     raise RunError(
-        f"The features of {cache.path} differ from those that {run.path} was trained on:\n{shown}\n"
-        "Extract the data again with the run's settings, or train on this cache."
+        f"The features of {cache.path} differ from those that {run.path} was trained on:\n{shown.lstrip(chr(10))}\n"
+        f"{remedy}, or train on this cache."
     )
 
 
@@ -93,7 +109,7 @@ def _matters(difference: Difference, *, tuned: bool) -> bool:
     """Return whether the difference makes features unusable; a tuned head depends on its network alone."""
     if tuned:
         return difference.field.partition(".")[0] in _NETWORK
-    return not difference.is_of_computation
+    return not difference.is_of_computation and not difference.is_of_imported_rows
 
 
 def _check_computation(run: Run, compatibility: Compatibility, cache: FeatureCache, report: Reporter) -> None:

@@ -224,6 +224,8 @@ def _network(run: Run) -> _Network:
 
 def _backbone(name: str, trained: CacheRecord) -> _Network:
     """Return the costs of one backbone at the input size of the cache."""
+    if trained.spec.is_imported:
+        return _Network()
     with contextlib.suppress(FeaturesError):
         info = describe(name, trained.spec.transform.crop)
         return _Network(info.parameters, info.gflops)

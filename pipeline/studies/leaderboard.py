@@ -258,7 +258,8 @@ def _computations(summaries: Sequence[Summary]) -> list[str]:
     """Return remarks on features that were computed in different ways."""
     failures: dict[str, str | None] = {}
     for provenance, layers in (each for summary in summaries for each in summary.provenances):
-        failures[provenance.name] = failures.get(provenance.name) or provenance.failure(layers)
+        if not provenance.spec.is_imported:  # of which the backbone says it
+            failures[provenance.name] = failures.get(provenance.name) or provenance.failure(layers)
     if len(failures) < 2:
         return []
     ways = f"Features were computed in different ways: {'; '.join(sorted(failures))}."

@@ -16,6 +16,7 @@ from frostline.classifiers.heads.linear import LinearHead
 from frostline.features.backbones import Backbone
 from frostline.features.backbones.weights import seeded
 from frostline.features.cache import FeatureCache
+from frostline.features.cache.imported.facts import describe_imported
 from frostline.pipeline.errors import FinetuneError
 from frostline.pipeline.inputs.joined_caches import find, image_digests
 from frostline.pipeline.inputs.layers import layer_features
@@ -41,6 +42,12 @@ class StartRun:
             FinetuneError: The head is not a linear head on the embedding.
         """
         run = load_run(path)
+        imported = next((each.spec for each in run.caches if each.spec.is_imported), None)
+        if imported is not None:
+            raise FinetuneError(
+                f"{run.path} was trained on vectors that were {describe_imported(imported)}, so there is no network to"
+                " fine-tune. Start from a run on a cache of frostline extract, or drop --from-run"
+            )
         head = run.record.head
         scale = head.params.get("scale")
         plain = head.kind == "linear" and scale in _LINEAR_SCALES

@@ -31,6 +31,7 @@ READS = (
     Read("cache", "d.h5", ("cache", "check", "d.h5", "--json")),
     Read("cache", "d.h5", ("cache", "verify", "d.h5")),
     Read("run", "d.h5", _EVALUATE),
+    Read("imported", "i.h5", ("predict", "run", "--cache", "i.h5", "--json")),
     Read("parts", "d.h5.part-1-of-2", ("cache", "merge", "d.h5.part-1-of-2", "d.h5.part-2-of-2")),
     Read("interrupted", "d.h5.partial", EXTRACTION),
     Read("tuned", "tuned/backbone.json", ("evaluate", "tuned", "--json")),

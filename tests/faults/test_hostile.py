@@ -13,6 +13,7 @@ from tests.faults.hostile import of_kind
 _EVALUATE = ("evaluate", "run")
 _COMPARE = ("compare", "run", "other")
 _REPORT = ("report", "run", "other", "--out", "r.html")
+_IMPORT = ("--name", "n", "--out", "n.h5")
 _PREDICT = ("predict", "run", "../data/class0", "--engine", "eager")
 
 # kind, stage, file, commands
@@ -57,6 +58,15 @@ PLACES = (
     ),
     ("array", "empty", "s.parquet", (("extract", "s.parquet", "--cache", "n.h5", *EXTRACT),)),
     ("array", "empty", "s.arrow", (("extract", "s.arrow", "--cache", "n.h5", *EXTRACT),)),
+    *(
+        (kind, "empty", f"v.{suffix}", (("cache", "import", f"v.{suffix}", *_IMPORT),))
+        for kind, suffix in (
+            *(("array", suffix) for suffix in ("npy", "npz", "h5", "parquet", "arrow")),
+            *(("tensors", suffix) for suffix in ("safetensors", "pt")),
+            *(("manifest", suffix) for suffix in ("csv", "tsv", "jsonl")),
+        )
+    ),
+    ("cache", "imported", "i.h5", (("predict", "run", "--cache", "i.h5"),)),
     ("study", "empty", "s.toml", (("batch", "s.toml"), ("batch", "s.toml", "--dry-run"))),
     ("image", "run", "x.jpg", (("predict", "run", "x.jpg", "--engine", "eager"),)),
 )

@@ -7,6 +7,7 @@ import shutil
 import struct
 import tarfile
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import h5py
@@ -223,6 +224,80 @@ def image_tables(kind: str) -> list[bytes]:
             writer.write_table(table, max_chunksize=2)
         made.append(buffer.getvalue())
     return made
+
+
+def _vectors() -> NDArray[np.float32]:
+    return np.random.default_rng(0).normal(size=(5, 3)).astype(np.float32)
+
+
+def _written(write: Callable[[io.BytesIO], object]) -> list[bytes]:
+    buffer = io.BytesIO()
+    write(buffer)
+    return [buffer.getvalue()]
+
+
+def _vectors_in_hdf5() -> list[bytes]:
+    made = []
+    for chunks in (None, (2, 3)):
+        buffer = io.BytesIO()
+        with h5py.File(buffer, "w") as file:
+            file.create_dataset("x", data=_vectors(), chunks=chunks, compression="gzip" if chunks else None)
+            file["ids"], file["label"] = np.array([b"a", b"b", b"c", b"d", b"e"]), np.arange(5)
+        made.append(buffer.getvalue())
+    return made
+
+
+def _vectors_in_tables(kind: str) -> list[bytes]:
+    lists = pyarrow.FixedSizeListArray.from_arrays(_vectors().reshape(-1), 3)
+    table = pyarrow.table({"id": list("abcde"), "label": ["u", "v", None, "u", "v"], "x": lists})
+    told = {"format": "frostline-vectors", "layers": [{"key": "x", "dim": 3}], "classes": ["u", "v"]}
+    table = table.replace_schema_metadata({"frostline": json.dumps(told)})
+    if kind == "parquet":
+        return _written(lambda file: parquet.write_table(table, file, row_group_size=2))
+
+    def write(file: io.BytesIO) -> None:
+        with ipc.new_file(file, table.schema) as writer:
+            writer.write_table(table, max_chunksize=2)
+
+    return _written(write)
+
+
+def _rows_of_text() -> list[bytes]:
+    lines = [
+        f"{name},{number % 2},{','.join(map(str, row))}"
+        for number, (name, row) in enumerate(zip("abcde", _vectors(), strict=True))
+    ]
+    return ["\n".join(["id,label,f0,f1,f2", *lines, ""]).encode()]
+
+
+def _rows_of_json() -> list[bytes]:
+    rows = zip("abcde", _vectors().tolist(), strict=True)
+    return [b"".join(json.dumps({"id": name, "label": "u", "x": row}).encode() + b"\n" for name, row in rows)]
+
+
+VECTORS: Mapping[str, tuple[str, Callable[[], list[bytes]]]] = {
+    "npy": ("x.npy", lambda: _written(lambda file: np.save(file, _vectors()))),
+    "npz": (
+        "x.npz",
+        lambda: _written(lambda file: np.savez_compressed(file, x=_vectors(), ids=list("abcde"))),
+    ),
+    "HDF5": ("x.h5", _vectors_in_hdf5),
+    "safetensors": (
+        "x.safetensors",
+        lambda: [save_safetensors({"x": torch.from_numpy(_vectors()).bfloat16(), "labels": torch.arange(5)})],
+    ),
+    "torch": (
+        "x.pt",
+        lambda: _written(
+            lambda file: torch.save({"x": torch.from_numpy(_vectors()), "ids": list("abcde")}, file)
+        ),
+    ),
+    "Parquet": ("x.parquet", lambda: _vectors_in_tables("parquet")),
+    "Arrow": ("x.arrow", lambda: _vectors_in_tables("arrow")),
+    "CSV": ("x.csv", _rows_of_text),
+    "JSON Lines": ("x.jsonl", _rows_of_json),
+}
+"""Name of a file, and function that returns valid ones, by format of vectors."""
 
 
 def copy_run(run: Path, folder: Path) -> Path:

@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from frostline.features.sources import open_source
 from frostline.features.sources.manifests.manifest import open_manifest
 from frostline.features.spec import Transform
 from frostline.files.checksums import digest_of_file, format_sums, read_sums
+from frostline.pipeline import import_vectors
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.runs.evaluation import read_evaluation
 from frostline.pipeline.runs.ledger import Ledger
@@ -55,6 +57,7 @@ NAMES = (
     "table, Parquet",
     "table, Arrow",
     "arrays, CIFAR",
+    *(f"vectors, {name}" for name in seeds.VECTORS),
     "study file",
     "run.json",
     "head.json",
@@ -136,6 +139,10 @@ def make_targets(folder: Path) -> Mapping[str, Target]:
             seeds.cifar(folder / "cifar"),
             _read_cifar,
             mutate_bytes,
+        ),
+        *(
+            _in_file(folder / "vectors" / file, f"vectors, {name}", found(), _read_vectors, _MUTATIONS[name])
+            for name, (file, found) in seeds.VECTORS.items()
         ),
         _in_file(folder / "x.toml", "study file", [seeds.STUDY.encode()], _read_study, mutate_bytes),
         _record(run, "run.json", lambda: _read_run(run), mutate_json),
@@ -221,6 +228,29 @@ def _read_cache(path: Path) -> None:
             np.asarray(cache.features(layer.key)).sum()
     finally:
         cache.close()
+
+
+_MUTATIONS: Mapping[str, Mutation] = {
+    "npy": mutate_bytes,
+    "npz": mutate_zip,
+    "HDF5": mutate_hdf5,
+    "safetensors": mutate_safetensors,
+    "torch": mutate_zip,
+    "Parquet": mutate_bytes,
+    "Arrow": mutate_bytes,
+    "CSV": mutate_bytes,
+    "JSON Lines": mutate_lines,
+}
+
+
+def _read_vectors(path: Path) -> None:
+    """Import the vectors of a file, whatever rows fail."""
+    out = path.with_name("out")
+    out.mkdir(exist_ok=True)
+    try:
+        import_vectors(path, name="fuzz", out=out / "c.h5", max_bad=1.0, overwrite=True)
+    finally:
+        shutil.rmtree(out)
 
 
 def _read_study(path: Path) -> None:

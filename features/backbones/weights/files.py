@@ -72,8 +72,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             raise WeightsError(
                 f"weights {path}: two tensors have the name {name!r}, as a text and as a number; expected each name once"
             )
-        _check_numbers(name, tensor, path, size)
-        tensors[name] = _with_values(name, tensor, path)
+        tensors[name] = check_tensor(name, tensor, path, size)
     if not tensors:
         name, value = next(iter(loaded.items()))
         raise WeightsError(
@@ -81,6 +80,42 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
             "dict of tensors, in a container or not"
         )
     return tensors
+
+
+def read_torch_objects(path: str | Path) -> object:
+    """Return what a torch file holds: tensors, numbers, texts, and containers of these. No code in the file is run.
+
+    Tensors of a file of torch 1.6 or later are mapped from it, not read.
+
+    Raises:
+        WeightsError: The file is damaged, has another format, or holds other objects.
+        OSError: The file can't be read.
+    """
+    if kind := describe_kind(path):
+        raise WeightsError(f"{path}: expected a torch file, got {kind}")
+    with open(open_regular(path), "rb") as file:  # noqa: PTH123  # a descriptor
+        if not file.read(4).startswith(_TORCH_MAGIC):
+            raise WeightsError(f"{path}: is no torch file; expected what torch.save writes")
+        try:
+            return _read_torch(file, path, mapped=zipfile.is_zipfile(file))
+        except OSError as error:  # a place in the file that no file has
+            raise WeightsError(f"{path}: a damaged torch file ({first_line(error)})") from error
+
+
+def check_tensor(name: str, tensor: Tensor, path: str | Path, size: int) -> Tensor:
+    """Return a tensor of a file as one of plain numbers.
+
+    Args:
+        name: Name of the tensor, for messages.
+        tensor: The tensor.
+        path: Path of the file.
+        size: Size of the file in bytes.
+
+    Raises:
+        WeightsError: It has no values, or more numbers than its file has bits.
+    """
+    _check_numbers(name, tensor, path, size)
+    return _with_values(name, tensor, path)
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:
@@ -138,14 +173,18 @@ def _read_safetensors(path: str | Path) -> object:
         ) from error
 
 
-def _read_torch(file: BinaryIO, path: str | Path) -> object:
-    """Read a torch file. An open file is read by its content; by its path, torch would go by its suffix."""
+def _read_torch(file: BinaryIO, path: str | Path, *, mapped: bool = False) -> object:
+    """Read a torch file. An open file is read by its content; by its path, torch would go by its suffix.
+
+    Only a path can be mapped.
+    """
     try:
         _check_records(file, path)
         file.seek(0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about pickle protocols that torch then rejects
-            return torch.load(file, map_location="cpu", weights_only=True)
+            source = str(path) if mapped else file
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=mapped or None)
     except pickle.UnpicklingError as error:
         raise WeightsError(_refusal(path, error)) from error
     except (OSError, WeightsError):
@@ -175,7 +214,7 @@ def _check_records(file: BinaryIO, path: str | Path) -> None:
     try:
         damaged = archive.testzip()
         reason = f"{damaged} doesn't have its checksum" if damaged else ""
-    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, RuntimeError, ValueError, EOFError, NotImplementedError, OSError) as error:
         reason = first_line(error)
     if reason:
         raise WeightsError(f"weights {path}: a damaged torch file ({reason}); download it again")

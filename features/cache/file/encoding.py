@@ -83,9 +83,9 @@ def encode_rows(
     failed = status != OK
     reasons = list(errors)
     for layer in spec.layers:
-        for row in np.flatnonzero(_unstorable(features[layer.key], spec.dtype) & ~failed).tolist():
+        for row in np.flatnonzero(unstorable(features[layer.key], spec.dtype) & ~failed).tolist():
             failed[row] = True
-            reasons[row] = _reason(layer.key, features[layer.key][row], spec.dtype)
+            reasons[row] = unstorable_reason(layer.key, features[layer.key][row], spec.dtype)
     return {
         **{
             feature_name(layer.key): _encode(features[layer.key], failed, spec.dtype) for layer in spec.layers
@@ -103,14 +103,16 @@ def _encode(values: NDArray[np.float32], failed: NDArray[np.bool_], dtype: Dtype
     return encode(values, dtype)
 
 
-def _unstorable(values: NDArray[np.float32], dtype: Dtype) -> NDArray[np.bool_]:
+def unstorable(values: NDArray[np.float32], dtype: Dtype) -> NDArray[np.bool_]:
+    """Return a (k,) mask of the rows of (k, views, dim) features that are not finite, or beyond the stored dtype."""
     # Minimum and maximum of a row are sufficient (NaN propagates to both) and far cheaper than testing each value.
     low, high = values.min(axis=(1, 2)), values.max(axis=(1, 2))
     fits: NDArray[np.bool_] = (low > -_LIMIT[dtype]) & (high < _LIMIT[dtype])
     return ~fits
 
 
-def _reason(key: str, values: NDArray[np.float32], dtype: Dtype) -> str:
+def unstorable_reason(key: str, values: NDArray[np.float32], dtype: Dtype) -> str:
+    """Return why a row of a layer, see `unstorable`, is stored as failed."""
     infinite = int((~np.isfinite(values)).sum())
     if infinite:
         return f"{key}: {infinite} of {values.size} values are not finite"

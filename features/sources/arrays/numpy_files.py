@@ -30,10 +30,11 @@ from frostline.system.files import open_regular
 MAX_LOADED: Final = 8 << 30
 """Most bytes of an array that is read into memory as a whole."""
 
-_ERRORS = (
+ERRORS = (
     *(ValueError, EOFError, OverflowError, SyntaxError, RecursionError, tokenize.TokenError),
     *(zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error),
 )
+"""Exceptions that NumPy and the zip reader raise for damaged files."""
 
 
 def open_npy(path: str) -> ArrayFile:
@@ -45,7 +46,7 @@ def open_npy(path: str) -> ArrayFile:
     """
     with open(open_regular(path), "rb") as stream:  # noqa: PTH123  # a descriptor
         status = os.fstat(stream.fileno())
-        shape, fortran, dtype = _header(stream, path)
+        shape, fortran, dtype = read_header(stream, path)
         offset = stream.tell()
     check_images(shape, dtype, path)
     if fortran:
@@ -78,14 +79,14 @@ def open_npz(path: str, label: str | None = None) -> ArrayFile:
                 parts, remarks = pair(arrays, label, path)
         except SourceError:
             raise
-        except _ERRORS as error:
+        except ERRORS as error:
             raise SourceError(f"{path}: not a readable .npz file: {error}") from error
     return array_file(path, stat_fields(status), parts, partial(open_npz, label=label), remarks)
 
 
 def _member(archive: zipfile.ZipFile, name: str, path: str) -> NamedArray:
     with archive.open(name) as stream:
-        shape, _, dtype = _header(stream, f"{path}, its array {name.removesuffix('.npy')!r}")
+        shape, _, dtype = read_header(stream, f"{path}, its array {name.removesuffix('.npy')!r}")
 
     def values() -> NDArray[Any]:
         size = archive.getinfo(name).file_size
@@ -105,13 +106,22 @@ def _member(archive: zipfile.ZipFile, name: str, path: str) -> NamedArray:
     return NamedArray(shape, dtype, lambda: LoadedPixels(values()), values)
 
 
-def _header(stream: Any, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def read_header(stream: Any, where: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read the header of an array: its shape, whether it is in Fortran order, and the type of its elements.
+
+    Args:
+        stream: File at the start of the array; it is left at the first element.
+        where: Place named in messages.
+
+    Raises:
+        SourceError: The header is not valid.
+    """
     try:
         version = npy.read_magic(stream)
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that Python 2 wrote the file
             shape, fortran, dtype = read(stream)
-    except _ERRORS as error:
+    except ERRORS as error:
         raise SourceError(f"{where}: not a readable NumPy array: {error}") from error
     return shape, fortran, dtype

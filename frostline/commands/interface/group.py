@@ -35,11 +35,14 @@ class LazyCommands(UserDict[str, Any]):
     """Commands by name, each imported when it is looked up.
 
     Constructed from the module in `frostline.commands` and the attribute of each, such as
-    ``{"train-head": "train:train_head"}``.
+    ``{"train-head": "train:train_head"}``. A command that is added to it is returned as it is.
     """
 
     def __getitem__(self, name: str) -> click.Command:
-        module, _, attribute = super().__getitem__(name).partition(":")
+        found = super().__getitem__(name)
+        if isinstance(found, click.Command):
+            return found
+        module, _, attribute = found.partition(":")
         command: click.Command = getattr(importlib.import_module(f"frostline.commands.{module}"), attribute)
         return command
 

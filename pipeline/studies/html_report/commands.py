@@ -6,6 +6,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 from typing import cast
 
 from frostline.escapes import visible
+from frostline.features.cache.imported.facts import declared_facts, imported_name, tells_images
 from frostline.features.engines import kind_of
 from frostline.features.errors import SourceError
 from frostline.features.images.decoders import decoder_of
@@ -13,6 +14,7 @@ from frostline.features.sources import find_kind
 from frostline.pipeline.options.extraction import AnyDevice, ExtractOptions
 from frostline.pipeline.options.learning.heads import TrainHeadOptions
 from frostline.pipeline.options.learning.tuning import FinetuneOptions
+from frostline.pipeline.options.vectors.importing import ImportOptions
 from frostline.pipeline.runs.record import CacheRecord, HeadRun, TunedRun
 from frostline.pipeline.runs.run import Run
 from frostline.shell import as_argument, shell_command
@@ -32,12 +34,26 @@ def repeating_commands(run: Run) -> list[str]:
         caches = "+".join(cache.path for cache in run.caches)
         words = dataclasses.replace(options, run=again).arguments()
         lines = [
-            *map(_extract, run.caches),
+            *(_import(each) if each.spec.is_imported else _extract(each) for each in run.caches),
             shell_command("frostline", "train-head", as_argument(caches), *words),
         ]
     if run.ledger.file.exists():
         lines.append(shell_command("frostline", "evaluate", as_argument(again)))
     return lines
+
+
+def _import(cache: CacheRecord) -> str:
+    """Return the command that imports vectors again; how the file was read is not recorded."""
+    spec = cache.spec
+    file = "FILE" if tells_images(spec) or cache.source.startswith("memory:") else cache.source
+    options = ImportOptions(
+        name=imported_name(spec),
+        declare=declared_facts(spec),
+        images=cache.source if tells_images(spec) else None,
+        dtype=spec.dtype,
+        out=cache.path,
+    )
+    return shell_command("frostline", "cache", "import", as_argument(file), *options.arguments())
 
 
 def _extract(cache: CacheRecord) -> str:

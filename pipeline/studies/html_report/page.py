@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from frostline.escapes import visible
+from frostline.features.cache.imported.facts import describe_imported
 from frostline.features.errors import FeaturesError
 from frostline.pipeline.drawing.attempts import attempted
 from frostline.pipeline.drawing.sheets import page_style
@@ -345,6 +346,9 @@ def _facts(place: Place) -> list[tuple[str, str]]:
         "validation": cell(place, "validation"),
         "test": cell(place, "test"),
         "trained": record.created,
+        "vectors": "; ".join(
+            describe_imported(each.spec) for each in summary.run.caches if each.spec.is_imported
+        ),
         "data": ", ".join(dict.fromkeys(each.source for each in summary.run.caches)),
         "timed on": summary.cost.machine or "",
         "run": str(summary.run.path),

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tests.faults.harness.world import EXTRACT, EXTRACTION, TUNE
+from tests.faults.harness.world import EXTRACT, EXTRACTION, IMPORT, TUNE
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,13 @@ CASES = (
         ("cache", "merge", "d.h5.part-1-of-2", "d.h5.part-2-of-2", "--delete-parts", "--quiet"),
     ),
     Case("cache check --out", "cache", ("cache", "check", "d.h5", "--threshold", "0.5", "--out", "found")),
+    Case("cache import", "vectors", IMPORT),
+    Case(
+        "cache import of a table",
+        "vectors",
+        ("cache", "import", "v.csv", "--name", "t", "--out", "t.h5", "--quiet"),
+    ),
+    Case("cache import resumed", "interrupted import", IMPORT),
     Case("train-head", "cache", ("train-head", "d.h5", "--run", "run", "--quiet")),
     Case("train-head with the default name", "cache", ("train-head", "d.h5", "--head", "ridge", "--quiet")),
     Case(
@@ -112,6 +119,7 @@ CASES = (
 
 READERS = (
     Case("predict", "run", ("predict", "run", "../data/class0", "--quiet", "--engine", "eager")),
+    Case("predict --cache", "imported", ("predict", "run", "--cache", "i.h5", "--quiet")),
     Case("compare", "two runs", ("compare", "run", "other")),
     Case("rank", "cache", ("rank", "d.h5")),
     Case("cache info", "cache", ("cache", "info", "d.h5")),

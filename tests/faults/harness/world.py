@@ -141,6 +141,22 @@ def _mislabel_images(world):
         )
 
 
+def _write_vectors(world):
+    """Vectors of the rows of a table, and of an array with a file of names and one of labels."""
+    draw = np.random.default_rng(0)
+    rows, labels = draw.normal(size=(48, 6)).astype(np.float32), np.arange(48) % 3
+    rows[np.arange(48), labels] += 3
+    np.save(world.root / "v.npy", rows)
+    np.save(world.root / "y.npy", labels)
+    lines = [
+        ",".join(map(str, [f"r{(7 * number) % 48:02}", labels[number], *row]))
+        for number, row in enumerate(rows)
+    ]
+    header = ",".join(["id", "label", *(f"f{column}" for column in range(6))])
+    (world.root / "v.csv").write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+
+
+IMPORT = ("cache", "import", "v.npy", "--labels", "y.npy", "--name", "toy", "--out", "i.h5", "--quiet")
 EXTRACTION = ("extract", "../data", "--cache", "d.h5", *EXTRACT)
 
 STAGES = {
@@ -165,6 +181,12 @@ STAGES = {
     ),
     "tuned": (None, (("finetune", "../data", *TUNE),)),
     "study": (None, (lambda world: (world.root / "study.toml").write_text(STUDY, encoding="utf-8"),)),
+    "vectors": (None, (_write_vectors,)),
+    "imported": (
+        "vectors",
+        (IMPORT, ("train-head", "i.h5", "--head", "centroid", "--run", "run", "--quiet")),
+    ),
+    "interrupted import": ("vectors", (_interrupt(*IMPORT, share=0.7),)),
     "studied": ("study", (("batch", "study.toml", "--quiet"),)),
 }
 """Stages by name: the stage before, and what is done then, commands or functions of the world."""

@@ -9,7 +9,7 @@ import pytest
 from frostline import cli
 from frostline.features.sources import open_source
 from frostline.pipeline import extract, predict, train_head
-from frostline.pipeline.judging.predict import as_csv
+from frostline.pipeline.judging.prediction import as_csv
 from frostline.testing import encode, photo
 from tests.helpers.runner import CliRunner
 from tests.helpers.sources import DigestSource

@@ -1,0 +1,1 @@
+"""Import vectors that were computed elsewhere, from files of many formats."""

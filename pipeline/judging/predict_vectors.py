@@ -1,0 +1,114 @@
+"""Predictions for the rows of a cache, and for arrays of features, with the head of a run alone."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from frostline.classifiers.fitting.fitted_head import FittedHead
+from frostline.errors import OptionError
+from frostline.features.cache.file.encoding import decode, encode
+from frostline.features.cache.imported.vectors import from_bits, tensor_array
+from frostline.features.sources.numbering import numbered
+from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
+from frostline.pipeline.inputs.layers import joined_layers, layer_keys
+from frostline.pipeline.inputs.side_columns import head_rows
+from frostline.pipeline.judging.prediction import Prediction, labelled
+from frostline.pipeline.options.judging import PredictOptions
+from frostline.pipeline.runs.caches import check_compatible
+from frostline.pipeline.runs.run import Run
+
+_BLOCK_VALUES = 1 << 20  # numbers of a block of rows
+
+
+def predict_cache(
+    run: Run, named: str | Path | AnyCache, head: FittedHead, options: PredictOptions
+) -> list[Prediction]:
+    """Classify the rows of a cache, or of several joined by ``+``.
+
+    Raises:
+        RunError: The features are not those that the run was trained on.
+        FeaturesError: The cache is not usable.
+    """
+    cache = open_caches(named)
+    check_compatible(run, cache, options.report)
+    features, ids, errors = head_rows(cache, run.layer, head.columns), cache.ids, cache.errors
+    predictions: list[Prediction] = []
+    with options.report.task("Predicting", cache.rows) as advance:
+        for rows in _blocks(cache.rows, features.shape[1]):
+            found = np.asarray(features[rows], np.float32)
+            names = [(str(name), None) for name in ids[rows]]
+            reasons = [errors.get(row, "") for row in range(rows.start, rows.stop)]
+            predictions += labelled(names, reasons, found, head, options.top_k)
+            advance(len(names))
+    return predictions
+
+
+def predict_features(run: Run, features: Any, head: FittedHead, options: PredictOptions) -> list[Prediction]:
+    """Classify (n, d) features, rounded as those of the training cache. A row that is not finite gets a reason.
+
+    Raises:
+        OptionError: The features have another shape or other layers.
+    """
+    if head.columns:
+        raise OptionError(
+            f"features: the head of {run.path} reads side columns too, which an array does not have; pass a cache that has them"
+        )
+    parts = _parts(run, features)
+    predictions: list[Prediction] = []
+    names = numbered(len(parts[0][0]))
+    with options.report.task("Predicting", len(names)) as advance:
+        for rows in _blocks(len(names), head.dim):
+            found = np.concatenate(
+                [decode(encode(np.asarray(part[rows], np.float32), kind), kind) for part, kind in parts], 1
+            )
+            finite = np.isfinite(found).all(axis=1)
+            reasons = ["" if each else "the features are not finite" for each in finite.tolist()]
+            predictions += labelled(
+                [(name, None) for name in names[rows]], reasons, found, head, options.top_k
+            )
+            advance(len(reasons))
+    return predictions
+
+
+def _blocks(rows: int, width: int) -> Iterator[slice]:
+    step = max(1, _BLOCK_VALUES // max(1, width))
+    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
+
+
+def _parts(run: Run, features: Any) -> list[tuple[NDArray[Any], Any]]:
+    """Return the features of each layer, in the order in which the head reads them, with their number format."""
+    layers = joined_layers(run.layer)
+    widths = [next(x.dim for x in run.caches[index].spec.layers if x.key == key) for index, key in layers]
+    kinds = [run.caches[index].spec.dtype for index, _ in layers]
+    keys = layer_keys(run.layer)
+    if isinstance(features, Mapping):
+        if {*features} != {*keys}:
+            raise OptionError(
+                f"features: got {', '.join(map(str, features))}, expected the layers {', '.join(keys)} of {run.path}"
+            )
+        arrays = [_array(features[key], key) for key in keys]
+    else:
+        whole = _array(features, "features")
+        if whole.ndim != 2 or whole.shape[1] != sum(widths):
+            raise OptionError(
+                f"features: got an array of shape {whole.shape}, expected (n, {sum(widths)}), as the head of {run.path} reads"
+            )
+        arrays = np.split(whole, np.cumsum(widths)[:-1], axis=1)
+    for key, array, width in zip(keys, arrays, widths, strict=True):
+        if array.ndim != 2 or array.shape[1] != width or len(array) != len(arrays[0]):
+            raise OptionError(
+                f"features: {key}: got shape {array.shape}, expected ({len(arrays[0])}, {width})"
+            )
+    return list(zip(arrays, kinds, strict=True))
+
+
+def _array(features: Any, what: str) -> NDArray[Any]:
+    if type(features).__module__.partition(".")[0] == "torch":
+        features = from_bits(*tensor_array(features))
+    array = np.asarray(features)
+    if array.dtype.kind not in "iuf":
+        raise OptionError(f"features: {what}: got {array.dtype}, expected numbers")
+    return array
