@@ -47,6 +47,14 @@ class ChecksumError(FeaturesError, OSError):
     """Cached bytes that differ from the bytes that were written."""
 
 
+class RowsError(FeaturesError, ValueError):
+    """Rows that a cache doesn't have, or that have no features."""
+
+
+class LibraryError(FeaturesError, ImportError):
+    """A package required to hand a cache over is not installed."""
+
+
 class EngineError(FeaturesError, ValueError):
     """An engine, device, precision or batch size that is not available."""
 
