@@ -22,7 +22,9 @@ METADATA_KEY = "frostline"
 """Key of the metadata of a table that holds `Selection.description` as JSON."""
 
 
-def column_names(keys: Sequence[str], *, taken: Sequence[str] = COLUMNS, forbidden: str = "") -> dict[str, str]:
+def column_names(
+    keys: Sequence[str], *, taken: Sequence[str] = COLUMNS, forbidden: str = ""
+) -> dict[str, str]:
     """Return a different name for each layer, by key.
 
     Args:

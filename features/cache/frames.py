@@ -1,7 +1,7 @@
 """A cache as a table of Arrow, pandas and Polars, as a data set of PyTorch, and as HTML."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from frostline.features.cache.arrow_rows import METADATA_KEY, ArrowRows, library
 from frostline.features.cache.selection import Selection
@@ -17,7 +17,12 @@ class Frames:
     Rows without features, whose image is unreadable, are left out; the column ``row`` has the row in the cache.
     """
 
-    def to_arrow(self: "FeatureCache", layers: str | Sequence[str] | None = None, **chosen: Any) -> Any:
+    @property
+    def _whole(self) -> "FeatureCache":
+        """The cache that has these methods."""
+        return cast("FeatureCache", self)
+
+    def to_arrow(self, layers: str | Sequence[str] | None = None, **chosen: Any) -> Any:
         """Return a `pyarrow.Table` of the rows with features; `ArrowRows` describes its columns.
 
         The vectors of consecutive rows are views of the file, except those of a bfloat16 cache, which become float32,
@@ -30,27 +35,27 @@ class Frames:
         Raises:
             FeaturesError: There are no such layers or rows, rows are damaged, or pyarrow is not installed.
         """
-        return ArrowRows(Selection.of(self, layers, **chosen)).reader().read_all()
+        return ArrowRows(Selection.of(self._whole, layers, **chosen)).reader().read_all()
 
-    def to_pandas(self: "FeatureCache", layers: str | Sequence[str] | None = None, **chosen: Any) -> Any:
+    def to_pandas(self, layers: str | Sequence[str] | None = None, **chosen: Any) -> Any:
         """Return a `pandas.DataFrame` with a column of arrays per layer, and its description in ``attrs``.
 
         Arguments and errors are those of `to_arrow`.
         """
         library("pandas", "pandas")
-        selection = Selection.of(self, layers, **chosen)
+        selection = Selection.of(self._whole, layers, **chosen)
         frame = ArrowRows(selection).reader().read_all().to_pandas()
         frame.attrs[METADATA_KEY] = selection.description()
         return frame
 
-    def to_polars(self: "FeatureCache", layers: str | Sequence[str] | None = None, **chosen: Any) -> Any:
+    def to_polars(self, layers: str | Sequence[str] | None = None, **chosen: Any) -> Any:
         """Return a `polars.DataFrame` with a column of fixed-size arrays per layer.
 
         Arguments and errors are those of `to_arrow`.
         """
         return library("polars", "frostline[polars]").from_arrow(self.to_arrow(layers, **chosen))
 
-    def to_torch_dataset(self: "FeatureCache", layer: str | None = None, **chosen: Any) -> "FeatureDataset":
+    def to_torch_dataset(self, layer: str | None = None, **chosen: Any) -> "FeatureDataset":
         """Return a data set of (features, label) for `torch.utils.data.DataLoader`; see `FeatureDataset`.
 
         Args:
@@ -62,13 +67,13 @@ class Frames:
         """
         from frostline.features.cache.torch_dataset import FeatureDataset
 
-        return FeatureDataset(Selection.of(self, layer, **chosen))
+        return FeatureDataset(Selection.of(self._whole, layer, **chosen))
 
-    def __arrow_c_stream__(self: "FeatureCache", requested_schema: object | None = None) -> object:
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
         """Return a PyCapsule of the rows with features as an Arrow stream, which is read as it is consumed."""
-        return ArrowRows(Selection.of(self)).reader().__arrow_c_stream__(requested_schema)
+        return ArrowRows(Selection.of(self._whole)).reader().__arrow_c_stream__(requested_schema)
 
-    def _repr_html_(self: "FeatureCache") -> str:
+    def _repr_html_(self) -> str:
         from frostline.features.cache.html import cache_html
 
-        return cache_html(self)
+        return cache_html(self._whole)

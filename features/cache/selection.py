@@ -20,11 +20,12 @@ if TYPE_CHECKING:
     from frostline.features.cache.reader import FeatureCache
 
 BLOCK_BYTES = 1 << 23
-"""Bytes of features in a block, about."""
+"""Bytes of a block, about."""
 
 DESCRIPTION_FORMAT, DESCRIPTION_VERSION = "frostline-vectors", 1
 _CHECKED = 1024  # blocks of the file whose metadata is checked at a time
 _SHOWN = 5
+_TEXT_BYTES = 1024  # of what is known of a row, about
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,7 @@ class Selection:
     def block_rows(self) -> int:
         """Number of rows in each block but the last."""
         size = self.cache.file.layout.block_rows
-        width = sum(layer.dim for layer in self.layers) * 4
+        width = sum(layer.dim for layer in self.layers) * 4 + _TEXT_BYTES
         return max(1, BLOCK_BYTES // (width * size)) * size
 
     def blocks(self, *, keep: bool = False) -> Iterator[Block]:
@@ -153,7 +154,9 @@ class Selection:
                 split=table.split[where],
                 groups=self._decoded("groups", table.groups[where]),
                 content=content[where],
-                features={key: decode(self._stored(key, rows, where), self.cache.spec.dtype) for key in self.keys},
+                features={
+                    key: decode(self._stored(key, rows, where), self.cache.spec.dtype) for key in self.keys
+                },
             )
             if not keep:
                 self.cache.file.release()
@@ -234,8 +237,10 @@ def _rows(cache: "FeatureCache", wanted: Any) -> NDArray[np.int64]:
             f"rows: got an array of {rows.dtype} and shape {rows.shape}; expected (k,) integers, or (n,) bool for the"
             f" {cache.rows} rows of {cache.path}"
         )
-    if rows.size and not (0 <= rows.min() and rows.max() < cache.rows):
-        raise RowsError(f"rows: {cache.path} has rows 0 to {cache.rows - 1}; got {rows.min()} to {rows.max()}")
+    if rows.size and not (rows.min() >= 0 and rows.max() < cache.rows):
+        raise RowsError(
+            f"rows: {cache.path} has rows 0 to {cache.rows - 1}; got {rows.min()} to {rows.max()}"
+        )
     return rows.astype(np.int64)
 
 

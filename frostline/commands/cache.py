@@ -1,4 +1,4 @@
-"""Commands that inspect a cache: ``cache info``, ``check`` and ``merge``, ``verify``, and ``label-errors``."""
+"""The group ``cache`` with ``info``, ``check`` and ``merge``; ``verify``, and ``label-errors``."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from frostline import pipeline
+from frostline.commands.interface.group import LazyCommands
 from frostline.commands.interface.options import (
     PATH,
     example,
@@ -23,12 +24,22 @@ if TYPE_CHECKING:
 _file_argument = click.argument("file", type=PATH)
 
 
-@click.group()
+@click.group(
+    commands=LazyCommands(
+        {
+            "check": "cache:check",
+            "export": "vectors:export",
+            "info": "cache:info",
+            "merge": "cache:merge",
+            "verify": "cache:verify",
+        }
+    )
+)
 def cache() -> None:
-    """Inspect a feature cache, check it, or merge its parts."""
+    """Inspect a feature cache, check it, export it, or merge its parts."""
 
 
-@cache.command(epilog=example("frostline cache info photos.h5"))
+@click.command(epilog=example("frostline cache info photos.h5"))
 @_file_argument
 @output_options
 def info(*, output: Output, file: Path) -> None:
@@ -69,10 +80,7 @@ def verify(*, output: Output, paths: tuple[Path, ...]) -> None:
         raise click.ClickException(f"{found.wrong} of {len(found.files)} files are not as they were written.")
 
 
-cache.add_command(verify)
-
-
-@cache.command(epilog=example("frostline cache check photos.h5 --out report/"))
+@click.command(epilog=example("frostline cache check photos.h5 --out report/"))
 @_file_argument
 @options_of(CheckOptions)
 @output_options
@@ -112,7 +120,7 @@ def _check_text(found: "pipeline.CacheCheck") -> Text:
         yield f"thumbnails: {found.picture}"
 
 
-@cache.command(
+@click.command(
     epilog=example(
         "frostline extract photos/ --cache photos.h5 --part 1/2   # and --part 2/2 elsewhere",
         "frostline cache merge photos.h5.part-*-of-2",
