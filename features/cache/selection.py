@@ -23,7 +23,7 @@ BLOCK_BYTES = 1 << 23
 """Bytes of a block, about."""
 
 DESCRIPTION_FORMAT, DESCRIPTION_VERSION = "frostline-vectors", 1
-_CHECKED = 1024  # blocks of the file whose metadata is checked at a time
+_CHECKED = 64  # blocks of the file whose metadata is checked at a time
 _SHOWN = 5
 _TEXT_BYTES = 1024  # of what is known of a row, about
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from frostline.features.cache.selection import Block, Selection
 
 TEXT_COLUMNS = ("row", "id", "label", "label_code", "split", "group", "content")
-_DIGITS = {"float32": "%.9g", "float16": "%.5g"}  # enough to read back the same number
+_NUMBER = "%.9g"  # digits that are enough to read back the same float32
 
 
 def text_rows(selection: "Selection", block: "Block") -> "Iterator[tuple[object, ...]]":
@@ -51,7 +51,7 @@ def _write(export: Export, file: BinaryIO) -> None:
     writer = CsvWriter(cells, ())
     for block in export.blocks():
         values = np.concatenate(list(block.features.values()), axis=1)
-        numbers = ",".join([_DIGITS[values.dtype.name]] * values.shape[1]) + "\n"
+        numbers = ",".join([_NUMBER] * values.shape[1]) + "\n"
         for texts, vector in zip(text_rows(selection, block), values.tolist(), strict=True):
             cells.seek(0)
             cells.truncate()

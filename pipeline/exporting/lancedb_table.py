@@ -2,11 +2,16 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from frostline.features.cache.arrow_rows import COLUMNS
+from frostline.pipeline.errors import ExportError
 from frostline.pipeline.exporting.arrow_files import record_batches
 from frostline.pipeline.exporting.exporters import Export, Exporter
 from frostline.system.files import sync
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 TABLE = "vectors"
 
@@ -16,7 +21,21 @@ def _write(export: Export, folder: Path) -> None:
     import pyarrow as pa
 
     schema, batches = record_batches(export)
-    lancedb.connect(folder).create_table(TABLE, pa.RecordBatchReader.from_batches(schema, batches))
+    failures: list[BaseException] = []
+
+    def watched() -> "Iterator[Any]":
+        try:
+            yield from batches
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    try:
+        lancedb.connect(folder).create_table(TABLE, pa.RecordBatchReader.from_batches(schema, watched()))
+    except Exception as error:
+        for failure in failures:  # which LanceDB turns into an error of its own
+            raise failure from None
+        raise ExportError(f"{folder.parent}: LanceDB can't write the table: {error}") from error
     for place, _, names in os.walk(folder):
         for name in names:
             with (Path(place) / name).open("rb") as file:
