@@ -23,20 +23,21 @@ METADATA_KEY = "frostline"
 
 
 def column_names(
-    keys: Sequence[str], *, taken: Sequence[str] = COLUMNS, forbidden: str = ""
+    keys: Sequence[str], *, taken: Sequence[str] = COLUMNS, forbidden: str = "", prefix: str = "features_"
 ) -> dict[str, str]:
-    """Return a different name for each layer, by key.
+    """Return a different name for each layer or side column, by key.
 
     Args:
-        keys: Keys of the layers.
-        taken: Names that are not available. A layer with such a name becomes ``features_NAME``.
+        keys: Keys of the layers, or names of the columns.
+        taken: Names that are not available.
         forbidden: Characters that are replaced by ``_``, in addition to control characters.
+        prefix: What precedes a name that is not available.
     """
     found: dict[str, str] = {}
     for key in keys:
         name = "".join("_" if char in forbidden or not char.isprintable() else char for char in key)
         while name in taken or name in found.values():
-            name = f"features_{name}"
+            name = f"{prefix}{name}"
         found[key] = name
     return found
 
@@ -60,20 +61,30 @@ class ArrowRows:
         selection: Rows and layers.
         names: Name of the column of each layer, by key.
         description: JSON text for the metadata of the schema; by default that of the selection.
+        columns: Name of the column of each side column, by its name in the cache.
 
     Attributes:
         schema: ``row`` (int64), ``id`` (string), ``label`` (dictionary of strings, null for unknown), ``label_code``
             (int64, -1 for unknown), ``split`` (dictionary of strings, null for none), ``group`` (string, null for
-            none), ``content`` (string of 32 hexadecimal digits), and one fixed-size list of float32 or float16 per
-            layer.
+            none), ``content`` (string of 32 hexadecimal digits), the side columns (float64 or string, null for none),
+            and one fixed-size list of float32 or float16 per layer.
     """
 
     def __init__(
-        self, selection: Selection, names: Mapping[str, str] | None = None, description: str | None = None
+        self,
+        selection: Selection,
+        names: Mapping[str, str] | None = None,
+        description: str | None = None,
+        columns: Mapping[str, str] | None = None,
     ) -> None:
         pa = self._pa = library("pyarrow", "frostline[parquet]")
         self._selection = selection
         self._names = names or column_names(selection.keys)
+        side = columns or column_names(
+            [each.name for each in selection.columns],
+            taken=(*COLUMNS, *self._names.values()),
+            prefix="column_",
+        )
         item = pa.float16() if selection.cache.spec.dtype == "float16" else pa.float32()
         texts = pa.dictionary(pa.int32(), pa.string())
         self._classes = pa.array(selection.cache.classes, pa.string())
@@ -87,6 +98,10 @@ class ArrowRows:
                 ("split", texts),
                 ("group", pa.string()),
                 ("content", pa.string()),
+                *(
+                    (side[each.name], pa.float64() if each.is_numeric else pa.string())
+                    for each in selection.columns
+                ),
                 *((self._names[layer.key], pa.list_(item, layer.dim)) for layer in selection.layers),
             ],
             metadata={METADATA_KEY: description or json.dumps(selection.description())},
@@ -110,6 +125,7 @@ class ArrowRows:
                 self._texts(block.split.astype(np.int32) - 1, block.split == Split.NONE, self._splits),
                 pa.array([group or None for group in groups], pa.string()),
                 pa.array(block.digests(), pa.string()),
+                *map(self._side, block.columns.values()),
                 *map(self._vectors, block.features.values()),
             ],
             schema=self.schema,
@@ -122,6 +138,12 @@ class ArrowRows:
     def _texts(self, codes: NDArray[Any], unknown: NDArray[np.bool_], texts: Any) -> Any:
         pa = self._pa
         return pa.DictionaryArray.from_arrays(pa.array(codes.astype(np.int32), mask=unknown), texts)
+
+    def _side(self, values: NDArray[Any]) -> Any:
+        pa = self._pa
+        if values.dtype.kind == "f":
+            return pa.array(values, mask=np.isnan(values))
+        return pa.array([text or None for text in values.tolist()], pa.string())
 
     def _vectors(self, values: NDArray[Any]) -> Any:
         pa = self._pa

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from frostline.features.cache.file.encoding import decode
 from frostline.features.cache.file.layout import Array, feature_name
+from frostline.features.columns import Column
 from frostline.features.errors import CacheFormatError, LayerError, RowsError
 from frostline.features.spec import Layer
 from frostline.splits import SPLIT_NAMES
@@ -39,6 +40,7 @@ class Block:
         split: (k,) uint8 codes of `frostline.splits.Split`.
         groups: (k,) str groups, "" for none.
         content: (k, 16) uint8 digests of the image files.
+        columns: Side columns by name: (k,) float64, NaN for none; or (k,) str, "" for none.
         features: (k, dim) features by layer key: float32 or float16, and float32 for a bfloat16 cache.
     """
 
@@ -48,6 +50,7 @@ class Block:
     split: NDArray[np.uint8]
     groups: NDArray[np.str_]
     content: NDArray[np.uint8]
+    columns: Mapping[str, NDArray[Any]]
     features: Mapping[str, Array]
 
     def digests(self) -> list[str]:
@@ -127,6 +130,11 @@ class Selection:
         return tuple(layer.key for layer in self.layers)
 
     @property
+    def columns(self) -> tuple[Column, ...]:
+        """Side columns, with the values of all rows of the cache."""
+        return self.cache.file.table.columns
+
+    @property
     def block_rows(self) -> int:
         """Number of rows in each block but the last."""
         size = self.cache.file.layout.block_rows
@@ -154,6 +162,12 @@ class Selection:
                 split=table.split[where],
                 groups=self._decoded("groups", table.groups[where]),
                 content=content[where],
+                columns={
+                    each.name: each.values[where]
+                    if each.is_numeric
+                    else self._decoded("side columns", each.values[where])
+                    for each in self.columns
+                },
                 features={
                     key: decode(self._stored(key, rows, where), self.cache.spec.dtype) for key in self.keys
                 },
@@ -167,11 +181,10 @@ class Selection:
             yield self._stored(key, rows, where)
             self.cache.file.release()
 
-    def texts(self, name: str) -> Iterator[NDArray[np.str_]]:
-        """Iterate over the ids or the groups alone, (k,) str; `name` is ``ids`` or ``groups``."""
-        column = getattr(self.cache.file.table, name)
+    def values(self, what: str, column: NDArray[Any]) -> Iterator[NDArray[Any]]:
+        """Iterate over the (k,) values of one column of the table, numbers or texts; `what` names it in messages."""
         for _, where in self._places(self.block_rows):
-            yield self._decoded(name, column[where])
+            yield self._decoded(what, column[where]) if column.dtype.kind == "S" else column[where]
             self.cache.file.release()
 
     def description(self) -> dict[str, Any]:
@@ -192,6 +205,9 @@ class Selection:
             "failed": self.failed,
             "classes": list(cache.classes),
             "layers": [{"key": layer.key, "dim": layer.dim} for layer in self.layers],
+            "columns": [
+                {"key": each.name, "kind": "number" if each.is_numeric else "text"} for each in self.columns
+            ],
             "view": self.view,
             "specification": json.loads(cache.spec.to_json()),
         }

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
-from frostline.features.cache.arrow_rows import METADATA_KEY
+from frostline.features.cache.arrow_rows import COLUMNS, METADATA_KEY
 from frostline.pipeline.exporting.exporters import KEPT, Export, Exporter
 from frostline.splits import SPLIT_NAMES
 
@@ -35,13 +35,22 @@ def _write(export: Export, file: BinaryIO) -> None:
         }
         for each in features.values():
             _mark(each, "array", "0.2.0")
-        obs = _frame(root, "obs", "id", ["row", "label", "label_code", "split", "group", "content"])
+        side = export.columns
+        known = [name for name in COLUMNS if name != "id"]
+        obs = _frame(root, "obs", "id", [*known, *side.values()])
         columns = {name: _texts(obs, name, count) for name in ("id", "group", "content")}
         columns |= {name: obs.create_dataset(name, (count,), "i8") for name in ("row", "label_code")}
         for name in ("row", "label_code"):
             _mark(obs[name], "array", "0.2.0")
         columns["label"] = _categories(obs, "label", count, cache.classes)
         columns["split"] = _categories(obs, "split", count, SPLIT_NAMES[1:])
+        for each in selection.columns:
+            name = side[each.name]
+            columns[name] = (
+                obs.create_dataset(name, (count,), "f8") if each.is_numeric else _texts(obs, name, count)
+            )
+            if each.is_numeric:
+                _mark(columns[name], "array", "0.2.0")
         var = _frame(root, "var", "dimension", [])
         _texts(var, "dimension", first.dim)[:] = [str(number) for number in range(first.dim)]
         start = 0
@@ -55,6 +64,7 @@ def _write(export: Export, file: BinaryIO) -> None:
                 "split": block.split.astype(np.int32) - 1,
                 "group": block.groups.tolist(),
                 "content": block.digests(),
+                **{side[name]: cells.tolist() for name, cells in block.columns.items()},
             }
             for name, column in columns.items():
                 column[place] = values[name]
@@ -92,4 +102,6 @@ def _categories(group: Any, name: str, count: int, texts: tuple[str, ...]) -> An
     return codes
 
 
-ANNDATA = Exporter("AnnData: the first layer is X, others are in obsm", _write, ".h5ad")
+ANNDATA = Exporter(
+    "AnnData: the first layer is X, others are in obsm", _write, ".h5ad", taken=COLUMNS, forbidden="/"
+)

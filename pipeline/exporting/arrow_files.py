@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 def record_batches(export: Export) -> "tuple[Any, Iterator[Any]]":
     """Return the schema and the record batches of an export."""
-    rows = ArrowRows(export.selection, export.names, export.description)
+    rows = ArrowRows(export.selection, export.names, export.description, export.columns)
     return rows.schema, (rows.batch(block) for block in export.blocks())
 
 

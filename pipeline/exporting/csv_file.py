@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from frostline.csv_cells import CsvWriter
+from frostline.features.cache.arrow_rows import COLUMNS, column_names
 from frostline.pipeline.exporting.exporters import Export, Exporter
 from frostline.splits import SPLITS
 
@@ -14,29 +15,38 @@ if TYPE_CHECKING:
 
     from frostline.features.cache.selection import Block, Selection
 
-TEXT_COLUMNS = ("row", "id", "label", "label_code", "split", "group", "content")
 _NUMBER = "%.9g"  # digits that are enough to read back the same float32
 
 
+def text_columns(export: Export) -> list[str]:
+    """Return the names of what is known of a row beside its vectors."""
+    return [*COLUMNS, *export.columns.values()]
+
+
 def text_rows(selection: "Selection", block: "Block") -> "Iterator[tuple[object, ...]]":
-    """Yield the values of `TEXT_COLUMNS` for each row of a block; a missing label, split or group is empty."""
+    """Yield the values of `text_columns` for each row of a block; what is missing is an empty text."""
     names = (*selection.cache.classes, "")
-    for row, name, label, split, group, digest in zip(
+    side = [
+        ["" if value != value else value for value in values.tolist()]  # noqa: PLR0124  # NaN
+        for values in block.columns.values()
+    ]
+    for row, name, label, split, group, digest, *more in zip(
         block.rows.tolist(),
         block.ids.tolist(),
         block.labels.tolist(),
         block.split.tolist(),
         block.groups.tolist(),
         block.digests(),
+        *side,
         strict=True,
     ):
-        yield row, name, names[label], label, SPLITS[split], group, digest
+        yield row, name, names[label], label, SPLITS[split], group, digest, *more
 
 
 def write_rows(export: Export, file: BinaryIO) -> None:
     """Write all that is known of the rows, without their vectors, as CSV."""
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
-    writer = CsvWriter(text, TEXT_COLUMNS)
+    writer = CsvWriter(text, text_columns(export))
     for block in export.of_layers().blocks():
         writer.write_all(text_rows(export.selection, block))
     text.detach()
@@ -46,7 +56,8 @@ def _write(export: Export, file: BinaryIO) -> None:
     selection = export.selection
     text = io.TextIOWrapper(file, encoding="utf-8", newline="")
     layers = [f"{export.names[layer.key]}_{n}" for layer in selection.layers for n in range(layer.dim)]
-    CsvWriter(text, [*TEXT_COLUMNS, *layers])
+    side = column_names(list(export.columns.values()), taken=(*COLUMNS, *layers), prefix="column_")
+    CsvWriter(text, [*COLUMNS, *side.values(), *layers])
     cells = io.StringIO()
     writer = CsvWriter(cells, ())
     for block in export.blocks():

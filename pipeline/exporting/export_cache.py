@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from frostline.features.cache import FeatureCache
-from frostline.features.cache.arrow_rows import column_names
+from frostline.features.cache.arrow_rows import COLUMNS, column_names
 from frostline.features.cache.selection import DESCRIPTION_FORMAT, Selection
 from frostline.features.spec import Layer
 from frostline.pipeline.errors import ExportError
@@ -62,7 +62,7 @@ def export_cache(cache: str | Path | FeatureCache, options: ExportOptions) -> Ex
     """Write the vectors of a cache, and what is known of each row, in the format of another program.
 
     Each row has its number in the cache, the name of the image, the label as text and as number, the declared split,
-    the group and the digest of the image file. The specification, the cache key, the version of Frostline and the
+    the group, the digest of the image file, and the side columns. The specification, the cache key, the version of Frostline and the
     source are written too. Rows without features are left out. The cache is read in blocks, so that the memory does
     not depend on the number of rows. A killed export leaves nothing at its final name.
 
@@ -96,15 +96,23 @@ def export_cache(cache: str | Path | FeatureCache, options: ExportOptions) -> Ex
         "dtype": dtype,
         **{name: getattr(options, name) for name in exporter.settings},
     }
-    for layer in known["layers"]:
-        layer["name"] = names[layer["key"]]
+    columns = column_names(
+        [each.name for each in selection.columns],
+        taken=(*exporter.taken, *COLUMNS, *names.values()),
+        forbidden=exporter.forbidden,
+        prefix="column_",
+    )
+    for each in known["layers"]:
+        each["name"] = names[each["key"]]
+    for each in known["columns"]:
+        each["name"] = columns[each["key"]]
     text = json.dumps(known)
     total = len(selection) * len(selection.layers)
     with (
         options.report.task("Exporting", total) as advance,
         _opened(path, exporter, text, replace=options.overwrite) as target,
     ):
-        exporter.write(Export(selection, names, text, options, advance), target)
+        exporter.write(Export(selection, names, columns, text, options, advance), target)
     return ExportResult(
         path=path,
         format=options.to,

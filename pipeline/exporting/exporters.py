@@ -26,6 +26,7 @@ class Export:
     Attributes:
         selection: Rows and layers. Its blocks are read with `blocks` and `features`, which report progress.
         names: Name of each layer in the format, by key.
+        columns: Name of each side column in the format, by its name in the cache.
         description: JSON text of `frostline.features.cache.selection.Selection.description`, with the name of each
             layer, ``dtype``, and the options of the format.
         options: Options of the stage.
@@ -34,6 +35,7 @@ class Export:
 
     selection: "Selection"
     names: Mapping[str, str]
+    columns: Mapping[str, str]
     description: str
     options: "ExportOptions"
     advance: "Advance"
@@ -72,8 +74,8 @@ class Exporter:
         holds_description: Whether the file itself holds the description. If not, it is written beside the file, as
             ``FILE.json``, or into the folder, as ``provenance.json``.
         dtypes: Number format that is written, by that of the cache.
-        taken: Names that no layer may have.
-        forbidden: Characters that the name of a layer may not have.
+        taken: Names that no layer and no side column may have.
+        forbidden: Characters that the name of a layer or side column may not have.
         settings: Options that only some formats have, and this one has.
     """
 

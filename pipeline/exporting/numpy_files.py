@@ -34,11 +34,13 @@ def _write_features(export: Export, file: IO[bytes], key: str) -> None:
     _write_array(file, dtype, (len(export.selection), layer.dim), export.features(key))
 
 
-def _texts(export: Export, name: str) -> tuple[np.dtype[Any], Iterator[NDArray[np.str_]]]:
-    """Return the dtype of a column of texts, which is as wide as the longest, and its blocks."""
+def _column(export: Export, what: str, column: NDArray[Any]) -> tuple[np.dtype[Any], Iterator[NDArray[Any]]]:
+    """Return the dtype of a column and its blocks; texts are as wide as the longest."""
     selection = export.of_layers()
-    longest = max(int(np.strings.str_len(block).max()) for block in selection.texts(name))
-    return np.dtype(f"<U{max(1, longest)}"), selection.texts(name)
+    if column.dtype.kind != "S":
+        return column.dtype, selection.values(what, column)
+    longest = max(int(np.strings.str_len(block).max()) for block in selection.values(what, column))
+    return np.dtype(f"<U{max(1, longest)}"), selection.values(what, column)
 
 
 def _write_npz(export: Export, file: BinaryIO) -> None:
@@ -56,14 +58,15 @@ def _write_npz(export: Export, file: BinaryIO) -> None:
 
         small("provenance", np.array(export.description))
         small("classes", np.array(cache.classes, str))
-        for name in ("ids", "groups"):
-            dtype, blocks = _texts(export, name)
+        table = cache.file.table
+        columns = {"ids": table.ids, "groups": table.groups, "labels": table.labels}
+        columns |= {export.columns[each.name]: each.values for each in selection.columns}
+        for name, values in columns.items():
+            dtype, blocks = _column(export, name, values)
             with member(name) as out:
                 _write_array(out, dtype, (count,), blocks)
         with member("rows") as out:
             _write_array(out, "<i8", (count,), [rows])
-        with member("labels") as out:
-            _write_array(out, "<i8", (count,), (block.labels for block in export.of_layers().blocks()))
         with member("split") as out:
             names = np.array(SPLITS)
             _write_array(out, names.dtype, (count,), (names[b.split] for b in export.of_layers().blocks()))

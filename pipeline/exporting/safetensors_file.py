@@ -21,13 +21,16 @@ def _write(export: Export, file: BinaryIO) -> None:
     selection, table = export.selection, export.selection.cache.file.table
     count = len(selection)
     number, size = _KINDS[selection.cache.spec.dtype]
-    widths = {name: getattr(table, name).dtype.itemsize for name in ("ids", "groups")}
+    numbers = {export.columns[each.name]: each.values for each in selection.columns if each.is_numeric}
+    texts = {"ids": table.ids, "groups": table.groups}
+    texts |= {export.columns[each.name]: each.values for each in selection.columns if not each.is_numeric}
+    widths = {name: max(1, values.dtype.itemsize) for name, values in texts.items()}
     shapes: dict[str, tuple[str, int, tuple[int, ...]]] = {
         "rows": ("I64", 8, (count,)),
         "labels": ("I64", 8, (count,)),
+        **dict.fromkeys(numbers, ("F64", 8, (count,))),
         **{export.names[layer.key]: (number, size, (count, layer.dim)) for layer in selection.layers},
-        "ids": ("U8", 1, (count, widths["ids"])),
-        "groups": ("U8", 1, (count, widths["groups"])),
+        **{name: ("U8", 1, (count, width)) for name, width in widths.items()},
         "split": ("U8", 1, (count,)),
         "content": ("U8", 1, (count, 16)),
     }
@@ -46,12 +49,15 @@ def _write(export: Export, file: BinaryIO) -> None:
     rows = export.of_layers()
     _put(file, [selection.rows])
     _put(file, (block.labels for block in rows.blocks()))
+    for name, column in numbers.items():
+        _put(file, rows.values(name, column))
     for key in export.names:
         for values in selection.stored(key):
             _put(file, [values])
             export.advance(len(values))
     for name, width in widths.items():
-        _put(file, (np.strings.encode(texts, "utf-8").astype(f"S{width}") for texts in rows.texts(name)))
+        blocks = rows.values(name, texts[name])
+        _put(file, (np.strings.encode(block, "utf-8").astype(f"S{width}") for block in blocks))
     _put(file, (block.split for block in rows.blocks()))
     _put(file, (block.content for block in rows.blocks()))
 

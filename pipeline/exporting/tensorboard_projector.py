@@ -12,7 +12,7 @@ from frostline.escapes import visible
 from frostline.features.images.thumbnails import Pictures
 from frostline.pipeline.drawing.thumbnails import check_source, opened_pictures, warn_of_obstacle
 from frostline.pipeline.errors import ExportError
-from frostline.pipeline.exporting.csv_file import TEXT_COLUMNS, text_rows
+from frostline.pipeline.exporting.csv_file import text_columns, text_rows
 from frostline.pipeline.exporting.exporters import ALL_FLOAT32, Export, Exporter
 from frostline.system.atomic import replace_file, write_file, write_text_file
 
@@ -38,7 +38,7 @@ def _write(export: Export, folder: Path) -> None:
             for values in export.features(layer.key):
                 file.write(np.ascontiguousarray(values, "<f4").reshape(-1).view(np.uint8).data)
     with write_text_file(folder / "metadata.tsv") as text:
-        text.write("\t".join(TEXT_COLUMNS) + "\n")
+        text.write("\t".join(map(visible, text_columns(export))) + "\n")
         rows = export.of_layers()
         for block in rows.blocks():
             for cells in text_rows(rows, block):

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import DTypeLike
 
-from frostline.pipeline.exporting.csv_file import TEXT_COLUMNS, text_rows
+from frostline.pipeline.exporting.csv_file import text_columns, text_rows
 from frostline.pipeline.exporting.exporters import Export, Exporter
 from frostline.system.atomic import write_file
 
@@ -74,9 +74,10 @@ def _samples(export: Export) -> Iterator[_Sample]:
     single = len(names) == 1
     suffixes = {key: "npy" if single else f"{names[key]}.npy" for key in selection.keys}
     heads: dict[str, bytes] = {}
+    columns = text_columns(export)
     for block in export.blocks():
         for index, values in enumerate(text_rows(selection, block)):
-            known = dict(zip(TEXT_COLUMNS, values, strict=True))
+            known = dict(zip(columns, values, strict=True))
             sample = {}
             for key, features in block.features.items():
                 if key not in heads:

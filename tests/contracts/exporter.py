@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from frostline.features.cache import FeatureCache, open_writer
 from frostline.features.cache import selection as selections
 from frostline.features.cache.arrow_rows import column_names
+from frostline.features.columns import Column
 from frostline.features.spec import Dtype, FeatureSpec, Layer, Transform
 from frostline.features.table import FAILED, OK, ImageSource, ImageTable
 from frostline.pipeline import ExportError, export_cache
@@ -26,6 +27,7 @@ _NAMES = (
     "a/b.c.d/e.jpg", "back\\slash", "Größe é.png", "猫/😀.jpg", "עברית", "\u2028line", "\x1b[31mred", "<b>&amp;</b>", "x" * 300,
 )  # fmt: skip
 _CLASSES = ("=SUM(A1)", "Ü 猫", 'with "quotes", and\ncommas', "zebra")
+_NOTES = ("", "=2", "a,\n\t b", "猫")
 _GROUPS = ("", "patient 1", "=g", "猫\t2")
 
 
@@ -42,6 +44,7 @@ class Exported:
         splits: Declared splits, None for none.
         groups: Groups, None for none.
         content: Digests of the image files, 32 hexadecimal digits.
+        columns: Values of the side columns by their name in the cache, None for a missing one.
         features: (n, dim) vectors by key of the layer.
     """
 
@@ -53,6 +56,7 @@ class Exported:
     splits: Sequence[str | None]
     groups: Sequence[str | None]
     content: Sequence[str]
+    columns: Mapping[str, Sequence[Any]]
     features: Mapping[str, NDArray[Any]]
 
 
@@ -76,6 +80,12 @@ class _Images(ImageSource):
             split=rng.integers(0, 4, self.count).astype(np.uint8),
             groups=np.array([group.encode() for group in _GROUPS])[rng.integers(0, len(_GROUPS), self.count)],
             stamps=np.zeros((self.count, 16), np.uint8),
+            columns=(
+                Column(
+                    "weight", np.where(rng.random(self.count) < 0.1, np.nan, rng.standard_normal(self.count))
+                ),
+                Column("row", np.array([note.encode() for note in _NOTES])[rng.integers(0, 4, self.count)]),
+            ),
         )
         self.content = rng.integers(0, 256, (self.count, 16), np.uint8)
         self.status = np.where(rng.random(self.count) < 0.02, FAILED, OK).astype(np.uint8)
@@ -186,6 +196,10 @@ class ExporterContract:
         assert list(found.splits) == texts([SPLITS[code] for code in images.table.split[rows]])
         assert list(found.groups) == texts([group.decode() for group in images.table.groups[rows].tolist()])
         assert list(found.content) == [digest.tobytes().hex() for digest in images.content[rows]]
+        weight, note = images.table.columns
+        assert list(found.columns) == ["weight", "row"]
+        assert found.columns["weight"] == [None if x != x else x for x in weight.values[rows].tolist()]  # noqa: PLR0124
+        assert found.columns["row"] == texts([text.decode() for text in note.values[rows].tolist()])
         for key, values in found.features.items():
             expected = self.expected_vectors(_rounded(images.features[key][rows], dtype))
             assert values.shape == expected.shape
@@ -202,7 +216,7 @@ class ExporterContract:
     def test_rows_are_read_back_as_they_were(
         self, tmp_path: Path, dtype: Literal["float32", "float16", "bfloat16"]
     ) -> None:
-        """Check names of all kinds and the vectors of several layers; rows without features are left out."""
+        """Check names of all kinds, side columns and several layers; rows without features are left out."""
         images = _Images(600, LAYERS)
         found, _ = self.exported(images, tmp_path, dtype)
         assert found.features.keys() == {layer.key for layer in LAYERS}

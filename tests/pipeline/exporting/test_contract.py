@@ -29,15 +29,21 @@ def provenance(path):
     return json.loads((path / "provenance.json").read_text())
 
 
+def cells(values):
+    """Values of a side column, None for a missing one."""
+    return [None if value is None or value != value or value == "" else value for value in values]  # noqa: PLR0124, PLC1901
+
+
 def of_table(table, names):
     """What an Arrow table holds."""
     columns = table.to_pydict()
+    known = json.loads(table.schema.metadata[b"frostline"])
     features = {
         key: np.stack(table[name].combine_chunks().to_numpy(zero_copy_only=False))
         for key, name in names.items()
     }
     return Exported(
-        json.loads(table.schema.metadata[b"frostline"]),
+        known,
         columns["row"],
         columns["id"],
         columns["label"],
@@ -45,6 +51,7 @@ def of_table(table, names):
         columns["split"],
         columns["group"],
         columns["content"],
+        {each["key"]: columns[each["name"]] for each in known["columns"]},
         features,
     )
 
@@ -61,6 +68,13 @@ def of_records(description, records, features):
         [text or None for text in columns["split"]],
         [text or None for text in columns["group"]],
         columns["content"],
+        {
+            each["key"]: [
+                float(value) if each["kind"] == "number" and value is not None else value
+                for value in cells(columns[each["name"]])
+            ]
+            for each in description["columns"]
+        },
         features,
     )
 
@@ -116,8 +130,9 @@ class TestNpz(ExporterContract):
         with np.load(path, allow_pickle=False) as arrays:
             labels = arrays["labels"].tolist()
             classes = (*arrays["classes"].tolist(), None)
+            known = json.loads(str(arrays["provenance"]))
             return Exported(
-                json.loads(str(arrays["provenance"])),
+                known,
                 arrays["rows"].tolist(),
                 arrays["ids"].tolist(),
                 [classes[label] for label in labels],
@@ -125,6 +140,7 @@ class TestNpz(ExporterContract):
                 [split or None for split in arrays["split"].tolist()],
                 [group or None for group in arrays["groups"].tolist()],
                 [row.tobytes().hex() for row in arrays["content"]],
+                {each["key"]: cells(arrays[each["name"]].tolist()) for each in known["columns"]},
                 {key: arrays[name] for key, name in names.items()},
             )
 
@@ -151,18 +167,25 @@ class TestSafetensors(ExporterContract):
             assert str(tensors[name].dtype) == f"torch.{known['dtype']}"
         labels = tensors["labels"].tolist()
         classes = (*known["classes"], None)
-        ids, groups = (
-            [bytes(row).rstrip(b"\0").decode() for row in tensors[name].numpy()] for name in ("ids", "groups")
-        )
+
+        def texts(name):
+            return [bytes(row).rstrip(b"\0").decode() for row in tensors[name].numpy()]
+
         return Exported(
             known,
             tensors["rows"].tolist(),
-            ids,
+            texts("ids"),
             [classes[label] for label in labels],
             labels,
             [SPLITS[code] or None for code in tensors["split"].tolist()],
-            [group or None for group in groups],
+            [group or None for group in texts("groups")],
             [bytes(row).hex() for row in tensors["content"].numpy()],
+            {
+                each["key"]: cells(
+                    tensors[each["name"]].tolist() if each["kind"] == "number" else texts(each["name"])
+                )
+                for each in known["columns"]
+            },
             {
                 key: tensors[name].numpy()
                 if tensors[name].dtype != torch.bfloat16
@@ -188,8 +211,9 @@ class TestAnnData(ExporterContract):
         def texts(name):
             return [None if value != value else value for value in obs[name].astype(object)]  # noqa: PLR0124  # NaN
 
+        known = json.loads(data.uns["frostline"])
         return Exported(
-            json.loads(data.uns["frostline"]),
+            known,
             obs["row"].tolist(),
             obs.index.tolist(),
             texts("label"),
@@ -197,6 +221,7 @@ class TestAnnData(ExporterContract):
             texts("split"),
             [group or None for group in obs["group"]],
             obs["content"].tolist(),
+            {each["key"]: cells(obs[each["name"]].tolist()) for each in known["columns"]},
             {keys[0]: data.X, **{key: data.obsm[names[key]] for key in keys[1:]}},
         )
 
