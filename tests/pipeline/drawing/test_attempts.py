@@ -156,7 +156,7 @@ def test_report(run, monkeypatch, tmp_path):
         raise RuntimeError("no ink\nat all")
 
     monkeypatch.setattr("frostline.pipeline.studies.html_report.figures.confusion", fail)
-    monkeypatch.setattr("frostline.pipeline.studies.html_report.page._data_uri", fail)
+    monkeypatch.setattr("frostline.pipeline.studies.html_report.page.data_uri", fail)
     report = Reporter()
     text = write_report([run], tmp_path / "r.html", report=report).path.read_text("utf-8")
     assert len(report.of_pictures()) >= 2

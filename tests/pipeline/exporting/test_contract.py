@@ -31,7 +31,7 @@ def provenance(path):
 
 def cells(values):
     """Values of a side column, None for a missing one."""
-    return [None if value is None or value != value or value == "" else value for value in values]  # noqa: PLR0124, PLC1901
+    return [None if value is None or value != value or value == "" else value for value in values]  # noqa: PLR0124
 
 
 def of_table(table, names):

@@ -4,19 +4,18 @@ import csv
 import json
 import os
 import signal
-import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from frostline import FeatureCache
-from frostline.features.table import ImageSource
+from frostline.features.cache import open_writer
 from frostline.pipeline import ExportError, export_cache, extract
 from frostline.pipeline.exporting.exporters import EXPORTERS, Exporter
 from frostline.system.atomic import write_file
-from frostline.testing import encode, photo
-from tests.features.cache.test_frames import write
+from frostline.testing import encode
+from tests.features.cache import synthetic
+from tests.features.cache.frames.test_frames import write
 from tests.helpers.needs import needs_pyarrow
 from tests.helpers.network import BACKBONE
 from tests.helpers.runner import Command, run
@@ -57,9 +56,6 @@ def test_help_lists_the_formats():
 
 def test_cells_of_csv_are_no_formulas(tmp_path):
     files = {"=1+1.jpg": b"a", "+2.jpg": b"b"}
-    from frostline.features.cache import open_writer
-    from tests.features.cache import synthetic
-
     source = synthetic.MemorySource(files, labels=dict.fromkeys(files, "-x"))
     specification = synthetic.spec()
     with open_writer(tmp_path / "c.h5", specification, source) as writer:
@@ -71,7 +67,8 @@ def test_cells_of_csv_are_no_formulas(tmp_path):
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == ["'+2.jpg", "'=1+1.jpg"]
     assert [row["label"] for row in rows] == ["'-x", "'-x"]
-    assert any(row["embedding_0"].startswith("-") or float(row["embedding_0"]) >= 0 for row in rows)
+    found = np.array([[row[f"embedding_{number}"] for number in range(20)] for row in rows], np.float32)
+    np.testing.assert_array_equal(found, cache.features("embedding"))
 
 
 @pytest.mark.parametrize(
@@ -91,7 +88,8 @@ def test_cells_of_csv_are_no_formulas(tmp_path):
         (["--to", "csv", "--out", "new.csv"], "new.csv.json: exists already"),
     ],
 )
-def test_what_cannot_be_written_is_refused_and_nothing_changes(cache, tmp_path, arguments, message):
+@pytest.mark.usefixtures("cache")
+def test_what_cannot_be_written_is_refused_and_nothing_changes(tmp_path, arguments, message):
     (tmp_path / "folder").mkdir()
     (tmp_path / "folder" / "mine").write_text("mine")
     (tmp_path / "file").write_text("mine")
@@ -122,14 +120,14 @@ def test_rows_of_no_image_are_refused(cache, tmp_path):
 
 
 def test_bad_options_are_usage_errors(cache):
-    assert "at least 0" in run("cache", "export", cache.path, "--view", "-1", code=2).stderr or True
+    assert "--view" in run("cache", "export", cache.path, "--view", "-1", code=2).stderr
     assert "--split" in run("cache", "export", cache.path, "--split", "trian", code=2).stderr
 
 
 def test_file_that_appears_meanwhile_is_kept(cache, tmp_path, monkeypatch):
     out = tmp_path / "out.npz"
 
-    def write_late(export, file):
+    def write_late(_export, file):
         file.write(b"new")
         out.write_text("another's")
 
@@ -159,11 +157,9 @@ LISTING = Exporter("names", _write_listing, "-names", folder=True, holds_descrip
 def test_source_path_that_is_no_text_is_written(tmp_path):
     import pyarrow.parquet as pq
 
-    from tests.features.cache import synthetic
-
     source = synthetic.source(3, root="/caf\udce9")
     specification = synthetic.spec()
-    with synthetic_writer(tmp_path / "c.h5", specification, source) as writer:
+    with open_writer(tmp_path / "c.h5", specification, source) as writer:
         features, known = synthetic.computed(specification, source, writer.todo)
         writer.put(writer.todo, features, **known)
         cache = writer.finish()
@@ -171,12 +167,6 @@ def test_source_path_that_is_no_text_is_written(tmp_path):
     known = json.loads(pq.read_schema(tmp_path / "c.parquet").metadata[b"frostline"])
     assert known["source"] == "/caf\udce9"
     export_cache(cache, to="anndata", out=tmp_path / "c.h5ad")
-
-
-def synthetic_writer(path, specification, source):
-    from frostline.features.cache import open_writer
-
-    return open_writer(path, specification, source)
 
 
 def test_result_of_a_script_and_of_an_open_cache_are_the_same(cache, tmp_path):
@@ -208,10 +198,6 @@ def test_killed_export_leaves_nothing_that_the_next_does_not_delete(cache, tmp_p
     assert names(tmp_path) == sorted([out.name, "photos.net.h5"])
 
 
-class Pictures(ImageSource):
-    """Pictures in memory."""
-
-
 def test_sprite_has_a_cell_for_each_row(tmp_path):
     folder = tmp_path / "data" / "a"
     folder.mkdir(parents=True)
@@ -232,12 +218,9 @@ def test_sprite_has_a_cell_for_each_row(tmp_path):
 def test_sprite_of_images_that_cannot_be_opened_is_left_out_with_a_warning(cache, tmp_path):
     out = tmp_path / "out"
     done = run("cache", "export", cache.path, "--to", "tensorboard", "--sprite", "--out", out)
-    text = (out / "projector_config.pbtxt").read_text()
-    if "Images are not shown" in done.stderr:
-        assert "sprite" not in text
-        assert not (out / "sprite.png").exists()
-    else:
-        assert "images can't be read" in done.stderr
+    assert "Images are not shown" in done.stderr
+    assert "sprite" not in (out / "projector_config.pbtxt").read_text()
+    assert not (out / "sprite.png").exists()
 
 
 def test_missing_package_is_named_with_its_extra(cache, monkeypatch):
@@ -248,9 +231,3 @@ def test_missing_package_is_named_with_its_extra(cache, monkeypatch):
         export_cache(cache, to="lancedb")
     with pytest.raises(ExportError, match=r"frostline\[parquet\]"):
         export_cache(cache)
-
-
-def test_cache_of_a_photo_is_reopened_by_path(cache):
-    assert FeatureCache.open(cache.path).rows == 700
-    assert sys.modules["frostline.pipeline.exporting.exporters"]
-    assert photo(3, 3).size == (3, 3)

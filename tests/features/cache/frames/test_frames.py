@@ -24,7 +24,7 @@ BAD = ("class/000005.jpg", "class/000300.jpg")
 
 def write(path, count=700, **changes):
     files = synthetic.images(count) | dict.fromkeys(BAD, b"bad")
-    source = synthetic.labelled({name: data for name, data in sorted(files.items())[:count]})
+    source = synthetic.labelled(dict(sorted(files.items())[:count]))
     source.table = replace(source.table, split=(np.arange(count) % 4).astype(np.uint8))
     specification = synthetic.spec(**changes)
     writer = open_writer(path, specification, source)
@@ -199,13 +199,14 @@ def test_rows_are_chosen_by_split_by_number_and_by_mask(plain):
 
 def test_names_of_layers_are_different_and_free():
     assert column_names(["id", "features_id", "a.b", "a_b"], forbidden=".") == {
-        "id": "features_features_id",
-        "features_id": "features_id",
+        "id": "features_id",
+        "features_id": "features_features_id",
         "a.b": "a_b",
         "a_b": "features_a_b",
-    } or column_names(["id", "features_id"])["id"] not in {"id", "features_id"}
+    }
 
 
+@pytest.mark.parametrize("cache", ["bfloat16"], indirect=True)
 def test_torch_dataset_is_read_by_worker_processes(cache):
     data = cache.to_torch_dataset("embedding", split=["train", "val"])
     expected = cache.features("embedding", as_torch=True)[torch.from_numpy(data.rows)]
@@ -227,7 +228,7 @@ def test_torch_dataset_items_can_be_changed_without_changing_others(plain):
     for vector, _ in data.__getitems__([0, 1]):
         vector.zero_()
     assert data[0][0].abs().sum() > 0
-    again = pickle.loads(pickle.dumps(data))
+    again = pickle.loads(pickle.dumps(data))  # noqa: S301  # our own
     assert torch.equal(again[1][0], data[1][0])
     with pytest.raises(IndexError):
         data[2]
