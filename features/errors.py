@@ -51,6 +51,14 @@ class VectorsError(FeaturesError, ValueError):
     """Vectors that can't be imported, or what is said of their rows does not fit them."""
 
 
+class RowsError(FeaturesError, ValueError):
+    """Rows that a cache doesn't have, or that have no features."""
+
+
+class LibraryError(FeaturesError, ImportError):
+    """A package required to hand a cache over is not installed."""
+
+
 class EngineError(FeaturesError, ValueError):
     """An engine, device, precision or batch size that is not available."""
 

@@ -44,6 +44,7 @@ from .features.table import ImageSource as ImageSource
 from .features.table import ImageTable as ImageTable
 from .features.table import make_stamp as make_stamp
 from .pipeline.errors import EstimatorError as EstimatorError
+from .pipeline.errors import ExportError as ExportError
 from .pipeline.errors import LeakError as LeakError
 from .pipeline.errors import PipelineError as PipelineError
 from .pipeline.errors import RunError as RunError
@@ -59,6 +60,8 @@ from .pipeline.exploring.search import SearchResult as SearchResult
 from .pipeline.exploring.search import search as search
 from .pipeline.exploring.suggest import Suggestions as Suggestions
 from .pipeline.exploring.suggest import suggest as suggest
+from .pipeline.exporting.export_cache import ExportResult as ExportResult
+from .pipeline.exporting.export_cache import export_cache as export_cache
 from .pipeline.extraction.extract import ExtractResult as ExtractResult
 from .pipeline.extraction.extract import extract as extract
 from .pipeline.extraction.plan import ExtractionPlan as ExtractionPlan

@@ -1,5 +1,6 @@
 from .errors import ClusterError as ClusterError
 from .errors import EstimatorError as EstimatorError
+from .errors import ExportError as ExportError
 from .errors import FinetuneError as FinetuneError
 from .errors import LeakError as LeakError
 from .errors import PipelineError as PipelineError
@@ -18,6 +19,8 @@ from .exploring.search import SearchResult as SearchResult
 from .exploring.search import search as search
 from .exploring.suggest import Suggestions as Suggestions
 from .exploring.suggest import suggest as suggest
+from .exporting.export_cache import ExportResult as ExportResult
+from .exporting.export_cache import export_cache as export_cache
 from .extraction.extract import ExtractResult as ExtractResult
 from .extraction.extract import extract as extract
 from .extraction.plan import ExtractionPlan as ExtractionPlan

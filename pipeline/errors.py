@@ -35,6 +35,10 @@ class ClusterError(PipelineError, ConnectionError):
     """A Dask cluster can't be reached, or has no workers."""
 
 
+class ExportError(PipelineError, ValueError):
+    """A format that is not available, or a place that an export may not be written to."""
+
+
 class LimitError(PipelineError, ValueError):
     """A limited extraction would replace a larger cache."""
 

@@ -15,6 +15,10 @@ from tests import lowest
 from tests.helpers.paths import ROOT
 
 TESTED = {
+    "anndata",
+    "faiss",
+    "lancedb",
+    "polars",
     "dask",
     "datasets",
     "heif",

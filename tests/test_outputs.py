@@ -47,6 +47,9 @@ ALLOWED = {
     "pipeline/training/train_head.py": {"to_csv"},
     "pipeline/drawing/lettering.py": {"savefig"},
     "pipeline/inputs/scanned_images.py": {"savez"},
+    # A member of a zip archive, and HDF5 in a file that `system.atomic` opened.
+    "pipeline/exporting/numpy_files.py": {"open"},
+    "pipeline/exporting/anndata_file.py": {"File"},
     # TensorBoard's own files, copied into the run when the training is over.
     "pipeline/tuning/trainer/logs.py": {"SummaryWriter"},
     # Copies without a name of vectors that can only be read in order, which end with the process.

@@ -12,6 +12,7 @@ from frostline.features.backbones.providers.registry import SOURCES as BACKBONE_
 from frostline.features.engines import ENGINES
 from frostline.features.images.decoders import DECODERS
 from frostline.features.sources.opening import SOURCES as IMAGE_SOURCES
+from frostline.pipeline.exporting.exporters import EXPORTERS
 from frostline.registry import Entry, Registry, near
 from tests.helpers.paths import ROOT
 
@@ -145,11 +146,11 @@ def test_extras_that_the_tables_name_are_those_of_the_package():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     named = {
         entry.extra
-        for table in (HEADS, ENGINES, DECODERS, BACKBONE_SOURCES, IMAGE_SOURCES)
+        for table in (HEADS, ENGINES, DECODERS, BACKBONE_SOURCES, IMAGE_SOURCES, EXPORTERS)
         for entry in table.entries.values()
         if entry.needs
     }
-    assert named == {"openvino", "open-clip"} <= project["optional-dependencies"].keys()
+    assert named == {"openvino", "open-clip", "parquet", "lancedb"} <= project["optional-dependencies"].keys()
 
 
 def test_near_formats_similar_names():

@@ -16,6 +16,7 @@ from frostline.features.cache.file.layout import METADATA, Array, feature_name
 from frostline.features.cache.file.mapped import MappedFile
 from frostline.features.cache.file.part import Part
 from frostline.features.cache.file.partial import finished_name, partial_path
+from frostline.features.cache.frames import Frames
 from frostline.features.cache.imported.facts import describe_imported
 from frostline.features.errors import CacheFormatError, CacheMismatchError, ChecksumError, LayerError
 from frostline.features.fidelity import Check
@@ -129,7 +130,7 @@ class CacheInfo:
     imported: str | None = None
 
 
-class FeatureCache:
+class FeatureCache(Frames):
     """Finished cache file, memory-mapped. Open it with `FeatureCache.open`.
 
     Opening reads no features. Arrays are views of the file. They use no additional memory, can be used in any
@@ -412,13 +413,20 @@ class FeatureCache:
         texts = self._metadata["errors"][failed].tolist()
         return {row: text.decode(errors="replace") for row, text in zip(failed.tolist(), texts, strict=True)}
 
-    def check_metadata(self) -> None:
+    def check_metadata(self, blocks: NDArray[np.int64] | None = None) -> None:
         """Verify the checksums of content, stamps, status and errors, at most once per object.
+
+        Args:
+            blocks: (k,) int64 blocks to check; None for all.
 
         Raises:
             ChecksumError: The metadata is damaged.
         """
-        self._verify(-1)
+        self._verify(-1, blocks)
+
+    def check_features(self, layer: str | None = None, blocks: NDArray[np.int64] | None = None) -> None:
+        """Verify the checksums of a layer, at most once per object; see `check_metadata`."""
+        self._verify(self._column(layer), blocks)
 
     @property
     def table(self) -> ImageTable:
@@ -574,11 +582,12 @@ class FeatureCache:
             raise LayerError(f"{self.path}: {problem}; choose one of {', '.join(keys)}")
         return keys.index(layer)
 
-    def _verify(self, column: int) -> None:
-        valid = self._file.check(column)
+    def _verify(self, column: int, blocks: NDArray[np.int64] | None = None) -> None:
+        valid = self._file.check(column, blocks)
         if not valid.all():
             what = self.layers[column].key if column >= 0 else "the metadata"
-            runs = ", ".join(f"{first}-{last}" for first, last in self._runs(np.flatnonzero(~valid)))
+            damaged = np.flatnonzero(~valid) if blocks is None else blocks[~valid]
+            runs = ", ".join(f"{first}-{last}" for first, last in self._runs(damaged))
             raise ChecksumError(
                 f"{self.path}: {what} of rows {runs} is damaged: its checksum differs from the one written; run the same "
                 "extract with --overwrite, which recomputes only those rows"

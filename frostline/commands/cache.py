@@ -24,12 +24,23 @@ if TYPE_CHECKING:
 _file_argument = click.argument("file", type=PATH)
 
 
-@click.group(commands=LazyCommands({"import": "imports:import_"}))
+@click.group(
+    commands=LazyCommands(
+        {
+            "check": "cache:check",
+            "export": "vectors:export",
+            "import": "imports:import_",
+            "info": "cache:info",
+            "merge": "cache:merge",
+            "verify": "cache:verify",
+        }
+    )
+)
 def cache() -> None:
-    """Inspect a feature cache, check it, merge its parts, or make one of vectors that were computed elsewhere."""
+    """Inspect a feature cache, check it, merge its parts, or hand vectors over from and to other programs."""
 
 
-@cache.command(epilog=example("frostline cache info photos.h5"))
+@click.command(epilog=example("frostline cache info photos.h5"))
 @_file_argument
 @output_options
 def info(*, output: Output, file: Path) -> None:
@@ -70,10 +81,7 @@ def verify(*, output: Output, paths: tuple[Path, ...]) -> None:
         raise click.ClickException(f"{found.wrong} of {len(found.files)} files are not as they were written.")
 
 
-cache.add_command(verify)
-
-
-@cache.command(epilog=example("frostline cache check photos.h5 --out report/"))
+@click.command(epilog=example("frostline cache check photos.h5 --out report/"))
 @_file_argument
 @options_of(CheckOptions)
 @output_options
@@ -113,7 +121,7 @@ def _check_text(found: "pipeline.CacheCheck") -> Text:
         yield f"thumbnails: {found.picture}"
 
 
-@cache.command(
+@click.command(
     epilog=example(
         "frostline extract photos/ --cache photos.h5 --part 1/2   # and --part 2/2 elsewhere",
         "frostline cache merge photos.h5.part-*-of-2",

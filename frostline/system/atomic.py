@@ -100,11 +100,23 @@ def replace_files(files: Mapping[Path, bytes], *, outdated: Iterable[Path] = ())
     Raises:
         OSError: A file can't be written.
     """
+    with write_files(*files, outdated=outdated) as opened:
+        for file, (path, data) in zip(opened, files.items(), strict=True):
+            with _named(path):
+                file.write(data)
+
+
+@contextmanager
+def write_files(*paths: Path, outdated: Iterable[Path] = ()) -> Iterator[tuple[BinaryIO, ...]]:
+    """Yield files of one folder that belong together, of which the last says that all are there.
+
+    They take their places when the block ends without an error; see `replace_files`.
+    """
     with ExitStack() as stack:
-        found = [stack.enter_context(_Unpublished.at(path)) for path in files]
-        for unpublished, data in zip(found, files.values(), strict=True):
+        found = [stack.enter_context(_Unpublished.at(path)) for path in paths]
+        yield tuple(unpublished.file for unpublished in found)
+        for unpublished in found:
             with _named(unpublished.path):
-                unpublished.file.write(data)
                 unpublished.finish()
         last = found[-1].path
         last.unlink(missing_ok=True)
@@ -130,13 +142,18 @@ def check_place(path: Path, size: int) -> None:
 
 
 @contextmanager
-def write_folder(path: Path) -> Iterator[Path]:
+def write_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield an empty folder that becomes `path` when the block ends without an error.
 
     The files in it are written with the other functions of this module.
 
+    Args:
+        path: The folder.
+        replace: Whether to delete an earlier folder at `path` once the new one is complete. A process that is killed
+            between the two leaves nothing at `path`.
+
     Raises:
-        FileExistsError: Something is at `path`.
+        FileExistsError: Something is at `path`, and is not to be replaced, or is no folder.
         OSError: The folder can't be written.
     """
     create_folders(path.parent)
@@ -147,7 +164,11 @@ def write_folder(path: Path) -> Iterator[Path]:
         with _named(path):
             for folder, _, _ in os.walk(partial, topdown=False):
                 sync_folder(Path(folder))
+        if replace:
+            _put_aside(path)
         _rename_new(partial, path)
+        if replace:
+            sweep(path)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -160,6 +181,12 @@ def _rename_new(old: Path, new: Path) -> None:
     if os.path.lexists(new):  # an empty folder would be replaced
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new))
     rename(old, new)
+
+
+def _put_aside(path: Path) -> None:
+    """Rename a folder, if there is one, to a name that `sweep` deletes."""
+    if path.is_dir() and not path.is_symlink():
+        rename(path, path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial"))
 
 
 def copy_folder(source: Path, target: Path) -> None:

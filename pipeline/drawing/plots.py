@@ -13,8 +13,9 @@ from frostline.classifiers.experiments.few_shot import FewShot
 from frostline.classifiers.experiments.learning_curve import LearningCurve
 from frostline.classifiers.fitting.fitted_head import Curve
 from frostline.classifiers.protocol.calibration import Calibration
+from frostline.features.images.thumbnails import Thumbnail
 from frostline.pipeline.drawing.lettering import legible, save
-from frostline.pipeline.drawing.thumbnails import Thumbnail, draw_thumbnail
+from frostline.pipeline.drawing.thumbnails import draw_thumbnail
 
 _SOLVER_FACTS = {"objective", "iterations"}  # written to the CSV, not plotted
 _MAX_LABELLED_CLASSES = 40

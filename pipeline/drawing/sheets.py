@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from frostline.escapes import visible
+from frostline.features.images.thumbnails import Thumbnail, data_uri
 from frostline.pipeline.drawing.lettering import legible, save
-from frostline.pipeline.drawing.thumbnails import Thumbnail, data_uri
 from frostline.system.atomic import replace_file
 
 SHEET_SIDE = 160

@@ -24,8 +24,9 @@ from frostline.errors import OptionError
 from frostline.features.cache import FeatureCache
 from frostline.features.cache.search import stored_rows
 from frostline.features.errors import SearchError
+from frostline.features.images.thumbnails import Pictures
 from frostline.pipeline.drawing.sheets import SHEET_SIDE, Strip, Tile
-from frostline.pipeline.drawing.thumbnails import Pictures, check_source, opened_pictures
+from frostline.pipeline.drawing.thumbnails import check_source, opened_pictures
 from frostline.pipeline.exploring.outputs import Outputs
 from frostline.pipeline.hosts.memory import half_of_memory
 from frostline.pipeline.inputs.labelled_images import choose_layer, divide_rows

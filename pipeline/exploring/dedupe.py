@@ -14,9 +14,10 @@ from frostline.classifiers.inspection.groups import duplicate_groups, similariti
 from frostline.features.cache import FeatureCache
 from frostline.features.cache.search import stored_rows
 from frostline.features.errors import SearchError
+from frostline.features.images.thumbnails import Pictures
 from frostline.pipeline.drawing.sheets import SHEET_SIDE, Strip, Tile
 from frostline.pipeline.drawing.tables import write_table
-from frostline.pipeline.drawing.thumbnails import Pictures, check_source, opened_pictures
+from frostline.pipeline.drawing.thumbnails import check_source, opened_pictures
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.exploring.manifests import listed_outputs, write_manifest
 from frostline.pipeline.exploring.outputs import label_of

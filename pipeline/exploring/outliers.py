@@ -14,8 +14,9 @@ from frostline.classifiers.inspection.outliers import NeighbourScores, modified_
 from frostline.features.cache import FeatureCache
 from frostline.features.cache.search import stored_rows
 from frostline.features.errors import SearchError
+from frostline.features.images.thumbnails import Pictures
 from frostline.pipeline.drawing.sheets import SHEET_SIDE, Strip, Tile
-from frostline.pipeline.drawing.thumbnails import Pictures, check_source, opened_pictures
+from frostline.pipeline.drawing.thumbnails import check_source, opened_pictures
 from frostline.pipeline.exploring.outputs import Outputs, label_of
 from frostline.pipeline.exploring.qualities import Qualities, measure
 from frostline.pipeline.inputs.labelled_images import choose_layer

@@ -12,7 +12,7 @@ from PIL import Image
 from frostline.features.images.batches import default_workers
 from frostline.features.images.decoders import DECODERS
 from frostline.features.images.decoding import DecodeError
-from frostline.pipeline.drawing.thumbnails import Pictures
+from frostline.features.images.thumbnails import Pictures
 from frostline.pipeline.progress import Reporter
 
 _SIDE = 512  # longest side, in pixels, at which brightness and sharpness are measured

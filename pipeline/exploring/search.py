@@ -16,15 +16,10 @@ from frostline.features.cache.contract import Provenance
 from frostline.features.cache.search import NearestRows, rows_of, search_rows
 from frostline.features.errors import BackboneError, SearchError
 from frostline.features.images.decoding import DecodeError
+from frostline.features.images.thumbnails import Pictures, Thumbnail, load_thumbnail
 from frostline.features.table import OK, ImageSource
 from frostline.pipeline.drawing.sheets import SHEET_SIDE, Strip, Tile
-from frostline.pipeline.drawing.thumbnails import (
-    Pictures,
-    Thumbnail,
-    check_source,
-    load_thumbnail,
-    opened_pictures,
-)
+from frostline.pipeline.drawing.thumbnails import check_source, opened_pictures, warn_of_obstacle
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.exploring.outputs import Outputs, label_of
 from frostline.pipeline.extraction.new_images import new_computation, new_features
@@ -154,7 +149,7 @@ def search(cache: str | Path | FeatureCache, options: SearchOptions) -> SearchRe
     def strips() -> list[Strip]:
         nonlocal remark
         with opened_pictures(cache, options.source) as pictures:
-            pictures.warn(options.report)
+            warn_of_obstacle(pictures, options.report)
             remark = pictures.obstacle
             return _strips(queries, matches, found, pictures, outputs.tiles)
 

@@ -15,7 +15,12 @@ from frostline.features.cache import FeatureCache
 from frostline.pipeline.drawing.attempts import drawn
 from frostline.pipeline.drawing.lettering import legible
 from frostline.pipeline.drawing.plots import PicturePair, plot_pairs
-from frostline.pipeline.drawing.thumbnails import THUMBNAIL_SIDE, check_source, opened_pictures
+from frostline.pipeline.drawing.thumbnails import (
+    THUMBNAIL_SIDE,
+    check_source,
+    opened_pictures,
+    warn_of_obstacle,
+)
 from frostline.pipeline.inputs.labelled_images import choose_layer, divide_rows
 from frostline.pipeline.inputs.leaks import content_remark
 from frostline.pipeline.options.inspection import CheckOptions
@@ -172,7 +177,7 @@ def _draw(
 ) -> None:
     rows: Any = zip(*found.near[:2], strict=True) if found.near else ()
     with opened_pictures(cache, options.source) as pictures:
-        pictures.warn(options.report)
+        warn_of_obstacle(pictures, options.report)
         pairs = [
             PicturePair(
                 pictures.thumbnail(int(row_a), THUMBNAIL_SIDE),

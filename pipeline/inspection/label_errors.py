@@ -16,7 +16,12 @@ from frostline.features.cache import FeatureCache
 from frostline.pipeline.drawing.attempts import drawn
 from frostline.pipeline.drawing.plots import Mistake, plot_mistakes
 from frostline.pipeline.drawing.tables import write_table
-from frostline.pipeline.drawing.thumbnails import THUMBNAIL_SIDE, check_source, opened_pictures
+from frostline.pipeline.drawing.thumbnails import (
+    THUMBNAIL_SIDE,
+    check_source,
+    opened_pictures,
+    warn_of_obstacle,
+)
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.labelled_images import split_rows
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
@@ -150,7 +155,7 @@ def _draw(
     options: LabelErrorOptions,
 ) -> None:
     with opened_pictures(cache, options.source) as pictures:
-        pictures.warn(options.report)
+        warn_of_obstacle(pictures, options.report)
         shown = [
             Mistake(pictures.thumbnail(int(row), THUMBNAIL_SIDE), each.given, each.suggested, -each.margin)
             for row, each in zip(rows[:_SHOWN], found, strict=False)

@@ -7,10 +7,11 @@ import numpy as np
 
 from frostline.classifiers.protocol.calibration import Calibration, Reliability
 from frostline.classifiers.protocol.intervals import Interval
+from frostline.features.images.thumbnails import Thumbnail
 from frostline.features.table import ImageSource
 from frostline.pipeline.drawing.attempts import drawn
 from frostline.pipeline.drawing.plots import Mistake, plot_confusion, plot_mistakes, plot_reliability
-from frostline.pipeline.drawing.thumbnails import THUMBNAIL_SIDE, Thumbnail, opened_pictures
+from frostline.pipeline.drawing.thumbnails import THUMBNAIL_SIDE, opened_pictures, warn_of_obstacle
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.inputs.joined_caches import AnyCache, find, open_caches
 from frostline.pipeline.progress import Reporter
@@ -106,7 +107,7 @@ def _draw_mistakes(
     shown = predictions.take(wrong[:_SHOWN_MISTAKES])
     rows = find(shown.ids, cache.ids)  # -1 for an image that the cache has lost
     with opened_pictures(cache, source) as pictures:
-        pictures.warn(report)
+        warn_of_obstacle(pictures, report)
         thumbnails = [
             pictures.thumbnail(int(row), THUMBNAIL_SIDE) if row >= 0 else Thumbnail(str(name), None)
             for row, name in zip(rows, shown.ids, strict=True)

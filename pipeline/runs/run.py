@@ -44,6 +44,11 @@ class Run:
     path: Path
     record: RunRecord
 
+    def _repr_html_(self) -> str:
+        from frostline.pipeline.drawing.run_html import run_html
+
+        return run_html(self)
+
     @cached_property
     def caches(self) -> tuple[CacheRecord, ...]:
         """Caches that the head was trained on, in the order in which their features are concatenated.

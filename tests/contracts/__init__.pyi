@@ -1,6 +1,8 @@
 from .backbone_source import BackboneSourceContract as BackboneSourceContract
 from .decoder import DecoderContract as DecoderContract
 from .engine import EngineContract as EngineContract
+from .exporter import Exported as Exported
+from .exporter import ExporterContract as ExporterContract
 from .head import HeadContract as HeadContract
 from .images import encode as encode
 from .images import photo as photo

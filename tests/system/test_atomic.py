@@ -16,6 +16,7 @@ from frostline.system.atomic import (
     replace_files,
     sweep,
     write_file,
+    write_files,
     write_folder,
     write_text_file,
 )
@@ -354,3 +355,47 @@ def test_lock_file_is_deleted_while_it_is_held(tmp_path):
     first.release(delete=True)
     locks.FileLock.acquire(path).release(delete=True)
     assert names(tmp_path) == []
+
+
+def test_folder_is_replaced_as_a_whole_if_that_is_wanted(tmp_path):
+    path = tmp_path / "folder"
+    for content in ("old", "new"):
+        with write_folder(path, replace=True) as folder:
+            replace_file(folder / content, b"x")
+            assert names(path) == ["old"] if content == "new" else not path.exists()
+    assert names(path) == ["new"]
+    assert names(tmp_path) == ["folder"]
+
+
+def test_folder_that_fails_keeps_the_earlier_one(tmp_path):
+    path = tmp_path / "folder"
+    path.mkdir()
+    (path / "old").touch()
+    with pytest.raises(ValueError, match="no"), write_folder(path, replace=True):
+        raise ValueError("no")
+    assert names(path) == ["old"]
+    assert names(tmp_path) == ["folder"]
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_only_a_folder_is_replaced_by_a_folder(tmp_path, kind):
+    path, other = tmp_path / "there", tmp_path / "other"
+    other.mkdir()
+    path.write_text("mine") if kind == "file" else path.symlink_to(other)
+    with pytest.raises(FileExistsError), write_folder(path, replace=True):
+        pass
+    assert path.is_symlink() if kind == "link" else path.read_text() == "mine"
+    assert names(tmp_path) == ["other", "there"]
+
+
+def test_files_that_belong_together_appear_together(tmp_path):
+    first, last = tmp_path / "first", tmp_path / "last"
+    with write_files(first, last) as (one, two):
+        one.write(b"1")
+        two.write(b"2")
+        assert not first.exists()
+    assert (first.read_bytes(), last.read_bytes()) == (b"1", b"2")
+    with pytest.raises(TypeError), write_files(first, last) as (one, _):
+        one.write("text")
+    assert (first.read_bytes(), last.read_bytes()) == (b"1", b"2")
+    assert names(tmp_path) == ["first", "last"]

@@ -13,6 +13,7 @@ DEFECTS = {
     "backbone_sources": testing.BackboneSourceContract,
     "decoders": testing.DecoderContract,
     "engines": testing.EngineContract,
+    "exporters": testing.ExporterContract,
     "heads": testing.HeadContract,
     "sources": testing.ImageSourceContract,
     "source_kinds": testing.ImageSourceKindContract,

@@ -96,6 +96,11 @@ class MappedFile:
         """(n, 16) uint8 stamps of the images, as a read-only view of the file."""
         return self.array("stat").view(np.uint8)
 
+    def release(self) -> None:
+        """Give the memory of what was read back to the system. Arrays stay valid, and are read again when used."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._memory.madvise(mmap.MADV_DONTNEED)
+
     def private_array(self, name: str) -> Array:
         """Return a dataset as a writable copy-on-write view. Writes never reach the file or other processes."""
         return self._view(self._private_memory, name)

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from frostline.escapes import visible
 from frostline.features.cache.imported.facts import describe_imported
 from frostline.features.errors import FeaturesError
+from frostline.features.images.thumbnails import Pictures, data_uri
 from frostline.pipeline.drawing.attempts import attempted
 from frostline.pipeline.drawing.sheets import page_style
-from frostline.pipeline.drawing.thumbnails import Pictures, data_uri, opened_pictures
+from frostline.pipeline.drawing.thumbnails import opened_pictures
 from frostline.pipeline.errors import PipelineError, ReportError, RunError
 from frostline.pipeline.hosts.versions import library_versions
 from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches

@@ -10,10 +10,10 @@ from frostline.features.images import batches
 from frostline.features.images.batches import load_batches
 from frostline.features.images.decoding import MAX_FILE_BYTES, MAX_PIXELS, upright_rgb
 from frostline.features.images.files.damage import decoded
+from frostline.features.images.thumbnails import load_thumbnail
 from frostline.features.sources import open_source
 from frostline.features.spec import Transform
 from frostline.features.table import FAILED, OK
-from frostline.pipeline.drawing.thumbnails import load_thumbnail
 from tests.helpers.images import write_folder, write_image
 from tests.helpers.network import BACKBONE_OPTIONS
 from tests.helpers.runner import run

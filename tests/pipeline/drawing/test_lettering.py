@@ -9,10 +9,10 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from PIL import Image
 
+from frostline.features.images.thumbnails import Thumbnail
 from frostline.pipeline.drawing import lettering
 from frostline.pipeline.drawing.lettering import legible, save
 from frostline.pipeline.drawing.plots import Mistake, plot_confusion, plot_mistakes
-from frostline.pipeline.drawing.thumbnails import Thumbnail
 
 NAMES = [
     "$1",

@@ -4,8 +4,8 @@ from html.parser import HTMLParser
 
 from PIL import Image
 
+from frostline.features.images.thumbnails import Thumbnail
 from frostline.pipeline.drawing.sheets import Strip, Tile, limited_tiles, plot_sheet, write_page
-from frostline.pipeline.drawing.thumbnails import Thumbnail
 
 EVIL = '<script>alert("1")</script>&\x1b[31m$x_1$'
 

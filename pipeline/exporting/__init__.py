@@ -1,0 +1,1 @@
+"""Export of the vectors of a cache to the formats of other programs."""
