@@ -50,6 +50,8 @@ from .pipeline.errors import StudyError as StudyError
 from .pipeline.estimators.image_features import ImageFeatures as ImageFeatures
 from .pipeline.exploring.dedupe import Duplicates as Duplicates
 from .pipeline.exploring.dedupe import dedupe as dedupe
+from .pipeline.exploring.maps import CacheMap as CacheMap
+from .pipeline.exploring.maps import map_cache as map_cache
 from .pipeline.exploring.outliers import Outliers as Outliers
 from .pipeline.exploring.outliers import outliers as outliers
 from .pipeline.exploring.search import SearchResult as SearchResult

@@ -10,6 +10,8 @@ from .errors import TooManyBadImagesError as TooManyBadImagesError
 from .estimators.image_features import ImageFeatures as ImageFeatures
 from .exploring.dedupe import Duplicates as Duplicates
 from .exploring.dedupe import dedupe as dedupe
+from .exploring.maps import CacheMap as CacheMap
+from .exploring.maps import map_cache as map_cache
 from .exploring.outliers import Outliers as Outliers
 from .exploring.outliers import outliers as outliers
 from .exploring.search import SearchResult as SearchResult
