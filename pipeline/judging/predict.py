@@ -16,6 +16,7 @@ from frostline.pipeline.extraction.new_images import new_computation, new_featur
 from frostline.pipeline.inputs.layers import joined_layers, layers_of
 from frostline.pipeline.inputs.sources import named_images
 from frostline.pipeline.inputs.unreadable import report_remarks
+from frostline.pipeline.judging.rejection import RejectionRule
 from frostline.pipeline.options.judging import PredictOptions
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.runs.caches import provenance_of
@@ -29,10 +30,13 @@ class Prediction:
     Attributes:
         image: Id of the image in its source. That of an image that the user named by a path is this path.
         path: Path of the image's file; None for an image of a source without files.
-        label: Most probable class; None if the image could not be read.
-        probability: Probability of `label`; None if the image could not be read.
+        label: Most probable class; None if the image could not be read, or is rejected.
+        probability: Probability of `label`; None without a label.
         top: Most probable classes with their probabilities, best first.
         error: Reason why the image could not be read; None if it could.
+        rejected: Whether the image is like none of the known classes; None if that was not asked.
+        distance: Distance from the nearest class; see `frostline.classifiers.fitting.rejection.Rejection`. None if
+            rejection was not asked.
     """
 
     image: str
@@ -41,6 +45,8 @@ class Prediction:
     probability: float | None
     top: Sequence[tuple[str, float]]
     error: str | None = None
+    rejected: bool | None = None
+    distance: float | None = None
 
 
 @stage(PredictOptions)
@@ -55,13 +61,15 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
         One prediction per image, in the order of `images`. An unreadable image has an error instead of a label.
 
     Raises:
-        RunError: The run is not readable, or the weights of the backbone differ from those it was trained with.
+        RunError: The run is not readable, the weights of the backbone differ from those it was trained with, or the run
+            records no distances to reject by.
         FeaturesError: An image path does not exist, or the backbone can't be built here.
         EngineError: The run's engine and precision are not available here, and no check shows that others agree
             with them.
     """
     opened = load_run(run)
     head = opened.head(trusted=options.trusted)
+    rule = None if options.reject is None else RejectionRule.of(opened, options.reject)
     given = _weights_per_backbone(opened, options.weights)
     layers = joined_layers(opened.layer)
     source = named_images(options.images, options.report)
@@ -94,9 +102,12 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
                 parts.append(head.columns.encode(side, batch.rows))
             features = np.concatenate(parts, axis=1)
             remarks |= {os.fsdecode(source.table.ids[row]): text for row, text in batch.remarks.items()}
-            predictions += _label(batch, features, source, head, options.top_k)
+            found = list(_label(batch, features, source, head, options.top_k))
+            predictions += rule.apply(found, features) if rule else found
             advance(len(batch.rows))
     report_remarks(remarks, options.report)
+    if rule:
+        rule.tell(predictions, options.report)
     return predictions
 
 
@@ -130,11 +141,13 @@ def _label(
 def as_csv(predictions: Sequence[Prediction]) -> tuple[list[str], list[list[str]]]:
     """Return the names of the columns and one row per image: path, label, probability, the top classes, the error.
 
-    The first column is ``image``, with the ids, instead of ``path`` if an image is not a file of its own.
+    The first column is ``image``, with the ids, instead of ``path`` if an image is not a file of its own. If rejection was
+    asked for, ``rejected`` (1 or 0) and ``distance`` come before the error.
     """
     named = "image" if any(prediction.path is None for prediction in predictions) else "path"
     depth = max((len(prediction.top) for prediction in predictions), default=0)
     top = [f"{name}_{rank}" for rank in range(1, depth + 1) for name in ("label", "probability")]
+    asked = any(prediction.rejected is not None for prediction in predictions)
     rows = []
     for prediction in predictions:
         cells = [cell for name, probability in prediction.top for cell in (name, f"{probability:.6f}")]
@@ -146,7 +159,14 @@ def as_csv(predictions: Sequence[Prediction]) -> tuple[list[str], list[list[str]
                 prediction.label or "",
                 probability,
                 *cells,
+                *(_rejection_cells(prediction) if asked else []),
                 prediction.error or "",
             ]
         )
-    return [named, "label", "probability", *top, "error"], rows
+    return [named, "label", "probability", *top, *(["rejected", "distance"] if asked else []), "error"], rows
+
+
+def _rejection_cells(prediction: Prediction) -> list[str]:
+    if prediction.rejected is None or prediction.distance is None:
+        return ["", ""]
+    return [str(int(prediction.rejected)), f"{prediction.distance:.6g}"]

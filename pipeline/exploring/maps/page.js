@@ -15,9 +15,11 @@
   const shapes = ["circle", "square", "diamond", "triangle"];
   const MOST_PICTURES = 150; /* drawn on the map itself, once no more points are in view */
   const LISTED = 20;
+  const MARGIN = 32; /* device pixels beyond each border, as far as a point reaches */
+  const SLOW = 14; /* milliseconds of a drawing that are too long for 60 frames a second */
 
   const view = { scale: 1, left: 0, top: 0 }; /* CSS pixels per unit of the map, and place of its origin */
-  let width = 0, height = 0, ratio = 1;
+  let width = 0, height = 0, ratio = 1, sharp = 1, took = 0, resting;
   let image = null, pixels = null;
   let colouring = colourings[0] ?? { name: "", values: [], codes: new Array(count).fill(-1), none: "all" };
   let shown = new Set();
@@ -58,11 +60,12 @@
     }
   }
 
-  /* Return the pixels of a shape of some radius in device pixels: offsets from its centre, and opacities to 256. */
+  /* Return the pixels of a shape of some radius in device pixels: their places relative to the centre, and opacities. */
   const stamps = new Map();
   function stamp(shape, radius) {
-    const key = `${shape} ${radius}`;
+    const row = image.width, key = `${shape} ${radius} ${row}`;
     if (stamps.has(key)) return stamps.get(key);
+    if (stamps.size > 200) stamps.clear();
     const reach = Math.ceil(radius * 1.25) + 1, side = 2 * reach + 1;
     const probe = document.createElement("canvas");
     probe.width = probe.height = side;
@@ -70,33 +73,56 @@
     trace(pen, shape, reach + 0.5, reach + 0.5, radius);
     pen.fill();
     const opacity = pen.getImageData(0, 0, side, side).data;
-    const found = { dx: [], dy: [], alpha: [], reach };
+    const solid = [], edge = [], alpha = [];
     for (let at = 0; at < side * side; at++) {
-      const alpha = opacity[4 * at + 3];
-      if (!alpha) continue;
-      found.dx.push((at % side) - reach);
-      found.dy.push(Math.floor(at / side) - reach);
-      found.alpha.push(alpha === 255 ? 256 : alpha);
+      const own = opacity[4 * at + 3], where = (Math.floor(at / side) - reach) * row + (at % side) - reach;
+      if (own > 250) solid.push(where);
+      else if (own) { edge.push(where); alpha.push(own); }
     }
+    const found = { reach, solid: Int32Array.from(solid), edge: Int32Array.from(edge), alpha: Int32Array.from(alpha) };
     stamps.set(key, found);
     return found;
   }
 
   function radius() {
     const base = count > 10000 ? 2 : count > 2000 ? 2.6 : count > 300 ? 3.6 : 5;
-    return Math.min(9, base * Math.min(2.6, Math.max(1, view.scale / fitted()) ** 0.3));
+    const small = Math.min(1, Math.max(0.6, fitted() / 600));
+    return Math.min(9, base * small * Math.min(2.6, Math.max(1, view.scale / fitted()) ** 0.3));
+  }
+
+  /* The order of drawing, mixed but always the same: in that of the cache, the last class would cover the others. */
+  const mixed = Uint32Array.from({ length: count }, (_, i) => i);
+  for (let i = count - 1, state = 1; i > 0; i--) {
+    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+    const j = Math.floor((state / 2 ** 32) * (i + 1));
+    [mixed[i], mixed[j]] = [mixed[j], mixed[i]];
   }
 
   const isDrawn = (i) => shown.has(colouring.codes[i]);
   const place = (i) => [view.left + x[i] * view.scale, view.top + y[i] * view.scale];
 
-  function plan() {
+  /* Draw before the next frame. While the map moves, and a sharp drawing takes long, draw fewer pixels, and the sharp one at rest. */
+  function plan(moving = false) {
+    if (moving === true && sharp > 1 && (ratio < sharp || took > SLOW)) {
+      setRatio(1);
+      clearTimeout(resting);
+      resting = setTimeout(() => { setRatio(sharp); plan(); }, 180);
+    }
     if (planned) return;
     planned = true;
     requestAnimationFrame(() => {
       planned = false;
       draw();
     });
+  }
+
+  function setRatio(next) {
+    const size = [width, height].map((each) => Math.max(1, Math.round(each * next)));
+    ratio = next;
+    if (image && canvas.width === size[0] && canvas.height === size[1]) return;
+    [canvas.width, canvas.height] = size;
+    image = context.createImageData(size[0] + 2 * MARGIN, size[1] + 2 * MARGIN);
+    pixels = new Uint32Array(image.data.buffer);
   }
 
   function draw() {
@@ -107,56 +133,59 @@
     const styles = []; /* by code + 1 */
     for (const code of shown) styles[code + 1] = { own: bits(colourOf(code)), mark: stamp(shapeOf(code), size) };
     const inView = [];
-    const codes = colouring.codes;
+    const codes = colouring.codes, across = canvas.width, down = canvas.height;
     /* Images without a value lie below the others, and those that do not match the search are faint. */
-    const passes = [(i) => codes[i] < 0, (i) => codes[i] >= 0];
-    const order = isMatch ? [(i) => !isMatch[i], (i) => isMatch[i]] : passes;
-    for (const [number, takes] of order.entries()) {
-      const strength = isMatch && number === 0 ? 0.18 : 1;
-      for (let i = 0; i < count; i++) {
+    const below = (i) => (isMatch ? !isMatch[i] : codes[i] < 0);
+    for (const isBelow of [true, false]) {
+      const strength = isMatch && isBelow ? 46 : 256;
+      for (const i of mixed) {
         const style = styles[codes[i] + 1];
-        if (!style || !takes(i)) continue;
+        if (!style || below(i) !== isBelow) continue;
         const cx = Math.round((view.left + x[i] * view.scale) * ratio), cy = Math.round((view.top + y[i] * view.scale) * ratio);
-        const reach = style.mark.reach;
-        if (cx < -reach || cy < -reach || cx > canvas.width + reach || cy > canvas.height + reach) continue;
-        if (cx >= 0 && cy >= 0 && cx < canvas.width && cy < canvas.height) inView.push(i);
+        if (cx < 0 || cy < 0 || cx >= across || cy >= down) continue;
+        inView.push(i);
         blend(style, cx, cy, strength);
       }
     }
-    context.putImageData(image, 0, 0);
-    if (tiles.length && inView.length <= MOST_PICTURES) drawPictures(inView);
-    ring(hovered, 1.5);
-    ring(selected, 2.5);
+    context.putImageData(image, -MARGIN, -MARGIN);
+    const pictures = tiles.length && inView.length <= MOST_PICTURES ? drawPictures(inView) : new Map();
+    mark(hovered, 1.5, pictures);
+    mark(selected, 2.5, pictures);
+    took = performance.now() - begun;
     canvas.dataset.points = inView.length;
-    canvas.dataset.milliseconds = (performance.now() - begun).toFixed(2);
+    canvas.dataset.milliseconds = took.toFixed(2);
   }
 
-  function blend({ own: [r, g, b], mark }, cx, cy, strength) {
-    const { dx, dy, alpha } = mark;
-    const whole = (255 << 24) | (b << 16) | (g << 8) | r;
-    const inside = cx >= mark.reach && cy >= mark.reach && cx < canvas.width - mark.reach && cy < canvas.height - mark.reach;
-    for (let k = 0; k < dx.length; k++) {
-      const px = cx + dx[k], py = cy + dy[k];
-      if (!inside && (px < 0 || py < 0 || px >= canvas.width || py >= canvas.height)) continue;
-      const at = py * canvas.width + px;
-      const a = strength === 1 ? alpha[k] : (alpha[k] * strength) | 0;
-      if (a === 256) {
-        pixels[at] = whole;
-        continue;
-      }
+  /* Blend a shape over the pixels, which have a margin for those at the border. */
+  function blend({ own: [r, g, b], mark: { solid, edge, alpha } }, cx, cy, strength) {
+    const centre = (cy + MARGIN) * image.width + cx + MARGIN;
+    const over = (at, a) => {
       const under = pixels[at];
       const ur = under & 255, ug = (under >> 8) & 255, ub = (under >> 16) & 255;
       pixels[at] = (255 << 24) | ((ub + (((b - ub) * a) >> 8)) << 16) | ((ug + (((g - ug) * a) >> 8)) << 8) | (ur + (((r - ur) * a) >> 8));
+    };
+    if (strength === 256) {
+      const whole = (255 << 24) | (b << 16) | (g << 8) | r;
+      for (let k = 0; k < solid.length; k++) pixels[centre + solid[k]] = whole;
+    } else {
+      for (let k = 0; k < solid.length; k++) over(centre + solid[k], strength);
     }
+    for (let k = 0; k < edge.length; k++) over(centre + edge[k], (alpha[k] * strength) >> 8);
   }
 
-  function ring(i, thick) {
+  /* Draw a ring about a point, or a frame about its picture. */
+  function mark(i, thick, pictures) {
     if (i < 0 || !isDrawn(i)) return;
-    const [cx, cy] = place(i);
+    const [cx, cy] = place(i).map((each) => each * ratio);
     context.lineWidth = thick * ratio;
     context.strokeStyle = theme.text;
+    if (pictures.has(i)) {
+      const [w, h] = pictures.get(i).map((each) => each + 8 * ratio);
+      context.strokeRect(cx - w / 2, cy - h / 2, w, h);
+      return;
+    }
     context.beginPath();
-    context.arc(cx * ratio, cy * ratio, (radius() + 4) * ratio, 0, 2 * Math.PI);
+    context.arc(cx, cy, (radius() + 4) * ratio, 0, 2 * Math.PI);
     context.stroke();
   }
 
@@ -168,7 +197,7 @@
   function picture(i) {
     if (loaded.has(i)) return loaded.get(i);
     const made = new Image();
-    made.onload = plan;
+    made.onload = () => plan();
     made.src = address(i);
     loaded.set(i, made);
     if (loaded.size > 4 * MOST_PICTURES) loaded.delete(loaded.keys().next().value);
@@ -176,6 +205,7 @@
   }
 
   function drawPictures(inView) {
+    const drawn = new Map(); /* width and height by image */
     const most = Math.min(64, Math.max(28, Math.sqrt((width * height) / Math.max(inView.length, 1)) * 0.5)) * ratio;
     for (const i of inView) {
       if (!tiles[i] || (isMatch && !isMatch[i])) continue;
@@ -188,7 +218,9 @@
       context.strokeStyle = colourOf(colouring.codes[i]);
       context.drawImage(made, cx - w / 2, cy - h / 2, w, h);
       context.strokeRect(cx - w / 2, cy - h / 2, w, h);
+      drawn.set(i, [w, h]);
     }
+    return drawn;
   }
 
   /* ------------------------------------------------------------------------------------------------ view */
@@ -217,13 +249,13 @@
     view.left = cx - ((cx - view.left) / view.scale) * next;
     view.top = cy - ((cy - view.top) / view.scale) * next;
     view.scale = next;
-    plan();
+    plan(true);
   }
 
   function pan(dx, dy) {
     view.left += dx;
     view.top += dy;
-    plan();
+    plan(true);
   }
 
   function centre(i) {
@@ -237,11 +269,9 @@
     const before = [width, height];
     width = stage.clientWidth;
     height = stage.clientHeight;
-    ratio = Math.min(devicePixelRatio || 1, 2);
-    canvas.width = Math.max(1, Math.round(width * ratio));
-    canvas.height = Math.max(1, Math.round(height * ratio));
-    image = context.createImageData(canvas.width, canvas.height);
-    pixels = new Uint32Array(image.data.buffer);
+    sharp = Math.min(devicePixelRatio || 1, 2);
+    image = null;
+    setRatio(sharp);
     if (!before[0]) fit();
     else pan((width - before[0]) / 2, (height - before[1]) / 2);
   }

@@ -75,7 +75,9 @@ def write_map_page(path: Path, contents: Contents, *, title: str, facts: Sequenc
     """
     style = page_style() + (_FOLDER / "page.css").read_text("utf-8")
     script = (_FOLDER / "page.js").read_text("utf-8")
-    policy = f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data:"
+    policy = (
+        f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'; img-src data:"
+    )
     made = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     colours = "".join(
         f'<option value="{number}">{_text(each.name)}</option>'
