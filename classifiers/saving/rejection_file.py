@@ -11,29 +11,22 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from frostline.classifiers.errors import HeadFormatError
-from frostline.classifiers.fitting.rejection import RANK, Rejection
+from frostline.classifiers.fitting.rejection import MOST_DISTANCES, MOST_ROWS, Rejection
 from frostline.classifiers.saving.head_files import read_head_record
 from frostline.files.checksums import read_listed
 from frostline.system.atomic import replace_file
 
 REJECTION_FILE: Final = "rejection.safetensors"
 
-_MAX_BYTES = 1 << 32
+_MAX_BYTES = 1 << 28
 _REMEDY = "Restore the file from a copy, or train the head again."
-_NAMES = ("components", "distances", "means", "noise", "variances")
-_TYPES: Final[Mapping[str, Any]] = {"components": np.float32, "means": np.float32}
+_NAMES = ("centre", "rows", "distances")
+_ROUNDING = 0.01  # of the length of a vector, 1 or 0, in float16
 
 
 def save_rejection(rejection: Rejection, folder: Path) -> None:
     """Write the reference into a folder."""
-    arrays = {
-        "means": rejection.means,
-        "components": rejection.components,
-        "variances": rejection.variances,
-        "noise": np.array([rejection.noise]),
-        "distances": rejection.distances,
-    }
-    replace_file(folder / REJECTION_FILE, save(arrays))
+    replace_file(folder / REJECTION_FILE, save({name: getattr(rejection, name) for name in _NAMES}))
 
 
 def load_rejection(folder: Path) -> Rejection | None:
@@ -51,46 +44,37 @@ def load_rejection(folder: Path) -> Rejection | None:
         arrays = load(data)
     except (SafetensorError, LookupError, ValueError, TypeError) as error:  # an unknown dtype is a KeyError
         raise HeadFormatError(f"{file} can't be read: {error}. {_REMEDY}") from error
-    record = read_head_record(folder)
-    problem = next(chain(_misshapen(arrays, record.dim, len(record.classes)), _misvalued(arrays)), "")
+    problem = next(chain(_misshapen(arrays, read_head_record(folder).dim), _misvalued(arrays)), "")
     if problem:
         raise HeadFormatError(f"{file}, {problem}. {_REMEDY}")
-    return Rejection(
-        arrays["means"],
-        arrays["components"],
-        arrays["variances"],
-        float(arrays["noise"][0]),
-        arrays["distances"],
-    )
+    return Rejection(*(arrays[name] for name in _NAMES))
 
 
-def _misshapen(arrays: Mapping[str, NDArray[Any]], dim: int, classes: int) -> Iterator[str]:
+def _misshapen(arrays: Mapping[str, NDArray[Any]], dim: int) -> Iterator[str]:
     """Yield the arrays that are missing, or of another type or shape, whose values can't be checked."""
     for name in _NAMES:
         if name not in arrays:
             yield f"array {name!r} is missing"
             return
-    expected = {
-        "means": (min(max(len(arrays["means"]), 1), classes), dim),
-        "components": (min(len(arrays["variances"]), RANK), dim),
-        "variances": (min(arrays["variances"].size, RANK),),
-        "noise": (1,),
-        "distances": (arrays["distances"].size,),
-    }
-    for name, shape in expected.items():
-        array, dtype = arrays[name], np.dtype(_TYPES.get(name, np.float64))
-        if array.dtype != dtype or array.shape != shape:
-            yield f"{name}: got {array.dtype} of shape {array.shape}, expected {dtype} of shape {shape}"
+    centre, rows, distances = (arrays[name] for name in _NAMES)
+    if centre.dtype != np.float32 or centre.shape != (dim,):
+        yield f"centre: got {centre.dtype} of shape {centre.shape}, expected float32 of shape ({dim},)"
+    if rows.dtype != np.float16 or rows.shape[1:] != (dim,) or not 1 <= len(rows) <= MOST_ROWS:
+        yield f"rows: got {rows.dtype} of shape {rows.shape}, expected float16 of shape (1 to {MOST_ROWS}, {dim})"
+    if distances.dtype != np.float64 or distances.ndim != 1 or distances.size > MOST_DISTANCES:
+        yield (
+            f"distances: got {distances.dtype} of shape {distances.shape}, expected float64 of shape (0 to"
+            f" {MOST_DISTANCES},)"
+        )
 
 
 def _misvalued(arrays: Mapping[str, NDArray[Any]]) -> Iterator[str]:
-    """Yield what no training writes: numbers that are not finite, variances below the noise, distances out of order."""
-    for name in _NAMES:
-        if not np.isfinite(arrays[name]).all():
-            yield f"{name}: got numbers that are not finite"
-            return
-    if not arrays["noise"][0] > 0 or (arrays["variances"] < arrays["noise"][0]).any():
-        yield f"noise: got {arrays['noise'][0]}, expected a positive number up to every one of the variances"
+    """Yield what no training writes: rows of another length than 1 or 0, distances out of range or order."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        lengths = np.linalg.norm(arrays["rows"].astype(np.float32) + arrays["centre"], axis=1)
+        wrong = np.flatnonzero(~((np.abs(lengths - 1) <= _ROUNDING) | (lengths <= _ROUNDING)))
+    if len(wrong):
+        yield f"rows, row {wrong[0]}: got a vector of length {lengths[wrong[0]]:g}, expected 1"
     distances = arrays["distances"]
-    if (distances < 0).any() or (np.diff(distances) < 0).any():
-        yield "distances: expected numbers from 0 in ascending order"
+    if not ((distances >= -_ROUNDING) & (distances <= 2 + _ROUNDING)).all() or (np.diff(distances) < 0).any():
+        yield "distances: expected numbers from 0 to 2 in ascending order"

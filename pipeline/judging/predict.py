@@ -35,7 +35,7 @@ class Prediction:
         top: Most probable classes with their probabilities, best first.
         error: Reason why the image could not be read; None if it could.
         rejected: Whether the image is like none of the known classes; None if that was not asked.
-        distance: Distance from the nearest class; see `frostline.classifiers.fitting.rejection.Rejection`. None if
+        distance: Distance from the nearest training image; see `frostline.classifiers.fitting.rejection.Rejection`. None if
             rejection was not asked.
     """
 

@@ -25,7 +25,7 @@ class RejectionRule:
     """Rule by which images of a run are rejected.
 
     Attributes:
-        reference: The known classes.
+        reference: Training images of the known classes.
         rate: Largest share of images of known classes that is rejected.
         threshold: Distance above which an image is rejected.
     """
@@ -67,8 +67,16 @@ class RejectionRule:
                 found.append(prediction)
                 continue
             rejected = distance > self.threshold
-            changes = {"label": None, "probability": None} if rejected else {}
-            found.append(dataclasses.replace(prediction, rejected=rejected, distance=distance, **changes))
+            labelled = (None, None) if rejected else (prediction.label, prediction.probability)
+            found.append(
+                dataclasses.replace(
+                    prediction,
+                    label=labelled[0],
+                    probability=labelled[1],
+                    rejected=rejected,
+                    distance=distance,
+                )
+            )
         return found
 
     def tell(self, predictions: Sequence["Prediction"], report: Reporter) -> None:

@@ -120,7 +120,7 @@ def _train(
     )
     with write_run(path) as folder:
         _write(folder, best, rows)
-        _write_rejection(folder, best.layer, rows, options.seed)
+        _write_rejection(folder, best.layer, rows, options)
         save_record(folder, _record(result, rows, best.fitted, options))
         _draw(folder, path, best, rows, options)
     _drop_journals(fits)
@@ -243,11 +243,15 @@ def _write(folder: Path, best: _Fit, rows: LearningRows[AnyCache]) -> None:
         write_table(fitted.trials, folder / "search.csv")
 
 
-def _write_rejection(folder: Path, layer: str, rows: LearningRows[AnyCache], seed: int) -> None:
+def _write_rejection(
+    folder: Path, layer: str, rows: LearningRows[AnyCache], options: TrainHeadOptions
+) -> None:
     """Write the reference by which images of unknown classes are rejected, if validation rows can set a threshold."""
-    if len(rows.val):
-        X = layer_features(rows.images, layer)
-        save_rejection(fit_rejection(X, rows.images.labels, rows.train, rows.val, seed=seed), folder)
+    if not len(rows.val):
+        return
+    X, labels = layer_features(rows.images, layer), rows.images.labels
+    fitted = fit_rejection(X, labels, rows.train, rows.val, seed=options.seed, device=options.device)
+    save_rejection(fitted, folder)
 
 
 def _draw(

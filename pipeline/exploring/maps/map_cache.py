@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.classifiers.protocol.samples import stratified
 from frostline.errors import OptionError
 from frostline.features.errors import SearchError
 from frostline.pipeline.drawing.embedding import Map, check_map, draw_map
@@ -16,7 +17,6 @@ from frostline.pipeline.drawing.tables import write_table
 from frostline.pipeline.drawing.thumbnails import check_source, opened_pictures
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.exploring.maps.page import Colouring, Contents, write_map_page
-from frostline.pipeline.exploring.maps.sample import stratified
 from frostline.pipeline.exploring.maps.tiles import tile_side, tiles
 from frostline.pipeline.exploring.outputs import Outputs
 from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
@@ -137,7 +137,7 @@ def map_cache(cache: str | Path | AnyCache, options: MapOptions) -> CacheMap:
     )
     thumbnails = 0
     if outputs.page:
-        contents, thumbnails = _contents(cache, rows, points, drawn, judged, options)
+        contents, thumbnails = _contents(cache, rows, points, drawn=drawn, judged=judged, options=options)
         facts = [_describe(cache, layer, options.method, len(rows)), sampled, *contents.remarks]
         write_map_page(outputs.page, contents, title=f"Map of {cache.path.name}", facts=facts)
     if outputs.table:
@@ -262,6 +262,7 @@ def _contents(
     cache: AnyCache,
     rows: NDArray[np.int64],
     points: Sequence[MapPoint],
+    *,
     drawn: Map,
     judged: _Judged | None,
     options: MapOptions,

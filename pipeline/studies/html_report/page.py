@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from frostline.escapes import visible
 from frostline.features.errors import FeaturesError
 from frostline.pipeline.drawing.attempts import attempted
+from frostline.pipeline.drawing.embedding import Map, check_map, draw_map
 from frostline.pipeline.drawing.sheets import page_style
 from frostline.pipeline.drawing.thumbnails import Pictures, data_uri, opened_pictures
 from frostline.pipeline.errors import PipelineError, ReportError, RunError
@@ -26,7 +27,6 @@ from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.data_changes import compare_data
 from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.studies.html_report.commands import repeating_commands
-from frostline.pipeline.drawing.embedding import Map, check_map, draw_map
 from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place, compare
 from frostline.pipeline.studies.leaderboard_text import ACCURACIES, cell, known_costs
 from frostline.pipeline.training.sample_sizes import LearningCurveResult, read_learning_curve

@@ -16,12 +16,12 @@ import pytest
 from PIL import Image
 
 from frostline.pipeline import evaluate, extract, few_shot, learning_curve, train_head, write_report
+from frostline.pipeline.drawing.embedding import draw_map
 from frostline.pipeline.errors import ReportError, RunError
 from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.run import load_run
 from frostline.pipeline.runs.summary import summarise
 from frostline.pipeline.studies.html_report.commands import repeating_commands
-from frostline.pipeline.drawing.embedding import draw_map
 from frostline.pipeline.training.sample_sizes import read_learning_curve
 from tests.browser import browser, find_browser, find_driver
 from tests.helpers.digits import copy_digits

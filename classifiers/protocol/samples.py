@@ -1,4 +1,4 @@
-"""Samples of the rows of a cache, drawn from each class in proportion."""
+"""Samples of rows, drawn from each class in proportion."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 def stratified(rows: NDArray[np.int64], labels: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
     """Draw rows without replacement, from each class in proportion to its size.
 
-    A class gets its exact share rounded down or up: the classes with the largest remainders are rounded up, the first of
-    equal ones first.
+    Every class gets one row if there are as many places, and its share of the other places, rounded down or up: the classes
+    with the largest remainders are rounded up, the first of equal ones first.
 
     Args:
         rows: (n,) rows.
@@ -22,13 +22,14 @@ def stratified(rows: NDArray[np.int64], labels: NDArray[np.int64], size: int, se
     if len(rows) <= size:
         return np.sort(rows)
     codes, counts = np.unique(labels, return_counts=True)
-    shares = counts * size / len(rows)
+    first = int(len(codes) <= size)
+    shares = (counts - first) * ((size - first * len(codes)) / (len(rows) - first * len(codes)))
     drawn = np.floor(shares).astype(np.int64)
     order = np.argsort(-(shares - drawn), kind="stable")
-    drawn[order[: size - drawn.sum()]] += 1
+    drawn[order[: size - first * len(codes) - drawn.sum()]] += 1
     rng = np.random.default_rng(seed)
     parts = [
         rng.choice(rows[labels == code], count, replace=False)
-        for code, count in zip(codes, drawn.tolist(), strict=True)
+        for code, count in zip(codes, (drawn + first).tolist(), strict=True)
     ]
     return np.sort(np.concatenate(parts))
