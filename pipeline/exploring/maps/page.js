@@ -270,10 +270,10 @@
     width = stage.clientWidth;
     height = stage.clientHeight;
     sharp = Math.min(devicePixelRatio || 1, 2);
-    image = null;
     setRatio(sharp);
     if (!before[0]) fit();
     else pan((width - before[0]) / 2, (height - before[1]) / 2);
+    draw(); /* at once, because a canvas of another size is black until it is drawn */
   }
 
   /* Return the drawn image nearest to a place within a distance, or -1. */
