@@ -18,7 +18,7 @@ MOST_ROWS: Final = 4096
 MOST_DISTANCES: Final = 10_000
 """Largest number of validation rows that are measured."""
 
-_MOST_VALUES = 2**22  # numbers of a reference, which take 8 MiB
+_MOST_VALUES = 2**21  # numbers of a reference, which take 4 MiB
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ def fit_rejection(
 ) -> Rejection:
     """Choose training rows that stand for the classes, and measure validation rows.
 
-    At most 4,096 training rows of 8 MiB in all are chosen, from each class in proportion, and at most 10,000 validation
+    At most 4,096 training rows of 4 MiB in all are chosen, from each class in proportion, and at most 10,000 validation
     rows are measured.
 
     Args:
