@@ -135,9 +135,10 @@ def map_cache(cache: str | Path | AnyCache, options: MapOptions) -> CacheMap:
         if len(rows) < len(readable)
         else ""
     )
-    thumbnails = 0
+    thumbnails = side = 0
     if outputs.page:
-        contents, thumbnails = _contents(cache, rows, points, drawn=drawn, judged=judged, options=options)
+        contents, side = _contents(cache, rows, points, drawn=drawn, judged=judged, options=options)
+        thumbnails = sum(bool(each) for each in contents.tiles)
         facts = [_describe(cache, layer, options.method, len(rows)), sampled, *contents.remarks]
         write_map_page(outputs.page, contents, title=f"Map of {cache.path.name}", facts=facts)
     if outputs.table:
@@ -154,7 +155,7 @@ def map_cache(cache: str | Path | AnyCache, options: MapOptions) -> CacheMap:
         predicted=len(known),
         mistakes=0 if judged is None else int(judged.wrong.sum()),
         thumbnails=thumbnails,
-        thumbnail_side=tile_side(thumbnails) if thumbnails else 0,
+        thumbnail_side=side if thumbnails else 0,
         table=outputs.table,
         page=outputs.page,
         bytes=outputs.page.stat().st_size if outputs.page else 0,
@@ -267,7 +268,7 @@ def _contents(
     judged: _Judged | None,
     options: MapOptions,
 ) -> tuple[Contents, int]:
-    """Return the contents of the page, and the number of its thumbnails."""
+    """Return the contents of the page, and the longest side of its thumbnails."""
     colourings = []
     if judged is not None:
         known = np.isfinite(judged.probability)
@@ -292,7 +293,6 @@ def _contents(
             for index, each in zip(chosen.tolist(), made, strict=True):
                 found[index] = each
             remarks += _remarks(len(chosen), len(rows), sum(not each for each in made), options)
-    thumbnails = sum(bool(each) for each in found)
     predictions = [(each.predicted, each.probability) for each in points] if judged else None
     return (
         Contents(
@@ -304,7 +304,7 @@ def _contents(
             tiles=found,
             remarks=remarks,
         ),
-        thumbnails,
+        tile_side(len(chosen)),
     )
 
 

@@ -50,6 +50,7 @@ LISTED = {
     "evaluation.json",
     "head.json",
     "head.safetensors",
+    "rejection.safetensors",
     "reliability.png",
     "run.json",
     "split.safetensors",
