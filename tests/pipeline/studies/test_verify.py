@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from frostline.classifiers.saving.rejection_file import load_rejection
 from frostline.errors import FrostlineError
 from frostline.files.checksums import SUMS_FILE, list_files, read_sums
 from frostline.pipeline import (
@@ -104,6 +105,7 @@ def use(run):
     opened = load_run(run)
     _ = opened.split
     opened.head()
+    load_rejection(run)
     read_evaluation(run)
     board = compare([run])
     for split in ("validation", "test"):
