@@ -23,6 +23,7 @@ from frostline.commands.interface.options import example
             "finetune": "finetune:finetune",
             "label-errors": "cache:label_errors",
             "learning-curve": "train:learning_curve",
+            "map": "map:map_cache",
             "outliers": "explore:outliers",
             "predict": "judge:predict",
             "rank": "backbones:rank",

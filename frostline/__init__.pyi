@@ -54,6 +54,8 @@ from .pipeline.exploring.clusters import ClusterResult as ClusterResult
 from .pipeline.exploring.clusters import clusters as clusters
 from .pipeline.exploring.dedupe import Duplicates as Duplicates
 from .pipeline.exploring.dedupe import dedupe as dedupe
+from .pipeline.exploring.maps import CacheMap as CacheMap
+from .pipeline.exploring.maps import map_cache as map_cache
 from .pipeline.exploring.outliers import Outliers as Outliers
 from .pipeline.exploring.outliers import outliers as outliers
 from .pipeline.exploring.search import SearchResult as SearchResult

@@ -13,6 +13,8 @@ from .exploring.clusters import ClusterResult as ClusterResult
 from .exploring.clusters import clusters as clusters
 from .exploring.dedupe import Duplicates as Duplicates
 from .exploring.dedupe import dedupe as dedupe
+from .exploring.maps import CacheMap as CacheMap
+from .exploring.maps import map_cache as map_cache
 from .exploring.outliers import Outliers as Outliers
 from .exploring.outliers import outliers as outliers
 from .exploring.search import SearchResult as SearchResult

@@ -14,7 +14,8 @@ from frostline.pipeline.inputs.layers import joined_layers, layers_of
 from frostline.pipeline.inputs.sources import named_images
 from frostline.pipeline.inputs.unreadable import report_remarks
 from frostline.pipeline.judging.predict_vectors import predict_cache, predict_features
-from frostline.pipeline.judging.prediction import Prediction, labelled
+from frostline.pipeline.judging.prediction import Labeller, Prediction
+from frostline.pipeline.judging.rejection import RejectionRule
 from frostline.pipeline.options.judging import PredictOptions
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.runs.backbone import refuse_imported
@@ -36,18 +37,30 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
 
     Raises:
         OptionError: None or several of `images`, `cache` and `features` are given, or the features have another shape.
-        RunError: The run is not readable, the weights of the backbone differ from those it was trained with, or the features
-            of the cache are not those that it was trained on.
+        RunError: The run is not readable, the weights of the backbone differ from those it was trained with, the features
+            of the cache are not those that it was trained on, or the run records no distances to reject by.
         FeaturesError: An image path does not exist, or the backbone can't be built here.
         EngineError: The run's engine and precision are not available here, and no check shows that others agree
             with them.
     """
     opened = load_run(run)
     head = opened.head(trusted=options.trusted)
+    rule = None if options.reject is None else RejectionRule.of(opened, options.reject)
+    labeller = Labeller(head, options.top_k, rule)
     if options.cache is not None:
-        return predict_cache(opened, options.cache, head, options)
-    if options.features is not None:
-        return predict_features(opened, options.features, head, options)
+        predictions = predict_cache(opened, options.cache, labeller, options.report)
+    elif options.features is not None:
+        predictions = predict_features(opened, options.features, labeller, options.report)
+    else:
+        predictions = _predict_images(opened, labeller, options)
+    if rule:
+        rule.tell(predictions, options.report)
+    return predictions
+
+
+def _predict_images(opened: Run, labeller: Labeller, options: PredictOptions) -> list[Prediction]:
+    """Classify images with the backbones of a run."""
+    head = labeller.head
     for trained in opened.caches:
         refuse_imported(opened.path, trained)
     given = _weights_per_backbone(opened, options.weights)
@@ -87,7 +100,7 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
                 for status, error in zip(batch.status.tolist(), batch.errors, strict=True)
             ]
             remarks |= {os.fsdecode(source.table.ids[row]): text for row, text in batch.remarks.items()}
-            predictions += labelled(rows, errors, features, head, options.top_k)
+            predictions += labeller.label(rows, errors, features)
             advance(len(batch.rows))
     report_remarks(remarks, options.report)
     return predictions

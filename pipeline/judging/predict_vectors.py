@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.classifiers.fitting.fitted_head import FittedHead
 from frostline.errors import OptionError
 from frostline.features.cache.file.encoding import decode, encode
 from frostline.features.cache.imported.vectors import from_bits, tensor_array
@@ -15,8 +14,8 @@ from frostline.features.sources.numbering import numbered
 from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
 from frostline.pipeline.inputs.layers import joined_layers, layer_keys
 from frostline.pipeline.inputs.side_columns import head_rows
-from frostline.pipeline.judging.prediction import Prediction, labelled
-from frostline.pipeline.options.judging import PredictOptions
+from frostline.pipeline.judging.prediction import Labeller, Prediction
+from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.caches import check_compatible
 from frostline.pipeline.runs.run import Run
 
@@ -24,7 +23,7 @@ _BLOCK_VALUES = 1 << 20  # numbers of a block of rows
 
 
 def predict_cache(
-    run: Run, named: str | Path | AnyCache, head: FittedHead, options: PredictOptions
+    run: Run, named: str | Path | AnyCache, labeller: Labeller, report: Reporter
 ) -> list[Prediction]:
     """Classify the rows of a cache, or of several joined by ``+``.
 
@@ -33,42 +32,40 @@ def predict_cache(
         FeaturesError: The cache is not usable.
     """
     cache = open_caches(named)
-    check_compatible(run, cache, options.report)
-    features, ids, errors = head_rows(cache, run.layer, head.columns), cache.ids, cache.errors
+    check_compatible(run, cache, report)
+    features, ids, errors = head_rows(cache, run.layer, labeller.head.columns), cache.ids, cache.errors
     predictions: list[Prediction] = []
-    with options.report.task("Predicting", cache.rows) as advance:
+    with report.task("Predicting", cache.rows) as advance:
         for rows in _blocks(cache.rows, features.shape[1]):
             found = np.asarray(features[rows], np.float32)
             names = [(str(name), None) for name in ids[rows]]
             reasons = [errors.get(row, "") for row in range(rows.start, rows.stop)]
-            predictions += labelled(names, reasons, found, head, options.top_k)
+            predictions += labeller.label(names, reasons, found)
             advance(len(names))
     return predictions
 
 
-def predict_features(run: Run, features: Any, head: FittedHead, options: PredictOptions) -> list[Prediction]:
+def predict_features(run: Run, features: Any, labeller: Labeller, report: Reporter) -> list[Prediction]:
     """Classify (n, d) features, rounded as those of the training cache. A row that is not finite gets a reason.
 
     Raises:
         OptionError: The features have another shape or other layers.
     """
-    if head.columns:
+    if labeller.head.columns:
         raise OptionError(
             f"features: the head of {run.path} reads side columns too, which an array does not have; pass a cache that has them"
         )
     parts = _parts(run, features)
     predictions: list[Prediction] = []
     names = numbered(len(parts[0][0]))
-    with options.report.task("Predicting", len(names)) as advance:
-        for rows in _blocks(len(names), head.dim):
+    with report.task("Predicting", len(names)) as advance:
+        for rows in _blocks(len(names), labeller.head.dim):
             found = np.concatenate(
                 [decode(encode(np.asarray(part[rows], np.float32), kind), kind) for part, kind in parts], 1
             )
             finite = np.isfinite(found).all(axis=1)
             reasons = ["" if each else "the features are not finite" for each in finite.tolist()]
-            predictions += labelled(
-                [(name, None) for name in names[rows]], reasons, found, head, options.top_k
-            )
+            predictions += labeller.label([(name, None) for name in names[rows]], reasons, found)
             advance(len(reasons))
     return predictions
 

@@ -35,6 +35,15 @@ class PredictOptions(TrustOptions, EngineOptions):
         None,
     )
     top_k: int = option(5, "Classes listed per image.", low=1, metavar="K")
+    reject: float | None = option(
+        None,
+        "Give no label to images that are like none of the known classes, by a distance whose threshold rejects at most"
+        " this share of the images of known classes, such as 0.05.",
+        above=0,
+        below=1,
+        unset="label every image",
+        metavar="RATE",
+    )
     weights: Sequence[str | Path] = option(
         (),
         "Weights of the backbone, if the file was moved. Repeat for a run on several backbones, in their order.",

@@ -25,7 +25,7 @@ Sort = Literal[
     "total",
     "cache",
 ]
-MapKind = Literal["pca", "umap", "none"]
+MapKind = Literal["pca", "tsne", "umap", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class ReportOptions(ComparisonOptions):
     _: KW_ONLY
     map: MapKind = option(
         "pca",
-        "Projection of the features to two dimensions; umap takes longer and needs frostline[umap].",
+        "Projection of the features to two dimensions; tsne and umap take longer, and umap needs frostline[umap].",
     )
     title: str = option("Frostline report", "Title of the page.", metavar="TEXT")
     seed: int = seed_option("Random seed of the maps.")

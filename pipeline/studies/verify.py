@@ -14,6 +14,7 @@ from frostline.classifiers.saving.head_files import (
     check_head_files,
     read_head_record,
 )
+from frostline.classifiers.saving.rejection_file import REJECTION_FILE, load_rejection
 from frostline.errors import FrostlineError
 from frostline.features.backbones.tuned import TUNED_RECORD, TUNED_WEIGHTS, load_tuned, read_tuned_record
 from frostline.features.cache import FeatureCache
@@ -238,6 +239,7 @@ _RECORDS: Mapping[str, Callable[[Path], object]] = {
     RUN_FILE: load_run,
     SPLIT_FILE: lambda folder: load_run(folder).split,
     HEAD_RECORD: read_head_record,
+    REJECTION_FILE: load_rejection,
     TUNED_RECORD: read_tuned_record,
     EVALUATION_FILE: _read_evaluation,
     TEST_FILE: find_test_predictions,

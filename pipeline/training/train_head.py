@@ -12,10 +12,12 @@ from frostline.classifiers.fitting.fit import fit_head
 from frostline.classifiers.fitting.fitted_head import FittedHead
 from frostline.classifiers.fitting.inputs import FitOptions, LabelledRows
 from frostline.classifiers.fitting.projection import ProjectedRows, ProjectionPlan, fit_projection
+from frostline.classifiers.fitting.rejection import fit_rejection
 from frostline.classifiers.fitting.search import SearchPlan, SearchResult, search_head
 from frostline.classifiers.heads.catalog import parse_params
 from frostline.classifiers.heads.trust import trust_option
 from frostline.classifiers.saving.head_files import save_head
+from frostline.classifiers.saving.rejection_file import save_rejection
 from frostline.classifiers.saving.skops_files import foreign_types
 from frostline.pipeline.drawing.attempts import drawn
 from frostline.pipeline.drawing.plots import plot_curve, plot_search
@@ -118,6 +120,7 @@ def _train(
     )
     with write_run(path) as folder:
         _write(folder, best, rows)
+        _write_rejection(folder, best.layer, rows, options)
         save_record(folder, _record(result, rows, best.fitted, options))
         _draw(folder, path, best, rows, options)
     _drop_journals(fits)
@@ -238,6 +241,17 @@ def _write(folder: Path, best: _Fit, rows: LearningRows[AnyCache]) -> None:
         fitted.curve.to_csv(folder / "curve.csv")
     if best.found:
         write_table(fitted.trials, folder / "search.csv")
+
+
+def _write_rejection(
+    folder: Path, layer: str, rows: LearningRows[AnyCache], options: TrainHeadOptions
+) -> None:
+    """Write the reference by which images of unknown classes are rejected, if validation rows can set a threshold."""
+    if not len(rows.val):
+        return
+    X, labels = layer_features(rows.images, layer), rows.images.labels
+    fitted = fit_rejection(X, labels, rows.train, rows.val, seed=options.seed, device=options.device)
+    save_rejection(fitted, folder)
 
 
 def _draw(

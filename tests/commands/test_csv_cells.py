@@ -17,7 +17,7 @@ from frostline.commands.interface.output import CsvTable, Output
 from frostline.csv_cells import CsvWriter, from_cell, to_cell
 from frostline.features.sources.manifests.manifest import open_manifest
 from frostline.pipeline.drawing.tables import write_table
-from frostline.pipeline.judging.predict import Prediction, as_csv
+from frostline.pipeline.judging.prediction import Prediction, as_csv
 from frostline.pipeline.runs.predictions import Predictions
 from tests.helpers.images import write_image
 from tests.helpers.paths import ROOT

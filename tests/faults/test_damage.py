@@ -24,6 +24,7 @@ READS = (
     *(Read("two runs", f"run/{name}", _COMPARE) for name in ("run.json", *_RESULTS[:3])),
     *(Read("two runs", f"run/{name}", _REPORT) for name in ("run.json", "head.json", *_RESULTS)),
     *(Read("two runs", f"run/{name}", _PREDICT) for name in ("run.json", "head.json", "head.safetensors")),
+    Read("two runs", "run/rejection.safetensors", (*_PREDICT, "--reject", "0.5")),
     *(Read("two runs", f"run/{name}", _VERIFY, finds=True) for name in (*_RUN_FILES[:4], *_RESULTS[:3])),
     Read("cache", "d.h5", _TRAIN),
     Read("cache", "d.h5", ("rank", "d.h5", "--json")),

@@ -34,6 +34,7 @@ PLACES = (
     ("record", "two runs", "run/test_predictions.csv", (_COMPARE,)),
     ("record", "tuned", "tuned/backbone.json", (("evaluate", "tuned"),)),
     ("tensors", "two runs", "run/split.safetensors", (_EVALUATE,)),
+    ("tensors", "two runs", "run/rejection.safetensors", ((*_PREDICT, "--reject", "0.5"),)),
     ("tensors", "two runs", "run/head.safetensors", (_EVALUATE, _PREDICT)),
     ("tensors", "tuned", "tuned/backbone.safetensors", (("evaluate", "tuned"),)),
     (

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from frostline.classifiers import load_head
+from frostline.classifiers.saving.rejection_file import load_rejection
 from frostline.errors import FrostlineError
 from frostline.features.backbones.weights.files import read_weights
 from frostline.features.cache import FeatureCache
@@ -65,6 +66,7 @@ NAMES = (
     "head.safetensors",
     "evaluation.json",
     "split.safetensors",
+    "rejection.safetensors",
     "ledger.jsonl",
     "validation_predictions.csv",
     "SHA256SUMS",
@@ -151,6 +153,7 @@ def make_targets(folder: Path) -> Mapping[str, Target]:
         _head(linear, "head.safetensors", mutate_safetensors),
         _record(run, "evaluation.json", lambda: read_evaluation(run), mutate_json),
         _record(run, "split.safetensors", lambda: load_run(run).split, mutate_safetensors),
+        _record(run, "rejection.safetensors", lambda: load_rejection(run), mutate_safetensors),
         _record(run, "ledger.jsonl", lambda: Ledger(run).entries(), mutate_lines),
         _record(run, VALIDATION_FILE, lambda: Predictions.read(run / VALIDATION_FILE), mutate_bytes),
         _in_file(

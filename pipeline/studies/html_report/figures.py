@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from frostline.classifiers.protocol.calibration_error import BINS, bin_of, rms_calibration_error
 from frostline.files.documents import MAX_BYTES
 from frostline.files.tables import read_table
+from frostline.pipeline.drawing.embedding import Map
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.summary import Accuracy
-from frostline.pipeline.studies.html_report.embedding import Map
 from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place
 from frostline.pipeline.studies.leaderboard_text import cell
 from frostline.pipeline.training.sample_sizes import LearningCurveResult

@@ -16,6 +16,7 @@ from frostline.features.cache.imported.facts import describe_imported
 from frostline.features.errors import FeaturesError
 from frostline.features.images.thumbnails import Pictures, data_uri
 from frostline.pipeline.drawing.attempts import attempted
+from frostline.pipeline.drawing.embedding import Map, check_map, draw_map
 from frostline.pipeline.drawing.sheets import page_style
 from frostline.pipeline.drawing.thumbnails import opened_pictures
 from frostline.pipeline.errors import PipelineError, ReportError, RunError
@@ -28,7 +29,6 @@ from frostline.pipeline.progress import Reporter
 from frostline.pipeline.runs.data_changes import compare_data
 from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.studies.html_report.commands import repeating_commands
-from frostline.pipeline.studies.html_report.embedding import Map, check_map, draw_map
 from frostline.pipeline.studies.leaderboard import COLUMNS, Leaderboard, Place, compare
 from frostline.pipeline.studies.leaderboard_text import ACCURACIES, cell, known_costs
 from frostline.pipeline.training.sample_sizes import LearningCurveResult, read_learning_curve
@@ -209,8 +209,8 @@ class _Maps:
             return None
         key = (f"{cache.path} {cache.key}", layer, rows.tobytes())
         if key not in self._known:
-            X = layer_features(cache, layer)[rows]
-            self._known[key] = draw_map(X, self.kind, seed=self.seed)
+            X = layer_features(cache, layer)
+            self._known[key] = draw_map(X, self.kind, rows=rows, seed=self.seed)
         return self._known[key]
 
 

@@ -16,12 +16,12 @@ import pytest
 from PIL import Image
 
 from frostline.pipeline import evaluate, extract, few_shot, learning_curve, train_head, write_report
+from frostline.pipeline.drawing.embedding import draw_map
 from frostline.pipeline.errors import ReportError, RunError
 from frostline.pipeline.runs.predictions import Predictions
 from frostline.pipeline.runs.run import load_run
 from frostline.pipeline.runs.summary import summarise
 from frostline.pipeline.studies.html_report.commands import repeating_commands
-from frostline.pipeline.studies.html_report.embedding import draw_map
 from frostline.pipeline.training.sample_sizes import read_learning_curve
 from tests.browser import browser, find_browser, find_driver
 from tests.helpers.images import copy_digits
@@ -327,7 +327,7 @@ def test_principal_components_separate_clusters():
 @needs_umap
 def test_umap_separates_clusters():
     script = (
-        "import numpy as np; from frostline.pipeline.studies.html_report.embedding import draw_map;"
+        "import numpy as np; from frostline.pipeline.drawing.embedding import draw_map;"
         "X = np.random.default_rng(0).normal(size=(16, 4)); X[:8] += 20; X[8:] -= 20;"
         "found = draw_map(X, 'umap'); assert found.axes == ('UMAP 1', 'UMAP 2');"
         "P = found.points; assert P.shape == (16, 2); assert np.isfinite(P).all();"

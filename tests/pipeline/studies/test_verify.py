@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import pytest
 
+from frostline.classifiers.saving.rejection_file import load_rejection
 from frostline.errors import FrostlineError
 from frostline.files.checksums import SUMS_FILE, list_files, read_sums
 from frostline.pipeline import (
@@ -50,6 +51,7 @@ LISTED = {
     "evaluation.json",
     "head.json",
     "head.safetensors",
+    "rejection.safetensors",
     "reliability.png",
     "run.json",
     "split.safetensors",
@@ -103,6 +105,7 @@ def use(run):
     opened = load_run(run)
     _ = opened.split
     opened.head()
+    load_rejection(run)
     read_evaluation(run)
     board = compare([run])
     for split in ("validation", "test"):
