@@ -22,6 +22,7 @@ TESTED = {
     "openvino",
     "optuna",
     "parquet",
+    "remote",
     "report",
     "tensorboard",
     "testing",

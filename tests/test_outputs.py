@@ -49,6 +49,8 @@ ALLOWED = {
     "pipeline/inputs/scanned_images.py": {"savez"},
     # TensorBoard's own files, copied into the run when the training is over.
     "pipeline/tuning/trainer/logs.py": {"SummaryWriter"},
+    # Copies of remote archives, which no user sees: links to the byte cache, or files of their own.
+    "features/sources/remote/copies.py": {"TemporaryDirectory", "symlink_to"},
     # Space to measure in, which is no output.
     "pipeline/studies/jobs/estimates.py": {"TemporaryDirectory"},
 }

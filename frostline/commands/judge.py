@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from frostline import pipeline
-from frostline.commands.interface.options import PATH, example, format_option, options_of, output_options
+from frostline.commands.interface.options import (
+    DATA,
+    PATH,
+    example,
+    format_option,
+    options_of,
+    output_options,
+)
 from frostline.commands.interface.output import CsvTable, Output, Table, Text
 from frostline.pipeline.options.judging import PredictOptions
 from frostline.pipeline.options.trust import TrustOptions
@@ -63,11 +70,11 @@ def evaluation_text(result: "pipeline.EvaluationResult") -> Text:
 
 @click.command(epilog=example("frostline predict runs/photos-linear new/ one.jpg --format csv > labels.csv"))
 @click.argument("run", type=PATH)
-@click.argument("images", type=PATH, nargs=-1, required=True, metavar="IMAGE|FOLDER|DATA...")
+@click.argument("images", type=DATA, nargs=-1, required=True, metavar="IMAGE|FOLDER|DATA...")
 @format_option("csv", "json")
 @options_of(PredictOptions)
 @output_options
-def predict(*, output: Output, run: Path, images: tuple[Path, ...], **options: Any) -> None:
+def predict(*, output: Output, run: Path, images: tuple[str | Path, ...], **options: Any) -> None:
     """Label new images with RUN.
 
     Images go through the backbone, transform, layer and head of RUN. An image that cannot be read gets the reason

@@ -64,7 +64,7 @@ def predict(run: str | Path, options: PredictOptions) -> list[Prediction]:
     head = opened.head(trusted=options.trusted)
     given = _weights_per_backbone(opened, options.weights)
     layers = joined_layers(opened.layer)
-    source = named_images(options.images, options.report)
+    source = named_images(options.images, options)
     count = len(source.table)
     if not count:
         return []
