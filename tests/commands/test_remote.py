@@ -7,9 +7,9 @@ import pytest
 from frostline.features.cache import FeatureCache
 from frostline.features.sources.remote.stores import retries
 from frostline.testing.images import encode, photo
+from tests.features.sources.remote.servers import SECRET, Buckets, WebFiles, buckets
 from tests.helpers.needs import needs_moto, needs_remote
 from tests.helpers.runner import run
-from tests.helpers.servers import SECRET, Buckets, WebFiles, buckets
 
 pytestmark = needs_remote
 
@@ -161,13 +161,13 @@ def test_a_bucket(photos, tmp_path, monkeypatch):
     with buckets() as server:
         for name, value in Buckets.environment(server.url).items():
             monkeypatch.setenv(name, value)
-        server.fill("bucket", {f"photos/{name}": data for name, data in photos.items()})
-        result = extract("s3://bucket/photos/")
+        server.fill("bucket-of-commands", {f"photos/{name}": data for name, data in photos.items()})
+        result = extract("s3://bucket-of-commands/photos/")
         assert "30 computed" in result.output
         (cache,) = tmp_path.glob("photos.*.h5")
         assert SECRET.encode() not in cache.read_bytes()
         run("train-head", cache, "--head", "ridge", "--run", "run")
-        again = json.loads(run("predict", "run", "s3://bucket/photos/", "--json").stdout)
+        again = json.loads(run("predict", "run", "s3://bucket-of-commands/photos/", "--json").stdout)
         assert len(again) == 30
 
 

@@ -12,9 +12,9 @@ from frostline import pipeline
 from frostline.features.cache import FeatureCache
 from frostline.features.sources import open_source
 from frostline.features.sources.remote.urls import is_url
+from tests.features.sources.remote.servers import Buckets, WebFiles, buckets
 from tests.helpers.needs import needs_moto, needs_pyarrow, needs_remote
 from tests.helpers.network import BACKBONE
-from tests.helpers.servers import Buckets, WebFiles, buckets
 from tests.helpers.sources import write_tar, write_zip
 
 
@@ -134,8 +134,8 @@ def bucket(root, photos):  # noqa: ARG001  # no file is written
     patch = running.enter_context(pytest.MonkeyPatch.context())
     for name, value in Buckets.environment(server.url).items():
         patch.setenv(name, value)
-    server.fill("bucket", {f"photos/{name}": data for name, data in photos.items()})
-    return "s3://bucket/photos/"
+    server.fill("bucket-of-doors", {f"photos/{name}": data for name, data in photos.items()})
+    return "s3://bucket-of-doors/photos/"
 
 
 DOORS = [

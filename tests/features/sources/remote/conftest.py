@@ -4,7 +4,7 @@ import pytest
 
 from frostline.features.sources.remote.stores import retries
 from frostline.testing.images import encode, photo
-from tests.helpers.servers import Buckets, WebFiles, buckets
+from tests.features.sources.remote.servers import Buckets, WebFiles, buckets
 
 
 @pytest.fixture(autouse=True)

@@ -29,6 +29,16 @@ class TestBucket(OfStore):
         yield with_close
         with_close.close()
 
+    def test_closing_releases_every_file_and_can_be_repeated(self, source):
+        source.read(0)
+        store = source._connections._stores["s3"]
+        session = store._signed._session
+        assert not session.closed
+        source.close()
+        source.close()
+        assert session.closed  # the sockets of the server, which is in this process, close a moment later
+        assert store._client is None
+
     def write(self, source, row, data):
         self.server.write(self.server.bucket, f"photos/{source.table.ids[row].decode()}", data)
 
@@ -44,7 +54,7 @@ class TestWeb(OfStore):
 
     @pytest.fixture
     def web(self, files):
-        from tests.helpers.servers import WebFiles
+        from tests.features.sources.remote.servers import WebFiles
 
         rows = "".join(f"{name},{name.split('/')[1]}\n" for name in files)
         with WebFiles({**files, "set.csv": f"path,label\n{rows}".encode()}).serving() as site:
