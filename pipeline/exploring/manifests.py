@@ -44,7 +44,7 @@ def _obstacle(cache: FeatureCache, source: ImageSource | None) -> str:
     if named:
         return ""
     return (
-        f"{cache.source}: its images can't be named in a manifest, because they are neither files of their own here nor named by URLs."
+        f"{cache.source}: its images can't be named in a manifest, because they are not files of their own here, nor named by URLs."
         " Write the list of groups with --list instead."
     )
 

@@ -3,12 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from frostline.errors import OptionError
-from frostline.features.sources.remote.access import CACHE_BYTES, Access
 from frostline.options import option
 from frostline.pipeline.options.stage import StageOptions
+
+if TYPE_CHECKING:
+    from frostline.features.sources.remote.access import Access
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +39,10 @@ class RemoteOptions(StageOptions):
         if self.byte_cache_size is not None and self.byte_cache is None:
             raise OptionError("byte_cache_size: there is no byte cache; name its folder with byte_cache")
 
-    def access(self) -> Access:
+    def access(self) -> "Access":
         """Return how remote images are read."""
+        from frostline.features.sources.remote.access import CACHE_BYTES, Access
+
         folder = None if self.byte_cache is None else Path(self.byte_cache)
         return Access(folder, self.byte_cache_size or CACHE_BYTES, self.report.note)
 
