@@ -1,6 +1,8 @@
 """Image tables and sources. A cache has one row per row of its source's table."""
 
 import struct
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
@@ -121,6 +123,13 @@ class ImageSource(Protocol):
         """
         return np.zeros(len(self.table), bool)
 
+    def ahead(self, rows: NDArray[np.int64]) -> AbstractContextManager["ImageSource"]:  # noqa: ARG002  # as above
+        """Return a context manager that yields a source whose `read` is asked for these rows, in about this order.
+
+        A source that waits for a network may begin to read them ahead. The default yields the source itself.
+        """
+        return nullcontext(self)
+
     def close(self) -> None:
         """Release the resources of the source. Repeated calls are allowed. The default does nothing."""
         return  # a method without a body would be abstract
@@ -154,6 +163,15 @@ class SourceRows(ImageSource):
     def unsettled(self, since: int) -> NDArray[np.bool_]:
         """Return a mask of the images that may have changed; see `ImageSource.unsettled`."""
         return self._source.unsettled(since)[self._rows]
+
+    def ahead(self, rows: NDArray[np.int64]) -> AbstractContextManager[ImageSource]:
+        """Return a context manager that yields the subset, read ahead; see `ImageSource.ahead`."""
+        return self._ahead(rows)
+
+    @contextmanager
+    def _ahead(self, rows: NDArray[np.int64]) -> Iterator[ImageSource]:
+        with self._source.ahead(self._rows[rows]) as whole:
+            yield SourceRows(whole, self._rows)
 
     def close(self) -> None:
         """Release the resources of the whole source; see `ImageSource.close`."""

@@ -26,6 +26,7 @@ TESTED = {
     "openvino",
     "optuna",
     "parquet",
+    "remote",
     "report",
     "tensorboard",
     "testing",

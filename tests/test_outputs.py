@@ -54,6 +54,8 @@ ALLOWED = {
     "pipeline/tuning/trainer/logs.py": {"SummaryWriter"},
     # Copies without a name of vectors that can only be read in order, which end with the process.
     "features/cache/imported/vectors.py": {"TemporaryFile"},
+    # Copies of remote archives, which no user sees: links to the byte cache, or files of their own.
+    "features/sources/remote/copies.py": {"TemporaryDirectory", "symlink_to"},
     # Space to measure in, which is no output.
     "pipeline/studies/jobs/estimates.py": {"TemporaryDirectory"},
 }

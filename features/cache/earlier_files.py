@@ -15,6 +15,7 @@ from frostline.features.cache.imported.facts import describe_vectors
 from frostline.features.cache.reader import FeatureCache
 from frostline.features.cache.writing.reuse import Overlap
 from frostline.features.errors import CacheFormatError, CacheMismatchError, ChecksumError, FeaturesError
+from frostline.features.sources.remote.urls import is_url
 from frostline.features.spec import FeatureSpec
 from frostline.system.files import resolved
 
@@ -125,7 +126,8 @@ def check_source(file: MappedFile, root: str, compare: Callable[[], Overlap]) ->
     """Refuse to replace a file of another data set.
 
     The data set is the same if its place is the same, if the new source holds all images of the file with the same
-    labels, splits and groups, or if it was moved: its old place is gone, and the new source holds most of the images.
+    labels, splits and groups, or if it was moved: its old place is gone, and the new source holds most of the images. Whether a
+    place on another machine is gone is not known.
 
     Args:
         file: The earlier file.
@@ -139,7 +141,7 @@ def check_source(file: MappedFile, root: str, compare: Callable[[], Overlap]) ->
     if _is_same_place(earlier, root):
         return
     found = compare()
-    is_gone = not os.path.exists(earlier)  # noqa: PTH110  # a root may be no path
+    is_gone = not is_url(earlier) and not os.path.exists(earlier)  # noqa: PTH110  # a root may be no path
     if found.is_complete or (is_gone and 2 * found.common >= found.images):
         return
     raise CacheMismatchError(

@@ -92,10 +92,14 @@ def load_batches(
     if views > batch_size:
         raise ValueError(f"views: got {views}, expected at most the batch size, {batch_size}")
     decoding = _Decoding(transform, DECODERS[decoder], views, seed)
-    jobs = (
-        _Job(source, chunk, decoding, batch_size) for chunk in _chunks(rows, batch_size // views, block_rows)
-    )
-    return _run(jobs, workers, ahead=1 + -(-2 * workers // batch_size))
+    chunks = _chunks(rows, batch_size // views, block_rows)
+
+    def batches() -> Iterator[Batch]:
+        with source.ahead(rows) as reader:
+            jobs = (_Job(reader, chunk, decoding, batch_size) for chunk in chunks)
+            yield from _run(jobs, workers, ahead=1 + -(-2 * workers // batch_size))
+
+    return batches()
 
 
 def default_workers() -> int:

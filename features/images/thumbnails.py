@@ -1,6 +1,7 @@
 """Thumbnails of the images of a cache."""
 
 import base64
+import functools
 import io
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -17,6 +18,7 @@ from frostline.features.errors import SourceError
 from frostline.features.images.decoders import DECODERS, DecoderError, decoder_of
 from frostline.features.images.decoding import MAX_FILE_BYTES, DecodeError
 from frostline.features.sources import find_kind, open_source
+from frostline.features.sources.remote.stores.connections import fetch
 from frostline.features.spec import FeatureSpec
 from frostline.features.table import ImageSource
 from frostline.system.files import read_regular
@@ -130,7 +132,9 @@ def open_pictures(
     try:
         DECODERS[decoder]  # which may be of a package that is not installed here
         kind = None if source is not None else find_kind(cache.source)
-        locate = kind.locate if kind else None
+        locate = kind.locate if kind and len(cache.ids) else None
+        if locate and locate(cache.source, str(cache.ids[0])) is None:
+            locate = None
         opened = open_source(cache.source, **reading) if kind and not locate and listing else None
     except (SourceError, DecoderError) as error:
         yield Pictures(cache, _nothing, obstacle=f"Images are not shown: {error}.")
@@ -138,7 +142,7 @@ def open_pictures(
     if source is not None:
         yield Pictures(cache, _reader(source), decoder)
     elif locate:
-        yield Pictures(cache, lambda name: read_image(locate(cache.source, name)), decoder)
+        yield Pictures(cache, functools.partial(_located, locate, cache.source), decoder)
     elif opened is None:
         can = "is opened by listing it" if kind else "can't be opened by this name here"
         yield Pictures(
@@ -163,6 +167,14 @@ def _reader(source: ImageSource) -> Callable[[str], bytes]:
         return source.read(rows[name])[0]
 
     return read
+
+
+def _located(locate: Callable[[str, str], Path | str | None], root: str, name: str) -> bytes:
+    """Return the bytes of an image of a source."""
+    place = locate(root, name)
+    if place is None:
+        return _nothing(name)
+    return read_image(place) if isinstance(place, Path) else fetch(place, root)
 
 
 def _nothing(name: str) -> bytes:

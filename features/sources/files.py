@@ -48,11 +48,11 @@ class FileSource(ImageSource):
 
     def read(self, row: int) -> tuple[bytes, bytes]:
         """Read one image's file; see `ImageSource.read`."""
-        return _read(self.display_name(row))
+        return read_image_file(self.display_name(row))
 
     def display_name(self, row: int) -> str:
         """Return the absolute path of one image's file."""
-        return os.path.join(self.folder, self.table.ids[row].decode())  # noqa: PTH118  # as in _read
+        return os.path.join(self.folder, self.table.ids[row].decode())  # noqa: PTH118  # as in read_image_file
 
     def path(self, row: int) -> Path:
         """Return the absolute path of one image's file."""
@@ -93,7 +93,7 @@ class PathSource(ImageSource):
 
     def read(self, row: int) -> tuple[bytes, bytes]:
         """Read one image's file; see `ImageSource.read`."""
-        return _read(self.display_name(row))
+        return read_image_file(self.display_name(row))
 
     def display_name(self, row: int) -> str:
         """Return the path of one image's file as the user named it."""
@@ -109,7 +109,8 @@ def absolute(path: str) -> str:
     return os.path.abspath(path)  # noqa: PTH100  # Path.absolute keeps "..", and resolve would rename a link
 
 
-def _read(location: str) -> tuple[bytes, bytes]:
+def read_image_file(location: str) -> tuple[bytes, bytes]:
+    """Return the bytes of an image file, and its stamp."""
     data, status = read_with_status(location, MAX_FILE_BYTES)
     return data, stamps_of([stat_fields(status)]).tobytes()
 

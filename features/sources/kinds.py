@@ -16,13 +16,13 @@ class SourceKind:
         accepts: Function that returns whether the user's input is of this kind.
         open: Function that lists the images, given the user's input and the keyword arguments named in `options`. An
             `OSError` is reported as a failure to read the source.
-        locate: Function that returns the path of an image's file without listing the images, given the root of the
-            source and the id of the image. None for images that are not files of their own.
+        locate: Function that returns the path or the URL of an image without listing the images, given the root of the
+            source and the id of the image; None for an image that only a listing finds. None if that is so for all.
         options: Options of `open_source` that `open` takes.
     """
 
     expects: str
     accepts: Callable[[str], bool]
     open: Callable[..., ImageSource]
-    locate: Callable[[str, str], Path] | None = None
+    locate: Callable[[str, str], Path | str | None] | None = None
     options: tuple[str, ...] = ()

@@ -16,6 +16,8 @@ from frostline.features.sources.disk_names import on_disk
 from frostline.features.sources.files import PathSource, absolute
 from frostline.features.sources.folders.listing import Listing, list_images
 from frostline.features.sources.kinds import SourceKind
+from frostline.features.sources.remote.access import Access
+from frostline.features.sources.remote.urls import host_of, is_url, name_of, shown, suffix_of
 from frostline.features.table import ImageSource, SourceRows
 from frostline.registry import Entry, Registry
 from frostline.system.files import broken_link
@@ -25,6 +27,7 @@ _HERE = "frostline.features.sources"
 SOURCES: Registry[SourceKind] = Registry(
     "image source",
     {
+        "remote": Entry(f"{_HERE}.remote.remote:REMOTE"),
         "array": Entry(f"{_HERE}.arrays.array:ARRAY"),
         "folder": Entry(f"{_HERE}.folders.folder:FOLDER"),
         "table": Entry(f"{_HERE}.tables.table:TABLE"),
@@ -50,13 +53,14 @@ def open_source(
     label_column: str | None = None,
     split_column: str | None = None,
     group_column: str | None = None,
+    access: Access | None = None,
 ) -> ImageSource:
     """List the images of a folder, a manifest, or any input that a source of another package accepts.
 
     Args:
         data: Image folder (``class/…``, ``train|val|test/class/…``, or only images); manifest
             (``path,label[,split][,group]``); archive, table of images or array of images, or a pattern of their
-            names; see `SOURCES`.
+            names; or the URL of one of these; see `SOURCES`.
         limit: Keep at most this many images, evenly spaced over the sorted ids. The classes are those of the whole
             source.
         split_folders: Split of each top-level folder: train, val, test, or ``skip`` to leave the folder out; or texts
@@ -66,6 +70,7 @@ def open_source(
         label_column: Column with the labels, or ``none``; by default ``label``.
         split_column: Column with the splits, or ``none``; by default ``split``.
         group_column: Column with the groups, or ``none``; by default ``group``.
+        access: How remote images are read.
 
     Raises:
         SourceError: `data` doesn't exist, holds no image, or is not valid; or it has no use for an option.
@@ -78,11 +83,17 @@ def open_source(
         "group_column": group_column,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    return limited(_open(on_disk(str(data)), given), limit)
+    named = str(data)
+    return limited(open_named(named if is_url(named) else on_disk(named), given, access), limit)
 
 
-def source_name(data: Path) -> str:
+def source_name(data: str | Path) -> str:
     """Return a name for what is made of an image source: that of its folder or file, without what a pattern leaves open."""
+    if is_url(data):
+        name = name_of(str(data))
+        stem = Path(name).stem if suffix_of(str(data)) else name
+        return (plain_name(stem) if is_pattern(stem) else stem) or host_of(str(data))
+    data = Path(data)
     if data.is_dir():
         return data.name
     if data.exists() or not is_pattern(data.stem):
@@ -117,24 +128,50 @@ def _kind_name(data: str) -> str | None:
     return next((name for name in SOURCES if SOURCES[name].accepts(data)), None)
 
 
-def _open(data: str, options: Mapping[str, Any]) -> ImageSource:
+def open_named(data: str, options: Mapping[str, Any], access: Access | None = None) -> ImageSource:
+    """List the images of the first kind of source that accepts the user's input.
+
+    Args:
+        data: The user's input.
+        options: Options of `open_source`, those that were given.
+        access: How remote images are read.
+
+    Raises:
+        SourceError: No kind accepts the input; it can't be read, or has no use for an option.
+    """
     name = _kind_name(data)
     if name is None:
         raise SourceError(_unknown_source(data))
-    for option in options:
-        if option not in SOURCES[name].options:
-            known = [kind for kind in SOURCES if option in SOURCES[kind].options]
-            raise SourceError(
-                f"--{option.replace('_', '-')}: {data} is {SOURCES[name].expects}, and this option is for"
-                f" {', or '.join(SOURCES[kind].expects for kind in known)}"
-            )
+    takes = SOURCES[name].options
+    check_options(data, SOURCES[name].expects, takes, options)
+    if access and access.byte_cache and "access" not in takes:
+        raise SourceError(f"--byte-cache: {data} is {SOURCES[name].expects}, and this option is for URLs")
     try:
-        source = SOURCES[name].open(data, **options)
+        source = SOURCES[name].open(data, **options, **({"access": access} if "access" in takes else {}))
     except OSError as error:
-        raise SourceError(f"{data}: the {name} can't be read: {error.strerror or error}") from error
+        what = f"{shown(data)}:" if is_url(data) else f"{data}: the {name}"
+        raise SourceError(f"{what} can't be read: {error.strerror or error}") from error
     if options:
         source.notes = replace(source.notes, options=options)
     return source
+
+
+def check_options(data: str, expects: str, takes: Sequence[str], options: Mapping[str, Any]) -> None:
+    """Raise `SourceError` for an option that a kind of source does not take.
+
+    Args:
+        data: What the user named.
+        expects: Description of the kind.
+        takes: Names of the options that it takes.
+        options: Options that were given.
+    """
+    for option in options:
+        if option not in takes:
+            known = [kind for kind in SOURCES if option in SOURCES[kind].options and kind != "remote"]
+            raise SourceError(
+                f"--{option.replace('_', '-')}: {data} is {expects}, and this option is for"
+                f" {', or '.join(SOURCES[kind].expects for kind in known)}"
+            )
 
 
 def _unknown_source(data: str) -> str:
@@ -144,14 +181,24 @@ def _unknown_source(data: str) -> str:
     return f"{path}: expected {', or '.join(SOURCES[name].expects for name in SOURCES)}"
 
 
-def open_paths(paths: Sequence[str | Path]) -> PathSource:
+def open_paths(paths: Sequence[str | Path], access: Access | None = None) -> ImageSource:
     """Return the named image files and the image files below the named folders, sorted within each folder.
 
     A named file is accepted with any extension. Folders are searched by extension.
 
+    Args:
+        paths: Paths and URLs.
+        access: How remote images are read.
+
     Raises:
         SourceError: A path doesn't exist, or a folder has no image in it.
     """
+    if any(is_url(path) for path in paths):
+        from frostline.features.sources.remote.named import named_source
+
+        return named_source([str(path) for path in paths], access or Access())
+    if access and access.byte_cache:
+        raise SourceError("--byte-cache: no image is named by a URL, and this option is for URLs")
     found: list[Path] = []
     whole = Listing()
     for path in (Path(on_disk(str(path))) for path in paths):

@@ -7,7 +7,14 @@ from typing import Any
 import click
 
 from frostline import pipeline
-from frostline.commands.interface.options import PATH, example, format_option, options_of, output_options
+from frostline.commands.interface.options import (
+    DATA,
+    PATH,
+    example,
+    format_option,
+    options_of,
+    output_options,
+)
 from frostline.commands.interface.output import CsvTable, Output, Table, Text
 from frostline.pipeline.options.vectors.clusters import ClusterOptions
 from frostline.pipeline.options.vectors.quality import DedupeOptions, OutlierOptions
@@ -22,11 +29,11 @@ from frostline.pipeline.options.vectors.suggest import SuggestOptions
     )
 )
 @click.argument("cache", type=PATH)
-@click.argument("images", type=PATH, nargs=-1, metavar="[IMAGE|FOLDER...]")
+@click.argument("images", type=DATA, nargs=-1, metavar="[IMAGE|FOLDER...]")
 @format_option("text", "csv", "json")
 @options_of(SearchOptions)
 @output_options
-def search(*, output: Output, cache: Path, images: tuple[Path, ...], **options: Any) -> None:
+def search(*, output: Output, cache: Path, images: tuple[str | Path, ...], **options: Any) -> None:
     """Find the nearest images of CACHE for new images, or for --row.
 
     New images go through the backbone, transform and layer of CACHE. The search is exact. An image of the cache is not

@@ -1,16 +1,17 @@
 """``frostline extract``."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from frostline import pipeline
-from frostline.commands.interface.options import PATH, example, options_of, output_options
+from frostline.commands.interface.options import DATA, example, options_of, output_options
 from frostline.commands.interface.output import Output, Table, Text
 from frostline.pipeline.options.extraction import ExtractOptions
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from frostline.features.cache import Part
 
 
@@ -19,17 +20,19 @@ if TYPE_CHECKING:
         "frostline extract photos/ --backbone timm:resnet50 --layer embedding --layer layer3:avg --cache photos.h5"
     )
 )
-@click.argument("data", type=PATH)
+@click.argument("data", type=DATA)
 @options_of(ExtractOptions)
 @click.option("--dry-run", is_flag=True, help="Only list what would be read, and compute nothing.")
 @output_options
-def extract(*, output: Output, data: Path, part: "Part | None", dry_run: bool, **options: Any) -> None:
+def extract(
+    *, output: Output, data: "str | Path", part: "Part | None", dry_run: bool, **options: Any
+) -> None:
     """Compute the features of images and store them in a cache.
 
     DATA is an image folder (CLASS/..., or train|val|test/CLASS/...); a CSV, TSV, JSON Lines or Parquet manifest with
     the columns path and label and, optionally, split and group; a tar or zip archive of a folder or of WebDataset
     samples, or a pattern such as 'shard-{000..127}.tar'; a Parquet or Arrow table that holds the images; or a file of
-    arrays (npy, npz, HDF5, MNIST, CIFAR). Only features that the cache does not hold yet are
+    arrays (npy, npz, HDF5, MNIST, CIFAR); or the URL of one of these (s3://, gs://, hf://, https://). Only features that the cache does not hold yet are
     computed: an interrupted run resumes from its last committed block, and of a changed data set only the new
     images are computed.
 

@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from frostline import pipeline
-from frostline.commands.interface.options import PATH, example, options_of, output_options
+from frostline.commands.interface.options import DATA, example, options_of, output_options
 from frostline.commands.interface.output import Output, Text, listed, named
 from frostline.pipeline.options.learning.recipe import Recipe
 from frostline.pipeline.options.learning.tuning import FinetuneOptions
@@ -19,11 +19,11 @@ from frostline.shell import shell_command
         "frostline finetune photos/ --backbone small:resnet18 --from-scratch --augment shift --epochs 30",
     )
 )
-@click.argument("data", type=PATH)
+@click.argument("data", type=DATA)
 @options_of(FinetuneOptions, but=["caches"])
 @options_of(Recipe, into="recipe")
 @output_options
-def finetune(*, output: Output, data: Path, **options: Any) -> None:
+def finetune(*, output: Output, data: str | Path, **options: Any) -> None:
     """Train a backbone above its frost line, and a linear head.
 
     The images are those of DATA, and the result is written as a run. Everything below the frost line stays frozen,

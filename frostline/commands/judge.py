@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from frostline import pipeline
-from frostline.commands.interface.options import PATH, example, format_option, options_of, output_options
+from frostline.commands.interface.options import (
+    DATA,
+    PATH,
+    example,
+    format_option,
+    options_of,
+    output_options,
+)
 from frostline.commands.interface.output import CsvTable, Output, Table, Text
 from frostline.pipeline.options.judging import PredictOptions
 from frostline.pipeline.options.trust import TrustOptions
@@ -68,11 +75,11 @@ def evaluation_text(result: "pipeline.EvaluationResult") -> Text:
     )
 )
 @click.argument("run", type=PATH)
-@click.argument("images", type=PATH, nargs=-1, metavar="[IMAGE|FOLDER|DATA...]")
+@click.argument("images", type=DATA, nargs=-1, metavar="[IMAGE|FOLDER|DATA...]")
 @format_option("csv", "json")
 @options_of(PredictOptions)
 @output_options
-def predict(*, output: Output, run: Path, images: tuple[Path, ...], **options: Any) -> None:
+def predict(*, output: Output, run: Path, images: tuple[str | Path, ...], **options: Any) -> None:
     """Label new images with RUN.
 
     Images go through the backbone, transform, layer and head of RUN; rows of a --cache through its head. An image that

@@ -71,17 +71,18 @@ def _obstacle(cache: AnyCache, source: ImageSource | None) -> str:
         named = len(source.table) > 0 and source.path(0) is not None
     else:
         kind = find_kind(cache.source)
-        named = kind is not None and kind.locate is not None
+        locate = kind.locate if kind else None
+        named = locate is not None and locate(cache.source, str(cache.ids[0])) is not None
     if named:
         return ""
     return (
-        f"{cache.source}: its images can't be named in a manifest, because they are not files of their own here."
-        " Write the list of images with --list instead."
+        f"{cache.source}: its images can't be named in a manifest, because they are not files of their own here, nor named by"
+        " URLs. Write the list of images with --list instead."
     )
 
 
 def write_manifest(path: Path, cache: AnyCache, rows: NDArray[np.int64], source: ImageSource | None) -> None:
-    """Write a manifest with the path, label, split, group and side columns of some rows.
+    """Write a manifest with the path or URL, label, split, group and side columns of some rows.
 
     Paths are relative to the manifest's folder if they are below it, and absolute otherwise.
     """
@@ -94,8 +95,11 @@ def write_manifest(path: Path, cache: AnyCache, rows: NDArray[np.int64], source:
         for row in rows.tolist():
             label = int(cache.labels[row])
             place = locate(str(cache.ids[row]))
-            name = place.relative_to(folder) if place.is_relative_to(folder) else place
-            values = [name.as_posix(), cache.classes[label] if label >= 0 else "", SPLITS[cache.split[row]]]
+            values = [
+                _written(place, folder),
+                cache.classes[label] if label >= 0 else "",
+                SPLITS[cache.split[row]],
+            ]
             writer.write([*values, *(_cell(cells[row].item()) for cells in beside.values())])
 
 
@@ -104,8 +108,15 @@ def _cell(value: str | float) -> str | float:
     return "" if value != value else value  # noqa: PLR0124
 
 
+def _written(place: Path | str, folder: Path) -> str:
+    """Return a URL, or a path with forward slashes, which is relative if it is below the folder."""
+    if isinstance(place, str):
+        return place
+    return (place.relative_to(folder) if place.is_relative_to(folder) else place).as_posix()
+
+
 def _locator(cache: AnyCache, source: ImageSource | None) -> Any:
-    """Return the function that returns the absolute path of an image's file, given its id."""
+    """Return the function that returns the absolute path or the URL of an image, given its id."""
     if source is not None:
         rows = {os.fsdecode(name): row for row, name in enumerate(source.table.ids.tolist())}
         return lambda name: resolved(source.path(rows[name]) or Path(name))

@@ -218,7 +218,7 @@ def _queries(cache: FeatureCache, layer: str, options: SearchOptions) -> _Querie
 
 
 def _embedded(cache: FeatureCache, layer: str, options: SearchOptions) -> _Queries:
-    source = named_images(options.images, options.report)
+    source = named_images(options.images, options)
     count = len(source.table)
     vectors = np.zeros((count, next(each.dim for each in cache.layers if each.key == layer)), np.float32)
     names = [str(source.path(row) or os.fsdecode(source.table.ids[row])) for row in range(count)]

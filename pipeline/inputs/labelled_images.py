@@ -27,8 +27,8 @@ class LabelledImages(Protocol):
     """Per-row data that splits are derived from: a cache, or a set of images without one."""
 
     @property
-    def path(self) -> Path:
-        """Path, for messages."""
+    def path(self) -> Path | str:
+        """Path or URL, for messages."""
 
     @property
     def ids(self) -> NDArray[Any]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from frostline.features.content import CONTENT_BYTES
 from frostline.features.images.batches import load_batches
+from frostline.features.sources.remote.urls import is_url
 from frostline.features.spec import Transform
 from frostline.features.table import OK, STAMP_BYTES, ImageSource
 from frostline.files.archives import check_stored
@@ -41,9 +42,9 @@ class ImageSet:
     ok: NDArray[np.bool_]
 
     @property
-    def path(self) -> Path:
-        """Path of the image folder or manifest."""
-        return Path(self.source.root)
+    def path(self) -> Path | str:
+        """Path or URL of the image folder or manifest."""
+        return self.source.root if is_url(self.source.root) else Path(self.source.root)
 
     @property
     def ids(self) -> NDArray[Any]:

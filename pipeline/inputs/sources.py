@@ -17,8 +17,9 @@ from frostline.features.sources import (
     summarise,
 )
 from frostline.features.sources.opening import find_kind
+from frostline.features.sources.remote.urls import is_set, is_url
 from frostline.features.table import ImageSource
-from frostline.pipeline.options.sources import SourceOptions
+from frostline.pipeline.options.sources import RemoteOptions, SourceOptions
 from frostline.pipeline.progress import Reporter
 
 
@@ -38,8 +39,10 @@ def opened_source(
     """
     if isinstance(data, str | Path):
         with options.report.task("Listing the images", None):
-            return closing(open_source(data, limit=options.limit, **options.reading()))
-    for name in options.reading():
+            return closing(
+                open_source(data, limit=options.limit, **options.reading(), access=options.access())
+            )
+    for name in (*options.reading(), *options.remote()):
         raise OptionError(
             f"{name}: images were passed, not their path; pass a path, or a source opened with {name}"
         )
@@ -69,7 +72,7 @@ def summary_of(source: ImageSource, report: Reporter) -> SourceSummary:
 
 
 def named_images(
-    images: "str | Path | Sequence[str | Path] | ImageSource | Images", report: Reporter
+    images: "str | Path | Sequence[str | Path] | ImageSource | Images", options: RemoteOptions
 ) -> ImageSource:
     """Return the image source itself, that of a data set that is no folder of files, or of the named files and folders.
 
@@ -81,18 +84,24 @@ def named_images(
     """
     paths = [images] if isinstance(images, str | Path) else images
     if not isinstance(paths, Sequence) or not all(isinstance(path, str | Path) for path in paths):
+        for name in options.remote():
+            raise OptionError(f"{name}: images were passed, not their URLs; pass URLs, or leave out {name}")
         source = passed_source(cast("ImageSource | Images", images))
+    elif len(paths) == 1 and _is_set(str(paths[0])):
+        source = open_source(paths[0], access=options.access())
     else:
-        source = open_source(paths[0]) if len(paths) == 1 and _is_set(str(paths[0])) else open_paths(paths)
+        source = open_paths(paths, options.access())
     notes = source.notes
     if text := notes.skipped.describe():
-        report.note(f"{len(source.table)} images found; skipped: {text}")
+        options.report.note(f"{len(source.table)} images found; skipped: {text}")
     for remark in notes.remarks:
-        report.warn(f"{remark}.")
+        options.report.warn(f"{remark}.")
     return source
 
 
 def _is_set(path: str) -> bool:
     """Return whether a path names a data set as a whole: any source of images but a folder of image files."""
+    if is_url(path):
+        return is_set(path)
     kind = find_kind(path)
     return kind is not None and not (kind.locate and Path(path).is_dir())

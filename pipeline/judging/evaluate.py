@@ -163,7 +163,7 @@ def _extract(run: Run, source: ImageSource | None, limit: int | None, report: Re
     precision = cache.spec.precision  # the head was calibrated in this precision
     try:
         reading = cache.reading if source is None else {}
-        images = opened_source(source or cache.source, SourceOptions(limit=limit, **reading))
+        images = opened_source(source or cache.source, SourceOptions(limit=limit, report=report, **reading))
     except SourceError as error:
         raise SourceError(
             f"{error}. The features of {run.path} are computed from its images: in Python, pass their source as `source`"

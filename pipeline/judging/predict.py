@@ -65,7 +65,7 @@ def _predict_images(opened: Run, labeller: Labeller, options: PredictOptions) ->
         refuse_imported(opened.path, trained)
     given = _weights_per_backbone(opened, options.weights)
     layers = joined_layers(opened.layer)
-    source = named_images(cast("Any", options.images), options.report)
+    source = named_images(cast("Any", options.images), options)
     count = len(source.table)
     if not count:
         return []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from frostline.errors import OptionError
 from frostline.options import argument, option
 from frostline.pipeline.options.extraction import AnyPrecision, EngineOptions
+from frostline.pipeline.options.sources import RemoteOptions
 from frostline.pipeline.options.trust import TrustOptions
 
 if TYPE_CHECKING:
@@ -15,12 +16,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PredictOptions(TrustOptions, EngineOptions):
+class PredictOptions(TrustOptions, EngineOptions, RemoteOptions):
     """Options of `frostline.predict`."""
 
     images: "str | Path | Sequence[str | Path] | ImageSource | None" = argument(
-        "Images, and folders to search for images; or one data set as `extract` reads it, or an image source. Labels are"
-        " not read",
+        "Images, and folders to search for images, as paths or URLs; or one data set as `extract` reads it, or an image"
+        " source. Labels are not read",
         None,
     )
     _: KW_ONLY

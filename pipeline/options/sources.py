@@ -2,14 +2,61 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from frostline.errors import OptionError
 from frostline.options import option
 from frostline.pipeline.options.stage import StageOptions
 
+if TYPE_CHECKING:
+    from frostline.features.sources.remote.access import Access
+
 
 @dataclass(frozen=True, kw_only=True)
-class SourceOptions(StageOptions):
+class RemoteOptions(StageOptions):
+    """Options of the reading of remote images."""
+
+    byte_cache: str | Path | None = option(
+        None,
+        "Folder that keeps the bytes of remote images, so that they are downloaded once.",
+        unset="none are kept",
+        metavar="DIR",
+        setting=False,
+    )
+    byte_cache_size: int | None = option(
+        None,
+        "Largest size of --byte-cache, e.g. 50GB; what was used the longest time ago is deleted first.",
+        low=1,
+        unset="10GB",
+        metavar="SIZE",
+        parse="frostline.pipeline.hosts.memory:parse_memory",
+        setting=False,
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.byte_cache_size is not None and self.byte_cache is None:
+            raise OptionError("byte_cache_size: there is no byte cache; name its folder with byte_cache")
+
+    def access(self) -> "Access":
+        """Return how remote images are read."""
+        from frostline.features.sources.remote.access import CACHE_BYTES, Access
+
+        folder = None if self.byte_cache is None else Path(self.byte_cache)
+        return Access(folder, self.byte_cache_size or CACHE_BYTES, self.report.note)
+
+    def remote(self) -> dict[str, Any]:
+        """Return the options as far as they are given."""
+        return {
+            each.name: value
+            for each in RemoteOptions.declared()
+            if (value := getattr(self, each.name)) is not None
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions(RemoteOptions):
     """Options of the reading of an image source."""
 
     limit: int | None = option(
@@ -64,4 +111,5 @@ class SourceOptions(StageOptions):
 
     @staticmethod
     def _names_of_reading() -> list[str]:
-        return [each.name for each in SourceOptions.declared() if each.name != "limit"]
+        apart = {"limit", *(each.name for each in RemoteOptions.declared())}
+        return [each.name for each in SourceOptions.declared() if each.name not in apart]

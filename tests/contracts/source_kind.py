@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from frostline.features.sources import SourceKind, find_kind, open_source
 from frostline.features.sources.opening import SOURCES
+from frostline.features.sources.remote.urls import is_url
 from frostline.features.table import ImageSource
 from frostline.testing.source import ImageSourceContract
 
@@ -48,8 +49,8 @@ class ImageSourceKindContract(ImageSourceContract):
         assert not SOURCES[self.kind].accepts(str(tmp_path / "nothing.unknown"))
 
     def test_paths_are_located_without_listing_the_images(self, source: ImageSource) -> None:
-        """Check that `locate` returns the paths of the source, or is None if the images are not files."""
+        """Check that `locate` returns the paths of the source, a URL, or nothing if only a listing finds an image."""
         locate = SOURCES[self.kind].locate
         for row, id_ in enumerate(source.table.ids):
             located = locate(source.root, id_.decode()) if locate else None
-            assert located == source.path(row)
+            assert located == source.path(row) or (source.path(row) is None and is_url(located or ""))

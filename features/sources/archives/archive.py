@@ -19,6 +19,7 @@ from frostline.features.sources.folders.arrangement import Arrangement, arrange
 from frostline.features.sources.folders.listing import Listing, list_names
 from frostline.features.sources.kinds import SourceKind
 from frostline.features.sources.manifests.columns import column_remarks
+from frostline.features.sources.remote.urls import is_url, key_of
 from frostline.shell import shell_command
 
 _OPENERS: Final[Mapping[str, Callable[[str], Container]]] = {".tar": open_tar, ".zip": open_zip}
@@ -108,7 +109,9 @@ def open_archives(
 
 def is_archive(data: str) -> bool:
     """Return whether a text names an archive, or several."""
-    return data.lower().endswith(_SUFFIXES) and (os.path.exists(data) or is_pattern(data))  # noqa: PTH110
+    name = key_of(data) if is_url(data) else data
+    known = is_url(data) or os.path.exists(data) or is_pattern(data)  # noqa: PTH110
+    return name.lower().endswith(_SUFFIXES) and known
 
 
 ARCHIVE = SourceKind(

@@ -39,7 +39,7 @@ def expand(pattern: str) -> list[str]:
     """
     if os.path.exists(pattern):  # noqa: PTH110
         return [pattern]
-    names = _expand_braces(pattern)
+    names = expand_braces(pattern)
     files = [
         found
         for name in names
@@ -55,7 +55,12 @@ def expand(pattern: str) -> list[str]:
     return list(dict.fromkeys(files))
 
 
-def _expand_braces(pattern: str) -> list[str]:
+def expand_braces(pattern: str) -> list[str]:
+    """Return the texts that the braces of a pattern stand for, in order.
+
+    Raises:
+        SourceError: A range is not valid, or there are too many texts.
+    """
     literal = _BRACES.split(pattern)  # texts outside and inside of braces, in turn
     choices = [_choices(inside, pattern) for inside in literal[1::2]]
     if (count := math.prod(map(len, choices))) > _MOST:

@@ -32,7 +32,7 @@ def open_folder(root: str, *, split_folders: Mapping[str, str] | Sequence[str] |
     root = absolute(root)
     listing = list_images(root)
     if not listing.paths:
-        raise SourceError(_nothing_found(root, listing))
+        raise SourceError(nothing_found(root, listing))
     found = arrange(root, listing, split_folders)
     return FileSource(root, found.table, found.changed, folder=root, notes=found.notes)
 
@@ -40,7 +40,8 @@ def open_folder(root: str, *, split_folders: Mapping[str, str] | Sequence[str] |
 FOLDER = SourceKind("an image folder", os.path.isdir, open_folder, Path, options=("split_folders",))
 
 
-def _nothing_found(root: str, listing: Listing) -> str:
+def nothing_found(root: str, listing: Listing) -> str:
+    """Return a message on a folder in which no image was found."""
     skipped = listing.skipped().describe()
     return "".join(
         [

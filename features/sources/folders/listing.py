@@ -110,23 +110,27 @@ def list_names(names: Iterable[str], stats: Iterable[Stat]) -> Listing:
     """Return the images among paths with forward slashes, by the rules of `list_images`.
 
     Args:
-        names: Paths below a folder, such as those of the members of an archive.
+        names: Paths below a folder, such as those of the members of an archive. One with a slash at its end is a folder.
         stats: Stat of each path.
     """
     listing, folders = Listing(), {""}
     readable = extensions()
     for name, stat in zip(names, stats, strict=True):
         *parents, own = name.split("/")
+        above = {"/".join([*parents[:depth], ""]) for depth in range(1, len(parents) + 1)}
         if system := next((parent for parent in parents if parent.lower() in SYSTEM_FOLDERS), ""):
             listing.system_folders[system] = 1
         elif any(part.startswith(".") for part in (*parents, own)):
             listing.hidden += 1
+        elif not own:
+            folders |= above
         elif (extension := _extension(own)) not in readable:
             listing.files[extension] += 1
+            folders |= above
         else:
             listing.paths.append(name)
             listing.stats.append(stat)
-            folders |= {"/".join([*parents[:depth], ""]) for depth in range(1, len(parents) + 1)}
+            folders |= above
     listing.folders += sorted(folders)
     return listing
 

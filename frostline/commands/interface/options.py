@@ -27,6 +27,19 @@ class NamedPath(click.Path):
 PATH = NamedPath(path_type=Path)
 
 
+class DataPath(NamedPath):
+    """A path, or a URL, which stays a text: a path would lose one of its slashes."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path or the URL."""
+        from frostline.features.sources.remote.urls import is_url
+
+        return value if is_url(value) else super().convert(value, param, ctx)
+
+
+DATA = DataPath(path_type=Path)
+
+
 def example(*lines: str) -> str:
     """Format the epilog of a command's help: an example of its use."""
     return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)

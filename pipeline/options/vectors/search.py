@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from frostline.options import argument, option
 from frostline.pipeline.options.extraction import AnyDevice, AnyPrecision, EngineOptions
+from frostline.pipeline.options.sources import RemoteOptions
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -19,7 +20,7 @@ DeclaredSplit = Literal["train", "val", "test"]
 
 
 @dataclass(frozen=True)
-class SearchOptions(EngineOptions):
+class SearchOptions(EngineOptions, RemoteOptions):
     """Options of `frostline.search`."""
 
     images: "str | Path | Sequence[str | Path] | ImageSource | Images" = argument(

@@ -168,7 +168,9 @@ def _time_engine(job: Extraction, layers: tuple[Layer, ...]) -> tuple[float, flo
     """Return the start-up time in seconds, the seconds per image, and the memory of the process in bytes."""
     options = job.options
     net = _network(options)
-    with closing(open_source(job.data.path, limit=options.limit, **options.reading())) as source:
+    with closing(
+        open_source(job.data.opened, limit=options.limit, **options.reading(), access=options.access())
+    ) as source:
         began = time.perf_counter()
         plans = possible_plans(net, options, len(source.table))
         engine = _built(net, layers, plans)

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
@@ -44,11 +44,12 @@ class Data:
     """A data set.
 
     Attributes:
-        path: Absolute path of the folder or manifest.
+        path: Absolute path of the folder or manifest, or its URL without secrets.
         images: Number of images.
         classes: Number of classes.
         digest: Digest of the listing: names, labels, splits, groups and sizes.
         columns: Digest of the side columns.
+        opened: Path or URL that opens it.
     """
 
     path: str
@@ -56,6 +57,7 @@ class Data:
     classes: int
     digest: str
     columns: str
+    opened: str = field(repr=False)
 
 
 class Job(Protocol):
@@ -106,7 +108,7 @@ class Extraction:
 
         self.cache.parent.mkdir(parents=True, exist_ok=True)
         options = dataclasses.replace(self.options, cache=self.cache, workers=share.cores, report=report)
-        extract(self.data.path, **vars(options))
+        extract(self.data.opened, **vars(options))
 
 
 @dataclass(frozen=True)
@@ -247,7 +249,7 @@ def _finetune(job: Candidate | FineTuning, options: FinetuneOptions, share: Shar
     Path(options.caches).mkdir(parents=True, exist_ok=True)
     workers = share.cores if share.forks else 0
     finetune(
-        job.data.path, **vars(dataclasses.replace(options, run=job.path, workers=workers, report=report))
+        job.data.opened, **vars(dataclasses.replace(options, run=job.path, workers=workers, report=report))
     )
 
 

@@ -17,6 +17,7 @@ from frostline.features.cache.file.layout import BLOCK_ROWS
 from frostline.features.cache.file.part import Part
 from frostline.features.errors import FeaturesError
 from frostline.features.sources import open_source, source_name
+from frostline.features.sources.remote.urls import is_url
 from frostline.features.table import STAMP_BYTES, ImageTable
 from frostline.options import Options
 from frostline.pipeline.errors import StudyError
@@ -122,11 +123,14 @@ class _Planner:
         """List a data set."""
         batch = self._study.batch
         try:
-            with closing(open_source(path, limit=batch.limit, **batch.reading())) as source:
+            with closing(
+                open_source(path, limit=batch.limit, **batch.reading(), access=batch.access())
+            ) as source:
                 root, table = source.root, source.table
         except FeaturesError as error:
             raise batch.place.error(str(error), path) from error
-        return Data(root, len(table), len(table.classes), _listing(table), _columns(table))
+        opened = path if is_url(path) else root  # a root has no password
+        return Data(root, len(table), len(table.classes), _listing(table), _columns(table), opened)
 
     def _caches(self, data: Data) -> dict[ExtractOptions, Path]:
         """Add the extraction of each network with all requested layers; return the cache paths by network."""
@@ -162,7 +166,8 @@ class _Planner:
             **batch.reading(),
         }
         name = f"{_stem(data, network.backbone, network.image_size)}-{_digest(document)}.h5"
-        options = replace(network, layers=layers, limit=batch.limit, device=batch.device, **batch.reading())
+        given = {**batch.reading(), **batch.remote()}
+        options = replace(network, layers=layers, limit=batch.limit, device=batch.device, **given)
         return Extraction(data, options, self._study.out / "caches" / name)
 
     def _train(
@@ -198,6 +203,7 @@ class _Planner:
                 limit=batch.limit,
                 caches=self._study.out / "activations",
                 **batch.reading(),
+                **batch.remote(),
             )
             label = table.name or ("scratch" if network.from_scratch else "finetune")
             about = [
@@ -309,7 +315,7 @@ def _columns(table: ImageTable) -> str:
 
 def _stem(data: Data, backbone: str, image_size: int | None) -> str:
     size = f".{image_size}px" if image_size else ""
-    return _clean(f"{source_name(Path(data.path))}.{backbone}{size}")
+    return _clean(f"{source_name(data.path)}.{backbone}{size}")
 
 
 def _clean(name: str) -> str:

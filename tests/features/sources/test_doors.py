@@ -3,6 +3,7 @@
 import json
 import shutil
 import tarfile
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from frostline import pipeline
 from frostline.features.cache import FeatureCache
 from frostline.features.sources import open_source
-from tests.helpers.needs import needs_pyarrow
+from frostline.features.sources.remote.urls import is_url
+from tests.features.sources.remote.servers import Buckets, WebFiles, buckets
+from tests.helpers.needs import needs_moto, needs_pyarrow, needs_remote
 from tests.helpers.network import BACKBONE
 from tests.helpers.sources import write_tar, write_zip
 
@@ -102,9 +105,44 @@ def arrow_images(root, photos):
     return root / "images.arrow"
 
 
+running = ExitStack()
+
+
+@pytest.fixture(autouse=True)
+def servers(monkeypatch):
+    """Servers that a door has started, which end with the test."""
+    monkeypatch.setenv("NO_PROXY", "*")
+    with running:
+        yield
+
+
+def web(root, photos):
+    csv(root, photos)
+    files = {
+        path.relative_to(root).as_posix(): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
+    return f"{running.enter_context(WebFiles(files).serving()).url}/m.csv"
+
+
+def web_archive(root, photos):
+    files = {"photos.zip": zipped(root, photos).read_bytes()}
+    return f"{running.enter_context(WebFiles(files).serving()).url}/photos.zip"
+
+
+def bucket(root, photos):  # noqa: ARG001  # no file is written
+    server = running.enter_context(buckets())
+    patch = running.enter_context(pytest.MonkeyPatch.context())
+    for name, value in Buckets.environment(server.url).items():
+        patch.setenv(name, value)
+    server.fill("bucket-of-doors", {f"photos/{name}": data for name, data in photos.items()})
+    return "s3://bucket-of-doors/photos/"
+
+
 DOORS = [
     *(folder, csv, tsv, json_lines, tar, tar_of_a_folder, zipped, shards),
     *(pytest.param(door, marks=needs_pyarrow) for door in (parquet_manifest, parquet_images, arrow_images)),
+    *(pytest.param(door, marks=needs_remote) for door in (web, web_archive)),
+    pytest.param(bucket, marks=needs_moto),
 ]
 
 
@@ -128,10 +166,12 @@ def expected(photos, tmp_path_factory):
 
 @pytest.mark.parametrize("door", DOORS)
 def test_every_door_gives_the_same_features(door, photos, expected, tmp_path):
-    pipeline.extract(door(tmp_path, photos), cache=tmp_path / "c.h5", **BACKBONE)
+    data = door(tmp_path, photos)
+    pipeline.extract(data, cache=tmp_path / "c.h5", **BACKBONE)
     assert len(expected) == len(photos)
     assert contents(tmp_path / "c.h5") == expected
-    assert pipeline.extract(door(tmp_path, photos), cache=tmp_path / "c.h5", **BACKBONE).computed == 0
+    again = data if is_url(data) else door(tmp_path, photos)
+    assert pipeline.extract(again, cache=tmp_path / "c.h5", **BACKBONE).computed == 0
 
 
 @pytest.mark.parametrize("door", [tar, zipped, tar_of_a_folder])

@@ -48,7 +48,7 @@ def test_the_json_of_extract_has_it_as_fields(photos, tmp_path):
 
 def test_a_dry_run_lists_what_would_be_read_and_writes_nothing(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("frostline.features.sources.files._read", None)
+    monkeypatch.setattr("frostline.features.sources.files.read_image_file", None)
     before = sorted(tmp_path.rglob("*"))
     done = run("extract", photos, "--dry-run", "--backbone", "timm:resnet152")
     assert "12 images, 2 classes" in done.stdout

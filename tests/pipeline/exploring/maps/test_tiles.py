@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from frostline.pipeline.drawing.thumbnails import Pictures
+from frostline.features.images.thumbnails import Pictures
 from frostline.pipeline.exploring.maps import tiles as module
 from frostline.pipeline.exploring.maps.tiles import BUDGET, encode_tile, tile_side, tiles
 

@@ -1,0 +1,1 @@
+"""Images on other machines: object stores and web servers, read through fsspec."""

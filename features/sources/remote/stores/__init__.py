@@ -1,0 +1,1 @@
+"""Stores of remote files, one module each, and the connections to them."""
