@@ -11,7 +11,7 @@ from frostline.features.images.batches import default_workers, load_batches
 from frostline.features.images.decoding import decode
 from frostline.features.sources import open_source
 from frostline.features.spec import Transform
-from frostline.features.table import FAILED, NO_STAMP, OK, ImageTable, make_stamp
+from frostline.features.table import FAILED, NO_STAMP, OK, ImageSource, ImageTable, make_stamp
 from frostline.testing import encode, photo
 from tests.helpers.images import write_folder
 
@@ -29,7 +29,7 @@ def stamp(data, row):
     return make_stamp(len(data), 1000 + row)
 
 
-class MemorySource:
+class MemorySource(ImageSource):
     """Images held in memory: bytes, or an exception that reading raises."""
 
     def __init__(self, files):

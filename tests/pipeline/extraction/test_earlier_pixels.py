@@ -46,7 +46,7 @@ def old_cache(tmp_path, monkeypatch):
         (folder / "a" / name).write_bytes(data)
         os.utime(folder / "a" / name, (1e9, 1e9))
     with monkeypatch.context() as patched:
-        patched.setattr(creation, "FILE_VERSION", 1)
+        patched.setattr(creation, "FILE_VERSION", 2)  # a file without side columns has the version before
         patched.setattr(exact, "EXACT", DecoderKind(earlier, exact.EXACT.resize, exact.EXACT.label))
         made = extract(folder, cache=tmp_path / "c.h5", **BACKBONE)
     for name in FILES:
