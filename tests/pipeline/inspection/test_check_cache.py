@@ -175,7 +175,7 @@ def test_only_evaluate_reads_test_rows(clean, tmp_path, monkeypatch):
     train_head(clean, "mlp", params=quick, search="random", trials=2, run=tmp_path / "mlp")
     few_shot(clean, "ridge", shots=[1], episodes=2, out=tmp_path / "few")
     learning_curve(clean, "ridge", points=2, draws=2, out=tmp_path / "curve")
-    assert len(guards) == 6
+    assert len(guards) == 10  # of six fits, and of the distances that four runs record
     assert all(guard.reads for guard in guards)
     with pytest.raises(AssertionError, match="test rows were read"):
         evaluate(run)  # the guard works
