@@ -20,7 +20,7 @@ from frostline.features.cache.imported.facts import (
 from frostline.features.cache.imported.rows import RowFacts
 from frostline.features.cache.imported.vectors import Scratch
 from frostline.features.cache.imported.writing import ImportSettings, write_vectors
-from frostline.features.errors import VectorsError
+from frostline.features.errors import SourceError, VectorsError
 from frostline.features.spec import FeatureSpec
 from frostline.features.table import ImageSource
 from frostline.pipeline.importing.importers import (
@@ -113,7 +113,7 @@ def import_vectors(file: str | Path, options: ImportOptions) -> ImportResult:
     with ExitStack() as stack:
         status = _status(path)
         with options.report.task("Opening the vectors", None):
-            found = importer_of(path).read(_wanted(path, options, Scratch(folder, stack), stack))
+            found = _found(_wanted(path, options, Scratch(folder, stack), stack))
         name, facts = _named(path, found, options.name)
         images = _images(options, stack)
         done = write_vectors(
@@ -155,6 +155,14 @@ def import_vectors(file: str | Path, options: ImportOptions) -> ImportResult:
         remarks=done.remarks,
         seconds=time.perf_counter() - started,
     )
+
+
+def _found(wanted: Wanted) -> FoundVectors:
+    """Read a file; what readers of images say of its format is said of vectors here."""
+    try:
+        return importer_of(wanted.path).read(wanted)
+    except SourceError as error:
+        raise VectorsError(str(error)) from error
 
 
 def _wanted(path: str, options: ImportOptions, scratch: Scratch, stack: ExitStack) -> Wanted:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from frostline.csv_cells import from_cell
 from frostline.features.cache.imported.vectors import rows_per_block
-from frostline.features.errors import SourceError, VectorsError
+from frostline.features.errors import VectorsError
 from frostline.features.sources.labels import plain_numbers
 from frostline.features.sources.manifests.json_lines import json_object
 from frostline.features.sources.manifests.sheet import cell_text, place
@@ -102,10 +102,7 @@ def _json_rows(path: str) -> Iterator[Row]:
 
 def _read(wanted: Wanted, plan: Plan, rows: Callable[[], Iterator[Row]]) -> FoundVectors:
     facts: dict[str, list[str]] = {role: [] for role in plan.roles}
-    try:
-        layers = wanted.scratch.copy_all(_blocks(wanted.path, plan, rows(), facts), wanted.path)
-    except SourceError as error:
-        raise VectorsError(str(error)) from error
+    layers = wanted.scratch.copy_all(_blocks(wanted.path, plan, rows(), facts), wanted.path)
     if "label" in facts:
         facts["label"] = plain_numbers(facts["label"])
     return FoundVectors(layers, facts, plan.roles, plan.unused)

@@ -6,5 +6,6 @@ from .exporter import ExporterContract as ExporterContract
 from .head import HeadContract as HeadContract
 from .images import encode as encode
 from .images import photo as photo
+from .importer import ImporterContract as ImporterContract
 from .source import ImageSourceContract as ImageSourceContract
 from .source_kind import ImageSourceKindContract as ImageSourceKindContract

@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import save_file
 
 from frostline import FeatureCache, FrostlineError, OptionError, VectorsError, import_vectors
-from frostline.pipeline.importing.importers import IMPORTERS
 from tests.helpers.needs import needs_pyarrow
 from tests.helpers.runner import run
 from tests.pipeline.importing.files import CLASSES, DIM, FILES, IDS, LABELS, NAMES, NEED_PYARROW, ROWS, X, npy
@@ -63,13 +62,6 @@ def test_one_set_of_rows_has_one_key_in_every_format(write, tmp_path):
     names = [name for name in FILES if not name.endswith(NEED_PYARROW) or find_spec("pyarrow")]
     keys = {import_vectors(write(name), name="toy", out=tmp_path / f"{name}.h5").key for name in names}
     assert len(keys) == 1
-
-
-def test_every_importer_is_tested():
-    skip_without_pyarrow("x.parquet")
-    known = {Path(name).suffix for name in FILES} | {".npy"}
-    for name in IMPORTERS.builtin:
-        assert known & {*IMPORTERS[name].suffixes}, name
 
 
 @pytest.mark.parametrize("fortran", [False, True])
