@@ -189,6 +189,7 @@ class FeatureCache(Frames):
         split: Any = None,
         groups: Any = None,
         classes: Sequence[str] | None = None,
+        columns: Mapping[str, Any] | Sequence[str] | None = None,
         declared: Mapping[str, str] | None = None,
         images: Any = None,
         dtype: Dtype | None = None,
@@ -212,6 +213,8 @@ class FeatureCache(Frames):
             split: Split of each row: train, val, test, or "" for none.
             groups: Group of each row, "" for none.
             classes: Names of the classes that integer labels are the numbers of; -1 is then no label.
+            columns: Side columns, which heads can use beside the vectors: numbers or texts of each row, by name; of a data
+                frame also a list of names of its columns.
             declared: What is known of the origin of the vectors, such as ``{"model": "ViT-B/32"}``. Caches with other
                 declared facts are never used together.
             images: Images of the rows, by the same ids: a path, an image source, or images. Without them, equal vectors
@@ -232,7 +235,7 @@ class FeatureCache(Frames):
 
         facts = RowFacts(ids, labels, split, groups, classes)
         settings = ImportSettings(name, declared or {}, dtype, max_bad, overwrite)
-        return import_arrays(path, X, facts, settings, images=images)
+        return import_arrays(path, X, facts, settings, columns=columns or {}, images=images)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _reopen, (type(self), self.path, self._identity)

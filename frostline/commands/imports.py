@@ -1,5 +1,6 @@
 """``frostline cache import``."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,8 +51,10 @@ def _text(result: "ImportResult") -> Text:
     yield f"layers: {', '.join(f'{key} ({width})' for key, width in result.layers.items())}"
     if result.columns:
         yield f"taken: {', '.join(f'{role} from {name}' for role, name in result.columns.items())}"
+    if result.side_columns:
+        yield f"kept beside: {_names(result.side_columns)}"
     if result.unused:
-        yield f"not used: {', '.join(result.unused[:_SHOWN])}{' ...' if len(result.unused) > _SHOWN else ''}"
+        yield f"not used: {_names(result.unused)}"
     splits = {name or "no split": count for name, count in result.splits.items()}
     yield f"rows: {listed(splits)}; {len(result.classes) or 'no'} classes"
     if result.failed:
@@ -60,3 +63,7 @@ def _text(result: "ImportResult") -> Text:
             yield f"  {name}: {reason}"
     if result.classes:
         yield f"next: {shell_command('frostline', 'train-head', result.cache)}"
+
+
+def _names(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:_SHOWN])}{' ...' if len(names) > _SHOWN else ''}"

@@ -10,6 +10,7 @@ from pyarrow import compute, parquet, types
 
 from frostline.features.cache.imported.vectors import rows_per_block
 from frostline.features.errors import VectorsError
+from frostline.features.sources.manifests.parquet import plain_columns, with_shortest_floats
 from frostline.features.sources.tables.batches import ERRORS, open_table, record_batches
 from frostline.pipeline.importing.columns import Plan, plan_columns
 from frostline.pipeline.importing.importers import FoundVectors, Importer, Wanted
@@ -46,10 +47,13 @@ def _read(wanted: Wanted, batches: Batches) -> FoundVectors:
         told = (table.schema.metadata or {}).get(b"frostline", b"")
         description = read_description(told)
         lists = [each.name for each in table.schema if _is_list(each.type)]
-        plan = plan_columns(wanted, table.schema.names, lists=lists, description=description)
+        names = table.schema.names
+        plain = plain_columns(table.schema, [name for name in names if names.count(name) == 1])
+        plan = plan_columns(wanted, names, lists=lists, plain=plain, description=description)
         facts: dict[str, list[Any]] = {role: [] for role in plan.roles}
+        side: dict[str, list[Any]] = {name: [] for name in plan.side}
         layers = wanted.scratch.copy_all(
-            _blocks(wanted.path, batches, plan, facts), wanted.path, rows=table.count
+            _blocks(wanted.path, batches, plan, facts, side), wanted.path, rows=table.count
         )
     except VectorsError:
         raise
@@ -57,7 +61,8 @@ def _read(wanted: Wanted, batches: Batches) -> FoundVectors:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise
         raise VectorsError(f"{wanted.path}: not a readable table: {str(error)[:300]}") from error
-    return FoundVectors(layers, facts, plan.roles, plan.unused, description)
+    named = {plan.side[name]: values for name, values in side.items()}
+    return FoundVectors(layers, facts, plan.roles, named, plan.unused, description)
 
 
 def _is_list(kind: pyarrow.DataType) -> bool:
@@ -70,15 +75,19 @@ def _is_number(kind: pyarrow.DataType) -> bool:
 
 
 def _blocks(
-    path: str, batches: Batches, plan: Plan, facts: dict[str, list[Any]]
+    path: str, batches: Batches, plan: Plan, facts: dict[str, list[Any]], side: dict[str, list[Any]]
 ) -> Iterator[dict[str, NDArray[Any]]]:
     """Yield the vectors of each batch by key of the layer, and note what other columns tell."""
     numbers = [name for names in plan.numbers.values() for name in names]
-    columns = list(dict.fromkeys([*plan.roles.values(), *plan.lists.values(), *numbers]))
+    columns = list(dict.fromkeys([*plan.roles.values(), *plan.lists.values(), *numbers, *plan.side]))
     start, widths = 0, dict[str, int]()
     for batch in batches(columns):
         for role, name in plan.roles.items():
             facts[role] += _texts(path, name, batch.column(name))
+        if side:
+            beside = with_shortest_floats(pyarrow.Table.from_batches([batch.select([*side])]))
+            for name, values in side.items():
+                values.extend(beside[name].to_pylist())
         block = {}
         for key, name in plan.lists.items():
             column = batch.column(name)

@@ -5,11 +5,13 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from frostline.features.cache.arrow_rows import COLUMNS
 from frostline.features.cache.imported.vectors import EMBEDDING
+from frostline.features.columns import MAX_COLUMNS
 from frostline.features.errors import VectorsError
 from frostline.features.sources.labels import listed
 from frostline.pipeline.importing.importers import Wanted
-from frostline.pipeline.importing.named_arrays import described_layers, layer_key
+from frostline.pipeline.importing.named_arrays import column_key, described_layers, layer_key
 
 _NUMBERED = re.compile(r"(.*?)(\d+)")
 _ROLES = ("id", "label", "split", "group")
@@ -24,12 +26,14 @@ class Plan:
         lists: Column of lists by key of the layer.
         numbers: Columns of single numbers by key of the layer, in the order of the vector.
         roles: Column by role: id, label, split, group.
-        unused: The other columns.
+        side: Name of the side column by other columns that hold one number or text per row.
+        unused: All other columns.
     """
 
     lists: Mapping[str, str]
     numbers: Mapping[str, Sequence[str]]
     roles: Mapping[str, str]
+    side: Mapping[str, str]
     unused: Sequence[str]
 
 
@@ -38,6 +42,7 @@ def plan_columns(
     names: Sequence[str],
     *,
     lists: Collection[str] = (),
+    plain: Collection[str] | None = None,
     description: Mapping[str, object] | None = None,
 ) -> Plan:
     """Return what is to be taken from the columns of a table.
@@ -49,6 +54,7 @@ def plan_columns(
         wanted: What is to be read.
         names: All columns.
         lists: Those that hold a list of numbers per row.
+        plain: Those that hold one number or text per row; None for all but `lists`.
         description: What an export of Frostline says; empty or None for another file.
 
     Raises:
@@ -62,17 +68,29 @@ def plan_columns(
     wanted.role("classes", ())
     free = [name for name in names if name not in roles.values()]
     chosen = wanted.arrays or described_layers(description, lists)
+    vectors: dict[str, str] = {}
+    numbers: dict[str, list[str]] = {}
     if wanted.columns is None and (chosen or lists):
         found = _lists(wanted, chosen, [name for name in free if name in lists], names)
         keys = {
             layer_key(description, name) if description else name.replace("/", "."): name for name in found
         }
-        plan = {EMBEDDING: found[0]} if len(found) == 1 and not description else keys
-        unused = [name for name in free if name not in found]
-        return Plan(plan, {}, roles, [name for name in unused if not (description and name in _BESIDE)])
-    numbers = _matching(wanted, free) if wanted.columns is not None else _numbered(wanted, free)
-    taken = {name for columns in numbers.values() for name in columns}
-    return Plan({}, numbers, roles, [name for name in free if name not in taken])
+        vectors = {EMBEDDING: found[0]} if len(found) == 1 and not description else keys
+    else:
+        numbers = _matching(wanted, free) if wanted.columns is not None else _numbered(wanted, free)
+        found = [name for columns in numbers.values() for name in columns]
+    exported = bool(description) or tuple(names[: len(COLUMNS)]) == COLUMNS
+    others = [name for name in free if name not in {*found, *(_BESIDE if exported else ())}]
+    if plain is None:
+        plain = {*names} - {*lists}
+    side = [name for name in others if name in plain and name.strip()][:MAX_COLUMNS]
+    return Plan(
+        vectors,
+        numbers,
+        roles,
+        {name: column_key(description, name) for name in side},
+        [name for name in others if name not in side],
+    )
 
 
 def _lists(wanted: Wanted, chosen: Sequence[str], lists: Sequence[str], names: Sequence[str]) -> list[str]:

@@ -58,6 +58,7 @@ class ImportResult:
         classes: Names of the classes.
         splits: Number of rows by split name, "" for no split.
         columns: Name in the file of what was taken for id, label, split and group.
+        side_columns: Columns that the cache keeps beside the vectors: numbers and short texts.
         unused: What else the file holds.
         images: Source of the images; None without images.
         remarks: Sentences on what is not exactly as it was given.
@@ -77,6 +78,7 @@ class ImportResult:
     classes: tuple[str, ...]
     splits: Mapping[str, int]
     columns: Mapping[str, str]
+    side_columns: tuple[str, ...]
     unused: tuple[str, ...]
     images: str | None
     remarks: tuple[str, ...]
@@ -150,7 +152,8 @@ def import_vectors(file: str | Path, options: ImportOptions) -> ImportResult:
         classes=cache.classes,
         splits={split: count for split, count in zip(SPLITS, splits, strict=True) if count},
         columns=found.columns,
-        unused=tuple(found.unused),
+        side_columns=tuple(cache.columns),
+        unused=(*found.unused, *done.lost),
         images=images.root if images is not None else None,
         remarks=done.remarks,
         seconds=time.perf_counter() - started,
@@ -189,6 +192,7 @@ def _row_facts(found: FoundVectors, options: ImportOptions) -> RowFacts:
         groups=told.get("group"),
         classes=told.get("classes"),
         columns=columns,
+        side=found.side,
     )
 
 

@@ -96,6 +96,7 @@ class FoundVectors:
         layers: (n, d) vectors by key of the layer.
         facts: Values of each role that the file tells, in the order of the vectors.
         columns: Name in the file of each role in `facts`.
+        side: Numbers or texts of the side columns that the file tells, by name, in the order of the vectors.
         unused: What else the file holds.
         description: What an export of Frostline says of the vectors.
     """
@@ -103,6 +104,7 @@ class FoundVectors:
     layers: "Mapping[str, Vectors]"
     facts: Mapping[str, Any] = field(default_factory=dict)
     columns: Mapping[str, str] = field(default_factory=dict)
+    side: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     unused: Sequence[str] = ()
     description: Mapping[str, Any] = field(default_factory=dict)
 

@@ -76,8 +76,35 @@ def found_arrays(
     }
     if "classes" not in facts and isinstance(description.get("classes"), list) and "label" in facts:
         facts["classes"] = description["classes"]
-    unused = sorted(arrays.keys() - {*chosen} - {*roles.values()} - (_BESIDE if description else frozenset()))
-    return FoundVectors(layers, facts, roles, unused, description)
+    columns = [name for name in _described_columns(description) if name in arrays]
+    side = {
+        column_key(description, name): _texts(
+            _values(arrays[name], "column", f"{wanted.path}, its array {name!r}")
+        )
+        for name in columns
+    }
+    beside = {*chosen, *roles.values(), *columns, *(_BESIDE if description else ())}
+    return FoundVectors(layers, facts, roles, side, sorted(arrays.keys() - beside), description)
+
+
+def _described_columns(description: Mapping[str, Any]) -> list[str]:
+    """Return the names in a described file of the side columns."""
+    described = description.get("columns")
+    told = [
+        each.get("name")
+        for each in (described if isinstance(described, list) else ())
+        if isinstance(each, dict)
+    ]
+    return [name for name in told if isinstance(name, str)]
+
+
+def _texts(values: Any) -> list[Any]:
+    """Return the values of a side column; bytes are UTF-8 text."""
+    return [value.decode() if isinstance(value, bytes) else value for value in _listed(values)]
+
+
+def _listed(values: Any) -> list[Any]:
+    return values.tolist() if isinstance(values, np.ndarray) else list(values)
 
 
 def _only(wanted: Wanted, arrays: Mapping[str, NamedArray], taken: set[str]) -> list[str]:
@@ -122,7 +149,16 @@ def described_layers(description: Mapping[str, Any], names: Any) -> list[str]:
 
 def layer_key(description: Mapping[str, Any], name: str) -> str:
     """Return the key of the layer that has a name in a described file."""
-    for each in description.get("layers", ()):
+    return _key(description.get("layers"), name)
+
+
+def column_key(description: Mapping[str, Any], name: str) -> str:
+    """Return the name of the side column that has another name in a described file."""
+    return _key(description.get("columns"), name)
+
+
+def _key(described: Any, name: str) -> str:
+    for each in described if isinstance(described, list) else ():
         if (
             isinstance(each, dict)
             and each.get("name", each.get("key")) == name
@@ -143,7 +179,7 @@ def _values(array: NamedArray, role: str, where: str) -> Any:
             values = np.array(json.loads(str(values)))
         except ValueError:
             raise VectorsError(f"{where}: got one text, expected the names of the classes") from None
-    if values.dtype == np.uint8 and values.ndim == 2 and role in {"id", "group", "label"}:
+    if values.dtype == np.uint8 and values.ndim == 2 and role in {"id", "group", "label", "column"}:
         return [bytes(row).rstrip(b"\0") for row in values]
     if role == "split" and values.dtype == np.uint8 and values.ndim == 1:
         if values.size and values.max() >= len(SPLITS):

@@ -102,14 +102,16 @@ def _json_rows(path: str) -> Iterator[Row]:
 
 def _read(wanted: Wanted, plan: Plan, rows: Callable[[], Iterator[Row]]) -> FoundVectors:
     facts: dict[str, list[str]] = {role: [] for role in plan.roles}
-    layers = wanted.scratch.copy_all(_blocks(wanted.path, plan, rows(), facts), wanted.path)
+    side: dict[str, list[Any]] = {name: [] for name in plan.side}
+    layers = wanted.scratch.copy_all(_blocks(wanted.path, plan, rows(), facts, side), wanted.path)
     if "label" in facts:
         facts["label"] = plain_numbers(facts["label"])
-    return FoundVectors(layers, facts, plan.roles, plan.unused)
+    named = {plan.side[name]: values for name, values in side.items()}
+    return FoundVectors(layers, facts, plan.roles, named, plan.unused)
 
 
 def _blocks(
-    path: str, plan: Plan, rows: Iterator[Row], facts: dict[str, list[str]]
+    path: str, plan: Plan, rows: Iterator[Row], facts: dict[str, list[str]], side: dict[str, list[Any]]
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
     """Yield the vectors of some rows by key of the layer, and note what other columns tell."""
     width = sum(map(len, plan.numbers.values())) or 1024
@@ -122,6 +124,9 @@ def _blocks(
             value = cells.get(name)
             text = from_cell(value) if isinstance(value, str) else _cell(value, path, line, name, role)
             facts[role].append(text)
+        for name, values in side.items():
+            value = cells.get(name)
+            values.append(from_cell(value) if isinstance(value, str) else value)
         for key, name in plan.lists.items():
             found = _list(cells.get(name), path, line, name, widths.get(key))
             widths[key] = len(found)

@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.features.columns import parse_columns
 from frostline.features.errors import VectorsError
 from frostline.features.sources.labels import composed, listed, sort_classes
+from frostline.features.sources.manifests.sheet import side_cells
 from frostline.features.sources.numbering import numbered
 from frostline.features.sources.split_names import SPLIT_CODES
 from frostline.features.table import NO_STAMP, STAMP_BYTES, ImageTable
@@ -29,6 +31,7 @@ class RowFacts:
         groups: Group of each row, "" for none.
         classes: Names of the classes that integer labels stand for; -1 is no label then.
         columns: Name in the file of what was taken for id, label, split and group.
+        side: Numbers or texts of the side columns, by name.
     """
 
     ids: Sequence[Any] | NDArray[Any] | None = None
@@ -37,6 +40,7 @@ class RowFacts:
     groups: Sequence[Any] | NDArray[Any] | None = None
     classes: Sequence[Any] | NDArray[Any] | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
+    side: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,12 +51,14 @@ class RowTable:
         table: The rows; their stamps are those of missing images.
         order: (n,) index of each row of the table among the vectors.
         known: What was given of label, split and group.
+        lost: Names of the side columns that can't be kept, see `parse_columns`.
         remarks: Sentences on what is not exactly as it was given.
     """
 
     table: ImageTable
     order: NDArray[np.int64]
     known: frozenset[str]
+    lost: tuple[str, ...]
     remarks: tuple[str, ...]
 
 
@@ -78,6 +84,12 @@ def row_table(facts: RowFacts, count: int, where: str) -> RowTable:
             f"{where}: the id {ids[twice[0]].decode()!r} is that of the rows {first} and {second}; expected each id once"
         )
     labels, classes, remarks = _labels(facts, count, where)
+    side, lost = parse_columns(
+        {
+            name: side_cells(values_of(_shortest(values), name, count, where))
+            for name, values in facts.side.items()
+        }
+    )
     table = ImageTable(
         ids=ids,
         labels=labels[order],
@@ -85,11 +97,29 @@ def row_table(facts: RowFacts, count: int, where: str) -> RowTable:
         split=_splits(facts.split, count, where)[order],
         groups=_texts(facts.groups, "group", count, where)[order],
         stamps=np.tile(np.frombuffer(NO_STAMP, np.uint8), (count, 1)).reshape(count, STAMP_BYTES),
+        columns=tuple(column.take(order) for column in side),
     )
     given = {"label": facts.labels, "split": facts.split, "group": facts.groups}
     return RowTable(
-        table, order, frozenset(name for name, value in given.items() if value is not None), remarks
+        table, order, frozenset(name for name, value in given.items() if value is not None), lost, remarks
     )
+
+
+def _shortest(values: Any) -> Any:
+    """Return floats of fewer bits as the float64 of the same shortest text: 0.1, not 0.10000000149."""
+    values = _in_numpy(values)
+    if isinstance(values, np.ndarray) and values.dtype.kind == "f" and values.dtype.itemsize < 8:
+        return np.array([float(str(value)) for value in values.reshape(-1)]).reshape(values.shape)
+    return values
+
+
+def _in_numpy(values: Any) -> Any:
+    """Return a tensor or a column of a data frame as an array, and other values as they are."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().numpy()
+    if hasattr(values, "to_numpy") and not isinstance(values, np.ndarray):
+        values = values.to_numpy()
+    return values
 
 
 def values_of(values: Any, what: str, count: int, where: str) -> list[Any]:
@@ -102,10 +132,7 @@ def values_of(values: Any, what: str, count: int, where: str) -> list[Any]:
         raise VectorsError(
             f"{where}: {what}: got the text {values[:40]!r}, expected one value per row, {count}"
         )
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().numpy()
-    if hasattr(values, "to_numpy") and not isinstance(values, np.ndarray):
-        values = values.to_numpy()
+    values = _in_numpy(values)
     if isinstance(values, np.ndarray) and values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if isinstance(values, np.ndarray) and values.ndim != 1:
@@ -245,6 +272,7 @@ def joined_with_images(rows: RowTable, images: ImageTable, root: str, where: str
         )
     table = rows.table
     taken = [what for what in ("label", "split", "group") if what not in rows.known]
+    ours_beside = {each.name for each in table.columns}
     merged = ImageTable(
         ids=ours,
         labels=images.labels if "label" in taken else table.labels,
@@ -252,14 +280,14 @@ def joined_with_images(rows: RowTable, images: ImageTable, root: str, where: str
         split=images.split if "split" in taken else table.split,
         groups=images.groups if "group" in taken else table.groups,
         stamps=images.stamps,
-        columns=images.columns,
+        columns=(*table.columns, *(each for each in images.columns if each.name not in ours_beside)),
     )
     remark = (
         f"taken from the images: {', '.join(taken)}"
         if taken
         else "labels, splits and groups are those that were given"
     )
-    return RowTable(merged, rows.order, rows.known, (*rows.remarks, remark))
+    return replace(rows, table=merged, remarks=(*rows.remarks, remark))
 
 
 def _named(ids: NDArray[np.bytes_]) -> str:

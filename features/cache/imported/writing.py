@@ -1,7 +1,7 @@
 """Writing of imported vectors as a cache: one pass for their digest, one for the file."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,6 +69,7 @@ class Imported:
         written: Number of rows written by this call.
         resumed: Number of rows that an interrupted import had already committed.
         errors: Reason for each row without a usable vector, by id.
+        lost: Names of the side columns that can't be kept.
         remarks: Sentences on what is not exactly as it was given.
     """
 
@@ -76,6 +77,7 @@ class Imported:
     written: int
     resumed: int
     errors: Mapping[str, str]
+    lost: tuple[str, ...]
     remarks: tuple[str, ...]
 
 
@@ -128,7 +130,7 @@ def write_vectors(
     )
     remarks = (*rows.remarks, *(conversion.remark for conversion in read.conversions if conversion.remark))
     columns = {"id": "ids"} if facts.ids is not None else {}
-    notes = SourceNotes(columns={**columns, **facts.columns}, remarks=remarks)
+    notes = SourceNotes(columns={**columns, **facts.columns}, unused_columns=rows.lost, remarks=remarks)
     if images is not None:
         read = read.with_images(images, rows.table, settings.task)
         errors = {rows.table.ids[row].decode(): reason for row, reason in sorted(read.errors.items())}
@@ -139,12 +141,12 @@ def write_vectors(
     )
     opened = open_writer(path, spec, source, overwrite=settings.overwrite)
     if isinstance(opened, FeatureCache):
-        return Imported(opened, 0, 0, errors, remarks)
+        return Imported(opened, 0, 0, errors, rows.lost, remarks)
     with opened as writer:
         written, resumed = len(writer.todo), writer.resumed
         _fill(writer, read, rows, layers, settings.task)
         unchanged()
-        return Imported(writer.finish(), written, resumed, errors, remarks)
+        return Imported(writer.finish(), written, resumed, errors, rows.lost, remarks)
 
 
 class _Rows(ImageSource):
@@ -291,6 +293,7 @@ def import_arrays(
     facts: RowFacts,
     settings: ImportSettings,
     *,
+    columns: Mapping[str, Any] | Sequence[str] = (),
     images: Any = None,
 ) -> FeatureCache:
     """Write arrays of a script as a cache; see `FeatureCache.from_arrays`."""
@@ -301,7 +304,7 @@ def import_arrays(
 
     with ExitStack() as stack:
         scratch = Scratch(resolved(path).parent, stack)
-        X, facts = split_frame(X, facts)
+        X, facts = split_frame(X, facts, columns)
         layers = as_vectors(X, scratch)
         source: ImageSource | None = None
         if isinstance(images, str | Path):

@@ -1,5 +1,6 @@
 """Every format gives the same cache; damaged and ambiguous files are refused in words, and nothing is written."""
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -7,10 +8,11 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
-from frostline import FeatureCache, FrostlineError, OptionError, VectorsError, import_vectors
-from tests.helpers.needs import needs_pyarrow
+from frostline import FeatureCache, FrostlineError, OptionError, VectorsError, export_cache, import_vectors
+from tests.helpers.needs import needs_pandas, needs_pyarrow
 from tests.helpers.runner import run
 from tests.pipeline.importing.files import CLASSES, DIM, FILES, IDS, LABELS, NAMES, NEED_PYARROW, ROWS, X, npy
 
@@ -149,7 +151,8 @@ def test_columns_are_taken_by_pattern_and_in_the_order_of_their_numbers(write):
     result = imported(path, columns="f*", max_bad=0.5)
     cache = FeatureCache.open(result.cache)
     assert cache.features()[0].tolist() == [9, 10]
-    assert result.unused == ("age",)
+    assert (result.side_columns, result.unused) == (("age",), ())
+    assert cache.columns["age"].tolist() == [30, 31]
     assert result.errors == {"b": "embedding: 1 of 2 values are not finite"}
 
 
@@ -245,3 +248,78 @@ def test_the_command_tells_what_was_taken(write, tmp_path):
     )
     assert run("cache", "import", path, "--out", tmp_path / "p.h5", code=2).stderr.startswith("Error: name: ")
     assert NAMES
+
+
+@needs_pyarrow
+def test_other_columns_of_tables_are_side_columns(write, tmp_path):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    notes = ["=a", "", "b, c"]
+    lines = zip("xyz", ["0.1", "", "2"], ["'=a", "", '"b, c"'], strict=True)
+    text = b"id,size,note,f0,f1,empty\n" + b"".join(
+        f"{name},{size},{note},1,2,\n".encode() for name, size, note in lines
+    )
+    objects = b"".join(
+        json.dumps({"id": name, "size": size, "note": note, "v": [1, 2], "empty": {"a": 1}}).encode() + b"\n"
+        for name, size, note in zip("xyz", [0.1, None, 2], notes, strict=True)
+    )
+    table = {
+        "id": [*"xyz"],
+        "size": pa.array([0.1, None, 2], pa.float32()),
+        "note": pa.array(notes).dictionary_encode(),
+        "v": [[1.0, 2.0]] * 3,
+        "empty": pa.array([None] * 3, pa.string()),
+    }
+    parquet.write_table(pa.table(table), tmp_path / "t.parquet")
+    for path in (write("t.csv", text), write("t.jsonl", objects), tmp_path / "t.parquet"):
+        result = import_vectors(path, name="toy", out=tmp_path / f"{path.suffix}.h5")
+        assert (result.side_columns, result.unused) == (("size", "note"), ("empty",))
+        cache = FeatureCache.open(result.cache)
+        assert np.array_equal(cache.columns["size"], [0.1, np.nan, 2], equal_nan=True)
+        assert cache.columns["note"].tolist() == notes
+
+
+@pytest.mark.parametrize("to", ["csv", "npz", "safetensors", "parquet", "arrow"])
+def test_side_columns_of_an_export_come_back(tmp_path, to):
+    skip_without_pyarrow(f"x.{to}")
+    ages, notes = np.arange(ROWS) / 4, [f"note {row % 3}" for row in range(ROWS)]
+    first = FeatureCache.from_arrays(
+        tmp_path / "a.h5", X, name="toy", ids=IDS, labels=NAMES, columns={"age": ages, "row": notes}
+    )
+    out = tmp_path / f"x.{to}"
+    export_cache(first, to=to, out=out)
+    result = import_vectors(out, name="toy", out=tmp_path / "b.h5")
+    again = FeatureCache.open(result.cache)
+    name = "column_row" if to == "csv" else "row"  # which has no description
+    assert (result.side_columns, result.unused) == (("age", name), ())
+    assert again.columns["age"].tolist() == first.columns["age"].tolist() == ages[np.argsort(IDS)].tolist()
+    assert again.columns[name].tolist() == [notes[IDS.index(each)] for each in again.ids]
+
+
+def test_columns_of_images_join_those_of_the_vectors(tmp_path):
+    ids = ["a.png", "b.png"]
+    for name in ids:
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    (tmp_path / "m.csv").write_text("path,age,site\na.png,1,n\nb.png,2,s\n")
+    cache = FeatureCache.from_arrays(
+        tmp_path / "c.h5", X[:2], name="toy", ids=ids, images=tmp_path / "m.csv", columns={"age": [5, 6]}
+    )
+    assert {name: values.tolist() for name, values in cache.columns.items()} == {
+        "age": [5, 6],
+        "site": ["n", "s"],
+    }
+
+
+@needs_pandas
+def test_columns_of_a_data_frame_can_be_side_columns(tmp_path):
+    import pandas
+
+    frame = pandas.DataFrame({"f": [1.0, 2.0], "age": np.array([0.1, 2], np.float32), "id": ["a", "b"]})
+    cache = FeatureCache.from_arrays(tmp_path / "d.h5", frame, name="toy", ids="id", columns=["age"])
+    assert cache.columns["age"].tolist() == [0.1, 2]
+    assert cache.features().tolist() == [[1], [2]]
+    with pytest.raises(VectorsError, match="columns: the data frame has no column 'sex'"):
+        FeatureCache.from_arrays(tmp_path / "e.h5", frame, name="toy", columns=["sex"])
+    with pytest.raises(VectorsError, match="age: got 3 values, expected one per row, 2"):
+        FeatureCache.from_arrays(tmp_path / "e.h5", X[:2], name="toy", columns={"age": [1, 2, 3]})
