@@ -383,3 +383,11 @@ def test_a_compressed_tar_named_tar_gets_advice(images, tmp_path):
     (tmp_path / "a.tar").write_bytes(gzip.compress(write_tar(tmp_path / "b.tar", images).read_bytes()))
     with pytest.raises(SourceError, match=r"not a readable tar archive: .*uncompress it"):
         open_source(tmp_path / "a.tar")
+
+
+def test_a_file_beside_an_image_that_is_too_large_is_named(images, tmp_path):
+    path = write_tar(tmp_path / "a.tar", {"0.png": images["cat/0.png"], "0.cls": bytes(2_000_000)})
+    with pytest.raises(
+        SourceError, match=r"a\.tar: .*0\.cls: the file has 2,000,000 bytes; expected at most"
+    ):
+        open_source(path)
