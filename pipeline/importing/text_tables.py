@@ -110,9 +110,7 @@ def _read(
     wanted: Wanted, plan: Plan, rows: Callable[[], Iterator[Row]], widths: Mapping[str, int] | None = None
 ) -> FoundVectors:
     facts: dict[str, list[str]] = {role: [] for role in plan.roles}
-    layers = wanted.scratch.copy_all(
-        _blocks(wanted.path, plan, rows(), facts, widths or {}), wanted.path
-    )
+    layers = wanted.scratch.copy_all(_blocks(wanted.path, plan, rows(), facts, widths or {}), wanted.path)
     if "label" in facts:
         facts["label"] = plain_numbers(facts["label"])
     return FoundVectors(layers, facts, plan.roles, plan.unused)
