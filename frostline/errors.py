@@ -10,3 +10,8 @@ class FrostlineError(Exception):
 
 class OptionError(FrostlineError, ValueError):
     """An option has a value that is not valid, or two options exclude each other."""
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an error on one line, without a full stop; the name of its class if it has none."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -81,6 +81,7 @@ def open_writer(
         raise CacheFormatError(
             f"{path}: this name is reserved for unfinished caches; choose another with --cache"
         )
+    check_apart(path, source.root)
     _check_table(source)
     opening = _Opening(
         path=path,
@@ -99,6 +100,24 @@ def open_writer(
             return final
         opening = opening.of_part(part)
     return opening.open()
+
+
+def check_apart(path: Path, data: str) -> None:
+    """Raise `CacheFormatError` if a cache would replace the file that its images or vectors are read from.
+
+    Args:
+        path: Resolved path of the cache.
+        data: What the user named; it need not be a path.
+    """
+    try:
+        same = path.samefile(data) and path.is_file()
+    except (OSError, ValueError):  # one of them does not exist, or is no path
+        return
+    if same:
+        raise CacheFormatError(
+            f"{path}: this file holds the data that the cache is made of, and is never replaced; choose another path for"
+            " the cache"
+        )
 
 
 @dataclass(frozen=True, eq=False)

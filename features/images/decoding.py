@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
+from frostline.errors import one_line
 from frostline.features.errors import BackboneError, FeaturesError
 from frostline.features.images.decoders import DECODERS, DecoderKind
 from frostline.features.images.files.checks import damage
@@ -206,7 +207,7 @@ def _as_decode_error(error: Exception, data: bytes, said: Sequence[str]) -> Deco
         return DecodeError(reason or f"not an image in a known format ({', '.join(FORMATS)})")
     if isinstance(error, Image.DecompressionBombError):
         return DecodeError(f"more than {MAX_PIXELS} pixels")
-    return DecodeError(f"damaged image: {said[0] if said else _one_line(error)}")
+    return DecodeError(f"damaged image: {said[0] if said else one_line(error)}")
 
 
 def _unopened(data: bytes) -> str:
@@ -220,12 +221,8 @@ def _unopened(data: bytes) -> str:
             try:
                 factory(io.BytesIO(data), "")
             except Exception as error:  # noqa: BLE001  # as in `upright_rgb`
-                return f"damaged image: {name}: {_one_line(error)}"
+                return f"damaged image: {name}: {one_line(error)}"
     return ""
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def remark_on(image: Image.Image) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from frostline.errors import one_line
 from frostline.features.errors import SourceError
 from frostline.features.images.unread import unread_formats
 from frostline.features.notes import SourceNotes
@@ -150,7 +151,9 @@ def open_named(data: str, options: Mapping[str, Any], access: Access | None = No
         source = SOURCES[name].open(data, **options, **({"access": access} if "access" in takes else {}))
     except OSError as error:
         what = f"{shown(data)}:" if is_url(data) else f"{data}: the {name}"
-        raise SourceError(f"{what} can't be read: {error.strerror or error}") from error
+        named = error.filename if isinstance(error.filename, str) else ""
+        which = f"{named}: " if named and named not in {absolute(data), shown(data)} else ""
+        raise SourceError(f"{what} can't be read: {which}{error.strerror or one_line(error)}") from error
     if options:
         source.notes = replace(source.notes, options=options)
     return source

@@ -37,7 +37,7 @@ _file_argument = click.argument("file", type=PATH)
     )
 )
 def cache() -> None:
-    """Inspect a feature cache, check it, merge its parts, or hand vectors over from and to other programs."""
+    """Inspect a feature cache, check it, merge its parts, and exchange vectors with other programs."""
 
 
 @click.command(epilog=example("frostline cache info photos.h5"))

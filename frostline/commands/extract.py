@@ -32,7 +32,7 @@ def extract(
     DATA is an image folder (CLASS/..., or train|val|test/CLASS/...); a CSV, TSV, JSON Lines or Parquet manifest with
     the columns path and label and, optionally, split and group; a tar or zip archive of a folder or of WebDataset
     samples, or a pattern such as 'shard-{000..127}.tar'; a Parquet or Arrow table that holds the images; or a file of
-    arrays (npy, npz, HDF5, MNIST, CIFAR); or the URL of one of these (s3://, gs://, hf://, https://). Only features that the cache does not hold yet are
+    arrays (npy, npz, HDF5, MNIST, CIFAR); the URL of one of these (s3://, gs://, hf://, https://); or tv:NAME or hf:NAME, a data set of torchvision or Hugging Face. Only features that the cache does not hold yet are
     computed: an interrupted run resumes from its last committed block, and of a changed data set only the new
     images are computed.
 

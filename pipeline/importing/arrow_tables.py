@@ -8,6 +8,7 @@ import pyarrow
 from numpy.typing import NDArray
 from pyarrow import compute, parquet, types
 
+from frostline.errors import one_line
 from frostline.features.cache.imported.vectors import rows_per_block
 from frostline.features.errors import VectorsError
 from frostline.features.sources.manifests.parquet import plain_columns, with_shortest_floats
@@ -60,7 +61,7 @@ def _read(wanted: Wanted, batches: Batches) -> FoundVectors:
     except ERRORS as error:
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise
-        raise VectorsError(f"{wanted.path}: not a readable table: {str(error)[:300]}") from error
+        raise VectorsError(f"{wanted.path}: not a readable table: {one_line(error)[:300]}") from error
     named = {plan.side[name]: values for name, values in side.items()}
     return FoundVectors(layers, facts, plan.roles, named, plan.unused, description)
 

@@ -2,14 +2,17 @@
 
 import math
 import os
+from dataclasses import replace
 from functools import partial
 from typing import Any, BinaryIO, Final
 
 import h5py
 from numpy.typing import NDArray
 
+from frostline.errors import one_line
 from frostline.features.cache.imported.vectors import StoredVectors, Vectors, sliced
 from frostline.features.errors import VectorsError
+from frostline.features.sources.arrays.hdf5 import datasets_in
 from frostline.pipeline.importing.importers import FoundVectors, Importer, Wanted
 from frostline.pipeline.importing.named_arrays import NamedArray, found_arrays
 from frostline.pipeline.importing.numpy_files import NO_ROOM, opened
@@ -25,29 +28,23 @@ def _read(wanted: Wanted) -> FoundVectors:
     try:
         file = wanted.stack.enter_context(h5py.File(stream, "r"))
         _check_kind(file, wanted.path)
-        datasets: dict[str, h5py.Dataset] = {}
-        file.visititems(lambda name, item: _collect(datasets, name, item))
+        datasets, elsewhere = datasets_in(file, wanted.path, VectorsError)
         arrays = {name: _named(name, dataset, wanted, stream) for name, dataset in datasets.items()}
-        return found_arrays(wanted, arrays)
+        found = found_arrays(wanted, arrays)
+        return replace(found, unused=(*found.unused, *elsewhere))
     except VectorsError:
         raise
     except OSError as error:
         if error.errno in NO_ROOM:
             raise
-        raise VectorsError(f"{wanted.path}: not a readable HDF5 file: {error}") from error
+        raise VectorsError(f"{wanted.path}: not a readable HDF5 file: {one_line(error)}") from error
     except (ValueError, RuntimeError, KeyError, TypeError, OverflowError, MemoryError) as error:
-        raise VectorsError(f"{wanted.path}: not a readable HDF5 file: {error}") from error
+        raise VectorsError(f"{wanted.path}: not a readable HDF5 file: {one_line(error)}") from error
 
 
 def _check_kind(file: h5py.File, path: str) -> None:
     if "format" in file.attrs and "frostline-cache" in str(file.attrs["format"]):
         raise VectorsError(f"{path}: is a cache of features already; it needs no import")
-
-
-def _collect(datasets: dict[str, h5py.Dataset], name: str, item: Any) -> None:
-    # Links to other files are not visited; a dataset may still lie in one.
-    if isinstance(item, h5py.Dataset) and not item.is_virtual and not item.external and item.shape:
-        datasets[name] = item
 
 
 def _named(name: str, dataset: h5py.Dataset, wanted: Wanted, stream: BinaryIO) -> NamedArray:

@@ -185,6 +185,8 @@ def _row_facts(found: FoundVectors, options: ImportOptions) -> RowFacts:
             told[role] = read_side_file(role, chosen)
             columns[role] = chosen
     columns.pop("classes", None)
+    if told.get("label") is None and options.classes is None:
+        told.pop("classes", None)  # names that the file holds, of labels that it lacks or that are not wanted
     return RowFacts(
         ids=told.get("id"),
         labels=told.get("label"),

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from frostline.errors import one_line
 from frostline.features.cache.imported.vectors import (
     BLOCK_BYTES,
     EMBEDDING,
@@ -21,7 +22,7 @@ from frostline.features.cache.imported.vectors import (
     check_vectors,
     rows_per_block,
 )
-from frostline.features.errors import VectorsError
+from frostline.features.errors import SourceError, VectorsError
 from frostline.features.sources.arrays.numpy_files import ERRORS, read_header
 from frostline.pipeline.importing.importers import FoundVectors, Importer, Wanted
 from frostline.pipeline.importing.named_arrays import NamedArray, found_arrays, read_description
@@ -93,11 +94,11 @@ def _read_npz(wanted: Wanted) -> FoundVectors:
         text = told.values() if told and told.shape == () and told.dtype.startswith("str") else None
         return found_arrays(wanted, arrays, read_description(str(text)) if text is not None else None)
     except (*ERRORS, OSError) as error:
-        if isinstance(error, VectorsError):
+        if isinstance(error, SourceError | VectorsError):
             raise
         if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise
-        raise VectorsError(f"{wanted.path}: not a readable .npz file: {error}") from error
+        raise VectorsError(f"{wanted.path}: not a readable .npz file: {one_line(error)}") from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,6 +140,11 @@ class _Member:
         return wanted.scratch.copy(blocks, where, rows=rows)
 
     def values(self, where: str) -> NDArray[Any]:
+        if self.kind.hasobject:
+            raise VectorsError(
+                f"{where}: holds Python objects, which are a pickle and never loaded; expected texts or whole numbers. Save"
+                " it as one, such as array.astype(str)"
+            )
         if self.size > _MAX_VALUES:
             raise VectorsError(f"{where}: has {self.size:,} bytes, expected one value per row")
         with self.archive.open(self.name) as stream, warnings.catch_warnings():

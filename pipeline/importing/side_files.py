@@ -8,6 +8,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from frostline.csv_cells import from_cell
+from frostline.errors import one_line
 from frostline.features.errors import SourceError, VectorsError
 from frostline.features.sources.arrays.numpy_files import ERRORS, read_header
 from frostline.features.sources.labels import plain_numbers
@@ -64,7 +65,9 @@ def _array(path: str, role: str) -> Any:
                 warnings.simplefilter("ignore")
                 return npy.read_array(file, allow_pickle=False)
         except ERRORS as error:
-            raise VectorsError(f"--{OPTION_OF[role]}: {path}: not a readable NumPy array: {error}") from error
+            raise VectorsError(
+                f"--{OPTION_OF[role]}: {path}: not a readable NumPy array: {one_line(error)}"
+            ) from error
 
 
 def _lines(path: str) -> list[str]:

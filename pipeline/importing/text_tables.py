@@ -83,11 +83,17 @@ def _header(reader: Any, path: str) -> list[str]:
 
 
 def _read_json_lines(wanted: Wanted) -> FoundVectors:
-    first = next(_json_rows(wanted.path), None)
-    if first is None:
+    header: list[str] = []
+    widths: dict[str, int] = {}
+    for _, cells in _json_rows(wanted.path):
+        header = header or [*cells]
+        widths = {name: len(cells[name]) for name in header if isinstance(cells.get(name), list)} | widths
+        if all(name in widths or cells.get(name) is not None for name in header):
+            break  # what was missing in the lines before is known
+    if not header:
         raise VectorsError(f"{wanted.path}: holds no line, expected an object per line")
-    lists = [name for name, value in first[1].items() if isinstance(value, list)]
-    return _read(wanted, plan_columns(wanted, [*first[1]], lists=lists), lambda: _json_rows(wanted.path))
+    plan = plan_columns(wanted, header, lists=[name for name in header if name in widths])
+    return _read(wanted, plan, lambda: _json_rows(wanted.path), widths)
 
 
 def _json_rows(path: str) -> Iterator[Row]:
@@ -100,10 +106,13 @@ def _json_rows(path: str) -> Iterator[Row]:
             raise VectorsError(f"{path}: {error}; save the file as UTF-8") from error
 
 
-def _read(wanted: Wanted, plan: Plan, rows: Callable[[], Iterator[Row]]) -> FoundVectors:
+def _read(
+    wanted: Wanted, plan: Plan, rows: Callable[[], Iterator[Row]], widths: Mapping[str, int] | None = None
+) -> FoundVectors:
     facts: dict[str, list[str]] = {role: [] for role in plan.roles}
     side: dict[str, list[Any]] = {name: [] for name in plan.side}
-    layers = wanted.scratch.copy_all(_blocks(wanted.path, plan, rows(), facts, side), wanted.path)
+    blocks = _blocks(wanted.path, plan, rows(), facts, side, widths=widths or {})
+    layers = wanted.scratch.copy_all(blocks, wanted.path)
     if "label" in facts:
         facts["label"] = plain_numbers(facts["label"])
     named = {plan.side[name]: values for name, values in side.items()}
@@ -111,13 +120,18 @@ def _read(wanted: Wanted, plan: Plan, rows: Callable[[], Iterator[Row]]) -> Foun
 
 
 def _blocks(
-    path: str, plan: Plan, rows: Iterator[Row], facts: dict[str, list[str]], side: dict[str, list[Any]]
+    path: str,
+    plan: Plan,
+    rows: Iterator[Row],
+    facts: dict[str, list[str]],
+    side: dict[str, list[Any]],
+    *,
+    widths: Mapping[str, int],
 ) -> Iterator[dict[str, NDArray[np.float32]]]:
     """Yield the vectors of some rows by key of the layer, and note what other columns tell."""
     width = sum(map(len, plan.numbers.values())) or 1024
     step = max(1, rows_per_block(width) // 4)  # Python's numbers take more memory
     vectors: dict[str, list[Any]] = {key: [] for key in (*plan.lists, *plan.numbers)}
-    widths: dict[str, int] = {}
     taken = {key: _getter(names) for key, names in plan.numbers.items()}
     for count, (line, cells) in enumerate(rows, 1):
         for role, name in plan.roles.items():
@@ -128,9 +142,7 @@ def _blocks(
             value = cells.get(name)
             values.append(from_cell(value) if isinstance(value, str) else value)
         for key, name in plan.lists.items():
-            found = _list(cells.get(name), path, line, name, widths.get(key))
-            widths[key] = len(found)
-            vectors[key].append(found)
+            vectors[key].append(_list(cells.get(name), path, line, name, widths[name]))
         for key, names in plan.numbers.items():
             vectors[key].append(_row(taken[key](cells), names, path, line))
         if count % step == 0:
@@ -187,17 +199,17 @@ def _float32(values: Sequence[float]) -> NDArray[np.float32]:
         return np.array(values, np.float64).astype(np.float32)
 
 
-def _list(value: Any, path: str, line: int, name: str, width: int | None) -> NDArray[np.float32]:
-    """Return a list of numbers as float32; NaN for a missing list after the first."""
-    if value is None and width is not None:
+def _list(value: Any, path: str, line: int, name: str, width: int) -> NDArray[np.float32]:
+    """Return a list of numbers as float32; NaN for a missing list."""
+    if value is None:
         return np.full(width, np.nan, np.float32)
     if not isinstance(value, list) or not all(type(each) in {int, float, type(None)} for each in value):
         raise VectorsError(
             f"{place(path, 'line', line, name)}: got {str(value)[:40]}, expected a list of numbers"
         )
-    if len(value) != (width or len(value)):
+    if len(value) != width:
         raise VectorsError(
-            f"{place(path, 'line', line, name)}: got {len(value)} numbers, expected {width} as in the first line"
+            f"{place(path, 'line', line, name)}: got {len(value)} numbers, expected {width} as in the first list"
         )
     try:
         return _float32([math.nan if each is None else each for each in value])

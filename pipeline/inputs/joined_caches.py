@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.errors import OptionError
 from frostline.features.cache import FeatureCache
 from frostline.features.cache.imported.facts import tells_images
 from frostline.features.errors import SourceError
@@ -158,6 +159,7 @@ def open_caches(named: str | Path | AnyCache | Sequence[str | Path]) -> AnyCache
         named: A path, paths joined by ``+``, a sequence of paths, or an open cache.
 
     Raises:
+        OptionError: `named` is none of these.
         RunError: The caches hold different images, or disagree on labels, splits or groups.
         FeaturesError: A cache is not usable.
         OSError: A cache can't be read.
@@ -167,6 +169,14 @@ def open_caches(named: str | Path | AnyCache | Sequence[str | Path]) -> AnyCache
     if isinstance(named, str | Path):
         whole = not Path(named).exists() and _JOIN in str(named)
         named = str(named).split(_JOIN) if whole else [named]
+    if (
+        not isinstance(named, Sequence)
+        or not named
+        or not all(isinstance(path, str | Path) for path in named)
+    ):
+        raise OptionError(
+            f"cache: got {repr(named)[:80]}, expected the path of a cache, several paths, or an open FeatureCache"
+        )
     opened = [_open(Path(path)) for path in named]
     return opened[0] if len(opened) == 1 else JoinedCaches(opened)
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.errors import SplitError
 from frostline.classifiers.protocol.splits import SplitReport, assign_splits, check_splits
+from frostline.errors import OptionError
 from frostline.features.cache import FeatureCache
 from frostline.features.spec import Layer
 from frostline.pipeline.errors import RunError
@@ -99,8 +100,13 @@ def split_rows(
         (n,) uint8 codes of `Split`, `Split.NONE` for all other rows, and a report on the split.
 
     Raises:
+        OptionError: `images` is a path.
         SplitError: No row is labelled, or a class has no training rows.
     """
+    if isinstance(images, str | Path):
+        raise OptionError(
+            f"images: got the path {str(images)!r}, expected an open cache: FeatureCache.open(path)"
+        )
     if (images.labels < 0).all():
         raise SplitError(
             f"{images.path}: no label is known of any of its {len(images.labels)} images. Expected class folders, or a"

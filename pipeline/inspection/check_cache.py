@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from frostline.classifiers.inspection.duplicates import LeakReport, check_leaks
 from frostline.classifiers.protocol.splits import class_problems, missing_classes
+from frostline.errors import OptionError
 from frostline.features.cache import FeatureCache
 from frostline.pipeline.drawing.attempts import drawn
 from frostline.pipeline.drawing.lettering import legible
@@ -106,9 +107,13 @@ def check_cache(cache: str | Path | FeatureCache, options: CheckOptions) -> Cach
     Raises:
         FeaturesError: The cache is not usable, or `source` has none of its images.
         RunError: The layer does not exist.
-        OptionError: An option is out of range.
+        OptionError: An option is out of range, or `source` is no image source.
     """
     started = time.perf_counter()
+    if options.source is not None and not hasattr(options.source, "table"):
+        raise OptionError(
+            f"source: got {repr(options.source)[:80]}, expected an image source, as open_source returns it"
+        )
     if not isinstance(cache, FeatureCache):
         cache = FeatureCache.open(cache)
     check_source(cache, options.source)

@@ -216,6 +216,8 @@ def _labels(
 ) -> tuple[NDArray[np.int64], tuple[str, ...], tuple[str, ...]]:
     """Return the number of the class of each row, the names of the classes, and remarks."""
     if facts.labels is None:
+        if facts.classes is not None:
+            raise VectorsError(f"{where}: got names of classes, and no labels that are their numbers")
         return np.full(count, -1, np.int64), (), ()
     names = _class_names(facts.classes, where)
     values = values_of(facts.labels, "label", count, where)

@@ -14,7 +14,7 @@ from frostline.features.cache.imported.facts import check_declared, check_name, 
 from frostline.features.cache.imported.numbers import Conversion, stored_dtype
 from frostline.features.cache.imported.rows import RowFacts, RowTable, joined_with_images, row_table
 from frostline.features.cache.imported.vectors import Vectors, rows_per_block
-from frostline.features.cache.opening import open_writer
+from frostline.features.cache.opening import check_apart, open_writer
 from frostline.features.cache.reader import FeatureCache
 from frostline.features.cache.writing.reuse import Contents
 from frostline.features.cache.writing.writer import CacheWriter
@@ -23,6 +23,7 @@ from frostline.features.errors import VectorsError
 from frostline.features.notes import SourceNotes
 from frostline.features.spec import Dtype, Layer
 from frostline.features.table import FAILED, OK, ImageSource
+from frostline.system.files import resolved
 
 if TYPE_CHECKING:
     from frostline.features.table import ImageTable
@@ -108,6 +109,7 @@ def write_vectors(
         OSError: A file can't be read or written.
     """
     check_name(settings.name)
+    check_apart(resolved(path), origin)
     declared = check_declared(settings.declared)
     given = tuple(layer_of(key, vectors.shape[1]) for key, vectors in layers.items())
     counts = {key: vectors.shape[0] for key, vectors in layers.items()}

@@ -4,7 +4,7 @@ import os
 import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO, BinaryIO, cast
 
 import numpy as np
 
@@ -16,6 +16,22 @@ from frostline.system.files import open_regular
 
 _BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 1 << 20  # bytes
+_LONGEST = 1 << 20  # bytes of a record that says more of a file, such as its long name
+
+
+class _Headers:
+    """Archive of which `tarfile` reads headers only. A record of any length would be read into memory otherwise."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int) -> bytes:
+        if size > _LONGEST:
+            raise tarfile.ReadError(
+                f"a header claims a record of {size:,} bytes; expected at most {_LONGEST:,}"
+            )
+        return self._stream.read(size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +97,7 @@ def open_tar(path: str) -> TarArchive:
 def _headers(stream: BinaryIO, path: str, size: int) -> Iterator[tuple[tarfile.TarInfo, int]]:
     """Yield each header with the position of the next one."""
     try:
-        with tarfile.open(fileobj=stream, mode="r:") as archive:
+        with tarfile.open(fileobj=cast("IO[bytes]", _Headers(stream)), mode="r:") as archive:
             before = -1
             while member := archive.next():
                 archive.members = []  # type: ignore[attr-defined]  # which grow to gigabytes otherwise
@@ -91,8 +107,11 @@ def _headers(stream: BinaryIO, path: str, size: int) -> Iterator[tuple[tarfile.T
             _check_end(stream, path, archive.offset, size)
     except SourceError:
         raise
-    except (tarfile.TarError, ValueError, EOFError, OverflowError) as error:
-        raise SourceError(f"{path}: not a readable tar archive: {error}") from error
+    except (tarfile.TarError, ValueError, EOFError, OverflowError, RecursionError) as error:
+        raise SourceError(
+            f"{path}: not a readable tar archive: {error}. Restore it, if it is not complete; uncompress it, if it is"
+            " compressed as a whole"
+        ) from error
 
 
 def _check_place(member: tarfile.TarInfo, before: int, path: str, size: int) -> None:

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from frostline.errors import one_line
 from frostline.features.errors import SourceError
 from frostline.features.sources.arrays.parts import ArrayFile, LoadedPixels, Part, array_file
 from frostline.features.sources.stats import file_stat, stat_fields
@@ -214,7 +215,7 @@ def open_cifar_archive(path: str) -> ArrayFile:
             with tarfile.open(fileobj=stream, mode="r:gz") as archive:
                 files = dict(_files(archive))
         except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
-            raise SourceError(f"{path}: not a readable archive: {error}. Restore it") from error
+            raise SourceError(f"{path}: not a readable archive: {one_line(error)}. Restore it") from error
     variant = next((each for each in _VARIANTS if {*each.files, each.names} <= files.keys()), None)
     if variant is None:
         raise SourceError(
@@ -254,4 +255,4 @@ def _guarded(read: Callable[[bytes], Any], data: bytes, where: str) -> Any:
     try:
         return read(data)
     except Exception as error:  # a pickle can raise anything
-        raise SourceError(f"{where}: not a readable file of CIFAR: {error}. Restore it") from error
+        raise SourceError(f"{where}: not a readable file of CIFAR: {one_line(error)}. Restore it") from error

@@ -1,13 +1,15 @@
 """HDF5 files of images."""
 
 import os
+from collections.abc import Collection
 from functools import partial
 from typing import Any
 
 import h5py
 from numpy.typing import NDArray
 
-from frostline.features.errors import SourceError
+from frostline.errors import one_line
+from frostline.features.errors import FeaturesError, SourceError
 from frostline.features.sources.arrays.numpy_files import MAX_LOADED
 from frostline.features.sources.arrays.parts import (
     ArrayFile,
@@ -18,6 +20,7 @@ from frostline.features.sources.arrays.parts import (
     array_file,
     pair,
 )
+from frostline.features.sources.labels import listed
 from frostline.features.sources.stats import stat_fields
 from frostline.system.files import open_regular
 
@@ -38,13 +41,18 @@ def open_hdf5(path: str, label: str | None = None) -> ArrayFile:
         try:
             with h5py.File(stream, "r") as file:
                 _check_kind(file, path)
-                arrays: dict[str, NamedArray] = {}
-                file.visititems(lambda name, item: _collect(arrays, path, name, item))
-                parts, remarks = pair(arrays, label, path)
+                datasets, elsewhere = datasets_in(file, path, SourceError)
+                parts, remarks = pair(
+                    {name: _named(path, name, dataset) for name, dataset in datasets.items()}, label, path
+                )
+                if elsewhere:
+                    remarks.append(_elsewhere(elsewhere))
         except SourceError:
             raise
         except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
-            raise SourceError(f"{path}: not a readable HDF5 file: {error}") from error
+            raise SourceError(
+                f"{path}: not a readable HDF5 file: {one_line(error)}. Restore it, if it is not complete"
+            ) from error
     return array_file(path, stat_fields(status), parts, partial(open_hdf5, label=label), remarks)
 
 
@@ -53,15 +61,53 @@ def _check_kind(file: h5py.File, path: str) -> None:
         raise SourceError(f"{path}: is a cache of features; expected images")
 
 
-def _collect(arrays: dict[str, NamedArray], path: str, name: str, item: Any) -> None:
-    # Links to other files are not visited; a dataset may still lie in one.
-    if isinstance(item, h5py.Dataset) and not item.is_virtual and not item.external and item.shape:
-        arrays[name] = NamedArray(
-            item.shape,
-            item.dtype,
-            partial(_pixels, f"{path}, its array {name!r}", item),
-            partial(_values, f"{path}, its array {name!r}", item),
-        )
+def datasets_in(
+    file: h5py.File, path: str, error: type[FeaturesError]
+) -> tuple[dict[str, h5py.Dataset], list[str]]:
+    """Return the arrays whose numbers lie in a file, by name; and the names of those that lie in other files.
+
+    Other files are never opened: a file of a stranger could name any of this machine.
+
+    Args:
+        file: The file.
+        path: Its path, for messages.
+        error: Class of the error that is raised if all arrays lie in other files.
+    """
+    found: dict[str, h5py.Dataset] = {}
+    elsewhere: list[str] = []
+
+    def collect(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Group):
+            elsewhere.extend(_links(item, f"{name}/"))
+        elif isinstance(item, h5py.Dataset) and item.shape:
+            if item.is_virtual or item.external:
+                elsewhere.append(name)
+            else:
+                found[name] = item
+
+    elsewhere += _links(file, "")
+    file.visititems(collect)
+    if elsewhere and not found:
+        raise error(f"{path}: {_elsewhere(elsewhere)}")
+    return found, elsewhere
+
+
+def _elsewhere(names: Collection[str]) -> str:
+    """Return a sentence on arrays that lie in other files."""
+    return f"not read, because the numbers lie in other files: {listed(names)}; copy them into this file to use them"
+
+
+def _links(group: h5py.Group, prefix: str) -> list[str]:
+    return [
+        f"{prefix}{name}" for name in group if isinstance(group.get(name, getlink=True), h5py.ExternalLink)
+    ]
+
+
+def _named(path: str, name: str, dataset: h5py.Dataset) -> NamedArray:
+    where = f"{path}, its array {name!r}"
+    return NamedArray(
+        dataset.shape, dataset.dtype, partial(_pixels, where, dataset), partial(_values, where, dataset)
+    )
 
 
 def _values(where: str, dataset: h5py.Dataset) -> NDArray[Any]:

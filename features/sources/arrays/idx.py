@@ -34,6 +34,7 @@ from frostline.system.files import open_regular
 _TYPES: Final = {8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _IMAGES: Final = re.compile(r"images([-.])idx3-ubyte(\.gz)?$")
 _MOST: Final = 100  # entries of a folder
+_DIMENSIONS: Final = 4  # of an array
 
 
 def is_idx(path: str) -> bool:
@@ -112,8 +113,10 @@ def _read(path: str) -> NDArray[np.uint8]:
 
 def _header(stream: BinaryIO, path: str) -> tuple[tuple[int, ...], np.dtype[np.uint8]]:
     magic = stream.read(4)
-    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _TYPES or not magic[3]:
-        raise SourceError(f"{path}: not a file in the IDX format; it begins with {magic!r}")
+    if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _TYPES or not 0 < magic[3] <= _DIMENSIONS:
+        raise SourceError(
+            f"{path}: not a file of images or labels in the IDX format; it begins with {magic!r}"
+        )
     sizes = stream.read(4 * magic[3])
     if len(sizes) < 4 * magic[3]:
         raise SourceError(f"{path}: the file ends within its header; it is not complete. Restore it")

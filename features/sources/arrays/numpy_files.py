@@ -1,6 +1,8 @@
 """NumPy files of images: ``.npy`` and ``.npz``."""
 
+import io
 import os
+import struct
 import tokenize
 import warnings
 import zipfile
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from frostline.errors import one_line
 from frostline.features.errors import SourceError
 from frostline.features.sources.arrays.encoding import check_images
 from frostline.features.sources.arrays.parts import (
@@ -26,6 +29,11 @@ from frostline.features.sources.arrays.parts import (
 from frostline.features.sources.stats import stat_fields
 from frostline.splits import Split
 from frostline.system.files import open_regular
+
+_LENGTHS: Final = {(1, 0): struct.Struct("<H"), (2, 0): struct.Struct("<I"), (3, 0): struct.Struct("<I")}
+"""How the length of a header is written, by the version of the format."""
+
+_LONGEST: Final = 10_000  # bytes of a header that NumPy reads
 
 MAX_LOADED: Final = 8 << 30
 """Most bytes of an array that is read into memory as a whole."""
@@ -80,7 +88,9 @@ def open_npz(path: str, label: str | None = None) -> ArrayFile:
         except SourceError:
             raise
         except ERRORS as error:
-            raise SourceError(f"{path}: not a readable .npz file: {error}") from error
+            raise SourceError(
+                f"{path}: not a readable .npz file: {one_line(error)}. Restore it, if it is not complete"
+            ) from error
     return array_file(path, stat_fields(status), parts, partial(open_npz, label=label), remarks)
 
 
@@ -89,6 +99,11 @@ def _member(archive: zipfile.ZipFile, name: str, path: str) -> NamedArray:
         shape, _, dtype = read_header(stream, f"{path}, its array {name.removesuffix('.npy')!r}")
 
     def values() -> NDArray[Any]:
+        if dtype.hasobject:
+            raise SourceError(
+                f"{path}: its array {name.removesuffix('.npy')!r} holds Python objects, which are a pickle and never"
+                " loaded; expected integers or texts. Save it as one, such as array.astype(str)"
+            )
         size = archive.getinfo(name).file_size
         if size > MAX_LOADED:
             raise SourceError(
@@ -118,10 +133,20 @@ def read_header(stream: Any, where: str) -> tuple[tuple[int, ...], bool, np.dtyp
     """
     try:
         version = npy.read_magic(stream)
+        kind = _LENGTHS[version]
+        size = stream.read(kind.size)
+        length = kind.unpack(size)[0] if len(size) == kind.size else 0
+        if length > _LONGEST:
+            raise ValueError(f"its header claims {length:,} bytes; expected at most {_LONGEST:,}")
+        header = io.BytesIO(size + stream.read(length))
         read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that Python 2 wrote the file
-            shape, fortran, dtype = read(stream)
-    except ERRORS as error:
-        raise SourceError(f"{where}: not a readable NumPy array: {error}") from error
+            shape, fortran, dtype = read(header)
+        if any(isinstance(side, bool) for side in shape):
+            raise ValueError(f"its shape is {shape}")
+    except (*ERRORS, KeyError) as error:
+        raise SourceError(
+            f"{where}: not a readable NumPy array: {one_line(error)}. Restore it, if it is not complete"
+        ) from error
     return shape, fortran, dtype

@@ -186,7 +186,9 @@ def pair(arrays: Mapping[str, NamedArray], chosen: str | None, where: str) -> tu
     for name, images in sorted(found.items()):
         check_images(images.shape, images.dtype, f"{where}, its array {name!r}")
         pixels, rest = images.pixels(), words(name) - _IMAGES
-        label = chosen or _label_of(rest, arrays, images.shape[0], only=len(found) == 1)
+        label = chosen or _label_of(
+            rest, arrays, images.shape[0], f"{where}, its array {name!r}", only=len(found) == 1
+        )
         texts = [""] * images.shape[0]
         if label not in {None, NO_LABELS}:
             _check_labels(arrays[str(label)], images.shape[0], f"{where}, its array {label!r}")
@@ -230,7 +232,9 @@ def _check_labels(labels: NamedArray | NDArray[Any], count: int, where: str) -> 
         )
 
 
-def _label_of(rest: set[str], arrays: Mapping[str, NamedArray], count: int, *, only: bool) -> str | None:
+def _label_of(
+    rest: set[str], arrays: Mapping[str, NamedArray], count: int, where: str, *, only: bool
+) -> str | None:
     """Return the name of the array with the labels of images; None for none."""
     candidates = [
         name for name, array in arrays.items() if words(name) & _LABELS and len(array.shape) in {1, 2}
@@ -238,6 +242,10 @@ def _label_of(rest: set[str], arrays: Mapping[str, NamedArray], count: int, *, o
     exact = [name for name in candidates if words(name) - _LABELS == rest]
     if len(exact) == 1:
         return exact[0]
+    if exact:
+        raise SourceError(
+            f"{where}: several arrays may hold the labels, {listed(exact)}; name one with --label-column, or none"
+        )
     return (
         candidates[0] if only and len(candidates) == 1 and arrays[candidates[0]].shape[0] == count else None
     )

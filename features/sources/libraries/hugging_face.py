@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from frostline.errors import one_line
 from frostline.features.errors import SourceError
 from frostline.features.sources.kinds import SourceKind
 from frostline.features.sources.labels import listed
@@ -50,11 +51,11 @@ def open_hugging_face(
             f"{data}: data sets of Hugging Face need the library datasets; install it with: pip install"
             " 'frostline[datasets]'"
         ) from error
+    name = split_name(data, PREFIX)
     try:
-        found = datasets.load_dataset(*split_name(data, PREFIX))
+        found = datasets.load_dataset(*name)
     except Exception as error:  # the library raises errors of many packages
-        line = str(error).strip().splitlines()[0] if str(error).strip() else ""
-        raise SourceError(f"{data}: can't be loaded: {type(error).__name__}: {line}") from error
+        raise SourceError(f"{data}: can't be loaded: {type(error).__name__}: {one_line(error)}") from error
     parts = {
         str(split): _part(rows, path_column, label_column, f"{data}, {split}")
         for split, rows in found.items()

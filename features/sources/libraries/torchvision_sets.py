@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any, Final
 
+from frostline.errors import one_line
 from frostline.features.errors import SourceError
 from frostline.features.sources.files import absolute
 from frostline.features.sources.kinds import SourceKind
@@ -38,7 +39,7 @@ def open_torchvision(data: str) -> ImageSource:
     try:
         parts = {split: Part(found, labels_of(found)) for split, found in _splits(kind, root)}
     except (RuntimeError, OSError, ValueError, TypeError, ImportError) as error:
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        line = one_line(error)
         raise SourceError(
             f"{data}: torchvision can't read {name} in {root}: {line} (its files are expected as"
             f" torchvision.datasets.{name}({root!r}) reads them)"

@@ -13,6 +13,8 @@ ROLES: Final = ("path", "label", "split", "group")
 NOTE_ROLES: Final = ROLES[1:]
 """Roles of columns that say something of images which the table itself holds, or lies beside."""
 
+_SHOWN: Final = 30  # names of columns in a message
+
 NO_COLUMN: Final = "none"
 """Choice for a column that the manifest doesn't have."""
 
@@ -95,7 +97,7 @@ def _own(header: Sequence[str], role: str, where: str) -> int | None:
             )
         remedy = f"{option} {similar[0] if similar else 'NAME'!r}"
         raise SourceError(
-            f"{where}: no column 'path'; got {', '.join(map(repr, header)) or 'an empty file'};"
+            f"{where}: no column 'path'; got {_all(header) or 'an empty file'};"
             f" expected a header like {','.join(ROLES)}, or the name of the column: {remedy}"
         )
     if similar and role == "label":
@@ -122,8 +124,14 @@ def _chosen(header: Sequence[str], role: str, name: str, where: str) -> int | No
     close = difflib.get_close_matches(name, header, n=1)
     raise SourceError(
         f"{where}: --{role}-column: no column {name!r}{f'; did you mean {close[0]!r}?' if close else ''}; got"
-        f" {', '.join(map(repr, header))}"
+        f" {_all(header)}"
     )
+
+
+def _all(header: Sequence[str]) -> str:
+    """Return the names of columns for a message; of very many, the first."""
+    more = f" and {len(header) - _SHOWN:,} more" if len(header) > _SHOWN else ""
+    return ", ".join(map(repr, header[:_SHOWN])) + more
 
 
 def _separator(header: Sequence[str]) -> str:

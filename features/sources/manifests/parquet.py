@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from frostline.errors import one_line
 from frostline.features.errors import SourceError
 from frostline.features.sources.manifests.columns import find_columns
 from frostline.features.sources.manifests.sheet import Sheet, cell_text, place, side_cells, side_names
@@ -41,7 +42,9 @@ def read_parquet(file: str, chosen: Mapping[str, str | None]) -> Sheet:
     except SourceError:
         raise
     except (OSError, ValueError) as error:  # pyarrow raises both
-        raise SourceError(f"{file}: not a readable Parquet file: {error}") from error
+        raise SourceError(
+            f"{file}: not a readable Parquet file: {one_line(error)}. Restore it, if it is not complete"
+        ) from error
     columns = {
         role: [
             cell_text(value, place(file, "row", row, header[index]), whole=role != "label")

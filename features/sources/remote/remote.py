@@ -29,6 +29,7 @@ from frostline.features.sources.remote.urls import (
     host_of,
     is_url,
     key_of,
+    scheme,
     shown,
     suffix_of,
     top_of,
@@ -50,6 +51,8 @@ def open_remote(data: str, *, access: Access | None = None, **options: Any) -> I
         SourceError: There is nothing at the URL, or no images; or it has no use for an option.
     """
     check_scheme(data)
+    if not host_of(data) and scheme(data) != "memory":
+        raise SourceError(f"{data}: names no server or bucket; expected a URL such as s3://BUCKET/photos/")
     access = access or Access()
     suffix = suffix_of(data)
     connections = Connections(access, {host_of(data)})

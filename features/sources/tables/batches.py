@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final
 import pyarrow
 from pyarrow import ipc, parquet
 
+from frostline.errors import one_line
 from frostline.features.errors import SourceError
 from frostline.system.files import open_regular
 
@@ -129,7 +130,7 @@ def open_table(path: str) -> TableFile:
         raise
     except ERRORS as error:
         raise SourceError(
-            f"{path}: not a readable table: {error}. Restore it, if it is not complete"
+            f"{path}: not a readable table: {one_line(error)}. Restore it, if it is not complete"
         ) from error
     return table
 

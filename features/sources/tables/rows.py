@@ -9,6 +9,7 @@ from typing import Any, Final
 import pyarrow
 from pyarrow import types
 
+from frostline.errors import one_line
 from frostline.features.errors import SourceError
 from frostline.features.sources.containers.container import Container
 from frostline.features.sources.manifests.columns import NOTE_ROLES, find_columns
@@ -50,7 +51,9 @@ class ImageRows(Container):
         try:
             data = cell_bytes(self.cursor.cell(index))
         except ERRORS as error:
-            raise OSError(errno.EIO, f"the table is damaged: {error}", self.location(index)) from None
+            raise OSError(
+                errno.EIO, f"the table is damaged: {one_line(error)}", self.location(index)
+            ) from None
         if data is None:
             raise OSError(errno.ENOENT, "the row holds no bytes of an image", self.location(index))
         return data
@@ -103,7 +106,7 @@ def read_notes(rows: ImageRows, chosen: Mapping[str, str | None]) -> Sheet:
         if names and table.num_rows != rows.table.count:
             raise ValueError(f"it holds {table.num_rows:,} rows and says {rows.table.count:,}")
     except ERRORS as error:
-        raise SourceError(f"{rows.path}: not a readable table: {error}. Restore it") from error
+        raise SourceError(f"{rows.path}: not a readable table: {one_line(error)}. Restore it") from error
     columns = {role: _texts(rows, table, header[index], role) for role, index in taken.items()}
     others = {name: _side(rows, table, name) for name in side}
     return Sheet(rows.path, header, taken, columns, range(1, rows.table.count + 1), "row", others)

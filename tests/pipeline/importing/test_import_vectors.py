@@ -323,3 +323,54 @@ def test_columns_of_a_data_frame_can_be_side_columns(tmp_path):
         FeatureCache.from_arrays(tmp_path / "e.h5", frame, name="toy", columns=["sex"])
     with pytest.raises(VectorsError, match="age: got 3 values, expected one per row, 2"):
         FeatureCache.from_arrays(tmp_path / "e.h5", X[:2], name="toy", columns={"age": [1, 2, 3]})
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_the_file_with_the_vectors_is_never_replaced(write, overwrite):
+    path = write("x.npy", npy())
+    before = path.read_bytes()
+    with pytest.raises(FrostlineError, match=r"x\.npy: this file holds the data that the cache is made of"):
+        import_vectors(path, out=path, name="toy", overwrite=overwrite)
+    assert path.read_bytes() == before
+
+
+def test_names_of_classes_without_labels_are_refused(write, tmp_path):
+    (tmp_path / "classes.txt").write_text("a\nb\n")
+    with pytest.raises(VectorsError, match="got names of classes, and no labels that are their numbers"):
+        imported(write("x.npy", npy()), classes=str(tmp_path / "classes.txt"))
+    np.savez(tmp_path / "x.npz", v=X, classes=np.array(["a", "b"]))
+    assert imported(tmp_path / "x.npz").classes == ()
+
+
+def test_labels_that_are_a_pickle_are_named_as_such(tmp_path):
+    np.savez(tmp_path / "x.npz", v=X, labels=np.array([None] * ROWS))
+    with pytest.raises(
+        VectorsError, match=r"x\.npz, its array 'labels': holds Python objects, which are a pickle"
+    ):
+        imported(tmp_path / "x.npz")
+
+
+def test_a_shape_of_other_things_than_numbers_is_refused(tmp_path):
+    header = b"{'descr':'<f4','fortran_order':False,'shape':(True,8)}\n"
+    (tmp_path / "x.npy").write_bytes(
+        b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(32)
+    )
+    with pytest.raises(FrostlineError, match=r"x\.npy: not a readable NumPy array: its shape is \(True, 8\)"):
+        imported(tmp_path / "x.npy")
+
+
+def test_vectors_in_other_files_are_told(tmp_path):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["v"] = h5py.ExternalLink("other.h5", "v")
+    with pytest.raises(VectorsError, match=r"x\.h5: not read, because the numbers lie in other files: 'v'"):
+        imported(tmp_path / "x.h5")
+    with h5py.File(tmp_path / "x.h5", "a") as file:
+        file["w"] = X
+    assert imported(tmp_path / "x.h5").unused == ("v",)
+
+
+def test_the_first_line_of_json_may_lack_its_vector(write):
+    path = write("x.jsonl", b'{"id":"a","v":null}\n{"id":"b","v":[1,2]}\n{"id":"c","v":[3,4]}\n')
+    done = imported(path, max_bad=0.5)
+    assert [*done.errors] == ["a"]
+    assert FeatureCache.open(done.cache).features()[1:].tolist() == [[1, 2], [3, 4]]

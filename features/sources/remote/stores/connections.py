@@ -120,6 +120,7 @@ class Connections:
         found: dict[int, Found] = {}
         failed: Counter[str] = Counter()
         errors: list[OSError] = []
+        failing: list[str] = []
 
         async def take() -> None:
             for index, url in waiting:
@@ -130,11 +131,12 @@ class Connections:
                     except OSError as error:
                         failed[host_of(url)] += 1
                         errors.append(error)
+                        failing.append(shown(url))
                 found[index] = Found(0, UNKNOWN, time.time_ns())  # its row says why when it is read
 
         await asyncio.gather(*(take() for _ in range(min(_HEADS, len(urls)))))
         if errors and all(each.version == UNKNOWN and each.size == 0 for each in found.values()):
-            raise errors[0]
+            raise OSError(errors[0].errno, errors[0].strerror or str(errors[0]), failing[0])
         return [found[index] for index in range(len(urls))]
 
     async def _head(self, url: str) -> Found:

@@ -123,7 +123,7 @@ def _translated() -> Iterator[None]:
         raise PassingError("the server did not answer in time") from None
     except Exception as error:  # of any library
         status = _status(error)
-        reason = f"HTTP {status}" if status else f"it can't be read ({type(error).__name__})"
+        reason = f"HTTP {status}" if status else f"the request failed ({type(error).__name__})"
         if status in {404, 410} or type(error).__name__.endswith("NotFoundError"):
             raise FileNotFoundError(errno.ENOENT, reason) from None
         if status in {401, 403}:

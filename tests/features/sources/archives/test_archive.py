@@ -1,10 +1,12 @@
 """Archives as image sources."""
 
+import gzip
 import io
 import json
 import os
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 
 import pytest
@@ -349,3 +351,43 @@ class TestDamagedZips:
         data[at + 8] |= 1
         path.write_bytes(data)
         self._reads(path, "cat/0.png", "is encrypted", images)
+
+
+def _record(kind, size):
+    """The header of a record that says more of the next file in a tar."""
+    member = tarfile.TarInfo("record")
+    member.type, member.size = kind, size
+    return member.tobuf(tarfile.GNU_FORMAT)
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_long_record_of_a_tar_is_refused_before_it_is_read(kind, tmp_path):
+    path = tmp_path / "a.tar"
+    path.write_bytes(_record(kind, 50_000_000))
+    os.truncate(path, 60_000_000)
+    tracemalloc.start()
+    with pytest.raises(SourceError, match=r"a\.tar: .*claims a record of 50,000,\d+ bytes; expected at most"):
+        open_source(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+def test_records_without_end_before_a_file_of_a_tar_are_refused(tmp_path):
+    (tmp_path / "a.tar").write_bytes((_record(tarfile.GNUTYPE_LONGNAME, 10) + b"a".ljust(512, b"\0")) * 3000)
+    with pytest.raises(SourceError, match=r"a\.tar: not a readable tar archive"):
+        open_source(tmp_path / "a.tar")
+
+
+def test_a_compressed_tar_named_tar_gets_advice(images, tmp_path):
+    (tmp_path / "a.tar").write_bytes(gzip.compress(write_tar(tmp_path / "b.tar", images).read_bytes()))
+    with pytest.raises(SourceError, match=r"not a readable tar archive: .*uncompress it"):
+        open_source(tmp_path / "a.tar")
+
+
+def test_a_file_beside_an_image_that_is_too_large_is_named(images, tmp_path):
+    path = write_tar(tmp_path / "a.tar", {"0.png": images["cat/0.png"], "0.cls": bytes(2_000_000)})
+    with pytest.raises(
+        SourceError, match=r"a\.tar: .*0\.cls: the file has 2,000,000 bytes; expected at most"
+    ):
+        open_source(path)

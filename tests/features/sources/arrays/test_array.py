@@ -2,9 +2,11 @@
 
 import gzip
 import io
+import os
 import pickle
 import struct
 import tarfile
+import tracemalloc
 
 import h5py
 import numpy as np
@@ -358,3 +360,60 @@ def test_options_for_named_arrays_are_refused_elsewhere(tmp_path):
     np.save(tmp_path / "a.npy", IMAGES)
     with pytest.raises(SourceError, match=r"--label-column: .* has no named arrays"):
         open_source(tmp_path / "a.npy", label_column="y")
+
+
+def test_a_header_of_any_length_is_not_read(tmp_path):
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\x02\x00" + struct.pack("<I", 50_000_000))
+    os.truncate(tmp_path / "a.npy", 60_000_000)
+    tracemalloc.start()
+    with pytest.raises(
+        SourceError, match=r"a\.npy: .*header claims 50,000,000 bytes; expected at most 10,000"
+    ):
+        open_source(tmp_path / "a.npy")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10_000_000
+
+
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"])
+def test_an_idx_file_of_many_dimensions_is_refused(name, tmp_path):
+    write_idx(tmp_path / "train-images-idx3-ubyte.gz", GREY)
+    write_idx(tmp_path / "train-labels-idx1-ubyte.gz", np.zeros(6, np.uint8))
+    header = bytes([0, 0, 8, 200]) + struct.pack(">I", 1) * 200
+    (tmp_path / f"{name}.gz").write_bytes(gzip.compress(header + b"x"))
+    with pytest.raises(SourceError, match=rf"{name}\.gz: not a file of images or labels in the IDX format"):
+        open_source(tmp_path)
+
+
+def test_labels_that_are_a_pickle_are_named_as_such(tmp_path):
+    np.savez(tmp_path / "a.npz", images=IMAGES, labels=np.array(["a", None] * 3, object))
+    with pytest.raises(
+        SourceError, match=r"a\.npz: its array 'labels' holds Python objects.* array\.astype\(str\)"
+    ):
+        open_source(tmp_path / "a.npz")
+
+
+def test_two_arrays_that_may_be_the_labels_are_refused(tmp_path):
+    np.savez(tmp_path / "a.npz", images=IMAGES, y=np.arange(6), labels=np.arange(6) % 2)
+    with pytest.raises(
+        SourceError, match="several arrays may hold the labels, 'labels', 'y'; name one with --label-col"
+    ):
+        open_source(tmp_path / "a.npz")
+    assert len(open_source(tmp_path / "a.npz", label_column="y").table.classes) == 6
+
+
+def test_arrays_of_hdf5_in_other_files_are_told(tmp_path):
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["images"] = IMAGES
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["g/images"] = h5py.ExternalLink("other.h5", "images")
+        file.create_dataset("more", (6, 10, 12), "u1", external=[("raw.bin", 0, 720)])
+    with pytest.raises(
+        SourceError, match=r"a\.h5: not read, because the numbers lie in other files: 'g/images', 'more'"
+    ):
+        open_source(tmp_path / "a.h5")
+    with h5py.File(tmp_path / "a.h5", "a") as file:
+        file["images"] = IMAGES[:5]
+    source = open_source(tmp_path / "a.h5")
+    assert len(source.table) == 5
+    assert any("lie in other files: 'g/images', 'more'" in each for each in summarise(source).remarks)

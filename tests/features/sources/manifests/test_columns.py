@@ -4,6 +4,7 @@ import pytest
 
 from frostline.features.errors import SourceError
 from frostline.features.sources import open_source, summarise
+from frostline.features.sources.manifests.columns import find_columns
 from tests.helpers.images import write_folder
 from tests.helpers.tables import columns, write_manifest, write_parquet
 
@@ -99,3 +100,9 @@ def test_names_of_splits_that_mean_different_things_are_refused(root, name):
     path = write_manifest(root / "set.csv", ("path", "split"), ("1.png", name))
     with pytest.raises(SourceError, match=f"got '{name}'; expected train, "):
         open_source(path)
+
+
+def test_a_message_names_only_some_of_very_many_columns():
+    with pytest.raises(SourceError, match=r"'c0', .* 'c29' and 970 more; expected a header") as caught:
+        find_columns([f"c{n}" for n in range(1000)], {}, "a.csv")
+    assert len(str(caught.value)) < 500

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from frostline.features.errors import SourceError
-from frostline.features.sources import source_name
+from frostline.features.sources import open_source, source_name
 from frostline.features.sources.remote.urls import (
     below,
     check_relative,
@@ -84,3 +84,9 @@ def test_parts():
 )
 def test_name_of_what_is_made_of_a_url(url, name):
     assert source_name(url) == name
+
+
+@pytest.mark.parametrize("url", ["s3://", "s3:///x.csv", "http:///m.csv"])
+def test_a_url_without_a_server_is_refused(url):
+    with pytest.raises(SourceError, match=f"{url}: names no server or bucket"):
+        open_source(url)

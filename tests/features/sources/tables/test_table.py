@@ -195,3 +195,17 @@ def test_tables_without_images_are_refused(tmp_path):
         SourceError, match=r"no column of images among 'x \(int64\)'; name one with --path-column"
     ):
         open_source(tmp_path / "b.feather")
+
+
+def test_the_reason_of_a_damaged_row_is_one_line(tmp_path):
+    from pyarrow import parquet
+
+    path = write_table(tmp_path / "a.parquet", IMAGES, label=[0, 1, 0, 1, -1, 0])
+    column = parquet.ParquetFile(path).metadata.row_group(1).column(0)
+    data = bytearray(path.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    data[start : start + 20] = bytes(255 - each for each in data[start : start + 20])
+    path.write_bytes(data)
+    with pytest.raises(OSError, match="the table is damaged") as caught:
+        open_source(path).read(4)
+    assert "\n" not in str(caught.value)
