@@ -27,7 +27,7 @@ from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.vectors.quality import DedupeOptions, Keep
 from frostline.splits import SPLITS, Split
 
-_COLUMNS = ("group", "image", "kept", "similarity", "label", "split")
+COLUMNS = ("group", "image", "kept", "similarity", "label", "split")
 
 
 @dataclass(frozen=True)
@@ -142,10 +142,11 @@ def dedupe(cache: str | Path | FeatureCache, options: DedupeOptions) -> Duplicat
         keep, groups = _choose(groups, pictures, options)
         images = _images(cache, X, centre, groups, split)
         if listing:
-            write_table(as_rows(images), listing)
+            write_table(as_rows(images), listing, COLUMNS)
         written = outputs.write(
             as_rows(images),
             lambda: _strips(groups, images, pictures, outputs.tiles),
+            columns=COLUMNS,
             title=f"Duplicates in {cache.path.name}",
             remark=lambda: " ".join(
                 filter(
@@ -253,7 +254,7 @@ def as_rows(images: Sequence[Duplicate]) -> list[dict[str, Any]]:
     return [
         dict(
             zip(
-                _COLUMNS,
+                COLUMNS,
                 (each.group, each.image, int(each.kept), f"{each.similarity:.6f}", each.label, each.split),
                 strict=True,
             )

@@ -145,7 +145,7 @@ def test_what_cannot_be_done_is_refused_before_the_comparison(planted, photos, t
 
 
 def test_a_manifest_keeps_groups_and_side_columns(photos, tmp_path):
-    lines = ["path,label,split,group,age,site"]
+    lines = ["path,label,split,group,age,'=site"]
     lines += [
         f"{photos / f'china/{name}.png'},a,train,g{name},{age},'=x"
         for name, age in (("00", 5), ("00_equal", 6), ("05", ""))
@@ -159,6 +159,7 @@ def test_a_manifest_keeps_groups_and_side_columns(photos, tmp_path):
     assert after.ids.tolist() == before.ids.tolist()
     assert after.groups.tolist() == before.groups.tolist()
     assert after.split.tolist() == before.split.tolist()
+    assert [each.name for each in after.columns] == ["age", "=site"]
     for ours, theirs in zip(after.columns, before.columns, strict=True):
         assert ours.name == theirs.name
         np.testing.assert_array_equal(ours.cells, theirs.cells)
