@@ -115,6 +115,7 @@ def _dedupe_text(result: "pipeline.Duplicates") -> Text:
     for what, numbers in (
         ("images in several splits", result.across_splits),
         ("different labels", result.different_labels),
+        ("a label that the kept image does not have", result.lost_labels),
     ):
         if numbers:
             yield f"Warning: {len(numbers)} groups with {what}: {', '.join(map(str, numbers[:20]))}{' ...' * (len(numbers) > 20)}"

@@ -148,6 +148,11 @@ def clusters(cache: str | Path | FeatureCache, options: ClusterOptions) -> Clust
             memory=half_of_memory(),
             advance=advance,
         )
+    if isinstance(count, int) and len(found.centres) < count:
+        options.report.warn(
+            f"Only {len(found.centres)} of the {count} clusters have images, because images have equal vectors or no other"
+            " cluster is nearest to any."
+        )
     members = _members(found)
     table = contingency(found.cluster, labels, (len(found.centres), len(cache.classes)))
     described = [

@@ -112,6 +112,16 @@ def test_groups_across_splits_and_with_different_labels_are_told(tmp_path):
     assert all(each["equal"] for each in document["images"])
 
 
+def test_a_label_that_only_a_dropped_image_has_is_told(tmp_path):
+    X = np.random.default_rng(0).normal(size=(12, 8))
+    for a, b in ((0, 1), (2, 3), (4, 5)):
+        X[b] = X[a]
+    labels = [-1, 0, 0, -1, -1, -1, *range(6)]  # only the first pair keeps the image without the label
+    result = run("dedupe", write_vectors(tmp_path / "c.h5", X, labels=labels).path, "--keep", "first")
+    assert "Warning: 1 groups with a label that the kept image does not have: 1\n" in result.stdout
+    assert "different labels" not in result.stdout
+
+
 def test_unlabelled_images_are_compared_as_well(tmp_path):
     X = np.random.default_rng(0).normal(size=(30, 8))
     X[5] = X[4]
