@@ -136,7 +136,7 @@ def test_zero_vector_has_distance_one_to_all_rows():
 
 def test_zero_vector_is_equally_far_from_rows_whose_length_is_rounded():
     X = np.random.default_rng(0).normal(size=(200, 7)).astype(np.float32)
-    found = RowSearch(Vectors(X), metric="cosine", device="cpu").nearest(
+    found = RowSearch(Vectors(X), metric="cosine", device=torch.device("cpu")).nearest(
         Vectors(np.zeros((1, 7), np.float32)), 200
     )
     assert (found.distances == 1).all()
