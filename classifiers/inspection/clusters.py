@@ -1,5 +1,6 @@
 """Clusters of feature vectors by the estimators of scikit-learn, and their agreement with labels."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -119,7 +120,7 @@ def fit_clusters(
     memory: int | None = None,
     advance: Callable[[int], object] = lambda _done: None,
 ) -> Clusters:
-    """Cluster rows. No label is read.
+    """Cluster rows. No label is read. There are fewer clusters than asked for if some would be empty.
 
     ``kmeans``: `sklearn.cluster.KMeans`, the best of four starts (Lloyd 1982; k-means++ of Arthur & Vassilvitskii 2007).
     ``mini-batch``: `sklearn.cluster.MiniBatchKMeans` on shuffled blocks, in memory for single blocks (Sculley 2010).
@@ -151,6 +152,22 @@ def fit_clusters(
         raise HeadError(
             f"{method}: got {len(data)} vectors, expected at least {fewest} for {count or 'its'} clusters"
         )
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # of fewer different rows than clusters
+        return _clusters(data, method, count, smallest=smallest, seed=seed, advance=advance)
+
+
+def _clusters(
+    data: Prepared,
+    method: Method,
+    count: int | Literal["auto"] | None,
+    *,
+    smallest: int,
+    seed: int,
+    advance: Callable[[int], object],
+) -> Clusters:
     X = data if method == "mini-batch" else data.whole()
     probability: NDArray[np.float64] | None = None
     silhouettes: dict[int, float] = {}

@@ -66,6 +66,9 @@ def search_rows(
             f"{cache.path}: k: got {k}, expected 1 to {most}, the number of rows to search; lower k"
             if most
             else f"{cache.path}: none of the rows to search has features"
+            if not len(rows)
+            else f"{cache.path}: the row to search for is the only one to search; to find it too, pass --include-self, or"
+            " exclude_self=False in a script"
         )
     search = RowSearch(
         Vectors(X, rows, None if own is None else rows),

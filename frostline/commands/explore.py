@@ -1,6 +1,6 @@
 """Commands that explore the vectors of a cache: ``search``, ``dedupe``, ``outliers``, ``clusters`` and ``suggest``."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from frostline.pipeline.options.vectors.quality import DedupeOptions, OutlierOpt
 from frostline.pipeline.options.vectors.search import SearchOptions
 from frostline.pipeline.options.vectors.suggest import SuggestOptions
 
+_CLUSTER_COLUMNS = ("cluster", "size", "labelled", "label", "purity", "spread", "nearest")
+
 
 @click.command(
     epilog=example(
@@ -40,10 +42,12 @@ def search(*, output: Output, cache: Path, images: tuple[str | Path, ...], **opt
     among its own neighbours, but its copies are. An image that cannot be read gets the reason in place of neighbours,
     and the exit code is 1.
     """
-    from frostline.pipeline.exploring.search import as_rows
+    from frostline.pipeline.exploring.search import COLUMNS, as_rows
 
     result = pipeline.search(cache, images, report=output.report, **options)
-    output.show(result, _csv(as_rows(result.queries)) if output.style == "csv" else _search_text(result))
+    output.show(
+        result, _csv(COLUMNS, as_rows(result.queries)) if output.style == "csv" else _search_text(result)
+    )
     if result.unread:
         raise click.ClickException(f"{result.unread} of {len(result.queries)} images could not be read.")
 
@@ -81,10 +85,12 @@ def dedupe(*, output: Output, cache: Path, **options: Any) -> None:
     One image of each group is kept. The others are listed, and left out of the manifest that --out writes; no file is
     deleted. Groups across splits and with different labels are named.
     """
-    from frostline.pipeline.exploring.dedupe import as_rows
+    from frostline.pipeline.exploring.dedupe import COLUMNS, as_rows
 
     result = pipeline.dedupe(cache, report=output.report, **options)
-    output.show(result, _csv(as_rows(result.images)) if output.style == "csv" else _dedupe_text(result))
+    output.show(
+        result, _csv(COLUMNS, as_rows(result.images)) if output.style == "csv" else _dedupe_text(result)
+    )
 
 
 def _dedupe_text(result: "pipeline.Duplicates") -> Text:
@@ -109,6 +115,7 @@ def _dedupe_text(result: "pipeline.Duplicates") -> Text:
     for what, numbers in (
         ("images in several splits", result.across_splits),
         ("different labels", result.different_labels),
+        ("a label that the kept image does not have", result.lost_labels),
     ):
         if numbers:
             yield f"Warning: {len(numbers)} groups with {what}: {', '.join(map(str, numbers[:20]))}{' ...' * (len(numbers) > 20)}"
@@ -126,10 +133,12 @@ def outliers(*, output: Output, cache: Path, **options: Any) -> None:
     Images that are far from all others, nearer to another class than to their own, dark, blurred, or of unusual size
     or shape. The last four need the images themselves.
     """
-    from frostline.pipeline.exploring.outliers import as_rows
+    from frostline.pipeline.exploring.outliers import COLUMNS, as_rows
 
     result = pipeline.outliers(cache, report=output.report, **options)
-    output.show(result, _csv(as_rows(result.found)) if output.style == "csv" else _outliers_text(result))
+    output.show(
+        result, _csv(COLUMNS, as_rows(result.found)) if output.style == "csv" else _outliers_text(result)
+    )
 
 
 def _outliers_text(result: "pipeline.Outliers") -> Text:
@@ -169,7 +178,10 @@ def clusters(*, output: Output, cache: Path, **options: Any) -> None:
     per image; --format csv prints one line per cluster.
     """
     result = pipeline.clusters(cache, report=output.report, **options)
-    output.show(result, _csv(_cluster_rows(result)) if output.style == "csv" else _clusters_text(result))
+    output.show(
+        result,
+        _csv(_CLUSTER_COLUMNS, _cluster_rows(result)) if output.style == "csv" else _clusters_text(result),
+    )
 
 
 def _cluster_rows(result: "pipeline.ClusterResult") -> list[dict[str, Any]]:
@@ -244,20 +256,31 @@ def suggest(*, output: Output, cache: Path, **options: Any) -> None:
     Unreadable images, images that are declared to be in test, and copies are not suggested. Fill in the labels in the
     manifest that --out writes, and extract it.
     """
-    from frostline.pipeline.exploring.suggest import as_rows
+    from frostline.pipeline.exploring.suggest import COLUMNS, as_rows
 
     result = pipeline.suggest(cache, report=output.report, **options)
-    output.show(result, _csv(as_rows(result.images)) if output.style == "csv" else _suggest_text(result))
+    output.show(
+        result, _csv(COLUMNS, as_rows(result.images)) if output.style == "csv" else _suggest_text(result)
+    )
 
 
 def _suggest_text(result: "pipeline.Suggestions") -> Text:
-    from frostline.pipeline.exploring.suggest import as_rows
+    from frostline.pipeline.exploring.suggest import COLUMNS
 
-    listed = [list(row.values()) for row in as_rows(result.images)]
-    names = list(as_rows(result.images)[0])
-    used = [place for place in range(len(names)) if any(row[place] != "" for row in listed)]
-    cells = [[str(row[place])[: 6 if place > 2 else None] for place in used] for row in listed]
-    yield Table([names[place] for place in used], cells)
+    listed = [
+        [
+            str(rank),
+            each.image,
+            each.split,
+            _four_digits(each.distance),
+            each.predicted or "",
+            _four_digits(each.probability),
+            _four_digits(each.uncertainty),
+        ]
+        for rank, each in enumerate(result.images, 1)
+    ]
+    used = [place for place in range(len(COLUMNS)) if any(row[place] for row in listed)]
+    yield Table([COLUMNS[place] for place in used], [[row[place] for place in used] for row in listed])
     yield ""
     copies = f" ({result.copies} copies left out)" if result.copies else ""
     by = f"{result.by} in layer {result.layer}" if result.by != "uncertainty" else result.by
@@ -268,13 +291,15 @@ def _suggest_text(result: "pipeline.Suggestions") -> Text:
     yield from _written(result)
 
 
+def _four_digits(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"
+
+
 def _written(result: Any) -> Text:
     for what in ("table", "listing", "manifest", "picture", "page"):
         if path := getattr(result, what, None):
             yield f"{'list' if what == 'listing' else what}: {path}"
 
 
-def _csv(rows: Iterable[Mapping[str, Any]]) -> Text:
-    listed = list(rows)
-    if listed:
-        yield CsvTable(list(listed[0]), [list(row.values()) for row in listed])
+def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> Text:
+    yield CsvTable(columns, [[row[name] for name in columns] for row in rows])

@@ -333,11 +333,13 @@ class RowSearch:
             own, position = np.unique(query[part], return_inverse=True)
             ours = self._map(queries.take(own).to(self._exact_device).double())
             theirs = self._map(self._base.take(row[part]).to(self._exact_device).double())
-            zeros = _zeros(ours)[position] + _zeros(theirs) if self._cosine else 0
-            theirs -= ours[torch.from_numpy(position)]
+            places = torch.from_numpy(position)
+            zero = _zeros(ours)[places] | _zeros(theirs) if self._cosine else None
+            theirs -= ours[places]
             gaps = torch.linalg.vector_norm(theirs, dim=1)
-            # The chord between unit vectors gives their cosine; zero vectors need a correction.
-            distances[part] = (gaps.square() / 2 + zeros / 2 if self._cosine else gaps).cpu().numpy()
+            if zero is not None:  # the chord between unit vectors gives their cosine; a zero vector has none
+                gaps = torch.where(zero, 1.0, gaps.square() / 2)
+            distances[part] = gaps.cpu().numpy()
         return distances
 
 
@@ -390,7 +392,7 @@ def _norms(placed: Tensor) -> NDArray[np.float64]:
 
 
 def _zeros(vectors: Tensor) -> Tensor:
-    return (vectors == 0).all(dim=1).double()
+    return (vectors == 0).all(dim=1)
 
 
 def _normalise(vectors: Tensor) -> Tensor:

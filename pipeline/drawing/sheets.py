@@ -27,6 +27,7 @@ _COLUMNS = 8
 _TILE = 1.5  # inches
 _LINE = 0.14  # height of a line of a caption, in tiles
 _NAME = 26  # characters of a line of a caption
+_LINE_FEED = "\n"  # of a remark of several lines; that of a name is shown
 _FOLDER = Path(__file__).parent
 _STYLE = """
 main { display: flex; flex-wrap: wrap; column-gap: 1.6rem; align-items: flex-start; }
@@ -38,6 +39,7 @@ section h2 { font-size: 1rem; margin-top: 1.6rem; overflow-wrap: anywhere; }
 .tiles img, .gone { width: 100%; height: 8.5rem; object-fit: contain; margin-bottom: .3rem; background: var(--raised); border-radius: .25rem; }
 .gone { display: grid; place-items: center; text-align: center; color: var(--soft); }
 .tiles span + span { color: var(--soft); }
+.tiles .gone + span { color: inherit; }
 """
 
 
@@ -87,7 +89,11 @@ def write_page(strips: Sequence[Strip], path: Path, *, title: str, remark: str =
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">",
         f'<link rel="icon" href="data:,">\n<title>{_text(title)}</title>\n<style>{page_style()}{_STYLE}</style>',
         f"</head>\n<body>\n<header>\n<h1>{_text(title)}</h1>",
-        *(f'<p class="hint">{_text(text)}</p>' for text in (remark, left_out) if text),
+        *(
+            f'<p class="hint">{escape(visible(text, keep=_LINE_FEED))}</p>'
+            for text in (remark, left_out)
+            if text
+        ),
         f'<p class="made">Made {made} with Frostline.</p>\n</header>\n<main>',
         *(line for strip in shown for line in _section(strip)),
         "</main>\n</body>\n</html>\n",
@@ -113,7 +119,7 @@ def _section(strip: Strip) -> Iterator[str]:
 
 
 def _text(text: str) -> str:
-    return escape(visible(text, keep="\n\t"))
+    return escape(visible(text))
 
 
 def plot_sheet(strips: Sequence[Strip], path: Path, *, title: str, remark: str = "") -> None:

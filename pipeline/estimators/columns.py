@@ -79,7 +79,9 @@ def image_column(X: Any) -> ImageColumn:
 def _items(X: Any) -> Any:
     if isinstance(X, str | os.PathLike | Image.Image | Mapping | set | frozenset | _BYTES):
         raise SourceError(f"X: got one {type(X).__name__}; {_EXPECTED}")
-    if hasattr(X, "columns") and hasattr(X, "shape"):  # a data frame of pandas or polars
+    if hasattr(X, "shape") and hasattr(
+        X, "columns"
+    ):  # a table; the columns of a lazy frame are costly to find
         X = _only_column(X)
     if hasattr(X, "to_list"):  # a series of pandas or polars
         return X.to_list()
@@ -91,6 +93,10 @@ def _items(X: Any) -> Any:
 
 
 def _only_column(X: Any) -> Any:
+    if not (hasattr(X, "iloc") or hasattr(X, "get_column")):
+        raise SourceError(
+            f"X: got {type(X).__name__}; {_EXPECTED} of pandas or polars, such as X.to_pandas() of a table of Arrow"
+        )
     if len(X.shape) != 2 or X.shape[1] != 1:
         names = ", ".join(map(str, X.columns))
         raise SourceError(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils import Tags
-from sklearn.utils.validation import _check_feature_names_in, validate_data
+from sklearn.utils.validation import validate_data
 
 from frostline.errors import OptionError
 from frostline.features.spec import FeatureSpec
@@ -182,11 +182,15 @@ class ImageFeatures(TransformerMixin, BaseEstimator):
         """Return the names of the d features: ``efficientnet_lite0_0`` and so on, or with the layer ``NAME_LAYER_0``.
 
         Args:
-            input_features: None, or the name of the column of images, which is checked and not used.
+            input_features: None, or a list with the name of the column of images, which is checked and not used.
+
+        Raises:
+            EstimatorError: It is not a list of one name, or another name than that of the column in `fit`.
+            FeaturesError: It was not fitted, and the backbone, its weights or the layer are not available.
         """
         spec: FeatureSpec | None = getattr(self, "spec_", None)
-        if spec:
-            _check_feature_names_in(self, input_features, generate_names=False)
+        if input_features is not None:
+            _check_name(input_features, getattr(self, "feature_names_in_", None))
         name, layer = (spec.backbone, spec.layers[0]) if spec else self._extractor().output()
         parts = [name.rpartition(":")[2], *([layer.key] if layer.key != "embedding" else [])]
         return np.array([f"{'_'.join(parts)}_{index}" for index in range(layer.dim)], dtype=object)
@@ -241,6 +245,25 @@ class ImageFeatures(TransformerMixin, BaseEstimator):
                 f"{text}\nRemove or repair them, or pass on_error='nan', which gives them a row of NaN"
             )
         warnings.warn(f"{text}\nTheir features are NaN.", UserWarning, stacklevel=3)
+
+
+def _check_name(given: Any, fitted: NDArray[np.object_] | None) -> None:
+    """Check the name of the column of images, in the words that the checks of scikit-learn expect."""
+    names = np.asarray(given, object)
+    if names.shape != (1,):
+        raise EstimatorError(
+            "input_features should have length equal to number of features (1), the name of the column of images in a list;"
+            f" got {given!r}"
+        )
+    if not isinstance(names[0], str):
+        raise EstimatorError(
+            f"input_features: got {given!r}, expected the name of the column of images as text"
+        )
+    if fitted is not None and names[0] != fitted[0]:
+        raise EstimatorError(
+            f"input_features is not equal to feature_names_in_: got {names[0]!r}, and the column was named {fitted[0]!r} in"
+            " fit"
+        )
 
 
 def _check_same(fitted: FeatureSpec, spec: FeatureSpec) -> None:

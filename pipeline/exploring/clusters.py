@@ -27,7 +27,7 @@ from frostline.features.errors import SearchError
 from frostline.features.images.thumbnails import Pictures
 from frostline.pipeline.drawing.sheets import SHEET_SIDE, Strip, Tile
 from frostline.pipeline.drawing.thumbnails import check_source, opened_pictures
-from frostline.pipeline.exploring.outputs import Outputs
+from frostline.pipeline.exploring.outputs import Outputs, check_apart
 from frostline.pipeline.hosts.memory import half_of_memory
 from frostline.pipeline.inputs.labelled_images import choose_layer, divide_rows
 from frostline.pipeline.options.stage import stage
@@ -35,7 +35,7 @@ from frostline.pipeline.options.vectors.clusters import ClusterMethod, ClusterOp
 from frostline.splits import SPLITS, Split
 
 _NEAREST = 5  # images of each cluster that are named
-_COLUMNS = ("image", "cluster", "distance", "probability", "label", "split")
+COLUMNS = ("image", "cluster", "distance", "probability", "label", "split")
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,7 @@ def clusters(cache: str | Path | FeatureCache, options: ClusterOptions) -> Clust
     outputs = Outputs.at(options.out, "clusters")
     if not isinstance(cache, FeatureCache):
         cache = FeatureCache.open(cache)
+    check_apart(cache, outputs)
     check_source(cache, options.source)
     layer = choose_layer(cache, options.layer).key
     rows = np.flatnonzero(cache.ok)
@@ -147,6 +148,11 @@ def clusters(cache: str | Path | FeatureCache, options: ClusterOptions) -> Clust
             memory=half_of_memory(),
             advance=advance,
         )
+    if isinstance(count, int) and len(found.centres) < count:
+        options.report.warn(
+            f"Only {len(found.centres)} of the {count} clusters have images, because images have equal vectors or no other"
+            " cluster is nearest to any."
+        )
     members = _members(found)
     table = contingency(found.cluster, labels, (len(found.centres), len(cache.classes)))
     described = [
@@ -159,6 +165,7 @@ def clusters(cache: str | Path | FeatureCache, options: ClusterOptions) -> Clust
             lambda: _strips(
                 described, [rows[part][: options.top] for part in members.values()], pictures, outputs.tiles
             ),
+            columns=COLUMNS,
             title=f"Clusters of {cache.path.name}",
             remark=lambda: " ".join(filter(None, [_remark(options, layer), pictures.obstacle])),
             report=options.report,
@@ -243,7 +250,7 @@ def as_rows(
     return [
         dict(
             zip(
-                _COLUMNS,
+                COLUMNS,
                 (
                     str(cache.ids[row]),
                     cluster,

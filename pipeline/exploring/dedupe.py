@@ -27,7 +27,7 @@ from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.vectors.quality import DedupeOptions, Keep
 from frostline.splits import SPLITS, Split
 
-_COLUMNS = ("group", "image", "kept", "similarity", "label", "split")
+COLUMNS = ("group", "image", "kept", "similarity", "label", "split")
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,7 @@ class Duplicates:
         images: The images of all groups, by group, the kept one first and then the most similar.
         across_splits: Numbers of the groups with images in more than one split.
         different_labels: Numbers of the groups with images of different classes.
+        lost_labels: Numbers of the groups whose kept image has no label, although another one has.
         listing: CSV file of the groups; None if none was written.
         manifest: Manifest without the dropped images; None if none was written.
         picture: Contact sheet; None if none was written.
@@ -86,6 +87,7 @@ class Duplicates:
     images: tuple[Duplicate, ...]
     across_splits: tuple[int, ...]
     different_labels: tuple[int, ...]
+    lost_labels: tuple[int, ...]
     listing: Path | None
     manifest: Path | None
     picture: Path | None
@@ -142,10 +144,11 @@ def dedupe(cache: str | Path | FeatureCache, options: DedupeOptions) -> Duplicat
         keep, groups = _choose(groups, pictures, options)
         images = _images(cache, X, centre, groups, split)
         if listing:
-            write_table(as_rows(images), listing)
+            write_table(as_rows(images), listing, COLUMNS)
         written = outputs.write(
             as_rows(images),
             lambda: _strips(groups, images, pictures, outputs.tiles),
+            columns=COLUMNS,
             title=f"Duplicates in {cache.path.name}",
             remark=lambda: " ".join(
                 filter(
@@ -169,6 +172,7 @@ def dedupe(cache: str | Path | FeatureCache, options: DedupeOptions) -> Duplicat
         images=tuple(images),
         across_splits=_mixed(images, "split"),
         different_labels=_mixed(images, "label"),
+        lost_labels=_lost(images),
         listing=listing,
         manifest=manifest,
         picture=written.picture,
@@ -248,12 +252,18 @@ def _mixed(images: Sequence[Duplicate], what: str) -> tuple[int, ...]:
     return tuple(number for number, values in seen.items() if len(values) > 1)
 
 
+def _lost(images: Sequence[Duplicate]) -> tuple[int, ...]:
+    """Return the groups whose kept image has no label, although another one has."""
+    unlabelled = {each.group for each in images if each.kept and not each.label}
+    return tuple(sorted({each.group for each in images if each.label} & unlabelled))
+
+
 def as_rows(images: Sequence[Duplicate]) -> list[dict[str, Any]]:
     """Return the rows of the list."""
     return [
         dict(
             zip(
-                _COLUMNS,
+                COLUMNS,
                 (each.group, each.image, int(each.kept), f"{each.similarity:.6f}", each.label, each.split),
                 strict=True,
             )

@@ -12,7 +12,7 @@ from frostline.errors import OptionError
 from frostline.features.sources import find_kind
 from frostline.features.table import ImageSource
 from frostline.pipeline.errors import RunError
-from frostline.pipeline.exploring.outputs import Outputs
+from frostline.pipeline.exploring.outputs import Outputs, check_apart
 from frostline.pipeline.inputs.joined_caches import AnyCache
 from frostline.splits import SPLITS
 from frostline.system.atomic import write_text_file
@@ -36,33 +36,24 @@ def listed_outputs(
         name: Name of the list and the sheets in a folder, without an ending.
 
     Raises:
-        OptionError: The path ends like another kind of file, or is the manifest of the cache.
+        OptionError: A path ends like another kind of file, or is that of the cache, its manifest, one of its images or
+            another output.
         RunError: The images are not files of their own.
     """
     outputs = Outputs.at(out, name)
     listed = Path(listing) if listing else None
+    if listed and listed.suffix.lower() != ".csv":
+        raise OptionError(f"list: got {str(listing)!r}, expected a file ending in .csv")
+    check_apart(cache, outputs, list=listed)
     manifest = outputs.table
     if manifest and outputs.page:  # a folder
         listed = listed or manifest
         manifest = manifest.with_name("manifest.csv")
     if manifest:
-        check_manifest(manifest, cache, source)
+        check_apart(cache, Outputs(manifest, outputs.picture, outputs.page), list=listed)
+        if cache.rows and (obstacle := _obstacle(cache, source)):
+            raise RunError(obstacle)
     return Outputs(None, outputs.picture, outputs.page), listed, manifest
-
-
-def check_manifest(path: Path, cache: AnyCache, source: ImageSource | None) -> None:
-    """Check that a manifest of images of a cache can be written.
-
-    Raises:
-        OptionError: The path is that of the cache's own manifest.
-        RunError: The images are not files of their own.
-    """
-    if resolved(path) == Path(cache.source):
-        raise OptionError(
-            f"out: {path} is the manifest that {cache.path} was extracted from; choose another name"
-        )
-    if cache.rows and (obstacle := _obstacle(cache, source)):
-        raise RunError(obstacle)
 
 
 def _obstacle(cache: AnyCache, source: ImageSource | None) -> str:

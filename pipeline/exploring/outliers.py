@@ -17,14 +17,14 @@ from frostline.features.errors import SearchError
 from frostline.features.images.thumbnails import Pictures
 from frostline.pipeline.drawing.sheets import SHEET_SIDE, Strip, Tile
 from frostline.pipeline.drawing.thumbnails import check_source, opened_pictures
-from frostline.pipeline.exploring.outputs import Outputs, label_of
+from frostline.pipeline.exploring.outputs import Outputs, check_apart, label_of
 from frostline.pipeline.exploring.qualities import Qualities, measure
 from frostline.pipeline.inputs.labelled_images import choose_layer
 from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.vectors.quality import OutlierOptions
 from frostline.splits import SPLITS
 
-_COLUMNS = ("kind", "rank", "image", "label", "split", "value", "z", "remark")
+COLUMNS = ("kind", "rank", "image", "label", "split", "value", "z", "remark")
 
 KINDS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -132,6 +132,7 @@ def outliers(cache: str | Path | FeatureCache, options: OutlierOptions) -> Outli
     outputs = Outputs.at(options.out, "outliers")
     if not isinstance(cache, FeatureCache):
         cache = FeatureCache.open(cache)
+    check_apart(cache, outputs)
     check_source(cache, options.source)
     layer = choose_layer(cache, options.layer).key
     rows = np.flatnonzero(cache.ok)
@@ -169,6 +170,7 @@ def outliers(cache: str | Path | FeatureCache, options: OutlierOptions) -> Outli
         written = outputs.write(
             as_rows(listed),
             lambda: _strips(rows, chosen, listed, pictures, outputs.tiles),
+            columns=COLUMNS,
             title=f"Outliers in {cache.path.name}",
             remark=lambda: pictures.obstacle,
             report=options.report,
@@ -243,7 +245,7 @@ def as_rows(found: Sequence[Outlier]) -> list[dict[str, Any]]:
         rank = rank + 1 if number and found[number - 1].kind == each.kind else 1
         values = (f"{each.value:.6g}", f"{each.z:.3f}", each.remark)
         rows.append(
-            dict(zip(_COLUMNS, (each.kind, rank, each.image, each.label, each.split, *values), strict=True))
+            dict(zip(COLUMNS, (each.kind, rank, each.image, each.label, each.split, *values), strict=True))
         )
     return rows
 

@@ -7,10 +7,13 @@ from typing import Any
 
 from frostline.errors import OptionError
 from frostline.features.cache import FeatureCache
+from frostline.features.sources import find_kind
 from frostline.pipeline.drawing.attempts import attempted, drawn
 from frostline.pipeline.drawing.sheets import MOST_TILES, MOST_TILES_OF_A_PAGE, Strip, plot_sheet, write_page
 from frostline.pipeline.drawing.tables import write_table
+from frostline.pipeline.inputs.joined_caches import AnyCache, members
 from frostline.pipeline.progress import Reporter
+from frostline.system.files import resolved
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Outputs:
         rows: Sequence[Mapping[str, Any]],
         strips: Callable[[], Sequence[Strip]],
         *,
+        columns: Sequence[str],
         title: str,
         remark: Callable[[], str],
         report: Reporter,
@@ -67,21 +71,21 @@ class Outputs:
         """Write the files, first the table, and return those that were written.
 
         Args:
-            rows: Rows of the table. Nothing is written without any.
+            rows: Rows of the table. Without any, the table has a heading only, and the sheets say that there is nothing.
             strips: Function that returns the strips of the sheets; it is called only if there is one.
+            columns: Names of the columns of the table.
             title: Title of the sheets.
             remark: Function that returns a sentence below the title.
             report: Receiver of warnings about sheets that can't be drawn.
         """
-        if not rows:
-            return Outputs()
         if self.table:
-            write_table(rows, self.table)
+            write_table(rows, self.table, columns)
         if not self.tiles:
             return self
         shown = attempted("the thumbnails", strips, report)
         if shown is None:
             return Outputs(self.table)
+        shown = shown or [Strip("Nothing was found.", ())]
         picture = page = None
         if self.picture:
             picture = drawn(
@@ -92,6 +96,49 @@ class Outputs:
                 self.page, lambda path: write_page(shown, path, title=title, remark=remark()), report
             )
         return Outputs(self.table, picture, page)
+
+
+def check_apart(cache: AnyCache, outputs: Outputs, **others: Path | None) -> None:
+    """Check that no output replaces another one, the cache, its manifest or one of its images.
+
+    Args:
+        cache: The cache.
+        outputs: Outputs that the option ``out`` named.
+        others: Further outputs, by the name of their option.
+
+    Raises:
+        OptionError: One would.
+    """
+    places = [("out", each) for each in (outputs.table, outputs.picture, outputs.page)]
+    seen: set[Path] = set()
+    for option, path in [*places, *others.items()]:
+        if path is None:
+            continue
+        place = resolved(path)
+        if place in seen:
+            raise OptionError(f"{option}: {path} is another output too; choose another name")
+        seen.add(place)
+        for each in members(cache):
+            if place == resolved(each.path):
+                raise OptionError(f"{option}: {path} is the cache itself; choose another name")
+            if place == Path(each.source):
+                raise OptionError(
+                    f"{option}: {path} is the manifest that {each.path} was extracted from; choose another name"
+                )
+            if place.is_file() and _is_image(each, place):
+                raise OptionError(
+                    f"{option}: {path} is one of the images of {each.path}; choose another name"
+                )
+
+
+def _is_image(cache: FeatureCache, place: Path) -> bool:
+    """Return whether a path is that of an image of a cache."""
+    kind = find_kind(cache.source)
+    if kind is None or kind.locate is None:
+        return False
+    alike = (name for name in cache.ids.tolist() if name.rpartition("/")[2] == place.name)
+    found = (kind.locate(cache.source, name) for name in alike)
+    return any(isinstance(each, Path) and resolved(each) == place for each in found)
 
 
 def label_of(cache: FeatureCache, row: int) -> str:

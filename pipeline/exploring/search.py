@@ -21,7 +21,7 @@ from frostline.features.table import OK, ImageSource
 from frostline.pipeline.drawing.sheets import SHEET_SIDE, Strip, Tile
 from frostline.pipeline.drawing.thumbnails import check_source, opened_pictures, warn_of_obstacle
 from frostline.pipeline.errors import RunError
-from frostline.pipeline.exploring.outputs import Outputs, label_of
+from frostline.pipeline.exploring.outputs import Outputs, check_apart, label_of
 from frostline.pipeline.extraction.new_images import new_computation, new_features
 from frostline.pipeline.inputs.labelled_images import choose_layer
 from frostline.pipeline.inputs.networks import load_matching
@@ -32,7 +32,7 @@ from frostline.pipeline.options.vectors.search import SearchOptions
 from frostline.registry import near
 from frostline.splits import SPLITS
 
-_COLUMNS = ("query", "rank", "image", "label", "split", "distance", "error")
+COLUMNS = ("query", "rank", "image", "label", "split", "distance", "error")
 
 
 @dataclass(frozen=True)
@@ -138,6 +138,7 @@ def search(cache: str | Path | FeatureCache, options: SearchOptions) -> SearchRe
     outputs = Outputs.at(options.out, "search")
     if not isinstance(cache, FeatureCache):
         cache = FeatureCache.open(cache)
+    check_apart(cache, outputs)
     check_source(cache, options.source)
     layer = choose_layer(cache, options.layer).key
     among = _among(cache, options)
@@ -156,6 +157,7 @@ def search(cache: str | Path | FeatureCache, options: SearchOptions) -> SearchRe
     written = outputs.write(
         as_rows(matches),
         strips,
+        columns=COLUMNS,
         title=f"Nearest images in {cache.path.name}",
         remark=lambda: " ".join(filter(None, [f"{_measure(options.metric)} of {layer}.", remark])),
         report=options.report,
@@ -294,10 +296,10 @@ def as_rows(matches: Sequence[Matches]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for each in matches:
         if each.error is not None:
-            rows.append(dict(zip(_COLUMNS, (each.query, "", "", "", "", "", each.error), strict=True)))
+            rows.append(dict(zip(COLUMNS, (each.query, "", "", "", "", "", each.error), strict=True)))
         for rank, one in enumerate(each.neighbours, 1):
             values = (each.query, rank, one.image, one.label, one.split, f"{one.distance:.6g}", "")
-            rows.append(dict(zip(_COLUMNS, values, strict=True)))
+            rows.append(dict(zip(COLUMNS, values, strict=True)))
     return rows
 
 

@@ -30,7 +30,7 @@ from frostline.pipeline.runs.caches import check_compatible
 from frostline.pipeline.runs.run import Run, load_run
 from frostline.splits import SPLITS, Split
 
-_COLUMNS = ("rank", "image", "split", "distance", "predicted", "probability", "uncertainty")
+COLUMNS = ("rank", "image", "split", "distance", "predicted", "probability", "uncertainty")
 _BLOCK_VALUES = 2**22  # numbers of the features of a block of rows
 _REMARKS = {
     "coreset": "Each is the farthest from its nearest labelled or earlier suggested image.",
@@ -167,7 +167,7 @@ def suggest(cache: str | Path | AnyCache, options: SuggestOptions) -> Suggestion
         )
     images = _suggestions(cache, chosen, found, np.searchsorted(rows, chosen.rows))
     if listing:
-        write_table(as_rows(images), listing)
+        write_table(as_rows(images), listing, COLUMNS)
     if manifest:
         kept = np.flatnonzero(cache.ok & (cache.labels >= 0)) if options.with_labelled else chosen.rows[:0]
         write_manifest(manifest, cache, np.concatenate([chosen.rows, kept]), options.source)
@@ -175,6 +175,7 @@ def suggest(cache: str | Path | AnyCache, options: SuggestOptions) -> Suggestion
         written = outputs.write(
             as_rows(images),
             lambda: [_strip(chosen.rows, images, pictures, outputs)],
+            columns=COLUMNS,
             title=f"Images of {cache.path.name} to label next",
             remark=lambda: " ".join(filter(None, [_REMARKS[options.rule], pictures.obstacle])),
             report=options.report,
@@ -289,7 +290,7 @@ def as_rows(images: Sequence[Suggestion]) -> list[dict[str, Any]]:
     return [
         dict(
             zip(
-                _COLUMNS,
+                COLUMNS,
                 (
                     rank,
                     each.image,

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +62,7 @@ class LabelErrors:
         per_class: Number of probably wrong labels per given class.
         picture: Thumbnails of the most doubtful labels; None without findings or without an output folder, or if they
             could not be drawn.
-        table: CSV file of all findings; None without findings or without an output folder.
+        table: CSV file of all findings; None without an output folder.
         seconds: Wall time.
     """
 
@@ -127,9 +127,11 @@ def label_errors(cache: str | Path | FeatureCache, options: LabelErrorOptions) -
         )
     )
     picture = table = None
-    if options.out is not None and found:
+    if options.out is not None:
         table = Path(options.out) / TABLE
-        write_table([vars(each) for each in found], table)
+        write_table([vars(each) for each in found], table, [each.name for each in fields(DoubtfulLabel)])
+        (Path(options.out) / PICTURE).unlink(missing_ok=True)  # that of an earlier call
+    if options.out is not None and found:
         picture = drawn(
             Path(options.out) / PICTURE,
             lambda path: _draw(cache, doubtful, found, path, options),

@@ -134,6 +134,15 @@ def test_zero_vector_has_distance_one_to_all_rows():
     np.testing.assert_array_equal(found.rows, [[0, 1, 2, 3], [1, 0, 2, 3]])
 
 
+def test_zero_vector_is_equally_far_from_rows_whose_length_is_rounded():
+    X = np.random.default_rng(0).normal(size=(200, 7)).astype(np.float32)
+    found = RowSearch(Vectors(X), metric="cosine", device=torch.device("cpu")).nearest(
+        Vectors(np.zeros((1, 7), np.float32)), 200
+    )
+    assert (found.distances == 1).all()
+    np.testing.assert_array_equal(found.rows, [np.arange(200)])
+
+
 def test_a_caller_that_allows_tf32_gets_the_same_neighbours():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(400, 64)).astype(np.float32)

@@ -29,7 +29,7 @@ def read_text(file: str, chosen: Mapping[str, str | None]) -> Sheet:
     with open(open_regular(file), encoding="utf-8-sig", newline="") as stream:  # noqa: PTH123  # a descriptor
         reader = csv.reader(bounded_lines(stream, file), delimiter=delimiter, strict=True)
         try:
-            header = next(reader, [])
+            header = [from_cell(cell) for cell in next(reader, [])]
             wanted = find_columns(header, chosen, f"{file}, line 1")
             side = side_names(header, wanted.values())
             needed = [*wanted.values(), *side.values()]

@@ -18,7 +18,7 @@ from frostline.pipeline.drawing.thumbnails import check_source, opened_pictures,
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.exploring.maps.page import Colouring, Contents, write_map_page
 from frostline.pipeline.exploring.maps.tiles import tile_side, tiles
-from frostline.pipeline.exploring.outputs import Outputs
+from frostline.pipeline.exploring.outputs import Outputs, check_apart
 from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
 from frostline.pipeline.inputs.labelled_images import divide_rows
 from frostline.pipeline.inputs.layers import layer_choices, layer_features
@@ -113,6 +113,7 @@ def map_cache(cache: str | Path | AnyCache, options: MapOptions) -> CacheMap:
     outputs = _outputs(options.out)
     check_map(options.method, "--method")
     cache = open_caches(cache)
+    check_apart(cache, outputs)
     check_source(cache, options.source)
     run = None if options.run is None else _matching_run(options.run, cache, options)
     layer = _layer(cache, options.layer, run)

@@ -225,13 +225,14 @@
 
   /* ------------------------------------------------------------------------------------------------ view */
 
-  const fitted = () => Math.max(1, Math.min(width - 48, height - 48) || 1);
+  const border = tiles.length ? 72 : 48; /* pixels of both sides, which hold half a thumbnail each */
+  const fitted = () => Math.max(1, Math.min(width - border, height - border) || 1);
 
   function fit() {
     view.scale = fitted();
     const [low, high] = extent;
     const wide = high[0] - low[0], tall = high[1] - low[1];
-    view.scale = Math.min((width - 48) / Math.max(wide, 1e-6), (height - 64) / Math.max(tall, 1e-6), 4 * fitted());
+    view.scale = Math.min((width - border) / Math.max(wide, 1e-6), (height - border - 16) / Math.max(tall, 1e-6), 4 * fitted());
     view.scale = Math.max(view.scale, 1);
     view.left = width / 2 - ((low[0] + high[0]) / 2) * view.scale;
     view.top = height / 2 - ((low[1] + high[1]) / 2) * view.scale;

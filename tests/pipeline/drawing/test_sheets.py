@@ -50,6 +50,12 @@ def test_a_page_escapes_names_and_holds_its_pictures(tmp_path):
     assert "prefers-color-scheme: dark" in text
 
 
+def test_a_line_feed_in_a_name_is_shown(tmp_path):
+    write_page([strip(2, "ti\ntle", "na\nme")], tmp_path / "p.html", title="title", remark="re\nmark")
+    text = (tmp_path / "p.html").read_text("utf-8")
+    assert ("ti\\ntle" in text, "na\\nme" in text, "re\nmark" in text) == (True, True, True)
+
+
 def test_short_strips_stand_side_by_side_in_a_sheet(tmp_path):
     for count, strips in {"one": [strip(2)], "four": [strip(2)] * 4, "five": [strip(2)] * 5}.items():
         plot_sheet(strips, tmp_path / f"{count}.png", title=EVIL, remark="remark")

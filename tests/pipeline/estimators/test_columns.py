@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from frostline.features.errors import SourceError
 from frostline.pipeline.estimators.columns import image_column
 from frostline.testing import encode, photo
-from tests.helpers.needs import needs_polars
+from tests.helpers.needs import needs_polars, needs_pyarrow
 
 GREY = np.arange(48, dtype=np.uint8).reshape(6, 8)
 COLOUR = np.arange(144, dtype=np.uint8).reshape(6, 8, 3)
@@ -51,6 +51,18 @@ def test_polars_columns_hold_paths_and_bytes(frame):
     for items in ([b"one", b"two"], ["a.png", "b.png"]):
         series = pl.Series("image", items)
         assert image_column(series.to_frame() if frame else series).items == items
+
+
+@needs_polars
+@needs_pyarrow
+def test_tables_that_are_no_data_frames_are_refused():
+    import polars as pl
+    import pyarrow as pa
+
+    with pytest.raises(SourceError, match=r"got Table; .*such as X\.to_pandas\(\)"):
+        image_column(pa.table({"image": ["a.png"]}))
+    with pytest.raises(SourceError, match="got LazyFrame"):  # without a warning of polars
+        image_column(pl.LazyFrame({"image": ["a.png"]}))
 
 
 @pytest.mark.parametrize("dtype", [str, object])

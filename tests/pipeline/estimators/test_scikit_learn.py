@@ -25,6 +25,7 @@ from sklearn.utils import estimator_checks, get_tags
 import frostline
 from frostline import ImageFeatures, KNNHead, LinearHead
 from frostline.features.cache import FeatureCache
+from frostline.pipeline.errors import EstimatorError
 from frostline.pipeline.estimators import image_features
 from tests.helpers.needs import needs_polars
 
@@ -138,8 +139,18 @@ def test_names_of_the_features(make, digit_paths):
     assert features.get_feature_names_out(["image"]).tolist() == names
     assert features.feature_names_in_.tolist() == ["image"]
     assert (features.n_features_in_, features.n_features_out_) == (1, 96)
-    with pytest.raises(ValueError, match="input_features"):
-        features.get_feature_names_out(["picture"])
+    for wrong, message in (
+        (["picture"], "not equal to feature_names_in_: got 'picture', and the column was named 'image'"),
+        ("image", "should have length equal to number of features"),
+        ([], "should have length equal to number of features"),
+        (["image", "size"], "should have length equal to number of features"),
+        ([1], "expected the name of the column of images as text"),
+    ):
+        with pytest.raises(EstimatorError, match=message):
+            features.get_feature_names_out(wrong)
+        if wrong != ["picture"]:
+            with pytest.raises(EstimatorError, match=message):
+                make().get_feature_names_out(wrong)
     with pytest.raises(ValueError, match="feature names should match"):
         features.transform(pd.DataFrame({"picture": paths}))
 

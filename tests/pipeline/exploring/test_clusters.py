@@ -140,3 +140,14 @@ def test_the_command(planted_parts, tmp_path):
     empty = write_vectors(tmp_path / "d.h5", np.eye(3), failed=[0, 1, 2])
     with pytest.raises(SearchError, match="none of its 3 images has features"):
         clusters(empty, count=2)
+
+
+@pytest.mark.parametrize("method", ["kmeans", "mini-batch"])
+def test_fewer_different_vectors_than_clusters_are_told(tmp_path, method):
+    X = np.repeat(np.eye(3), 5, axis=0)
+    result = run(
+        *("clusters", write_vectors(tmp_path / "c.h5", X).path, "--count", 5, "--method", method, "--quiet")
+    )
+    assert "3 clusters of 15 images" in result.stdout
+    assert result.stderr.startswith("Warning: Only 3 of the 5 clusters have images, because")
+    assert "ConvergenceWarning" not in result.stderr

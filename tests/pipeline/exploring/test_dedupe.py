@@ -112,6 +112,16 @@ def test_groups_across_splits_and_with_different_labels_are_told(tmp_path):
     assert all(each["equal"] for each in document["images"])
 
 
+def test_a_label_that_only_a_dropped_image_has_is_told(tmp_path):
+    X = np.random.default_rng(0).normal(size=(12, 8))
+    for a, b in ((0, 1), (2, 3), (4, 5)):
+        X[b] = X[a]
+    labels = [-1, 0, 0, -1, -1, -1, *range(6)]  # only the first pair keeps the image without the label
+    result = run("dedupe", write_vectors(tmp_path / "c.h5", X, labels=labels).path, "--keep", "first")
+    assert "Warning: 1 groups with a label that the kept image does not have: 1\n" in result.stdout
+    assert "different labels" not in result.stdout
+
+
 def test_unlabelled_images_are_compared_as_well(tmp_path):
     X = np.random.default_rng(0).normal(size=(30, 8))
     X[5] = X[4]
@@ -145,7 +155,7 @@ def test_what_cannot_be_done_is_refused_before_the_comparison(planted, photos, t
 
 
 def test_a_manifest_keeps_groups_and_side_columns(photos, tmp_path):
-    lines = ["path,label,split,group,age,site"]
+    lines = ["path,label,split,group,age,'=site"]
     lines += [
         f"{photos / f'china/{name}.png'},a,train,g{name},{age},'=x"
         for name, age in (("00", 5), ("00_equal", 6), ("05", ""))
@@ -159,6 +169,7 @@ def test_a_manifest_keeps_groups_and_side_columns(photos, tmp_path):
     assert after.ids.tolist() == before.ids.tolist()
     assert after.groups.tolist() == before.groups.tolist()
     assert after.split.tolist() == before.split.tolist()
+    assert [each.name for each in after.columns] == ["age", "=site"]
     for ours, theirs in zip(after.columns, before.columns, strict=True):
         assert ours.name == theirs.name
         np.testing.assert_array_equal(ours.cells, theirs.cells)

@@ -101,3 +101,11 @@ def test_several_layers_and_unknown_ids_are_errors_of_the_command(tmp_path):
     wrong = run("search", tmp_path / "c.h5", "--row", "00003.png", "--layer", "a", code=1)
     assert "did you mean '00003.jpg'" in wrong.stderr
     assert "Error: Invalid value" not in wrong.stderr
+
+
+def test_the_only_row_is_not_found_for_itself_unless_asked(tmp_path):
+    cache = write_vectors(tmp_path / "c.h5", np.eye(1, 3))
+    with pytest.raises(SearchError, match="is the only one to search; to find it too, pass --include-self"):
+        search(cache, row=["00000.jpg"])
+    (found,) = search(cache, row=["00000.jpg"], include_self=True, k=1).queries
+    assert [each.image for each in found.neighbours] == ["00000.jpg"]

@@ -2,15 +2,18 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import frostline
+from frostline.commands.explore import _suggest_text
 from frostline.errors import OptionError
 from frostline.features.cache import FeatureCache
 from frostline.features.errors import SearchError
 from frostline.pipeline import RunError, extract, suggest, train_head
+from frostline.pipeline.exploring.suggest import Suggestion, Suggestions
 from tests.helpers.network import BACKBONE, BACKBONE_OPTIONS
 from tests.helpers.runner import run
 from tests.helpers.vectors import write_vectors
@@ -187,3 +190,13 @@ def test_nothing_to_suggest_and_the_command(half, tmp_path):
     assert "Only 60 images can be suggested, fewer than the 70 asked for." in lines.stderr
     wrong = run("suggest", cache.path, "--by", "uncertainty", code=2)
     assert "uncertainty needs the predictions of a run; name it with --run" in wrong.stderr
+
+
+def test_the_table_shows_whole_class_names_and_rounded_numbers():
+    image = Suggestion("a.jpg", "", 12.34567, "aeroplane", 0.99996, 0.12345)
+    result = Suggestions(
+        *(Path("c.h5"), Path("run"), "both", "embedding", 3, 9, 0, (image,)), None, None, None, None, 0.1
+    )
+    table = next(iter(_suggest_text(result)))
+    assert table.headings == ["rank", "image", "distance", "predicted", "probability", "uncertainty"]
+    assert table.rows == [["1", "a.jpg", "12.3457", "aeroplane", "1.0000", "0.1235"]]

@@ -40,6 +40,18 @@ def test_wrong_label_is_found_without_test_rows(cache, tmp_path, monkeypatch):
     assert cache.ids[wrong] in run("label-errors", cache.path, "--folds", "3").stdout
 
 
+@needs_cleanlab
+def test_no_findings_replace_those_of_an_earlier_call(cache, tmp_path, monkeypatch):
+    features = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32) + 20 * cache.labels[:, None]
+    monkeypatch.setattr(FeatureCache, "features", lambda *_args, **_options: features)
+    for name in ("label-errors.csv", "label-errors.png"):
+        (tmp_path / name).write_text("earlier")
+    result = label_errors(cache, folds=3, out=tmp_path, device="cpu")
+    assert (result.found, result.picture) == ((), None)
+    assert result.table.read_text() == "image,given,suggested,margin\n"
+    assert not (tmp_path / "label-errors.png").exists()
+
+
 def test_missing_cleanlab_names_the_extra(cache, monkeypatch):
     monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
     assert "frostline[label-errors]" in run("label-errors", cache.path, code=1).stderr

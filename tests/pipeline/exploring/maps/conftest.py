@@ -8,7 +8,7 @@ from PIL import Image
 
 from frostline.features.cache import FeatureCache
 from frostline.pipeline import extract, train_head
-from tests.helpers.digits import copy_digits
+from tests.helpers.images import copy_digits
 from tests.helpers.network import BACKBONE
 
 CLASSES = ("<!--<script>alert(1)", 'o"ne & <b>more', "two \u202e owt")
