@@ -114,7 +114,8 @@ def write_files(*paths: Path, outdated: Iterable[Path] = ()) -> Iterator[tuple[B
     """
     with ExitStack() as stack:
         found = [stack.enter_context(_Unpublished.at(path)) for path in paths]
-        yield tuple(unpublished.file for unpublished in found)
+        with _named(paths[-1]):
+            yield tuple(unpublished.file for unpublished in found)
         for unpublished in found:
             with _named(unpublished.path):
                 unpublished.finish()
@@ -164,9 +165,13 @@ def write_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         with _named(path):
             for folder, _, _ in os.walk(partial, topdown=False):
                 sync_folder(Path(folder))
-        if replace:
-            _put_aside(path)
-        _rename_new(partial, path)
+        aside = _put_aside(path) if replace else None
+        try:
+            _rename_new(partial, path)
+        except OSError:
+            if aside:
+                rename(aside, path)
+            raise
         if replace:
             sweep(path)
     except BaseException:
@@ -183,10 +188,13 @@ def _rename_new(old: Path, new: Path) -> None:
     rename(old, new)
 
 
-def _put_aside(path: Path) -> None:
-    """Rename a folder, if there is one, to a name that `sweep` deletes."""
-    if path.is_dir() and not path.is_symlink():
-        rename(path, path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial"))
+def _put_aside(path: Path) -> Path | None:
+    """Rename a folder, if there is one, to a name that `sweep` deletes; return that name."""
+    if not path.is_dir() or path.is_symlink():
+        return None
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    rename(path, aside)
+    return aside
 
 
 def copy_folder(source: Path, target: Path) -> None:
