@@ -409,7 +409,7 @@ def test_folder_that_is_not_renamed_keeps_the_earlier_one(tmp_path, monkeypatch)
 
 def test_error_of_the_disk_while_files_are_written_names_one(tmp_path):
     first, last = tmp_path / "a", tmp_path / "b"
-    with pytest.raises(OSError, match="No space.*b'$"), write_files(first, last):
+    with pytest.raises(OSError, match=r"No space.*b'$"), write_files(first, last):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert names(tmp_path) == []
 
