@@ -212,8 +212,7 @@ def open_cifar_archive(path: str) -> ArrayFile:
     with open(open_regular(path), "rb") as stream:  # noqa: PTH123  # a descriptor
         status = os.fstat(stream.fileno())
         try:
-            unpacked = gzip.GzipFile(fileobj=stream)
-            with tarfile.open(fileobj=_Bounded(unpacked, 2 * _MOST, path), mode="r|") as archive:
+            with tarfile.open(fileobj=_Bounded(stream, 2 * _MOST, path), mode="r|") as archive:
                 files = dict(_files(archive))
         except SourceError:
             raise
@@ -229,21 +228,23 @@ def open_cifar_archive(path: str) -> ArrayFile:
     return array_file(path, stat_fields(status), parts, open_cifar_archive)
 
 
-class _Bounded:
-    """Readable stream that is refused beyond a size, because a small file can expand to terabytes.
+class _Bounded(gzip.GzipFile):
+    """Gzip file that is refused beyond a size, because a small one can expand to terabytes.
 
     Args:
-        stream: Stream of the unpacked bytes.
-        most: Largest number of bytes.
+        stream: The compressed file.
+        most: Largest number of bytes that it may hold.
         path: Path of the file, for the message.
     """
 
-    def __init__(self, stream: BinaryIO | gzip.GzipFile, most: int, path: str) -> None:
-        self._stream, self._most, self._left, self._path = stream, most, most, path
+    def __init__(self, stream: BinaryIO, most: int, path: str) -> None:
+        super().__init__(fileobj=stream, mode="rb")
+        self._most, self._left, self._path = most, most, path
 
-    def read(self, size: int) -> bytes:
+    def read(self, size: int | None = -1) -> bytes:
         """Return the next bytes."""
-        data = self._stream.read(min(size, self._left + 1))
+        most = self._left + 1
+        data = super().read(most if size is None or size < 0 else min(size, most))
         self._left -= len(data)
         if self._left < 0:
             raise SourceError(

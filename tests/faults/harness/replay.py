@@ -111,11 +111,11 @@ class Replay:
         event = outcome.events[at] if at < len(outcome.events) else outcome.events[-1]
         where = f"error {error} from event {at} on ({event.kind} {event.path}): "
         found = [where + each for each in self._torn(left.state)]
-        if outcome.code == 0:  # pictures and measurements are optional, if that is said
+        if outcome.code == 0:  # pictures, sheets and measurements are optional, if that is said
             missing = self.reference.once.state.keys() - left.state.keys()
             if missing and "Warning: " not in outcome.stderr:
                 found.append(where + f"ended well and in silence, without {sorted(missing)}")
-            optional = all(name.endswith(".png") for name in missing)
+            optional = all(name.endswith((".png", ".html")) for name in missing)
             return found + ([] if missing and optional else [where + each for each in self._next()]), event
         if outcome.traceback or outcome.code != 1 or len(outcome.errors) != 1:
             found.append(where + f"no single error: {outcome}")
