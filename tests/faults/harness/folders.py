@@ -59,7 +59,7 @@ def content_of(path):
         return digest_of(data)
     try:
         return digest_of(read(path, data))
-    except (ValueError, KeyError, OSError, FrostlineError, csv.Error, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, OSError, FrostlineError, csv.Error, zipfile.BadZipFile) as error:
         return f"not readable ({type(error).__name__}): {digest_of(data)}"
 
 
