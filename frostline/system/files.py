@@ -289,7 +289,8 @@ def sync_folder(path: Path) -> None:
         return
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
+        with named(path):
+            os.fsync(fd)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
