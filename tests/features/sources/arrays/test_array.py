@@ -157,7 +157,9 @@ def test_a_folder_of_the_mnist_family(tmp_path):
     np.testing.assert_array_equal(pixels_of(source, 7)[..., 0], GREY[5])
 
 
-@pytest.mark.parametrize("shape", [(1,) * 255, (0, 1 << 31, 1 << 31, 1 << 31)], ids=["255 axes", "no element"])
+@pytest.mark.parametrize(
+    "shape", [(1,) * 255, (0, 1 << 31, 1 << 31, 1 << 31)], ids=["255 axes", "no element"]
+)
 @pytest.mark.parametrize("name", ["train-labels-idx1-ubyte", "train-images-idx3-ubyte.gz"])
 def test_an_idx_header_of_an_impossible_shape_is_refused(name, shape, tmp_path):
     write_idx(tmp_path / "train-images-idx3-ubyte", GREY)
