@@ -23,6 +23,7 @@ from frostline.system.files import (
     check_regular,
     create_folders,
     create_new,
+    named,
     open_binary,
     read_regular,
     rename,
@@ -31,8 +32,6 @@ from frostline.system.files import (
     write_all,
 )
 from frostline.system.locks import FileLock, LockHeldError, LocksUnsupportedError
-
-_OF_DISK = {errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC)}
 
 # The second form was written by earlier versions.
 _LEFTOVER = re.compile(r"([a-z0-9_]{8}|\d+-\d+)\.partial")
@@ -61,21 +60,10 @@ def write_file(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
     Raises:
         OSError: The file can't be written, or something else than a file is there. An existing file is unchanged.
     """
-    with _Unpublished.at(path) as unpublished, _named(path):
+    with _Unpublished.at(path) as unpublished, named(path):
         yield unpublished.file
         unpublished.finish(durable=durable)
         unpublished.publish(durable=durable)
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Add the path to an error of the disk, which names no file if it comes from an open one."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _OF_DISK and error.filename is None:
-            raise OSError(error.errno, error.strerror, str(path)) from error
-        raise
 
 
 @contextmanager
@@ -102,7 +90,7 @@ def replace_files(files: Mapping[Path, bytes], *, outdated: Iterable[Path] = ())
     """
     with write_files(*files, outdated=outdated) as opened:
         for file, (path, data) in zip(opened, files.items(), strict=True):
-            with _named(path):
+            with named(path):
                 file.write(data)
 
 
@@ -114,9 +102,10 @@ def write_files(*paths: Path, outdated: Iterable[Path] = ()) -> Iterator[tuple[B
     """
     with ExitStack() as stack:
         found = [stack.enter_context(_Unpublished.at(path)) for path in paths]
-        yield tuple(unpublished.file for unpublished in found)
+        with named(paths[-1]):
+            yield tuple(unpublished.file for unpublished in found)
         for unpublished in found:
-            with _named(unpublished.path):
+            with named(unpublished.path):
                 unpublished.finish()
         last = found[-1].path
         last.unlink(missing_ok=True)
@@ -137,7 +126,7 @@ def check_place(path: Path, size: int) -> None:
     Raises:
         OSError: The folder can't be written, or the disk has less space.
     """
-    with _Unpublished.at(path) as unpublished, _named(path):
+    with _Unpublished.at(path) as unpublished, named(path):
         allocate(unpublished.file.fileno(), size)
 
 
@@ -161,12 +150,16 @@ def write_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     partial, lock = _new_partial(path, Path.mkdir, folder=True)
     try:
         yield partial
-        with _named(path):
+        with named(path):
             for folder, _, _ in os.walk(partial, topdown=False):
                 sync_folder(Path(folder))
-        if replace:
-            _put_aside(path)
-        _rename_new(partial, path)
+        aside = _put_aside(path) if replace else None
+        try:
+            _rename_new(partial, path)
+        except OSError:
+            if aside:
+                rename(aside, path)
+            raise
         if replace:
             sweep(path)
     except BaseException:
@@ -183,10 +176,13 @@ def _rename_new(old: Path, new: Path) -> None:
     rename(old, new)
 
 
-def _put_aside(path: Path) -> None:
-    """Rename a folder, if there is one, to a name that `sweep` deletes."""
-    if path.is_dir() and not path.is_symlink():
-        rename(path, path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial"))
+def _put_aside(path: Path) -> Path | None:
+    """Rename a folder, if there is one, to a name that `sweep` deletes; return that name."""
+    if not path.is_dir() or path.is_symlink():
+        return None
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    rename(path, aside)
+    return aside
 
 
 def copy_folder(source: Path, target: Path) -> None:
@@ -299,7 +295,8 @@ class AppendedFile:
 
     def cut(self, size: int) -> None:
         """Drop everything after the first `size` bytes."""
-        os.ftruncate(self._fd, size)
+        with named(self._path):
+            os.ftruncate(self._fd, size)
 
     def overwrite(self, line: bytes, start: int) -> None:
         """Write a line over everything from byte `start` on.
@@ -307,9 +304,10 @@ class AppendedFile:
         Raises:
             OSError: The line can't be written. What the file holds from `start` on is then undefined, but not nothing.
         """
-        write_all(self._fd, memoryview(line + b"\n"), start)
-        self.cut(start + len(line) + 1)
-        sync(self._fd)
+        with named(self._path):
+            write_all(self._fd, memoryview(line + b"\n"), start)
+            self.cut(start + len(line) + 1)
+            sync(self._fd)
 
     def append(self, line: bytes) -> None:
         """Append a line, and wait until it is on the disk. If that fails, the file is as before.
@@ -319,8 +317,9 @@ class AppendedFile:
         """
         end = os.fstat(self._fd).st_size
         try:
-            write_all(self._fd, memoryview(line + b"\n"), end)
-            sync(self._fd)
+            with named(self._path):
+                write_all(self._fd, memoryview(line + b"\n"), end)
+                sync(self._fd)
         except BaseException:
             with contextlib.suppress(OSError):
                 self.cut(end)

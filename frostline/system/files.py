@@ -8,7 +8,7 @@ import os
 import stat
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 try:
@@ -16,6 +16,10 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+_OF_DISK = {
+    *(errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EROFS, errno.EACCES),
+    getattr(errno, "EDQUOT", errno.ENOSPC),
+}
 _UNSUPPORTED = {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}
 _CHUNK = 1 << 24
 # Without O_BINARY, Windows writes two bytes for each byte that is a line feed in text. A link that replaces the file
@@ -32,6 +36,17 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 )
 
 _seeking = threading.Lock()
+
+
+@contextlib.contextmanager
+def named(path: str | Path) -> Iterator[None]:
+    """Add the path to an error of the disk in the block, which names no file if it comes from an open one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _OF_DISK and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def open_regular(path: str | Path) -> int:
@@ -274,7 +289,8 @@ def sync_folder(path: Path) -> None:
         return
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
+        with named(path):
+            os.fsync(fd)
     except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise

@@ -168,9 +168,6 @@ def suggest(cache: str | Path | AnyCache, options: SuggestOptions) -> Suggestion
     images = _suggestions(cache, chosen, found, np.searchsorted(rows, chosen.rows))
     if listing:
         write_table(as_rows(images), listing, COLUMNS)
-    if manifest:
-        kept = np.flatnonzero(cache.ok & (cache.labels >= 0)) if options.with_labelled else chosen.rows[:0]
-        write_manifest(manifest, cache, np.concatenate([chosen.rows, kept]), options.source)
     with opened_pictures(cache, options.source) as pictures:
         written = outputs.write(
             as_rows(images),
@@ -180,6 +177,9 @@ def suggest(cache: str | Path | AnyCache, options: SuggestOptions) -> Suggestion
             remark=lambda: " ".join(filter(None, [_REMARKS[options.rule], pictures.obstacle])),
             report=options.report,
         )
+    if manifest:  # last, because the next run refuses to replace it
+        kept = np.flatnonzero(cache.ok & (cache.labels >= 0)) if options.with_labelled else chosen.rows[:0]
+        write_manifest(manifest, cache, np.concatenate([chosen.rows, kept]), options.source)
     return Suggestions(
         cache=cache.path,
         run=run.path if run else None,

@@ -8,7 +8,7 @@ from frostline.features.cache.arrow_rows import COLUMNS
 from frostline.pipeline.errors import ExportError
 from frostline.pipeline.exporting.arrow_files import record_batches
 from frostline.pipeline.exporting.exporters import Export, Exporter
-from frostline.system.files import sync
+from frostline.system.files import named, sync
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +38,8 @@ def _write(export: Export, folder: Path) -> None:
         raise ExportError(f"{folder.parent}: LanceDB can't write the table: {error}") from error
     for place, _, names in os.walk(folder):
         for name in names:
-            with (Path(place) / name).open("rb") as file:
+            path = Path(place) / name
+            with path.open("rb") as file, named(path):
                 sync(file.fileno())
 
 

@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from tests.faults.harness.cases import CASES
+from tests.faults.harness.cases import CASES, command_of, parameters
 from tests.faults.harness.folders import is_leftover, state_of
 from tests.faults.harness.interposition import Fault
 from tests.faults.harness.records import record
 from tests.faults.harness.trials import Command
-from tests.faults.harness.world import EXTRACT, EXTRACTION, TUNE
+from tests.faults.harness.world import EXPORT, EXTRACT, EXTRACTION, IMPORT, TUNE
 
 _MERGE = ("cache", "merge", "d.h5.part-1-of-2", "d.h5.part-2-of-2", "--delete-parts", "--quiet")
 _GROW = ("extract", "../more", "--cache", "d.h5", *EXTRACT)
@@ -35,7 +35,9 @@ _COMPARE = ("compare", "run", "other")
 _REPORT = ("report", "run", "other", "--out", "r.html", "--quiet")
 _PREDICT = ("predict", "run", "../data/class0", "--engine", "eager", "--quiet")
 
-PAIRS = (
+_EXPORT = (*EXPORT, "--to", "npy")
+
+CHOSEN = (
     ("empty", EXTRACTION, EXTRACTION),
     ("interrupted", EXTRACTION, _GROW),
     ("cache", _GROW, _TRAIN),
@@ -44,6 +46,11 @@ PAIRS = (
     ("parts", _MERGE, _MERGE),
     ("parts", _MERGE, EXTRACTION),
     ("parts", _MERGE, (*EXTRACTION, "--part", "1/2")),
+    ("cache", _GROW, _EXPORT),
+    ("cache", _GROW, ("map", "d.h5", "--out", "map", "--quiet")),
+    ("exported to a folder", (*_EXPORT, "--overwrite"), (*_EXPORT, "--overwrite")),
+    ("vectors", IMPORT, IMPORT),
+    ("vectors", IMPORT, ("cache", "import", "v.csv", "--name", "t", "--out", "i.h5", "--quiet")),
     ("cache", _TRAIN, _TRAIN),
     ("cache", _NAMED, _NAMED),
     ("cache", _SEARCH, _SEARCH),
@@ -58,6 +65,17 @@ PAIRS = (
     ("study", ("batch", "study.toml", "--quiet"), ("batch", "study.toml", "--quiet")),
     ("study", ("batch", "study.toml", "--quiet"), ("batch", "study.toml", "--dry-run")),
 )
+_PAIRED = {command_of(pair[1]) for pair in CHOSEN}
+TWICE = tuple(
+    {
+        case.command: (case.stage, case.arguments, case.arguments)
+        for case in reversed(CASES)
+        if case.command not in _PAIRED and not (case.patches or case.needs)
+    }.values()
+)
+"""The first case of each other command, twice at the same time."""
+
+PAIRS = (*CHOSEN, *TWICE)
 LONG_PAIRS = {"finetune", "batch"}
 
 
@@ -144,14 +162,14 @@ def test_looks_of_processes_at_the_same_time_have_numbers_of_their_own(world):
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP], ids=lambda code: errno.errorcode[code])
-@pytest.mark.parametrize("case", [case for case in CASES if not case.long][::6], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", parameters([case for case in CASES if not case.long][::6]))
 def test_file_systems_without_locks(world, case, code):
     check_without_locks(world, case, code)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP], ids=lambda code: errno.errorcode[code])
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", parameters(CASES))
 def test_every_command_on_file_systems_without_locks(world, case, code):
     check_without_locks(world, case, code)
     record("concurrency", case.name, "without locks", 1)

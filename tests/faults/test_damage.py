@@ -4,7 +4,7 @@ import pytest
 
 from tests.faults.damage import Read, Reading, flipped, flips, structural
 from tests.faults.harness.records import record
-from tests.faults.harness.world import EXTRACTION
+from tests.faults.harness.world import EXPORT, EXTRACT, EXTRACTION, IMPORT
 
 SHARDS = 3
 FLIPS = 160
@@ -17,6 +17,10 @@ _EVALUATE = ("evaluate", "run", "--json")
 _COMPARE = ("compare", "run", "other", "--json")
 _REPORT = ("report", "run", "other", "--out", "report.html")
 _PREDICT = ("predict", "run", "../data/class0", "--json", "--engine", "eager")
+_EXPORT = (*EXPORT, "--to", "csv")
+_SUGGEST = ("suggest", "d.h5", "--run", "run", "-n", "3", "--out", "n.csv")
+_MAP = ("map", "d.h5", "--run", "run", "--out", "m.csv")
+_IMAGES = ("--cache", "n.h5", *EXTRACT)
 _TRAIN = ("train-head", "d.h5", "--head", "centroid", "--run", "new", "--json")
 
 READS = (
@@ -33,6 +37,46 @@ READS = (
     Read("cache", "d.h5", ("cache", "verify", "d.h5")),
     Read("run", "d.h5", _EVALUATE),
     Read("imported", "i.h5", ("predict", "run", "--cache", "i.h5", "--json")),
+    Read(
+        "side columns",
+        "d.h5",
+        ("train-head", "d.h5", "--with-columns", "age,camera", "--run", "new", "--json"),
+    ),
+    *(
+        Read("cache", "d.h5", arguments)
+        for arguments in (
+            _EXPORT,
+            ("few-shot", "d.h5", "--head", "centroid", "--shots", "1", "--episodes", "2", "--out", "s"),
+            ("learning-curve", "d.h5", "--head", "centroid", "--points", "2", "--draws", "2", "--out", "c"),
+            ("label-errors", "d.h5", "--head", "centroid", "--folds", "2", "--out", "l"),
+            ("search", "d.h5", "--row", "class1/03.png", "-k", "3", "--out", "n.csv"),
+            ("dedupe", "d.h5", "--list", "l.csv"),
+            ("outliers", "d.h5", "--top", "2", "--no-images", "--out", "o.csv"),
+            ("clusters", "d.h5", "--count", "3", "--out", "g.csv"),
+        )
+    ),
+    Read("partly labelled", "d.h5", _SUGGEST),
+    *(Read("partly labelled", f"run/{name}", _SUGGEST) for name in ("run.json", "head.safetensors")),
+    Read("two runs", "d.h5", _MAP),
+    *(Read("two runs", f"run/{name}", _MAP) for name in ("run.json", "test_predictions.csv")),
+    Read(
+        "exported to a folder",
+        "exported/provenance.json",
+        (*EXPORT, "--to", "npy", "--overwrite"),
+        checked=False,
+    ),
+    *(
+        Read("vectors", name, ("cache", "import", *arguments, "--name", "n", "--out", "n.h5"), checked=False)
+        for name, arguments in (
+            ("v.npy", ("v.npy", "--labels", "y.npy")),
+            ("y.npy", ("v.npy", "--labels", "y.npy")),
+            ("v.csv", ("v.csv",)),
+        )
+    ),
+    Read("interrupted import", "i.h5.partial", IMPORT),
+    Read("manifest", "m.csv", ("extract", "m.csv", *_IMAGES), checked=False),
+    Read("archive", "s.tar", ("extract", "s.tar", *_IMAGES), checked=False),
+    Read("arrays", "s.npz", ("extract", "s.npz", *_IMAGES)),
     Read("parts", "d.h5.part-1-of-2", ("cache", "merge", "d.h5.part-1-of-2", "d.h5.part-2-of-2")),
     Read("interrupted", "d.h5.partial", EXTRACTION),
     Read("tuned", "tuned/backbone.json", ("evaluate", "tuned", "--json")),
@@ -55,7 +99,9 @@ def damage_all(reading, kinds):
 
 
 SHORT = tuple(
-    read for read in READS if read.arguments in {_EVALUATE, _COMPARE, _TRAIN} and read.stage != "run"
+    read
+    for read in READS
+    if read.arguments in {_EVALUATE, _COMPARE, _TRAIN, _EXPORT, _MAP} and read.stage != "run"
 )
 
 

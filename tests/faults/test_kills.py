@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from tests.faults.harness.cases import CASES, READERS
+from tests.faults.harness.cases import CASES, READERS, parameters
 from tests.faults.harness.folders import is_leftover, state_of
 from tests.faults.harness.records import record
 from tests.faults.harness.replay import Replay
@@ -40,7 +40,7 @@ def kill_all(replay, trials):
     assert not found, f"{len(found)} of {len(trials)}:\n" + "\n".join(found)
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if not case.long], ids=lambda case: case.name)
+@pytest.mark.parametrize("case", parameters([case for case in CASES if not case.long]))
 def test_killed_commands_are_completed_by_the_next_run(world, case):
     replay = replay_of(world, case)
     kill_all(replay, [(at, "before") for at in replay.sample(2)])
@@ -48,7 +48,7 @@ def test_killed_commands_are_completed_by_the_next_run(world, case):
 
 @pytest.mark.long
 @pytest.mark.parametrize("shard", range(SHARDS))
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", parameters(CASES))
 def test_commands_killed_at_every_event_are_completed_by_the_next_run(world, case, shard):
     replay = replay_of(world, case)
     events = replay.reference.events
@@ -58,7 +58,7 @@ def test_commands_killed_at_every_event_are_completed_by_the_next_run(world, cas
     kill_all(replay, trials[shard::SHARDS])
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", parameters(CASES))
 def test_undisturbed_commands_leave_nothing_unfinished(world, case):
     if case.long:
         pytest.skip("in the long form")
@@ -66,7 +66,7 @@ def test_undisturbed_commands_leave_nothing_unfinished(world, case):
     assert left == []
 
 
-@pytest.mark.parametrize("case", READERS, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", parameters(READERS))
 def test_commands_that_read_change_nothing(world, case):
     world.start(case.stage)
     before = state_of(world.root)

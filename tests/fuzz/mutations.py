@@ -1,10 +1,12 @@
 """Changes of valid files: of bytes, and of the parts of JSON, zip, safetensors and HDF5 with lengths and checksums right."""
 
+import gzip
 import io
 import json
 import random
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -154,6 +156,15 @@ def mutate_safetensors(data: bytes, rng: random.Random) -> bytes:
         return mutate_bytes(data, rng)
     header = rng.choice((mutate_json, mutate_bytes))(data[8 : 8 + size], rng)
     return struct.pack("<Q", len(header)) + header + data[8 + size :]
+
+
+def mutate_gzip(data: bytes, rng: random.Random) -> bytes:
+    """Change what a gzip file holds, and give its checksum right."""
+    try:
+        content = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error):
+        return mutate_bytes(data, rng)
+    return gzip.compress(mutate_bytes(content, rng), 1)
 
 
 def mutate_zip(data: bytes, rng: random.Random) -> bytes:

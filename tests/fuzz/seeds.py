@@ -49,7 +49,11 @@ values = { weight-decay = [0.1, 0.2] }
 
 
 def write_run(folder: Path) -> Path:
-    """Write twelve images of three classes, their cache, and an evaluated run on it; return the run."""
+    """Write some images of three classes, a cache of them, an evaluated run on it, and a cache with side columns.
+
+    Returns:
+        The run.
+    """
     rng = np.random.default_rng(0)
     for label in ("a", "b", "c"):
         for split, count in (("train", 4), ("val", 2), ("test", 2)):
@@ -64,6 +68,13 @@ def write_run(folder: Path) -> Path:
     run = train_head(cache, "ridge", run=folder / "run").run
     evaluate(run)
     train_head(cache, "linear", run=folder / "linear")
+    lines = [
+        f"data/train/{label}/{number}.png,{label},{number}.5,{number}"
+        for label in "ab"
+        for number in range(3)
+    ]
+    (folder / "m.csv").write_text("\n".join(["path,label,age,camera", *lines, "data/none.png,a,,"]) + "\n")
+    extract(folder / "m.csv", cache=folder / "columns.h5", max_bad=0.5, **network, **options)
     return run
 
 
@@ -207,6 +218,43 @@ def cifar(folder: Path) -> list[bytes]:
     return [pickle.dumps(batch, protocol) for protocol in (2, 4)]
 
 
+def idx_labels(folder: Path) -> list[bytes]:
+    """Write a file of images in the IDX format into a folder, and return one of their labels."""
+    folder.mkdir()
+    (folder / "x-images-idx3-ubyte").write_bytes(idx()[0])
+    return [b"\0\0\x08\1" + struct.pack(">I", 3) + bytes([0, 1, 1])]
+
+
+def cifar_names(folder: Path) -> list[bytes]:
+    """Write the images of CIFAR-10 into a folder, and return a file with the names of the classes."""
+    (batch, _) = cifar(folder)
+    (folder / "test_batch").write_bytes(batch)
+    return [(folder / "batches.meta").read_bytes()]
+
+
+def cifar_binary(folder: Path) -> list[bytes]:
+    """Write the other files of CIFAR-100 in binary form into a folder, and return one with images."""
+    folder.mkdir()
+    batch = bytes(2 + 3072) + bytes([1, 1]) + bytes(3072)
+    (folder / "train.bin").write_bytes(batch)
+    (folder / "fine_label_names.txt").write_bytes(b"a\nb\n")
+    return [batch]
+
+
+def cifar_archive(folder: Path) -> list[bytes]:
+    """Return an archive of CIFAR-100."""
+    batch = pickle.dumps({b"data": np.zeros((1, 3072), np.uint8), b"fine_labels": [0]}, 2)
+    files = {"train": batch, "test": batch, "meta": pickle.dumps({b"fine_label_names": [b"a"]}, 2)}
+    folder.mkdir()
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(f"cifar-100-python/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return [packed.getvalue()]
+
+
 def image_tables(kind: str) -> list[bytes]:
     """Return tables that hold images: a Parquet file, or an Arrow file and a stream."""
     cells = [{"bytes": image, "path": "x.png"} for image in images()[:3]]
@@ -298,6 +346,18 @@ VECTORS: Mapping[str, tuple[str, Callable[[], list[bytes]]]] = {
     "JSON Lines": ("x.jsonl", _rows_of_json),
 }
 """Name of a file, and function that returns valid ones, by format of vectors."""
+
+
+def _beside(name: str, write: Callable[[io.BytesIO], object]) -> tuple[str, Callable[[], list[bytes]]]:
+    return name, lambda: _written(write)
+
+
+BESIDE: Mapping[str, tuple[str, Callable[[], list[bytes]]]] = {
+    "text": _beside("y.txt", lambda file: file.write(b"a\nb\na\nb\na\n")),
+    "CSV": _beside("y.csv", lambda file: file.write(b"label,id\n3,a\n1,b\n3,c\n1,d\n3,e\n")),
+    "npy": _beside("y.npy", lambda file: np.save(file, np.arange(5) % 2)),
+}
+"""The same for files with the labels of vectors."""
 
 
 def copy_run(run: Path, folder: Path) -> Path:

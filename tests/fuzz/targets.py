@@ -1,6 +1,7 @@
 """The readers that are fuzzed: where each gets its bytes, its seeds, and how a change of them stays well-formed."""
 
 import contextlib
+import gzip
 import hashlib
 import json
 import shutil
@@ -34,6 +35,7 @@ from tests.fuzz import seeds
 from tests.fuzz.mutations import (
     Mutation,
     mutate_bytes,
+    mutate_gzip,
     mutate_hdf5,
     mutate_json,
     mutate_lines,
@@ -57,8 +59,14 @@ NAMES = (
     "arrays, IDX",
     "table, Parquet",
     "table, Arrow",
+    "arrays, IDX, gzip",
+    "arrays, IDX, labels",
     "arrays, CIFAR",
+    "arrays, CIFAR, binary",
+    "arrays, CIFAR, classes",
+    "arrays, CIFAR, archive",
     *(f"vectors, {name}" for name in seeds.VECTORS),
+    *(f"labels of vectors, {name}" for name in seeds.BESIDE),
     "study file",
     "run.json",
     "head.json",
@@ -112,7 +120,13 @@ def make_targets(folder: Path) -> Mapping[str, Target]:
     run, linear = (seeds.copy_run(path, folder / "records") for path in (whole, whole.with_name("linear")))
     sums = format_sums({path.name: digest_of_file(path) for path in whole.iterdir()})
     made = [
-        _in_file(folder / "x.h5", "cache", [(folder / "cache.h5").read_bytes()], _read_cache, mutate_hdf5),
+        _in_file(
+            folder / "x.h5",
+            "cache",
+            [(folder / name).read_bytes() for name in ("cache.h5", "columns.h5")],
+            _read_cache,
+            mutate_hdf5,
+        ),
         _in_file(folder / "x.csv", "manifest", [seeds.MANIFEST.encode()], open_manifest, mutate_bytes),
         _in_file(folder / "x.parquet", "manifest in Parquet", seeds.tables(), open_manifest, mutate_bytes),
         _in_file(
@@ -136,15 +150,38 @@ def make_targets(folder: Path) -> Mapping[str, Target]:
             )
         ),
         _in_file(
-            folder / "cifar" / "test_batch",
-            "arrays, CIFAR",
-            seeds.cifar(folder / "cifar"),
-            _read_cifar,
-            mutate_bytes,
+            folder / "packed" / "x-images-idx3-ubyte.gz",
+            "arrays, IDX, gzip",
+            [gzip.compress(each) for each in seeds.idx()],
+            _read_set,
+            mutate_gzip,
+        ),
+        *(
+            _in_file(folder / place / file, f"arrays, {name}", make(folder / place), read, mutate)
+            for place, file, name, make, read, mutate in (
+                ("idx", "x-labels-idx1-ubyte", "IDX, labels", seeds.idx_labels, _read_folder, mutate_bytes),
+                ("cifar", "test_batch", "CIFAR", seeds.cifar, _read_folder, mutate_bytes),
+                ("bin", "test.bin", "CIFAR, binary", seeds.cifar_binary, _read_folder, mutate_bytes),
+                ("names", "batches.meta", "CIFAR, classes", seeds.cifar_names, _read_folder, mutate_bytes),
+                (
+                    "gz",
+                    "cifar-100-python.tar.gz",
+                    "CIFAR, archive",
+                    seeds.cifar_archive,
+                    _read_set,
+                    mutate_gzip,
+                ),
+            )
         ),
         *(
             _in_file(folder / "vectors" / file, f"vectors, {name}", found(), _read_vectors, _MUTATIONS[name])
             for name, (file, found) in seeds.VECTORS.items()
+        ),
+        *(
+            _in_file(
+                folder / "labels" / file, f"labels of vectors, {name}", found(), _read_labels, mutate_bytes
+            )
+            for name, (file, found) in seeds.BESIDE.items()
         ),
         _in_file(folder / "x.toml", "study file", [seeds.STUDY.encode()], _read_study, mutate_bytes),
         _record(run, "run.json", lambda: _read_run(run), mutate_json),
@@ -226,7 +263,7 @@ def _read_cache(path: Path) -> None:
     try:
         cache.info()
         cache.verify()
-        _ = (cache.ids, cache.labels, cache.classes, cache.split, cache.groups, cache.errors)
+        _ = (cache.ids, cache.labels, cache.classes, cache.split, cache.groups, cache.errors, cache.columns)
         for layer in cache.layers:
             np.asarray(cache.features(layer.key)).sum()
     finally:
@@ -246,14 +283,21 @@ _MUTATIONS: Mapping[str, Mutation] = {
 }
 
 
-def _read_vectors(path: Path) -> None:
+def _read_vectors(path: Path, **options: Any) -> None:
     """Import the vectors of a file, whatever rows fail."""
     out = path.with_name("out")
     out.mkdir(exist_ok=True)
     try:
-        import_vectors(path, name="fuzz", out=out / "c.h5", max_bad=1.0, overwrite=True)
+        import_vectors(path, name="fuzz", out=out / "c.h5", max_bad=1.0, overwrite=True, **options)
     finally:
         shutil.rmtree(out)
+
+
+def _read_labels(path: Path) -> None:
+    """Import vectors with the labels of a file."""
+    vectors = path.with_name("x.npy")
+    np.save(vectors, np.ones((5, 3), np.float32))
+    _read_vectors(vectors, labels=str(path))
 
 
 def _read_study(path: Path) -> None:
@@ -281,7 +325,7 @@ def _read_set(path: Path) -> None:
                 source.read(row)
 
 
-def _read_cifar(path: Path) -> None:
+def _read_folder(path: Path) -> None:
     _read_set(path.parent)
 
 

@@ -8,12 +8,33 @@ from pathlib import Path
 
 import pytest
 
+from frostline.features.sources.opening import SOURCES
+from frostline.pipeline.importing.importers import IMPORTERS
+from tests.fuzz import seeds
 from tests.fuzz.__main__ import COUNTS, FINDINGS, folder_name, found, table
 from tests.fuzz.mutations import mutate_bytes
 from tests.fuzz.targets import NAMES, make_targets
 
-FEW = {"cache": 100, "image": 200, "weights, torch": 150, "head.skops": 100, "run.json": 150}
+FEW = {
+    **dict.fromkeys((f"labels of vectors, {name}" for name in seeds.BESIDE), 100),
+    "cache": 100,
+    "image": 200,
+    "weights, torch": 150,
+    "head.skops": 100,
+    "run.json": 150,
+}
 CHANGES = 250  # of any other target
+KINDS = {
+    "array": "arrays, ",
+    "archive": "archive, ",
+    "folder": "image",
+    "manifest": "manifest",
+    "table": "table, ",
+    "remote": "",  # the bytes that it brings are read by the others
+    "torchvision": "",  # read by these libraries
+    "hugging-face": "",
+}
+"""Begin of the names of the targets of each kind of source."""
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +49,17 @@ def test_every_target_is_named(targets):
     assert tuple(targets) == NAMES
     known = {folder_name(name) for name in NAMES}
     assert {path.name for path in FINDINGS.glob("*")} <= known
+
+
+@pytest.mark.parametrize("name", IMPORTERS.builtin)
+def test_every_importer_is_fuzzed(name):
+    assert any(file.endswith(IMPORTERS.load(name).suffixes) for file, _ in seeds.VECTORS.values())
+
+
+@pytest.mark.parametrize("kind", SOURCES.builtin)
+def test_every_kind_of_source_is_fuzzed(kind):
+    begins = KINDS[kind]
+    assert not begins or any(name.startswith(begins) for name in NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -388,6 +388,32 @@ def test_only_a_folder_is_replaced_by_a_folder(tmp_path, kind):
     assert names(tmp_path) == ["other", "there"]
 
 
+def test_folder_that_is_not_renamed_keeps_the_earlier_one(tmp_path, monkeypatch):
+    path = tmp_path / "folder"
+    with write_folder(path) as folder:
+        replace_file(folder / "file", b"old")
+    rename, failed = files.rename, []
+
+    def fail_once(old, new):
+        if new == path and not failed:
+            failed.append(old)
+            raise OSError(errno.EIO, "Input/output error", str(new))
+        rename(old, new)
+
+    monkeypatch.setattr(atomic, "rename", fail_once)
+    with pytest.raises(OSError, match="Input/output"), write_folder(path, replace=True) as folder:
+        replace_file(folder / "file", b"new")
+    assert names(tmp_path) == ["folder"]
+    assert (path / "file").read_bytes() == b"old"
+
+
+def test_error_of_the_disk_while_files_are_written_names_one(tmp_path):
+    first, last = tmp_path / "a", tmp_path / "b"
+    with pytest.raises(OSError, match=r"No space.*b'$"), write_files(first, last):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert names(tmp_path) == []
+
+
 def test_files_that_belong_together_appear_together(tmp_path):
     first, last = tmp_path / "first", tmp_path / "last"
     with write_files(first, last) as (one, two):

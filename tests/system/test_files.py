@@ -1,6 +1,8 @@
 """Reading of whole files."""
 
+import errno
 import io
+import os
 
 import pytest
 
@@ -28,3 +30,14 @@ def test_a_file_that_has_nothing_to_read_yet_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "open", lambda fd, *_, **__: Reluctant(fd), raising=False)
     with pytest.raises(OSError, match="nothing to read yet"):
         files.read_regular(tmp_path / "a")
+
+
+def test_an_error_while_a_folder_is_synced_names_it(tmp_path, monkeypatch):
+    def fail(_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    if hasattr(os, "O_DIRECTORY"):
+        with pytest.raises(OSError, match="Input/output") as caught:
+            files.sync_folder(tmp_path)
+        assert caught.value.filename == str(tmp_path)

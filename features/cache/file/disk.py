@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from frostline.features.cache.file.layout import Array, as_bytes
-from frostline.system.files import allocate, write_all
+from frostline.system.files import allocate, named, write_all
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -22,7 +22,8 @@ def reserve(fd: int, path: Path, size: int) -> None:
     except OSError as error:
         os.ftruncate(fd, 0)
         if error.errno not in _FULL:
-            raise
+            with named(path):
+                raise
         free = shutil.disk_usage(path.parent).free
         raise OSError(
             error.errno,

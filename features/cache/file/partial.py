@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Self
 
 from frostline.features.errors import CacheBusyError
-from frostline.system.files import open_binary, rename, sync
+from frostline.system.files import named, open_binary, rename, sync
 from frostline.system.locks import FileLock, LockHeldError, LocksUnsupportedError
 
 _UNFINISHED = re.compile(r"\.(partial|salvage\d+)$")
@@ -58,7 +58,8 @@ class PartialFile:
 
     def clear(self) -> None:
         """Truncate the file to zero bytes."""
-        os.ftruncate(self.fd, 0)
+        with named(self.path):
+            os.ftruncate(self.fd, 0)
 
     def is_empty(self) -> bool:
         """Return whether the file is empty, so that no cache was laid out in it."""
@@ -81,7 +82,8 @@ class PartialFile:
                 file remains locked.
         """
         if self.fd >= 0:
-            sync(self.fd)
+            with named(self.path):
+                sync(self.fd)
         self._close()
         try:
             # This file holds all reusable rows of the salvage files. Later, another writer might create new ones.

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from frostline.features.cache.file.disk import write_at
 from frostline.features.cache.file.layout import Array, Layout
 from frostline.features.cache.file.mapped import checksum
-from frostline.system.files import read_at, sync_data
+from frostline.system.files import named, read_at, sync_data
 
 _QUEUE = 8  # waiting submissions; bounds the memory and the number of submissions per sync
 _READ_BYTES = 1 << 20  # bytes to read at once for the checksums of consecutive blocks
@@ -43,12 +44,13 @@ class Committer:
 
     Args:
         fd: Descriptor of the file.
+        path: Path of the file, for errors of the disk.
         layout: Layout of the file.
         committed: (blocks,) bool mask of the blocks that are already committed.
     """
 
-    def __init__(self, fd: int, layout: Layout, committed: NDArray[np.bool_]) -> None:
-        self._fd, self._layout = fd, layout
+    def __init__(self, fd: int, path: Path, layout: Layout, committed: NDArray[np.bool_]) -> None:
+        self._fd, self._path, self._layout = fd, path, layout
         self._columns = layout.columns
         widest = max(layout.extents[name].stride for column in layout.columns for name in column)
         self._at_once = max(1, _READ_BYTES // (widest * layout.block_rows))
@@ -101,7 +103,8 @@ class Committer:
             try:
                 # After an error, the queue is still emptied, so that no caller waits forever.
                 if self._error is None:
-                    self._commit([work for work in batch if work is not None])
+                    with named(self._path):
+                        self._commit([work for work in batch if work is not None])
             except BaseException as error:  # noqa: BLE001  # raised again in the caller's thread
                 self._error = error
             finally:

@@ -34,7 +34,7 @@ from frostline.features.errors import LayerError
 from frostline.features.notes import NO_NOTES
 from frostline.features.spec import FeatureSpec
 from frostline.features.table import ImageTable
-from frostline.system.files import sync
+from frostline.system.files import named, sync
 
 _ALIGNMENT = 64  # bytes: a cache line, and sufficient for memory-mapping any dtype
 
@@ -68,19 +68,20 @@ def create(
     arrays = table_arrays(table)
     layout, pieces = _lay_out(spec, arrays, origin, part)
     reserve(fd, path, layout.size)
-    for name, array in arrays.items():
-        write_at(fd, array, layout.extents[name].offset)
-    text = np.frombuffer(spec.to_json().encode(), np.uint8)
-    write_at(fd, text, layout.extents["spec"].offset)
-    # The bytes at offset 0 make it an HDF5 file. They are written last, so that an incomplete file can't be opened.
-    for offset, piece in pieces:
-        if offset:
-            write_at(fd, piece, offset)
-    sync(fd)
-    for offset, piece in pieces:
-        if not offset:
-            write_at(fd, piece, offset)
-    sync(fd)
+    with named(path):
+        for name, array in arrays.items():
+            write_at(fd, array, layout.extents[name].offset)
+        text = np.frombuffer(spec.to_json().encode(), np.uint8)
+        write_at(fd, text, layout.extents["spec"].offset)
+        # The bytes at offset 0 make it an HDF5 file. They are written last, so that an incomplete file can't be opened.
+        for offset, piece in pieces:
+            if offset:
+                write_at(fd, piece, offset)
+        sync(fd)
+        for offset, piece in pieces:
+            if not offset:
+                write_at(fd, piece, offset)
+        sync(fd)
     return layout
 
 

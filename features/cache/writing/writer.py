@@ -60,7 +60,7 @@ class CacheWriter:
         self._missing = ~np.repeat(committed, layout.block_rows)[: layout.rows]
         self.copied, self.resumed = 0, int((~self._missing).sum())
         self.todo = np.flatnonzero(self._missing)
-        self._committer = Committer(partial.fd, layout, committed)
+        self._committer = Committer(partial.fd, partial.path, layout, committed)
 
     def __enter__(self) -> Self:
         return self

@@ -4,6 +4,7 @@ Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 
 at https://www.cs.toronto.edu/~kriz/cifar.html.
 """
 
+import gzip
 import io
 import os
 import pickle
@@ -14,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, BinaryIO, ClassVar, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -212,8 +213,10 @@ def open_cifar_archive(path: str) -> ArrayFile:
     with open(open_regular(path), "rb") as stream:  # noqa: PTH123  # a descriptor
         status = os.fstat(stream.fileno())
         try:
-            with tarfile.open(fileobj=stream, mode="r:gz") as archive:
+            with tarfile.open(fileobj=_Bounded(stream, 2 * _MOST, path), mode="r|") as archive:
                 files = dict(_files(archive))
+        except SourceError:
+            raise
         except (tarfile.TarError, EOFError, OSError, zlib.error, ValueError) as error:
             raise SourceError(f"{path}: not a readable archive: {one_line(error)}. Restore it") from error
     variant = next((each for each in _VARIANTS if {*each.files, each.names} <= files.keys()), None)
@@ -224,6 +227,31 @@ def open_cifar_archive(path: str) -> ArrayFile:
     names = _guarded(variant.classes, files[variant.names], f"{path}/{variant.names}")
     parts = [_part(f"{path}/{name}", name, files[name], variant, names) for name in variant.files]
     return array_file(path, stat_fields(status), parts, open_cifar_archive)
+
+
+class _Bounded(gzip.GzipFile):
+    """Gzip file that is refused beyond a size, because a small one can expand to terabytes.
+
+    Args:
+        stream: The compressed file.
+        most: Largest number of bytes that it may hold.
+        path: Path of the file, for the message.
+    """
+
+    def __init__(self, stream: BinaryIO, most: int, path: str) -> None:
+        super().__init__(fileobj=stream, mode="rb")
+        self._most, self._left, self._path = most, most, path
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Return the next bytes."""
+        most = self._left + 1
+        data = super().read(most if size is None or size < 0 else min(size, most))
+        self._left -= len(data)
+        if self._left < 0:
+            raise SourceError(
+                f"{self._path}: holds more than {self._most:,} bytes; expected CIFAR-10 or 100, which have fewer"
+            )
+        return data
 
 
 def _files(archive: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:

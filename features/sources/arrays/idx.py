@@ -108,7 +108,10 @@ def _read(path: str) -> NDArray[np.uint8]:
         raise SourceError(
             f"{path}: got {len(data):,} bytes of {size:,}; the file is not complete. Restore it"
         )
-    return np.frombuffer(data, dtype).reshape(shape)
+    try:
+        return np.frombuffer(data, dtype).reshape(shape)
+    except ValueError as error:
+        raise SourceError(f"{path}: its header tells of an impossible shape: {error}. Restore it") from error
 
 
 def _header(stream: BinaryIO, path: str) -> tuple[tuple[int, ...], np.dtype[np.uint8]]:

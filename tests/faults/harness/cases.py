@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass
 
-from tests.faults.harness.world import EXTRACT, EXTRACTION, IMPORT, TUNE
+import pytest
+
+from frostline.pipeline.exporting.exporters import EXPORTERS
+from tests.faults.harness.world import EXPORT, EXTRACT, EXTRACTION, IMPORT, TUNE
+from tests.helpers.needs import needs, needs_pyarrow, needs_remote
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,9 @@ class Case:
         evaluates: Pattern of the paths of the runs that it evaluates besides its other work. A kill after an evaluation
             was recorded lets the next run repeat that one under the next number.
         leaves: Path of a run that the next run of the command does not complete, because it makes a new one.
+        spare: Begin of the paths of files that nothing depends on, which are not compared: those of a byte cache, whose
+            reader checks them, and which a full disk leaves out without a word.
+        needs: Mark that skips the case where an extra is not installed.
     """
 
     name: str
@@ -27,6 +34,38 @@ class Case:
     long: bool = False
     evaluates: str = ""
     leaves: str = ""
+    spare: str = ""
+    needs: pytest.MarkDecorator | None = None
+
+    @property
+    def command(self):
+        """Name of the command, such as ``cache export``."""
+        return command_of(self.arguments)
+
+
+def command_of(arguments):
+    """Name of the command of a command line."""
+    return " ".join(arguments[: 2 if arguments[0] == "cache" else 1])
+
+
+def parameters(cases):
+    """Parameters of a test, which is skipped for the cases whose extra is not installed."""
+    return [pytest.param(case, id=case.name, marks=[case.needs] if case.needs else []) for case in cases]
+
+
+def _extraction(name, stage, source, **more):
+    return Case(f"extract {name}", stage, ("extract", source, "--cache", "d.h5", *EXTRACT), **more)
+
+
+def _export(name):
+    extra = EXPORTERS.entries[name].extra
+    return Case(
+        f"cache export --to {name}",
+        "cache",
+        (*EXPORT, "--to", name),
+        long=name not in {"anndata", "faiss"},  # a file, and a folder
+        needs=needs(extra, here=not EXPORTERS.missing(name)) if extra else None,
+    )
 
 
 CASES = (
@@ -38,6 +77,18 @@ CASES = (
         "extract with images added to an interrupted one",
         "interrupted",
         ("extract", "../more", "--cache", "d.h5", *EXTRACT),
+    ),
+    _extraction("a manifest with side columns", "manifest", "m.csv"),
+    _extraction("an archive", "archive", "s.tar", long=True),
+    _extraction("arrays", "arrays", "s.npz", long=True),
+    _extraction("a table", "table", "s.parquet", long=True, needs=needs_pyarrow),
+    Case(
+        "extract from a web server",
+        "web",
+        ("extract", "w.csv", "--cache", "d.h5", "--byte-cache", "bytes", *EXTRACT),
+        long=True,
+        spare="bytes",
+        needs=needs_remote,
     ),
     Case("extract --overwrite", "cache", (*EXTRACTION, "--store", "float16", "--overwrite")),
     Case("extract --part", "empty", (*EXTRACTION, "--part", "1/2")),
@@ -55,6 +106,35 @@ CASES = (
         ("cache", "import", "v.csv", "--name", "t", "--out", "t.h5", "--quiet"),
     ),
     Case("cache import resumed", "interrupted import", IMPORT),
+    *map(_export, sorted(EXPORTERS.builtin, key=lambda name: EXPORTERS.entries[name].extra)),
+    Case(
+        "cache export --overwrite of a file",
+        "exported",
+        (*EXPORT, "--to", "safetensors", "--overwrite"),
+        long=True,
+    ),
+    Case(
+        "cache export --overwrite of a folder",
+        "exported to a folder",
+        (*EXPORT, "--to", "npy", "--overwrite"),
+    ),
+    Case(
+        "search",
+        "cache",
+        (
+            *("search", "d.h5", "../more/class0/17.png", "-k", "3"),
+            *("--engine", "eager", "--out", "near", "--quiet"),
+        ),
+    ),
+    Case("dedupe", "mislabelled", ("dedupe", "d.h5", "--out", "copies", "--quiet")),
+    Case("outliers", "cache", ("outliers", "d.h5", "--top", "2", "--out", "odd", "--quiet")),
+    Case("clusters", "cache", ("clusters", "d.h5", "--count", "3", "--out", "groups", "--quiet")),
+    Case(
+        "suggest",
+        "partly labelled",
+        ("suggest", "d.h5", "--run", "run", "-n", "4", "--out", "next", "--quiet"),
+    ),
+    Case("map", "two runs", ("map", "d.h5", "--run", "run", "--out", "map", "--quiet")),
     Case("train-head", "cache", ("train-head", "d.h5", "--run", "run", "--quiet")),
     Case("train-head with the default name", "cache", ("train-head", "d.h5", "--head", "ridge", "--quiet")),
     Case(
@@ -73,6 +153,11 @@ CASES = (
             "run",
             "--quiet",
         ),
+    ),
+    Case(
+        "train-head --with-columns",
+        "side columns",
+        ("train-head", "d.h5", "--with-columns", "age,camera", "--run", "run", "--quiet"),
     ),
     Case(
         "few-shot",
@@ -120,6 +205,16 @@ CASES = (
 READERS = (
     Case("predict", "run", ("predict", "run", "../data/class0", "--quiet", "--engine", "eager")),
     Case("predict --cache", "imported", ("predict", "run", "--cache", "i.h5", "--quiet")),
+    Case(
+        "predict --reject",
+        "run",
+        ("predict", "run", "../data/class0", "--reject", "0.5", "--quiet", "--engine", "eager"),
+    ),
+    Case(
+        "predict with side columns", "column run", ("predict", "run", "m.csv", "--quiet", "--engine", "eager")
+    ),
+    Case("verify", "two runs", ("verify", "run", "d.h5")),
+    Case("backbones", "empty", ("backbones",)),
     Case("compare", "two runs", ("compare", "run", "other")),
     Case("rank", "cache", ("rank", "d.h5")),
     Case("cache info", "cache", ("cache", "info", "d.h5")),

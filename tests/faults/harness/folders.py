@@ -27,8 +27,9 @@ TIMES = frozenset(
 )
 """Keys of JSON documents and columns of tables that tell when something happened, how long it took, or depend on that."""
 
-LEFTOVER = re.compile(r"\.partial|\.salvage\d+|\.tuning|\.jsonl$|\.lock$")
-"""Pattern of the names of unfinished files and journals. It does not match `ledger.jsonl`."""
+LEFTOVER = re.compile(r"\.partial|\.salvage\d+|\.tuning|\.jsonl$|.\.lock$")
+"""Pattern of the names of unfinished files and journals. It does not match `ledger.jsonl`, and not ``.lock``, the lock of a
+byte cache, which lasts."""
 
 _PAGE = re.compile(r"\d+(\.\d+)? (s|ms|min|h)\b|\d{4}-\d\d-\d\d[T ][\d:.]+\S*|\"(seconds|rate)\": [\d.e-]+")
 
@@ -39,10 +40,12 @@ def state_of(folder):
     for path in sorted(Path(folder).rglob("*")):
         mode = path.lstat().st_mode
         name = path.relative_to(folder).as_posix()
+        if ".lance/" in name:
+            continue  # in a table, whose files have random names
         if stat.S_ISLNK(mode):
             found[name] = f"link to {path.readlink()}"
         elif stat.S_ISDIR(mode):
-            found[name] = "folder"
+            found[name] = _rows(path) if path.suffix == ".lance" else "folder"
         else:
             found[name] = f"{stat.S_IMODE(mode):o} {content_of(path)}"
     return found
@@ -56,7 +59,7 @@ def content_of(path):
         return digest_of(data)
     try:
         return digest_of(read(path, data))
-    except (ValueError, KeyError, OSError, FrostlineError, csv.Error, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, OSError, FrostlineError, csv.Error, zipfile.BadZipFile) as error:
         return f"not readable ({type(error).__name__}): {digest_of(data)}"
 
 
@@ -125,6 +128,18 @@ def _sums(path, data):
             raise ValueError(f"wrong digest of {name}")
         names.append(name)
     return repr(sorted(names)).encode()
+
+
+def _rows(table):
+    """Digest of the rows of a table of LanceDB."""
+    import lancedb
+
+    try:
+        return digest_of(
+            repr(lancedb.connect(table.parent).open_table(table.stem).to_arrow().to_pylist()).encode()
+        )
+    except (ValueError, RuntimeError, OSError) as error:
+        return f"not readable ({type(error).__name__})"
 
 
 def _arrays(_path, data):

@@ -24,6 +24,9 @@ _WEIGHTS = {
     "fsync": 4,
 }
 
+_NAMELESS = re.compile(r"Error: \[Errno \d+\] [^:'/]*")
+"""Pattern of the error of a system call that names no file."""
+
 
 @dataclass(frozen=True)
 class Ending:
@@ -57,7 +60,7 @@ class Replay:
         self.world, self.case = world, case
         self.command = Command(case.arguments, patches=case.patches)
         world.start(case.stage)
-        before = state_of(world.root)
+        before = self._state()
         self._run()  # the server imports what it needed
         world.start(case.stage)
         first, once = self._run()
@@ -77,12 +80,16 @@ class Replay:
             self.world.start(self.case.stage)
             code = self._run()[1].code
             self.world.server.run_all([Command(("evaluate", str(run), "--quiet"))])
-            yield Ending(code, state_of(self.world.root))
+            yield Ending(code, self._state())
 
     def _run(self, **fault):
         command = with_fault(self.command, **fault) if fault else self.command
         (outcome,) = self.world.server.run_all([command])
-        return outcome, Ending(outcome.code, state_of(self.world.root))
+        return outcome, Ending(outcome.code, self._state())
+
+    def _state(self):
+        state, spare = state_of(self.world.root), self.case.spare
+        return {name: content for name, content in state.items() if not spare or not name.startswith(spare)}
 
     def kill(self, at, mode):
         """Kill the command at an event and run it again; returns what is wrong, and whether it was killed."""
@@ -104,14 +111,16 @@ class Replay:
         event = outcome.events[at] if at < len(outcome.events) else outcome.events[-1]
         where = f"error {error} from event {at} on ({event.kind} {event.path}): "
         found = [where + each for each in self._torn(left.state)]
-        if outcome.code == 0:  # pictures and measurements are optional, if that is said
+        if outcome.code == 0:  # pictures, sheets and measurements are optional, if that is said
             missing = self.reference.once.state.keys() - left.state.keys()
             if missing and "Warning: " not in outcome.stderr:
                 found.append(where + f"ended well and in silence, without {sorted(missing)}")
-            optional = all(name.endswith(".png") for name in missing)
+            optional = all(name.endswith((".png", ".html")) for name in missing)
             return found + ([] if missing and optional else [where + each for each in self._next()]), event
         if outcome.traceback or outcome.code != 1 or len(outcome.errors) != 1:
             found.append(where + f"no single error: {outcome}")
+        elif _NAMELESS.fullmatch(outcome.errors[0]):
+            found.append(where + f"no file is named: {outcome.errors[0]}")
         names = [name for name in left.state.keys() - self.reference.before.keys() if is_leftover(name)]
         if not all(_is_wanted(name) for name in names):
             found.append(where + f"left {names}")

@@ -18,13 +18,16 @@ from pathlib import Path
 from tests.faults.harness.interposition import Fault, Library
 
 TICK = 0.001
+NOT_HERE = ("__", "tests.", "lance")
+"""Begins of the names of modules that children import themselves; LanceDB starts a thread when it is imported."""
+
 PATIENCE = 2
 """Seconds that a command may wait for one that was stopped."""
 
 
 def _import_all(names):
     for name in names:
-        if name not in sys.modules and not name.startswith(("__", "tests.")):
+        if name not in sys.modules and not name.startswith(NOT_HERE):
             with contextlib.suppress(Exception):  # of a module that is not made to be imported by itself
                 importlib.import_module(name)
     return _threads()
@@ -64,7 +67,7 @@ def _become(request, library, state):
     atexit._run_exitfuncs()
     library.use(None)
     if request["modules"]:
-        Path(request["modules"]).write_text(json.dumps(sorted(sys.modules)), encoding="utf-8")
+        Path(request["modules"]).write_text(json.dumps(list(sys.modules)), encoding="utf-8")
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # without taking apart all modules, which takes longer than the command

@@ -134,13 +134,9 @@ class Server:
         return outcomes
 
     def _request(self, number, command):
-        kind = command.arguments[:2] if command.arguments[:1] == ("cache",) else command.arguments[:1]
-        modules = (
-            ""
-            if kind in self._known or command.fault.mode != "watch"
-            else self._scratch / f"modules-{number}"
-        )
-        self._known.add(kind)
+        known = command.arguments in self._known or command.fault.mode != "watch"
+        modules = "" if known else self._scratch / f"modules-{number}"
+        self._known.add(command.arguments)
         return {
             "arguments": command.arguments,
             "folder": str(self.root),

@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import tarfile
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from PIL import Image
 
 from tests.faults.harness.interposition import WATCHED, Fault
 from tests.faults.harness.trials import Server
+from tests.features.sources.remote.servers import WebFiles
 
 NETWORK = ("--backbone", "timm:test_resnet", "--weights", "random", "--image-size", "32")
 EXACT = ("--engine", "eager", "--precision", "fp32", "--device", "cpu", "--workers", "1", "--batch-size", "8")
@@ -50,7 +53,7 @@ class World:
         write_images(self.base / "data", each=16)
         write_images(self.base / "more", each=18)
         self.server = Server(self.root)
-        self._kept = {}
+        self._kept, self._opened = {}, ExitStack()
 
     def run(self, *arguments, fault=WATCHED, code=0):
         """Run a command that must end with a code."""
@@ -78,7 +81,12 @@ class World:
         else:
             copy(self._kept[stage], self.root)
 
+    def serve(self, files):
+        """Start a web server with these files, which ends with the world; returns its URL."""
+        return self._opened.enter_context(WebFiles(files).serving()).url
+
     def close(self):
+        self._opened.close()
         self.server.close()
         shutil.rmtree(self.base)
 
@@ -156,12 +164,86 @@ def _write_vectors(world):
     (world.root / "v.csv").write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
 
 
+def _write_manifest(world, labelled=16):
+    """A manifest of images of the folder, with a number and a word for each; of each class the first are labelled."""
+    write_images(world.root / "images", each=16)
+    lines = ["path,label,age,camera"]
+    for label in range(3):
+        for number in range(16):
+            name = f"class{label}" if number < labelled else ""
+            lines.append(
+                f"images/class{label}/{number:02}.png,{name},{number * (label + 1)}.5,{'ab'[number % 2]}"
+            )
+    (world.root / "m.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _label_few(world):
+    _write_manifest(world, labelled=8)
+
+
+def _pixels_and_labels(world):
+    paths = sorted((world.base / "data").glob("*/*.png"))
+    return (
+        paths,
+        np.stack([np.asarray(Image.open(path)) for path in paths]),
+        [path.parent.name for path in paths],
+    )
+
+
+def _write_archive(world):
+    with tarfile.open(world.root / "s.tar", "w") as archive:
+        for path in sorted((world.base / "data").glob("*/*.png")):
+            archive.add(path, path.relative_to(world.base / "data"))
+
+
+def _write_arrays(world):
+    _, pixels, labels = _pixels_and_labels(world)
+    np.savez(world.root / "s.npz", images=pixels, labels=np.array(labels))
+
+
+def _write_table(world):
+    import pyarrow
+    from pyarrow import parquet
+
+    paths, _, labels = _pixels_and_labels(world)
+    cells = [{"bytes": path.read_bytes(), "path": path.name} for path in paths]
+    parquet.write_table(
+        pyarrow.table({"image": cells, "label": labels}), world.root / "s.parquet", row_group_size=16
+    )
+
+
+def _serve_images(world):
+    """A manifest with the URLs of images on a server of this process."""
+    paths, _, labels = (each[::4] for each in _pixels_and_labels(world))
+    url = world.serve({f"{number}.png": path.read_bytes() for number, path in enumerate(paths)})
+    lines = ["path,label", *(f"{url}/{number}.png,{label}" for number, label in enumerate(labels))]
+    (world.root / "w.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 IMPORT = ("cache", "import", "v.npy", "--labels", "y.npy", "--name", "toy", "--out", "i.h5", "--quiet")
 EXTRACTION = ("extract", "../data", "--cache", "d.h5", *EXTRACT)
+EXPORT = ("cache", "export", "d.h5", "--out", "exported", "--quiet")
+_EXTRACT_MANIFEST = ("extract", "m.csv", "--cache", "d.h5", *EXTRACT)
 
 STAGES = {
     "empty": (None, ()),
     "cache": (None, (EXTRACTION,)),
+    "manifest": (None, (_write_manifest,)),
+    "side columns": ("manifest", (_EXTRACT_MANIFEST,)),
+    "column run": (
+        "side columns",
+        (("train-head", "d.h5", "--with-columns", "age,camera", "--run", "run", "--quiet"),),
+    ),
+    "partly labelled": (
+        None,
+        (_label_few, _EXTRACT_MANIFEST, ("train-head", "d.h5", "--run", "run", "--quiet")),
+    ),
+    "archive": (None, (_write_archive,)),
+    "arrays": (None, (_write_arrays,)),
+    "table": (None, (_write_table,)),
+    "web": (None, (_serve_images,)),
+    "exported": ("cache", ((*EXPORT, "--to", "npz"),)),
+    "exported to a folder": ("cache", ((*EXPORT, "--to", "faiss"),)),
     "interrupted": (None, (_interrupt(*EXTRACTION, share=0.7),)),
     "own images": (None, (lambda world: write_images(world.root / "images", each=16),)),
     "changed": (

@@ -133,6 +133,20 @@ def test_the_manifest_is_filled_in_and_extracted(half, tmp_path):
     assert {image: again.classes[names[image]] for image in known} == known
 
 
+def test_what_is_interrupted_while_it_draws_is_completed_by_the_next_run(half, tmp_path, monkeypatch):
+    cache, _ = half
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("frostline.pipeline.exploring.outputs.plot_sheet", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            suggest(cache, 3, out=tmp_path / "next")
+    found = suggest(cache, 3, out=tmp_path / "next")
+    assert {found.listing, found.manifest, found.picture, found.page} == set((tmp_path / "next").iterdir())
+
+
 def test_a_run_that_does_not_fit_is_refused(half, tmp_path):
     folder = half[1]
     labels = np.r_[np.zeros(5, int), np.full(5, -1)]

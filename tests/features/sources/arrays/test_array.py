@@ -159,6 +159,19 @@ def test_a_folder_of_the_mnist_family(tmp_path):
     np.testing.assert_array_equal(pixels_of(source, 7)[..., 0], GREY[5])
 
 
+@pytest.mark.parametrize(
+    "shape", [(1,) * 255, (0, 1 << 31, 1 << 31, 1 << 31)], ids=["255 axes", "no element"]
+)
+@pytest.mark.parametrize("name", ["train-labels-idx1-ubyte", "train-images-idx3-ubyte.gz"])
+def test_an_idx_header_of_an_impossible_shape_is_refused(name, shape, tmp_path):
+    write_idx(tmp_path / "train-images-idx3-ubyte", GREY)
+    data = bytes([0, 0, 8, len(shape)]) + np.array(shape, ">u4").tobytes() + b"x"
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    read = "train-images-idx3-ubyte" if "labels" in name else name
+    with pytest.raises(SourceError, match=rf"{name}: its header tells of an impossible shape"):
+        open_source(tmp_path / read)
+
+
 def cifar_files(variant):
     """Files of a data set of four images in the form of a published archive."""
     rows = IMAGES[:4].repeat(4, axis=1).repeat(3, axis=2)[:, :32, :32].transpose(0, 3, 1, 2).reshape(4, 3072)
@@ -217,6 +230,30 @@ def test_cifar(variant, packed, tmp_path):
     expected = IMAGES[1].repeat(4, axis=0).repeat(3, axis=1)[:32, :32]
     np.testing.assert_array_equal(pixels_of(source, 1), expected)
     assert source.table.ids[0].decode().endswith("/00000000")
+
+
+def _bomb_of_files():
+    """Members of the largest size that one may have, which are zeros."""
+    for number in range(8):
+        member = tarfile.TarInfo(f"cifar-10-batches-py/{number}")
+        member.size = 1 << 20
+        yield member.tobuf() + bytes(1 << 20)
+
+
+def _bomb_of_a_name():
+    """A header that says that the name of the next member has 8 MB."""
+    member = tarfile.TarInfo("././@LongLink")
+    member.type, member.size = tarfile.GNUTYPE_LONGNAME, 8 << 20
+    yield member.tobuf() + bytes(8 << 20)
+
+
+@pytest.mark.parametrize("make", [_bomb_of_files, _bomb_of_a_name])
+def test_an_archive_of_cifar_that_expands_is_refused(make, tmp_path, monkeypatch):
+    monkeypatch.setattr("frostline.features.sources.arrays.cifar._MOST", 1 << 20)
+    path = tmp_path / "cifar-10-python.tar.gz"
+    path.write_bytes(gzip.compress(b"".join(make())))
+    with pytest.raises(SourceError, match=r"cifar-10-python\.tar\.gz: holds more than 2,097,152 bytes"):
+        open_source(path)
 
 
 def test_a_pickle_that_calls_something_is_refused(tmp_path):
