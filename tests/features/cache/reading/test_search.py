@@ -75,7 +75,7 @@ def test_failed_rows_are_never_found_and_filters_hold(tmp_path):
         (0, {"k": 0}, "k: got 0"),
         (0, {"metric": "manhattan"}, "metric: got 'manhattan'"),
         (0, {"among": np.ones(5, bool)}, "among: got bool of shape"),
-        (0, {"among": [0]}, "none of the rows"),
+        (0, {"among": [0]}, "the row to search for is the only one to search"),
     ],
 )
 def test_bad_queries_are_refused(tmp_path, query, options, message):
