@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 MADE := .made-by-$(notdir $(PYTHON))
 make_venv = $(PYTHON) -m venv $(1) || { $(PYTHON) -m pip install --user virtualenv && $(PYTHON) -m virtualenv $(1); }
 
-.PHONY: demo test test-processors test-min test-latest test-browser test-faults lint audit fuzz bench clean
+.PHONY: demo test test-long test-processors test-min test-latest test-browser test-faults lint audit fuzz bench clean
 
 # Environment variables that hold PyTorch, oneDNN, MKL, OpenBLAS and NumPy to fewer instructions than the processor has.
 AVX2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell
@@ -35,6 +35,10 @@ test-min: .venv-min/.installed
 test-latest: .venv-latest/$(MADE)
 	.venv-latest/bin/python -m pip install --upgrade --upgrade-strategy eager --editable '.[dev]'
 	.venv-latest/bin/python -m pytest --numprocesses auto
+
+# Tests of one feature that take too long for every run: memory at many rows, all formats, whole searches.
+test-long: $(VENV)/.installed
+	$(BIN)/python -m pytest -m long --numprocesses auto --ignore tests/faults
 
 test-browser: $(VENV)/.installed
 	$(BIN)/python tests/browser.py
