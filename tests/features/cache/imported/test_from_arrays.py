@@ -283,3 +283,21 @@ def test_no_row_is_reused_by_its_content(tmp_path):
     images.table.stamps[1] += 1
     cache = made(tmp_path, X, ids=names, images=images)
     assert np.array_equal(cache.features(), X)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+def test_masked_values_are_missing(tmp_path, dtype):
+    mask = np.zeros((4, 3), bool)
+    mask[1, 2] = True
+    masked = np.ma.MaskedArray(np.arange(12).reshape(4, 3).astype(dtype), mask)
+    cache = FeatureCache.from_arrays(tmp_path / "m.h5", masked, name="m", max_bad=1)
+    assert cache.ok.tolist() == [True, False, True, True]
+    whole = np.ma.MaskedArray(masked.data, np.zeros((4, 3), bool))
+    cache = FeatureCache.from_arrays(tmp_path / "w.h5", whole, name="m")
+    assert np.array_equal(cache.features(), masked.data)
+
+
+@pytest.mark.parametrize("X", [[[1.0, 2.0], [3.0]], {"a": [[1.0, 2.0], [3.0]]}])
+def test_rows_of_different_lengths_are_refused(tmp_path, X):
+    with pytest.raises(VectorsError, match="expected rows of the same length"):
+        FeatureCache.from_arrays(tmp_path / "r.h5", X, name="r")
