@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from frostline import FeatureCache, VectorsError, extract
 from frostline.features.cache import merge_parts, open_writer
 from frostline.features.cache.imported.facts import declared_facts, describe_imported, imported_name
-from frostline.features.errors import CacheMismatchError, PartError
+from frostline.features.errors import CacheMismatchError, ChecksumError, PartError
 from frostline.features.spec import FeatureSpec
+from frostline.pipeline.studies.verify import verify
 from tests.features.cache.synthetic import SPEC, source
 from tests.features.cache.synthetic import extract as extract_images
 from tests.helpers.network import BACKBONE
@@ -301,3 +302,14 @@ def test_masked_values_are_missing(tmp_path, dtype):
 def test_rows_of_different_lengths_are_refused(tmp_path, X):
     with pytest.raises(VectorsError, match="expected rows of the same length"):
         FeatureCache.from_arrays(tmp_path / "r.h5", X, name="r")
+
+
+def test_a_damaged_cache_is_imported_again_and_not_extracted(tmp_path):
+    X = np.random.default_rng(0).normal(size=(50, 40)).astype(np.float32)
+    path = FeatureCache.from_arrays(tmp_path / "d.h5", X, name="d").path
+    data = path.read_bytes()
+    where = data.index(X.tobytes()[:400])
+    path.write_bytes(data[:where] + bytes(400) + data[where + 400 :])
+    with pytest.raises(ChecksumError, match="import the vectors again with --overwrite"):
+        FeatureCache.open(path).features()
+    assert "import the vectors again with --overwrite" in verify([path]).files[0].detail
