@@ -79,5 +79,5 @@ def test_a_key_twice_is_refused_with_its_line(write):
     again = f'{{"path": "{second}", "label": "a", "label": "b"}}'
     with pytest.raises(SourceError, match=r"m\.jsonl, line 2: has the key 'label' 2 times"):
         write({"path": first, "label": "a"}, again)
-    nested = f'{{"path": "{second}", "label": "a\\":", "more": {{"label": 1, "n": 1}}}'
+    nested = f'{{"path": "{second}", "label": "a\\":", "more": {{"label": 1, "n": 1}}}}'
     assert write({"path": first, "label": "a"}, nested).table.classes == ("a", 'a":')
