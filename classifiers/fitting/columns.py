@@ -110,7 +110,10 @@ class ColumnEncoding:
                 f" {', '.join(map(repr, table)) or 'no side columns'}. Name a table of the images that has them"
             )
         for column in self.columns:
-            column.encode(table[column.name][:0])
+            try:
+                column.encode(table[column.name])
+            except HeadError as error:
+                raise HeadError(f"{where}: {error}") from None
 
     def encode(self, table: Mapping[str, NDArray[Any]], rows: Any) -> NDArray[np.float32]:
         """Return (k, width) float32 features of some rows of a table; see `EncodedColumn.encode`."""

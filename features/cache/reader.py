@@ -17,7 +17,7 @@ from frostline.features.cache.file.mapped import MappedFile
 from frostline.features.cache.file.part import Part
 from frostline.features.cache.file.partial import finished_name, partial_path
 from frostline.features.cache.frames import Frames
-from frostline.features.cache.imported.facts import describe_imported
+from frostline.features.cache.imported.facts import describe_imported, remedy
 from frostline.features.errors import CacheFormatError, CacheMismatchError, ChecksumError, LayerError
 from frostline.features.fidelity import Check
 from frostline.features.notes import SourceNotes
@@ -26,6 +26,7 @@ from frostline.features.table import FAILED, OK, ImageTable
 from frostline.shell import shell_command
 from frostline.splits import SPLITS
 from frostline.system.files import resolved
+from frostline.wording import count_of
 
 if TYPE_CHECKING:
     import torch
@@ -244,7 +245,7 @@ class FeatureCache(Frames):
         if self._mapped is None:
             return f"FeatureCache({str(self.path)!r}: closed)"
         layers = ", ".join(layer.key for layer in self.layers)
-        return f"FeatureCache({str(self.path)!r}: {self.rows} rows; {layers}; {self.spec.dtype})"
+        return f"FeatureCache({str(self.path)!r}: {count_of(self.rows, 'row')}; {layers}; {self.spec.dtype})"
 
     def __len__(self) -> int:
         return self.rows
@@ -473,7 +474,9 @@ class FeatureCache(Frames):
         """
         column = self._column(layer)
         if not 0 <= view < self.spec.views:
-            raise IndexError(f"{self.path}: has {self.spec.views} views, numbered from 0; got {view}")
+            raise IndexError(
+                f"{self.path}: has {count_of(self.spec.views, 'view')}, numbered from 0; got {view}"
+            )
         self._verify(column)
         name = feature_name(self.layers[column].key)
         if as_torch:
@@ -592,8 +595,8 @@ class FeatureCache(Frames):
             damaged = np.flatnonzero(~valid) if blocks is None else blocks[~valid]
             runs = ", ".join(f"{first}-{last}" for first, last in self._runs(damaged))
             raise ChecksumError(
-                f"{self.path}: {what} of rows {runs} is damaged: its checksum differs from the one written; run the same "
-                "extract with --overwrite, which recomputes only those rows"
+                f"{self.path}: {what} of rows {runs} is damaged: its checksum differs from the one written; "
+                + remedy(self.spec, "run the same extract with --overwrite, which recomputes only those rows")
             )
 
     def _runs(self, blocks: NDArray[np.int64]) -> list[tuple[int, int]]:

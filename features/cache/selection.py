@@ -16,6 +16,7 @@ from frostline.features.columns import Column
 from frostline.features.errors import CacheFormatError, LayerError, RowsError
 from frostline.features.spec import Layer
 from frostline.splits import SPLIT_NAMES
+from frostline.wording import count_of
 
 if TYPE_CHECKING:
     from frostline.features.cache.reader import FeatureCache
@@ -105,7 +106,9 @@ class Selection:
             ChecksumError: The metadata is damaged.
         """
         if not 0 <= view < cache.spec.views:
-            raise IndexError(f"{cache.path}: has {cache.spec.views} views, numbered from 0; got {view}")
+            raise IndexError(
+                f"{cache.path}: has {count_of(cache.spec.views, 'view')}, numbered from 0; got {view}"
+            )
         found = _layers(cache, layers)
         _check_metadata(cache)
         wanted = np.arange(cache.rows) if rows is None else _rows(cache, rows)

@@ -11,6 +11,7 @@ from frostline.commands.interface.options import PATH, example, options_of, outp
 from frostline.commands.interface.output import Output, Text, listed
 from frostline.pipeline.options.vectors.importing import ImportOptions
 from frostline.shell import shell_command
+from frostline.wording import count_of
 
 if TYPE_CHECKING:
     from frostline.pipeline import ImportResult
@@ -44,10 +45,10 @@ def import_(*, output: Output, file: Path, **options: Any) -> None:
 
 def _text(result: "ImportResult") -> Text:
     if result.unchanged:
-        yield f"Nothing to do: {result.cache} already holds these {result.rows} vectors."
+        yield f"Nothing to do: {result.cache} already holds these {count_of(result.rows, 'vector')}."
     else:
         resumed = f" ({result.resumed} of them already committed)" if result.resumed else ""
-        yield f"{result.cache}: {result.rows} vectors{resumed}, {result.dtype}; {result.imported}"
+        yield f"{result.cache}: {count_of(result.rows, 'vector')}{resumed}, {result.dtype}; {result.imported}"
     yield f"layers: {', '.join(f'{key} ({width})' for key, width in result.layers.items())}"
     if result.columns:
         yield f"taken: {', '.join(f'{role} from {name}' for role, name in result.columns.items())}"
@@ -56,9 +57,9 @@ def _text(result: "ImportResult") -> Text:
     if result.unused:
         yield f"not used: {_names(result.unused)}"
     splits = {name or "no split": count for name, count in result.splits.items()}
-    yield f"rows: {listed(splits)}; {len(result.classes) or 'no'} classes"
+    yield f"rows: {listed(splits)}; {f'classes: {len(result.classes)}' if result.classes else 'no classes'}"
     if result.failed:
-        yield f"{result.failed} rows without a usable vector:"
+        yield f"{count_of(result.failed, 'row')} without a usable vector:"
         for name, reason in [*result.errors.items()][:_SHOWN]:
             yield f"  {name}: {reason}"
     if result.classes:

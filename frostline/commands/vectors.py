@@ -9,6 +9,7 @@ from frostline import pipeline
 from frostline.commands.interface.options import PATH, example, options_of, output_options
 from frostline.commands.interface.output import Output, Text
 from frostline.pipeline.options.vectors.exporting import ExportOptions
+from frostline.wording import count_of
 
 if TYPE_CHECKING:
     from frostline.pipeline import ExportResult
@@ -36,8 +37,8 @@ def export(*, output: Output, cache: Path, **options: Any) -> None:
 
 def _text(result: "ExportResult") -> Text:
     layers = ", ".join(f"{layer.key} ({layer.dim})" for layer in result.layers)
-    yield f"{result.path}: {result.rows} rows, {result.bytes:,} bytes; {layers}; {result.dtype}"
+    yield f"{result.path}: {count_of(result.rows, 'row')}, {result.bytes:,} bytes; {layers}; {result.dtype}"
     if result.failed:
-        yield f"left out, without features: {result.failed} rows"
+        yield f"left out, without features: {count_of(result.failed, 'row')}"
     if result.description:
         yield f"provenance: {result.description}"

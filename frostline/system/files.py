@@ -183,9 +183,17 @@ def open_folder(path: Path) -> int:
 
 
 def create_folders(path: Path) -> None:
-    """Create a folder and the missing ones above it, and sync each to the disk."""
+    """Create a folder and the missing ones above it, and sync each to the disk.
+
+    Raises:
+        NotADirectoryError: A file is in the place of one of them.
+        OSError: One can't be created.
+    """
     missing = [each for each in (path, *path.parents) if not each.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from error
     for each in reversed(missing):
         sync_folder(each.parent)
 

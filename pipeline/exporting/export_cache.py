@@ -19,6 +19,7 @@ from frostline.pipeline.options.stage import stage
 from frostline.pipeline.options.vectors.exporting import ExportOptions
 from frostline.system.atomic import replace_file, write_files, write_folder
 from frostline.system.files import read_regular, resolved
+from frostline.wording import count_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -173,8 +174,7 @@ def _report(selection: Selection, dtype: str, options: ExportOptions) -> None:
     stored = selection.cache.spec.dtype
     if selection.failed:
         options.report.warn(
-            f"{selection.failed} rows are left out, because their images can't be read and they have no features; see"
-            " the column row for the rows that are written."
+            f"Left out: {count_of(selection.failed, 'row')} without features. The column row tells which rows are written."
         )
     if stored != dtype:
         why = "has no bfloat16" if stored == "bfloat16" and dtype == "float32" else f"holds {dtype} alone"

@@ -83,19 +83,21 @@ def named_images(
         OptionError: `images` is none of these.
     """
     paths = [images] if isinstance(images, str | Path) else images
+    where = ""
     if not isinstance(paths, Sequence) or not all(isinstance(path, str | Path) for path in paths):
         for name in options.remote():
             raise OptionError(f"{name}: images were passed, not their URLs; pass URLs, or leave out {name}")
         source = passed_source(cast("ImageSource | Images", images))
     elif len(paths) == 1 and _is_set(str(paths[0])):
         source = open_source(paths[0], access=options.access())
+        where = f"{source.root}: "
     else:
         source = open_paths(paths, options.access())
     notes = source.notes
     if text := notes.skipped.describe():
         options.report.note(f"{len(source.table)} images found; skipped: {text}")
     for remark in notes.remarks:
-        options.report.warn(f"{remark}.")
+        options.report.warn(f"{where}{remark}.")
     return source
 
 

@@ -7,7 +7,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from frostline.features.table import OK
+from frostline.features.sources.files import PathSource
+from frostline.features.table import OK, ImageSource
 from frostline.pipeline.errors import RunError
 from frostline.pipeline.extraction.new_images import new_computation, new_features
 from frostline.pipeline.inputs.layers import joined_layers, layers_of
@@ -71,7 +72,7 @@ def _predict_images(opened: Run, labeller: Labeller, options: PredictOptions) ->
         return []
     side = {column.name: column.cells for column in source.table.columns}
     if head.columns:
-        head.columns.check(side, "the images")
+        head.columns.check(side, _place(source))
     used = sorted({index for index, _ in layers})
     computation = new_computation(options, count)
     streams = [
@@ -104,6 +105,14 @@ def _predict_images(opened: Run, labeller: Labeller, options: PredictOptions) ->
             advance(len(batch.rows))
     report_remarks(remarks, options.report)
     return predictions
+
+
+def _place(source: ImageSource) -> str:
+    """Return the name of a source for messages: that of its first image if they were named one by one."""
+    if not isinstance(source, PathSource):
+        return source.root
+    more = f" and {len(source.paths) - 1} more" if len(source.paths) > 1 else ""
+    return f"{source.paths[0]}{more}"
 
 
 def _weights_per_backbone(run: Run, given: Sequence[str | Path]) -> Sequence[str | Path | None]:

@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 
 from frostline.errors import OptionError
 from frostline.features.cache.file.encoding import decode, encode
-from frostline.features.cache.imported.vectors import from_bits, tensor_array
+from frostline.features.cache.imported.numbers import Conversion
+from frostline.features.cache.imported.vectors import from_bits, plain_array
+from frostline.features.errors import VectorsError
 from frostline.features.sources.numbering import numbered
 from frostline.pipeline.inputs.joined_caches import AnyCache, open_caches
 from frostline.pipeline.inputs.layers import joined_layers, layer_keys
@@ -57,15 +59,25 @@ def predict_features(run: Run, features: Any, labeller: Labeller, report: Report
         )
     parts = _parts(run, features)
     predictions: list[Prediction] = []
-    names = numbered(len(parts[0][0]))
+    names = numbered(len(parts[0][1]))
+    conversions = [Conversion(key, kind) for key, _, kind in parts]
     with report.task("Predicting", len(names)) as advance:
         for rows in _blocks(len(names), labeller.head.dim):
-            found = np.concatenate(
-                [decode(encode(np.asarray(part[rows], np.float32), kind), kind) for part, kind in parts], 1
+            found, reasons = [], [""] * len(names[rows])
+            for conversion, (_, part, kind) in zip(conversions, parts, strict=True):
+                try:
+                    values, unusable = conversion.convert(part[rows])
+                except VectorsError as error:
+                    raise OptionError(f"features: {error}") from None
+                if unusable:
+                    values = values.copy()  # may be the array that was passed
+                for row, reason in unusable.items():
+                    reasons[row] = reasons[row] or reason
+                    values[row] = 0  # gets no label
+                found.append(decode(encode(values, kind), kind))
+            predictions += labeller.label(
+                [(name, None) for name in names[rows]], reasons, np.concatenate(found, 1)
             )
-            finite = np.isfinite(found).all(axis=1)
-            reasons = ["" if each else "the features are not finite" for each in finite.tolist()]
-            predictions += labeller.label([(name, None) for name in names[rows]], reasons, found)
             advance(len(reasons))
     return predictions
 
@@ -75,8 +87,8 @@ def _blocks(rows: int, width: int) -> Iterator[slice]:
     return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 
-def _parts(run: Run, features: Any) -> list[tuple[NDArray[Any], Any]]:
-    """Return the features of each layer, in the order in which the head reads them, with their number format."""
+def _parts(run: Run, features: Any) -> list[tuple[str, NDArray[Any], Any]]:
+    """Return each layer in the order in which the head reads them: its key, its features, and their number format."""
     layers = joined_layers(run.layer)
     widths = [next(x.dim for x in run.caches[index].spec.layers if x.key == key) for index, key in layers]
     kinds = [run.caches[index].spec.dtype for index, _ in layers]
@@ -84,9 +96,10 @@ def _parts(run: Run, features: Any) -> list[tuple[NDArray[Any], Any]]:
     if isinstance(features, Mapping):
         if {*features} != {*keys}:
             raise OptionError(
-                f"features: got {', '.join(map(str, features))}, expected the layers {', '.join(keys)} of {run.path}"
+                f"features: got {', '.join(map(str, features)) or 'no layer'}, expected the layers {', '.join(keys)} of"
+                f" {run.path}"
             )
-        arrays = [_array(features[key], key) for key in keys]
+        arrays = [_array(features[key], f"features: {key}") for key in keys]
     else:
         whole = _array(features, "features")
         if whole.ndim != 2 or whole.shape[1] != sum(widths):
@@ -99,13 +112,20 @@ def _parts(run: Run, features: Any) -> list[tuple[NDArray[Any], Any]]:
             raise OptionError(
                 f"features: {key}: got shape {array.shape}, expected ({len(arrays[0])}, {width})"
             )
-    return list(zip(arrays, kinds, strict=True))
+    return list(zip(keys, arrays, kinds, strict=True))
 
 
-def _array(features: Any, what: str) -> NDArray[Any]:
-    if type(features).__module__.partition(".")[0] == "torch":
-        features = from_bits(*tensor_array(features))
-    array = np.asarray(features)
+def _array(features: Any, where: str) -> NDArray[Any]:
+    """Return what was passed as an array of numbers."""
+    try:
+        plain, dtype = plain_array(features, where)
+    except VectorsError as error:
+        raise OptionError(str(error)) from None
+    if plain is None:  # such as a data frame
+        plain = np.asarray(features)
+        dtype = plain.dtype.name
+    array = from_bits(plain, dtype)
     if array.dtype.kind not in "iuf":
-        raise OptionError(f"features: {what}: got {array.dtype}, expected numbers")
+        got = type(features).__name__ if array.dtype.kind == "O" and not array.ndim else array.dtype
+        raise OptionError(f"{where}: got {got}, expected an (n, d) array of numbers")
     return array

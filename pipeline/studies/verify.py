@@ -18,6 +18,7 @@ from frostline.classifiers.saving.rejection_file import REJECTION_FILE, load_rej
 from frostline.errors import FrostlineError
 from frostline.features.backbones.tuned import TUNED_RECORD, TUNED_WEIGHTS, load_tuned, read_tuned_record
 from frostline.features.cache import FeatureCache
+from frostline.features.cache.imported.facts import remedy
 from frostline.files.checksums import SUMS_FILE, Digests, digest_of_file, files_in, problem_of, read_sums
 from frostline.files.documents import MAX_BYTES, Document
 from frostline.pipeline.errors import RunError
@@ -31,6 +32,7 @@ from frostline.pipeline.runs.run import load_run
 from frostline.pipeline.runs.split import SPLIT_FILE
 from frostline.pipeline.training.sample_sizes import read_learning_curve
 from frostline.system.files import check_regular, read_regular
+from frostline.wording import count_of
 
 State = Literal["ok", "unchecked", "damaged", "missing", "unlisted"]
 
@@ -134,16 +136,22 @@ def _checked_place(place: Path) -> list[FileCheck]:
 
 def _checked_cache(path: Path) -> FileCheck:
     try:
-        found = FeatureCache.open(path).verify()
+        cache = FeatureCache.open(path)
+        found = cache.verify()
     except (FrostlineError, OSError) as error:
         return FileCheck(path, "damaged", _line(error))
     if found.ok:
-        return FileCheck(path, "ok", f"{found.rows} rows in {found.blocks} blocks, all checksums are correct")
+        return FileCheck(
+            path,
+            "ok",
+            f"{count_of(found.rows, 'row')} in {count_of(found.blocks, 'block')}, all checksums are correct",
+        )
+    again = remedy(cache.spec, "run the same extract with --overwrite, which recomputes these")
     ranges = "; ".join(f"{what}: rows {first} to {last}" for what, first, last in found.damaged)
     return FileCheck(
         path,
         "damaged",
-        f"{ranges}. {_RESTORE}, or run the same extract with --overwrite, which recomputes these",
+        f"{ranges}. {_RESTORE}, or {again}",
     )
 
 

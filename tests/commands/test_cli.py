@@ -5,8 +5,10 @@ import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 
 from frostline import cli
@@ -85,6 +87,29 @@ def test_an_expected_error_becomes_a_message_and_its_exit_code(kind):
     assert result.exit_code == EXIT_CODES[kind]
     told = "Interrupted" if kind is KeyboardInterrupt else "Error: what went wrong\n  and what to do\n"
     assert told in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["cache", "import", "missing.npy"], "missing.npy: No such file or directory; check the path"),
+        (["cache", "import", "a/b.npy"], "because '{folder}/a' doesn't exist; check the path"),
+        (["cache", "import", "file/v.npy"], "because '{folder}/file' is a file; name a place in a folder"),
+        (["cache", "import", "v.npy", "--out", "file/v.h5"], "because '{folder}/file' is a file"),
+        (["cache", "import", "v.npy", "--out", "folder"], "/folder: Is a directory; name a file"),
+        (["cache", "export", "v.h5", "--to", "npz", "--out", "file/v.npz"], "file: Not a directory; name a"),
+        (["cache", "export", "v.h5", "--to", "npy", "--out", "file/v"], "file: Not a directory; name a"),
+    ],
+)
+def test_an_error_of_the_system_names_the_path_and_what_to_do(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    np.save("v.npy", np.eye(3, dtype=np.float32))
+    FeatureCache.from_arrays("v.h5", np.eye(3), name="v")
+    Path("file").write_text("")
+    Path("folder").mkdir()
+    told = run(*arguments, *(["--name", "v"] if arguments[1] == "import" else []), code=1).stderr
+    assert message.format(folder=tmp_path.resolve()) in told
+    assert "Errno" not in told
 
 
 def test_a_long_message_is_shortened():

@@ -67,7 +67,9 @@ def test_output_that_cannot_be_written_is_named(words):
             check=False,
         )
     assert done.returncode == 1
-    assert done.stderr == "Error: [Errno 28] No space left on device: 'standard output'\n"
+    assert done.stderr == (
+        "Error: standard output: No space left on device; free some space, and run the same command again\n"
+    )
 
 
 def test_json_is_one_document_of_plain_values():

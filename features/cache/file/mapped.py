@@ -20,6 +20,7 @@ from frostline.features.cache.file.layout import (
     table_digest,
 )
 from frostline.features.cache.file.trust import read_layout
+from frostline.features.cache.imported.facts import remedy
 from frostline.features.columns import Column
 from frostline.features.errors import CacheFormatError, ChecksumError
 from frostline.features.table import FAILED, OK, ImageTable
@@ -189,7 +190,7 @@ class MappedFile:
         if not self.table_is_intact():
             raise ChecksumError(
                 f"{self.path}: the ids, labels, splits, groups, classes or side columns are damaged (their digest differs); "
-                "delete the file and extract again"
+                + remedy(self.layout.spec, "delete the file and extract again")
             )
         try:
             classes = tuple(name.decode() for name in self.array("classes").tolist())

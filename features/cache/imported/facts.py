@@ -77,6 +77,11 @@ def describe_imported(spec: FeatureSpec) -> str:
     return f"imported {imported_name(spec)}, {f'declared {declared}' if declared else 'nothing declared'}"
 
 
+def remedy(spec: FeatureSpec, extracted: str) -> str:
+    """Return what makes a damaged cache whole: `extracted` for one of images, another import for imported vectors."""
+    return "import the vectors again with --overwrite" if imported_name(spec) else extracted
+
+
 def describe_vectors(spec: FeatureSpec) -> str:
     """Return what the vectors of any cache are: ``vectors that were imported clip, ...``, or ``features of NETWORK``."""
     return (

@@ -235,7 +235,7 @@ def as_vectors(X: Any, scratch: Scratch) -> dict[str, Vectors]:
     if hasattr(X, "shape"):
         return {EMBEDDING: _array(X, "X", scratch)}
     if isinstance(X, list | tuple) and X and not hasattr(X[0], "shape") and not isinstance(X[0], Mapping):
-        return {EMBEDDING: _array(np.asarray(X), "X", scratch)}
+        return {EMBEDDING: _array(X, "X", scratch)}
     if isinstance(X, Iterable):
         return scratch.copy_all(_blocks(X), "X")
     raise VectorsError(
@@ -244,9 +244,7 @@ def as_vectors(X: Any, scratch: Scratch) -> dict[str, Vectors]:
 
 
 def _array(array: Any, where: str, scratch: Scratch) -> Vectors:
-    if isinstance(array, list | tuple):
-        array = np.asarray(array)
-    plain, dtype = _plain(array)
+    plain, dtype = plain_array(array, where)
     if plain is None:
         if not (hasattr(array, "shape") and hasattr(array, "dtype") and hasattr(array, "__getitem__")):
             raise VectorsError(f"{where}: got {type(array).__name__}, expected an (n, d) array of numbers")
@@ -269,12 +267,34 @@ def rows_per_block(width: int) -> int:
     return max(1, min(8192, BLOCK_BYTES // (4 * width)))
 
 
-def _plain(array: Any) -> tuple[NDArray[Any] | None, str]:
-    """Return an array or a tensor as an array, and the name of its type; None for something that is sliced."""
+def plain_array(array: Any, where: str) -> tuple[NDArray[Any] | None, str]:
+    """Return an array, a tensor or nested lists as an array, and the name of its type; None for something else.
+
+    Masked values become NaN. The bits of bfloat16 become uint16.
+
+    Args:
+        array: The numbers.
+        where: Place named in messages.
+
+    Raises:
+        VectorsError: The lists have different lengths, or the tensor is of another type.
+    """
+    if isinstance(array, list | tuple):
+        try:
+            array = np.asarray(array)
+        except ValueError as error:
+            raise VectorsError(f"{where}: expected rows of the same length ({error})") from None
+    if isinstance(array, np.ma.MaskedArray):
+        if array.dtype.kind in "biuf" and np.ma.getmaskarray(array).any():
+            array = array.astype(np.result_type(array.dtype, np.float16)).filled(np.nan)
+        array = array.data if isinstance(array, np.ma.MaskedArray) else array
     if isinstance(array, np.ndarray):
         return array, array.dtype.name
     if type(array).__module__.partition(".")[0] == "torch":
-        return tensor_array(array)
+        try:
+            return tensor_array(array)
+        except VectorsError as error:
+            raise VectorsError(f"{where}: {error}") from None
     return None, ""
 
 
@@ -297,7 +317,7 @@ def _blocks(X: Iterable[Any]) -> Iterator[dict[str, NDArray[Any]]]:
         found = block if isinstance(block, Mapping) else {EMBEDDING: block}
         arrays = {}
         for name, array in found.items():
-            plain, dtype = _plain(array)
+            plain, dtype = plain_array(array, "X")
             if plain is None:
                 raise VectorsError(f"X: got a block of {type(array).__name__}, expected a (k, d) array")
             arrays[str(name)] = from_bits(plain, dtype)

@@ -146,7 +146,11 @@ def _find(archives: Sequence[Container], names: Sequence[str]) -> _Found:
         whole.stats += listing.stats
         whole.folders = sorted({*whole.folders, *listing.folders})
         whole.add(listing)
-    remarks = [f"{archive.path}: {remark}" for archive in archives for remark in archive.remarks]
+    remarks = [
+        remark if len(archives) == 1 else f"{PurePath(archive.path).name}: {remark}"
+        for archive in archives
+        for remark in archive.remarks
+    ]
     if top := _top(whole.paths):
         whole.paths = [path.removeprefix(top) for path in whole.paths]
         whole.folders = [folder.removeprefix(top) for folder in whole.folders if folder.startswith(top)]

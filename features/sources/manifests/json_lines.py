@@ -1,8 +1,10 @@
 """Manifests as JSON Lines: one object per line."""
 
 import json
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -11,6 +13,9 @@ from frostline.features.sources.manifests.columns import find_columns
 from frostline.features.sources.manifests.sheet import Sheet, cell_text, place, side_cells, side_names
 from frostline.features.sources.manifests.text import bounded_lines
 from frostline.system.files import open_regular
+
+_KEY: Final = re.compile(r'"\s*:')
+"""What follows each key, and may be in texts."""
 
 
 def read_json_lines(file: str, chosen: Mapping[str, str | None]) -> Sheet:
@@ -64,7 +69,7 @@ def json_object(text: str | bytes, where: str) -> dict[str, Any]:
     """Return an object from its text.
 
     Raises:
-        SourceError: The text is not a JSON object.
+        SourceError: The text is not a JSON object, or has a key twice.
     """
     try:
         found = msgspec.json.decode(text)
@@ -74,7 +79,22 @@ def json_object(text: str | bytes, where: str) -> dict[str, Any]:
         raise SourceError(
             f'{where}: got {text[:40]!r}, expected an object such as {{"path": "a.png", "label": "cat"}}'
         )
+    if len(_KEY.findall(text if isinstance(text, str) else text.decode())) > len(found):
+        _check_keys(text, where)
     return found
+
+
+def _check_keys(text: str | bytes, where: str) -> None:
+    """Raise `SourceError` for an object with two values of one key."""
+    whole: list[tuple[str, Any]] = []
+
+    def keep(pairs: list[tuple[str, Any]]) -> None:
+        whole[:] = pairs  # of the outermost object in the end
+
+    json.loads(text, object_pairs_hook=keep, parse_int=str)
+    keys = Counter(key for key, _ in whole)
+    if repeated := [key for key, count in keys.items() if count > 1]:
+        raise SourceError(f"{where}: has the key {repeated[0]!r} {keys[repeated[0]]} times, expected it once")
 
 
 def json_cell(value: Any, where: str, role: str) -> str:

@@ -1,6 +1,6 @@
 """Manifests as Parquet files."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from frostline.errors import one_line
@@ -45,6 +45,7 @@ def read_parquet(file: str, chosen: Mapping[str, str | None]) -> Sheet:
         raise SourceError(
             f"{file}: not a readable Parquet file: {one_line(error)}. Restore it, if it is not complete"
         ) from error
+    _check_paths(cells[header[wanted["path"]]], f"{file}, column {header[wanted['path']]!r}")
     columns = {
         role: [
             cell_text(value, place(file, "row", row, header[index]), whole=role != "label")
@@ -54,6 +55,24 @@ def read_parquet(file: str, chosen: Mapping[str, str | None]) -> Sheet:
     }
     others = {name: side_cells(cells[name]) for name in side}
     return Sheet(file, header, wanted, columns, range(1, table.num_rows + 1), "row", others)
+
+
+def _check_paths(cells: Sequence[Any], where: str) -> None:
+    """Raise `SourceError` for a column of paths that holds images."""
+    first = next((cell for cell in cells if cell is not None), b"")
+    if isinstance(first, bytes) and (b"\0" in first or not _is_text(first)):
+        raise SourceError(
+            f"{where}: got bytes that are no path, {first[:8]!r}. Images in a Parquet file are read from a column with a name"
+            " such as image, photo or png: rename the column"
+        )
+
+
+def _is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _check_types(schema: Any, wanted: Mapping[str, int], file: str) -> None:

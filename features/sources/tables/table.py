@@ -13,6 +13,7 @@ from frostline.features.sources.containers.source import ContainedSource, contai
 from frostline.features.sources.files import absolute, make_table
 from frostline.features.sources.folders.arrangement import Arrangement
 from frostline.features.sources.kinds import SourceKind
+from frostline.features.sources.labels import listed
 from frostline.features.sources.manifests.columns import column_remarks
 from frostline.features.sources.manifests.sheet import Sheet
 
@@ -74,6 +75,8 @@ def open_images_in_tables(
         columns=whole.side_columns,
         where=root,
     )
+    if partial := [name for name in whole.header if any(name not in sheet.header for sheet in sheets)]:
+        remarks.append(f"not used, because not all files have them: the columns {listed(partial)}")
     notes = whole.notes([*column_remarks(whole.header, chosen, whole.taken), *remarks])
     return contained_source(
         root, Arrangement(table, changed, notes), ids, members, splits_of_images(names, shards)
@@ -98,7 +101,14 @@ def _joined(sheets: list[Sheet]) -> Sheet:
         if all(name in sheet.side for sheet in sheets)
     }
     return replace(
-        first, columns=columns, side=side, lines=[line for sheet in sheets for line in sheet.lines]
+        first,
+        header=[
+            *first.header,
+            *dict.fromkeys(name for sheet in sheets for name in sheet.header if name not in first.header),
+        ],
+        columns=columns,
+        side=side,
+        lines=[line for sheet in sheets for line in sheet.lines],
     )
 
 

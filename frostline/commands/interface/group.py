@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from frostline.commands.interface.system_errors import system_message
 from frostline.errors import FrostlineError, OptionError
 from frostline.escapes import escaping, indented
 from frostline.interrupts import INTERRUPTS, MESSAGE
@@ -113,7 +114,7 @@ def _replacement(error: UnicodeError) -> tuple[str | bytes, int]:
 
 
 def _message(error: BaseException) -> str:
-    text = "\n".join([str(error), *getattr(error, "__notes__", ())])
+    text = "\n".join([system_message(error), *getattr(error, "__notes__", ())])
     if len(text) > _LONGEST:
         text = f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
     return indented(text)

@@ -35,7 +35,7 @@ def test_command_writes_into_the_current_folder_and_says_what(cache, tmp_path):
     done = run("cache", "export", cache.path, "--to", "csv")
     assert "photos.net.csv: 698 rows" in done.stdout
     assert "embedding (20), blocks.4:avg (6); float32" in done.stdout
-    assert "2 rows are left out" in done.stderr
+    assert "Left out: 2 rows without features" in done.stderr
     assert "provenance: photos.net.csv.json" in done.stdout
     assert names(tmp_path) == ["photos.net.csv", "photos.net.csv.json", "photos.net.h5"]
     result = json.loads(

@@ -76,7 +76,9 @@ def test_the_search_and_the_samples_read_the_columns(told, tmp_path):
 def test_images_without_the_columns_are_refused(told, ten_digits, tmp_path):
     cache, _ = told
     run = train_head(cache, "ridge", with_columns=["hint"], run=tmp_path / "run").run
-    with pytest.raises(ClassifiersError, match=r"the images: has no column 'hint'.*no side columns"):
+    with pytest.raises(
+        ClassifiersError, match=r"0000\.png and 119 more: has no column 'hint'.*no side columns"
+    ):
         predict(run, images=[ten_digits])
     other = extract(ten_digits, cache=tmp_path / "other.h5", **BACKBONE).cache
     with pytest.raises(ClassifiersError, match=r"other\.h5: has no column 'hint'"):

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -76,8 +77,24 @@ def test_arrays_get_the_predictions_of_the_head(folder, form):
 def test_rows_of_arrays_that_are_not_finite_get_a_reason(folder):
     rows = NEW.copy()
     rows[3] = np.inf
-    found = predict(folder / "run", features=rows)
-    assert [each.error for each in found if each.error] == ["the features are not finite"]
+    rows = rows.astype(float)
+    rows[5, :2] = 1e300
+    kept = rows.copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = predict(folder / "run", features=rows)
+    assert [each.error for each in found if each.error] == [
+        "embedding: 6 of 6 values are not finite",
+        "embedding: 2 of 6 values overflow float32",
+    ]
+    assert np.array_equal(rows, kept)
+
+
+def test_masked_values_are_missing(folder):
+    mask = np.zeros(NEW.shape, bool)
+    mask[2, 1] = True
+    found = predict(folder / "run", features=np.ma.MaskedArray(NEW, mask))
+    assert [number for number, each in enumerate(found) if each.error] == [2]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +105,12 @@ def test_rows_of_arrays_that_are_not_finite_get_a_reason(folder):
         ({"features": NEW[:, :3]}, r"shape \(9, 3\), expected \(n, 6\)"),
         ({"features": {"other": NEW}}, "got other, expected the layers embedding"),
         ({"features": {"embedding": NEW[:, :2]}}, r"embedding: got shape \(9, 2\)"),
-        ({"features": np.array([["a"]])}, "expected numbers"),
+        ({"features": np.array([["a"]])}, "^features: got <U1, expected an"),
+        ({"features": [[1.0, 2.0], [3.0]]}, "features: expected rows of the same length"),
+        ({"features": {}}, "got no layer, expected the layers embedding"),
+        ({"features": (row for row in NEW)}, "features: got generator, expected an"),
+        ({"features": torch.from_numpy(NEW).to_sparse()}, "features: got a tensor of"),
+        ({"features": np.full((2, 6), 2**24 + 1)}, "got the integer 16777217"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(folder, options, message):

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from frostline import FeatureCache, VectorsError, extract
 from frostline.features.cache import merge_parts, open_writer
 from frostline.features.cache.imported.facts import declared_facts, describe_imported, imported_name
-from frostline.features.errors import CacheMismatchError, PartError
+from frostline.features.errors import CacheMismatchError, ChecksumError, PartError
 from frostline.features.spec import FeatureSpec
+from frostline.pipeline.studies.verify import verify
 from tests.features.cache.synthetic import SPEC, source
 from tests.features.cache.synthetic import extract as extract_images
 from tests.helpers.network import BACKBONE
@@ -283,3 +284,32 @@ def test_no_row_is_reused_by_its_content(tmp_path):
     images.table.stamps[1] += 1
     cache = made(tmp_path, X, ids=names, images=images)
     assert np.array_equal(cache.features(), X)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16])
+def test_masked_values_are_missing(tmp_path, dtype):
+    mask = np.zeros((4, 3), bool)
+    mask[1, 2] = True
+    masked = np.ma.MaskedArray(np.arange(12).reshape(4, 3).astype(dtype), mask)
+    cache = FeatureCache.from_arrays(tmp_path / "m.h5", masked, name="m", max_bad=1)
+    assert cache.ok.tolist() == [True, False, True, True]
+    whole = np.ma.MaskedArray(masked.data, np.zeros((4, 3), bool))
+    cache = FeatureCache.from_arrays(tmp_path / "w.h5", whole, name="m")
+    assert np.array_equal(cache.features(), masked.data)
+
+
+@pytest.mark.parametrize("X", [[[1.0, 2.0], [3.0]], {"a": [[1.0, 2.0], [3.0]]}])
+def test_rows_of_different_lengths_are_refused(tmp_path, X):
+    with pytest.raises(VectorsError, match="expected rows of the same length"):
+        FeatureCache.from_arrays(tmp_path / "r.h5", X, name="r")
+
+
+def test_a_damaged_cache_is_imported_again_and_not_extracted(tmp_path):
+    X = np.random.default_rng(0).normal(size=(50, 40)).astype(np.float32)
+    path = FeatureCache.from_arrays(tmp_path / "d.h5", X, name="d").path
+    data = path.read_bytes()
+    where = data.index(X.tobytes()[:400])
+    path.write_bytes(data[:where] + bytes(400) + data[where + 400 :])
+    with pytest.raises(ChecksumError, match="import the vectors again with --overwrite"):
+        FeatureCache.open(path).features()
+    assert "import the vectors again with --overwrite" in verify([path]).files[0].detail

@@ -72,3 +72,12 @@ def test_bytes_that_are_no_utf_8_are_refused(tmp_path):
     (tmp_path / "m.jsonl").write_bytes(b'{"path": "a.png"}\n{"path": "\xe9.png"}\n')
     with pytest.raises(SourceError, match="is not UTF-8; save the file as UTF-8"):
         open_source(tmp_path / "m.jsonl")
+
+
+def test_a_key_twice_is_refused_with_its_line(write):
+    first, second = write.paths
+    again = f'{{"path": "{second}", "label": "a", "label": "b"}}'
+    with pytest.raises(SourceError, match=r"m\.jsonl, line 2: has the key 'label' 2 times"):
+        write({"path": first, "label": "a"}, again)
+    nested = f'{{"path": "{second}", "label": "a\\":", "more": {{"label": 1, "n": 1}}}}'
+    assert write({"path": first, "label": "a"}, nested).table.classes == ("a", 'a":')

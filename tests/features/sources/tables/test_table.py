@@ -96,6 +96,16 @@ def test_shards_with_splits(tmp_path):
     assert [source.read(row)[0] for row in range(6)] == IMAGES
 
 
+def test_columns_that_only_some_shards_have_are_named(tmp_path):
+    write_table(tmp_path / "1.parquet", IMAGES[:3], label=[0, 1, 0], age=[1, 2, 3], sex=["f", "m", "f"])
+    write_table(tmp_path / "2.parquet", IMAGES[3:], label=[0, 1, 0], age=[4, 5, 6], size=[1, 2, 3])
+    source = open_source(tmp_path / "*.parquet")
+    assert [column.name for column in source.table.columns] == ["age"]
+    found = summarise(source)
+    assert found.unused_columns == ("sex", "size")
+    assert "not used, because not all files have them: the columns 'sex', 'size'" in found.remarks
+
+
 def test_columns(tmp_path):
     columns = {
         "species": ["a", "b"] * 3,
@@ -128,6 +138,15 @@ def test_plain_bytes_named_like_images(tmp_path):
     assert source.read(3)[0] == IMAGES[3]
     with pytest.raises(SourceError, match=r"--path-column: got 'label', expected a column of images"):
         open_source(tmp_path / "a.parquet", path_column="label")
+
+
+def test_a_column_of_images_with_another_name_is_named(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    parquet.write_table(pyarrow.table({"blob": IMAGES, "label": ["x"] * 6}), tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match=r"a\.parquet, column 'blob': got bytes .* such as image, .*rename"):
+        open_source(tmp_path / "a.parquet", path_column="blob")
 
 
 def test_a_column_of_paths_is_a_manifest(tmp_path):
