@@ -91,7 +91,7 @@ def test_source_distribution_holds_the_same_package(sdist):
     assert sources() <= names
 
 
-@pytest.mark.parametrize("kind", ["wheel", "sdist"])
+@pytest.mark.parametrize("kind", ["wheel", pytest.param("sdist", marks=pytest.mark.long)])
 def test_installation_in_an_empty_environment_works(kind, request, tmp_path):
     venv.create(tmp_path / "env", with_pip=False)
     scripts = tmp_path / "env" / ("Scripts" if os.name == "nt" else "bin")

@@ -18,6 +18,7 @@ from tests.helpers.runner import Command
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
 
 INT, TERM = signal.SIGINT, signal.SIGTERM
+BOTH = pytest.mark.parametrize("number", [pytest.param(INT, marks=pytest.mark.long), TERM])
 STUDY = f"""
 [batch]
 data = "{{data}}"
@@ -54,7 +55,7 @@ def test_signal_during_an_import(whole_digits, tmp_path, number, library):
     assert check(command, number) == f"{MESSAGE}\n"
 
 
-@pytest.mark.parametrize("number", [INT, TERM])
+@BOTH
 def test_signal_during_an_extraction(whole_digits, tmp_path, number):
     partial = tmp_path / "c.h5.partial"
     command = Command("extract", whole_digits, "--cache", tmp_path / "c.h5", "--engine", "eager")  # a minute
@@ -64,7 +65,7 @@ def test_signal_during_an_extraction(whole_digits, tmp_path, number):
     assert not (tmp_path / "c.h5").exists()
 
 
-@pytest.mark.parametrize("number", [INT, TERM])
+@BOTH
 def test_signal_while_worker_processes_train(digits, tmp_path, number):
     options = ("--backbone", "timm:test_resnet", "--from-scratch", "--image-size", 32, "--workers", 2)
     command = Command("finetune", digits, *options, "--epochs", 5000, "--run", "run", cwd=tmp_path)
@@ -74,7 +75,7 @@ def test_signal_while_worker_processes_train(digits, tmp_path, number):
     assert (tmp_path / ".run.tuning" / "checkpoint.safetensors").exists()
 
 
-@pytest.mark.parametrize("number", [INT, TERM])
+@BOTH
 def test_signal_while_a_search_runs_in_processes(ten_cache, tmp_path, number):
     options = (
         "--head",
@@ -95,6 +96,7 @@ def test_signal_while_a_search_runs_in_processes(ten_cache, tmp_path, number):
     check(command, number)
 
 
+@pytest.mark.long
 def test_processes_of_a_search_end_with_a_killed_command(ten_cache, tmp_path):
     options = ("--head", "mlp", "--search", "random", "--trials", 5000, "--jobs", 2)
     command = Command("train-head", ten_cache, *options, "--run", tmp_path / "run", cwd=tmp_path)
@@ -104,7 +106,7 @@ def test_processes_of_a_search_end_with_a_killed_command(ten_cache, tmp_path):
     assert command.finish()[0] == -signal.SIGKILL
 
 
-@pytest.mark.parametrize("number", [INT, TERM])
+@BOTH
 @pytest.mark.parametrize("option", [("--jobs", 2), ("--cluster", "local:2")], ids=lambda option: option[0])
 def test_signal_while_a_batch_runs_in_processes(digits, tmp_path, number, option):
     if option[0] == "--cluster" and not find_spec("distributed"):

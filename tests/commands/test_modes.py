@@ -66,6 +66,7 @@ def session(data):
 
 
 @pytest.mark.parametrize("umask", [0o027])
+@pytest.mark.long
 def test_modes_of_all_files_follow_the_umask(few_digits, tmp_path, monkeypatch, umask):
     place = tmp_path / "place"
     place.mkdir()

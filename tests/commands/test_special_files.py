@@ -197,7 +197,10 @@ RUN = [
 ]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=[] if kind in {"pipe", "dangling"} else pytest.mark.long) for kind in KINDS],
+)
 @pytest.mark.parametrize("name", RUN)
 def test_a_file_of_a_run(copied, digits, kind, name):
     special = Special(kind, copied / "run" / name)

@@ -37,6 +37,7 @@ def emulate(*arguments):
 
 
 @pytest.mark.real_processor
+@pytest.mark.long
 def test_all_stages_give_the_same_on_windows(fast_path, digits):
     """Engine eager, precision fp32, on one thread: byte for byte."""
     there = emulate(fast_path / "there", digits)

@@ -18,6 +18,7 @@ DEFECTS = {
     "sources": testing.ImageSourceContract,
     "source_kinds": testing.ImageSourceKindContract,
 }
+QUICK = {"exporters", "source_kinds", "sources"}
 
 
 class Outcomes:
@@ -49,7 +50,9 @@ def own_tests(contract):
     return {name for name in vars(contract) if name.startswith("test_")}
 
 
-@pytest.mark.parametrize("name", DEFECTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.long) for name in DEFECTS]
+)
 def test_every_test_of_the_contract_finds_a_defect(name):
     module = importlib.import_module(f"tests.testing.defects.{name}")
     outcomes = run(Path(module.__file__))

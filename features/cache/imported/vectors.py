@@ -286,8 +286,9 @@ def plain_array(array: Any, where: str) -> tuple[NDArray[Any] | None, str]:
             raise VectorsError(f"{where}: expected rows of the same length ({error})") from None
     if isinstance(array, np.ma.MaskedArray):
         if array.dtype.kind in "biuf" and np.ma.getmaskarray(array).any():
-            array = array.astype(np.result_type(array.dtype, np.float16)).filled(np.nan)
-        array = array.data if isinstance(array, np.ma.MaskedArray) else array
+            kind = np.result_type(array.dtype, np.float16)
+            array = np.ma.filled(np.ma.asarray(array, kind), np.nan)
+        array = np.ma.getdata(array)
     if isinstance(array, np.ndarray):
         return array, array.dtype.name
     if type(array).__module__.partition(".")[0] == "torch":

@@ -91,6 +91,7 @@ def test_rows_that_just_fit_are_taken(data):
     assert fit(data, data.X, name="ridge", memory=2 * 900 * 10 * 4).params["alpha"]
 
 
+@pytest.mark.long
 def test_processes_of_a_search_share_the_memory(data):
     rows = LabelledRows(data.X, data.y, TRAIN, VAL, data.classes)
     options = FitOptions(device="cpu", memory=2 * 900 * 10 * 4)

@@ -38,6 +38,7 @@ def events(outcome):
     return [(event.kind, event.path) for event in outcome.events]
 
 
+@pytest.mark.long
 def test_events_of_a_run_are_those_that_change_its_folder(world):
     world.start("empty")
     found = events(world.run(*EXTRACTION))

@@ -3,11 +3,14 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from frostline.features.cache import FeatureCache
 from tests.features.cache.synthetic import contents, extract, images, labelled, names, spec
 from tests.helpers.paths import ROOT
 
 
+@pytest.mark.long
 def test_a_cache_whose_writers_were_killed_equals_an_uninterrupted_one(tmp_path):
     ran = subprocess.run(
         [sys.executable, "-m", "tests.features.cache.kill_writers", tmp_path / "killed.h5"],

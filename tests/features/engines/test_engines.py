@@ -247,6 +247,7 @@ with torch.no_grad():
 """
 
 
+@pytest.mark.long
 def test_compiled_code_is_not_used_with_other_instructions(tmp_path):
     """PyTorch finds it again whatever the instructions are, and then computes infinities."""
     for capability in (None, "default"):

@@ -123,6 +123,7 @@ def test_recently_changed_files_are_not_remembered(make, digit_paths, monkeypatc
     assert not contents._remembered
 
 
+@pytest.mark.long
 def test_another_process_computes_nothing(make, digit_paths, tmp_path):
     paths, _ = digit_paths
     fitted = make().fit(paths)

@@ -57,6 +57,7 @@ def everything(cache):
     }
 
 
+@pytest.mark.long
 def test_two_processes_under_torchrun_one_killed_and_redone_equal_a_single_one(folder, tmp_path):
     path = tmp_path / "c.h5"
     first, second = tmp_path / "c.h5.part-1-of-2", tmp_path / "c.h5.part-2-of-2"

@@ -87,6 +87,7 @@ def cluster(folder):
             yield client, {running.pid: running for running in (first, second)}
 
 
+@pytest.mark.long
 def test_dying_worker_does_not_change_results(write_study, many, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
@@ -133,6 +134,7 @@ def end_of_a_worker(tests):
         os._exit(1)
 
 
+@pytest.mark.long
 def test_a_task_that_kills_every_worker_is_an_error_of_the_cluster():
     calls = [joblib.delayed(end_of_a_worker)(os.getpid()) for _ in range(2)]
     with (

@@ -308,6 +308,7 @@ def test_killed_batch_resumes_with_the_same_result(write_study, tmp_path):
         np.testing.assert_array_equal(FeatureCache.open(cache).features(), kept.features())
 
 
+@pytest.mark.long
 def test_killed_process_fails_only_its_own_job(write_study, tmp_path, monkeypatch):
     (tmp_path / "deadly.py").write_text(
         "import os\nfrom sklearn.naive_bayes import GaussianNB\n"

@@ -171,6 +171,7 @@ def used(run):
 
 
 @pytest.mark.parametrize("kind", ["linear", "tuned"])
+@pytest.mark.long
 def test_the_record_of_a_run(study, kind, tmp_path):
     refused, count = try_each(getattr(study, kind), "run.json", [used], tmp_path)
     assert refused > count / 2

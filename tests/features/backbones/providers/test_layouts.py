@@ -132,6 +132,8 @@ def swin(state):
     return {"model": renamed(state, [*names, (r"^head\.fc", "head")]) | buffers}
 
 
+SLOW = {"beit_base_patch16_224", "swin_tiny_patch4_window7_224"}
+
 LAYOUTS = {
     "convnext_atto": convnext,
     "convnextv2_atto": convnext,
@@ -154,7 +156,9 @@ def random_state(name, **options):
     return {key: torch.randn(value.shape, generator=generator) for key, value in state.items()}
 
 
-@pytest.mark.parametrize("name", LAYOUTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name in SLOW else []) for name in LAYOUTS]
+)
 def test_layouts_of_authors_are_read_exactly(tmp_path, name):
     state = random_state(name)
     torch.save(LAYOUTS[name](dict(state)), tmp_path / "theirs.pth")
@@ -175,6 +179,7 @@ def test_position_embeddings_of_another_size_are_resampled_as_timm_does(tmp_path
     assert all(torch.equal(loaded[key], state[key]) for key in state if key != "pos_embed")
 
 
+@pytest.mark.long
 def test_position_embeddings_of_another_size_are_resampled_as_torchvision_does(tmp_path):
     from torchvision.models import vit_b_32
     from torchvision.models.vision_transformer import interpolate_embeddings

@@ -31,7 +31,14 @@ from tests.pipeline.tuning.training import (
 )
 
 
-@pytest.mark.parametrize("when", [30, 90, 150], ids=["first epoch", "second epoch", "third epoch"])
+@pytest.mark.parametrize(
+    "when",
+    [
+        pytest.param(30, id="first epoch", marks=pytest.mark.long),
+        pytest.param(90, id="second epoch"),
+        pytest.param(150, id="third epoch", marks=pytest.mark.long),
+    ],
+)
 def test_killed_training_resumes_with_the_same_curve(digits, monkeypatch, when):
     monkeypatch.setattr("frostline.pipeline.tuning.trainer.loop._CHECKPOINT_SECONDS", 0)
     monkeypatch.setattr("frostline.pipeline.tuning.trainer.loop._CLOCK_UPDATES", 1)
@@ -112,6 +119,7 @@ def test_an_accumulated_and_resumed_training_steps_at_the_documented_epochs(digi
     assert whole[2 * updates] == pytest.approx(recipe.peak_lr(from_scratch=False))
 
 
+@pytest.mark.long
 def test_sigkill_loses_no_finished_epoch(digits):
     options = ("--epochs", "6", "--batch-size", "24", "--quiet", "--json")
     whole = json.loads(

@@ -12,6 +12,7 @@ from frostline.pipeline.runs.run import load_run
 from tests.pipeline.tuning.training import command, environment
 
 
+@pytest.mark.long
 def test_two_processes_train_like_one(digits):
     options = ("--epochs=2", "--batch-size=24", "--augment=none", "--frost-line=layer2", "--no-cached")
     options += ("--json", "--quiet")
