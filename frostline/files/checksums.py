@@ -6,6 +6,7 @@ A folder without the file, as earlier versions wrote it, is read without checks.
 import hashlib
 import os
 import re
+import time
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -14,6 +15,7 @@ from typing import TypeAlias
 from frostline.errors import FrostlineError
 from frostline.system.atomic import locked, replace_file
 from frostline.system.files import check_size, open_regular, read_regular
+from frostline.system.locks import LockHeldError
 
 SUMS_FILE = "SHA256SUMS"
 
@@ -21,6 +23,7 @@ Digests: TypeAlias = Mapping[str, str]
 """SHA-256 in hexadecimal of each file, by its path within the folder, with forward slashes."""
 
 _LIMIT = 1 << 24  # bytes of SHA256SUMS
+_PATIENCE = 60.0  # seconds
 _CHUNK = 1 << 20
 _LINE = re.compile(rb"(\\?)([0-9a-f]{64}) [ *](.+)", re.DOTALL)
 _ESCAPES = {b"\\": b"\\\\", b"\n": b"\\n", b"\r": b"\\r"}
@@ -170,10 +173,27 @@ def read_listed(
         problem = problem_of(name, hashlib.sha256(data).hexdigest(), sums)
         if not problem:
             return data
+        written = _wait_for_writer(folder)
         again = read_sums(folder, raises)
-        if again == sums:  # else another process has just replaced the file
+        if again == sums and not written:  # else another process has just replaced the file
             raise raises(f"{folder / name} {problem}. {remedy}")
         sums = again
+
+
+def _wait_for_writer(folder: Path) -> bool:
+    """Return whether another process was writing listed files of a folder; wait until it has ended, at most a minute."""
+    end = time.monotonic() + _PATIENCE
+    waited = False
+    while time.monotonic() < end:
+        try:
+            with locked(folder, folder=True):
+                return waited
+        except LockHeldError:
+            waited = True
+            time.sleep(0.05)
+        except OSError:  # such as of a folder that can't be opened
+            return False
+    return False
 
 
 def problem_of(name: str, digest: str, sums: Digests) -> str:
