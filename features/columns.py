@@ -79,6 +79,11 @@ def parse_column(name: str, cells: Sequence[str]) -> Column | None:
     return Column(name, np.array([encoded[text] for text in stripped], np.bytes_))
 
 
+def shortest_floats(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return floats of fewer bits as the float64 of the same shortest text: 0.1, not 0.10000000149."""
+    return np.fromiter((float(str(value)) for value in values), np.float64, len(values))
+
+
 def parse_columns(cells: Mapping[str, Sequence[str]]) -> tuple[tuple[Column, ...], tuple[str, ...]]:
     """Return the side columns that can be kept, at most `MAX_COLUMNS`, and the names of the others."""
     parsed = {name: parse_column(name, values) for name, values in cells.items()}

@@ -56,13 +56,17 @@ class EncodedColumn:
         if self.values:
             known = np.array(self.values)
             return np.asarray(_texts(cells)[:, None] == known[None, :], np.float32)
-        if cells.dtype.kind != "f":
+        self.check(cells)
+        scaled = (cells - self.mean) / self.deviation
+        return np.where(np.isfinite(scaled), scaled, 0).astype(np.float32)[:, None]
+
+    def check(self, cells: NDArray[Any]) -> None:
+        """Raise `HeadError` if cells are text, and the column was numeric in training."""
+        if not self.values and cells.dtype.kind != "f":
             raise HeadError(
                 f"column {self.name!r} holds text here, such as {next(filter(None, cells.tolist()), '')!r}, and was numeric in"
                 " training; expected numbers"
             )
-        scaled = (cells - self.mean) / self.deviation
-        return np.where(np.isfinite(scaled), scaled, 0).astype(np.float32)[:, None]
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ class ColumnEncoding:
             )
         for column in self.columns:
             try:
-                column.encode(table[column.name])
+                column.check(table[column.name])
             except HeadError as error:
                 raise HeadError(f"{where}: {error}") from None
 

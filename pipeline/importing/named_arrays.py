@@ -76,35 +76,13 @@ def found_arrays(
     }
     if "classes" not in facts and isinstance(description.get("classes"), list) and "label" in facts:
         facts["classes"] = description["classes"]
-    columns = [name for name in _described_columns(description) if name in arrays]
+    columns = [name for name, _ in _described(description, "columns") if name in arrays]
     side = {
-        column_key(description, name): _texts(
-            _values(arrays[name], "column", f"{wanted.path}, its array {name!r}")
-        )
+        column_key(description, name): _side_values(arrays[name], f"{wanted.path}, its array {name!r}")
         for name in columns
     }
     beside = {*chosen, *roles.values(), *columns, *(_BESIDE if description else ())}
     return FoundVectors(layers, facts, roles, side, sorted(arrays.keys() - beside), description)
-
-
-def _described_columns(description: Mapping[str, Any]) -> list[str]:
-    """Return the names in a described file of the side columns."""
-    described = description.get("columns")
-    told = [
-        each.get("name")
-        for each in (described if isinstance(described, list) else ())
-        if isinstance(each, dict)
-    ]
-    return [name for name in told if isinstance(name, str)]
-
-
-def _texts(values: Any) -> list[Any]:
-    """Return the values of a side column; bytes are UTF-8 text."""
-    return [value.decode() if isinstance(value, bytes) else value for value in _listed(values)]
-
-
-def _listed(values: Any) -> list[Any]:
-    return values.tolist() if isinstance(values, np.ndarray) else list(values)
 
 
 def _only(wanted: Wanted, arrays: Mapping[str, NamedArray], taken: set[str]) -> list[str]:
@@ -140,32 +118,38 @@ def read_description(text: Any) -> dict[str, Any]:
 
 def described_layers(description: Mapping[str, Any], names: Any) -> list[str]:
     """Return the names of the arrays of a described file that are layers; empty for another file."""
-    layers = description.get("layers")
-    if not isinstance(layers, list):
-        return []
-    told = [each.get("name", each.get("key")) for each in layers if isinstance(each, dict)]
-    return [name for name in told if isinstance(name, str) and name in names]
+    return [name for name, _ in _described(description, "layers") if name in names]
 
 
 def layer_key(description: Mapping[str, Any], name: str) -> str:
     """Return the key of the layer that has a name in a described file."""
-    return _key(description.get("layers"), name)
+    return next((key for each, key in _described(description, "layers") if each == name), name)
 
 
 def column_key(description: Mapping[str, Any], name: str) -> str:
     """Return the name of the side column that has another name in a described file."""
-    return _key(description.get("columns"), name)
+    return next((key for each, key in _described(description, "columns") if each == name), name)
 
 
-def _key(described: Any, name: str) -> str:
-    for each in described if isinstance(described, list) else ():
-        if (
-            isinstance(each, dict)
-            and each.get("name", each.get("key")) == name
-            and isinstance(each.get("key"), str)
-        ):
-            return str(each["key"])
-    return name
+def _described(description: Mapping[str, Any], what: str) -> list[tuple[str, str]]:
+    """Return the name in a described file, and the key, of each layer or side column."""
+    described = description.get(what)
+    entries = [each for each in described if isinstance(each, dict)] if isinstance(described, list) else []
+    return [
+        (name, each["key"] if isinstance(each.get("key"), str) else name)
+        for each in entries
+        if isinstance(name := each.get("name", each.get("key")), str)
+    ]
+
+
+def _side_values(array: NamedArray, where: str) -> list[Any]:
+    """Return the values of a side column; bytes are UTF-8 text."""
+    values = _values(array, "column", where)
+    items = values.tolist() if isinstance(values, np.ndarray) else values
+    try:
+        return [value.decode() if isinstance(value, bytes) else value for value in items]
+    except UnicodeDecodeError as error:
+        raise VectorsError(f"{where}: a text is not UTF-8 ({error})") from None
 
 
 def _values(array: NamedArray, role: str, where: str) -> Any:

@@ -159,7 +159,7 @@ def open_caches(named: str | Path | AnyCache | Sequence[str | Path]) -> AnyCache
         named: A path, paths joined by ``+``, a sequence of paths, or an open cache.
 
     Raises:
-        OptionError: `named` is none of these.
+        OptionError: `named` is not a path, a sequence of paths or an open cache.
         RunError: The caches hold different images, or disagree on labels, splits or groups.
         FeaturesError: A cache is not usable.
         OSError: A cache can't be read.

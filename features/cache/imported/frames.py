@@ -31,14 +31,15 @@ def split_frame(
     named = {role: value for role in _ROLES if isinstance(value := getattr(facts, role), str)}
     side: Sequence[str] = () if isinstance(columns, Mapping) else columns
     given = columns if isinstance(columns, Mapping) else {}
+    chosen = [*named.items(), *(("columns", name) for name in side)]
     if not (hasattr(X, "columns") and hasattr(X, "to_numpy")):
-        for role, name in [*named.items(), *(("columns", name) for name in side)]:
+        for role, name in chosen:
             raise VectorsError(
                 f"{role}: got the text {name!r}, expected one value per row; a name is for data frames"
             )
         return X, replace(facts, side=given)
     header = [*X.columns]
-    for role, name in [*named.items(), *(("columns", name) for name in side)]:
+    for role, name in chosen:
         if name not in header:
             raise VectorsError(
                 f"{role}: the data frame has no column {name!r}; it has {listed([*map(str, header)])}"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from frostline.features.columns import parse_columns
+from frostline.features.columns import parse_columns, shortest_floats
 from frostline.features.errors import VectorsError
 from frostline.features.sources.labels import composed, listed, sort_classes
 from frostline.features.sources.manifests.sheet import side_cells
@@ -106,10 +106,10 @@ def row_table(facts: RowFacts, count: int, where: str) -> RowTable:
 
 
 def _shortest(values: Any) -> Any:
-    """Return floats of fewer bits as the float64 of the same shortest text: 0.1, not 0.10000000149."""
+    """Return the values with floats of fewer bits than 64 as `shortest_floats`."""
     values = _in_numpy(values)
     if isinstance(values, np.ndarray) and values.dtype.kind == "f" and values.dtype.itemsize < 8:
-        return np.array([float(str(value)) for value in values.reshape(-1)]).reshape(values.shape)
+        return shortest_floats(values.reshape(-1)).reshape(values.shape)
     return values
 
 

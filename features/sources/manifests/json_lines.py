@@ -15,7 +15,7 @@ from frostline.features.sources.manifests.text import bounded_lines
 from frostline.system.files import open_regular
 
 _KEY: Final = re.compile(r'"\s*:')
-"""What follows each key, and may be in texts."""
+"""Pattern of the end of a key. It also matches within texts."""
 
 
 def read_json_lines(file: str, chosen: Mapping[str, str | None]) -> Sheet:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from frostline.errors import one_line
+from frostline.features.columns import shortest_floats
 from frostline.features.errors import SourceError
 from frostline.features.sources.manifests.columns import find_columns
 from frostline.features.sources.manifests.sheet import Sheet, cell_text, place, side_cells, side_names
@@ -105,11 +106,11 @@ def plain_columns(schema: Any, names: Iterable[str]) -> list[str]:
 
 
 def with_shortest_floats(table: Any) -> Any:
-    """Return a table in which a float of fewer bits is the float64 of the same shortest text: 0.1, not 0.10000000149."""
+    """Return a table without floats of fewer bits than 64; see `shortest_floats`."""
     import pyarrow
 
     for index, column in enumerate(table.schema):
         if pyarrow.types.is_floating(column.type) and not pyarrow.types.is_float64(column.type):
-            values = [float(str(value)) for value in table[index].to_numpy()]
+            values = shortest_floats(table[index].to_numpy())
             table = table.set_column(index, column.name, pyarrow.array(values, pyarrow.float64()))
     return table

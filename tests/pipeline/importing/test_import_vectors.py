@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 
 from frostline import FeatureCache, FrostlineError, OptionError, VectorsError, export_cache, import_vectors
 from tests.helpers.needs import needs_pandas, needs_pyarrow
@@ -374,3 +374,16 @@ def test_the_first_line_of_json_may_lack_its_vector(write):
     done = imported(path, max_bad=0.5)
     assert [*done.errors] == ["a"]
     assert FeatureCache.open(done.cache).features()[1:].tolist() == [[1, 2], [3, 4]]
+
+
+def test_texts_of_an_export_that_are_not_unicode_are_refused(tmp_path):
+    described = {"format": "frostline-vectors", "layers": [{"key": "v"}], "columns": [{"key": "note"}]}
+    with (tmp_path / "x.safetensors").open("wb") as file:
+        file.write(
+            save(
+                {"v": torch.zeros(2, 3), "note": torch.full((2, 4), 255, dtype=torch.uint8)},
+                {"frostline": json.dumps(described)},
+            )
+        )
+    with pytest.raises(VectorsError, match=r"x\.safetensors, its array 'note': a text is not UTF-8"):
+        imported(tmp_path / "x.safetensors")
